@@ -1,0 +1,87 @@
+//! How a request is asked to end early, and why.
+
+use std::fmt;
+
+/// How hard a cancel is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StopKind {
+    /// Finish the item in hand, then end.
+    Stop,
+    /// End now.
+    Kill,
+}
+
+/// Why a stream ended as cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CancelReason {
+    /// The caller asked for it, or dropped the stream.
+    Caller,
+    /// The deadline passed.
+    DeadlineExceeded,
+    /// The connection that carried the stream is gone and nobody came back for it.
+    Disconnected,
+    /// The serving side is shutting down and the grace period is over.
+    Shutdown,
+}
+
+impl CancelReason {
+    /// The number on the wire.
+    pub const fn to_wire(self) -> u8 {
+        match self {
+            Self::Caller => 1,
+            Self::DeadlineExceeded => 2,
+            Self::Disconnected => 3,
+            Self::Shutdown => 4,
+        }
+    }
+
+    /// Reads the number on the wire; a number of a later version reads as [`Self::Caller`],
+    /// which asserts least.
+    pub const fn from_wire(number: u8) -> Self {
+        match number {
+            2 => Self::DeadlineExceeded,
+            3 => Self::Disconnected,
+            4 => Self::Shutdown,
+            _ => Self::Caller,
+        }
+    }
+}
+
+impl fmt::Display for CancelReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Caller => "cancelled by the caller",
+            Self::DeadlineExceeded => "deadline exceeded",
+            Self::Disconnected => "the caller's connection was lost",
+            Self::Shutdown => "the serving side shut down",
+        })
+    }
+}
+
+/// Told synchronously when a [`Context`](crate::Context) is cancelled.
+///
+/// Called from the thread that cancels, so it must not block; it may be called twice, first
+/// with [`StopKind::Stop`], then with [`StopKind::Kill`], never the other way round.
+pub trait OnCancel: Send + Sync {
+    /// The context was cancelled.
+    fn on_cancel(&self, kind: StopKind, reason: CancelReason);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_round_trip_and_unknown_ones_read_as_caller() {
+        for reason in [
+            CancelReason::Caller,
+            CancelReason::DeadlineExceeded,
+            CancelReason::Disconnected,
+            CancelReason::Shutdown,
+        ] {
+            assert_eq!(CancelReason::from_wire(reason.to_wire()), reason);
+        }
+        assert_eq!(CancelReason::from_wire(200), CancelReason::Caller);
+    }
+}

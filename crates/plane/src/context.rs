@@ -1,0 +1,330 @@
+//! What a request carries besides its body: cancel, deadline, metadata.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::{CancelReason, Headers, OnCancel, StopKind, StreamId};
+
+const RUNNING: u8 = 0;
+const STOPPED: u8 = 1;
+const KILLED: u8 = 2;
+
+/// The execution context of one request: its id, its headers, its deadline, and whether it was
+/// asked to end.
+///
+/// Clones are handles to the same context. A cancel goes one way only: running, stopped,
+/// killed. A stop after a kill changes nothing.
+#[derive(Clone)]
+pub struct Context(Arc<Inner>);
+
+struct Inner {
+    id: StreamId,
+    headers: Headers,
+    deadline: Option<Instant>,
+    state: AtomicU8,
+    reason: AtomicU8,
+    changed: Notify,
+    /// Whoever wants to hear of a cancel: the transport that carries the request, and child
+    /// contexts. Dead ones are swept when the list would grow.
+    listeners: Mutex<Vec<Weak<dyn OnCancel>>>,
+}
+
+impl Context {
+    /// A context without headers and deadline, under a random id.
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// Starts a context with headers, a deadline or a given id.
+    pub fn builder() -> ContextBuilder {
+        ContextBuilder { id: None, headers: Headers::new(), deadline: None }
+    }
+
+    /// A context for a call made on behalf of this one: same headers, same deadline, a new id.
+    /// Cancelling this one cancels the child, not the other way round.
+    pub fn child(&self) -> Self {
+        let mut builder = Self::builder().headers(self.0.headers.clone());
+        builder.deadline = self.0.deadline;
+        let child = builder.build();
+        let listener = Arc::downgrade(&child.0);
+        self.on_cancel(listener);
+        child
+    }
+
+    /// The request's id, which is also the id of its response stream.
+    pub fn id(&self) -> StreamId {
+        self.0.id
+    }
+
+    /// The request's headers.
+    pub fn headers(&self) -> &Headers {
+        &self.0.headers
+    }
+
+    /// When the request must be over.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.0.deadline
+    }
+
+    /// Time left until the deadline; zero when it has passed, `None` without one.
+    pub fn remaining(&self) -> Option<Duration> {
+        self.0.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Asks the handler to finish the item in hand and end.
+    pub fn stop(&self) {
+        self.cancel(StopKind::Stop, CancelReason::Caller);
+    }
+
+    /// Asks the handler to end now.
+    pub fn kill(&self) {
+        self.cancel(StopKind::Kill, CancelReason::Caller);
+    }
+
+    /// Stops or kills for a reason. The first reason is kept; a weaker cancel than the one in
+    /// force changes nothing.
+    pub fn cancel(&self, kind: StopKind, reason: CancelReason) {
+        self.0.cancel(kind, reason);
+    }
+
+    /// True once stopped or killed.
+    pub fn is_stopped(&self) -> bool {
+        self.0.state.load(Ordering::Acquire) != RUNNING
+    }
+
+    /// True once killed.
+    pub fn is_killed(&self) -> bool {
+        self.0.state.load(Ordering::Acquire) == KILLED
+    }
+
+    /// Why the context was cancelled, once it was.
+    pub fn reason(&self) -> Option<CancelReason> {
+        self.is_stopped().then(|| CancelReason::from_wire(self.0.reason.load(Ordering::Acquire)))
+    }
+
+    /// Waits until stopped or killed. Cancel-safe.
+    pub async fn stopped(&self) {
+        self.reached(STOPPED).await;
+    }
+
+    /// Waits until killed. Cancel-safe.
+    pub async fn killed(&self) {
+        self.reached(KILLED).await;
+    }
+
+    async fn reached(&self, state: u8) {
+        loop {
+            let changed = self.0.changed.notified();
+            if self.0.state.load(Ordering::Acquire) >= state {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Calls `listener` on every cancel, at once if there was one already. Only a weak
+    /// reference is kept.
+    pub fn on_cancel<L: OnCancel + 'static>(&self, listener: Weak<L>) {
+        let mut listeners = self.0.listeners.lock();
+        if listeners.len() == listeners.capacity() {
+            listeners.retain(|listener| listener.strong_count() > 0);
+        }
+        listeners.push(listener.clone());
+        // Read under the lock that a cancel takes too, so each step is heard exactly once.
+        let state = self.0.state.load(Ordering::Acquire);
+        drop(listeners);
+        if let (Some(listener), true) = (listener.upgrade(), state != RUNNING) {
+            let kind = if state == KILLED { StopKind::Kill } else { StopKind::Stop };
+            listener.on_cancel(kind, self.reason().unwrap_or(CancelReason::Caller));
+        }
+    }
+}
+
+impl Inner {
+    fn cancel(&self, kind: StopKind, reason: CancelReason) {
+        let wanted = match kind {
+            StopKind::Stop => STOPPED,
+            StopKind::Kill => KILLED,
+        };
+        let listeners: Vec<_> = {
+            let listeners = self.listeners.lock();
+            let before = self.state.load(Ordering::Relaxed);
+            if before >= wanted {
+                return;
+            }
+            if before == RUNNING {
+                self.reason.store(reason.to_wire(), Ordering::Release);
+            }
+            self.state.store(wanted, Ordering::Release);
+            listeners.iter().filter_map(Weak::upgrade).collect()
+        };
+        self.changed.notify_waiters();
+        for listener in listeners {
+            listener.on_cancel(kind, reason);
+        }
+    }
+}
+
+impl OnCancel for Inner {
+    fn on_cancel(&self, kind: StopKind, reason: CancelReason) {
+        self.cancel(kind, reason);
+    }
+}
+
+impl Default for Context {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Context");
+        debug.field("id", &format_args!("{}", self.0.id));
+        debug.field("headers", &self.0.headers);
+        debug.field("remaining", &self.remaining());
+        debug.field("cancelled", &self.reason()).finish()
+    }
+}
+
+/// Settings of a [`Context`] before it exists.
+#[derive(Debug)]
+pub struct ContextBuilder {
+    id: Option<StreamId>,
+    headers: Headers,
+    deadline: Option<Instant>,
+}
+
+impl ContextBuilder {
+    /// The id, instead of a random one.
+    #[must_use]
+    pub fn id(mut self, id: StreamId) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// The headers.
+    #[must_use]
+    pub fn headers(mut self, headers: Headers) -> Self {
+        self.headers = headers;
+        self
+    }
+
+    /// The instant by which the request must be over.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Instant) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// The time from now within which the request must be over. A time too long to add to the
+    /// clock means no deadline.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.deadline = Instant::now().checked_add(timeout);
+        self
+    }
+
+    /// Makes the context.
+    pub fn build(self) -> Context {
+        Context(Arc::new(Inner {
+            id: self.id.unwrap_or_else(StreamId::random),
+            headers: self.headers,
+            deadline: self.deadline,
+            state: AtomicU8::new(RUNNING),
+            reason: AtomicU8::new(0),
+            changed: Notify::new(),
+            listeners: Mutex::new(Vec::new()),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[test]
+    fn a_kill_is_never_downgraded() {
+        let context = Context::new();
+        context.cancel(StopKind::Kill, CancelReason::DeadlineExceeded);
+        context.stop();
+        context.kill();
+        assert!(context.is_killed() && context.is_stopped());
+        assert_eq!(context.reason(), Some(CancelReason::DeadlineExceeded));
+    }
+
+    #[test]
+    fn a_stop_can_be_followed_by_a_kill() {
+        let context = Context::new();
+        context.stop();
+        assert!(context.is_stopped() && !context.is_killed());
+        context.kill();
+        assert!(context.is_killed());
+    }
+
+    #[test]
+    fn children_follow_their_parent_and_not_the_other_way() {
+        let parent = Context::builder().timeout(Duration::from_secs(60)).build();
+        let (child, late);
+        child = parent.child();
+        assert_eq!(child.deadline(), parent.deadline());
+        assert_ne!(child.id(), parent.id());
+        child.stop();
+        assert!(!parent.is_stopped());
+        parent.kill();
+        assert!(child.is_killed());
+        late = parent.child();
+        assert!(late.is_killed(), "a child of a killed parent is born killed");
+    }
+
+    #[derive(Default)]
+    struct Heard(AtomicUsize);
+
+    impl OnCancel for Heard {
+        fn on_cancel(&self, _: StopKind, _: CancelReason) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn listeners_hear_each_step_once_and_are_not_kept_alive() {
+        let context = Context::new();
+        let heard = Arc::new(Heard::default());
+        context.on_cancel(Arc::downgrade(&heard));
+        context.stop();
+        context.stop();
+        context.kill();
+        assert_eq!(heard.0.load(Ordering::Relaxed), 2);
+        assert_eq!(Arc::strong_count(&heard), 1);
+        for _ in 0..1000 {
+            context.on_cancel(Arc::downgrade(&Arc::new(Heard::default())));
+        }
+        assert!(context.0.listeners.lock().len() < 16, "dead listeners are swept");
+    }
+
+    #[tokio::test]
+    async fn waiting_ends_with_the_cancel() {
+        let context = Context::new();
+        let waiting = tokio::spawn({
+            let context = context.clone();
+            async move { context.killed().await }
+        });
+        context.stop();
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        context.kill();
+        waiting.await.unwrap();
+        context.stopped().await;
+    }
+}

@@ -1,0 +1,95 @@
+//! Numbers that name things: instances, their incarnations, streams.
+
+use std::fmt;
+
+/// One running server of an endpoint.
+///
+/// Shown as lower-case hexadecimal, as discovery keys spell it. `Direct(i64)` of the design
+/// documents maps bit for bit: `InstanceId::from(-1_i64)` is `ffffffffffffffff`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct InstanceId(pub u64);
+
+impl InstanceId {
+    /// A random id, unique with the odds of 64 random bits.
+    pub fn random() -> Self {
+        Self(fastrand::u64(1..))
+    }
+
+    /// Reads the hexadecimal form that [`Display`](fmt::Display) writes.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        u64::from_str_radix(text, 16).ok().map(Self)
+    }
+}
+
+impl From<i64> for InstanceId {
+    fn from(id: i64) -> Self {
+        Self(u64::from_ne_bytes(id.to_ne_bytes()))
+    }
+}
+
+impl From<u64> for InstanceId {
+    fn from(id: u64) -> Self {
+        Self(id)
+    }
+}
+
+impl fmt::Display for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}", self.0)
+    }
+}
+
+/// Which life of an instance this is: two processes that claim one [`InstanceId`] differ here,
+/// and so do two registrations of one process. Random, not ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Incarnation(pub u64);
+
+impl Incarnation {
+    /// A random incarnation.
+    pub fn random() -> Self {
+        Self(fastrand::u64(1..))
+    }
+}
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}", self.0)
+    }
+}
+
+/// A logical response stream: 128 random bits chosen by the caller. It stays the same when the
+/// stream moves to another carrier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StreamId(pub u128);
+
+impl StreamId {
+    /// A random id.
+    pub fn random() -> Self {
+        Self(fastrand::u128(1..))
+    }
+}
+
+impl fmt::Display for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signed_ids_keep_their_bits() {
+        assert_eq!(InstanceId::from(-1_i64), InstanceId(u64::MAX));
+        assert_eq!(InstanceId::from(7_i64).to_string(), "7");
+    }
+
+    #[test]
+    fn hex_round_trips() {
+        let id = InstanceId(0x5315_a1fc_98a8_5605);
+        assert_eq!(id.to_string(), "5315a1fc98a85605");
+        assert_eq!(InstanceId::from_hex(&id.to_string()), Some(id));
+        assert_eq!(InstanceId::from_hex("not hex"), None);
+    }
+}

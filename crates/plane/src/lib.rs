@@ -1,0 +1,77 @@
+//! The contract between everything that moves requests and everything that uses them.
+//!
+//! One request goes out, a stream of items comes back and ends with exactly one terminal. This
+//! crate holds the words for that: [names](EndpointName), [addresses](Address), [`Headers`],
+//! the request's [`Context`] (cancel, deadline, trace), what a transport
+//! [can do](TransportCapabilities), [errors](Error) that say whose fault it was and whether a
+//! resend is safe, and the traits that transports implement. It knows no concrete transport, no
+//! wire format and no runtime: tokio's `sync` primitives are all it uses.
+//!
+//! ```
+//! use sinew_plane::{Context, EndpointName, Error, Executed};
+//!
+//! let name: EndpointName = "text/words/split".parse()?;
+//! assert_eq!(name.component(), "words");
+//!
+//! let context = Context::new();
+//! context.kill();
+//! context.stop(); // a later stop never softens a kill
+//! assert!(context.is_killed());
+//!
+//! let refused = Error::draining("the worker is shutting down");
+//! assert_eq!(refused.executed(), Executed::No);
+//! assert!(refused.is_safe_to_resend());
+//! # Ok::<(), sinew_plane::NameError>(())
+//! ```
+
+mod address;
+mod burst;
+mod cancel;
+mod capabilities;
+mod code;
+mod context;
+mod duplex;
+mod engine;
+mod error;
+mod headers;
+mod id;
+mod name;
+mod planes;
+mod request;
+mod response;
+mod sink;
+mod terminal;
+mod typed;
+
+pub use crate::{
+    address::{Address, AddressError, BindPolicy},
+    burst::{Flush, burst, defer_flush},
+    cancel::{CancelReason, OnCancel, StopKind},
+    capabilities::{
+        Directions, LatencyClass, PlaneType, TransportCapabilities, TransportId,
+        TransportRequirements,
+    },
+    code::{Code, Executed, Fault},
+    context::{Context, ContextBuilder},
+    duplex::{DuplexServer, DuplexTransport, Shutdown},
+    engine::{AsyncEngine, PushEngine, Refused, engine_fn, push_engine_fn},
+    error::Error,
+    headers::{Headers, HeadersError, header},
+    id::{Incarnation, InstanceId, StreamId},
+    name::{EndpointName, NameError},
+    planes::{
+        AckOverDuplex, RequestPlaneClient, RequestPlaneServer, ResponsePlaneClient,
+        ResponsePlaneServer, ResponseRegistration,
+    },
+    request::{IncomingRequest, OutgoingRequest, RequestHandler, Window},
+    response::{ResponseSource, ResponseStream, SourceEvent},
+    sink::{ResponseSink, SinkTarget, TrySendError},
+    terminal::{Outcome, Terminal},
+    typed::{ManyOut, SingleIn},
+};
+
+/// A boxed future, as object-safe async traits return it.
+pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A boxed stream.
+pub type BoxStream<'a, T> = std::pin::Pin<Box<dyn futures_core::Stream<Item = T> + Send + 'a>>;

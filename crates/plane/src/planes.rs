@@ -1,0 +1,155 @@
+//! The request and response planes of the split exchange: a request is acknowledged on one
+//! plane, and its response dials back on another.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+use futures_core::Stream;
+
+use crate::{
+    Address, BoxFuture, Code, Context, DuplexTransport, EndpointName, Error, Headers, InstanceId,
+    OutgoingRequest, ResponseSink, ResponseStream,
+};
+
+/// Sends a request and waits for its acknowledgement (RQP-01).
+pub trait RequestPlaneClient: Send + Sync {
+    /// Sends `payload` to `address`. The answer means: accepted into a bounded queue of a live
+    /// handler. Dropping the future may leave the request running.
+    ///
+    /// # Errors
+    /// [`Error::executed`] says whether the peer may have taken the request.
+    fn send_request(
+        &self,
+        address: String,
+        payload: Bytes,
+        headers: Headers,
+    ) -> BoxFuture<'_, Result<Bytes, Error>>;
+}
+
+/// Receives requests (RQP-02).
+pub trait RequestPlaneServer: Send + Sync {
+    /// Binds and starts to accept. Port 0 picks a free one.
+    ///
+    /// # Errors
+    /// The address cannot be bound or may not be, or the server runs already.
+    fn start(&self, bind_address: SocketAddr) -> BoxFuture<'_, Result<(), Error>>;
+
+    /// Stops accepting and lets what runs finish within the server's grace.
+    fn stop(&self) -> BoxFuture<'_, Result<(), Error>>;
+
+    /// The address to advertise; `None` while not started.
+    fn public_address(&self) -> Option<Address>;
+}
+
+/// Dials a caller back to deliver a response stream; lives at the worker (RSP-01).
+pub trait ResponsePlaneClient: Send + Sync {
+    /// Connects to where `connection_info`, an opaque text made by the caller's
+    /// [`ResponsePlaneServer`], points to.
+    ///
+    /// # Errors
+    /// The text is not understood, the caller cannot be reached or does not know the stream.
+    fn connect<'a>(
+        &'a self,
+        connection_info: &'a str,
+        context: Context,
+    ) -> BoxFuture<'a, Result<ResponseSink, Error>>;
+}
+
+/// Waits for workers that dial back; lives at the caller (RSP-01).
+pub trait ResponsePlaneServer: Send + Sync {
+    /// Expects a response stream for the request of `context`.
+    ///
+    /// # Errors
+    /// The server is not running or has reached its limit of expected streams.
+    fn register(&self, context: Context) -> Result<ResponseRegistration, Error>;
+
+    /// Where workers are told to dial.
+    fn public_address(&self) -> Option<Address>;
+}
+
+/// A response stream that a worker is expected to dial back with. Dropping it withdraws the
+/// expectation.
+#[derive(Debug)]
+pub struct ResponseRegistration {
+    /// What travels to the worker inside the request.
+    pub connection_info: String,
+    /// The stream to read.
+    pub stream: ResponseStream,
+}
+
+/// The acknowledging form of a duplex transport: the first item is the acknowledgement.
+///
+/// Addresses are `ADDRESS#INSTANCE/NAMESPACE/COMPONENT/ENDPOINT`, the instance in hexadecimal.
+pub struct AckOverDuplex {
+    transport: Arc<dyn DuplexTransport>,
+}
+
+impl AckOverDuplex {
+    /// Wraps a transport.
+    pub fn new(transport: Arc<dyn DuplexTransport>) -> Self {
+        Self { transport }
+    }
+
+    async fn exchange(
+        &self,
+        address: String,
+        payload: Bytes,
+        headers: Headers,
+    ) -> Result<Bytes, Error> {
+        let (address, instance, endpoint) = parse_target(&address)?;
+        let request = OutgoingRequest::new(endpoint, instance, payload).with_headers(headers);
+        let mut response = self.transport.open(&address, request).await?;
+        let mut response = std::pin::pin!(&mut response);
+        match std::future::poll_fn(|cx| response.as_mut().poll_next(cx)).await {
+            Some(first) => first,
+            None => Ok(Bytes::new()),
+        }
+    }
+}
+
+fn parse_target(text: &str) -> Result<(Address, InstanceId, EndpointName), Error> {
+    let fault = |reason: String| Error::new(Code::InvalidPayload, format!("{text:?}: {reason}"));
+    let (address, path) = text
+        .split_once('#')
+        .ok_or_else(|| fault("write ADDRESS#INSTANCE/NAMESPACE/COMPONENT/ENDPOINT".into()))?;
+    let (instance, name) =
+        path.split_once('/').ok_or_else(|| fault("the endpoint name is missing".into()))?;
+    Ok((
+        address.parse().map_err(|error| fault(format!("{error}")))?,
+        InstanceId::from_hex(instance).ok_or_else(|| fault("the instance is not hex".into()))?,
+        name.parse().map_err(|error| fault(format!("{error}")))?,
+    ))
+}
+
+impl RequestPlaneClient for AckOverDuplex {
+    fn send_request(
+        &self,
+        address: String,
+        payload: Bytes,
+        headers: Headers,
+    ) -> BoxFuture<'_, Result<Bytes, Error>> {
+        Box::pin(self.exchange(address, payload, headers))
+    }
+}
+
+impl std::fmt::Debug for AckOverDuplex {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("AckOverDuplex").field(self.transport.id()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_name_address_instance_and_endpoint() {
+        let (address, instance, endpoint) = parse_target("tcp://127.0.0.1:9#1f/a/b/c").unwrap();
+        assert_eq!(address.as_str(), "tcp://127.0.0.1:9");
+        assert_eq!((instance, endpoint.as_str()), (InstanceId(0x1f), "a/b/c"));
+        for bad in ["tcp://h:1", "tcp://h:1#xyz/a/b/c", "tcp://h:1#1", "h:1#1/a/b/c", "tcp://h#1/a"]
+        {
+            assert!(parse_target(bad).is_err(), "{bad}");
+        }
+    }
+}

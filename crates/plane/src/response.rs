@@ -1,0 +1,179 @@
+//! The response stream as its consumer holds it.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{self, Poll, ready},
+};
+
+use bytes::Bytes;
+use futures_core::Stream;
+
+use crate::{CancelReason, Code, Context, Error, Outcome, StopKind, Terminal};
+
+/// What a [`ResponseSource`] had when it was polled.
+#[derive(Debug)]
+pub enum SourceEvent {
+    /// At least one item was put into the batch.
+    Items,
+    /// The stream ended; no item was put into the batch.
+    Ended(Terminal),
+    /// The producer or the way to it was lost; no item was put into the batch. `Err` before the
+    /// handler began carries what a router needs to decide about a resend.
+    Lost(Error),
+}
+
+/// The receiving end of a stream inside a transport.
+pub trait ResponseSource: Send + Sync {
+    /// Ready once the handler has taken the request, an item or a successful end is there, or it
+    /// is clear that none will come.
+    fn poll_started(&self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>>;
+
+    /// Moves all items that are there to the back of `batch`. Items of an earlier batch count as
+    /// consumed now, which is what grants new credit: call with an empty batch only.
+    fn poll_batch(
+        &self,
+        cx: &mut task::Context<'_>,
+        batch: &mut VecDeque<Bytes>,
+    ) -> Poll<SourceEvent>;
+
+    /// Asks the producer to end. Must not block. The stream still ends with a terminal.
+    fn cancel(&self, kind: StopKind);
+
+    /// Nobody will poll again: stop the producer and forget the stream.
+    fn abandon(&self);
+}
+
+/// The items of one response, in order, and then its end.
+///
+/// `None` without an `Err` before it means complete. After an `Err` the stream is over and
+/// [`outcome`](Self::outcome) tells failed, cancelled and truncated apart. Dropping it before
+/// its end kills the request's handler.
+pub struct ResponseStream {
+    source: Arc<dyn ResponseSource>,
+    batch: VecDeque<Bytes>,
+    received: u64,
+    outcome: Option<Outcome>,
+    context: Context,
+}
+
+impl ResponseStream {
+    /// Wraps a transport's source.
+    pub fn new(source: Arc<dyn ResponseSource>, context: Context) -> Self {
+        Self { source, batch: VecDeque::new(), received: 0, outcome: None, context }
+    }
+
+    /// Waits until the handler has taken the request. An error here came before any item: its
+    /// [`Error::is_safe_to_resend`] says whether another instance may be tried. Cancel-safe.
+    ///
+    /// # Errors
+    /// The refusal, the failure of the handler before its first item, or the loss of the peer.
+    pub async fn started(&mut self) -> Result<(), Error> {
+        std::future::poll_fn(|cx| self.source.poll_started(cx)).await
+    }
+
+    /// The request's context: stop, kill, deadline.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// How many items have been taken.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// How the stream ended, once it has.
+    pub fn outcome(&self) -> Option<&Outcome> {
+        self.outcome.as_ref()
+    }
+
+    fn end(&mut self, outcome: Outcome) -> Option<Result<Bytes, Error>> {
+        let error = match &outcome {
+            Outcome::Complete { .. } => None,
+            Outcome::Failed { error } => Some(error.clone()),
+            Outcome::Cancelled { reason } => Some(cancelled(*reason)),
+            Outcome::Truncated { received } => Some(Error::new(
+                Code::Truncated,
+                format!(
+                    "the stream broke off after {received} items: its producer or the way to it was lost"
+                ),
+            )),
+        };
+        self.outcome = Some(outcome);
+        error.map(Err)
+    }
+
+    fn end_by_loss(&mut self, error: Error) -> Option<Result<Bytes, Error>> {
+        if self.received > 0 || error.code() == Code::Truncated {
+            let received = self.received;
+            return self.end(Outcome::Truncated { received });
+        }
+        self.end(Outcome::Failed { error })
+    }
+}
+
+fn cancelled(reason: CancelReason) -> Error {
+    let code = match reason {
+        CancelReason::DeadlineExceeded => Code::DeadlineExceeded,
+        _ => Code::Cancelled,
+    };
+    Error::new(code, reason.to_string())
+}
+
+impl Stream for ResponseStream {
+    type Item = Result<Bytes, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        loop {
+            if let Some(item) = this.batch.pop_front() {
+                this.received += 1;
+                return Poll::Ready(Some(Ok(item)));
+            }
+            if this.outcome.is_some() {
+                return Poll::Ready(None);
+            }
+            match ready!(this.source.poll_batch(cx, &mut this.batch)) {
+                SourceEvent::Items => {}
+                SourceEvent::Ended(Terminal::Complete { items }) if items == this.received => {
+                    return Poll::Ready(this.end(Outcome::Complete { items }));
+                }
+                SourceEvent::Ended(Terminal::Complete { items }) => {
+                    let message =
+                        format!("the producer counted {items} items and {} arrived", this.received);
+                    let error = Error::new(Code::Corrupt, message);
+                    return Poll::Ready(this.end(Outcome::Failed { error }));
+                }
+                SourceEvent::Ended(Terminal::Failed { error }) => {
+                    return Poll::Ready(this.end(Outcome::Failed { error }));
+                }
+                SourceEvent::Ended(Terminal::Cancelled { reason }) => {
+                    return Poll::Ready(this.end(Outcome::Cancelled { reason }));
+                }
+                SourceEvent::Lost(error) => return Poll::Ready(this.end_by_loss(error)),
+            }
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.batch.len(), None)
+    }
+}
+
+impl Drop for ResponseStream {
+    fn drop(&mut self) {
+        self.source.abandon();
+    }
+}
+
+impl fmt::Debug for ResponseStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseStream")
+            .field("id", &format_args!("{}", self.context.id()))
+            .field("received", &self.received)
+            .field("outcome", &self.outcome)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,173 @@
+//! The response stream as its producer holds it.
+
+use std::{
+    fmt,
+    sync::Arc,
+    task::{self, Poll},
+};
+
+use bytes::Bytes;
+
+use crate::{CancelReason, Code, Context, Error, Executed, Terminal};
+
+/// Why an item was not taken. The item comes back where it can still be sent.
+#[derive(Debug)]
+pub enum TrySendError {
+    /// The window is full: the consumer has to take items first.
+    Full(Bytes),
+    /// The stream is over, cancelled or lost; sending on is pointless.
+    Closed(Error),
+}
+
+/// The sending end of a stream inside a transport.
+pub trait SinkTarget: Send + Sync {
+    /// Ready when one more item would be taken. Only the latest waker is kept.
+    fn poll_ready(&self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>>;
+
+    /// Takes an item, without writing it out yet where that can wait for [`flush`](Self::flush).
+    fn try_send(&self, item: Bytes) -> Result<(), TrySendError>;
+
+    /// Tells the consumer that the handler has begun, unless an item or the end does so anyway.
+    fn accept(&self);
+
+    /// Ends the stream. Later calls change nothing.
+    fn finish(&self, terminal: Terminal);
+
+    /// Writes out what has gathered, or leaves that to the burst that is running.
+    fn flush(&self);
+}
+
+/// Where the items of one response go, and its end.
+///
+/// Items are numbered from 0 in the order they are sent. Dropping the sink without an end
+/// fails the stream with [`Code::HandlerGone`], or ends it as cancelled if it was cancelled.
+pub struct ResponseSink {
+    target: Arc<dyn SinkTarget>,
+    context: Context,
+    sent: u64,
+    ended: bool,
+}
+
+impl ResponseSink {
+    /// Wraps a transport's target.
+    pub fn new(target: Arc<dyn SinkTarget>, context: Context) -> Self {
+        Self { target, context, sent: 0, ended: false }
+    }
+
+    /// The request's context.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// How many items were sent.
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Sends an item, waiting for credit, and lets it leave. Cancel-safe: dropped midway, the
+    /// item was not sent.
+    ///
+    /// # Errors
+    /// The stream is over, cancelled or lost, or the item is over the transport's limit.
+    pub async fn send(&mut self, item: Bytes) -> Result<(), Error> {
+        let mut item = item;
+        loop {
+            match self.try_send(item) {
+                Ok(()) => {
+                    self.flush();
+                    return Ok(());
+                }
+                Err(TrySendError::Closed(error)) => return Err(error),
+                Err(TrySendError::Full(back)) => item = back,
+            }
+            self.flush();
+            std::future::poll_fn(|cx| self.poll_ready(cx)).await?;
+        }
+    }
+
+    /// Sends an item if there is credit. It leaves with the next [`flush`](Self::flush), at
+    /// once when nothing else is under way, or at the end of the [`burst`](crate::burst()).
+    ///
+    /// # Errors
+    /// [`TrySendError::Full`] without credit, [`TrySendError::Closed`] when the stream is over.
+    pub fn try_send(&mut self, item: Bytes) -> Result<(), TrySendError> {
+        self.target.try_send(item)?;
+        self.sent += 1;
+        Ok(())
+    }
+
+    /// Ready when one more item would be taken.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
+        self.target.poll_ready(cx)
+    }
+
+    /// Tells the caller that the handler has begun, for a handler whose first item takes long.
+    pub fn accept(&mut self) {
+        if self.sent == 0 && !self.ended {
+            self.target.accept();
+        }
+    }
+
+    /// Writes out what has gathered.
+    pub fn flush(&self) {
+        self.target.flush();
+    }
+
+    /// Ends the stream: every item was sent.
+    pub fn complete(mut self) {
+        let items = self.sent;
+        self.finish(Terminal::Complete { items });
+    }
+
+    /// Ends the stream with the handler's error, which counts as executed.
+    pub fn fail(mut self, error: Error) {
+        self.finish(Terminal::Failed { error });
+    }
+
+    /// Refuses the request before anything ran: the caller may safely try elsewhere.
+    pub fn reject(mut self, error: Error) {
+        self.finish(Terminal::Failed { error: error.with_executed(Executed::No) });
+    }
+
+    /// Ends the stream early on purpose.
+    pub fn cancelled(mut self, reason: CancelReason) {
+        self.finish(Terminal::Cancelled { reason });
+    }
+
+    fn finish(&mut self, terminal: Terminal) {
+        self.ended = true;
+        self.target.finish(terminal);
+        self.target.flush();
+    }
+}
+
+impl Drop for ResponseSink {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        let terminal = match self.context.reason() {
+            Some(reason) => Terminal::Cancelled { reason },
+            None => Terminal::Failed {
+                error: Error::new(
+                    Code::HandlerGone,
+                    "the handler went away without ending its response",
+                ),
+            },
+        };
+        self.finish(terminal);
+    }
+}
+
+impl fmt::Debug for ResponseSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseSink")
+            .field("id", &format_args!("{}", self.context.id()))
+            .field("sent", &self.sent)
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
+    }
+}

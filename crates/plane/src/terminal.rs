@@ -1,0 +1,61 @@
+//! How a stream ends.
+
+use crate::{CancelReason, Error};
+
+/// The one end of a stream, as its producer declares it. The end of a connection is not one.
+#[derive(Debug, Clone)]
+pub enum Terminal {
+    /// Every item was produced; nothing follows.
+    Complete {
+        /// How many items there were.
+        items: u64,
+    },
+    /// The handler, or the stack before it, reported an error.
+    Failed {
+        /// What went wrong.
+        error: Error,
+    },
+    /// The stream was ended early on purpose.
+    Cancelled {
+        /// By whom or what.
+        reason: CancelReason,
+    },
+}
+
+/// How a stream ended, as its consumer saw it: the producer's [`Terminal`], or the loss of it.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// Every item the handler produced was delivered, in order.
+    Complete {
+        /// How many items there were.
+        items: u64,
+    },
+    /// The producer reported an error; the items received are a true prefix.
+    Failed {
+        /// What went wrong.
+        error: Error,
+    },
+    /// The stream was ended early on purpose.
+    Cancelled {
+        /// By whom or what.
+        reason: CancelReason,
+    },
+    /// The producer or the way to it was lost before a terminal; the items received are a true
+    /// prefix.
+    Truncated {
+        /// How many items had arrived.
+        received: u64,
+    },
+}
+
+impl Outcome {
+    /// One word: `complete`, `failed`, `cancelled` or `truncated`.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Complete { .. } => "complete",
+            Self::Failed { .. } => "failed",
+            Self::Cancelled { .. } => "cancelled",
+            Self::Truncated { .. } => "truncated",
+        }
+    }
+}
