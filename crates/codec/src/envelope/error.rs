@@ -1,0 +1,83 @@
+//! Why bytes are not a node envelope.
+
+use std::{fmt, io, ops::RangeInclusive};
+
+use crate::ForeignProtocol;
+
+/// Failure of the envelope codec.
+///
+/// Apart from [`EnvelopeError::TooLarge`] on encode, which is the caller's, every variant is the
+/// peer's or the link's fault. After a decode error the framing is lost: close the connection.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum EnvelopeError {
+    /// The bytes do not start with the magic.
+    BadMagic {
+        /// The four bytes in its place.
+        found: [u8; 4],
+        /// What they look like, when known.
+        looks_like: Option<ForeignProtocol>,
+    },
+    /// The peer speaks a version outside the accepted range.
+    UnsupportedVersion {
+        /// The peer's version.
+        found: u16,
+        /// The versions this codec accepts.
+        accepted: RangeInclusive<u16>,
+    },
+    /// The payload is, or says it is, longer than allowed.
+    TooLarge {
+        /// Payload length in bytes.
+        size: u64,
+        /// The codec's limit.
+        limit: usize,
+    },
+    /// The stream ended inside an envelope.
+    Truncated {
+        /// Bytes received of the unfinished envelope.
+        received: usize,
+    },
+    /// The stream under the codec failed.
+    Io(io::Error),
+}
+
+impl fmt::Display for EnvelopeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadMagic { looks_like: Some(protocol), .. } => {
+                write!(f, "expected a node envelope, received {protocol}")
+            }
+            Self::BadMagic { found, looks_like: None } => {
+                write!(f, "not a node envelope: first bytes are {}", found.escape_ascii())
+            }
+            Self::UnsupportedVersion { found, accepted } => write!(
+                f,
+                "envelope version {found} is not in the accepted range {} to {}",
+                accepted.start(),
+                accepted.end()
+            ),
+            Self::TooLarge { size, limit } => {
+                write!(f, "envelope payload of {size} bytes exceeds limit {limit}")
+            }
+            Self::Truncated { received } => {
+                write!(f, "stream ended {received} bytes into an envelope")
+            }
+            Self::Io(_) => f.write_str("the stream under the envelope codec failed"),
+        }
+    }
+}
+
+impl std::error::Error for EnvelopeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<io::Error> for EnvelopeError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}

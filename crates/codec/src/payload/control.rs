@@ -1,0 +1,125 @@
+//! Strict decoding of header parts: JSON that decides where a request goes.
+//!
+//! A header is parsed by several programs along its way. Two parsers that disagree about a repeated
+//! key can be made to act on different requests, so what is ambiguous is refused here, before any
+//! field is looked at.
+
+use std::{cell::Cell, collections::HashSet, fmt};
+
+use serde_core::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor,
+};
+
+use crate::payload::{
+    Format, PayloadError,
+    json::{Json, decode_error},
+};
+
+/// Deepest nesting of a header: control messages have two or three levels.
+pub const MAX_CONTROL_DEPTH: usize = 16;
+
+/// Decodes a header part of at most `max_bytes` bytes.
+///
+/// On top of what [`Json`] refuses: nesting beyond [`MAX_CONTROL_DEPTH`], and repeated keys anywhere,
+/// known to `T` or not. Keys unknown to `T` are otherwise ignored, so newer peers may add some.
+/// Costs two passes over the text, linear in its length.
+pub fn decode_control<T: DeserializeOwned>(
+    header: &[u8],
+    max_bytes: usize,
+) -> Result<T, PayloadError> {
+    if header.len() > max_bytes {
+        return Err(PayloadError::TooLarge { format: Json::NAME, limit: max_bytes });
+    }
+    check_shape(header)?;
+    Json.decode(header)
+}
+
+fn check_shape(header: &[u8]) -> Result<(), PayloadError> {
+    let fault = Cell::new(None);
+    let mut input = serde_json::Deserializer::from_slice(header);
+    Shape { depth_left: MAX_CONTROL_DEPTH, fault: &fault }.deserialize(&mut input).map_err(
+        |error| match fault.get() {
+            Some(reason) => PayloadError::Decode {
+                format: Json::NAME,
+                reason: format!("{reason} at line {} column {}", error.line(), error.column()),
+            },
+            None => decode_error(&error),
+        },
+    )
+}
+
+/// Walks any JSON value and keeps nothing.
+struct Shape<'f> {
+    depth_left: usize,
+    fault: &'f Cell<Option<&'static str>>,
+}
+
+impl Shape<'_> {
+    fn inner<E: Error>(&self) -> Result<Self, E> {
+        match self.depth_left.checked_sub(1) {
+            Some(depth_left) => Ok(Self { depth_left, fault: self.fault }),
+            None => Err(self.refuse("nested too deep")),
+        }
+    }
+
+    fn refuse<E: Error>(&self, reason: &'static str) -> E {
+        self.fault.set(Some(reason));
+        E::custom(reason)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Shape<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Shape<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
+        while elements.next_element_seed(self.inner()?)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
+        let mut seen = HashSet::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            if !seen.insert(key) {
+                return Err(self.refuse("repeated key"));
+            }
+            entries.next_value_seed(self.inner()?)?;
+        }
+        Ok(())
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
