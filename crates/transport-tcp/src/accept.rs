@@ -1,0 +1,71 @@
+//! Accepting connections, also when the process runs out of descriptors.
+
+use std::{future::Future, io, sync::Arc, time::Duration};
+
+use crate::{server::Shared, socket::Socket};
+
+/// Pause after the first failed accept; doubles up to the last.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LAST_PAUSE: Duration = Duration::from_secs(1);
+
+/// A listening socket of either kind.
+pub(crate) trait Accept: Send + Sync + 'static {
+    fn accept(&self) -> impl Future<Output = io::Result<Socket>> + Send;
+}
+
+/// Accepts until told to stop. Without descriptors it pauses instead of spinning: the backlog
+/// holds who comes meanwhile.
+pub(crate) async fn run(listener: impl Accept, shared: Arc<Shared>) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shared.stop_accepting.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok(socket) => {
+                pause = FIRST_PAUSE;
+                shared.admit(socket);
+            }
+            Err(error) if concerns_one_peer(&error) => {}
+            Err(error) => {
+                // Doubling makes this rare: at the last pause one line a second.
+                tracing::warn!(%error, ?pause, "cannot accept connections");
+                tokio::select! {
+                    () = shared.stop_accepting.cancelled() => return,
+                    () = tokio::time::sleep(pause) => {}
+                }
+                pause = (pause * 2).min(LAST_PAUSE);
+            }
+        }
+    }
+}
+
+/// The connection was gone before it was accepted: not this process's trouble.
+fn concerns_one_peer(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::PermissionDenied
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exhaustion_pauses_and_a_lost_peer_does_not() {
+        // EMFILE, ENFILE, ENOBUFS, ENOMEM
+        for errno in [24, 23, 105, 12] {
+            assert!(!concerns_one_peer(&io::Error::from_raw_os_error(errno)), "{errno}");
+        }
+        // ECONNABORTED, ECONNRESET, EINTR
+        for errno in [103, 104, 4] {
+            assert!(concerns_one_peer(&io::Error::from_raw_os_error(errno)), "{errno}");
+        }
+    }
+}

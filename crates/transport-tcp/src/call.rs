@@ -1,0 +1,227 @@
+//! A stream that this side opened: the receiving end of a response.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    task::{self, Poll, Waker},
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use sinew_mux::{Consumer, Ended, StreamViolation};
+use sinew_plane::{
+    CancelReason, Code, Error, Executed, OnCancel, ResponseSource, SourceEvent, StopKind, Terminal,
+    Window,
+};
+
+use crate::connection::Connection;
+
+/// A request that was sent, and its response as it arrives.
+pub(crate) struct Call {
+    stream: u32,
+    connection: Arc<Connection>,
+    state: Mutex<State>,
+}
+
+struct State {
+    consumer: Consumer,
+    waker: Option<Waker>,
+    /// What of the request body is still to be sent, from an offset on.
+    body: Option<(Bytes, usize)>,
+    lost: Option<Error>,
+    cancelled: Option<StopKind>,
+    /// Nobody will look at the items any more.
+    abandoned: bool,
+}
+
+impl Call {
+    pub(crate) fn new(stream: u32, connection: Arc<Connection>, window: Window) -> Self {
+        let state = State {
+            consumer: Consumer::new(window),
+            waker: None,
+            body: None,
+            lost: None,
+            cancelled: None,
+            abandoned: false,
+        };
+        Self { stream, connection, state: Mutex::new(state) }
+    }
+
+    /// Leaves the rest of the body to the line.
+    pub(crate) fn send_body(&self, body: Bytes, sent: usize) {
+        self.state.lock().body = Some((body, sent));
+        self.connection.out.lock().outbound.queue(self.stream);
+    }
+
+    /// Sends the next chunk of the body, its turn having come.
+    pub(crate) fn take_turn(&self) {
+        let mut state = self.state.lock();
+        let Some((body, sent)) = state.body.take() else { return };
+        let mut out = self.connection.out.lock();
+        let sent = out.outbound.body_chunk(self.stream, &body, sent);
+        if sent < body.len() {
+            state.body = Some((body, sent));
+            out.outbound.queue(self.stream);
+        }
+    }
+
+    /// Something arrived for the stream: `step` puts it into the consumer.
+    pub(crate) fn on_frame(
+        &self,
+        wakers: &mut Vec<Waker>,
+        step: impl FnOnce(&mut Consumer) -> Result<(), StreamViolation>,
+    ) -> Result<(), StreamViolation> {
+        let mut state = self.state.lock();
+        if state.abandoned {
+            return Ok(());
+        }
+        step(&mut state.consumer)?;
+        wakers.extend(state.waker.take());
+        Ok(())
+    }
+
+    /// The stream ended; its window, for the connection to take back.
+    pub(crate) fn on_terminal(
+        &self,
+        wakers: &mut Vec<Waker>,
+        terminal: Terminal,
+        items: u64,
+    ) -> Result<Window, StreamViolation> {
+        let mut state = self.state.lock();
+        state.body = None;
+        if !state.abandoned {
+            state.consumer.on_terminal(terminal, items)?;
+            wakers.extend(state.waker.take());
+        }
+        Ok(state.consumer.window())
+    }
+
+    /// The connection is gone.
+    pub(crate) fn on_connection_lost(&self, error: &Error) {
+        let waker = {
+            let mut state = self.state.lock();
+            state.consumer.on_lost();
+            state.body = None;
+            let error = if state.consumer.is_started() {
+                let received = state.consumer.received();
+                let message = format!("the stream broke off after {received} items: {error}");
+                Error::new(Code::Truncated, message)
+            } else {
+                error.clone()
+            };
+            state.lost = Some(error);
+            state.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Asks the peer once for each kind, the stronger one even after the weaker.
+    fn ask_to_end(&self, kind: StopKind, reason: CancelReason) {
+        {
+            let mut state = self.state.lock();
+            let asked = state.cancelled.is_some_and(|before| before >= kind);
+            if asked || state.consumer.ended().is_some() {
+                return;
+            }
+            state.cancelled = Some(kind);
+            state.body = None;
+            self.connection.out.lock().outbound.cancel(self.stream, kind, reason);
+        }
+        self.connection.write_out();
+    }
+}
+
+impl OnCancel for Call {
+    fn on_cancel(&self, kind: StopKind, reason: CancelReason) {
+        self.ask_to_end(kind, reason);
+    }
+}
+
+impl State {
+    /// How the stream ended before any item, as an error.
+    fn early_end(&self) -> Option<Error> {
+        match self.consumer.ended()? {
+            Ended::Lost => self.lost.clone(),
+            Ended::Terminal(Terminal::Failed { error }) => Some(error.clone()),
+            Ended::Terminal(Terminal::Cancelled { reason }) => {
+                let code = match reason {
+                    CancelReason::DeadlineExceeded => Code::DeadlineExceeded,
+                    _ => Code::Cancelled,
+                };
+                Some(Error::new(code, reason.to_string()).with_executed(Executed::Maybe))
+            }
+            Ended::Terminal(_) => None,
+        }
+    }
+
+    fn end(&self) -> Option<SourceEvent> {
+        Some(match self.consumer.ended()? {
+            Ended::Terminal(terminal) => SourceEvent::Ended(terminal.clone()),
+            Ended::Lost => SourceEvent::Lost(
+                self.lost
+                    .clone()
+                    .unwrap_or_else(|| Error::new(Code::ConnectionLost, "the connection was lost")),
+            ),
+        })
+    }
+}
+
+impl ResponseSource for Call {
+    fn poll_started(&self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
+        let mut state = self.state.lock();
+        if state.consumer.is_started() {
+            return Poll::Ready(Ok(()));
+        }
+        if state.consumer.ended().is_some() {
+            return Poll::Ready(state.early_end().map_or(Ok(()), Err));
+        }
+        state.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn poll_batch(
+        &self,
+        cx: &mut task::Context<'_>,
+        batch: &mut VecDeque<Bytes>,
+    ) -> Poll<SourceEvent> {
+        let (event, credited) = {
+            let mut state = self.state.lock();
+            let had_items = state.consumer.has_items();
+            state.consumer.take(batch);
+            let credit = state.consumer.credit_due();
+            if let Some(credit) = credit {
+                self.connection.out.lock().outbound.credit(self.stream, credit);
+            }
+            let event = if had_items { Some(SourceEvent::Items) } else { state.end() };
+            if event.is_none() {
+                state.waker = Some(cx.waker().clone());
+            }
+            (event, credit.is_some())
+        };
+        if credited {
+            // Nobody waits for credit at once: it may ride along with what others send.
+            self.connection.write_soon();
+        }
+        event.map_or(Poll::Pending, Poll::Ready)
+    }
+
+    fn cancel(&self, kind: StopKind) {
+        self.ask_to_end(kind, CancelReason::Caller);
+    }
+
+    fn abandon(&self) {
+        {
+            let mut state = self.state.lock();
+            if state.consumer.ended().is_some() {
+                return;
+            }
+            state.abandoned = true;
+            // What has arrived is let go of at once; the entry goes with the terminal.
+            let mut rest = VecDeque::new();
+            state.consumer.take(&mut rest);
+        }
+        self.ask_to_end(StopKind::Kill, CancelReason::Caller);
+    }
+}

@@ -1,0 +1,160 @@
+//! The calling side: one shared connection per address.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use parking_lot::RwLock;
+use sinew_plane::{
+    Address, BoxFuture, Code, DuplexTransport, Error, LatencyClass, OutgoingRequest,
+    ResponseStream, Shutdown, TransportCapabilities, TransportId,
+};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    CheckedTcpConfig,
+    socket::{TCP, UNIX},
+    target::Target,
+};
+
+/// The calling side over TCP or over Unix domain sockets.
+///
+/// All requests to one address share one connection, which is made when it is first needed and
+/// again when it was lost; while dials fail, callers get the last failure at once instead of
+/// waiting for another. Clones share the connections.
+#[derive(Clone)]
+pub struct TcpTransport {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    id: TransportId,
+    capabilities: TransportCapabilities,
+    config: Arc<CheckedTcpConfig>,
+    tasks: TaskTracker,
+    targets: RwLock<HashMap<Address, Arc<Target>>>,
+}
+
+impl TcpTransport {
+    /// The transport `tcp`, for `tcp://HOST:PORT`.
+    pub fn new(config: CheckedTcpConfig) -> Self {
+        Self::over(TCP, LatencyClass::Network, config)
+    }
+
+    /// The transport `unix`, for `unix:///PATH`.
+    pub fn unix(config: CheckedTcpConfig) -> Self {
+        Self::over(UNIX, LatencyClass::Host, config)
+    }
+
+    fn over(id: TransportId, latency: LatencyClass, config: CheckedTcpConfig) -> Self {
+        let mut capabilities = TransportCapabilities::streaming(config.mux.max_message_bytes);
+        capabilities.latency = latency;
+        let inner = Inner {
+            id,
+            capabilities,
+            config: Arc::new(config),
+            tasks: TaskTracker::new(),
+            targets: RwLock::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Connections that are up now.
+    pub fn connections(&self) -> usize {
+        let targets = self.inner.targets.read();
+        targets.values().filter(|target| target.current().is_some_and(|it| it.is_usable())).count()
+    }
+
+    fn target(&self, address: &Address) -> Result<Arc<Target>, Error> {
+        if let Some(target) = self.inner.targets.read().get(address) {
+            return Ok(Arc::clone(target));
+        }
+        let mut targets = self.inner.targets.write();
+        if targets.len() >= self.inner.config.max_targets {
+            targets.retain(|_, target| target.current().is_some_and(|it| it.is_usable()));
+            if targets.len() >= self.inner.config.max_targets {
+                let message = "connections to too many addresses at once (max_targets)";
+                return Err(Error::new(Code::Exhausted, message));
+            }
+        }
+        let target = targets.entry(address.clone()).or_insert_with(|| {
+            let config = Arc::clone(&self.inner.config);
+            Arc::new(Target::new(address.clone(), config, self.inner.tasks.clone()))
+        });
+        Ok(Arc::clone(target))
+    }
+
+    async fn send(
+        &self,
+        address: &Address,
+        mut request: OutgoingRequest,
+    ) -> Result<ResponseStream, Error> {
+        if self.inner.tasks.is_closed() {
+            return Err(Error::new(Code::ConnectFailed, "the transport was closed"));
+        }
+        let target = self.target(address)?;
+        // A connection may retire between its look-up and its use, but not twice in a row.
+        for _ in 0..2 {
+            let connection = target.connection().await?;
+            match connection.open(request).await? {
+                Ok(stream) => return Ok(stream),
+                Err(back) => request = back,
+            }
+        }
+        Err(Error::draining(format!("{address} takes no new streams")))
+    }
+
+    async fn finish(&self, grace: Duration) -> Shutdown {
+        self.inner.tasks.close();
+        let targets: Vec<_> = self.inner.targets.write().drain().collect();
+        let connections: Vec<_> =
+            targets.iter().filter_map(|(_, target)| target.current()).collect();
+        let cut_streams = crate::shutdown::end_all(&connections, grace).await;
+        self.inner.tasks.wait().await;
+        Shutdown { cut_streams, cut_tasks: 0 }
+    }
+}
+
+impl DuplexTransport for TcpTransport {
+    fn id(&self) -> &TransportId {
+        &self.inner.id
+    }
+
+    fn capabilities(&self) -> &TransportCapabilities {
+        &self.inner.capabilities
+    }
+
+    fn dials(&self, address: &Address) -> bool {
+        address.scheme() == self.inner.id.as_str()
+    }
+
+    fn open<'a>(
+        &'a self,
+        address: &'a Address,
+        request: OutgoingRequest,
+    ) -> BoxFuture<'a, Result<ResponseStream, Error>> {
+        Box::pin(self.send(address, request))
+    }
+
+    fn close(&self, grace: Duration) -> BoxFuture<'_, Shutdown> {
+        Box::pin(self.finish(grace))
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let error = Error::new(Code::ConnectionLost, "the transport was dropped");
+        for target in self.targets.get_mut().values() {
+            if let Some(connection) = target.current() {
+                connection.close(&error);
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for TcpTransport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TcpTransport")
+            .field("id", &self.inner.id)
+            .field("connections", &self.connections())
+            .finish_non_exhaustive()
+    }
+}

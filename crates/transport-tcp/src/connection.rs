@@ -1,0 +1,205 @@
+//! One live connection and the streams on it.
+
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use sinew_mux::{Batch, Hello, Outbound, Role};
+use sinew_plane::{Code, Error, RequestHandler, TransportId};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{CheckedTcpConfig, call::Call, response::Response, socket::WriteHalf};
+
+/// One live connection. The reader task owns what arrives; this is what the reader, the writer
+/// and the streams share.
+///
+/// Locks are taken in the order `streams`, then a stream's own state, then `out`.
+pub(crate) struct Connection {
+    pub(crate) role: Role,
+    pub(crate) transport: TransportId,
+    pub(crate) config: Arc<CheckedTcpConfig>,
+    /// Takes the requests that the peer sends; a connection without one refuses them.
+    pub(crate) handler: Option<Arc<dyn RequestHandler>>,
+    pub(crate) socket: WriteHalf,
+    pub(crate) out: Mutex<Outgoing>,
+    pub(crate) streams: Mutex<Streams>,
+    /// Streams in `streams`; read without the lock to decide how eagerly to write.
+    pub(crate) active: AtomicUsize,
+    /// Wakes the writer task.
+    pub(crate) writer: Notify,
+    /// A stream ended or the peer granted more: who waits to open one may try again.
+    pub(crate) room: Notify,
+    /// The last stream has ended.
+    pub(crate) idle: Notify,
+    /// What the peer said of itself, once it did.
+    pub(crate) peer: OnceLock<Hello>,
+    /// How far the connection has come.
+    pub(crate) stage: watch::Sender<Stage>,
+    /// Ends both tasks.
+    pub(crate) closed: CancellationToken,
+}
+
+/// How far a connection has come.
+#[derive(Debug, Clone)]
+pub(crate) enum Stage {
+    Handshake,
+    Established,
+    Closed(Error),
+}
+
+/// The sending direction and who is writing it.
+pub(crate) struct Outgoing {
+    pub(crate) outbound: Outbound,
+    /// Somebody has taken a batch and will look again before letting go.
+    pub(crate) writing: bool,
+    /// A batch that the socket did not take; the writer task goes on with it.
+    pub(crate) stalled: Option<Batch>,
+    /// The writer task was asked to take over.
+    pub(crate) handed_over: bool,
+}
+
+/// The streams of a connection by their numbers.
+#[derive(Default)]
+pub(crate) struct Streams {
+    /// Opened by this side.
+    pub(crate) calls: FxHashMap<u32, Arc<Call>>,
+    /// Opened by the peer.
+    pub(crate) responses: FxHashMap<u32, Arc<Response>>,
+    /// No new ones: drained or closed.
+    pub(crate) draining: bool,
+    pub(crate) closed: bool,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        role: Role,
+        transport: TransportId,
+        config: Arc<CheckedTcpConfig>,
+        handler: Option<Arc<dyn RequestHandler>>,
+        socket: WriteHalf,
+    ) -> Self {
+        let outbound = Outbound::new(role, &config.mux);
+        Self {
+            role,
+            transport,
+            config,
+            handler,
+            socket,
+            out: Mutex::new(Outgoing {
+                outbound,
+                writing: false,
+                stalled: None,
+                handed_over: false,
+            }),
+            streams: Mutex::default(),
+            active: AtomicUsize::new(0),
+            writer: Notify::new(),
+            room: Notify::new(),
+            idle: Notify::new(),
+            peer: OnceLock::new(),
+            stage: watch::Sender::new(Stage::Handshake),
+            closed: CancellationToken::new(),
+        }
+    }
+
+    /// Waits until the peer's hello is there.
+    pub(crate) async fn established(&self) -> Result<(), Error> {
+        let mut stage = self.stage.subscribe();
+        loop {
+            match &*stage.borrow_and_update() {
+                Stage::Established => return Ok(()),
+                Stage::Closed(error) => return Err(error.clone()),
+                Stage::Handshake => {}
+            }
+            if stage.changed().await.is_err() {
+                return Err(Error::new(Code::ConnectFailed, "the connection was dropped"));
+            }
+        }
+    }
+
+    /// True while new streams can be opened.
+    pub(crate) fn is_usable(&self) -> bool {
+        !self.closed.is_cancelled() && !self.out.lock().outbound.is_retired()
+    }
+
+    /// Keeps the count of streams and tells who waits for the last one.
+    pub(crate) fn stream_gone(&self) {
+        if self.active.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.idle.notify_waiters();
+        }
+    }
+
+    /// Waits until no stream is left.
+    pub(crate) async fn drained(&self) {
+        loop {
+            let idle = self.idle.notified();
+            if self.active.load(Ordering::Acquire) == 0 || self.closed.is_cancelled() {
+                return;
+            }
+            tokio::select! {
+                () = idle => {}
+                () = self.closed.cancelled() => return,
+            }
+        }
+    }
+
+    /// Takes no new streams from the peer and tells it so. What runs goes on.
+    pub(crate) fn drain(self: &Arc<Self>, last_stream: u32) {
+        {
+            let mut streams = self.streams.lock();
+            if std::mem::replace(&mut streams.draining, true) {
+                return;
+            }
+        }
+        let error = Error::draining("the server is draining");
+        self.out.lock().outbound.go_away(last_stream, &error);
+        self.write_out();
+    }
+
+    /// Ends the connection and every stream on it. The first reason counts.
+    pub(crate) fn close(&self, error: &Error) {
+        let first = self.stage.send_if_modified(|stage| {
+            let first = !matches!(stage, Stage::Closed(_));
+            if first {
+                *stage = Stage::Closed(error.clone());
+            }
+            first
+        });
+        if !first {
+            return;
+        }
+        tracing::debug!(transport = %self.transport, code = %error.code(), reason = %error, "connection closed");
+        let (calls, responses) = {
+            let mut streams = self.streams.lock();
+            streams.closed = true;
+            (std::mem::take(&mut streams.calls), std::mem::take(&mut streams.responses))
+        };
+        for (_, call) in calls {
+            call.on_connection_lost(error);
+            self.stream_gone();
+        }
+        for (_, response) in responses {
+            response.on_connection_lost(error);
+            self.stream_gone();
+        }
+        self.closed.cancel();
+        self.room.notify_waiters();
+    }
+
+    /// Largest item that the peer takes, in bytes.
+    pub(crate) fn peer_message_limit(&self) -> usize {
+        self.peer.get().map_or(0, |hello| hello.max_message_bytes as usize)
+    }
+
+    /// A response has ended and was handed to the outbox.
+    pub(crate) fn remove_response(&self, stream: u32) {
+        let removed = self.streams.lock().responses.remove(&stream);
+        if removed.is_some() {
+            self.stream_gone();
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Opening a stream on a live connection.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use sinew_mux::{Open, Refusal};
+use sinew_plane::{Code, Error, Executed, OutgoingRequest, ResponseSource, ResponseStream};
+
+use crate::{call::Call, connection::Connection};
+
+impl Connection {
+    /// Sends the request. `Ok(Err(request))` hands it back when this connection takes no more
+    /// streams for good.
+    pub(crate) async fn open(
+        self: &Arc<Self>,
+        request: OutgoingRequest,
+    ) -> Result<Result<ResponseStream, OutgoingRequest>, Error> {
+        let started = Instant::now();
+        loop {
+            // Registered before the try, so that room made in between is not missed.
+            let room = self.room.notified();
+            match self.try_open(&request)? {
+                Ok(stream) => return Ok(Ok(stream)),
+                Err(Refusal::Retired) => return Ok(Err(request)),
+                Err(Refusal::TooLarge { limit }) => {
+                    let message = format!(
+                        "a request of {} bytes is over the peer's limit of {limit}",
+                        request.body.len()
+                    );
+                    return Err(Error::new(Code::TooLarge, message));
+                }
+                Err(Refusal::Streams | Refusal::RequestWindow) => {}
+            }
+            let left = self.config.open_timeout.saturating_sub(started.elapsed());
+            let left = request.context.remaining().map_or(left, |deadline| left.min(deadline));
+            tokio::select! {
+                () = room => {}
+                () = request.context.stopped() => return Err(cancelled(&request)),
+                () = tokio::time::sleep(left) => {
+                    let message = "the connection had no room for another stream in time";
+                    return Err(Error::new(Code::Overloaded, message));
+                }
+            }
+        }
+    }
+
+    fn try_open(
+        self: &Arc<Self>,
+        request: &OutgoingRequest,
+    ) -> Result<Result<ResponseStream, Refusal>, Error> {
+        if request.context.is_stopped() {
+            return Err(cancelled(request));
+        }
+        let remaining = request.context.remaining();
+        if remaining.is_some_and(|left| left.is_zero()) {
+            let error = Error::new(Code::DeadlineExceeded, "the deadline has passed");
+            return Err(error.with_executed(Executed::No));
+        }
+        let (call, sent) = {
+            let mut streams = self.streams.lock();
+            if streams.closed {
+                return Ok(Err(Refusal::Retired));
+            }
+            let mut out = self.out.lock();
+            let window = out.outbound.grant_window(request.window);
+            let endpoint = request.endpoint.as_str();
+            let mut open = Open::new(request.context.id(), endpoint, request.instance, window);
+            open.headers = request.headers.clone();
+            open.remaining = remaining;
+            open.attempt = request.attempt;
+            let (stream, sent) = match out.outbound.open(&open, &request.body) {
+                Ok(opened) => opened,
+                Err(refusal) => {
+                    out.outbound.release_window(window);
+                    return Ok(Err(refusal));
+                }
+            };
+            drop(out);
+            let call = Arc::new(Call::new(stream, Arc::clone(self), window));
+            streams.calls.insert(stream, Arc::clone(&call));
+            self.active.fetch_add(1, Ordering::AcqRel);
+            (call, sent)
+        };
+        if sent < request.body.len() {
+            call.send_body(request.body.clone(), sent);
+        }
+        request.context.on_cancel(Arc::downgrade(&call));
+        self.write_out();
+        let source = call as Arc<dyn ResponseSource>;
+        Ok(Ok(ResponseStream::new(source, request.context.clone())))
+    }
+}
+
+fn cancelled(request: &OutgoingRequest) -> Error {
+    let reason = request.context.reason();
+    let text = reason.map_or_else(|| "cancelled".to_owned(), |reason| reason.to_string());
+    Error::new(Code::Cancelled, text).with_executed(Executed::No)
+}

@@ -1,0 +1,339 @@
+//! The reader task: what arrives, and which stream it is for.
+
+use std::{io, sync::Arc, time::Instant};
+
+use bytes::{Bytes, BytesMut};
+use parking_lot::MutexGuard;
+use sinew_mux::{ConnectionError, Event, Inbound, Opened, Tick};
+use sinew_plane::{
+    Code, Context, Error, Executed, IncomingRequest, ResponseSink, SinkTarget, Terminal,
+};
+use std::{sync::atomic::Ordering, task::Waker, time::Duration};
+use tokio::io::AsyncReadExt;
+
+use crate::{
+    connection::{Connection, Stage, Streams},
+    response::Response,
+    socket::ReadHalf,
+};
+
+/// Room for one read, in bytes: a chunk of a large message and its header, in one system call.
+const READ_BYTES: usize = 96 << 10;
+
+/// Request bodies up to this many bytes are copied out of the read buffer, because a handler may
+/// hold on to its request for long.
+const COPY_BODY_BYTES: usize = 4 << 10;
+
+/// Longest wait for the peer to end its direction after this side has.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Bytes that are read and dropped in that time at the most.
+const LINGER_BYTES: usize = 64 << 20;
+
+/// Why a reader ended.
+enum End {
+    Closed,
+    Broken(io::Error),
+    Finished,
+    Refused(ConnectionError),
+}
+
+/// The reader task of a connection. It owns the receiving machine.
+pub(crate) struct Reader {
+    connection: Arc<Connection>,
+    half: ReadHalf,
+    inbound: Inbound,
+    buffer: BytesMut,
+    wakers: Vec<Waker>,
+}
+
+impl Reader {
+    pub(crate) fn new(connection: Arc<Connection>, half: ReadHalf) -> Self {
+        let inbound = Inbound::new(connection.role, &connection.config.mux, Instant::now());
+        Self { connection, half, inbound, buffer: BytesMut::new(), wakers: Vec::new() }
+    }
+
+    /// Reads until the connection ends, then tells every stream why.
+    pub(crate) async fn run(mut self) {
+        let end = self.read().await;
+        let error = match end {
+            End::Closed => {
+                // Whoever closed it has told the streams already.
+                Error::new(Code::ConnectionLost, "the connection was closed by this side")
+            }
+            End::Finished => Error::new(Code::ConnectionLost, "the peer closed the connection"),
+            End::Broken(cause) => {
+                let message = format!("the connection broke: {cause}");
+                Error::new(Code::ConnectionLost, message).with_source(cause)
+            }
+            End::Refused(ref cause) => {
+                self.connection.out.lock().outbound.close(cause);
+                let executed =
+                    if self.inbound.is_established() { Executed::Maybe } else { Executed::No };
+                Error::from(cause.clone()).with_executed(executed)
+            }
+        };
+        self.connection.close(&error);
+        self.linger().await;
+    }
+
+    async fn read(&mut self) -> End {
+        let mut ticks = tokio::time::interval(self.connection.config.mux.keepalive_interval / 2);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            self.buffer.reserve(READ_BYTES);
+            let read = tokio::select! {
+                biased;
+                () = self.connection.closed.cancelled() => return End::Closed,
+                read = self.half.read_buf(&mut self.buffer) => read,
+                _ = ticks.tick() => {
+                    if let Err(error) = self.tick() {
+                        return End::Refused(error);
+                    }
+                    continue;
+                }
+            };
+            match read {
+                Ok(0) => return End::Finished,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return End::Broken(error),
+            }
+            if let Err(error) = self.understand() {
+                return End::Refused(error);
+            }
+        }
+    }
+
+    fn tick(&mut self) -> Result<(), ConnectionError> {
+        if self.inbound.on_tick(Instant::now())? == Tick::Ping {
+            self.connection.out.lock().outbound.ping(fastrand::u64(..));
+            self.connection.write_out();
+        }
+        // An idle connection keeps no read buffer.
+        if self.buffer.is_empty() && self.connection.active.load(Ordering::Relaxed) == 0 {
+            self.buffer = BytesMut::new();
+        }
+        Ok(())
+    }
+
+    fn understand(&mut self) -> Result<(), ConnectionError> {
+        let now = Instant::now();
+        self.inbound.on_bytes(now);
+        while self.inbound.ingest(&mut self.buffer)? {
+            let result = self.dispatch(now);
+            for waker in self.wakers.drain(..) {
+                waker.wake();
+            }
+            result?;
+        }
+        // Replies (credit, pongs, refusals) that nobody else has sent by now.
+        self.connection.write_soon();
+        Ok(())
+    }
+
+    fn dispatch(&mut self, now: Instant) -> Result<(), ConnectionError> {
+        let connection = Arc::clone(&self.connection);
+        let mut streams = connection.streams.lock();
+        while let Some(event) = self.inbound.poll_event(now)? {
+            match event {
+                Event::Opened(opened) => {
+                    streams = serve(&connection, streams, *opened);
+                }
+                event => self.route(&connection, &mut streams, event, now)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn route(
+        &mut self,
+        connection: &Connection,
+        streams: &mut MutexGuard<'_, Streams>,
+        event: Event,
+        now: Instant,
+    ) -> Result<(), ConnectionError> {
+        let wakers = &mut self.wakers;
+        let known = match event {
+            Event::Item { stream, item } => match streams.calls.get(&stream) {
+                Some(call) => {
+                    call.on_frame(wakers, |consumer| consumer.on_item(item)).map(|()| true)?
+                }
+                None => false,
+            },
+            Event::ItemBegin { stream, total, chunk } => match streams.calls.get(&stream) {
+                Some(call) => call
+                    .on_frame(wakers, |consumer| consumer.on_item_begin(total, &chunk))
+                    .map(|()| true)?,
+                None => false,
+            },
+            Event::Chunk { stream, chunk } => match streams.calls.get(&stream) {
+                Some(call) => {
+                    call.on_frame(wakers, |consumer| consumer.on_chunk(&chunk)).map(|()| true)?
+                }
+                None => false,
+            },
+            Event::Accept { stream } => match streams.calls.get(&stream) {
+                Some(call) => {
+                    call.on_frame(wakers, |consumer| consumer.on_accept()).map(|()| true)?
+                }
+                None => false,
+            },
+            Event::Ended { stream, terminal, items } => {
+                self.end_call(connection, streams, stream, terminal, items)?
+            }
+            Event::Credit { stream, credit } => match streams.responses.get(&stream) {
+                Some(response) => response.on_credit(credit, wakers)?,
+                None => false,
+            },
+            Event::Cancel { stream, kind, reason } => match streams.responses.get(&stream) {
+                Some(response) => {
+                    response.on_cancel(kind, reason);
+                    true
+                }
+                None => false,
+            },
+            event => {
+                self.route_connection(connection, streams, event);
+                true
+            }
+        };
+        if known { Ok(()) } else { self.inbound.on_useless(now) }
+    }
+
+    fn end_call(
+        &mut self,
+        connection: &Connection,
+        streams: &mut Streams,
+        stream: u32,
+        terminal: Terminal,
+        items: u64,
+    ) -> Result<bool, ConnectionError> {
+        let Some(call) = streams.calls.remove(&stream) else { return Ok(false) };
+        let window = call.on_terminal(&mut self.wakers, terminal, items)?;
+        {
+            let mut out = connection.out.lock();
+            out.outbound.on_stream_ended();
+            out.outbound.release_window(window);
+        }
+        connection.room.notify_one();
+        connection.stream_gone();
+        Ok(true)
+    }
+
+    fn route_connection(&mut self, connection: &Connection, streams: &mut Streams, event: Event) {
+        match event {
+            Event::Hello(hello) => {
+                connection.out.lock().outbound.on_hello(hello);
+                // Set once: the machine admits one hello.
+                let _ = connection.peer.set(hello);
+                connection.stage.send_if_modified(|stage| {
+                    let handshake = matches!(stage, Stage::Handshake);
+                    if handshake {
+                        *stage = Stage::Established;
+                    }
+                    handshake
+                });
+            }
+            Event::Ping { token } => connection.out.lock().outbound.pong(token),
+            Event::GrantDue { total } => connection.out.lock().outbound.grant(total),
+            Event::Grant { total } => {
+                connection.out.lock().outbound.on_grant(total);
+                connection.room.notify_waiters();
+            }
+            Event::GoAway { last_stream, error } => {
+                connection.out.lock().outbound.on_go_away();
+                connection.room.notify_waiters();
+                let unseen: Vec<u32> =
+                    streams.calls.keys().copied().filter(|stream| *stream > last_stream).collect();
+                for stream in unseen {
+                    if let Some(call) = streams.calls.remove(&stream) {
+                        call.on_connection_lost(&error.clone().with_executed(Executed::No));
+                        connection.out.lock().outbound.on_stream_ended();
+                        connection.stream_gone();
+                    }
+                }
+            }
+            Event::OpenCancelled { stream, reason } => {
+                let terminal = Terminal::Cancelled { reason };
+                connection.out.lock().outbound.terminal(stream, &terminal, 0);
+            }
+            Event::Attach { stream, .. } => {
+                // Streams end with their connection here, so there is nothing to come back to.
+                let error = Error::new(Code::ResumeExpired, "the stream is no longer kept");
+                let terminal = Terminal::Failed { error };
+                connection.out.lock().outbound.terminal(stream, &terminal, 0);
+            }
+            // Nothing is kept beyond its terminal, so nothing has to be let go of.
+            _ => {}
+        }
+    }
+
+    /// Reads and drops what still comes, so that closing does not destroy what this side has
+    /// sent: a socket closed with unread input resets the connection.
+    async fn linger(mut self) {
+        let drain = async {
+            let mut dropped = 0;
+            while dropped < LINGER_BYTES {
+                self.buffer.clear();
+                self.buffer.reserve(READ_BYTES);
+                match self.half.read_buf(&mut self.buffer).await {
+                    Ok(0) | Err(_) => return,
+                    Ok(bytes) => dropped += bytes,
+                }
+            }
+        };
+        let _ = tokio::time::timeout(LINGER, drain).await;
+    }
+}
+
+/// Hands a request to the handler, without the lock: the handler may answer at once.
+fn serve<'a>(
+    connection: &'a Arc<Connection>,
+    mut streams: MutexGuard<'a, Streams>,
+    opened: Opened,
+) -> MutexGuard<'a, Streams> {
+    let Opened { stream, open, body } = opened;
+    let refusal = refuse(connection, &streams);
+    if let Some(error) = refusal {
+        connection.out.lock().outbound.reject(stream, &error);
+        return streams;
+    }
+    let mut builder = Context::builder().id(open.id).headers(open.headers.clone());
+    if let Some(remaining) = open.remaining {
+        builder = builder.timeout(remaining);
+    }
+    let context = builder.build();
+    let response =
+        Arc::new(Response::new(stream, Arc::clone(connection), context.clone(), open.window));
+    streams.responses.insert(stream, Arc::clone(&response));
+    connection.active.fetch_add(1, Ordering::AcqRel);
+    drop(streams);
+    let sink = ResponseSink::new(response as Arc<dyn SinkTarget>, context.clone());
+    let body = if body.len() <= COPY_BODY_BYTES { Bytes::copy_from_slice(&body) } else { body };
+    if let Some(handler) = &connection.handler {
+        let request = IncomingRequest {
+            endpoint: open.endpoint(),
+            instance: open.instance,
+            body,
+            context,
+            transport: &connection.transport,
+            attempt: open.attempt,
+        };
+        handler.handle(request, sink);
+    }
+    connection.streams.lock()
+}
+
+fn refuse(connection: &Connection, streams: &Streams) -> Option<Error> {
+    if connection.handler.is_none() {
+        return Some(Error::new(Code::UnknownEndpoint, "this side serves nothing"));
+    }
+    if streams.draining {
+        return Some(Error::draining("the server is draining"));
+    }
+    if streams.responses.len() >= connection.config.mux.max_streams as usize {
+        return Some(Error::new(Code::Overloaded, "too many streams on this connection"));
+    }
+    None
+}

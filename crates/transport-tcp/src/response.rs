@@ -1,0 +1,219 @@
+//! A stream that the peer opened: the sending end of a response.
+
+use std::{
+    sync::Arc,
+    task::{self, Poll, Waker},
+};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
+use sinew_mux::{Credit, PollFrame, Producer, PushError, StreamViolation};
+use sinew_plane::{
+    CancelReason, Code, Context, Error, Executed, SinkTarget, StopKind, Terminal, TrySendError,
+    Window, defer_flush,
+};
+
+use crate::connection::Connection;
+
+/// A response on its way to the peer.
+pub(crate) struct Response {
+    stream: u32,
+    connection: Arc<Connection>,
+    context: Context,
+    state: Mutex<State>,
+}
+
+struct State {
+    producer: Producer,
+    waker: Option<Waker>,
+    /// Stands in the connection's line.
+    queued: bool,
+    lost: Option<Error>,
+    /// The terminal is on its way or will never be.
+    over: bool,
+}
+
+impl Response {
+    pub(crate) fn new(
+        stream: u32,
+        connection: Arc<Connection>,
+        context: Context,
+        window: Window,
+    ) -> Self {
+        let state = State {
+            producer: Producer::new(window),
+            waker: None,
+            queued: false,
+            lost: None,
+            over: false,
+        };
+        Self { stream, connection, context, state: Mutex::new(state) }
+    }
+
+    /// Credit came. False when it brought nothing.
+    pub(crate) fn on_credit(
+        &self,
+        credit: Credit,
+        wakers: &mut Vec<Waker>,
+    ) -> Result<bool, StreamViolation> {
+        let mut state = self.state.lock();
+        let brought = state.producer.on_credit(credit)?;
+        if brought && state.producer.is_ready() {
+            wakers.extend(state.waker.take());
+        }
+        Ok(brought)
+    }
+
+    /// The consumer wants the stream to end. After a kill nothing more is sent but the end.
+    pub(crate) fn on_cancel(&self, kind: StopKind, reason: CancelReason) {
+        self.context.cancel(kind, reason);
+        let waker = self.state.lock().waker.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// The connection is gone, and with it the only way to the consumer.
+    pub(crate) fn on_connection_lost(&self, error: &Error) {
+        let waker = {
+            let mut state = self.state.lock();
+            state.producer.on_carrier_lost();
+            state.lost = Some(error.clone());
+            state.over = true;
+            state.waker.take()
+        };
+        self.context.cancel(StopKind::Kill, CancelReason::Disconnected);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Sends more, its turn having come.
+    pub(crate) fn take_turn(&self) -> PollFrame {
+        let mut state = self.state.lock();
+        state.queued = false;
+        self.advance(&mut state)
+    }
+
+    /// Moves frames into the outbox, or the stream into the line when there is no room.
+    fn advance(&self, state: &mut MutexGuard<'_, State>) -> PollFrame {
+        let mut out = self.connection.out.lock();
+        let polled = state.producer.poll_frame(self.stream, out.outbound.outbox());
+        match polled {
+            PollFrame::More => {
+                out.outbound.queue(self.stream);
+                state.queued = true;
+            }
+            PollFrame::Ended => state.over = true,
+            PollFrame::Idle => {}
+        }
+        polled
+    }
+
+    /// Sends at once when nobody stands in line, else goes to the end of it.
+    fn send(&self, state: &mut MutexGuard<'_, State>) -> PollFrame {
+        if state.queued {
+            return PollFrame::More;
+        }
+        let mut out = self.connection.out.lock();
+        if out.outbound.is_clear() {
+            drop(out);
+            return self.advance(state);
+        }
+        out.outbound.queue(self.stream);
+        state.queued = true;
+        PollFrame::More
+    }
+
+    fn closed_by(&self, state: &State) -> Option<Error> {
+        if let Some(error) = &state.lost {
+            return Some(error.clone());
+        }
+        if self.context.is_killed() {
+            let reason = self.context.reason().unwrap_or(CancelReason::Caller);
+            let code = match reason {
+                CancelReason::DeadlineExceeded => Code::DeadlineExceeded,
+                _ => Code::Cancelled,
+            };
+            return Some(Error::new(code, reason.to_string()).with_executed(Executed::Yes));
+        }
+        None
+    }
+}
+
+impl SinkTarget for Response {
+    fn poll_ready(&self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
+        let mut state = self.state.lock();
+        if let Some(error) = self.closed_by(&state) {
+            return Poll::Ready(Err(error));
+        }
+        if state.producer.is_ready() || state.producer.is_finished() {
+            return Poll::Ready(Ok(()));
+        }
+        state.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn try_send(&self, item: Bytes) -> Result<(), TrySendError> {
+        let mut state = self.state.lock();
+        if let Some(error) = self.closed_by(&state) {
+            return Err(TrySendError::Closed(error));
+        }
+        let limit = self.connection.peer_message_limit();
+        if item.len() > limit {
+            let message = format!("an item of {} bytes is over the limit of {limit}", item.len());
+            return Err(TrySendError::Closed(Error::new(Code::TooLarge, message)));
+        }
+        match state.producer.push(item) {
+            Ok(()) => {}
+            Err(PushError::Full(item)) => return Err(TrySendError::Full(item)),
+            Err(PushError::Ended) => {
+                let error = Error::new(Code::HandlerFailed, "the stream has ended already");
+                return Err(TrySendError::Closed(error));
+            }
+        }
+        self.send(&mut state);
+        Ok(())
+    }
+
+    fn accept(&self) {
+        let mut state = self.state.lock();
+        if state.lost.is_none() {
+            state.producer.accept();
+            self.send(&mut state);
+        }
+    }
+
+    fn finish(&self, terminal: Terminal) {
+        let ended = {
+            let mut state = self.state.lock();
+            if state.over || state.producer.is_finished() {
+                return;
+            }
+            if self.context.is_killed() {
+                state.producer.discard_unsent();
+            }
+            let refused = state.producer.pushed() == 0;
+            match &terminal {
+                Terminal::Failed { error } if refused && error.executed() == Executed::No => {
+                    self.connection.out.lock().outbound.reject(self.stream, error);
+                    state.over = true;
+                    true
+                }
+                _ => {
+                    state.producer.finish(terminal);
+                    self.send(&mut state) == PollFrame::Ended
+                }
+            }
+        };
+        if ended {
+            self.connection.remove_response(self.stream);
+        }
+    }
+
+    fn flush(&self) {
+        if !defer_flush(&self.connection) {
+            self.connection.write_out();
+        }
+    }
+}

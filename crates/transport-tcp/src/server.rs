@@ -1,0 +1,273 @@
+//! The serving side: listeners, the connections they accepted, and their end.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use sinew_mux::Role;
+use sinew_plane::{
+    Address, BoxFuture, Code, DuplexServer, Error, RequestHandler, RequestPlaneServer, Shutdown,
+};
+use socket2::{Domain, Protocol, SockAddr, Type};
+use tokio::net::{TcpListener, UnixListener};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    CheckedTcpConfig,
+    accept::{self, Accept},
+    connection::Connection,
+    read::Reader,
+    socket::Socket,
+    unix::SocketFile,
+};
+
+/// Connections that wait to be accepted; a burst of this many callers is not refused.
+const BACKLOG: i32 = 4096;
+
+/// Grace of [`RequestPlaneServer::stop`].
+const STOP_GRACE: Duration = Duration::from_secs(30);
+
+/// The serving side over TCP, and beside it over a Unix domain socket when the configuration
+/// names a folder for one.
+pub struct TcpServer {
+    shared: Arc<Shared>,
+    bound: Mutex<Option<Bound>>,
+    advertise: Option<String>,
+}
+
+struct Bound {
+    tcp: SocketAddr,
+    unix: Option<SocketFile>,
+}
+
+/// What the listeners and the server share.
+pub(crate) struct Shared {
+    pub(crate) config: Arc<CheckedTcpConfig>,
+    handler: Arc<dyn RequestHandler>,
+    /// Ends the listeners.
+    pub(crate) stop_accepting: CancellationToken,
+    tasks: TaskTracker,
+    connections: Mutex<Vec<Weak<Connection>>>,
+}
+
+impl TcpServer {
+    /// A server that hands its requests to `handler`. It listens once
+    /// [started](RequestPlaneServer::start).
+    pub fn new(config: CheckedTcpConfig, handler: Arc<dyn RequestHandler>) -> Self {
+        let advertise = config.advertise.clone();
+        let shared = Shared {
+            config: Arc::new(config),
+            handler,
+            stop_accepting: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            connections: Mutex::default(),
+        };
+        Self { shared: Arc::new(shared), bound: Mutex::new(None), advertise }
+    }
+
+    /// Makes a server and starts it on `address`; port 0 picks a free one.
+    ///
+    /// # Errors
+    /// The address cannot be bound, or may not be without `insecure`.
+    pub fn bind(
+        config: CheckedTcpConfig,
+        address: SocketAddr,
+        handler: Arc<dyn RequestHandler>,
+    ) -> Result<Self, Error> {
+        let server = Self::new(config, handler);
+        server.listen(address)?;
+        Ok(server)
+    }
+
+    fn listen(&self, address: SocketAddr) -> Result<(), Error> {
+        let config = &self.shared.config;
+        let refused = |message: String| Error::new(Code::Exhausted, message);
+        config.bind_policy.check(address).map_err(|error| refused(error.to_string()))?;
+        let mut bound = self.bound.lock();
+        if bound.is_some() || self.shared.stop_accepting.is_cancelled() {
+            return Err(refused("the server was started before".to_owned()));
+        }
+        let (listener, tcp) = listen_tcp(address).map_err(|cause| {
+            refused(format!("cannot listen on {address}: {cause}")).with_source(cause)
+        })?;
+        let unix = match &config.unix_dir {
+            Some(dir) => Some(SocketFile::bind(dir).map_err(|cause| {
+                let place = dir.display();
+                refused(format!("cannot listen on a socket in {place}: {cause}")).with_source(cause)
+            })?),
+            None => None,
+        };
+        self.spawn_acceptor(listener);
+        let unix = unix.map(|(listener, file)| {
+            self.spawn_acceptor(listener);
+            file
+        });
+        *bound = Some(Bound { tcp, unix });
+        Ok(())
+    }
+
+    fn spawn_acceptor(&self, listener: impl Accept) {
+        self.shared.tasks.spawn(accept::run(listener, Arc::clone(&self.shared)));
+    }
+
+    /// The TCP address that is bound, with the real port.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        self.bound.lock().as_ref().map(|bound| bound.tcp)
+    }
+
+    /// Connections that are open now.
+    pub fn connections(&self) -> usize {
+        self.shared.connections().len()
+    }
+
+    async fn finish(&self, grace: Duration) -> Shutdown {
+        self.drain();
+        let connections = self.shared.connections();
+        let cut_streams = crate::shutdown::end_all(&connections, grace).await;
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+        self.bound.lock().take();
+        Shutdown { cut_streams, cut_tasks: 0 }
+    }
+
+    fn tcp_address(&self, bound: &Bound) -> Address {
+        match &self.advertise {
+            None => Address::tcp(bound.tcp),
+            Some(host) => {
+                let has_port = host.rsplit_once(':').is_some_and(|(name, port)| {
+                    port.parse::<u16>().is_ok() && (!name.contains(':') || name.ends_with(']'))
+                });
+                let port = bound.tcp.port();
+                let text = if has_port { host.clone() } else { format!("{host}:{port}") };
+                Address::new("tcp", &text).unwrap_or_else(|_| Address::tcp(bound.tcp))
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// The connections that are open now.
+    fn connections(&self) -> Vec<Arc<Connection>> {
+        let mut connections = self.connections.lock();
+        connections.retain(|connection| connection.strong_count() > 0);
+        connections
+            .iter()
+            .filter_map(Weak::upgrade)
+            .filter(|connection| !connection.closed.is_cancelled())
+            .collect()
+    }
+
+    /// Serves an accepted socket, or closes it when there are too many.
+    pub(crate) fn admit(self: &Arc<Self>, socket: Socket) {
+        if self.connections().len() >= self.config.max_connections {
+            tracing::debug!("connection refused: max_connections reached");
+            return;
+        }
+        if let Err(error) = socket.tune(self.config.mux.keepalive_timeout) {
+            tracing::debug!(%error, "a connection was gone before it was set up");
+            return;
+        }
+        let transport = socket.transport();
+        let (read, write) = socket.split();
+        let handler = Some(Arc::clone(&self.handler));
+        let config = Arc::clone(&self.config);
+        let connection = Connection::new(Role::Acceptor, transport, config, handler, write);
+        let connection = Arc::new(connection);
+        self.connections.lock().push(Arc::downgrade(&connection));
+        self.tasks.spawn(Reader::new(Arc::clone(&connection), read).run());
+        self.tasks.spawn(Arc::clone(&connection).run_writer());
+        let limit = self.config.handshake_timeout;
+        self.tasks.spawn(async move {
+            if tokio::time::timeout(limit, connection.established()).await.is_err() {
+                let error = Error::new(Code::ConnectTimedOut, "the peer did not say hello in time");
+                connection.close(&error);
+            }
+        });
+    }
+}
+
+fn listen_tcp(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let domain = if address.is_ipv6() { Domain::IPV6 } else { Domain::IPV4 };
+    let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::from(address))?;
+    socket.listen(BACKLOG)?;
+    let listener = TcpListener::from_std(socket.into())?;
+    let bound = listener.local_addr()?;
+    Ok((listener, bound))
+}
+
+impl Accept for TcpListener {
+    async fn accept(&self) -> io::Result<Socket> {
+        Self::accept(self).await.map(|(stream, _)| Socket::Tcp(stream))
+    }
+}
+
+impl Accept for UnixListener {
+    async fn accept(&self) -> io::Result<Socket> {
+        Self::accept(self).await.map(|(stream, _)| Socket::Unix(stream))
+    }
+}
+
+impl DuplexServer for TcpServer {
+    fn addresses(&self) -> Vec<Address> {
+        let bound = self.bound.lock();
+        let Some(bound) = bound.as_ref() else { return Vec::new() };
+        let unix = bound.unix.as_ref().and_then(SocketFile::address);
+        unix.into_iter().chain([self.tcp_address(bound)]).collect()
+    }
+
+    fn drain(&self) {
+        self.shared.stop_accepting.cancel();
+        for connection in self.shared.connections() {
+            // Streams on their way are refused one by one, which is as safe to resend.
+            connection.drain(u32::MAX);
+        }
+    }
+
+    fn shutdown(&self, grace: Duration) -> BoxFuture<'_, Shutdown> {
+        Box::pin(self.finish(grace))
+    }
+}
+
+impl RequestPlaneServer for TcpServer {
+    fn start(&self, bind_address: SocketAddr) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move { self.listen(bind_address) })
+    }
+
+    fn stop(&self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move {
+            self.finish(STOP_GRACE).await;
+            Ok(())
+        })
+    }
+
+    fn public_address(&self) -> Option<Address> {
+        let bound = self.bound.lock();
+        bound.as_ref().map(|bound| self.tcp_address(bound))
+    }
+}
+
+impl Drop for TcpServer {
+    fn drop(&mut self) {
+        self.shared.stop_accepting.cancel();
+        let error = Error::new(Code::ConnectionLost, "the server was dropped");
+        for connection in self.shared.connections() {
+            connection.close(&error);
+        }
+    }
+}
+
+impl std::fmt::Debug for TcpServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TcpServer")
+            .field("addresses", &self.addresses())
+            .field("connections", &self.connections())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,229 @@
+//! Who writes, and when.
+//!
+//! With few streams the sender itself writes, which saves a hop between tasks; with many, the
+//! writer task gathers what all of them have and writes once. Either way only one writes at a
+//! time, and looks again before it lets go, so nothing is left behind.
+
+use std::{
+    io::{self, IoSlice},
+    sync::{Arc, atomic::Ordering},
+};
+
+use sinew_mux::{Batch, PollFrame};
+use sinew_plane::{Code, Error, Flush};
+
+use crate::connection::{Connection, Outgoing};
+
+/// With up to this many streams a sender writes by itself.
+const EAGER_STREAMS: usize = 2;
+
+/// Batches that a sender writes in a row before the writer task takes over, so that a caller is
+/// not held up with the output of others.
+const EAGER_BATCHES: usize = 2;
+
+/// Pieces in one vectored write; more go into the next.
+const SLICES: usize = 64;
+
+enum Written {
+    All,
+    Blocked,
+    Failed(io::Error),
+}
+
+impl Connection {
+    /// Sees to it that everything that waits is written.
+    pub(crate) fn write_out(&self) {
+        if self.active.load(Ordering::Relaxed) > EAGER_STREAMS {
+            self.write_soon();
+            return;
+        }
+        {
+            let mut out = self.out.lock();
+            if out.writing || !out.outbound.has_output() {
+                return;
+            }
+            out.writing = true;
+        }
+        self.write_batches();
+    }
+
+    /// Leaves the writing to the writer task, which first lets others add to it.
+    pub(crate) fn write_soon(&self) {
+        let out = self.out.lock();
+        if !out.writing && out.outbound.has_output() {
+            drop(out);
+            self.writer.notify_one();
+        }
+    }
+
+    /// Writes as the one who has set `writing`.
+    fn write_batches(&self) {
+        for _ in 0..EAGER_BATCHES {
+            let Some(mut batch) = self.next_batch() else { return };
+            match self.try_write(&mut batch) {
+                Written::All => self.out.lock().outbound.recycle(&mut batch),
+                Written::Blocked => {
+                    self.out.lock().stalled = Some(batch);
+                    break;
+                }
+                Written::Failed(error) => return self.write_failed(error),
+            }
+        }
+        self.out.lock().handed_over = true;
+        self.writer.notify_one();
+    }
+
+    /// The next batch, or `None` after letting go of the writing.
+    fn next_batch(&self) -> Option<Batch> {
+        loop {
+            self.take_turns();
+            let mut out = self.out.lock();
+            let batch = out.outbound.take_batch();
+            if !batch.is_empty() {
+                return Some(batch);
+            }
+            if !out.outbound.has_output() {
+                out.writing = false;
+                return None;
+            }
+        }
+    }
+
+    /// Lets the streams that stand in line add their data while there is room.
+    fn take_turns(&self) {
+        loop {
+            let Some(stream) = self.out.lock().outbound.next_turn() else { return };
+            let (call, response) = {
+                let streams = self.streams.lock();
+                (streams.calls.get(&stream).cloned(), streams.responses.get(&stream).cloned())
+            };
+            if let Some(call) = call {
+                call.take_turn();
+            } else if let Some(response) = response
+                && response.take_turn() == PollFrame::Ended
+            {
+                self.remove_response(stream);
+            }
+        }
+    }
+
+    fn try_write(&self, batch: &mut Batch) -> Written {
+        while !batch.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let filled = batch.fill(&mut slices);
+            let result = match filled {
+                1 => self.socket.try_write(&slices[0]),
+                _ => self.socket.try_write_vectored(&slices[..filled]),
+            };
+            match result {
+                Ok(0) => return Written::Failed(io::ErrorKind::WriteZero.into()),
+                Ok(bytes) => batch.advance(bytes),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Written::Blocked,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Written::Failed(error),
+            }
+        }
+        Written::All
+    }
+
+    fn write_failed(&self, cause: io::Error) {
+        let message = format!("the connection broke while writing: {cause}");
+        self.close(&Error::new(Code::ConnectionLost, message).with_source(cause));
+    }
+
+    /// The writer task: takes over what a sender could not write, and gathers what many have.
+    pub(crate) async fn run_writer(self: Arc<Self>) {
+        loop {
+            tokio::select! {
+                biased;
+                () = self.closed.cancelled() => break,
+                () = self.writer.notified() => {}
+            }
+            if !self.out.lock().handed_over {
+                // One turn through the run queue: whoever is about to send adds to this batch.
+                tokio::task::yield_now().await;
+            }
+            if self.claim_writing() && !self.write_until_empty().await {
+                break;
+            }
+        }
+        self.say_goodbye().await;
+    }
+
+    fn claim_writing(&self) -> bool {
+        let Outgoing { outbound, writing, handed_over, .. } = &mut *self.out.lock();
+        if std::mem::take(handed_over) {
+            return true;
+        }
+        let claimed = !*writing && outbound.has_output();
+        *writing |= claimed;
+        claimed
+    }
+
+    /// False when the connection is over.
+    async fn write_until_empty(&self) -> bool {
+        loop {
+            let stalled = self.out.lock().stalled.take();
+            let Some(mut batch) = stalled.or_else(|| self.next_batch()) else { return true };
+            if !self.write_whole(&mut batch).await {
+                return false;
+            }
+            self.out.lock().outbound.recycle(&mut batch);
+        }
+    }
+
+    async fn write_whole(&self, batch: &mut Batch) -> bool {
+        loop {
+            match self.try_write(batch) {
+                Written::All => return true,
+                Written::Failed(error) => {
+                    self.write_failed(error);
+                    return false;
+                }
+                Written::Blocked => {}
+            }
+            let writable = tokio::time::timeout(self.config.write_timeout, self.socket.writable());
+            let cause = tokio::select! {
+                biased;
+                () = self.closed.cancelled() => return false,
+                ready = writable => match ready {
+                    Ok(Ok(())) => continue,
+                    Ok(Err(error)) => error,
+                    Err(_) => io::Error::new(
+                        io::ErrorKind::TimedOut,
+                        "the peer does not read what is sent to it",
+                    ),
+                },
+            };
+            self.write_failed(cause);
+            return false;
+        }
+    }
+
+    /// Writes what is left, as far as the socket takes it at once, and ends the direction.
+    async fn say_goodbye(&self) {
+        let (stalled, rest) = {
+            let mut out = self.out.lock();
+            out.writing = true;
+            (out.stalled.take(), out.outbound.take_batch())
+        };
+        for mut batch in stalled.into_iter().chain([rest]) {
+            if !matches!(self.try_write(&mut batch), Written::All) {
+                break;
+            }
+        }
+        self.socket.shutdown();
+    }
+}
+
+impl Flush for Connection {
+    fn flush(&self) {
+        let mut out = self.out.lock();
+        if out.writing || !out.outbound.has_output() {
+            return;
+        }
+        out.writing = true;
+        drop(out);
+        self.write_batches();
+    }
+}
