@@ -1,6 +1,13 @@
 //! The calling side: one shared connection per address.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use parking_lot::RwLock;
 use sinew_plane::{
@@ -30,6 +37,7 @@ struct Inner {
     capabilities: TransportCapabilities,
     config: Arc<CheckedTcpConfig>,
     tasks: TaskTracker,
+    writes: Arc<AtomicU64>,
     targets: RwLock<HashMap<Address, Arc<Target>>>,
 }
 
@@ -52,6 +60,7 @@ impl TcpTransport {
             capabilities,
             config: Arc::new(config),
             tasks: TaskTracker::new(),
+            writes: Arc::default(),
             targets: RwLock::default(),
         };
         Self { inner: Arc::new(inner) }
@@ -61,6 +70,11 @@ impl TcpTransport {
     pub fn connections(&self) -> usize {
         let targets = self.inner.targets.read();
         targets.values().filter(|target| target.current().is_some_and(|it| it.is_usable())).count()
+    }
+
+    /// Writes that reached a socket since the transport was made.
+    pub fn writes(&self) -> u64 {
+        self.inner.writes.load(Ordering::Relaxed)
     }
 
     fn target(&self, address: &Address) -> Result<Arc<Target>, Error> {
@@ -77,7 +91,8 @@ impl TcpTransport {
         }
         let target = targets.entry(address.clone()).or_insert_with(|| {
             let config = Arc::clone(&self.inner.config);
-            Arc::new(Target::new(address.clone(), config, self.inner.tasks.clone()))
+            let (tasks, writes) = (self.inner.tasks.clone(), Arc::clone(&self.inner.writes));
+            Arc::new(Target::new(address.clone(), config, tasks, writes))
         });
         Ok(Arc::clone(target))
     }

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, OnceLock,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
 use parking_lot::Mutex;
@@ -25,6 +25,8 @@ pub(crate) struct Connection {
     /// Takes the requests that the peer sends; a connection without one refuses them.
     pub(crate) handler: Option<Arc<dyn RequestHandler>>,
     pub(crate) socket: WriteHalf,
+    /// Writes that reached a socket, over all connections of a client or server.
+    pub(crate) writes: Arc<AtomicU64>,
     pub(crate) out: Mutex<Outgoing>,
     pub(crate) streams: Mutex<Streams>,
     /// Streams in `streams`; read without the lock to decide how eagerly to write.
@@ -81,6 +83,7 @@ impl Connection {
         config: Arc<CheckedTcpConfig>,
         handler: Option<Arc<dyn RequestHandler>>,
         socket: WriteHalf,
+        writes: Arc<AtomicU64>,
     ) -> Self {
         let outbound = Outbound::new(role, &config.mux);
         Self {
@@ -89,6 +92,7 @@ impl Connection {
             config,
             handler,
             socket,
+            writes,
             out: Mutex::new(Outgoing {
                 outbound,
                 writing: false,

@@ -3,7 +3,10 @@
 use std::{
     io,
     net::SocketAddr,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -51,6 +54,7 @@ pub(crate) struct Shared {
     /// Ends the listeners.
     pub(crate) stop_accepting: CancellationToken,
     tasks: TaskTracker,
+    writes: Arc<AtomicU64>,
     connections: Mutex<Vec<Weak<Connection>>>,
 }
 
@@ -64,6 +68,7 @@ impl TcpServer {
             handler,
             stop_accepting: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            writes: Arc::default(),
             connections: Mutex::default(),
         };
         Self { shared: Arc::new(shared), bound: Mutex::new(None), advertise }
@@ -124,6 +129,11 @@ impl TcpServer {
         self.shared.connections().len()
     }
 
+    /// Writes that reached a socket since the server was made.
+    pub fn writes(&self) -> u64 {
+        self.shared.writes.load(Ordering::Relaxed)
+    }
+
     async fn finish(&self, grace: Duration) -> Shutdown {
         self.drain();
         let connections = self.shared.connections();
@@ -175,7 +185,14 @@ impl Shared {
         let (read, write) = socket.split();
         let handler = Some(Arc::clone(&self.handler));
         let config = Arc::clone(&self.config);
-        let connection = Connection::new(Role::Acceptor, transport, config, handler, write);
+        let connection = Connection::new(
+            Role::Acceptor,
+            transport,
+            config,
+            handler,
+            write,
+            Arc::clone(&self.writes),
+        );
         let connection = Arc::new(connection);
         self.connections.lock().push(Arc::downgrade(&connection));
         self.tasks.spawn(Reader::new(Arc::clone(&connection), read).run());

@@ -3,7 +3,7 @@
 use std::{
     io,
     path::Path,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     time::{Duration, Instant},
 };
 
@@ -21,6 +21,7 @@ pub(crate) struct Target {
     address: Address,
     config: Arc<CheckedTcpConfig>,
     tasks: TaskTracker,
+    writes: Arc<AtomicU64>,
     current: ArcSwapOption<Connection>,
     /// Held by the one who dials; all others wait for what comes of it.
     dialling: tokio::sync::Mutex<()>,
@@ -35,11 +36,17 @@ struct Failure {
 }
 
 impl Target {
-    pub(crate) fn new(address: Address, config: Arc<CheckedTcpConfig>, tasks: TaskTracker) -> Self {
+    pub(crate) fn new(
+        address: Address,
+        config: Arc<CheckedTcpConfig>,
+        tasks: TaskTracker,
+        writes: Arc<AtomicU64>,
+    ) -> Self {
         Self {
             address,
             config,
             tasks,
+            writes,
             current: ArcSwapOption::empty(),
             dialling: tokio::sync::Mutex::new(()),
             failure: Mutex::new(None),
@@ -146,7 +153,14 @@ impl Target {
         let transport = socket.transport();
         let (read, write) = socket.split();
         let config = Arc::clone(&self.config);
-        let connection = Connection::new(Role::Dialler, transport, config, None, write);
+        let connection = Connection::new(
+            Role::Dialler,
+            transport,
+            config,
+            None,
+            write,
+            Arc::clone(&self.writes),
+        );
         let connection = Arc::new(connection);
         self.tasks.spawn(Reader::new(Arc::clone(&connection), read).run());
         self.tasks.spawn(Arc::clone(&connection).run_writer());

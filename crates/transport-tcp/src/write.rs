@@ -117,7 +117,10 @@ impl Connection {
             };
             match result {
                 Ok(0) => return Written::Failed(io::ErrorKind::WriteZero.into()),
-                Ok(bytes) => batch.advance(bytes),
+                Ok(bytes) => {
+                    self.writes.fetch_add(1, Ordering::Relaxed);
+                    batch.advance(bytes);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Written::Blocked,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Written::Failed(error),

@@ -1,0 +1,278 @@
+//! One process's share in a network of endpoints.
+
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use sinew_discovery::{
+    Discovery, DiscoveryError, FileDiscovery, MemoryDiscovery, StaticDiscovery, View, host_id,
+};
+use sinew_ingress::{Ingress, IngressConfig};
+use sinew_plane::{Address, DuplexServer, EndpointName, Error, Incarnation, Shutdown};
+use sinew_registry::{Here, LocalEndpoints, RegistryError, TransportRegistration, TransportRegistry};
+use sinew_router::Client;
+use sinew_transport_memory::{MemoryHub, MemoryTransport};
+use sinew_transport_tcp::{TcpServer, TcpTransport};
+
+use crate::{
+    CheckedConfig, Config, ConfigError, DiscoverySource,
+    serve::{Announced, ServeBuilder},
+};
+
+/// One process's share in a network of endpoints: it serves some, calls others, or both.
+///
+/// Clones share everything. [`shutdown`](Self::shutdown) ends it in order; dropping the last
+/// clone cuts what is left.
+#[derive(Clone)]
+pub struct Runtime(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) config: CheckedConfig,
+    pub(crate) here: Here,
+    pub(crate) discovery: Arc<dyn Discovery>,
+    view: View,
+    registry: Arc<TransportRegistry>,
+    locals: LocalEndpoints,
+    pub(crate) ingress: Ingress,
+    /// Calls within the process whose types differ go this way.
+    local_server: sinew_transport_memory::MemoryServer,
+    /// Bound when the first endpoint is served.
+    server: Mutex<Option<Arc<TcpServer>>>,
+    pub(crate) announced: Mutex<Vec<Weak<Announced>>>,
+}
+
+impl Runtime {
+    /// A runtime with settings of one's own.
+    ///
+    /// # Errors
+    /// Discovery cannot be reached, or a transport cannot be set up.
+    pub async fn new(config: CheckedConfig) -> Result<Self, StartError> {
+        let discovery = open_discovery(&config)?;
+        let view = discovery.watch().await?;
+        let here = Here { host: host_id(), process: Some(Incarnation::random().0) };
+        let locals = LocalEndpoints::new();
+        let limits = IngressConfig { max_in_flight: config.max_in_flight };
+        let ingress = Ingress::with_local(limits, locals.clone());
+        let hub = MemoryHub::new();
+        let name = format!("{:x}", here.process.unwrap_or_default());
+        let local_server = hub.serve(&name, Arc::new(ingress.clone()))?;
+        let registry = Arc::new(TransportRegistry::new());
+        let transports: [Arc<dyn sinew_plane::DuplexTransport>; 3] = [
+            Arc::new(MemoryTransport::new(hub)),
+            Arc::new(TcpTransport::unix(config.tcp.clone())),
+            Arc::new(TcpTransport::new(config.tcp.clone())),
+        ];
+        for transport in transports {
+            let registration = TransportRegistration::duplex(&*transport);
+            registry.register_duplex_transport(registration, transport)?;
+        }
+        Ok(Self(Arc::new(Inner {
+            config,
+            here,
+            discovery,
+            view,
+            registry,
+            locals,
+            ingress,
+            local_server,
+            server: Mutex::new(None),
+            announced: Mutex::default(),
+        })))
+    }
+
+    /// A runtime with the defaults, changed by the environment: see [`Config::from_env`].
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), or a variable that cannot be used.
+    pub async fn from_env() -> Result<Self, StartError> {
+        Self::new(Config::from_env()?.checked()?).await
+    }
+
+    /// Starts a runtime whose settings are made in code.
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder { config: Config::default() }
+    }
+
+    /// Starts to serve an endpoint: the builder says how.
+    pub fn serve(&self, endpoint: EndpointName) -> ServeBuilder {
+        ServeBuilder::new(self.clone(), endpoint)
+    }
+
+    /// The instances of an endpoint, for a [`PushRouter`](crate::PushRouter).
+    pub fn client(&self, endpoint: EndpointName) -> Client {
+        self.0.discovery.want(&endpoint);
+        let (registry, locals) = (Arc::clone(&self.0.registry), self.0.locals.clone());
+        Client::new(endpoint, self.0.view.clone(), registry, locals, self.0.here.clone())
+    }
+
+    /// Everything that discovery knows, as it changes.
+    pub fn instances(&self) -> View {
+        self.0.view.clone()
+    }
+
+    /// The transports of this process, to add one's own.
+    pub fn transports(&self) -> &Arc<TransportRegistry> {
+        &self.0.registry
+    }
+
+    /// Where this process can be reached; empty before it serves anything.
+    pub fn addresses(&self) -> Vec<Address> {
+        self.0.server.lock().as_ref().map(|server| server.addresses()).unwrap_or_default()
+    }
+
+    /// Withdraws every endpoint, refuses new requests, lets what runs finish within `grace`,
+    /// cuts the rest, and joins all tasks. Says what it had to cut.
+    pub async fn shutdown(&self, grace: Duration) -> Shutdown {
+        let announced: Vec<_> = {
+            let mut announced = self.0.announced.lock();
+            announced.drain(..).filter_map(|one| one.upgrade()).collect()
+        };
+        // Out of the view first, so that routers stop asking before they are refused.
+        for one in &announced {
+            one.withdraw().await;
+        }
+        let requests = self.0.ingress.shutdown(grace).await;
+        // The requests had their grace; what their connections still carry is their ends.
+        let server = self.0.server.lock().take();
+        let connections = match server {
+            Some(server) => server.shutdown(LAST_WORDS).await,
+            None => Shutdown::default(),
+        };
+        self.0.local_server.shutdown(LAST_WORDS).await;
+        requests + connections + self.0.registry.close(LAST_WORDS).await
+    }
+
+    /// The addresses that others are told, bound when first asked for.
+    pub(crate) fn listen(&self) -> Result<Vec<Address>, Error> {
+        let mut server = self.0.server.lock();
+        if server.is_none() {
+            *server = Some(Arc::new(self.bind()?));
+        }
+        let local = self.0.local_server.addresses();
+        Ok(local.into_iter().chain(server.iter().flat_map(|it| it.addresses())).collect())
+    }
+
+    fn bind(&self) -> Result<TcpServer, Error> {
+        let handler = Arc::new(self.0.ingress.clone());
+        let config = &self.0.config;
+        let error = match TcpServer::bind(config.tcp.clone(), config.listen, handler.clone()) {
+            Ok(server) => return Ok(server),
+            Err(error) if config.unix => error,
+            Err(error) => return Err(error),
+        };
+        // TCP alone reaches everyone; the Unix socket only makes it faster on one host.
+        let without = Config { unix: false, ..(**config).clone() }.checked();
+        let Ok(without) = without else { return Err(error) };
+        let server = TcpServer::bind(without.tcp, config.listen, handler)?;
+        tracing::warn!(%error, "serving over TCP alone");
+        Ok(server)
+    }
+}
+
+/// Time for terminals that are written but not read yet, once all requests have ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+fn open_discovery(config: &CheckedConfig) -> Result<Arc<dyn Discovery>, DiscoveryError> {
+    Ok(match &config.discovery {
+        DiscoverySource::File(path) => Arc::new(FileDiscovery::open(path)?),
+        DiscoverySource::Static(addresses) => {
+            Arc::new(StaticDiscovery::addresses(addresses.iter().map(Address::as_str))?)
+        }
+        DiscoverySource::Memory => Arc::new(MemoryDiscovery::new()),
+    })
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime")
+            .field("discovery", &self.0.config.discovery.to_string())
+            .field("addresses", &self.addresses())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Settings of a [`Runtime`] before it starts.
+#[derive(Debug, Clone)]
+pub struct RuntimeBuilder {
+    config: Config,
+}
+
+impl RuntimeBuilder {
+    /// Where instances are announced and found.
+    #[must_use]
+    pub fn discovery(mut self, source: DiscoverySource) -> Self {
+        self.config.discovery = source;
+        self
+    }
+
+    /// Any other setting.
+    #[must_use]
+    pub fn configure(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// Checks the settings and starts.
+    ///
+    /// # Errors
+    /// As [`Runtime::new`], or settings that do not fit together.
+    pub async fn build(self) -> Result<Runtime, StartError> {
+        Runtime::new(self.config.checked()?).await
+    }
+}
+
+/// Why a runtime did not start. Nothing was announced.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A setting cannot be used.
+    Config(ConfigError),
+    /// Discovery cannot be reached.
+    Discovery(DiscoveryError),
+    /// A transport cannot be registered.
+    Registry(RegistryError),
+    /// A transport cannot be set up.
+    Transport(Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(f),
+            Self::Discovery(error) => error.fmt(f),
+            Self::Registry(error) => error.fmt(f),
+            Self::Transport(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Config(error) => error.source(),
+            Self::Discovery(error) => error.source(),
+            Self::Registry(error) => error.source(),
+            Self::Transport(error) => error.source(),
+        }
+    }
+}
+
+macro_rules! from_errors {
+    ($($variant:ident($error:ty)),+) => {$(
+        impl From<$error> for StartError {
+            fn from(error: $error) -> Self {
+                Self::$variant(error)
+            }
+        }
+    )+};
+}
+
+from_errors!(
+    Config(ConfigError),
+    Discovery(DiscoveryError),
+    Registry(RegistryError),
+    Transport(Error)
+);

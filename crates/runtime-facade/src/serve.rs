@@ -1,0 +1,199 @@
+//! Serving one endpoint.
+
+use std::{fmt, sync::Arc};
+
+use sinew_discovery::{Instance, Registration};
+use sinew_ingress::{EndpointConfig, Handler, PushFace, PushHandler, RawHandler, ServedEndpoint};
+use serde_core::{Serialize, de::DeserializeOwned};
+use sinew_plane::{Address, AsyncEngine, EndpointName, InstanceId, PushEngine, ResponseSink};
+use tokio::sync::Mutex;
+
+use crate::{IncomingOwned, Runtime, StartError};
+
+/// How an endpoint is served, before it is.
+#[must_use = "nothing is served until a handler is given"]
+pub struct ServeBuilder {
+    runtime: Runtime,
+    endpoint: EndpointName,
+    instance: InstanceId,
+    weight: u32,
+    idempotent: bool,
+    codecs: Option<Vec<String>>,
+    limits: EndpointConfig,
+}
+
+impl ServeBuilder {
+    pub(crate) fn new(runtime: Runtime, endpoint: EndpointName) -> Self {
+        Self {
+            runtime,
+            endpoint,
+            instance: InstanceId::random(),
+            weight: 1,
+            idempotent: false,
+            codecs: None,
+            limits: EndpointConfig::default(),
+        }
+    }
+
+    /// The instance's id, instead of a random one.
+    pub fn instance(mut self, id: impl Into<InstanceId>) -> Self {
+        self.instance = id.into();
+        self
+    }
+
+    /// Share of the traffic relative to its siblings, clamped to 1 to 1,000.
+    pub fn weight(mut self, weight: u32) -> Self {
+        self.weight = weight.clamp(1, 1_000);
+        self
+    }
+
+    /// The handler may run twice for one request without harm, so a router may send a request
+    /// again whose first fate is not known.
+    pub fn idempotent(mut self, idempotent: bool) -> Self {
+        self.idempotent = idempotent;
+        self
+    }
+
+    /// Payload formats to advertise, best first, instead of what the handler suggests.
+    pub fn codecs<S: Into<String>>(mut self, codecs: impl IntoIterator<Item = S>) -> Self {
+        self.codecs = Some(codecs.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Requests in flight; more are refused.
+    pub fn max_in_flight(mut self, requests: usize) -> Self {
+        self.limits.max_in_flight = requests.max(1);
+        self
+    }
+
+    /// Serves typed values with an engine that returns a stream. Callers in this process with
+    /// the same types reach it without serialising.
+    ///
+    /// # Errors
+    /// The listener cannot be bound, or discovery refuses the registration.
+    pub async fn engine<Req, Resp, E>(self, engine: E) -> Result<Served, StartError>
+    where
+        Req: DeserializeOwned + Send + 'static,
+        Resp: Serialize + Send + Sync + 'static,
+        E: AsyncEngine<Req, Resp> + 'static,
+    {
+        self.start(PushHandler::new(engine).into(), &["msgpack", "json"]).await
+    }
+
+    /// Serves bytes with an engine that files sinks away and pushes into them.
+    ///
+    /// # Errors
+    /// As [`engine`](Self::engine).
+    pub async fn push_engine<P: PushEngine + 'static>(self, engine: P) -> Result<Served, StartError> {
+        self.start(PushFace::new(engine).into(), &["raw"]).await
+    }
+
+    /// Serves bytes with an async function that owns its sink.
+    ///
+    /// # Errors
+    /// As [`engine`](Self::engine).
+    pub async fn raw<F, Fut>(self, answer: F) -> Result<Served, StartError>
+    where
+        F: Fn(IncomingOwned, ResponseSink) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.start(RawHandler::new(answer).into(), &["raw"]).await
+    }
+
+    async fn start(self, handler: Handler, codecs: &[&str]) -> Result<Served, StartError> {
+        let addresses = self.runtime.listen()?;
+        let inner = &self.runtime.0;
+        let mut instance = Instance::new(self.endpoint.clone(), self.instance, addresses);
+        instance.codecs = self
+            .codecs
+            .unwrap_or_else(|| codecs.iter().map(|name| (*name).to_owned()).collect());
+        instance.weight = self.weight;
+        instance.idempotent = self.idempotent;
+        instance.host = inner.here.host.clone();
+        instance.process = inner.here.process;
+        let addresses = instance.addresses.clone();
+        // Served before it is announced: who learns of it must find it.
+        let served = inner.ingress.serve(self.endpoint, self.instance, self.limits, handler);
+        let registration = inner.discovery.register(instance).await?;
+        let announced = Announced { served, registration: Mutex::new(Some(registration)) };
+        let announced = Arc::new(announced);
+        let mut all = inner.announced.lock();
+        all.retain(|one| one.strong_count() > 0);
+        all.push(Arc::downgrade(&announced));
+        drop(all);
+        Ok(Served { announced, addresses })
+    }
+}
+
+impl fmt::Debug for ServeBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServeBuilder")
+            .field("endpoint", &self.endpoint)
+            .field("instance", &self.instance)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An endpoint that is served and announced.
+pub(crate) struct Announced {
+    served: ServedEndpoint,
+    registration: Mutex<Option<Registration>>,
+}
+
+impl Announced {
+    /// Takes it out of discovery; it is still served to who knows of it.
+    pub(crate) async fn withdraw(&self) {
+        if let Some(registration) = self.registration.lock().await.take()
+            && let Err(error) = registration.withdraw().await
+        {
+            tracing::warn!(endpoint = %self.served.endpoint(), %error, "could not withdraw; the entry ends with its lease");
+        }
+    }
+}
+
+/// A served endpoint. Dropping it withdraws it and cuts its requests; [`drain`](Self::drain)
+/// first to lose nothing.
+#[must_use = "the endpoint is withdrawn when this is dropped"]
+pub struct Served {
+    announced: Arc<Announced>,
+    addresses: Vec<Address>,
+}
+
+impl Served {
+    /// The name it is served under.
+    pub fn endpoint(&self) -> &EndpointName {
+        self.announced.served.endpoint()
+    }
+
+    /// Which instance it is.
+    pub fn instance(&self) -> InstanceId {
+        self.announced.served.instance()
+    }
+
+    /// Where it can be reached.
+    pub fn addresses(&self) -> &[Address] {
+        &self.addresses
+    }
+
+    /// Its requests in flight.
+    pub fn in_flight(&self) -> usize {
+        self.announced.served.in_flight()
+    }
+
+    /// Takes it out of discovery, refuses new requests, and waits for those in flight.
+    /// Cancel-safe: dropped midway, it stays withdrawn.
+    pub async fn drain(&self) {
+        self.announced.withdraw().await;
+        self.announced.served.drain().await;
+    }
+}
+
+impl fmt::Debug for Served {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Served")
+            .field("endpoint", self.endpoint())
+            .field("instance", &self.instance())
+            .field("in_flight", &self.in_flight())
+            .finish_non_exhaustive()
+    }
+}
