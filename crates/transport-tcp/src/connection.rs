@@ -194,6 +194,19 @@ impl Connection {
         self.room.notify_waiters();
     }
 
+    /// Closes the connection unless a stream has come in the meantime.
+    pub(crate) fn close_if_idle(&self) {
+        {
+            let mut streams = self.streams.lock();
+            if !streams.calls.is_empty() || !streams.responses.is_empty() {
+                return;
+            }
+            // From here on a stream cannot be opened, so none can be lost.
+            streams.closed = true;
+        }
+        self.close(&Error::new(Code::ConnectionLost, "the connection was idle"));
+    }
+
     /// Largest item that the peer takes, in bytes.
     pub(crate) fn peer_message_limit(&self) -> usize {
         self.peer.get().map_or(0, |hello| hello.max_message_bytes as usize)

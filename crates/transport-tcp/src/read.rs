@@ -1,14 +1,19 @@
 //! The reader task: what arrives, and which stream it is for.
 
-use std::{io, sync::Arc, time::Instant};
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering},
+    task::Waker,
+    time::{Duration, Instant},
+};
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::MutexGuard;
-use sinew_mux::{ConnectionError, Event, Inbound, Opened, Tick};
+use sinew_mux::{ConnectionError, Event, Inbound, Opened, Role, Tick};
 use sinew_plane::{
-    Code, Context, Error, Executed, IncomingRequest, ResponseSink, SinkTarget, Terminal,
+    CancelReason, Code, Context, Error, Executed, IncomingRequest, ResponseSink, SinkTarget,
+    StopKind, Terminal,
 };
-use std::{sync::atomic::Ordering, task::Waker, time::Duration};
 use tokio::io::AsyncReadExt;
 
 use crate::{
@@ -44,13 +49,36 @@ pub(crate) struct Reader {
     half: ReadHalf,
     inbound: Inbound,
     buffer: BytesMut,
+    /// Who is to be woken, and what is to be cancelled, once no lock is held: either may run
+    /// code of others.
     wakers: Vec<Waker>,
+    cancels: Vec<(Arc<Response>, StopKind, CancelReason)>,
+    idle_since: Instant,
+    _close: CloseOnDrop,
+}
+
+/// Ends the connection also when the reader panics, as a handler called from it may.
+struct CloseOnDrop(Arc<Connection>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.close(&Error::new(Code::ConnectionLost, "the reader of the connection ended"));
+    }
 }
 
 impl Reader {
     pub(crate) fn new(connection: Arc<Connection>, half: ReadHalf) -> Self {
-        let inbound = Inbound::new(connection.role, &connection.config.mux, Instant::now());
-        Self { connection, half, inbound, buffer: BytesMut::new(), wakers: Vec::new() }
+        let now = Instant::now();
+        Self {
+            half,
+            inbound: Inbound::new(connection.role, &connection.config.mux, now),
+            buffer: BytesMut::new(),
+            wakers: Vec::new(),
+            cancels: Vec::new(),
+            idle_since: now,
+            _close: CloseOnDrop(Arc::clone(&connection)),
+            connection,
+        }
     }
 
     /// Reads until the connection ends, then tells every stream why.
@@ -106,13 +134,22 @@ impl Reader {
     }
 
     fn tick(&mut self) -> Result<(), ConnectionError> {
-        if self.inbound.on_tick(Instant::now())? == Tick::Ping {
+        let now = Instant::now();
+        if self.inbound.on_tick(now)? == Tick::Ping {
             self.connection.out.lock().outbound.ping(fastrand::u64(..));
             self.connection.write_out();
         }
-        // An idle connection keeps no read buffer.
-        if self.buffer.is_empty() && self.connection.active.load(Ordering::Relaxed) == 0 {
+        if self.connection.active.load(Ordering::Relaxed) > 0 {
+            self.idle_since = now;
+            return Ok(());
+        }
+        // An idle connection keeps no read buffer, and is given up by the side that made it.
+        if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
+        }
+        let idle = now.duration_since(self.idle_since);
+        if self.connection.role == Role::Dialler && idle >= self.connection.config.idle_timeout {
+            self.connection.close_if_idle();
         }
         Ok(())
     }
@@ -124,6 +161,9 @@ impl Reader {
             let result = self.dispatch(now);
             for waker in self.wakers.drain(..) {
                 waker.wake();
+            }
+            for (response, kind, reason) in self.cancels.drain(..) {
+                response.on_cancel(kind, reason);
             }
             result?;
         }
@@ -188,7 +228,7 @@ impl Reader {
             },
             Event::Cancel { stream, kind, reason } => match streams.responses.get(&stream) {
                 Some(response) => {
-                    response.on_cancel(kind, reason);
+                    self.cancels.push((Arc::clone(response), kind, reason));
                     true
                 }
                 None => false,

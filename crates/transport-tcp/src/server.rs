@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -56,6 +56,8 @@ pub(crate) struct Shared {
     tasks: TaskTracker,
     writes: Arc<AtomicU64>,
     connections: Mutex<Vec<Weak<Connection>>>,
+    /// How many of them are open.
+    open: AtomicUsize,
 }
 
 impl TcpServer {
@@ -70,6 +72,7 @@ impl TcpServer {
             tasks: TaskTracker::new(),
             writes: Arc::default(),
             connections: Mutex::default(),
+            open: AtomicUsize::new(0),
         };
         Self { shared: Arc::new(shared), bound: Mutex::new(None), advertise }
     }
@@ -126,7 +129,7 @@ impl TcpServer {
 
     /// Connections that are open now.
     pub fn connections(&self) -> usize {
-        self.shared.connections().len()
+        self.shared.open.load(Ordering::Relaxed)
     }
 
     /// Writes that reached a socket since the server was made.
@@ -162,9 +165,8 @@ impl TcpServer {
 impl Shared {
     /// The connections that are open now.
     fn connections(&self) -> Vec<Arc<Connection>> {
-        let mut connections = self.connections.lock();
-        connections.retain(|connection| connection.strong_count() > 0);
-        connections
+        self.connections
+            .lock()
             .iter()
             .filter_map(Weak::upgrade)
             .filter(|connection| !connection.closed.is_cancelled())
@@ -173,7 +175,7 @@ impl Shared {
 
     /// Serves an accepted socket, or closes it when there are too many.
     pub(crate) fn admit(self: &Arc<Self>, socket: Socket) {
-        if self.connections().len() >= self.config.max_connections {
+        if self.open.load(Ordering::Relaxed) >= self.config.max_connections {
             tracing::debug!("connection refused: max_connections reached");
             return;
         }
@@ -194,8 +196,13 @@ impl Shared {
             Arc::clone(&self.writes),
         );
         let connection = Arc::new(connection);
-        self.connections.lock().push(Arc::downgrade(&connection));
-        self.tasks.spawn(Reader::new(Arc::clone(&connection), read).run());
+        self.remember(&connection);
+        let reader = Reader::new(Arc::clone(&connection), read);
+        let shared = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let _open = OpenGuard(shared);
+            reader.run().await;
+        });
         self.tasks.spawn(Arc::clone(&connection).run_writer());
         let limit = self.config.handshake_timeout;
         self.tasks.spawn(async move {
@@ -204,6 +211,27 @@ impl Shared {
                 connection.close(&error);
             }
         });
+    }
+}
+
+impl Shared {
+    fn remember(&self, connection: &Arc<Connection>) {
+        let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut connections = self.connections.lock();
+        // Swept when half of the list is dead, so that accepting stays cheap.
+        if connections.len() > 2 * open + 16 {
+            connections.retain(|connection| connection.strong_count() > 0);
+        }
+        connections.push(Arc::downgrade(connection));
+    }
+}
+
+/// Counts a connection as open until its reader ends, however it ends.
+struct OpenGuard(Arc<Shared>);
+
+impl Drop for OpenGuard {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

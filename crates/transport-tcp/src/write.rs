@@ -7,6 +7,7 @@
 use std::{
     io::{self, IoSlice},
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use sinew_mux::{Batch, PollFrame};
@@ -23,6 +24,9 @@ const EAGER_BATCHES: usize = 2;
 
 /// Pieces in one vectored write; more go into the next.
 const SLICES: usize = 64;
+
+/// Time for what is written when a connection closes: terminals and the goodbye.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 enum Written {
     All,
@@ -203,18 +207,24 @@ impl Connection {
         }
     }
 
-    /// Writes what is left, as far as the socket takes it at once, and ends the direction.
+    /// Writes what is left, for a short time, and ends the direction.
     async fn say_goodbye(&self) {
         let (stalled, rest) = {
             let mut out = self.out.lock();
             out.writing = true;
             (out.stalled.take(), out.outbound.take_batch())
         };
-        for mut batch in stalled.into_iter().chain([rest]) {
-            if !matches!(self.try_write(&mut batch), Written::All) {
-                break;
+        let last_words = async {
+            for mut batch in stalled.into_iter().chain([rest]) {
+                while matches!(self.try_write(&mut batch), Written::Blocked) {
+                    if self.socket.writable().await.is_err() {
+                        return;
+                    }
+                }
             }
-        }
+        };
+        // A peer that does not read them in this time does not get them.
+        let _ = tokio::time::timeout(LAST_WORDS, last_words).await;
         self.socket.shutdown();
     }
 }

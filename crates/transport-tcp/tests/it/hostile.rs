@@ -1,0 +1,187 @@
+//! Peers that break the rules hurt themselves and nobody else.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use sinew_mux::{MuxConfig, PREFACE};
+use sinew_plane::{Code, DuplexTransport, Executed};
+use sinew_transport_tcp::TcpConfig;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+use crate::fixture::{Keep, client, config, echo, open, request, server, soon, tcp_address};
+
+/// Sends bytes to the server and returns what it says until it closes.
+async fn talk(server: &sinew_transport_tcp::TcpServer, bytes: &[u8]) -> Vec<u8> {
+    let mut socket = TcpStream::connect(server.local_address().unwrap()).await.unwrap();
+    socket.write_all(bytes).await.unwrap();
+    let mut said = Vec::new();
+    // A reset is as good an end as a close.
+    let _ = soon("the server to close", socket.read_to_end(&mut said)).await;
+    said
+}
+
+#[tokio::test]
+async fn other_protocols_are_closed_without_a_word() {
+    let server = server(config(), echo);
+    let client = client(config());
+    let address = tcp_address(&server);
+    for bytes in [
+        &b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"[..],
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"SSH-2.0-OpenSSH_9\r\n",
+        b"\x00\x20" as &[u8],
+        b"\x00\x00\x00\x00\x00\x00\x00\x40",
+        b"\xff\xff\xff\xff\xff\xff\xff\xff",
+    ] {
+        assert_eq!(talk(&server, bytes).await, b"", "{bytes:?}");
+    }
+    // The listener has taken no harm.
+    let mut response = open(&client, &address, "still here").await.unwrap();
+    assert_eq!(soon("the echo", response.next()).await.unwrap().unwrap(), "still here");
+}
+
+#[tokio::test]
+async fn a_peer_that_never_says_hello_is_closed_in_time() {
+    let config = TcpConfig { handshake_timeout: Duration::from_millis(50), ..config() };
+    let server = server(config, echo);
+    for start in [&b""[..], &PREFACE[..3], &PREFACE[..]] {
+        talk(&server, start).await;
+    }
+}
+
+#[tokio::test]
+async fn garbage_after_the_preface_gets_a_goaway_at_most() {
+    let server = server(config(), echo);
+    let mut bytes = PREFACE.to_vec();
+    bytes.extend([0xFF; 64]);
+    let said = talk(&server, &bytes).await;
+    assert!(said.len() < 512, "no more is said than was heard, within a frame: {}", said.len());
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_is_a_failed_dial() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = sinew_plane::Address::tcp(listener.local_addr().unwrap());
+    let config = TcpConfig { handshake_timeout: Duration::from_millis(50), ..config() };
+    let client = client(config);
+    let error = open(&client, &address, "x").await.unwrap_err();
+    assert_eq!((error.code(), error.executed()), (Code::ConnectTimedOut, Executed::No));
+    assert!(error.is_safe_to_resend());
+}
+
+#[tokio::test]
+async fn a_server_of_another_protocol_is_a_failed_dial() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = sinew_plane::Address::tcp(listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        socket.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+    });
+    let error = open(&client(config()), &address, "x").await.unwrap_err();
+    assert_eq!((error.code(), error.executed()), (Code::Violation, Executed::No));
+}
+
+#[tokio::test]
+async fn more_connections_than_allowed_are_closed_and_the_others_live() {
+    let config = TcpConfig { max_connections: 2, ..config() };
+    let server = server(config.clone(), echo);
+    let address = tcp_address(&server);
+    let (one, two, three) = (client(config.clone()), client(config.clone()), client(config));
+    for client in [&one, &two] {
+        let mut response = open(client, &address, "hi").await.unwrap();
+        assert_eq!(soon("the echo", response.next()).await.unwrap().unwrap(), "hi");
+    }
+    let error = open(&three, &address, "hi").await.unwrap_err();
+    assert!(error.is_safe_to_resend(), "{error:?}");
+    let mut response = open(&one, &address, "again").await.unwrap();
+    assert_eq!(soon("the echo", response.next()).await.unwrap().unwrap(), "again");
+}
+
+#[tokio::test]
+async fn a_stream_beyond_the_limit_waits_and_then_goes_through() {
+    let mux = MuxConfig { max_streams: 2, ..MuxConfig::default() };
+    let kept = Keep::default();
+    let server = server(TcpConfig { mux, ..config() }, kept.handler());
+    let address = tcp_address(&server);
+    let client = client(TcpConfig { open_timeout: Duration::from_millis(100), ..config() });
+    let mut first = open(&client, &address, "1").await.unwrap();
+    let mut second = open(&client, &address, "2").await.unwrap();
+    soon("the first to start", first.started()).await.unwrap();
+    soon("the second to start", second.started()).await.unwrap();
+
+    let error = open(&client, &address, "3").await.unwrap_err();
+    assert_eq!((error.code(), error.executed()), (Code::Overloaded, Executed::No));
+
+    let waiting = tokio::spawn({
+        let (client, address) = (client.clone(), address.clone());
+        async move { client.open(&address, request("4")).await }
+    });
+    kept.0.lock().unwrap().remove(0).complete();
+    soon("the waiting request", waiting).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_read_is_cut_off() {
+    // The server sends to a client that says hello, asks, grants much, and then never reads.
+    let config = TcpConfig { write_timeout: Duration::from_millis(200), ..config() };
+    let (gone, mut wait_gone) = tokio::sync::mpsc::unbounded_channel();
+    let flood = move |_: sinew_plane::IncomingRequest<'_>, mut sink: sinew_plane::ResponseSink| {
+        let gone = gone.clone();
+        tokio::spawn(async move {
+            let item = bytes::Bytes::from(vec![0; 60_000]);
+            while sink.send(item.clone()).await.is_ok() {}
+            let _ = gone.send(sink.context().reason());
+        });
+    };
+    let server = server(config, flood);
+    let mut socket = TcpStream::connect(server.local_address().unwrap()).await.unwrap();
+    let mux = MuxConfig::default().checked().unwrap();
+    let mut outbound = sinew_mux::Outbound::new(sinew_mux::Role::Dialler, &mux);
+    let send = |outbound: &mut sinew_mux::Outbound| {
+        let batch = outbound.take_batch();
+        batch.parts().flatten().copied().collect::<Vec<u8>>()
+    };
+    socket.write_all(&send(&mut outbound)).await.unwrap();
+    let mut inbound =
+        sinew_mux::Inbound::new(sinew_mux::Role::Dialler, &mux, std::time::Instant::now());
+    let mut buffer = bytes::BytesMut::new();
+    let hello = loop {
+        socket.read_buf(&mut buffer).await.unwrap();
+        if inbound.ingest(&mut buffer).unwrap() {
+            match inbound.poll_event(std::time::Instant::now()).unwrap() {
+                Some(sinew_mux::Event::Hello(hello)) => break hello,
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    outbound.on_hello(hello);
+    let window = sinew_plane::Window { items: u32::MAX, bytes: u32::MAX };
+    let open =
+        sinew_mux::Open::new(sinew_plane::StreamId(1), "a/b/c", sinew_plane::InstanceId(0), window);
+    outbound.open(&open, &bytes::Bytes::new()).unwrap();
+    socket.write_all(&send(&mut outbound)).await.unwrap();
+    let reason = soon("the handler to be told", wait_gone.recv()).await.unwrap();
+    assert_eq!(reason, Some(sinew_plane::CancelReason::Disconnected));
+    drop(socket);
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_in_the_reader_ends_its_connection_and_no_other() {
+    let server = server(config(), |request: sinew_plane::IncomingRequest<'_>, sink| {
+        assert_ne!(&request.body[..], b"bad", "a bug in a handler");
+        echo(request, sink);
+    });
+    let address = tcp_address(&server);
+    let (good, bad) = (client(config()), client(config()));
+    let mut before = open(&good, &address, "before").await.unwrap();
+    assert_eq!(soon("the echo", before.next()).await.unwrap().unwrap(), "before");
+    let mut lost = open(&bad, &address, "bad").await.unwrap();
+    let error = soon("the loss", lost.next()).await.unwrap().unwrap_err();
+    assert!(!error.is_safe_to_resend(), "{error:?}");
+    let mut after = open(&good, &address, "after").await.unwrap();
+    assert_eq!(soon("the echo", after.next()).await.unwrap().unwrap(), "after");
+}

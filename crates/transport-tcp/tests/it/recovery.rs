@@ -1,0 +1,143 @@
+//! Connections that go away and come back, and servers that end in order.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use sinew_plane::{CancelReason, Code, DuplexServer, DuplexTransport, Executed, Outcome};
+use sinew_transport_tcp::{TcpConfig, TcpServer, TcpTransport};
+
+use crate::fixture::{Keep, client, config, echo, open, request, server, soon, tcp_address};
+
+#[tokio::test]
+async fn a_server_that_comes_back_is_found_again() {
+    let config = TcpConfig { backoff_max: Duration::from_millis(50), ..config() };
+    let first = server(config.clone(), echo);
+    let address = tcp_address(&first);
+    let bound = first.local_address().unwrap();
+    let client = client(config.clone());
+    let mut response = open(&client, &address, "one").await.unwrap();
+    assert_eq!(soon("the echo", response.next()).await.unwrap().unwrap(), "one");
+    soon("the server to end", first.shutdown(Duration::ZERO)).await;
+
+    let error = open(&client, &address, "two").await.unwrap_err();
+    assert_eq!((error.code(), error.executed()), (Code::ConnectFailed, Executed::No));
+
+    let _second =
+        TcpServer::bind(config.checked().unwrap(), bound, std::sync::Arc::new(echo)).unwrap();
+    let answer = soon("the server to be found again", async {
+        loop {
+            match client.open(&address, request("three")).await {
+                Ok(mut response) => return response.next().await.unwrap().unwrap(),
+                Err(error) => assert!(error.is_safe_to_resend(), "{error:?}"),
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(answer, "three");
+}
+
+#[tokio::test]
+async fn while_dials_fail_callers_are_told_at_once() {
+    let config = TcpConfig {
+        backoff_base: Duration::from_secs(60),
+        backoff_max: Duration::from_secs(60),
+        ..config()
+    };
+    let server = server(config.clone(), echo);
+    let address = tcp_address(&server);
+    soon("the server to end", server.shutdown(Duration::ZERO)).await;
+    let client = client(config);
+    // The first dials, a thousand more share its answer.
+    for _ in 0..1_000 {
+        let error = open(&client, &address, "x").await.unwrap_err();
+        assert_eq!(error.code(), Code::ConnectFailed);
+    }
+}
+
+#[tokio::test]
+async fn many_first_callers_share_one_connection() {
+    let server = server(config(), echo);
+    let address = tcp_address(&server);
+    let client = client(config());
+    let calls = (0..64).map(|_| {
+        let (client, address) = (client.clone(), address.clone());
+        tokio::spawn(async move {
+            let mut response = client.open(&address, request("x")).await.unwrap();
+            response.next().await.unwrap().unwrap()
+        })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        assert_eq!(soon("a call", call).await.unwrap(), "x");
+    }
+    assert_eq!((client.connections(), server.connections()), (1, 1));
+}
+
+#[tokio::test]
+async fn the_unix_socket_beside_the_port_serves_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = TcpConfig { unix_dir: Some(dir.path().join("sockets")), ..config() };
+    let server = server(config.clone(), echo);
+    let addresses = server.addresses();
+    assert_eq!(addresses.iter().map(|a| a.scheme()).collect::<Vec<_>>(), ["unix", "tcp"]);
+    let client = TcpTransport::unix(config.checked().unwrap());
+    assert!(client.dials(&addresses[0]) && !client.dials(&addresses[1]));
+    let mut response = open(&client, &addresses[0], "short way").await.unwrap();
+    assert_eq!(soon("the echo", response.next()).await.unwrap().unwrap(), "short way");
+    let path = std::path::PathBuf::from(addresses[0].rest());
+    assert!(path.exists());
+    soon("the server to end", server.shutdown(Duration::ZERO)).await;
+    assert!(!path.exists(), "the socket file goes with its server");
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_cancels_its_handlers() {
+    let kept = Keep::default();
+    let server = server(config(), kept.handler());
+    let address = tcp_address(&server);
+    let client = client(config());
+    let mut response = open(&client, &address, "x").await.unwrap();
+    soon("the handler to begin", response.started()).await.unwrap();
+    let context = kept.0.lock().unwrap()[0].context().clone();
+    let cut = soon("the client to close", client.close(Duration::ZERO)).await;
+    assert_eq!(cut.cut_streams, 1);
+    soon("the handler to be told", context.killed()).await;
+    assert_eq!(context.reason(), Some(CancelReason::Disconnected));
+    let end = soon("the end", response.next()).await.unwrap().unwrap_err();
+    assert_eq!(end.code(), Code::Truncated);
+    assert!(matches!(response.outcome(), Some(Outcome::Truncated { received: 0 })));
+}
+
+#[tokio::test]
+async fn the_advertised_address_is_not_the_bound_one() {
+    for (advertise, expected) in [
+        ("worker.example", "tcp://worker.example:PORT"),
+        ("worker.example:99", "tcp://worker.example:99"),
+        ("[2001:db8::1]", "tcp://[2001:db8::1]:PORT"),
+        ("[2001:db8::1]:99", "tcp://[2001:db8::1]:99"),
+    ] {
+        let server = server(TcpConfig { advertise: Some(advertise.into()), ..config() }, echo);
+        let port = server.local_address().unwrap().port().to_string();
+        assert_eq!(tcp_address(&server).as_str(), expected.replace("PORT", &port));
+    }
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_given_up_and_made_again() {
+    let mut quick = TcpConfig { idle_timeout: Duration::from_millis(1), ..config() };
+    quick.mux.keepalive_interval = Duration::from_millis(20);
+    let server = server(config(), echo);
+    let address = tcp_address(&server);
+    let client = client(quick);
+    for word in ["one", "two"] {
+        let mut response = open(&client, &address, word).await.unwrap();
+        assert_eq!(soon("the echo", response.next()).await.unwrap().unwrap(), word);
+        drop(response);
+        soon("the connection to be given up", async {
+            while client.connections() > 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+}
