@@ -1,0 +1,171 @@
+//! One timer for the deadlines of all requests.
+
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
+
+use parking_lot::Mutex;
+use sinew_plane::{CancelReason, Context, StopKind};
+use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
+
+/// Kills requests whose deadline passes. One task for all, which starts with the first deadline;
+/// an entry is there as long as its request is in flight, so admission bounds their number.
+pub(crate) struct Deadlines(Arc<Shared>);
+
+struct Shared {
+    queue: Mutex<Queue>,
+    /// The first entry changed, or the queue was closed.
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// Numbered, as two requests may have the same deadline.
+    entries: BTreeMap<Ticket, Context>,
+    next_number: u64,
+    running: bool,
+    closed: bool,
+}
+
+/// The place of a request in the queue.
+pub(crate) type Ticket = (Instant, u64);
+
+/// The clock that timers run on, which tests can move.
+pub(crate) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+impl Deadlines {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Shared { queue: Mutex::default(), changed: Notify::new() }))
+    }
+
+    /// Kills `context` at `deadline` unless [`forget`](Self::forget) comes first.
+    pub(crate) fn watch(
+        &self,
+        deadline: Instant,
+        context: &Context,
+        tasks: &TaskTracker,
+    ) -> Ticket {
+        let mut queue = self.0.queue.lock();
+        let ticket = (deadline, queue.next_number);
+        queue.next_number += 1;
+        queue.entries.insert(ticket, context.clone());
+        let is_first = queue.entries.first_key_value().is_some_and(|(first, _)| *first == ticket);
+        let start = !queue.running && !queue.closed;
+        queue.running |= start;
+        drop(queue);
+        if start {
+            tasks.spawn(run(Running(Arc::clone(&self.0))));
+        } else if is_first {
+            self.0.changed.notify_one();
+        }
+        ticket
+    }
+
+    pub(crate) fn forget(&self, ticket: Ticket) {
+        // The timer is left as it is: it wakes once for nothing, at most once per entry.
+        let context = self.0.queue.lock().entries.remove(&ticket);
+        drop(context);
+    }
+
+    /// Ends the task.
+    pub(crate) fn close(&self) {
+        self.0.queue.lock().closed = true;
+        self.0.changed.notify_one();
+    }
+}
+
+impl Drop for Deadlines {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Held by the task. Should a listener of a cancel panic and end it, the next deadline starts a
+/// new one.
+struct Running(Arc<Shared>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.queue.lock().running = false;
+    }
+}
+
+async fn run(running: Running) {
+    let shared = &running.0;
+    loop {
+        let (due, next) = {
+            let mut queue = shared.queue.lock();
+            if queue.closed {
+                return;
+            }
+            (queue.take_due(now()), queue.entries.first_key_value().map(|((at, _), _)| *at))
+        };
+        for context in due {
+            context.cancel(StopKind::Kill, CancelReason::DeadlineExceeded);
+        }
+        match next {
+            None => shared.changed.notified().await,
+            Some(next) => tokio::select! {
+                () = tokio::time::sleep_until(next.into()) => {}
+                () = shared.changed.notified() => {}
+            },
+        }
+    }
+}
+
+impl Queue {
+    fn take_due(&mut self, now: Instant) -> Vec<Context> {
+        let mut due = Vec::new();
+        while let Some(first) = self.entries.first_entry() {
+            if first.key().0 > now {
+                break;
+            }
+            due.push(first.remove());
+        }
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn each_is_killed_at_its_own_deadline_in_any_order_of_arrival() {
+        let (deadlines, tasks, start) = (Deadlines::new(), TaskTracker::new(), now());
+        let mut contexts = Vec::new();
+        for seconds in [3, 1, 2, 1] {
+            let context = Context::new();
+            deadlines.watch(start + Duration::from_secs(seconds), &context, &tasks);
+            contexts.push((seconds, context));
+            // Lets the task go to sleep, so that an earlier deadline has to wake it.
+            tokio::task::yield_now().await;
+        }
+        contexts.sort_by_key(|(seconds, _)| *seconds);
+        for (seconds, context) in contexts {
+            context.killed().await;
+            assert_eq!(context.reason(), Some(CancelReason::DeadlineExceeded));
+            // The timer's own step is a millisecond.
+            let late = (now() - start).checked_sub(Duration::from_secs(seconds));
+            assert!(late.is_some_and(|late| late < Duration::from_millis(10)), "{late:?}");
+        }
+        assert_eq!(tasks.len(), 1, "one task for all");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_forgotten_are_left_alone_and_closing_ends_the_task() {
+        let (deadlines, tasks) = (Deadlines::new(), TaskTracker::new());
+        let (forgotten, kept) = (Context::new(), Context::new());
+        let ticket = deadlines.watch(now() + Duration::from_secs(1), &forgotten, &tasks);
+        deadlines.watch(now() + Duration::from_secs(2), &kept, &tasks);
+        deadlines.forget(ticket);
+        kept.killed().await;
+        assert!(!forgotten.is_stopped());
+        tasks.close();
+        drop(deadlines);
+        tasks.wait().await;
+    }
+}

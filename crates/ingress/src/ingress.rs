@@ -1,0 +1,172 @@
+//! The handler that all transports of a process share.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use sinew_plane::{
+    CancelReason, EndpointName, IncomingRequest, InstanceId, RequestHandler, ResponseSink, Shutdown,
+};
+use sinew_registry::{LocalEndpoint, LocalEndpoints};
+use sinew_telemetry::EndpointMetrics;
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    EndpointConfig, Handler, IngressConfig, ServedEndpoint, SystemHealth,
+    deadline::Deadlines,
+    gate::Gate,
+    instance::{Direct, Instance, Process},
+    live::Live,
+    refusal,
+    table::Table,
+};
+
+/// How long a shutdown waits for tasks that were cut. A task that is awaiting ends at once; one
+/// that takes longer blocks its thread, and no abort would end it either.
+const JOIN_LIMIT: Duration = Duration::from_secs(5);
+
+/// The serving side of a process. Clones share everything.
+///
+/// It owns a task for each request in flight and one for deadlines. Requests must arrive within
+/// a tokio runtime, which is where transports run. Make it behind the installation of the metrics
+/// recorder, or what it counts is lost.
+#[derive(Clone)]
+pub struct Ingress(Arc<Shared>);
+
+pub(crate) struct Shared {
+    pub(crate) table: Table,
+    process: Arc<Process>,
+    local: Option<LocalEndpoints>,
+    unknown: EndpointMetrics,
+}
+
+impl Ingress {
+    /// An ingress that serves nothing yet.
+    pub fn new(config: IngressConfig) -> Self {
+        Self::build(config, None)
+    }
+
+    /// One that also announces what it serves to callers in this process.
+    pub fn with_local(config: IngressConfig, local: LocalEndpoints) -> Self {
+        Self::build(config, Some(local))
+    }
+
+    fn build(config: IngressConfig, local: Option<LocalEndpoints>) -> Self {
+        let process = Process {
+            gate: Gate::new(config.max_in_flight),
+            deadlines: Deadlines::new(),
+            tasks: TaskTracker::new(),
+        };
+        Self(Arc::new(Shared {
+            table: Table::default(),
+            process: Arc::new(process),
+            local,
+            unknown: EndpointMetrics::unknown(),
+        }))
+    }
+
+    /// Serves an instance of an endpoint until the result is dropped. One name may be served by
+    /// several instances; of two with the same id the later one gets the requests.
+    #[must_use = "the endpoint is withdrawn when the result is dropped"]
+    pub fn serve(
+        &self,
+        endpoint: EndpointName,
+        instance: InstanceId,
+        config: EndpointConfig,
+        handler: impl Into<Handler>,
+    ) -> ServedEndpoint {
+        self.announce(endpoint, instance, None, config, handler.into(), None)
+    }
+
+    pub(crate) fn announce(
+        &self,
+        endpoint: EndpointName,
+        instance: InstanceId,
+        subject: Option<Arc<str>>,
+        config: EndpointConfig,
+        handler: Handler,
+        health: Option<Arc<dyn SystemHealth>>,
+    ) -> ServedEndpoint {
+        let instance = Arc::new(Instance {
+            metrics: EndpointMetrics::new(&endpoint),
+            name: endpoint,
+            id: instance,
+            subject,
+            gate: Gate::new(config.max_in_flight),
+            live: Live::default(),
+            process: Arc::clone(&self.0.process),
+            handler,
+        });
+        let local = LocalEndpoint::new(Arc::new(Direct(Arc::clone(&instance))));
+        let local = instance.handler.0.localize(&instance, local);
+        self.0.table.insert(&instance);
+        let announced = self.0.local.as_ref();
+        let guard = announced.map(|all| all.insert(&instance.name, instance.id, local.clone()));
+        ServedEndpoint::new(instance, Arc::clone(&self.0), local, guard, health)
+    }
+
+    /// Requests in flight over all endpoints.
+    pub fn in_flight(&self) -> usize {
+        self.0.process.gate.in_flight()
+    }
+
+    /// Refuses new requests from now on, as `Draining`. What runs goes on. It cannot be undone.
+    pub fn drain(&self) {
+        self.0.process.gate.drain();
+    }
+
+    /// True once drained.
+    pub fn is_draining(&self) -> bool {
+        self.0.process.gate.is_draining()
+    }
+
+    /// Drains, lets what is in flight end within `grace`, kills the rest with the reason
+    /// `Shutdown`, and joins every task. `cut_tasks` counts those that block their thread and
+    /// had not ended 5 seconds later. Dropped midway, the drain stays and may be waited for again.
+    ///
+    /// Shut transports down behind it, so that the last terminals still leave.
+    pub async fn shutdown(&self, grace: Duration) -> Shutdown {
+        let process = &self.0.process;
+        process.gate.drain();
+        // Over or not: what is left is counted next.
+        let _ = timeout(grace, process.gate.drained()).await;
+        let cut_streams = process.gate.in_flight();
+        for instance in self.0.table.all() {
+            instance.live.cut(CancelReason::Shutdown);
+        }
+        process.deadlines.close();
+        process.tasks.close();
+        let joined = timeout(JOIN_LIMIT, process.tasks.wait()).await;
+        let cut_tasks = if joined.is_ok() { 0 } else { process.tasks.len() };
+        tracing::debug!(cut_streams, cut_tasks, "the ingress is shut down");
+        Shutdown { cut_streams, cut_tasks }
+    }
+}
+
+impl Default for Ingress {
+    fn default() -> Self {
+        Self::new(IngressConfig::default())
+    }
+}
+
+impl RequestHandler for Ingress {
+    fn handle(&self, request: IncomingRequest<'_>, sink: ResponseSink) {
+        match self.0.table.find(request.endpoint, request.instance) {
+            Some(instance) => instance.take(request, sink),
+            None => {
+                let error = refusal::unknown_endpoint(request.endpoint, request.instance);
+                self.0.unknown.refused(error.fault());
+                tracing::debug!(transport = %request.transport, "{error}");
+                sink.reject(error);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Ingress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ingress")
+            .field("in_flight", &self.in_flight())
+            .field("draining", &self.is_draining())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,130 @@
+//! One served instance of an endpoint: admission, and the way to its handler.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sinew_plane::{
+    Context, EndpointName, Error, IncomingRequest, InstanceId, RequestHandler, ResponseSink,
+    TransportId,
+};
+use sinew_telemetry::{EndpointMetrics, trace};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    deadline::{self, Deadlines, Ticket},
+    gate::{Closed, Gate},
+    handler::Handler,
+    live::Live,
+    permit::Permit,
+    refusal,
+};
+
+/// What all instances of a process share.
+pub(crate) struct Process {
+    pub(crate) gate: Gate,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) tasks: TaskTracker,
+}
+
+pub(crate) struct Instance {
+    pub(crate) name: EndpointName,
+    pub(crate) id: InstanceId,
+    /// A second name, as `register_endpoint` gives it.
+    pub(crate) subject: Option<Arc<str>>,
+    pub(crate) gate: Gate,
+    pub(crate) live: Live,
+    pub(crate) process: Arc<Process>,
+    pub(crate) handler: Handler,
+    pub(crate) metrics: EndpointMetrics,
+}
+
+/// A request that was let in.
+pub(crate) struct Admitted<'a> {
+    pub(crate) body: Bytes,
+    pub(crate) context: Context,
+    pub(crate) transport: &'a TransportId,
+    pub(crate) attempt: u8,
+    pub(crate) permit: Permit,
+}
+
+impl Instance {
+    /// What requests may call it.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = Arc<str>> {
+        std::iter::once(self.name.as_str().into()).chain(self.subject.clone())
+    }
+
+    /// Admits the request and gives it to the handler, or refuses it. Returns at once.
+    pub(crate) fn take(self: &Arc<Self>, request: IncomingRequest<'_>, sink: ResponseSink) {
+        let IncomingRequest { body, context, transport, attempt, .. } = request;
+        match self.admit(&context, body.len()) {
+            Ok(permit) => {
+                let admitted = Admitted { body, context, transport, attempt, permit };
+                self.handler.0.dispatch(admitted, sink);
+            }
+            Err(error) => sink.reject(error),
+        }
+    }
+
+    /// Lets a request in and counts it, or says why not and counts that.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        context: &Context,
+        request_bytes: usize,
+    ) -> Result<Permit, Error> {
+        if let Err(error) = self.enter(context) {
+            self.metrics.refused(error.fault());
+            tracing::debug!(
+                endpoint = self.name.as_str(),
+                code = error.code().as_str(),
+                "refused a request"
+            );
+            return Err(error);
+        }
+        // Counted before it can be cut: what is in flight is in the gauge.
+        let metrics = Some(self.metrics.admitted(request_bytes));
+        let key = self.live.insert(context);
+        let watch = |deadline| self.process.deadlines.watch(deadline, context, &self.process.tasks);
+        let deadline = context.deadline().map(watch);
+        Ok(Permit { instance: Arc::clone(self), key, deadline, metrics })
+    }
+
+    fn enter(&self, context: &Context) -> Result<(), Error> {
+        if context.deadline().is_some_and(|deadline| deadline <= deadline::now()) {
+            return Err(refusal::too_late());
+        }
+        self.gate.enter().map_err(|closed| match closed {
+            Closed::Draining => refusal::draining(&self.name),
+            Closed::Full { max } => refusal::endpoint_full(&self.name, max),
+        })?;
+        self.process.gate.enter().map_err(|closed| {
+            self.gate.leave();
+            match closed {
+                Closed::Draining => refusal::draining(&self.name),
+                Closed::Full { max } => refusal::process_full(max),
+            }
+        })
+    }
+
+    /// Undoes an admission.
+    pub(crate) fn leave(&self, key: usize, deadline: Option<Ticket>) {
+        if let Some(ticket) = deadline {
+            self.process.deadlines.forget(ticket);
+        }
+        self.live.remove(key);
+        self.gate.leave();
+        self.process.gate.leave();
+    }
+
+    pub(crate) fn span(&self, context: &Context) -> tracing::Span {
+        trace::request_span(&self.name, self.id, context.id(), context.headers())
+    }
+}
+
+/// The instance as a handler of its own, for callers in this process that have found it already.
+pub(crate) struct Direct(pub(crate) Arc<Instance>);
+
+impl RequestHandler for Direct {
+    fn handle(&self, request: IncomingRequest<'_>, sink: ResponseSink) {
+        self.0.take(request, sink);
+    }
+}

@@ -1,0 +1,95 @@
+//! The serving side: accept, decode, admit, dispatch, stream out, drain.
+//!
+//! An [`Ingress`] is the one [`RequestHandler`](sinew_plane::RequestHandler) that every transport
+//! of a process hands its requests to. It finds the endpoint, admits or refuses, runs the handler
+//! in a task that it owns, and ends every response exactly once. It does not know which instance
+//! a router chose or why, nor how any transport works.
+//!
+//! ```
+//! use futures_util::{StreamExt, stream};
+//! use sinew_ingress::{EndpointConfig, Ingress, PushHandler};
+//! use sinew_plane::{AsyncEngine, Error, InstanceId, SingleIn, engine_fn};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let count_to = engine_fn(|request: SingleIn<u32>| async move {
+//!     Ok::<_, Error>(stream::iter((1..=*request.data()).map(Ok)))
+//! });
+//! let ingress = Ingress::default(); // hand clones of it to the transports
+//! let served = ingress.serve(
+//!     "demo/numbers/count".parse()?,
+//!     InstanceId::random(),
+//!     EndpointConfig::default(),
+//!     PushHandler::new(count_to),
+//! );
+//!
+//! // Inside the process the engine can be called without encoding anything. Limits, deadlines
+//! // and metrics are those of a call over a transport.
+//! let engine = served.local_engine::<u32, u32>().expect("these are its types");
+//! let numbers = engine.generate(SingleIn::new(3)).await?;
+//! assert_eq!(numbers.map(Result::unwrap).collect::<Vec<_>>().await, [1, 2, 3]);
+//!
+//! served.drain().await; // refuses new requests, waits for those in flight
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Three kinds of handler
+//!
+//! | handler | gets | produces | isolation |
+//! |---|---|---|---|
+//! | [`PushHandler`] | a decoded value | a stream that is pulled | a task per request |
+//! | [`PushFace`] | bytes and a sink | pushes into the sink from a loop of its own | none needed: the call returns at once |
+//! | [`RawHandler`] | bytes and a sink | an async function that sends | a task per request |
+//!
+//! # Refusals
+//!
+//! Each is sent before anything ran (`executed = No`), so a router may try elsewhere.
+//!
+//! | when | code |
+//! |---|---|
+//! | name or instance is not served here | `UnknownEndpoint` |
+//! | endpoint or process drains | `Draining` |
+//! | endpoint or process is at its limit | `Overloaded`, with a hint when to come back |
+//! | the deadline passed on the way | `DeadlineExceeded` |
+//! | the payload cannot be decoded | `InvalidPayload` or `TooLarge` |
+//!
+//! An error of a pull engine always counts as executed, even where the engine passes on the
+//! refusal of somebody it called: its own work before that call is done.
+//!
+//! # Features
+//!
+//! `json` and `msgpack` (default) and `bincode` are the payload formats of [`PushHandler`]; `raw`,
+//! bytes as they are, is always there.
+
+mod config;
+mod deadline;
+mod end;
+mod gate;
+mod handler;
+mod ingress;
+mod instance;
+mod live;
+mod local;
+mod metered;
+mod payload;
+mod permit;
+mod push_face;
+mod push_handler;
+mod raw_handler;
+mod refusal;
+mod registration;
+mod responses;
+mod served;
+mod table;
+
+pub use crate::{
+    config::{EndpointConfig, IngressConfig},
+    handler::Handler,
+    ingress::Ingress,
+    push_face::PushFace,
+    push_handler::PushHandler,
+    raw_handler::{IncomingOwned, RawHandler},
+    registration::SystemHealth,
+    served::ServedEndpoint,
+};

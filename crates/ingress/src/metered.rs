@@ -1,0 +1,123 @@
+//! A sink that is counted until its end, wherever its handler takes it.
+
+use std::{
+    sync::{Arc, Weak},
+    task::{self, Poll, Waker},
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use sinew_plane::{
+    CancelReason, Context, Error, OnCancel, ResponseSink, SinkTarget, StopKind, Terminal,
+    TrySendError,
+};
+use tokio::runtime::Handle;
+
+use crate::{
+    end::{self, End},
+    instance::Instance,
+    permit::Permit,
+};
+
+/// Holds the real sink and the permit of a request whose handler owns its sink. A kill ends the
+/// response at once, also when the handler never looks at its sink again.
+pub(crate) struct Metered {
+    open: Mutex<Option<Open>>,
+    instance: Arc<Instance>,
+    context: Context,
+    runtime: Handle,
+    this: Weak<Self>,
+}
+
+struct Open {
+    sink: ResponseSink,
+    permit: Permit,
+    /// Who waits for credit, to be woken by an end that comes from here.
+    waiting: Option<Waker>,
+}
+
+impl Metered {
+    /// Wraps a sink; the result is what the handler gets. Within a tokio runtime.
+    pub(crate) fn wrap(sink: ResponseSink, permit: Permit, context: &Context) -> ResponseSink {
+        let metered = Arc::new_cyclic(|this| Self {
+            instance: Arc::clone(&permit.instance),
+            open: Mutex::new(Some(Open { sink, permit, waiting: None })),
+            context: context.clone(),
+            runtime: Handle::current(),
+            this: this.clone(),
+        });
+        context.on_cancel(Arc::downgrade(&metered));
+        ResponseSink::new(metered, context.clone())
+    }
+
+    fn end(&self, end: End) {
+        // Taken out first: telling the caller may call anything.
+        let Some(Open { sink, permit, waiting }) = self.open.lock().take() else { return };
+        tracing::debug!(
+            endpoint = permit.instance.name.as_str(),
+            request_id = %self.context.id(),
+            end = end.as_str(),
+            items = sink.sent(),
+            "answered"
+        );
+        permit.end(end.fault());
+        end.send(sink);
+        if let Some(waker) = waiting {
+            waker.wake();
+        }
+    }
+
+    /// What the handler finds once a kill has ended the response.
+    fn over(&self) -> Error {
+        end::cancel_error(self.context.reason().unwrap_or(CancelReason::Caller))
+    }
+}
+
+impl SinkTarget for Metered {
+    fn poll_ready(&self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
+        let mut open = self.open.lock();
+        let Some(open) = &mut *open else { return Poll::Ready(Err(self.over())) };
+        let ready = open.sink.poll_ready(cx);
+        open.waiting = ready.is_pending().then(|| cx.waker().clone());
+        ready
+    }
+
+    fn try_send(&self, item: Bytes) -> Result<(), TrySendError> {
+        let mut open = self.open.lock();
+        let Some(open) = &mut *open else { return Err(TrySendError::Closed(self.over())) };
+        let bytes = item.len();
+        open.sink.try_send(item)?;
+        open.permit.item(bytes);
+        Ok(())
+    }
+
+    fn accept(&self) {
+        if let Some(open) = &mut *self.open.lock() {
+            open.sink.accept();
+        }
+    }
+
+    fn finish(&self, terminal: Terminal) {
+        self.end(match terminal {
+            Terminal::Complete { .. } => End::Complete,
+            Terminal::Failed { error } => End::Failed(error),
+            Terminal::Cancelled { reason } => End::Cancelled(reason),
+        });
+    }
+
+    fn flush(&self) {
+        if let Some(open) = &*self.open.lock() {
+            open.sink.flush();
+        }
+    }
+}
+
+impl OnCancel for Metered {
+    fn on_cancel(&self, kind: StopKind, reason: CancelReason) {
+        let (StopKind::Kill, Some(this)) = (kind, self.this.upgrade()) else { return };
+        // In a task of its own: whoever cancels may hold locks that the end needs. At most one
+        // per request in flight, as a context is killed once.
+        let ending = async move { this.end(End::Cancelled(reason)) };
+        self.instance.process.tasks.spawn_on(ending, &self.runtime);
+    }
+}

@@ -1,0 +1,42 @@
+//! The right of one request to be worked on.
+
+use std::sync::Arc;
+
+use sinew_plane::Fault;
+use sinew_telemetry::RequestMetrics;
+
+use crate::{deadline::Ticket, instance::Instance};
+
+/// One admitted request. Dropping it frees its place; without [`end`](Self::end), as by a panic,
+/// the request counts as an application error.
+pub(crate) struct Permit {
+    pub(crate) instance: Arc<Instance>,
+    pub(crate) key: usize,
+    pub(crate) deadline: Option<Ticket>,
+    pub(crate) metrics: Option<RequestMetrics>,
+}
+
+impl Permit {
+    /// Counts the payload of one response item.
+    pub(crate) fn item(&mut self, bytes: usize) {
+        if let Some(metrics) = &mut self.metrics {
+            metrics.item(bytes);
+        }
+    }
+
+    /// The request is over. Call it before the caller is told: one that calls again at once must
+    /// find the place free.
+    pub(crate) fn end(mut self, fault: Option<Fault>) {
+        if let Some(metrics) = self.metrics.take() {
+            metrics.end(fault);
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        // First, so that the gauge is right when a drain sees the gate empty.
+        drop(self.metrics.take());
+        self.instance.leave(self.key, self.deadline);
+    }
+}

@@ -1,0 +1,222 @@
+//! The request engine: a value in, a stream of values out, in six steps.
+
+use std::{future::poll_fn, marker::PhantomData, sync::Arc};
+
+use bytes::Bytes;
+use serde_core::{Serialize, de::DeserializeOwned};
+use sinew_codec::PayloadFormat;
+use sinew_plane::{AsyncEngine, BoxStream, Context, Error, ResponseSink, SingleIn};
+use sinew_registry::LocalEndpoint;
+use tracing::Instrument;
+
+use crate::{
+    Handler, deadline,
+    end::End,
+    handler::Dispatch,
+    instance::{Admitted, Instance},
+    local::LocalEngine,
+    payload,
+    permit::Permit,
+    refusal,
+    responses::Responses,
+};
+
+/// Serves an [`AsyncEngine`] of values.
+///
+/// Each request runs in a task of its own: decode, context, response stream, generate, stream
+/// out, completion. Request and items are in the format that the request's `content-type` names,
+/// JSON without one. Items leave together as long as the engine has the next one ready, and at
+/// once when it has not.
+///
+/// - A *kill*, and a deadline that passes, drop the engine's future or stream at once.
+/// - A *stop* lets the engine finish the item in hand, which is sent; then the stream is dropped.
+///   It ends as cancelled, also when the engine ended it by itself behind the stop: whether
+///   something is missing cannot be known.
+/// - A *panic* in the engine fails its own request as `HandlerGone`.
+pub struct PushHandler<Req, Resp, E: ?Sized> {
+    engine: Arc<E>,
+    types: PhantomData<fn(Req) -> Resp>,
+}
+
+impl<Req, Resp, E: AsyncEngine<Req, Resp>> PushHandler<Req, Resp, E> {
+    /// Serves `engine`.
+    pub fn new(engine: E) -> Self {
+        Self::shared(Arc::new(engine))
+    }
+}
+
+impl<Req, Resp, E: AsyncEngine<Req, Resp> + ?Sized> PushHandler<Req, Resp, E> {
+    /// Serves an engine that others hold too.
+    pub fn shared(engine: Arc<E>) -> Self {
+        Self { engine, types: PhantomData }
+    }
+}
+
+impl<Req, Resp, E> From<PushHandler<Req, Resp, E>> for Handler
+where
+    Req: DeserializeOwned + Send + 'static,
+    Resp: Serialize + Send + Sync + 'static,
+    E: AsyncEngine<Req, Resp> + ?Sized + 'static,
+{
+    fn from(handler: PushHandler<Req, Resp, E>) -> Self {
+        Self(Arc::new(handler))
+    }
+}
+
+impl<Req, Resp, E> Dispatch for PushHandler<Req, Resp, E>
+where
+    Req: DeserializeOwned + Send + 'static,
+    Resp: Serialize + Send + Sync + 'static,
+    E: AsyncEngine<Req, Resp> + ?Sized + 'static,
+{
+    fn dispatch(&self, request: Admitted<'_>, sink: ResponseSink) {
+        let Admitted { body, context, permit, .. } = request;
+        let instance = Arc::clone(&permit.instance);
+        let span = instance.span(&context);
+        let answer = answer(Arc::clone(&self.engine), body, context, sink, permit);
+        instance.process.tasks.spawn(answer.instrument(span));
+    }
+
+    fn localize(&self, instance: &Arc<Instance>, local: LocalEndpoint) -> LocalEndpoint {
+        local.with_engine::<Req, Resp>(LocalEngine::new(instance, &self.engine))
+    }
+}
+
+/// The task of one request.
+async fn answer<Req, Resp, E>(
+    engine: Arc<E>,
+    body: Bytes,
+    context: Context,
+    mut sink: ResponseSink,
+    // Last, so that it is the first to go when a panic unwinds: the place is free before the
+    // sink tells the caller.
+    mut permit: Permit,
+) where
+    Req: DeserializeOwned + Send + 'static,
+    Resp: Serialize + Send + Sync + 'static,
+    E: AsyncEngine<Req, Resp> + ?Sized,
+{
+    let end = tokio::select! {
+        biased;
+        () = context.killed() => End::cancelled(&context),
+        end = pipeline(&*engine, body, &context, &mut sink, &mut permit) => match end {
+            Ok(()) => End::Complete,
+            Err(end) => end,
+        },
+    };
+    complete(permit, sink, end);
+}
+
+async fn pipeline<Req, Resp, E>(
+    engine: &E,
+    body: Bytes,
+    context: &Context,
+    sink: &mut ResponseSink,
+    permit: &mut Permit,
+) -> Result<(), End>
+where
+    Req: DeserializeOwned + Send + 'static,
+    Resp: Serialize + Send + Sync + 'static,
+    E: AsyncEngine<Req, Resp> + ?Sized,
+{
+    let (format, value) = decode::<Req>(context, body)?;
+    let request = with_context(value, context)?;
+    let mut responses = response_stream(format, context, sink, permit);
+    let values = generate(engine, request).await?;
+    stream_out(values, context, &mut responses).await
+}
+
+/// Step 1: the payload becomes a value.
+fn decode<Req: DeserializeOwned + 'static>(
+    context: &Context,
+    body: Bytes,
+) -> Result<(PayloadFormat, Req), End> {
+    let format = payload::format_of(context.headers()).map_err(End::Rejected)?;
+    let value = payload::decode(format, body)
+        .map_err(|error| End::Rejected(payload::payload_error("the request", &error)))?;
+    Ok((format, value))
+}
+
+/// Step 2: the value gets its execution context. The last moment at which nothing has run: a
+/// request that was cancelled or became too late while it waited goes no further.
+fn with_context<Req>(value: Req, context: &Context) -> Result<SingleIn<Req>, End> {
+    if context.is_stopped() {
+        return Err(End::cancelled(context));
+    }
+    if context.deadline().is_some_and(|deadline| deadline <= deadline::now()) {
+        return Err(End::Rejected(refusal::too_late()));
+    }
+    Ok(SingleIn::with_context(value, context.clone()))
+}
+
+/// Step 3: the sink becomes a response stream of values in the request's format.
+fn response_stream<'a>(
+    format: PayloadFormat,
+    context: &'a Context,
+    sink: &'a mut ResponseSink,
+    permit: &'a mut Permit,
+) -> Responses<'a> {
+    Responses::new(format, context, sink, permit)
+}
+
+/// Step 4: the engine begins to answer.
+async fn generate<Req, Resp, E: AsyncEngine<Req, Resp> + ?Sized>(
+    engine: &E,
+    request: SingleIn<Req>,
+) -> Result<BoxStream<'static, Result<Resp, Error>>, End> {
+    engine.generate(request).await.map_err(End::failed)
+}
+
+/// Step 5: the engine's values become items.
+async fn stream_out<Resp: Serialize + Send + Sync + 'static>(
+    mut values: BoxStream<'static, Result<Resp, Error>>,
+    context: &Context,
+    responses: &mut Responses<'_>,
+) -> Result<(), End> {
+    loop {
+        // Between two items nothing is in hand.
+        if context.is_stopped() {
+            return Err(End::cancelled(context));
+        }
+        let next = poll_fn(|cx| {
+            let next = values.as_mut().poll_next(cx);
+            if next.is_pending() {
+                responses.idle();
+            }
+            next
+        });
+        match next.await {
+            Some(Ok(value)) => {
+                // In two calls, as an async call per item costs as much as the item.
+                if let Some(item) = responses.try_send(&value)? {
+                    responses.send_with_credit(item).await?;
+                }
+            }
+            Some(Err(error)) => return Err(End::failed(error)),
+            None if context.is_stopped() => return Err(End::cancelled(context)),
+            None => return Ok(()),
+        }
+        // An engine that always has the next item ready must not keep the thread to itself, nor
+        // keep a kill from being seen.
+        tokio::task::coop::consume_budget().await;
+    }
+}
+
+/// Step 6: the request is counted and its caller hears the end.
+fn complete(permit: Permit, sink: ResponseSink, end: End) {
+    let fault = end.fault();
+    tracing::debug!(
+        end = end.as_str(),
+        items = sink.sent(),
+        category = fault.map(sinew_plane::Fault::as_str),
+        "answered"
+    );
+    permit.end(fault);
+    end.send(sink);
+}
+
+impl<Req, Resp, E: ?Sized> std::fmt::Debug for PushHandler<Req, Resp, E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PushHandler")
+    }
+}

@@ -1,0 +1,93 @@
+//! A handler of bytes that owns its sink.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sinew_plane::{Context, EndpointName, InstanceId, ResponseSink, TransportId};
+use tracing::Instrument;
+
+use crate::{Handler, handler::Dispatch, instance::Admitted, metered::Metered};
+
+/// A request with everything that came with it.
+#[derive(Debug, Clone)]
+pub struct IncomingOwned {
+    /// What was called.
+    pub endpoint: EndpointName,
+    /// Which instance takes it.
+    pub instance: InstanceId,
+    /// The payload as it came.
+    pub body: Bytes,
+    /// Cancel, deadline, headers, id.
+    pub context: Context,
+    /// How it came.
+    pub transport: TransportId,
+    /// 0 for the first try.
+    pub attempt: u8,
+}
+
+/// Serves an async function that gets the request as bytes and sends its response by itself.
+///
+/// Each request runs in a task of its own. A kill, and a deadline that passes, drop the future and
+/// end the response; so does a panic, as `HandlerGone`. The function ends the response through
+/// its sink, which it may also hand on.
+pub struct RawHandler<F> {
+    answer: Arc<F>,
+}
+
+impl<F, Fut> RawHandler<F>
+where
+    F: Fn(IncomingOwned, ResponseSink) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    /// Serves `answer`.
+    pub fn new(answer: F) -> Self {
+        Self { answer: Arc::new(answer) }
+    }
+}
+
+impl<F, Fut> From<RawHandler<F>> for Handler
+where
+    F: Fn(IncomingOwned, ResponseSink) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    fn from(handler: RawHandler<F>) -> Self {
+        Self(Arc::new(handler))
+    }
+}
+
+impl<F, Fut> Dispatch for RawHandler<F>
+where
+    F: Fn(IncomingOwned, ResponseSink) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    fn dispatch(&self, request: Admitted<'_>, sink: ResponseSink) {
+        let Admitted { body, context, transport, attempt, permit } = request;
+        let instance = Arc::clone(&permit.instance);
+        let span = instance.span(&context);
+        let sink = Metered::wrap(sink, permit, &context);
+        let request = IncomingOwned {
+            endpoint: instance.name.clone(),
+            instance: instance.id,
+            body,
+            context: context.clone(),
+            transport: transport.clone(),
+            attempt,
+        };
+        let answer = Arc::clone(&self.answer);
+        // The function is called inside the task, so that a panic of it stays there.
+        let answer = async move {
+            tokio::select! {
+                biased;
+                () = context.killed() => {}
+                () = async { answer(request, sink).await } => {}
+            }
+        };
+        instance.process.tasks.spawn(answer.instrument(span));
+    }
+}
+
+impl<F> std::fmt::Debug for RawHandler<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RawHandler")
+    }
+}

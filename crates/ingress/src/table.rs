@@ -1,0 +1,76 @@
+//! Which instances are served here.
+
+use std::{collections::HashMap, sync::Arc};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use sinew_plane::InstanceId;
+
+use crate::instance::Instance;
+
+/// By the name of the endpoint, and by the subject where there is one.
+type Entries = HashMap<Arc<str>, Vec<Arc<Instance>>>;
+
+/// Instances by what requests call them. Read on every request without waiting; written when one
+/// comes or goes.
+#[derive(Default)]
+pub(crate) struct Table {
+    entries: ArcSwap<Entries>,
+    writing: Mutex<()>,
+}
+
+impl Table {
+    /// Adds an instance. Of two with one name and id the later one is found.
+    pub(crate) fn insert(&self, instance: &Arc<Instance>) {
+        self.change(|entries| {
+            for key in instance.keys() {
+                let of_key = entries.entry(key).or_default();
+                of_key.retain(|other| other.id != instance.id);
+                of_key.push(Arc::clone(instance));
+            }
+        });
+    }
+
+    /// Removes this very instance, not a later one of the same name and id.
+    pub(crate) fn remove(&self, instance: &Arc<Instance>) {
+        self.change(|entries| {
+            for key in instance.keys() {
+                if let Some(of_key) = entries.get_mut(&key) {
+                    of_key.retain(|other| !Arc::ptr_eq(other, instance));
+                    if of_key.is_empty() {
+                        entries.remove(&key);
+                    }
+                }
+            }
+        });
+    }
+
+    /// The instance that is meant. Id 0 means any: the one with the least in
+    /// flight of those that do not drain.
+    pub(crate) fn find(&self, endpoint: &str, id: InstanceId) -> Option<Arc<Instance>> {
+        let entries = self.entries.load();
+        let of_key = entries.get(endpoint)?;
+        let load =
+            |instance: &&Arc<Instance>| (instance.gate.is_draining(), instance.gate.in_flight());
+        let found = match id {
+            InstanceId(0) => of_key.iter().min_by_key(load),
+            id => of_key.iter().find(|instance| instance.id == id),
+        };
+        found.cloned()
+    }
+
+    /// Every instance, once under each of its keys.
+    pub(crate) fn all(&self) -> Vec<Arc<Instance>> {
+        self.entries.load().values().flatten().cloned().collect()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Entries)) {
+        let writing = self.writing.lock();
+        let mut entries = Entries::clone(&self.entries.load());
+        change(&mut entries);
+        let before = self.entries.swap(Arc::new(entries));
+        // Unlocked before old handlers go: one of them may own an endpoint of this table.
+        drop(writing);
+        drop(before);
+    }
+}

@@ -1,0 +1,19 @@
+//! The serving side against a consumer whose credit, patience and cancels a test decides.
+
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "clippy.toml allows both in test functions only, and helpers are part of the tests"
+)]
+
+mod admission;
+mod cancel;
+mod load;
+mod local;
+mod push_face;
+mod raw_handler;
+mod registration;
+mod shutdown;
+mod steps;
+mod support;
+mod trace;

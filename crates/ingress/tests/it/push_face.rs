@@ -1,0 +1,145 @@
+//! Engines that keep their sinks.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use sinew_ingress::{PushFace, ServedEndpoint};
+use sinew_plane::{
+    CancelReason, Code, Context, Error, Executed, ResponseSink, SingleIn, Terminal, TrySendError,
+    push_engine_fn,
+};
+use tokio::time::{Instant, timeout};
+
+use crate::support::{Consumer, Fixture, GUARD, NAME, due_in};
+
+type Sinks = Arc<Mutex<Vec<(Bytes, ResponseSink)>>>;
+
+/// An engine whose requests the test answers.
+fn keeper(fixture: &Fixture) -> (ServedEndpoint, Sinks) {
+    let sinks = Sinks::default();
+    let keep = Arc::clone(&sinks);
+    let engine = push_engine_fn(move |request: SingleIn<Bytes>, sink| {
+        keep.lock().push((request.into_parts().0, sink));
+        Ok(())
+    });
+    (fixture.serve(PushFace::new(engine)), sinks)
+}
+
+#[tokio::test]
+async fn a_request_is_in_flight_until_its_sink_has_an_end() {
+    let fixture = Fixture::new();
+    let (served, sinks) = keeper(&fixture);
+    let call = fixture.call("body");
+    assert_eq!((served.in_flight(), fixture.metric("ingress_in_flight_requests", "")), (1, 1));
+    let (body, mut sink) = sinks.lock().pop().unwrap();
+    assert_eq!(body, "body");
+    sink.accept();
+    assert!(call.with(|state| state.accepted));
+    sink.try_send(Bytes::from("one")).unwrap();
+    sink.send(Bytes::from("three")).await.unwrap();
+    sink.complete();
+    assert!(matches!(call.end().await, Terminal::Complete { items: 2 }));
+    fixture.assert_idle();
+    assert_eq!(fixture.metric("ingress_request_bytes_total", ""), 4);
+    assert_eq!(fixture.metric("ingress_response_bytes_total", ""), 8);
+    assert_eq!(fixture.metric("ingress_request_duration_seconds_count", ""), 1);
+}
+
+#[tokio::test]
+async fn each_way_to_end_a_sink_reaches_the_caller_and_frees_the_place() {
+    let fixture = Fixture::new();
+    let (_served, sinks) = keeper(&fixture);
+    let next = || {
+        let call = fixture.call("");
+        (call, sinks.lock().pop().unwrap().1)
+    };
+    let (call, sink) = next();
+    sink.fail(Error::handler("boom"));
+    assert_eq!(call.failure().await, (Code::HandlerFailed, Executed::Yes));
+    let (call, sink) = next();
+    sink.reject(Error::new(Code::Overloaded, "the batch is full"));
+    assert_eq!(call.failure().await, (Code::Overloaded, Executed::No));
+    let (call, sink) = next();
+    drop(sink);
+    assert_eq!(call.failure().await, (Code::HandlerGone, Executed::Yes));
+    let (call, sink) = next();
+    sink.cancelled(CancelReason::Disconnected);
+    let reason = CancelReason::Disconnected;
+    assert!(matches!(call.end().await, Terminal::Cancelled { reason: r } if r == reason));
+    let counts = ["application", "resource", "transport", "protocol"].map(|c| fixture.errors(c));
+    assert_eq!(counts, [2, 1, 1, 0]);
+    fixture.assert_idle();
+}
+
+#[tokio::test]
+async fn a_refusal_is_safe_to_resend_and_a_panic_stays_with_its_request() {
+    let fixture = Fixture::new();
+    let engine = push_engine_fn(|request: SingleIn<Bytes>, sink| {
+        assert_ne!(request.data(), "panic", "this is the bug under test");
+        Err(Box::new((Error::new(Code::Exhausted, "no slot is free"), sink)))
+    });
+    let _served = fixture.serve(PushFace::new(engine));
+    assert_eq!(fixture.call("x").failure().await, (Code::Exhausted, Executed::No));
+    assert_eq!(fixture.call("panic").failure().await, (Code::HandlerGone, Executed::Yes));
+    assert_eq!(fixture.call("x").failure().await, (Code::Exhausted, Executed::No));
+    fixture.assert_idle();
+}
+
+#[tokio::test]
+async fn a_kill_ends_a_response_whose_engine_never_looks() {
+    let fixture = Fixture::new();
+    let (_served, sinks) = keeper(&fixture);
+    let call = fixture.call("");
+    call.context.stop();
+    tokio::task::yield_now().await;
+    assert!(!call.has_ended(), "a stop leaves the item in hand to the engine");
+    call.context.kill();
+    assert!(matches!(call.end().await, Terminal::Cancelled { reason: CancelReason::Caller }));
+    fixture.assert_idle();
+
+    let (_, mut sink) = sinks.lock().pop().unwrap();
+    match sink.try_send(Bytes::from("late")) {
+        Err(TrySendError::Closed(error)) => assert_eq!(error.code(), Code::Cancelled),
+        other => panic!("{other:?}"),
+    }
+    sink.complete();
+    call.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deadline_ends_a_response_and_wakes_who_waits_for_credit() {
+    let fixture = Fixture::new();
+    let (_served, sinks) = keeper(&fixture);
+    let context = due_in(Duration::from_secs(5));
+    let call = fixture.send(NAME, 1, "", Consumer::new(1, context));
+    let (_, mut sink) = sinks.lock().pop().unwrap();
+    sink.send(Bytes::from("one")).await.unwrap();
+    let start = Instant::now();
+    let error = timeout(GUARD, sink.send(Bytes::from("two"))).await.unwrap().unwrap_err();
+    assert!(start.elapsed() < Duration::from_secs(6), "woken by the end, not by the guard");
+    assert_eq!(error.code(), Code::DeadlineExceeded);
+    let reason = CancelReason::DeadlineExceeded;
+    assert!(matches!(call.end().await, Terminal::Cancelled { reason: r } if r == reason));
+    assert_eq!(fixture.errors("application"), 1);
+    fixture.assert_idle();
+}
+
+#[tokio::test]
+async fn credit_is_the_callers_and_comes_through() {
+    let fixture = Fixture::new();
+    let (_served, sinks) = keeper(&fixture);
+    let call = fixture.send(NAME, 1, "", Consumer::new(1, Context::new()));
+    let (_, mut sink) = sinks.lock().pop().unwrap();
+    sink.try_send(Bytes::from("a")).unwrap();
+    assert!(matches!(sink.try_send(Bytes::from("b")), Err(TrySendError::Full(b)) if b == "b"));
+    let sending = tokio::spawn(async move {
+        sink.send(Bytes::from("b")).await.unwrap();
+        sink.complete();
+    });
+    tokio::task::yield_now().await;
+    assert!(!sending.is_finished());
+    call.grant(1);
+    assert!(matches!(call.end().await, Terminal::Complete { items: 2 }));
+    assert_eq!(call.texts(), ["a", "b"]);
+}

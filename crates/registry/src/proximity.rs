@@ -1,0 +1,80 @@
+//! How near an instance is, and which transports can reach it from there.
+
+use sinew_discovery::Instance;
+use sinew_plane::LatencyClass;
+
+/// Who this process is, in the terms that discovery uses for instances.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Here {
+    /// The machine, as [`Instance::host`].
+    pub host: Option<String>,
+    /// The process, as [`Instance::process`].
+    pub process: Option<u64>,
+}
+
+/// How near an instance is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proximity {
+    /// In this process.
+    Process,
+    /// On this host, in another process.
+    Host,
+    /// On another host.
+    Remote,
+    /// Not known: every transport is worth a try.
+    Unknown,
+}
+
+impl Proximity {
+    /// How near `instance` is to `here`. What either side does not tell is not assumed.
+    pub fn between(here: &Here, instance: &Instance) -> Self {
+        let same_process = here.process.zip(instance.process).map(|(ours, theirs)| ours == theirs);
+        let same_host =
+            here.host.as_ref().zip(instance.host.as_ref()).map(|(ours, theirs)| ours == theirs);
+        match (same_process, same_host) {
+            (Some(true), _) => Self::Process,
+            (_, Some(false)) => Self::Remote,
+            (Some(false), Some(true)) => Self::Host,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// Whether a transport of that class can reach so far.
+    pub fn is_within(self, class: LatencyClass) -> bool {
+        match class {
+            LatencyClass::Process => matches!(self, Self::Process | Self::Unknown),
+            LatencyClass::Host => self != Self::Remote,
+            LatencyClass::Network | LatencyClass::Brokered => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sinew_plane::InstanceId;
+
+    use super::*;
+
+    #[test]
+    fn only_what_is_known_rules_a_class_out() {
+        let here = Here { host: Some("h1".into()), process: Some(1) };
+        let mut instance = Instance::new("a/b/c".parse().unwrap(), InstanceId(1), Vec::new());
+        for (host, process, expected) in [
+            (Some("h1"), Some(1), Proximity::Process),
+            (Some("h1"), Some(2), Proximity::Host),
+            (Some("h2"), Some(2), Proximity::Remote),
+            (Some("h2"), None, Proximity::Remote),
+            (Some("h1"), None, Proximity::Unknown),
+            (None, Some(2), Proximity::Unknown),
+            (None, None, Proximity::Unknown),
+        ] {
+            instance.host = host.map(str::to_owned);
+            instance.process = process;
+            assert_eq!(Proximity::between(&here, &instance), expected, "{host:?} {process:?}");
+        }
+        assert!(!Proximity::Host.is_within(LatencyClass::Process));
+        assert!(!Proximity::Remote.is_within(LatencyClass::Host));
+        assert!(Proximity::Unknown.is_within(LatencyClass::Process));
+        assert!(Proximity::Remote.is_within(LatencyClass::Network));
+    }
+}

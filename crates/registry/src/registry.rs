@@ -1,0 +1,314 @@
+//! The transports of this process.
+
+use std::{
+    cmp::Reverse,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use sinew_plane::{
+    AckOverDuplex, Address, Code, DuplexTransport, Error, OutgoingRequest, PlaneType,
+    RequestPlaneClient, RequestPlaneServer, ResponsePlaneClient, ResponsePlaneServer, Shutdown,
+    TransportId, TransportRequirements,
+};
+use sinew_telemetry::TransportMetrics;
+
+use crate::{
+    Combination, Exchange, FallbackConfig, Opened, Proximity, RegistryError, Route,
+    TransportRegistration,
+    fallback::Fallback,
+    route::{self, Duplex},
+};
+
+/// The transports of this process: what they can do, and which one an exchange uses.
+///
+/// Used in an [`Arc`]; every method takes `&self`. Transports are added while a process starts
+/// and read on every request, so reading never waits.
+pub struct TransportRegistry {
+    tables: ArcSwap<Tables>,
+    writer: Mutex<()>,
+    revision: AtomicU64,
+    fallback: Fallback,
+}
+
+/// Few entries each: a scan is cheaper than a map.
+#[derive(Clone, Default)]
+struct Tables {
+    duplex: Vec<Duplex>,
+    request: Vec<RequestSide>,
+    response: Vec<ResponseSide>,
+}
+
+#[derive(Clone)]
+struct RequestSide {
+    registration: TransportRegistration,
+    client: Arc<dyn RequestPlaneClient>,
+    server: Option<Arc<dyn RequestPlaneServer>>,
+}
+
+#[derive(Clone)]
+struct ResponseSide {
+    registration: TransportRegistration,
+    client: Arc<dyn ResponsePlaneClient>,
+    server: Option<Arc<dyn ResponsePlaneServer>>,
+}
+
+impl Tables {
+    fn registrations(&self) -> impl Iterator<Item = &TransportRegistration> {
+        let duplex = self.duplex.iter().map(|one| &one.registration);
+        let request = self.request.iter().map(|one| &one.registration);
+        duplex.chain(request).chain(self.response.iter().map(|one| &one.registration))
+    }
+
+    /// An id stands once per plane; a duplex transport takes it on both.
+    fn is_taken(&self, new: &TransportRegistration) -> bool {
+        self.registrations().any(|old| {
+            old.id == new.id
+                && (old.plane.is_none() || new.plane.is_none() || old.plane == new.plane)
+        })
+    }
+}
+
+impl TransportRegistry {
+    /// An empty registry with the default [`FallbackConfig`].
+    pub fn new() -> Self {
+        Self::with_fallback(FallbackConfig::default())
+    }
+
+    /// An empty registry with another fallback rule.
+    pub fn with_fallback(config: FallbackConfig) -> Self {
+        Self {
+            tables: ArcSwap::default(),
+            writer: Mutex::new(()),
+            revision: AtomicU64::new(0),
+            fallback: Fallback::new(config),
+        }
+    }
+
+    /// Adds a transport of the request plane; without a server it can only call. Never waits:
+    /// it is async because the interface that it follows is.
+    ///
+    /// # Errors
+    /// [`RegistryError`]: the id is taken, or the record names another plane.
+    pub async fn register_request_transport(
+        &self,
+        registration: TransportRegistration,
+        client: Arc<dyn RequestPlaneClient>,
+        server: Option<Arc<dyn RequestPlaneServer>>,
+    ) -> Result<(), RegistryError> {
+        let plane = Some(PlaneType::Request);
+        self.register(plane, registration, |tables, registration| {
+            tables.request.push(RequestSide { registration, client, server });
+        })
+    }
+
+    /// Adds a transport of the response plane; without a server it can only dial back. Never
+    /// waits.
+    ///
+    /// # Errors
+    /// As [`register_request_transport`](Self::register_request_transport).
+    pub async fn register_response_transport(
+        &self,
+        registration: TransportRegistration,
+        client: Arc<dyn ResponsePlaneClient>,
+        server: Option<Arc<dyn ResponsePlaneServer>>,
+    ) -> Result<(), RegistryError> {
+        let plane = Some(PlaneType::Response);
+        self.register(plane, registration, |tables, registration| {
+            tables.response.push(ResponseSide { registration, client, server });
+        })
+    }
+
+    /// Adds a transport that carries both halves on one connection; see
+    /// [`TransportRegistration::duplex`]. Its metrics are counted from here on: a recorder has
+    /// to be installed before.
+    ///
+    /// # Errors
+    /// As [`register_request_transport`](Self::register_request_transport).
+    pub fn register_duplex_transport(
+        &self,
+        registration: TransportRegistration,
+        transport: Arc<dyn DuplexTransport>,
+    ) -> Result<(), RegistryError> {
+        let metrics = TransportMetrics::new(transport.id());
+        self.register(None, registration, |tables, registration| {
+            tables.duplex.push(Duplex { registration, transport, metrics });
+        })
+    }
+
+    fn register(
+        &self,
+        plane: Option<PlaneType>,
+        registration: TransportRegistration,
+        add: impl FnOnce(&mut Tables, TransportRegistration),
+    ) -> Result<(), RegistryError> {
+        let TransportRegistration { id, plane: given, .. } = &registration;
+        if *given != plane {
+            return Err(RegistryError::WrongPlane { id: id.clone(), given: *given });
+        }
+        let _writing = self.writer.lock();
+        let mut tables = Tables::clone(&self.tables.load());
+        if tables.is_taken(&registration) {
+            return Err(RegistryError::Duplicate { id: id.clone() });
+        }
+        add(&mut tables, registration);
+        self.tables.store(Arc::new(tables));
+        self.revision.fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+
+    /// Grows with every registration: routes resolved at an older one may lack a transport.
+    pub fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Acquire)
+    }
+
+    /// Every record, duplex transports first, otherwise in the order of registration.
+    pub fn registrations(&self) -> Vec<TransportRegistration> {
+        self.tables.load().registrations().cloned().collect()
+    }
+
+    /// The transport for one half of an exchange: of those that satisfy the requirements the
+    /// one with the highest priority, then the nearest, then the first by name.
+    pub fn select_transport(
+        &self,
+        plane: PlaneType,
+        required: &TransportRequirements,
+    ) -> Option<TransportId> {
+        let tables = self.tables.load();
+        let fitting = tables
+            .registrations()
+            .filter(|one| one.carries(plane) && one.capabilities.satisfy(required));
+        let best =
+            fitting.min_by_key(|one| (Reverse(one.priority), one.capabilities.latency, &one.id));
+        best.map(|one| one.id.clone())
+    }
+
+    /// The duplex transport of that id.
+    pub fn duplex(&self, id: &TransportId) -> Option<Arc<dyn DuplexTransport>> {
+        let tables = self.tables.load();
+        let found = tables.duplex.iter().find(|one| one.registration.id == *id);
+        found.map(|one| Arc::clone(&one.transport))
+    }
+
+    /// The calling side of that id on the request plane; a duplex transport in its
+    /// [acknowledging form](AckOverDuplex).
+    pub fn request_client(&self, id: &TransportId) -> Option<Arc<dyn RequestPlaneClient>> {
+        if let Some(transport) = self.duplex(id) {
+            return Some(Arc::new(AckOverDuplex::new(transport)));
+        }
+        let tables = self.tables.load();
+        let found = tables.request.iter().find(|one| one.registration.id == *id);
+        found.map(|one| Arc::clone(&one.client))
+    }
+
+    /// The serving side of that id on the request plane.
+    pub fn request_server(&self, id: &TransportId) -> Option<Arc<dyn RequestPlaneServer>> {
+        let tables = self.tables.load();
+        tables.request.iter().find(|one| one.registration.id == *id)?.server.clone()
+    }
+
+    /// The side of that id that dials back on the response plane.
+    pub fn response_client(&self, id: &TransportId) -> Option<Arc<dyn ResponsePlaneClient>> {
+        let tables = self.tables.load();
+        let found = tables.response.iter().find(|one| one.registration.id == *id);
+        found.map(|one| Arc::clone(&one.client))
+    }
+
+    /// The side of that id that waits to be dialled back on the response plane.
+    pub fn response_server(&self, id: &TransportId) -> Option<Arc<dyn ResponsePlaneServer>> {
+        let tables = self.tables.load();
+        tables.response.iter().find(|one| one.registration.id == *id)?.server.clone()
+    }
+
+    /// Where the registered request-plane servers can be reached, for advertising in discovery,
+    /// highest priority first. Servers that are not started have no address.
+    pub fn public_addresses(&self) -> Vec<Address> {
+        let tables = self.tables.load();
+        let mut sides: Vec<_> = tables.request.iter().collect();
+        sides.sort_by_key(|one| Reverse(one.registration.priority));
+        sides.iter().filter_map(|one| one.server.as_ref()?.public_address()).collect()
+    }
+
+    /// The ways to reach an instance at these addresses, in the order in which they are to be
+    /// tried: within the process, within the host, then by priority, latency class and the
+    /// order of the addresses. Addresses that no transport here understands are left out.
+    pub fn resolve(
+        &self,
+        addresses: &[Address],
+        proximity: Proximity,
+        required: &TransportRequirements,
+    ) -> Vec<Route> {
+        route::routes(&self.tables.load().duplex, addresses, proximity, required)
+    }
+
+    /// Sends a request over the first of the routes that can be connected. What moves it to the
+    /// next one, and for how long a failed one is avoided, is the
+    /// [fallback rule](crate#fallback-rule). Dropping the future sends nothing or cancels what
+    /// was sent.
+    ///
+    /// # Errors
+    /// The last failure to connect, the first failure that is not one, or
+    /// [`Code::NoTransport`] without any route.
+    pub async fn open(&self, routes: &[Route], request: OutgoingRequest) -> Result<Opened, Error> {
+        self.fallback.open(routes, request).await
+    }
+
+    /// The error for an instance that no transport here can reach; it names both sides' lists.
+    pub fn no_transport(&self, what: &dyn fmt::Display, addresses: &[Address]) -> Error {
+        let tables = self.tables.load();
+        let ours: Vec<_> =
+            tables.duplex.iter().map(|one| one.registration.scheme.as_str()).collect();
+        let theirs: Vec<_> = addresses.iter().map(Address::scheme).collect();
+        let message = format!(
+            "{what} offers [{}] and this process speaks [{}]: enable one transport on both sides",
+            theirs.join(", "),
+            ours.join(", ")
+        );
+        Error::new(Code::NoTransport, message)
+    }
+
+    /// Which request and response transports can be combined: each duplex transport with
+    /// itself, each request transport with each response transport.
+    pub fn combinations(&self) -> Vec<Combination> {
+        let tables = self.tables.load();
+        let duplex = tables.duplex.iter().map(|one| {
+            let id = one.registration.id.clone();
+            Combination { request: id.clone(), response: id, exchange: Exchange::Duplex }
+        });
+        let split = tables.request.iter().flat_map(|request| {
+            tables.response.iter().map(|response| Combination {
+                request: request.registration.id.clone(),
+                response: response.registration.id.clone(),
+                exchange: Exchange::Split,
+            })
+        });
+        duplex.chain(split).collect()
+    }
+
+    /// Closes the connections of every duplex transport, all at once.
+    pub async fn close(&self, grace: Duration) -> Shutdown {
+        let tables = self.tables.load_full();
+        let closing = tables.duplex.iter().map(|one| one.transport.close(grace));
+        let cut = futures_util::future::join_all(closing).await;
+        cut.into_iter().fold(Shutdown::default(), std::ops::Add::add)
+    }
+}
+
+impl Default for TransportRegistry {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for TransportRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ids: Vec<_> = self.registrations().into_iter().map(|one| one.id).collect();
+        f.debug_tuple("TransportRegistry").field(&ids).finish()
+    }
+}

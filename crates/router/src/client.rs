@@ -1,0 +1,167 @@
+//! The instances of one endpoint, and the ways to each.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use sinew_discovery::{Instance, View};
+use sinew_plane::{Code, EndpointName, Error, InstanceId};
+use sinew_registry::{Here, LocalEndpoint, LocalEndpoints, Proximity, Route, TransportRegistry};
+
+use crate::{AddressedPushRouter, RequestTransport};
+
+/// The instances of one endpoint as discovery knows them now, and the ways to each of them.
+/// Clones share everything.
+#[derive(Clone)]
+pub struct Client(Arc<Inner>);
+
+struct Inner {
+    endpoint: EndpointName,
+    view: View,
+    locals: LocalEndpoints,
+    here: Here,
+    egress: AddressedPushRouter,
+    /// What follows from the newest snapshot. Worked out by the first request that sees a
+    /// change, so no task has to be kept for it.
+    members: ArcSwap<Members>,
+}
+
+/// The instances at one revision, in the order of their ids, and the routes to each.
+#[derive(Default)]
+pub(crate) struct Members {
+    /// Revisions of the snapshot and of the registry; `None` before the first look.
+    pub(crate) seen: Option<(u64, u64)>,
+    pub(crate) instances: Vec<Arc<Instance>>,
+    pub(crate) routes: Vec<Vec<Route>>,
+}
+
+impl Client {
+    /// A client for `endpoint`: `view` says who could serve it, `registry` how they can be
+    /// reached, `locals` what `here`, this process, serves itself.
+    pub fn new(
+        endpoint: EndpointName,
+        view: View,
+        registry: Arc<TransportRegistry>,
+        locals: LocalEndpoints,
+        here: Here,
+    ) -> Self {
+        let egress = AddressedPushRouter::from_mode(RequestTransport::Auto, registry);
+        let members = ArcSwap::default();
+        Self(Arc::new(Inner { endpoint, view, locals, here, egress, members }))
+    }
+
+    /// The same client over the transports that `mode` allows. One that is named carries calls
+    /// within the process too.
+    #[must_use]
+    pub fn with_transport(&self, mode: RequestTransport) -> Self {
+        let registry = Arc::clone(self.0.egress.registry());
+        Self(Arc::new(Inner {
+            endpoint: self.0.endpoint.clone(),
+            view: self.0.view.clone(),
+            locals: self.0.locals.clone(),
+            here: self.0.here.clone(),
+            egress: AddressedPushRouter::from_mode(mode, registry),
+            members: ArcSwap::default(),
+        }))
+    }
+
+    /// The endpoint.
+    pub fn endpoint(&self) -> &EndpointName {
+        &self.0.endpoint
+    }
+
+    /// The low-level router underneath.
+    pub fn addressed(&self) -> &AddressedPushRouter {
+        &self.0.egress
+    }
+
+    /// The instances known now, in the order of their ids.
+    pub fn instances(&self) -> Vec<Arc<Instance>> {
+        self.members().instances.clone()
+    }
+
+    /// The ids of the instances known now, in order.
+    pub fn instance_ids(&self) -> Vec<InstanceId> {
+        self.members().instances.iter().map(|one| one.id).collect()
+    }
+
+    /// Waits until at least one instance is known. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`Code::NoInstances`] when there is none within `timeout`, or discovery shut down.
+    pub async fn wait_for_instances(&self, timeout: Duration) -> Result<Vec<Arc<Instance>>, Error> {
+        let mut view = self.0.view.clone();
+        let found = view.has_instance_of(&self.0.endpoint);
+        match tokio::time::timeout(timeout, found).await {
+            Ok(true) => Ok(self.instances()),
+            _ => Err(self.no_instances()),
+        }
+    }
+
+    pub(crate) fn members(&self) -> Arc<Members> {
+        let snapshot = self.0.view.snapshot();
+        let seen = Some((snapshot.revision(), self.0.egress.registry().revision()));
+        let members = self.0.members.load();
+        if members.seen == seen {
+            return Arc::clone(&members);
+        }
+        let instances: Vec<_> = snapshot.of(&self.0.endpoint).map(Arc::clone).collect();
+        let routes = instances.iter().map(|one| self.routes(one)).collect();
+        let members = Arc::new(Members { seen, instances, routes });
+        // Two requests may do this at once; if the older one stores last, the next looks again.
+        self.0.members.store(Arc::clone(&members));
+        members
+    }
+
+    fn routes(&self, instance: &Instance) -> Vec<Route> {
+        let proximity = Proximity::between(&self.0.here, instance);
+        self.0.egress.routes(&instance.addresses, proximity)
+    }
+
+    /// The instance as this process serves it, if it does and may be called past a transport.
+    pub(crate) fn local(&self, instance: &Instance) -> Option<LocalEndpoint> {
+        if !self.is_local(instance) {
+            return None;
+        }
+        self.0.locals.get(&self.0.endpoint, instance.id)
+    }
+
+    /// True when this process serves the instance.
+    pub(crate) fn is_local(&self, instance: &Instance) -> bool {
+        let may_be_ours = !instance.any_id
+            && *self.0.egress.mode() == RequestTransport::Auto
+            && self.0.here.process.zip(instance.process).is_none_or(|(ours, its)| ours == its);
+        may_be_ours && self.0.locals.contains(&self.0.endpoint, instance.id)
+    }
+
+    pub(crate) fn no_instances(&self) -> Error {
+        let message = format!(
+            "No instances found for {}: nothing is registered under that name. Start a worker for \
+             it, and check that it and this process use the same discovery",
+            self.0.endpoint
+        );
+        Error::new(Code::NoInstances, message)
+    }
+
+    pub(crate) fn no_such_instance(&self, id: InstanceId) -> Error {
+        let known = self.instance_ids();
+        if known.is_empty() {
+            return self.no_instances();
+        }
+        let shown: Vec<_> = known.iter().take(8).map(InstanceId::to_string).collect();
+        let cut = if known.len() > shown.len() { ", ..." } else { "" };
+        let message = format!(
+            "No instances found for {} with id {id}: registered are {}{cut}. Ask one of these, or \
+             let the router choose",
+            self.0.endpoint,
+            shown.join(", ")
+        );
+        Error::new(Code::NoInstances, message)
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Client");
+        debug.field("endpoint", &self.0.endpoint).field("instances", &self.instance_ids()).finish()
+    }
+}

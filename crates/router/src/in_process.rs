@@ -1,0 +1,47 @@
+//! A call to an engine of this very process: values go in and out as they are.
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use futures_util::FutureExt;
+use sinew_plane::{AsyncEngine, Context, Error, Executed, ManyOut, SingleIn};
+
+use crate::{
+    addressed::cancelled,
+    response::{self, panicked},
+};
+
+/// Runs the engine on the caller's task. Its panics end the request, not the caller.
+pub(crate) async fn call<Req, Resp: Send + 'static>(
+    engine: Arc<dyn AsyncEngine<Req, Resp>>,
+    data: Req,
+    context: &Context,
+) -> Result<ManyOut<Resp>, Error> {
+    // If the caller goes away before there is a response to drop, the engine has to hear of it.
+    let unfinished = KillOnDrop(Some(context));
+    let request = SingleIn::with_context(data, context.clone());
+    let answer = async { engine.generate(request).await };
+    let answer = AssertUnwindSafe(answer).catch_unwind();
+    let values = tokio::select! {
+        biased;
+        values = answer => values.unwrap_or_else(|_| Err(panicked())),
+        () = context.killed() => Err(cancelled(context, Executed::Yes)),
+    };
+    unfinished.done();
+    Ok(response::local(values?, context))
+}
+
+struct KillOnDrop<'a>(Option<&'a Context>);
+
+impl KillOnDrop<'_> {
+    fn done(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for KillOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some(context) = self.0 {
+            context.kill();
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Which instance gets a request, and what happens when that one cannot serve it.
+//!
+//! A [`Client`] follows the instances of one endpoint; a [`PushRouter`] picks one for each
+//! request, sends it there, and moves on to another where that is safe. Choosing
+//! ([`Picker`]), leaving out ([`Ejections`]) and budgeting ([`RetryBudget`]) are plain values
+//! that take time as an argument. The crate knows no wire format, and no transport by name.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use futures_util::StreamExt;
+//! use sinew_discovery::{Discovery, Instance, MemoryDiscovery};
+//! use sinew_plane::{EndpointName, Error, IncomingRequest, InstanceId, ResponseSink, SingleIn};
+//! use sinew_plane::engine_fn;
+//! use sinew_registry::{Here, LocalEndpoint, LocalEndpoints, TransportRegistry};
+//! use sinew_router::{Client, PushRouter, RouterMode};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let name: EndpointName = "text/words/split".parse()?;
+//!
+//! // An engine of this process, so that the example needs no transport.
+//! let engine = engine_fn(|request: SingleIn<String>| async move {
+//!     let words: Vec<_> = request.data().split(' ').map(|word| Ok(word.to_owned())).collect();
+//!     Ok::<_, Error>(futures_util::stream::iter(words))
+//! });
+//! let handler = Arc::new(|_: IncomingRequest<'_>, sink: ResponseSink| sink.complete());
+//! let locals = LocalEndpoints::new();
+//! let local = LocalEndpoint::new(handler).with_engine::<String, String>(Arc::new(engine));
+//! let _served = locals.insert(&name, InstanceId(1), local);
+//! let discovery = MemoryDiscovery::new();
+//! let instance = Instance::new(name.clone(), InstanceId(1), Vec::new());
+//! let _registration = discovery.register(instance).await?;
+//!
+//! let (view, registry) = (discovery.watch().await?, Arc::new(TransportRegistry::new()));
+//! let client = Client::new(name, view, registry, locals, Here::default());
+//! let router = PushRouter::<String, String>::from_client(client, RouterMode::RoundRobin).await?;
+//! let mut words = router.generate("one two".to_owned()).await?;
+//! assert_eq!(words.next().await.transpose()?.as_deref(), Some("one"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # When a request is sent again
+//!
+//! At most one handler runs for a request. It goes to another instance when the first could not
+//! be reached or refused it (draining, overloaded, not served there), since nothing ran; and when
+//! the connection broke before an answer, only if the instance declares itself idempotent. Never
+//! after the first item, past the deadline, or beyond the budget: see [`RetryConfig`].
+
+mod addressed;
+mod backoff;
+mod balance;
+mod budget;
+mod call;
+mod client;
+mod ejection;
+mod explain;
+mod in_process;
+mod mode;
+mod payload;
+mod picker;
+mod push_router;
+mod response;
+mod retry;
+#[cfg(test)]
+mod tests;
+
+pub use crate::{
+    addressed::{AddressedPushRouter, RequestTransport, Started},
+    backoff::Backoff,
+    budget::{BudgetConfig, RetryBudget},
+    client::Client,
+    ejection::Ejections,
+    explain::{Explanation, LOCAL},
+    mode::RouterMode,
+    picker::{Choice, Picker, Why},
+    push_router::PushRouter,
+    retry::RetryConfig,
+};

@@ -1,0 +1,168 @@
+//! From a typed request to a body, and from items to values.
+
+use std::any::Any;
+
+use bytes::Bytes;
+use serde_core::{Serialize, de::DeserializeOwned};
+use sinew_codec::PayloadFormat;
+use sinew_discovery::Instance;
+use sinew_plane::{Code, Error, Executed, Headers, header};
+use sinew_telemetry::{TraceParent, trace};
+
+/// The format for an instance: the first of its list that this build can write.
+pub(crate) fn format_for(instance: &Instance) -> Result<PayloadFormat, Error> {
+    let known = |name: &String| PayloadFormat::from_name(name).ok();
+    let usable = instance.codecs.iter().filter_map(known).find(|format| format.is_enabled());
+    usable.ok_or_else(|| {
+        let ours: Vec<_> = PayloadFormat::ALL.iter().filter(|format| format.is_enabled()).collect();
+        let ours: Vec<_> = ours.into_iter().map(|format| format.name()).collect();
+        let message = format!(
+            "{} reads [{}] and this build writes [{}]: enable one payload format on both sides",
+            instance.key(),
+            instance.codecs.join(", "),
+            ours.join(", ")
+        );
+        Error::new(Code::NoTransport, message)
+    })
+}
+
+/// True for the type that stands for itself: bytes that are passed on untouched.
+pub(crate) fn is_bytes<T: 'static>() -> bool {
+    std::any::TypeId::of::<T>() == std::any::TypeId::of::<Bytes>()
+}
+
+/// The body of a request.
+pub(crate) fn encode<T: Serialize + 'static>(
+    format: PayloadFormat,
+    value: &T,
+) -> Result<Bytes, Error> {
+    if let (PayloadFormat::Raw, Some(bytes)) = (format, (value as &dyn Any).downcast_ref()) {
+        return Ok(Bytes::clone(bytes));
+    }
+    format.encode(value).map_err(|error| {
+        let code = match error {
+            sinew_codec::PayloadError::TooLarge { .. } => Code::TooLarge,
+            _ => Code::InvalidPayload,
+        };
+        Error::new(code, format!("the request was not sent: {error}")).with_source(error)
+    })
+}
+
+/// The value of an item. The handler has run, so an item that cannot be read is no reason to
+/// send the request again.
+pub(crate) fn decode<T: DeserializeOwned + 'static>(
+    format: PayloadFormat,
+    item: Bytes,
+) -> Result<T, Error> {
+    if format == PayloadFormat::Raw && is_bytes::<T>() {
+        let mut item = Some(item);
+        let same: Option<&mut Option<T>> = (&mut item as &mut dyn Any).downcast_mut();
+        if let Some(value) = same.and_then(Option::take) {
+            return Ok(value);
+        }
+        // is_bytes says that the types are one.
+        return Err(unreadable("bytes are not bytes"));
+    }
+    format.decode(&item).map_err(|error| unreadable(&error.to_string()).with_source(error))
+}
+
+fn unreadable(reason: &str) -> Error {
+    let message = format!("an item of the response cannot be read: {reason}");
+    Error::new(Code::InvalidPayload, message).with_executed(Executed::Yes)
+}
+
+/// The headers of one attempt: the caller's, the payload's format, and a span of its own in the
+/// caller's trace. Raw bytes keep a content type that the caller gave them.
+pub(crate) fn headers(base: &Headers, format: PayloadFormat) -> Result<Headers, Error> {
+    let mut headers = base.clone();
+    let given = format == PayloadFormat::Raw && base.get(header::CONTENT_TYPE).is_some();
+    let mut inserted = Ok(());
+    if !given {
+        inserted = headers.insert(header::CONTENT_TYPE, format.content_type());
+    }
+    let observed = tracing::enabled!(target: trace::TARGET, tracing::Level::DEBUG);
+    if let Some(parent) = TraceParent::for_hop(base, observed) {
+        inserted = inserted.and(parent.inject(&mut headers));
+    }
+    inserted.map_err(|error| {
+        let message = format!("the request's headers leave no room for Sinew's own: {error}");
+        Error::new(Code::TooLarge, message).with_source(error)
+    })?;
+    Ok(headers)
+}
+
+/// The body in the format it was last wanted in, so that a resend need not encode again.
+#[derive(Default)]
+pub(crate) struct BodyCache(Option<(PayloadFormat, Bytes)>);
+
+impl BodyCache {
+    pub(crate) fn body<T: Serialize + 'static>(
+        &mut self,
+        format: PayloadFormat,
+        value: &T,
+    ) -> Result<Bytes, Error> {
+        if let Some((_, body)) = self.0.as_ref().filter(|(cached, _)| *cached == format) {
+            return Ok(body.clone());
+        }
+        let body = encode(format, value)?;
+        self.0 = Some((format, body.clone()));
+        Ok(body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sinew_plane::InstanceId;
+
+    use super::*;
+
+    fn instance(codecs: &[&str]) -> Instance {
+        let mut one = Instance::new("a/b/c".parse().unwrap(), InstanceId(1), Vec::new());
+        one.codecs = codecs.iter().map(|name| (*name).to_owned()).collect();
+        one
+    }
+
+    #[test]
+    fn the_first_known_format_of_the_instance_counts() {
+        let format = |codecs: &[&str]| format_for(&instance(codecs)).ok();
+        assert_eq!(format(&["martian", "msgpack", "json"]), Some(PayloadFormat::Msgpack));
+        assert_eq!(format(&["json", "msgpack"]), Some(PayloadFormat::Json));
+        let error = format_for(&instance(&["martian"])).unwrap_err();
+        assert!(error.is_safe_to_resend(), "another instance may read what we write");
+        assert!(error.message().contains("reads [martian]"), "{error}");
+    }
+
+    #[test]
+    fn raw_bytes_are_the_same_bytes() {
+        let bytes = Bytes::from_static(b"\xff not json");
+        let body = encode(PayloadFormat::Raw, &bytes).unwrap();
+        assert_eq!(body.as_ptr(), bytes.as_ptr(), "not copied");
+        let back: Bytes = decode(PayloadFormat::Raw, body).unwrap();
+        assert_eq!(back.as_ptr(), bytes.as_ptr());
+    }
+
+    #[test]
+    fn a_content_type_is_kept_for_raw_bytes_only() {
+        let mut base = Headers::new();
+        base.insert(header::CONTENT_TYPE, "application/json; charset=utf-8").unwrap();
+        base.insert("authorization", "token").unwrap();
+        let typed = headers(&base, PayloadFormat::Msgpack).unwrap();
+        assert_eq!(typed.get(header::CONTENT_TYPE), Some("application/msgpack"));
+        assert_eq!(typed.get("authorization"), Some("token"));
+        let raw = headers(&base, PayloadFormat::Raw).unwrap();
+        assert_eq!(raw.get(header::CONTENT_TYPE), base.get(header::CONTENT_TYPE));
+        let plain = headers(&Headers::new(), PayloadFormat::Raw).unwrap();
+        assert_eq!(plain.get(header::CONTENT_TYPE), Some("application/octet-stream"));
+    }
+
+    #[test]
+    fn a_trace_goes_on_with_a_new_span() {
+        let mut base = Headers::new();
+        let given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        base.insert(header::TRACEPARENT, given).unwrap();
+        let sent = headers(&base, PayloadFormat::Json).unwrap();
+        let sent = sent.get(header::TRACEPARENT).unwrap();
+        assert_eq!(&sent[..35], &given[..35]);
+        assert_ne!(&sent[36..52], &given[36..52]);
+    }
+}

@@ -1,0 +1,199 @@
+//! The choice itself: no clock, no I/O, and no allocation unless the instances changed.
+
+use std::sync::Arc;
+
+use sinew_discovery::Instance;
+use sinew_plane::InstanceId;
+
+use crate::RouterMode;
+
+/// Chooses instances from a list, fairly and by weight.
+///
+/// Round robin is the smooth weighted kind: each instance gains its weight per choice, and the
+/// richest is chosen and pays for all. With equal weights that is an exact rotation. What each
+/// instance has gained is kept under its id, so a change of the list does not begin the
+/// rotation anew.
+///
+/// ```
+/// use std::sync::Arc;
+/// use sinew_discovery::Instance;
+/// use sinew_plane::InstanceId;
+/// use sinew_router::{Picker, RouterMode};
+///
+/// let name: sinew_plane::EndpointName = "text/words/split".parse()?;
+/// let instances: Vec<_> = (1..=3)
+///     .map(|id| Arc::new(Instance::new(name.clone(), InstanceId(id), Vec::new())))
+///     .collect();
+/// let mut picker = Picker::seeded(7);
+/// let mut ids = || picker.pick(RouterMode::RoundRobin, &instances, |_| false).map(|one| one.id);
+/// let first_round = [ids(), ids(), ids()];
+/// assert_eq!(first_round, [ids(), ids(), ids()]);
+/// # Ok::<(), sinew_plane::NameError>(())
+/// ```
+#[derive(Debug)]
+pub struct Picker {
+    shares: Vec<Share>,
+    /// Who is chosen first among equals. Random, so that many routers that start at once do
+    /// not all begin with the same instance.
+    start: usize,
+    random: fastrand::Rng,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Share {
+    id: InstanceId,
+    gained: i64,
+}
+
+/// What was chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Choice {
+    /// Its place in the list.
+    pub index: usize,
+    /// Its id.
+    pub id: InstanceId,
+    /// By which rule.
+    pub why: Why,
+}
+
+/// By which rule an instance was chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Why {
+    /// Its turn.
+    Turn,
+    /// By lot.
+    Lot,
+    /// The caller named it.
+    Named,
+}
+
+impl Why {
+    /// The rule in a few words.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Turn => "next in rotation",
+            Self::Lot => "drawn by lot",
+            Self::Named => "named by the caller",
+        }
+    }
+}
+
+impl Picker {
+    /// A picker that begins anywhere.
+    pub fn new() -> Self {
+        Self::seeded(fastrand::u64(..))
+    }
+
+    /// A picker whose choices repeat with the seed.
+    pub fn seeded(seed: u64) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        // More than any list is long; it is reduced to the list where it is used.
+        let start = random.usize(..1 << 16);
+        Self { shares: Vec::new(), start, random }
+    }
+
+    /// Chooses one of `instances` that `skip` does not rule out; `None` when all are ruled out,
+    /// or when the one that the mode names is not there.
+    pub fn pick(
+        &mut self,
+        mode: RouterMode,
+        instances: &[Arc<Instance>],
+        skip: impl Fn(&Instance) -> bool,
+    ) -> Option<Choice> {
+        let (index, why) = match mode {
+            RouterMode::RoundRobin => (self.by_turn(instances, skip)?, Why::Turn),
+            RouterMode::Random => (self.by_lot(instances, skip)?, Why::Lot),
+            RouterMode::Direct(id) => {
+                let found = |one: &Arc<Instance>| one.id == id && !skip(one);
+                (instances.iter().position(found)?, Why::Named)
+            }
+        };
+        Some(Choice { index, id: instances[index].id, why })
+    }
+
+    fn by_turn(
+        &mut self,
+        instances: &[Arc<Instance>],
+        skip: impl Fn(&Instance) -> bool,
+    ) -> Option<usize> {
+        self.follow(instances);
+        let count = instances.len();
+        let (mut total, mut richest) = (0, None::<usize>);
+        for step in 0..count {
+            let index = (self.start + step) % count;
+            if skip(&instances[index]) {
+                continue;
+            }
+            let weight = weight(&instances[index]);
+            total += weight;
+            self.shares[index].gained += weight;
+            if richest.is_none_or(|best| self.shares[index].gained > self.shares[best].gained) {
+                richest = Some(index);
+            }
+        }
+        self.shares[richest?].gained -= total;
+        richest
+    }
+
+    /// Takes over the gains of the instances that stay. The sum is brought back to zero, so
+    /// that one that is new, at zero, has neither a debt nor a claim.
+    fn follow(&mut self, instances: &[Arc<Instance>]) {
+        let same = self.shares.len() == instances.len()
+            && self.shares.iter().zip(instances).all(|(share, one)| share.id == one.id);
+        if same || instances.is_empty() {
+            return;
+        }
+        let bound = instances.iter().map(|one| weight(one)).sum::<i64>();
+        let mut old = std::mem::take(&mut self.shares);
+        old.sort_unstable_by_key(|share| share.id);
+        let kept = |id| {
+            let found = old.binary_search_by_key(&id, |share| share.id);
+            found.ok().map(|place| old[place].gained)
+        };
+        let stayed: Vec<_> = instances.iter().filter_map(|one| kept(one.id)).collect();
+        let mean = stayed.iter().sum::<i64>() / (stayed.len() as i64).max(1);
+        self.shares = instances
+            .iter()
+            // A gain beyond the total weight comes from weights that no longer hold.
+            .map(|one| kept(one.id).map_or(0, |gained| (gained - mean).clamp(-bound, bound)))
+            .zip(instances)
+            .map(|(gained, one)| Share { id: one.id, gained })
+            .collect();
+    }
+
+    fn by_lot(
+        &mut self,
+        instances: &[Arc<Instance>],
+        skip: impl Fn(&Instance) -> bool,
+    ) -> Option<usize> {
+        let in_play = |one: &&Arc<Instance>| !skip(one);
+        let total: i64 = instances.iter().filter(in_play).map(|one| weight(one)).sum();
+        if total == 0 {
+            return None;
+        }
+        let mut drawn = self.random.i64(0..total);
+        instances.iter().position(|one| {
+            if skip(one) {
+                return false;
+            }
+            drawn -= weight(one);
+            drawn < 0
+        })
+    }
+}
+
+impl Default for Picker {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A weight of zero from a careless source counts as one: to keep an instance out of the
+/// traffic it is withdrawn.
+fn weight(instance: &Instance) -> i64 {
+    i64::from(instance.weight.max(1))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,205 @@
+//! The typed router: picks an instance, sends, and moves on when that is safe.
+
+use std::{
+    fmt,
+    marker::PhantomData,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use serde_core::{Serialize, de::DeserializeOwned};
+use sinew_codec::PayloadFormat;
+use sinew_plane::{CancelReason, Error, Executed, InstanceId, ManyOut, SingleIn, StopKind, Window};
+
+use crate::{
+    Client, Explanation, RetryConfig, RouterMode, balance::Balance, call::Call, payload,
+    response::deadline_exceeded,
+};
+
+/// Calls an endpoint: one typed request in, a stream of typed values out, from whichever
+/// instance the [`RouterMode`] says. Clones share the rotation, the budget and the ejections.
+///
+/// An instance in the same process whose engine has exactly these types is called directly:
+/// nothing is serialised. `PushRouter<Bytes, Bytes>` passes bodies and items on untouched.
+pub struct PushRouter<Req, Resp> {
+    shared: Arc<Shared>,
+    mode: RouterMode,
+    types: PhantomData<fn(Req) -> Resp>,
+}
+
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) client: Client,
+    pub(crate) balance: Arc<Mutex<Balance>>,
+    pub(crate) retry: RetryConfig,
+    pub(crate) format: Option<PayloadFormat>,
+    pub(crate) window: Option<Window>,
+    pub(crate) prefer_local: bool,
+}
+
+impl<Req, Resp> PushRouter<Req, Resp>
+where
+    Req: Serialize + Send + Sync + 'static,
+    Resp: DeserializeOwned + Send + 'static,
+{
+    /// A router over the instances of `client`, with the default [`RetryConfig`]. Does not wait
+    /// for instances: [`Client::wait_for_instances`] does.
+    ///
+    /// # Errors
+    /// None at present.
+    pub async fn from_client(client: Client, mode: RouterMode) -> Result<Self, Error> {
+        let retry = RetryConfig::default();
+        let balance = Arc::new(Mutex::new(Balance::new(&retry, now())));
+        // Bytes are their own encoding, whatever the instance would like to read.
+        let format = payload::is_bytes::<Req>().then_some(PayloadFormat::Raw);
+        let shared = Shared { client, balance, retry, format, window: None, prefer_local: false };
+        Ok(Self { shared: Arc::new(shared), mode, types: PhantomData })
+    }
+
+    /// The same router with other retry rules, a fresh budget and no ejections.
+    #[must_use]
+    pub fn with_retry(self, retry: RetryConfig) -> Self {
+        self.change(|shared| {
+            shared.balance = Arc::new(Mutex::new(Balance::new(&retry, now())));
+            shared.retry = retry;
+        })
+    }
+
+    /// The same router with one payload format for every instance, instead of the first that
+    /// the instance lists.
+    #[must_use]
+    pub fn with_format(self, format: PayloadFormat) -> Self {
+        self.change(|shared| shared.format = Some(format))
+    }
+
+    /// The same router with a flow-control window of its own for responses.
+    #[must_use]
+    pub fn with_window(self, window: Window) -> Self {
+        self.change(|shared| shared.window = Some(window))
+    }
+
+    /// The same router, asking instances of this process before all others, or not, as is the
+    /// default.
+    #[must_use]
+    pub fn prefer_local(self, prefer: bool) -> Self {
+        self.change(|shared| shared.prefer_local = prefer)
+    }
+
+    fn change(mut self, change: impl FnOnce(&mut Shared)) -> Self {
+        change(Arc::make_mut(&mut self.shared));
+        self
+    }
+
+    /// The instances.
+    pub fn client(&self) -> &Client {
+        &self.shared.client
+    }
+
+    /// How one is chosen.
+    pub fn mode(&self) -> RouterMode {
+        self.mode
+    }
+
+    /// Sends a request and returns the response as soon as a handler has taken it.
+    ///
+    /// The request's context carries its headers, its deadline and its cancel: the response ends
+    /// at the deadline even if the peer is silent, and a cancel reaches the handler. Dropping
+    /// the future, or the response before its end, cancels the request.
+    ///
+    /// # Errors
+    /// No instance, the refusal or failure of the last one that was asked, the deadline, the
+    /// cancel, or a request that cannot be encoded. [`Error::executed`] speaks of all attempts
+    /// together.
+    pub async fn generate(
+        &self,
+        request: impl Into<SingleIn<Req>>,
+    ) -> Result<ManyOut<Resp>, Error> {
+        Ok(self.run(self.mode, request.into()).await?.0)
+    }
+
+    /// As [`generate`](Self::generate), and says who serves the request and what was tried
+    /// before.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate).
+    pub async fn generate_explained(
+        &self,
+        request: impl Into<SingleIn<Req>>,
+    ) -> Result<(ManyOut<Resp>, Explanation), Error> {
+        self.run(self.mode, request.into()).await
+    }
+
+    /// As [`generate`](Self::generate), at one instance.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate).
+    pub async fn direct(
+        &self,
+        request: impl Into<SingleIn<Req>>,
+        id: impl Into<InstanceId>,
+    ) -> Result<ManyOut<Resp>, Error> {
+        Ok(self.run(RouterMode::Direct(id.into()), request.into()).await?.0)
+    }
+
+    /// As [`generate`](Self::generate), at an instance drawn by lot.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate).
+    pub async fn random(&self, request: impl Into<SingleIn<Req>>) -> Result<ManyOut<Resp>, Error> {
+        Ok(self.run(RouterMode::Random, request.into()).await?.0)
+    }
+
+    /// As [`generate`](Self::generate), at the next instance in rotation.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate).
+    pub async fn round_robin(
+        &self,
+        request: impl Into<SingleIn<Req>>,
+    ) -> Result<ManyOut<Resp>, Error> {
+        Ok(self.run(RouterMode::RoundRobin, request.into()).await?.0)
+    }
+
+    /// Watches the deadline over everything that happens before the response begins.
+    async fn run(
+        &self,
+        mode: RouterMode,
+        request: SingleIn<Req>,
+    ) -> Result<(ManyOut<Resp>, Explanation), Error> {
+        let (data, context) = request.into_parts();
+        let call = Call::new(&self.shared, mode, &context, data);
+        let Some(deadline) = context.deadline() else { return call.run().await };
+        if context.remaining() == Some(Duration::ZERO) {
+            return Err(deadline_exceeded(Executed::No));
+        }
+        let running = std::pin::pin!(call.run());
+        tokio::select! {
+            biased;
+            result = running => result,
+            () = tokio::time::sleep_until(deadline.into()) => {
+                // Before the attempt is dropped, so that its handler learns the true reason.
+                context.cancel(StopKind::Kill, CancelReason::DeadlineExceeded);
+                Err(deadline_exceeded(Executed::Maybe))
+            }
+        }
+    }
+}
+
+/// The runtime's clock, which tests can hold.
+pub(crate) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+impl<Req, Resp> Clone for PushRouter<Req, Resp> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), mode: self.mode, types: PhantomData }
+    }
+}
+
+impl<Req, Resp> fmt::Debug for PushRouter<Req, Resp> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("PushRouter");
+        debug.field("client", &self.shared.client).field("mode", &self.mode).finish()
+    }
+}

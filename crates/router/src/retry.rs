@@ -1,0 +1,244 @@
+//! When a request that failed is sent again.
+
+use std::time::Duration;
+
+use sinew_plane::{Code, Error, Executed, Fault, InstanceId};
+
+use crate::{Backoff, BudgetConfig};
+
+/// Most instances that one request asks when all of them refuse. Beyond it the service as a
+/// whole is refusing, and asking on only adds load.
+const MAX_REFUSALS: usize = 16;
+
+/// When and how often a request is sent again.
+///
+/// It is sent again when the peer cannot have run it ([`Error::is_safe_to_resend`]), or when the
+/// instance declares itself idempotent and the connection broke before an answer; never after
+/// the first item, never past the deadline, never beyond the budget.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetryConfig {
+    /// Most attempts of one request, the first included. Refusals may go on to each instance
+    /// once, up to 16, since they cost little and an instance that works may be the last.
+    /// 1 turns resending off, also for refusals.
+    pub max_attempts: usize,
+    /// How many resends all requests of a router may add together.
+    pub budget: BudgetConfig,
+    /// The wait before instances that failed are asked once more. Moving on to an instance that
+    /// has not been asked needs none.
+    pub backoff: Backoff,
+    /// Longest wait that a server may ask for in place of the backoff. One that asks for more
+    /// ends the request, and its error says when to come back.
+    pub max_wait: Duration,
+    /// How long an instance that could not be reached is left out by other requests.
+    pub ejection: Duration,
+}
+
+impl Default for RetryConfig {
+    /// Three attempts, a budget of 20 % and 10 per second, waits of up to five seconds where a
+    /// server asks for them, one second of ejection.
+    fn default() -> Self {
+        Self {
+            max_attempts: 3,
+            budget: BudgetConfig::default(),
+            backoff: Backoff::default(),
+            max_wait: Duration::from_secs(5),
+            ejection: Duration::from_secs(1),
+        }
+    }
+}
+
+impl RetryConfig {
+    /// Every request is sent once.
+    pub fn none() -> Self {
+        Self { max_attempts: 1, ..Self::default() }
+    }
+
+    /// Whether the rules, the budget apart, allow a further attempt after `attempts` of them,
+    /// the last of which failed with `error` at an instance that is idempotent or not, one of
+    /// `instances`.
+    pub(crate) fn allows(
+        &self,
+        attempts: usize,
+        error: &Error,
+        idempotent: bool,
+        instances: usize,
+    ) -> bool {
+        if error.is_safe_to_resend() {
+            let refusals = if self.max_attempts > 1 { instances.min(MAX_REFUSALS) } else { 1 };
+            return attempts < self.max_attempts.max(refusals);
+        }
+        let broke = error.fault() == Fault::Transport && error.executed() == Executed::Maybe;
+        idempotent && broke && attempts < self.max_attempts
+    }
+}
+
+/// The attempts of one request so far.
+#[derive(Debug, Default)]
+pub(crate) struct Attempts {
+    failed: Vec<(InstanceId, Error)>,
+    /// Those that are not to be asked in this round.
+    asked: Vec<(InstanceId, Hope)>,
+    rounds: u32,
+    /// How many had failed when this round began.
+    begun: usize,
+}
+
+/// A further round over instances that failed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Round {
+    /// Counted from 0.
+    pub(crate) number: u32,
+    /// When the first of the servers of the round before suggests to come back.
+    pub(crate) asked_to_wait: Option<Duration>,
+}
+
+/// Whether asking an instance once more can help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hope {
+    Later,
+    Never,
+}
+
+impl Attempts {
+    pub(crate) fn count(&self) -> usize {
+        self.failed.len()
+    }
+
+    pub(crate) fn was_asked(&self, id: InstanceId) -> bool {
+        self.asked.iter().any(|(asked, _)| *asked == id)
+    }
+
+    pub(crate) fn failed(&mut self, id: InstanceId, error: Error) {
+        // What the two builds have in common does not change while one request waits.
+        let hope = match error.code() {
+            Code::NoTransport | Code::Version => Hope::Never,
+            _ => Hope::Later,
+        };
+        self.asked.push((id, hope));
+        self.failed.push((id, error));
+    }
+
+    /// Begins a new round over the instances for which there is hope; `None` when there are
+    /// none.
+    pub(crate) fn next_round(&mut self) -> Option<Round> {
+        let before = self.asked.len();
+        self.asked.retain(|(_, hope)| *hope == Hope::Never);
+        if self.asked.len() == before {
+            return None;
+        }
+        let of_last_round = &self.failed[std::mem::replace(&mut self.begun, self.failed.len())..];
+        let asked_to_wait = of_last_round.iter().filter_map(|(_, error)| error.retry_after()).min();
+        let number = self.rounds;
+        self.rounds += 1;
+        Some(Round { number, asked_to_wait })
+    }
+
+    /// What may have happened over all attempts: the last error alone could say "not executed"
+    /// of a request whose first attempt was lost midway.
+    pub(crate) fn executed(&self) -> Option<Executed> {
+        let all = || self.failed.iter().map(|(_, error)| error.executed());
+        let worst = |wanted| all().any(|one| one == wanted).then_some(wanted);
+        worst(Executed::Yes).or(worst(Executed::Maybe)).or(worst(Executed::No))
+    }
+
+    /// The error of the whole request.
+    pub(crate) fn give_up(self, because: &str) -> Option<Error> {
+        let executed = self.executed()?;
+        let (_, last) = self.failed.last()?;
+        if self.failed.len() == 1 && because.is_empty() {
+            return Some(last.clone());
+        }
+        let asked: Vec<_> = self.failed.iter().take(8).map(|(id, _)| id.to_string()).collect();
+        let cut = if self.failed.len() > asked.len() { ", ..." } else { "" };
+        let message = format!(
+            "{last} (after {count} attempt{s} at {asked}{cut}{because})",
+            count = self.failed.len(),
+            s = if self.failed.len() == 1 { "" } else { "s" },
+            asked = asked.join(", "),
+        );
+        let error = Error::new(last.code(), message).with_executed(executed);
+        let error = match last.retry_after() {
+            Some(delay) => error.with_retry_after(delay),
+            None => error,
+        };
+        Some(error.with_source(last.clone()))
+    }
+
+    pub(crate) fn into_failed(self) -> Vec<(InstanceId, Error)> {
+        self.failed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(code: Code) -> Error {
+        Error::new(code, "as told")
+    }
+
+    #[test]
+    fn what_may_have_run_is_sent_again_only_if_declared_idempotent() {
+        let config = RetryConfig::default();
+        for (code, plain, idempotent) in [
+            (Code::ConnectFailed, true, true),
+            (Code::Draining, true, true),
+            (Code::Overloaded, true, true),
+            (Code::UnknownEndpoint, true, true),
+            (Code::ConnectionLost, false, true),
+            (Code::Truncated, false, false),
+            (Code::Corrupt, false, false),
+            (Code::HandlerFailed, false, false),
+            (Code::HandlerGone, false, false),
+            (Code::TooLarge, false, false),
+            (Code::InvalidPayload, false, false),
+            (Code::Cancelled, false, false),
+            (Code::DeadlineExceeded, false, false),
+        ] {
+            assert_eq!(config.allows(1, &error(code), false, 3), plain, "{code}");
+            assert_eq!(config.allows(1, &error(code), true, 3), idempotent, "{code}");
+        }
+    }
+
+    #[test]
+    fn refusals_go_round_the_instances_and_the_rest_ends_after_three() {
+        let config = RetryConfig::default();
+        let refused = error(Code::Draining);
+        for (attempts, instances, allowed) in
+            [(2, 1, true), (3, 1, false), (7, 8, true), (8, 8, false), (16, 500, false)]
+        {
+            assert_eq!(config.allows(attempts, &refused, false, instances), allowed);
+        }
+        assert!(!config.allows(3, &error(Code::ConnectionLost), true, 8));
+        assert!(!RetryConfig::none().allows(1, &refused, true, 8));
+    }
+
+    #[test]
+    fn the_error_of_all_attempts_claims_no_more_than_is_known() {
+        let mut attempts = Attempts::default();
+        attempts.failed(InstanceId(1), error(Code::ConnectionLost));
+        attempts.failed(InstanceId(2), error(Code::ConnectFailed));
+        let whole = attempts.give_up("").unwrap();
+        assert_eq!((whole.code(), whole.executed()), (Code::ConnectFailed, Executed::Maybe));
+        assert_eq!(whole.message(), "as told (after 2 attempts at 1, 2)");
+
+        let mut single = Attempts::default();
+        single.failed(InstanceId(1), error(Code::ConnectFailed));
+        assert_eq!(single.give_up("").unwrap().message(), "as told");
+    }
+
+    #[test]
+    fn a_new_round_asks_only_those_with_hope() {
+        let mut attempts = Attempts::default();
+        attempts.failed(InstanceId(1), error(Code::Version));
+        assert_eq!(attempts.next_round(), None);
+        attempts.failed(InstanceId(2), error(Code::ConnectFailed));
+        let wait = Duration::from_secs(2);
+        attempts.failed(InstanceId(3), error(Code::Overloaded).with_retry_after(wait));
+        let round = |number, asked_to_wait| Some(Round { number, asked_to_wait });
+        assert_eq!(attempts.next_round(), round(0, Some(wait)));
+        assert!(attempts.was_asked(InstanceId(1)) && !attempts.was_asked(InstanceId(2)));
+        attempts.failed(InstanceId(2), error(Code::ConnectFailed));
+        assert_eq!(attempts.next_round(), round(1, None), "old wishes are not met twice");
+    }
+}

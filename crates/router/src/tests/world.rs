@@ -1,0 +1,261 @@
+//! Instances whose behaviour is scripted, and a record of what reached them.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{self, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use serde_core::{Serialize, de::DeserializeOwned};
+use sinew_discovery::{Discovery, Instance, MemoryDiscovery, Registration};
+use sinew_plane::{
+    Address, BoxFuture, Code, DuplexTransport, EndpointName, Error, InstanceId, OutgoingRequest,
+    ResponseSource, ResponseStream, Shutdown, SourceEvent, StopKind, Terminal,
+    TransportCapabilities, TransportId,
+};
+use sinew_registry::{Here, LocalEndpoints, TransportRegistration, TransportRegistry};
+
+use crate::{Client, PushRouter, RouterMode};
+
+/// What an instance does with a request.
+#[derive(Debug, Clone)]
+pub(super) enum Script {
+    /// No connection, or a refusal by the transport.
+    FailOpen(Code),
+    /// Taken by the connection, then an error before the handler began.
+    FailStart(Error),
+    /// These items, then complete.
+    Items(Vec<Bytes>),
+    /// These items, then the connection is lost.
+    Break(Vec<Bytes>),
+    /// The handler never takes it.
+    NeverStart,
+    /// The handler takes it and never says anything.
+    StartThenSilence,
+}
+
+/// What reached an instance.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    pub(super) at: u64,
+    pub(super) request: OutgoingRequest,
+}
+
+#[derive(Default)]
+pub(super) struct Record {
+    pub(super) seen: Mutex<Vec<Seen>>,
+    /// Streams that were given up, ended or not.
+    pub(super) abandoned: AtomicUsize,
+}
+
+struct Fake {
+    id: TransportId,
+    capabilities: TransportCapabilities,
+    scripts: Mutex<HashMap<u64, Script>>,
+    record: Arc<Record>,
+}
+
+impl DuplexTransport for Fake {
+    fn id(&self) -> &TransportId {
+        &self.id
+    }
+
+    fn capabilities(&self) -> &TransportCapabilities {
+        &self.capabilities
+    }
+
+    fn dials(&self, address: &Address) -> bool {
+        address.scheme() == "fake"
+    }
+
+    fn open<'a>(
+        &'a self,
+        address: &'a Address,
+        request: OutgoingRequest,
+    ) -> BoxFuture<'a, Result<ResponseStream, Error>> {
+        let at = address.rest().parse().unwrap();
+        let script = self.scripts.lock()[&at].clone();
+        let context = request.context.clone();
+        self.record.seen.lock().push(Seen { at, request });
+        let record = Arc::clone(&self.record);
+        Box::pin(async move {
+            if let Script::FailOpen(code) = script {
+                return Err(Error::new(code, format!("instance {at} failed as told")));
+            }
+            Ok(ResponseStream::new(Arc::new(Source::new(script, record)), context))
+        })
+    }
+
+    fn close(&self, _: Duration) -> BoxFuture<'_, Shutdown> {
+        Box::pin(async { Shutdown::default() })
+    }
+}
+
+struct Source {
+    started: Option<Result<(), Error>>,
+    items: Mutex<VecDeque<Bytes>>,
+    /// `None` for a handler that says nothing more.
+    end: Option<fn(u64) -> SourceEvent>,
+    count: u64,
+    record: Arc<Record>,
+}
+
+impl Source {
+    fn new(script: Script, record: Arc<Record>) -> Self {
+        let complete: fn(u64) -> SourceEvent =
+            |items| SourceEvent::Ended(Terminal::Complete { items });
+        let lost: fn(u64) -> SourceEvent =
+            |_| SourceEvent::Lost(Error::new(Code::ConnectionLost, "as told"));
+        let (started, items, end) = match script {
+            Script::FailOpen(_) => unreachable!("has no stream"),
+            Script::FailStart(error) => (Some(Err(error)), Vec::new(), None),
+            Script::Items(items) => (Some(Ok(())), items, Some(complete)),
+            Script::Break(items) => (Some(Ok(())), items, Some(lost)),
+            Script::NeverStart => (None, Vec::new(), None),
+            Script::StartThenSilence => (Some(Ok(())), Vec::new(), None),
+        };
+        let count = items.len() as u64;
+        Self { started, items: Mutex::new(items.into()), end, count, record }
+    }
+}
+
+impl ResponseSource for Source {
+    fn poll_started(&self, _: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
+        // Nobody wakes what is pending: only the caller's own clock or cancel ends the wait.
+        self.started.clone().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    fn poll_batch(
+        &self,
+        _: &mut task::Context<'_>,
+        batch: &mut VecDeque<Bytes>,
+    ) -> Poll<SourceEvent> {
+        let mut items = self.items.lock();
+        if !items.is_empty() {
+            batch.append(&mut items);
+            return Poll::Ready(SourceEvent::Items);
+        }
+        self.end.map_or(Poll::Pending, |end| Poll::Ready(end(self.count)))
+    }
+
+    fn cancel(&self, _: StopKind) {}
+
+    fn abandon(&self) {
+        self.record.abandoned.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A discovery, a transport and a process that calls.
+pub(super) struct World {
+    pub(super) name: EndpointName,
+    pub(super) discovery: MemoryDiscovery,
+    pub(super) registry: Arc<TransportRegistry>,
+    pub(super) locals: LocalEndpoints,
+    fake: Arc<Fake>,
+    registrations: Mutex<HashMap<u64, Registration>>,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        let fake = Arc::new(Fake {
+            id: TransportId::from_static("fake"),
+            capabilities: TransportCapabilities::streaming(1 << 20),
+            scripts: Mutex::default(),
+            record: Arc::default(),
+        });
+        let registry = Arc::new(TransportRegistry::new());
+        let registration = TransportRegistration::duplex(&*fake);
+        registry.register_duplex_transport(registration, Arc::clone(&fake) as _).unwrap();
+        Self {
+            name: "a/b/c".parse().unwrap(),
+            discovery: MemoryDiscovery::new(),
+            registry,
+            locals: LocalEndpoints::new(),
+            fake,
+            registrations: Mutex::default(),
+        }
+    }
+
+    /// A world with instances 1, 2, ... and their scripts.
+    pub(super) async fn with(scripts: &[Script]) -> Self {
+        let world = Self::new();
+        for (script, id) in scripts.iter().zip(1..) {
+            world.add(id, script.clone()).await;
+        }
+        world
+    }
+
+    pub(super) async fn add(&self, id: u64, script: Script) {
+        self.add_with(id, script, |_| {}).await;
+    }
+
+    pub(super) async fn add_with(
+        &self,
+        id: u64,
+        script: Script,
+        change: impl FnOnce(&mut Instance),
+    ) {
+        self.script(id, script);
+        let address = Address::new("fake", &id.to_string()).unwrap();
+        let mut instance = Instance::new(self.name.clone(), InstanceId(id), vec![address]);
+        change(&mut instance);
+        let registration = self.discovery.register(instance).await.unwrap();
+        self.registrations.lock().insert(id, registration);
+    }
+
+    pub(super) async fn remove(&self, id: u64) {
+        let registration = self.registrations.lock().remove(&id).unwrap();
+        registration.withdraw().await.unwrap();
+    }
+
+    pub(super) fn script(&self, id: u64, script: Script) {
+        self.fake.scripts.lock().insert(id, script);
+    }
+
+    pub(super) async fn client(&self) -> Client {
+        let view = self.discovery.watch().await.unwrap();
+        let registry = Arc::clone(&self.registry);
+        Client::new(self.name.clone(), view, registry, self.locals.clone(), Here::default())
+    }
+
+    pub(super) async fn typed<Req, Resp>(&self, mode: RouterMode) -> PushRouter<Req, Resp>
+    where
+        Req: Serialize + Send + Sync + 'static,
+        Resp: DeserializeOwned + Send + 'static,
+    {
+        PushRouter::from_client(self.client().await, mode).await.unwrap()
+    }
+
+    /// A router of strings to strings, the common case.
+    pub(super) async fn router(&self, mode: RouterMode) -> PushRouter<String, String> {
+        self.typed(mode).await
+    }
+
+    /// Which instances were asked, in order.
+    pub(super) fn asked(&self) -> Vec<u64> {
+        self.fake.record.seen.lock().iter().map(|seen| seen.at).collect()
+    }
+
+    pub(super) fn seen(&self) -> Vec<Seen> {
+        self.fake.record.seen.lock().clone()
+    }
+
+    pub(super) fn abandoned(&self) -> usize {
+        self.fake.record.abandoned.load(Ordering::Relaxed)
+    }
+}
+
+/// JSON strings, and then complete.
+pub(super) fn says(items: &[&str]) -> Script {
+    Script::Items(items.iter().map(|item| Bytes::from(format!("\"{item}\""))).collect())
+}
+
+pub(super) fn refuses(code: Code) -> Script {
+    Script::FailStart(Error::new(code, "as told").with_executed(code.executed()))
+}

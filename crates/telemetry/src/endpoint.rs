@@ -1,0 +1,195 @@
+//! What the serving side counts for an endpoint and for each of its requests.
+
+use std::sync::Arc;
+
+use metrics::{Counter, Gauge, Histogram};
+use sinew_plane::{EndpointName, Fault};
+
+use crate::{Stopwatch, is_timing_enabled, names, transport::ErrorCounters};
+
+/// Response bytes that a request gathers before it adds them to the counter that it shares with
+/// all others: one contended addition per item would cost more than the item.
+const PUBLISH_BYTES: u64 = 64 * 1024;
+
+/// Handles of one endpoint's metrics. Clones share them.
+///
+/// Make it after the recorder is installed; see the [crate](crate) documentation.
+#[derive(Clone)]
+pub struct EndpointMetrics(Arc<Handles>);
+
+struct Handles {
+    requests: Counter,
+    in_flight: Gauge,
+    duration: Histogram,
+    request_bytes: Counter,
+    response_bytes: Counter,
+    errors: ErrorCounters,
+    timed: bool,
+}
+
+impl EndpointMetrics {
+    /// Looks the handles up.
+    pub fn new(endpoint: &EndpointName) -> Self {
+        Self::labelled(endpoint.as_str())
+    }
+
+    /// Handles for requests to names that are not served here.
+    pub fn unknown() -> Self {
+        Self::labelled(names::UNKNOWN_ENDPOINT)
+    }
+
+    fn labelled(endpoint: &str) -> Self {
+        let label = || [(names::ENDPOINT, endpoint.to_owned())];
+        Self(Arc::new(Handles {
+            requests: metrics::counter!(names::INGRESS_REQUESTS, &label()),
+            in_flight: metrics::gauge!(names::INGRESS_IN_FLIGHT, &label()),
+            duration: metrics::histogram!(names::INGRESS_DURATION, &label()),
+            request_bytes: metrics::counter!(names::INGRESS_REQUEST_BYTES, &label()),
+            response_bytes: metrics::counter!(names::INGRESS_RESPONSE_BYTES, &label()),
+            errors: ErrorCounters::new(names::INGRESS_ERRORS, names::ENDPOINT, endpoint),
+            timed: is_timing_enabled(),
+        }))
+    }
+
+    /// Counts a request that arrived and was refused.
+    pub fn refused(&self, fault: Fault) {
+        self.0.requests.increment(1);
+        self.0.errors.count(fault);
+    }
+
+    /// Counts a request that was admitted; it is in flight until the result is dropped.
+    pub fn admitted(&self, request_bytes: usize) -> RequestMetrics {
+        self.0.requests.increment(1);
+        self.0.in_flight.increment(1);
+        self.0.request_bytes.increment(request_bytes as u64);
+        RequestMetrics {
+            handles: Arc::clone(&self.0),
+            since: Stopwatch::start(self.0.timed),
+            unpublished_bytes: 0,
+            fault: Some(Fault::Application),
+        }
+    }
+}
+
+impl std::fmt::Debug for EndpointMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EndpointMetrics").finish_non_exhaustive()
+    }
+}
+
+/// One request in flight. Dropped without [`end`](Self::end), as by a panic, it counts as an
+/// application error.
+#[must_use = "dropping it counts the request as failed"]
+pub struct RequestMetrics {
+    handles: Arc<Handles>,
+    since: Stopwatch,
+    unpublished_bytes: u64,
+    fault: Option<Fault>,
+}
+
+impl RequestMetrics {
+    /// Counts the payload of one response item.
+    pub fn item(&mut self, bytes: usize) {
+        self.unpublished_bytes += bytes as u64;
+        if self.unpublished_bytes >= PUBLISH_BYTES {
+            self.publish();
+        }
+    }
+
+    /// The request is over; `fault` when it counts as an error.
+    pub fn end(mut self, fault: Option<Fault>) {
+        self.fault = fault;
+    }
+
+    fn publish(&mut self) {
+        self.handles.response_bytes.increment(std::mem::take(&mut self.unpublished_bytes));
+    }
+}
+
+impl Drop for RequestMetrics {
+    fn drop(&mut self) {
+        self.publish();
+        if let Some(fault) = self.fault {
+            self.handles.errors.count(fault);
+        }
+        self.since.record(&self.handles.duration);
+        self.handles.in_flight.decrement(1);
+    }
+}
+
+impl std::fmt::Debug for RequestMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RequestMetrics").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
+
+    use super::*;
+
+    #[track_caller]
+    fn check(recorder: &PrometheusRecorder, lines: &[&str]) {
+        let text = recorder.handle().render();
+        for line in lines {
+            assert!(text.lines().any(|shown| shown == *line), "{line} in\n{text}");
+        }
+    }
+
+    fn endpoint() -> (PrometheusRecorder, EndpointMetrics) {
+        crate::enable_timing();
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let name = "a/b/c".parse().unwrap();
+        let metrics = metrics::with_local_recorder(&recorder, || EndpointMetrics::new(&name));
+        (recorder, metrics)
+    }
+
+    #[test]
+    fn a_request_is_counted_from_admission_to_its_end() {
+        let (recorder, metrics) = endpoint();
+        let mut request = metrics.admitted(100);
+        check(&recorder, &["ingress_in_flight_requests{endpoint=\"a/b/c\"} 1"]);
+        request.item(30);
+        request.item(12);
+        request.end(None);
+        check(
+            &recorder,
+            &[
+                "ingress_requests_total{endpoint=\"a/b/c\"} 1",
+                "ingress_in_flight_requests{endpoint=\"a/b/c\"} 0",
+                "ingress_request_bytes_total{endpoint=\"a/b/c\"} 100",
+                "ingress_response_bytes_total{endpoint=\"a/b/c\"} 42",
+                "ingress_request_duration_seconds_count{endpoint=\"a/b/c\"} 1",
+                "ingress_errors_total{endpoint=\"a/b/c\",category=\"application\"} 0",
+            ],
+        );
+    }
+
+    #[test]
+    fn long_streams_show_their_bytes_while_they_run() {
+        let (recorder, metrics) = endpoint();
+        let mut request = metrics.admitted(0);
+        request.item(65_536);
+        request.item(1);
+        check(&recorder, &["ingress_response_bytes_total{endpoint=\"a/b/c\"} 65536"]);
+        request.end(None);
+        check(&recorder, &["ingress_response_bytes_total{endpoint=\"a/b/c\"} 65537"]);
+    }
+
+    #[test]
+    fn a_request_that_vanishes_counts_as_an_application_error() {
+        let (recorder, metrics) = endpoint();
+        drop(metrics.admitted(0));
+        metrics.refused(Fault::Resource);
+        check(
+            &recorder,
+            &[
+                "ingress_requests_total{endpoint=\"a/b/c\"} 2",
+                "ingress_errors_total{endpoint=\"a/b/c\",category=\"application\"} 1",
+                "ingress_errors_total{endpoint=\"a/b/c\",category=\"resource\"} 1",
+                "ingress_in_flight_requests{endpoint=\"a/b/c\"} 0",
+            ],
+        );
+    }
+}

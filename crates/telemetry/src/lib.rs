@@ -1,0 +1,58 @@
+//! Metric names, trace propagation, and the metrics endpoint.
+//!
+//! Everything that Sinew counts has its name, unit and labels in [`names`]; the hot paths hold
+//! [`TransportMetrics`] and [`EndpointMetrics`], whose handles are looked up once. A request's
+//! trace travels as a [`TraceParent`]. The crate knows nothing of routing or of any transport.
+//!
+//! ```
+//! use sinew_plane::Headers;
+//! use sinew_telemetry::TraceParent;
+//!
+//! let mut headers = Headers::new();
+//! headers.insert("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")?;
+//!
+//! let hop = TraceParent::for_hop(&headers, false).expect("a trace that is there is carried on");
+//! assert_eq!(hop.trace_id(), "4bf92f3577b34da6a3ce929d0e0e4736");
+//! assert_ne!(hop.span_id(), "00f067aa0ba902b7", "each hop has a span of its own");
+//! # Ok::<(), sinew_plane::HeadersError>(())
+//! ```
+//!
+//! # Install first, make handles second
+//!
+//! A handle is bound to the recorder that is installed when the handle is made. Handles made
+//! earlier count into nothing for ever. So a program calls `Metrics::install` (or installs its
+//! own recorder and calls [`enable_timing`]) before it builds transports and endpoints.
+//!
+//! Without a recorder every handle is empty: counting is a test of a null pointer, and the clock
+//! is not read.
+//!
+//! # Features
+//!
+//! | feature | adds | default |
+//! |---|---|---|
+//! | `prometheus` | `Metrics`: a recorder and its HTTP endpoint | no |
+//! | `subscriber` | `init_logging`: logs on standard error | no |
+
+pub mod names;
+pub mod trace;
+
+mod endpoint;
+#[cfg(feature = "subscriber")]
+mod logging;
+#[cfg(feature = "prometheus")]
+mod prometheus;
+mod timing;
+mod transport;
+
+pub use crate::{
+    endpoint::{EndpointMetrics, RequestMetrics},
+    names::describe,
+    timing::{Stopwatch, enable_timing, is_timing_enabled},
+    trace::{TraceParent, TraceParentError},
+    transport::{ActiveStream, TransportMetrics},
+};
+
+#[cfg(feature = "subscriber")]
+pub use crate::logging::{LoggingError, init_logging};
+#[cfg(feature = "prometheus")]
+pub use crate::prometheus::{Metrics, MetricsError};

@@ -1,0 +1,125 @@
+//! Every metric: its name, what it measures, its labels.
+
+/// Requests sent over a transport. Counter; label [`TRANSPORT`].
+pub const TRANSPORT_REQUESTS: &str = "transport_requests_total";
+/// From sending a request to its first answer, item or end, in seconds. Histogram; label
+/// [`TRANSPORT`].
+pub const TRANSPORT_LATENCY: &str = "transport_request_latency_seconds";
+/// Requests that failed on a transport. Counter; labels [`TRANSPORT`], [`CATEGORY`].
+pub const TRANSPORT_ERRORS: &str = "transport_errors_total";
+/// Response streams that are open on a transport. Gauge; label [`TRANSPORT`].
+pub const TRANSPORT_STREAMS: &str = "transport_active_streams";
+
+/// Requests that arrived for an endpoint, refused ones included. Counter; label [`ENDPOINT`].
+pub const INGRESS_REQUESTS: &str = "ingress_requests_total";
+/// Requests that were admitted and have not ended. Gauge; label [`ENDPOINT`].
+pub const INGRESS_IN_FLIGHT: &str = "ingress_in_flight_requests";
+/// From admission to the end of the response, in seconds. Histogram; label [`ENDPOINT`].
+pub const INGRESS_DURATION: &str = "ingress_request_duration_seconds";
+/// Payload bytes of admitted requests. Counter; label [`ENDPOINT`].
+pub const INGRESS_REQUEST_BYTES: &str = "ingress_request_bytes_total";
+/// Payload bytes of response items. Counter; label [`ENDPOINT`]. It grows in steps of up to
+/// 64 KiB per request, and is exact once the request has ended.
+pub const INGRESS_RESPONSE_BYTES: &str = "ingress_response_bytes_total";
+/// Requests that were refused or failed. Counter; labels [`ENDPOINT`], [`CATEGORY`].
+pub const INGRESS_ERRORS: &str = "ingress_errors_total";
+
+/// Label: the name of a transport, an open set: `tcp`, `unix`, `memory`, ...
+pub const TRANSPORT: &str = "transport";
+/// Label: `namespace/component/endpoint`, or [`UNKNOWN_ENDPOINT`].
+pub const ENDPOINT: &str = "endpoint";
+/// Label: `transport`, `protocol`, `application` or `resource`.
+pub const CATEGORY: &str = "category";
+
+/// Stands in the label [`ENDPOINT`] for every name that is not served here: a peer must not be
+/// able to add a time series by inventing a name.
+pub const UNKNOWN_ENDPOINT: &str = "unknown";
+
+/// What a metric is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// A distribution.
+    Histogram,
+}
+
+/// One metric, as documentation and [`describe`] show it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// Its unit; the name says it too where it is not a count.
+    pub unit: metrics::Unit,
+    /// Its labels.
+    pub labels: &'static [&'static str],
+    /// What it measures.
+    pub help: &'static str,
+}
+
+const fn metric(
+    name: &'static str,
+    kind: Kind,
+    unit: metrics::Unit,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Metric {
+    Metric { name, kind, unit, labels, help }
+}
+
+/// Every metric of this crate.
+pub const ALL: &[Metric] = {
+    use metrics::Unit::{Bytes, Count, Seconds};
+
+    use Kind::{Counter, Gauge, Histogram};
+    &[
+        metric(TRANSPORT_REQUESTS, Counter, Count, &[TRANSPORT], "Requests sent"),
+        metric(TRANSPORT_LATENCY, Histogram, Seconds, &[TRANSPORT], "From request to first answer"),
+        metric(TRANSPORT_ERRORS, Counter, Count, &[TRANSPORT, CATEGORY], "Requests that failed"),
+        metric(TRANSPORT_STREAMS, Gauge, Count, &[TRANSPORT], "Response streams that are open"),
+        metric(INGRESS_REQUESTS, Counter, Count, &[ENDPOINT], "Requests that arrived"),
+        metric(INGRESS_IN_FLIGHT, Gauge, Count, &[ENDPOINT], "Admitted requests not yet ended"),
+        metric(INGRESS_DURATION, Histogram, Seconds, &[ENDPOINT], "From admission to the end"),
+        metric(INGRESS_REQUEST_BYTES, Counter, Bytes, &[ENDPOINT], "Payload of admitted requests"),
+        metric(INGRESS_RESPONSE_BYTES, Counter, Bytes, &[ENDPOINT], "Payload of response items"),
+        metric(INGRESS_ERRORS, Counter, Count, &[ENDPOINT, CATEGORY], "Refused or failed requests"),
+    ]
+};
+
+/// Gives the installed recorder the unit and the meaning of every metric. `Metrics::install` does
+/// it by itself.
+pub fn describe() {
+    for metric in ALL {
+        match metric.kind {
+            Kind::Counter => metrics::describe_counter!(metric.name, metric.unit, metric.help),
+            Kind::Gauge => metrics::describe_gauge!(metric.name, metric.unit, metric.help),
+            Kind::Histogram => metrics::describe_histogram!(metric.name, metric.unit, metric.help),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_say_their_kind_and_unit_as_prometheus_wants_it() {
+        for metric in ALL {
+            let counts = metric.name.ends_with("_total");
+            assert_eq!(counts, metric.kind == Kind::Counter, "{}", metric.name);
+            let seconds = metric.name.ends_with("_seconds");
+            assert_eq!(seconds, metric.unit == metrics::Unit::Seconds, "{}", metric.name);
+            let bytes = metric.name.contains("_bytes");
+            assert_eq!(bytes, metric.unit == metrics::Unit::Bytes, "{}", metric.name);
+        }
+    }
+
+    #[test]
+    fn the_name_for_unknown_endpoints_is_not_an_endpoint() {
+        assert!(UNKNOWN_ENDPOINT.parse::<sinew_plane::EndpointName>().is_err());
+    }
+}

@@ -1,0 +1,278 @@
+//! A Prometheus recorder and the HTTP endpoint that shows it.
+
+use std::{fmt, io, net::SocketAddr, time::Duration};
+
+use axum::{Router, http::header::CONTENT_TYPE, routing::get};
+use hyper::server::conn::http1;
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use metrics_exporter_prometheus::{
+    BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
+use sinew_plane::{AddressError, BindPolicy};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+    task::{JoinHandle, JoinSet},
+    time::{MissedTickBehavior, interval, timeout},
+};
+
+use crate::names;
+
+/// Scrapers that are served at once. Each is cut after [`CONNECTION_LIMIT`], so this many slow
+/// ones delay a good one by that much and no more.
+const MAX_CONNECTIONS: usize = 32;
+/// Longest life of a connection, from accept to the last byte. It carries one request, so a peer
+/// that sends or reads slowly is cut by it too. Prometheus itself gives up after 10 s.
+const CONNECTION_LIMIT: Duration = Duration::from_secs(10);
+/// How often samples are moved into their buckets. Between two moves a histogram keeps 8 bytes
+/// for each sample.
+const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
+/// Pause after a failed accept: the usual cause, no file descriptors left, does not go away
+/// sooner.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Upper bounds of the buckets of every duration, in seconds: from a hop inside the process to a
+/// long answer.
+const SECONDS: &[f64] = &[
+    0.00001, 0.000025, 0.0001, 0.00025, 0.001, 0.0025, 0.01, 0.025, 0.1, 0.25, 1.0, 2.5, 10.0, 60.0,
+];
+
+/// The process's metrics: a recorder, and an HTTP/1.1 server for `GET /metrics` (Prometheus text
+/// format) and `GET /livez`.
+///
+/// The server takes one request per connection, at most 32 connections at once and 10 seconds
+/// for each, and runs as one task that this value owns. Dropping the value stops the server; the
+/// recorder stays, as the `metrics` crate allows no second one.
+#[derive(Debug)]
+pub struct Metrics {
+    handle: PrometheusHandle,
+    server: Server,
+}
+
+impl Metrics {
+    /// Binds `address` (port 0 picks a free one), installs the recorder for the whole process
+    /// and starts to serve. Call it before anything makes metric handles; see the
+    /// [crate](crate) documentation. Must run within a tokio runtime.
+    ///
+    /// # Errors
+    /// The address may not be bound in plain text, cannot be bound, or the process has a
+    /// recorder already. Nothing is installed then.
+    pub async fn install(address: SocketAddr, policy: BindPolicy) -> Result<Self, MetricsError> {
+        policy.check(address).map_err(MetricsError::Address)?;
+        let bind = |error| MetricsError::Bind { address, error };
+        let listener = TcpListener::bind(address).await.map_err(bind)?;
+        let recorder = recorder().map_err(MetricsError::Recorder)?;
+        let handle = recorder.handle();
+        metrics::set_global_recorder(recorder).map_err(|_| MetricsError::AlreadyInstalled)?;
+        names::describe();
+        crate::enable_timing();
+        let server = Server::start(listener, handle.clone()).map_err(bind)?;
+        Ok(Self { handle, server })
+    }
+
+    /// Where the server listens, with the real port.
+    pub fn address(&self) -> SocketAddr {
+        self.server.address
+    }
+
+    /// All metrics in the Prometheus text format, as `/metrics` shows them.
+    pub fn render(&self) -> String {
+        self.handle.render()
+    }
+
+    /// Stops the server, cuts its connections and waits for its task.
+    pub async fn shutdown(self) {
+        self.server.shutdown().await;
+    }
+}
+
+fn recorder() -> Result<PrometheusRecorder, BuildError> {
+    let builder = PrometheusBuilder::new();
+    let builder = builder.set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS)?;
+    Ok(builder.build_recorder())
+}
+
+#[derive(Debug)]
+struct Server {
+    address: SocketAddr,
+    /// Dropped or used, it stops the task.
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    fn start(listener: TcpListener, handle: PrometheusHandle) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(serve(listener, handle, stopped));
+        Ok(Self { address, stop, task })
+    }
+
+    async fn shutdown(self) {
+        drop(self.stop);
+        // The task is neither aborted nor written to panic; if it did, it is over as well.
+        let _ = self.task.await;
+    }
+}
+
+async fn serve(
+    listener: TcpListener,
+    handle: PrometheusHandle,
+    mut stopped: oneshot::Receiver<()>,
+) {
+    let routes = routes(handle.clone());
+    let mut connections = JoinSet::new();
+    let mut upkeep = interval(UPKEEP_PERIOD);
+    upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            _ = &mut stopped => break,
+            _ = upkeep.tick() => handle.run_upkeep(),
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(connection(stream, routes.clone()));
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "the metrics endpoint could not accept");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    connections.shutdown().await;
+}
+
+fn routes(handle: PrometheusHandle) -> Router {
+    let metrics = move || {
+        let text = handle.render();
+        async move { ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text) }
+    };
+    Router::new().route("/metrics", get(metrics)).route("/livez", get(|| async { "ok\n" }))
+}
+
+async fn connection(stream: TcpStream, routes: Router) {
+    let serving = http1::Builder::new()
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+    match timeout(CONNECTION_LIMIT, serving).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a scrape failed"),
+        Err(_) => tracing::debug!("a scrape took longer than 10 s and was cut"),
+    }
+}
+
+/// Why metrics were not installed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum MetricsError {
+    /// The address may not be bound in plain text; the text says both ways out.
+    Address(AddressError),
+    /// The address cannot be bound.
+    Bind {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The process has a recorder already: install once, and nothing else beside it.
+    AlreadyInstalled,
+    /// The recorder refused its own settings.
+    Recorder(BuildError),
+}
+
+impl fmt::Display for MetricsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(error) => write!(f, "metrics endpoint: {error}"),
+            Self::Bind { address, .. } => {
+                write!(f, "the metrics endpoint cannot listen on {address}")
+            }
+            Self::AlreadyInstalled => f.write_str("this process has a metrics recorder already"),
+            Self::Recorder(_) => f.write_str("the metrics recorder refused its settings"),
+        }
+    }
+}
+
+impl std::error::Error for MetricsError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Bind { error, .. } => Some(error),
+            Self::Recorder(error) => Some(error),
+            Self::Address(_) | Self::AlreadyInstalled => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    const GUARD: Duration = Duration::from_secs(30);
+
+    async fn ask(address: SocketAddr, request: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        timeout(GUARD, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        answer
+    }
+
+    async fn start() -> (PrometheusRecorder, Server) {
+        let recorder = recorder().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = Server::start(listener, recorder.handle()).unwrap();
+        (recorder, server)
+    }
+
+    #[tokio::test]
+    async fn durations_are_histograms_with_buckets() {
+        let (recorder, server) = start().await;
+        metrics::with_local_recorder(&recorder, || {
+            metrics::histogram!(names::INGRESS_DURATION, names::ENDPOINT => "a/b/c").record(0.002);
+        });
+        let answer = ask(server.address, "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert!(answer.contains("text/plain; version=0.0.4"), "{answer}");
+        let bucket = "ingress_request_duration_seconds_bucket{endpoint=\"a/b/c\",le=\"0.0025\"} 1";
+        assert!(answer.contains(bucket), "{answer}");
+        server.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn other_paths_methods_and_garbage_are_refused() {
+        let (_, server) = start().await;
+        for (request, status) in [
+            ("GET /livez HTTP/1.1\r\nhost: x\r\n\r\n", "200"),
+            ("GET / HTTP/1.1\r\nhost: x\r\n\r\n", "404"),
+            ("POST /metrics HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n", "405"),
+            ("\x16\x03\x01 not http\r\n\r\n", "400"),
+        ] {
+            let answer = ask(server.address, request).await;
+            assert_eq!(answer.split(' ').nth(1), Some(status), "{request:?}: {answer}");
+        }
+        server.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn a_silent_peer_stops_neither_others_nor_the_shutdown() {
+        let (_, server) = start().await;
+        let mut silent = TcpStream::connect(server.address).await.unwrap();
+        let answer = ask(server.address, "GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        assert!(answer.ends_with("ok\n"), "{answer}");
+        timeout(GUARD, server.shutdown()).await.unwrap();
+        let mut rest = Vec::new();
+        let closed = timeout(GUARD, silent.read_to_end(&mut rest)).await.unwrap();
+        assert!(closed.is_err() || rest.is_empty());
+    }
+
+    #[tokio::test]
+    async fn plain_text_beyond_loopback_is_refused_before_anything_is_installed() {
+        let address = "0.0.0.0:0".parse().unwrap();
+        let error = Metrics::install(address, BindPolicy::LoopbackOnly).await.unwrap_err();
+        assert!(matches!(error, MetricsError::Address(_)), "{error}");
+        assert!(error.to_string().contains("--insecure"), "{error}");
+    }
+}

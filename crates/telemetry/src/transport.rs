@@ -1,0 +1,150 @@
+//! What a transport counts.
+
+use std::sync::Arc;
+
+use metrics::{Counter, Gauge, Histogram};
+use sinew_plane::{Fault, TransportId};
+
+use crate::{Stopwatch, is_timing_enabled, names};
+
+/// Handles of one transport's metrics. Clones share them.
+///
+/// Make it after the recorder is installed; see the [crate](crate) documentation.
+#[derive(Clone)]
+pub struct TransportMetrics(Arc<Handles>);
+
+struct Handles {
+    requests: Counter,
+    latency: Histogram,
+    errors: ErrorCounters,
+    streams: Gauge,
+    timed: bool,
+}
+
+impl TransportMetrics {
+    /// Looks the handles up.
+    pub fn new(transport: &TransportId) -> Self {
+        let transport = transport.as_str().to_owned();
+        Self(Arc::new(Handles {
+            requests: metrics::counter!(
+                names::TRANSPORT_REQUESTS, names::TRANSPORT => transport.clone()
+            ),
+            latency: metrics::histogram!(
+                names::TRANSPORT_LATENCY, names::TRANSPORT => transport.clone()
+            ),
+            streams: metrics::gauge!(
+                names::TRANSPORT_STREAMS, names::TRANSPORT => transport.clone()
+            ),
+            errors: ErrorCounters::new(names::TRANSPORT_ERRORS, names::TRANSPORT, &transport),
+            timed: is_timing_enabled(),
+        }))
+    }
+
+    /// Counts a request that is being sent; pass the result to [`answered`](Self::answered).
+    pub fn request(&self) -> Stopwatch {
+        self.0.requests.increment(1);
+        Stopwatch::start(self.0.timed)
+    }
+
+    /// Records the time from a request to its first answer: an item or the end.
+    pub fn answered(&self, since: Stopwatch) {
+        since.record(&self.0.latency);
+    }
+
+    /// Counts a request that failed.
+    pub fn error(&self, fault: Fault) {
+        self.0.errors.count(fault);
+    }
+
+    /// Counts a response stream as open until the guard is dropped.
+    pub fn stream(&self) -> ActiveStream {
+        self.0.streams.increment(1);
+        ActiveStream(Arc::clone(&self.0))
+    }
+}
+
+impl std::fmt::Debug for TransportMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TransportMetrics").finish_non_exhaustive()
+    }
+}
+
+/// A response stream that is open. Dropping it counts the stream as ended.
+#[must_use = "dropping the guard counts the stream as ended"]
+pub struct ActiveStream(Arc<Handles>);
+
+impl Drop for ActiveStream {
+    fn drop(&mut self) {
+        self.0.streams.decrement(1);
+    }
+}
+
+impl std::fmt::Debug for ActiveStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ActiveStream")
+    }
+}
+
+/// One counter for each category of error.
+pub(crate) struct ErrorCounters([Counter; 4]);
+
+impl ErrorCounters {
+    pub(crate) fn new(name: &'static str, label: &'static str, value: &str) -> Self {
+        let faults = [Fault::Transport, Fault::Protocol, Fault::Application, Fault::Resource];
+        Self(faults.map(|fault| {
+            metrics::counter!(name, label => value.to_owned(), names::CATEGORY => fault.as_str())
+        }))
+    }
+
+    pub(crate) fn count(&self, fault: Fault) {
+        let place = match fault {
+            Fault::Transport => 0,
+            Fault::Protocol => 1,
+            Fault::Application => 2,
+            Fault::Resource => 3,
+        };
+        self.0[place].increment(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+
+    #[test]
+    fn errors_are_counted_under_their_own_category() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let metrics = metrics::with_local_recorder(&recorder, || {
+            TransportMetrics::new(&TransportId::from_static("tcp"))
+        });
+        for fault in [Fault::Transport, Fault::Protocol, Fault::Application, Fault::Resource] {
+            metrics.error(fault);
+            let line = format!(
+                "transport_errors_total{{transport=\"tcp\",category=\"{}\"}} 1",
+                fault.as_str()
+            );
+            let text = recorder.handle().render();
+            assert!(text.contains(&line), "{line} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn streams_are_active_while_their_guard_lives() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let metrics = metrics::with_local_recorder(&recorder, || {
+            TransportMetrics::new(&TransportId::from_static("unix"))
+        });
+        let shows = |count: &str| {
+            let line = format!("transport_active_streams{{transport=\"unix\"}} {count}\n");
+            assert!(recorder.handle().render().contains(&line), "{line}");
+        };
+        let (one, two) = (metrics.stream(), metrics.stream());
+        shows("2");
+        drop(one);
+        shows("1");
+        drop(two);
+        shows("0");
+    }
+}
