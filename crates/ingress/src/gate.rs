@@ -32,11 +32,17 @@ impl Gate {
         let entered = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
             (state < self.max).then_some(state + 1)
         });
-        match entered {
-            Ok(_) => Ok(()),
-            Err(state) if state & DRAINING != 0 => Err(Closed::Draining),
-            Err(_) => Err(Closed::Full { max: self.max }),
-        }
+        entered.map(|_| ()).map_err(|state| self.closed(state))
+    }
+
+    /// Whether [`enter`](Self::enter) would let in now.
+    pub(crate) fn check(&self) -> Result<(), Closed> {
+        let state = self.state.load(Ordering::Acquire);
+        if state < self.max { Ok(()) } else { Err(self.closed(state)) }
+    }
+
+    fn closed(&self, state: usize) -> Closed {
+        if state & DRAINING != 0 { Closed::Draining } else { Closed::Full { max: self.max } }
     }
 
     pub(crate) fn leave(&self) {

@@ -96,7 +96,9 @@ impl Ingress {
             process: Arc::clone(&self.0.process),
             handler,
         });
-        let local = LocalEndpoint::new(Arc::new(Direct(Arc::clone(&instance))));
+        let asked = Arc::clone(&instance);
+        let local = LocalEndpoint::new(Arc::new(Direct(Arc::clone(&instance))))
+            .with_gate(move || asked.admits());
         let local = instance.handler.0.localize(&instance, local);
         self.0.table.insert(&instance);
         let announced = self.0.local.as_ref();

@@ -92,17 +92,31 @@ impl Instance {
         if context.deadline().is_some_and(|deadline| deadline <= deadline::now()) {
             return Err(refusal::too_late());
         }
-        self.gate.enter().map_err(|closed| match closed {
-            Closed::Draining => refusal::draining(&self.name),
-            Closed::Full { max } => refusal::endpoint_full(&self.name, max),
-        })?;
+        self.gate.enter().map_err(|closed| self.endpoint_refusal(closed))?;
         self.process.gate.enter().map_err(|closed| {
             self.gate.leave();
-            match closed {
-                Closed::Draining => refusal::draining(&self.name),
-                Closed::Full { max } => refusal::process_full(max),
-            }
+            self.process_refusal(closed)
         })
+    }
+
+    /// Whether a request would be let in now. Advice: it takes no place.
+    pub(crate) fn admits(&self) -> Result<(), Error> {
+        self.gate.check().map_err(|closed| self.endpoint_refusal(closed))?;
+        self.process.gate.check().map_err(|closed| self.process_refusal(closed))
+    }
+
+    fn endpoint_refusal(&self, closed: Closed) -> Error {
+        match closed {
+            Closed::Draining => refusal::draining(&self.name),
+            Closed::Full { max } => refusal::endpoint_full(&self.name, max),
+        }
+    }
+
+    fn process_refusal(&self, closed: Closed) -> Error {
+        match closed {
+            Closed::Draining => refusal::draining(&self.name),
+            Closed::Full { max } => refusal::process_full(max),
+        }
     }
 
     /// Undoes an admission.

@@ -5,6 +5,7 @@
 //! cargo run --example echo -- call "hello over there"
 //! cargo run --example echo            # both in one process
 //! ```
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to people")]
 
 use futures_util::{StreamExt, stream};
 use sinew::{EndpointName, Error, PushRouter, RouterMode, Runtime, Served, SingleIn, engine_fn};
@@ -17,7 +18,7 @@ async fn main() -> anyhow::Result<()> {
         Some("serve") => {
             let served = serve(&runtime).await?;
             eprintln!("serving {} at {:?}; Ctrl-C ends it", served.endpoint(), served.addresses());
-            wait_for_ctrl_c().await?;
+            tokio::signal::ctrl_c().await?;
             served.drain().await;
         }
         Some("call") => call(&runtime, &args.collect::<Vec<_>>().join(" ")).await?,
@@ -52,8 +53,4 @@ async fn call(runtime: &Runtime, text: &str) -> anyhow::Result<()> {
         println!("{}", word?);
     }
     Ok(())
-}
-
-async fn wait_for_ctrl_c() -> std::io::Result<()> {
-    tokio::signal::ctrl_c().await
 }

@@ -3,6 +3,7 @@
 //! ```sh
 //! cargo run --example pick_one_crate
 //! ```
+#![allow(clippy::print_stdout, reason = "an example talks to people")]
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};

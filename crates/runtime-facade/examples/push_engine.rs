@@ -6,6 +6,7 @@
 //! ```sh
 //! cargo run --example push_engine
 //! ```
+#![allow(clippy::print_stdout, reason = "an example talks to people")]
 
 use std::time::Duration;
 

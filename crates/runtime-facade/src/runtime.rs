@@ -11,10 +11,12 @@ use sinew_discovery::{
     Discovery, DiscoveryError, FileDiscovery, MemoryDiscovery, StaticDiscovery, View, host_id,
 };
 use sinew_ingress::{Ingress, IngressConfig};
-use sinew_plane::{Address, DuplexServer, EndpointName, Error, Incarnation, Shutdown};
-use sinew_registry::{Here, LocalEndpoints, RegistryError, TransportRegistration, TransportRegistry};
+use sinew_plane::{Address, Code, DuplexServer, EndpointName, Error, Incarnation, Shutdown};
+use sinew_registry::{
+    Here, LocalEndpoints, RegistryError, TransportRegistration, TransportRegistry,
+};
 use sinew_router::Client;
-use sinew_transport_memory::{MemoryHub, MemoryTransport};
+use sinew_transport_memory::{MemoryConfig, MemoryHub, MemoryTransport};
 use sinew_transport_tcp::{TcpServer, TcpTransport};
 
 use crate::{
@@ -56,9 +58,11 @@ impl Runtime {
         let locals = LocalEndpoints::new();
         let limits = IngressConfig { max_in_flight: config.max_in_flight };
         let ingress = Ingress::with_local(limits, locals.clone());
-        let hub = MemoryHub::new();
+        let hub = local_hub(&config)?;
         let name = format!("{:x}", here.process.unwrap_or_default());
-        let local_server = hub.serve(&name, Arc::new(ingress.clone()))?;
+        let local_server = hub
+            .serve(&name, ingress.clone())
+            .map_err(|error| Error::new(Code::Exhausted, error.to_string()))?;
         let registry = Arc::new(TransportRegistry::new());
         let transports: [Arc<dyn sinew_plane::DuplexTransport>; 3] = [
             Arc::new(MemoryTransport::new(hub)),
@@ -174,6 +178,17 @@ impl Runtime {
 
 /// Time for terminals that are written but not read yet, once all requests have ended.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// The way within the process has the limits of the ways out of it.
+fn local_hub(config: &CheckedConfig) -> Result<MemoryHub, ConfigError> {
+    let mux = &config.tcp.mux;
+    let limits = MemoryConfig {
+        max_message_bytes: mux.max_message_bytes,
+        max_streams: config.max_in_flight,
+        window: mux.window,
+    };
+    MemoryHub::new(limits).map_err(|error| ConfigError::new(error.field, error.reason))
+}
 
 fn open_discovery(config: &CheckedConfig) -> Result<Arc<dyn Discovery>, DiscoveryError> {
     Ok(match &config.discovery {

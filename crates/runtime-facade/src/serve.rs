@@ -2,9 +2,9 @@
 
 use std::{fmt, sync::Arc};
 
+use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_discovery::{Instance, Registration};
 use sinew_ingress::{EndpointConfig, Handler, PushFace, PushHandler, RawHandler, ServedEndpoint};
-use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_plane::{Address, AsyncEngine, EndpointName, InstanceId, PushEngine, ResponseSink};
 use tokio::sync::Mutex;
 
@@ -84,7 +84,10 @@ impl ServeBuilder {
     ///
     /// # Errors
     /// As [`engine`](Self::engine).
-    pub async fn push_engine<P: PushEngine + 'static>(self, engine: P) -> Result<Served, StartError> {
+    pub async fn push_engine<P: PushEngine + 'static>(
+        self,
+        engine: P,
+    ) -> Result<Served, StartError> {
         self.start(PushFace::new(engine).into(), &["raw"]).await
     }
 
@@ -104,9 +107,8 @@ impl ServeBuilder {
         let addresses = self.runtime.listen()?;
         let inner = &self.runtime.0;
         let mut instance = Instance::new(self.endpoint.clone(), self.instance, addresses);
-        instance.codecs = self
-            .codecs
-            .unwrap_or_else(|| codecs.iter().map(|name| (*name).to_owned()).collect());
+        instance.codecs =
+            self.codecs.unwrap_or_else(|| codecs.iter().map(|name| (*name).to_owned()).collect());
         instance.weight = self.weight;
         instance.idempotent = self.idempotent;
         instance.host = inner.here.host.clone();

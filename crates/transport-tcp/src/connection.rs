@@ -43,6 +43,8 @@ pub(crate) struct Connection {
     pub(crate) stage: watch::Sender<Stage>,
     /// Ends both tasks.
     pub(crate) closed: CancellationToken,
+    /// The reader takes nothing in any more, and has said up to which stream it did.
+    pub(crate) read_ended: CancellationToken,
 }
 
 /// How far a connection has come.
@@ -107,6 +109,7 @@ impl Connection {
             peer: OnceLock::new(),
             stage: watch::Sender::new(Stage::Handshake),
             closed: CancellationToken::new(),
+            read_ended: CancellationToken::new(),
         }
     }
 

@@ -63,6 +63,7 @@ struct CloseOnDrop(Arc<Connection>);
 impl Drop for CloseOnDrop {
     fn drop(&mut self) {
         self.0.close(&Error::new(Code::ConnectionLost, "the reader of the connection ended"));
+        self.0.read_ended.cancel();
     }
 }
 
@@ -86,7 +87,11 @@ impl Reader {
         let end = self.read().await;
         let error = match end {
             End::Closed => {
-                // Whoever closed it has told the streams already.
+                // What is still on its way was not begun, and its sender may send it elsewhere.
+                let last_stream = self.inbound.last_stream();
+                let goodbye = Error::draining("the other side has shut down");
+                self.connection.out.lock().outbound.go_away(last_stream, &goodbye);
+                // Whoever closed it has told the streams of this side already.
                 Error::new(Code::ConnectionLost, "the connection was closed by this side")
             }
             End::Finished => Error::new(Code::ConnectionLost, "the peer closed the connection"),
@@ -102,6 +107,7 @@ impl Reader {
             }
         };
         self.connection.close(&error);
+        self.connection.read_ended.cancel();
         self.linger().await;
     }
 

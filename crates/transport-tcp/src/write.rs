@@ -151,9 +151,11 @@ impl Connection {
                 tokio::task::yield_now().await;
             }
             if self.claim_writing() && !self.write_until_empty().await {
-                break;
+                break; // closed
             }
         }
+        // The reader has the last word: up to which stream it has taken requests in.
+        self.read_ended.cancelled().await;
         self.say_goodbye().await;
     }
 

@@ -58,13 +58,13 @@ impl Harness for Sockets {
 }
 
 mod tcp {
-    sinew_testkit::duplex_suite!(super::Sockets::new("tcp", false));
+    sinew_testkit::duplex_suite!(crate::conformance::Sockets::new("tcp", false));
 }
 
 mod tcp_with_integrity {
-    sinew_testkit::duplex_suite!(super::Sockets::new("tcp", true));
+    sinew_testkit::duplex_suite!(crate::conformance::Sockets::new("tcp", true));
 }
 
 mod unix {
-    sinew_testkit::duplex_suite!(super::Sockets::new("unix", false));
+    sinew_testkit::duplex_suite!(crate::conformance::Sockets::new("unix", false));
 }

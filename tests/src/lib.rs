@@ -1,0 +1,12 @@
+//! What spans the crates of Sinew.
+//!
+//! The tests are in `tests/`. Here are the examples of the repository's front page, which run as
+//! documentation tests.
+
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct FrontPage;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../crates/runtime-facade/README.md")]
+struct Facade;
