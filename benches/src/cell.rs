@@ -1,0 +1,68 @@
+//! One workload on one peer in one round: a client process and a server process.
+
+use std::{
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::{
+    Contestant, Pace, Sample, Workload,
+    control::{self, ServerProcess},
+};
+
+/// Worker threads of each side.
+pub(crate) const WORKERS: usize = 2;
+
+/// Longest time that a cell may take beside what it measures, for all that can wait in it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Status of a cell that did not come to its end in time.
+const TOO_LATE: i32 = 3;
+
+/// Runs a cell in a process of its own, so that neither memory nor threads of an earlier one are
+/// left, and returns what it measured.
+pub(crate) fn spawn(peer: &str, workload: &Workload, pace: Pace) -> Result<Sample> {
+    let program = std::env::current_exe().context("finding this program")?;
+    let output = Command::new(program)
+        .args(["cell", peer, workload.name, &serde_json::to_string(&pace)?])
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("starting the client")?;
+    let cell = format!("{} on {peer}", workload.name);
+    ensure!(output.status.success(), "{cell} failed: {}", output.status);
+    serde_json::from_slice(&output.stdout).with_context(|| format!("the result of {cell}"))
+}
+
+/// The client side of a cell, in this process.
+pub(crate) fn run(peer: &dyn Contestant, workload: &Workload, pace: Pace) -> Result<Sample> {
+    thread::spawn(move || {
+        thread::sleep(PATIENCE + pace.warm_up + pace.measured);
+        // The server's input ends with this process, and with it the server.
+        std::process::exit(TOO_LATE);
+    });
+    runtime()?.block_on(async {
+        let mut server = ServerProcess::start(peer.name()).await?;
+        let address = server.address.clone();
+        let sample = peer.measure(workload, pace, &address, &mut server).await?;
+        server.end().await?;
+        Ok(sample)
+    })
+}
+
+/// The server side of a cell, in this process, until its input ends.
+pub(crate) fn serve(peer: &dyn Contestant) -> Result<()> {
+    let runtime = runtime()?;
+    runtime.block_on(async { control::serve(&*peer.host().await?).await })?;
+    // A read from standard input is still under way in a thread of the runtime.
+    runtime.shutdown_background();
+    Ok(())
+}
+
+fn runtime() -> Result<Runtime> {
+    Ok(Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?)
+}

@@ -1,0 +1,222 @@
+//! The command line.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+
+use crate::{
+    Contestant, Workload, cell,
+    machine::{self, Machine},
+    report::{self, Conditions},
+    rounds::{FULL, Plan, QUICK},
+    workload,
+};
+
+/// Fewest rounds that are published: a median of two says nothing about the spread.
+const FEWEST_ROUNDS: usize = 3;
+
+/// Where the report of a whole run goes.
+const DOCS: &str = "docs";
+
+/// Measure peers side by side and write docs/benchmarks.md with its plot.
+#[derive(Parser)]
+#[command(
+    name = "sinew-bench",
+    after_help = "\
+Examples:
+  sinew-bench                                   # all, as published: 3 to 4 minutes
+  sinew-bench --quick                           # all, in about 40 s, without a report
+  sinew-bench --only raw-muxi,sinew-tcp --workload stream --rounds 9"
+)]
+struct Cli {
+    #[command(subcommand)]
+    part: Option<Part>,
+    /// Shorter measurements and 3 rounds; writes no report unless --out says where
+    #[arg(long)]
+    quick: bool,
+    /// Rounds, each with every workload on every peer [default: 5, with --quick 3]
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Milliseconds of each measurement, after a warm-up of a quarter of it
+    #[arg(long)]
+    millis: Option<u64>,
+    /// Only these peers
+    #[arg(long, value_delimiter = ',', value_name = "PEER,..")]
+    only: Vec<String>,
+    /// Only these workloads, or all whose name begins so: unary, stream-64, ..
+    #[arg(long, value_delimiter = ',', value_name = "WORKLOAD,..")]
+    workload: Vec<String>,
+    /// Folder for the report [default: docs, for a run with all peers and workloads]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Print each sample as a line of JSON instead of the table
+    #[arg(long)]
+    json: bool,
+}
+
+/// What the program starts itself as.
+#[derive(Subcommand)]
+enum Part {
+    #[command(hide = true)]
+    Serve { peer: String },
+    #[command(hide = true)]
+    Cell { peer: String, workload: String, pace: String },
+}
+
+/// Runs the program with these peers; the status to exit with.
+#[expect(clippy::print_stderr, reason = "the way a program says why it failed")]
+pub fn run(peers: &[Box<dyn Contestant>]) -> i32 {
+    match dispatch(&Cli::parse(), peers) {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("sinew-bench: {error:#}");
+            1
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "a cell's result goes to its parent")]
+fn dispatch(cli: &Cli, peers: &[Box<dyn Contestant>]) -> Result<()> {
+    match &cli.part {
+        Some(Part::Serve { peer }) => cell::serve(find(peers, peer)?),
+        Some(Part::Cell { peer, workload, pace }) => {
+            let workload = workload::ALL.iter().find(|known| known.name == workload);
+            let workload = workload.context("no such workload")?;
+            let sample = cell::run(find(peers, peer)?, workload, serde_json::from_str(pace)?)?;
+            println!("{}", serde_json::to_string(&sample)?);
+            Ok(())
+        }
+        None => measure(cli, peers),
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the table is what the program is for")]
+#[expect(clippy::print_stderr, reason = "where the report went, beside the table")]
+fn measure(cli: &Cli, peers: &[Box<dyn Contestant>]) -> Result<()> {
+    let plan = plan(cli, peers)?;
+    let is_whole = plan.peers.len() == peers.len() && plan.workloads.len() == workload::ALL.len();
+    let by_default = (is_whole && !cli.quick && cli.millis.is_none()).then(|| PathBuf::from(DOCS));
+    let folder = cli.out.clone().or(by_default);
+    if folder.is_some() && plan.rounds < FEWEST_ROUNDS {
+        bail!("a report needs at least {FEWEST_ROUNDS} rounds: a median of fewer says nothing");
+    }
+    let machine = Machine::look();
+    let load_before = machine::load_average();
+    let results = plan.run()?;
+    let conditions = Conditions {
+        machine,
+        pace: plan.pace,
+        load_before,
+        load_after: machine::load_average(),
+        command: command(cli),
+    };
+    if !cli.json {
+        println!("{}", report::table(&plan.peers, &plan.workloads, &results));
+    }
+    match folder {
+        Some(folder) => {
+            report::write(&folder, &plan.peers, &plan.workloads, &results, &conditions)?;
+            eprintln!("wrote benchmarks.md and benchmarks.svg in {}", folder.display());
+        }
+        None => {
+            eprintln!("no report written: --out DIR says where one of a part or quick run goes")
+        }
+    }
+    Ok(())
+}
+
+fn plan<'a>(cli: &Cli, peers: &'a [Box<dyn Contestant>]) -> Result<Plan<'a>> {
+    let mut pace = if cli.quick { QUICK } else { FULL };
+    if let Some(millis) = cli.millis {
+        pace.measured = Duration::from_millis(millis.max(1));
+        pace.warm_up = pace.measured / 4;
+    }
+    let rounds = cli.rounds.unwrap_or(if cli.quick { FEWEST_ROUNDS } else { 5 });
+    if rounds == 0 {
+        bail!("--rounds must be at least 1");
+    }
+    for name in &cli.only {
+        find(peers, name)?;
+    }
+    let is_asked = |name: &str| cli.only.is_empty() || cli.only.iter().any(|asked| asked == name);
+    let peers = peers.iter().map(|peer| &**peer).filter(|peer| is_asked(peer.name())).collect();
+    Ok(Plan { peers, workloads: workloads(&cli.workload)?, rounds, pace, json: cli.json })
+}
+
+fn workloads(asked: &[String]) -> Result<Vec<Workload>> {
+    let fits = |name: &str, asked: &str| {
+        name == asked || name.strip_prefix(asked).is_some_and(|rest| rest.starts_with('-'))
+    };
+    let known = || workload::ALL.iter();
+    if let Some(lost) = asked.iter().find(|asked| !known().any(|known| fits(known.name, asked))) {
+        let names: Vec<_> = known().map(|known| known.name).collect();
+        bail!("no workload {lost:?}; there are: {}", names.join(", "));
+    }
+    let is_asked = |name| asked.is_empty() || asked.iter().any(|asked| fits(name, asked));
+    Ok(known().filter(|known| is_asked(known.name)).copied().collect())
+}
+
+fn find<'a>(peers: &'a [Box<dyn Contestant>], name: &str) -> Result<&'a dyn Contestant> {
+    let found = peers.iter().find(|peer| peer.name() == name).map(|peer| &**peer);
+    found.with_context(|| {
+        let names: Vec<_> = peers.iter().map(|peer| peer.name()).collect();
+        format!("no peer {name:?}; there are: {}", names.join(", "))
+    })
+}
+
+/// What a reader types to repeat the run.
+fn command(cli: &Cli) -> String {
+    let mut text = "cargo xtask bench".to_owned();
+    let mut options = Vec::new();
+    if cli.quick {
+        options.push("--quick".to_owned());
+    }
+    options.extend(cli.rounds.map(|rounds| format!("--rounds {rounds}")));
+    options.extend(cli.millis.map(|millis| format!("--millis {millis}")));
+    for (option, names) in [("--only", &cli.only), ("--workload", &cli.workload)] {
+        if !names.is_empty() {
+            options.push(format!("{option} {}", names.join(",")));
+        }
+    }
+    if !options.is_empty() {
+        text += &format!(" {}", options.join(" "));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cli(arguments: &str) -> Cli {
+        Cli::parse_from(std::iter::once("sinew-bench").chain(arguments.split_whitespace()))
+    }
+
+    #[test]
+    fn workloads_are_named_whole_or_by_group() {
+        let names = |asked: &str| -> Vec<_> {
+            let workloads = workloads(&[asked.to_owned()]).unwrap();
+            workloads.iter().map(|workload| workload.name).collect()
+        };
+        assert_eq!(names("unary-1"), ["unary-1"], "not unary-16 as well");
+        assert_eq!(names("large"), ["large-1", "large-4"]);
+        assert!(workloads(&["un".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn unknown_peers_and_too_few_rounds_are_refused() {
+        let peers = crate::builtin();
+        assert!(plan(&cli("--only nobody"), &peers).is_err());
+        assert!(plan(&cli("--rounds 0"), &peers).is_err());
+        let error = measure(&cli("--rounds 2"), &peers).unwrap_err();
+        assert!(error.to_string().contains("at least 3 rounds"), "{error}");
+    }
+
+    #[test]
+    fn the_command_is_what_was_typed() {
+        assert_eq!(command(&cli("")), "cargo xtask bench");
+        let typed = "--quick --rounds 4 --only raw-mux";
+        assert_eq!(command(&cli(typed)), format!("cargo xtask bench {typed}"));
+    }
+}

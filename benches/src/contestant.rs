@@ -1,0 +1,108 @@
+//! Any peer, once its types no longer matter: what a run goes through.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Result;
+use sinew_plane::BoxFuture;
+
+use crate::{
+    Command, Control, Pace, Peer, Sample, Server, Service, Stats, Workload, measure, workload,
+};
+
+/// A [`Peer`] as a value among others. Every peer is one; what is measured stays compiled for
+/// its own types.
+pub trait Contestant: Send + Sync {
+    /// See [`Peer::name`].
+    fn name(&self) -> &'static str;
+
+    /// See [`Peer::about`].
+    fn about(&self) -> &'static str;
+
+    /// Starts its server in this process.
+    fn host(&self) -> BoxFuture<'_, Result<Box<dyn Host>>>;
+
+    /// Runs a workload against a server at `address` that answers to `control`.
+    fn measure<'a>(
+        &'a self,
+        workload: &'a Workload,
+        pace: Pace,
+        address: &'a str,
+        control: &'a mut dyn Control,
+    ) -> BoxFuture<'a, Result<Sample>>;
+}
+
+/// A server that runs in this process.
+pub trait Host: Send + Sync {
+    /// Where it listens.
+    fn address(&self) -> String;
+
+    /// Carries out a command.
+    fn execute(&self, command: Command) -> BoxFuture<'_, Result<Stats>>;
+}
+
+impl<P: Peer> Contestant for P {
+    fn name(&self) -> &'static str {
+        Peer::name(self)
+    }
+
+    fn about(&self) -> &'static str {
+        Peer::about(self)
+    }
+
+    fn host(&self) -> BoxFuture<'_, Result<Box<dyn Host>>> {
+        Box::pin(async move {
+            let service = Arc::new(Service::new());
+            let server = self.serve(Arc::clone(&service)).await?;
+            Ok(Box::new(Hosted::<P> { server, service }) as Box<dyn Host>)
+        })
+    }
+
+    fn measure<'a>(
+        &'a self,
+        workload: &'a Workload,
+        pace: Pace,
+        address: &'a str,
+        control: &'a mut dyn Control,
+    ) -> BoxFuture<'a, Result<Sample>> {
+        Box::pin(workload::run(self, workload, pace, address, control))
+    }
+}
+
+struct Hosted<P: Peer> {
+    server: P::Server,
+    service: Arc<Service<P::Sink>>,
+}
+
+impl<P: Peer> Hosted<P> {
+    fn stats(&self) -> Stats {
+        let engine = &self.service.engine;
+        Stats {
+            cpu_ns: measure::cpu_ns(),
+            resident_bytes: measure::resident_bytes(),
+            writes: self.server.writes(),
+            parked: self.service.parked(),
+            lanes: engine.lanes(),
+            passes: engine.passes(),
+            items: engine.items(),
+        }
+    }
+}
+
+impl<P: Peer> Host for Hosted<P> {
+    fn address(&self) -> String {
+        self.server.address()
+    }
+
+    fn execute(&self, command: Command) -> BoxFuture<'_, Result<Stats>> {
+        Box::pin(async move {
+            match command {
+                Command::Report => {}
+                Command::StartPasses { every_us } => {
+                    self.service.engine.start(every_us.map(Duration::from_micros));
+                }
+                Command::StopPasses => self.service.engine.stop().await,
+            }
+            Ok(self.stats())
+        })
+    }
+}

@@ -1,0 +1,133 @@
+//! How the measuring side talks to the process of the server: a line there, a line back.
+
+use std::{process::Stdio, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use sinew_plane::BoxFuture;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
+    process::{Child, ChildStdin, ChildStdout},
+};
+
+use crate::contestant::Host;
+
+/// Longest wait for a server to come up, to answer, and to go.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a server can be told.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// Only to answer.
+    Report,
+    /// To start the engine.
+    StartPasses {
+        /// Microseconds from pass to pass; `None` for one after the other.
+        every_us: Option<u64>,
+    },
+    /// To stop the engine.
+    StopPasses,
+}
+
+/// What a server answers to every command, counted since its start.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct Stats {
+    /// CPU time of the process.
+    pub cpu_ns: u64,
+    /// Its resident memory, where the system tells.
+    pub resident_bytes: Option<u64>,
+    /// Writes to its sockets, where the peer counts them.
+    pub writes: Option<u64>,
+    /// Streams that are kept open without an item.
+    pub parked: usize,
+    /// Streams that the engine feeds.
+    pub lanes: usize,
+    /// Passes of the engine.
+    pub passes: u64,
+    /// Items that the engine sent.
+    pub items: u64,
+}
+
+/// A server that can be asked.
+pub trait Control: Send {
+    /// Carries out a command and answers.
+    fn command(&mut self, command: Command) -> BoxFuture<'_, Result<Stats>>;
+}
+
+impl Control for Box<dyn Host> {
+    fn command(&mut self, command: Command) -> BoxFuture<'_, Result<Stats>> {
+        self.execute(command)
+    }
+}
+
+/// A server in a process of its own, which ends with this value.
+pub(crate) struct ServerProcess {
+    child: Child,
+    commands: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+    pub(crate) address: String,
+}
+
+impl ServerProcess {
+    /// Starts this program again as the server of a peer.
+    pub(crate) async fn start(peer: &str) -> Result<Self> {
+        let program = std::env::current_exe().context("finding this program")?;
+        let mut child = tokio::process::Command::new(program)
+            .args(["serve", peer])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .context("starting the server")?;
+        let commands = child.stdin.take().context("the server has no input")?;
+        let output = child.stdout.take().context("the server has no output")?;
+        let mut answers = BufReader::new(output).lines();
+        let address = read_line(&mut answers).await?;
+        Ok(Self { child, commands, answers, address })
+    }
+
+    async fn ask(&mut self, command: Command) -> Result<Stats> {
+        let line = serde_json::to_string(&command)? + "\n";
+        self.commands.write_all(line.as_bytes()).await.context("the server is gone")?;
+        Ok(serde_json::from_str(&read_line(&mut self.answers).await?)?)
+    }
+
+    /// Ends the server and waits for it.
+    pub(crate) async fn end(self) -> Result<()> {
+        let Self { mut child, commands, .. } = self;
+        // The end of its input is its signal to go.
+        drop(commands);
+        match tokio::time::timeout(PATIENCE, child.wait()).await {
+            Ok(status) if status.as_ref().is_ok_and(|status| status.success()) => Ok(()),
+            Ok(status) => bail!("the server ended with {}", status?),
+            Err(_) => {
+                child.kill().await?;
+                bail!("the server did not end and was killed")
+            }
+        }
+    }
+}
+
+impl Control for ServerProcess {
+    fn command(&mut self, command: Command) -> BoxFuture<'_, Result<Stats>> {
+        Box::pin(self.ask(command))
+    }
+}
+
+async fn read_line(lines: &mut Lines<BufReader<ChildStdout>>) -> Result<String> {
+    let line = tokio::time::timeout(PATIENCE, lines.next_line()).await;
+    line.context("the server does not answer")??.context("the server ended early")
+}
+
+/// The other end: a server that says where it is, then answers until its input ends.
+#[expect(clippy::print_stdout, reason = "standard output is the way back to the parent")]
+pub(crate) async fn serve(host: &dyn Host) -> Result<()> {
+    println!("{}", host.address());
+    let mut commands = BufReader::new(tokio::io::stdin()).lines();
+    while let Some(line) = commands.next_line().await? {
+        let stats = host.execute(serde_json::from_str(&line)?).await?;
+        println!("{}", serde_json::to_string(&stats)?);
+    }
+    Ok(())
+}

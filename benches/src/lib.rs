@@ -1,0 +1,42 @@
+//! Measures peers side by side: the same requests, the same machine, round after round.
+//!
+//! A [`Peer`] is a way to carry requests and streams of items. A [`Workload`] is what is asked
+//! of it, a [`Cell`](Results) is one workload on one peer in one round, with client and server
+//! in processes of their own. The [report] compares peers within each round and quotes
+//! the medians, because the machine changes from minute to minute and the ratios do not.
+//!
+//! The peers built in are Sinew and two muxes that do the least one can do. Others, whose
+//! dependencies do not belong into this workspace, implement [`Peer`] in a program of their own
+//! and pass themselves to [`run`]:
+//!
+//! ```no_run
+//! let mut peers = sinew_benches::builtin();
+//! // peers.push(Box::new(MyPeer));
+//! std::process::exit(sinew_benches::run(&peers));
+//! ```
+
+mod cell;
+mod cli;
+mod contestant;
+mod control;
+mod engine;
+mod machine;
+mod measure;
+mod peer;
+mod plot;
+pub mod report;
+mod results;
+mod rounds;
+mod service;
+mod workload;
+
+pub use crate::{
+    cli::run,
+    contestant::{Contestant, Host},
+    control::{Command, Control, Stats},
+    measure::{Pace, Sample},
+    peer::{Caller, Peer, Sent, Server, Sink, builtin},
+    results::Results,
+    service::{Ask, Service},
+    workload::{Shape, Workload},
+};

@@ -1,0 +1,5 @@
+//! `sinew-bench`: the peers of this workspace side by side. Run it with `cargo xtask bench`.
+
+fn main() {
+    std::process::exit(sinew_benches::run(&sinew_benches::builtin()));
+}

@@ -1,0 +1,156 @@
+//! `docs/benchmarks.svg`: how much of the raw muxes' performance each peer reaches.
+//!
+//! One row per target that is a ratio to a raw mux, a bar per peer: 1 is as good as the raw mux
+//! in the same round, for latencies, CPU and memory turned around, so that longer is better
+//! everywhere. The target is a mark across the row.
+
+use std::fmt::Write;
+
+use crate::{
+    Contestant, Results,
+    report::{
+        measures::{Better, Measure, number},
+        targets::{self, Bound, Of, Target},
+    },
+};
+
+const WIDTH: f64 = 920.0;
+const LEFT: f64 = 400.0;
+const RIGHT: f64 = 60.0;
+const TOP: f64 = 104.0;
+const BAR: f64 = 13.0;
+const GAP: f64 = 13.0;
+
+/// Longer bars are cut here and keep their number.
+const MOST: f64 = 2.0;
+
+const INK: &str = "#1f2933";
+const SOFT_INK: &str = "#5f6c7b";
+const FAINT: &str = "#d5dce4";
+const TARGET: &str = "#c0392b";
+
+/// One colour per peer in the order of the report, over again when there are more.
+const COLOURS: [&str; 6] = ["#2563a8", "#7fb0e6", "#2b7a4b", "#8a6bbf", "#c98a2b", "#5f6c7b"];
+
+struct Row {
+    title: String,
+    /// One for each drawn peer.
+    shares: Vec<Option<f64>>,
+    target: f64,
+}
+
+/// Draws the picture.
+pub(crate) fn draw(peers: &[&dyn Contestant], results: &Results) -> String {
+    let is_limit = |name| targets::ALL.iter().any(|it| base(it) == Some(name));
+    let names: Vec<_> =
+        peers.iter().map(|peer| peer.name()).filter(|name| !is_limit(name)).collect();
+    let rows: Vec<_> =
+        targets::ALL.iter().filter_map(|target| row(target, &names, results)).collect();
+    let row_height = BAR * names.len() as f64 + GAP;
+    let bottom = TOP + row_height * rows.len() as f64;
+    let mut picture = Picture::default();
+    picture.text(24.0, 36.0, 19, INK, "start", "Share of the raw mux that is reached");
+    let legend = "1 is as good as the raw mux named in the row, measured in the same round; \
+                  longer is better";
+    picture.text(24.0, 58.0, 13, SOFT_INK, "start", legend);
+    key(&mut picture, &names);
+    axis(&mut picture, bottom);
+    for (index, row) in rows.iter().enumerate() {
+        draw_row(&mut picture, row, TOP + row_height * index as f64 + GAP / 2.0);
+    }
+    picture.finish(bottom + 44.0)
+}
+
+/// The raw mux that a target is a ratio to. A ratio between peers that are drawn has no row.
+fn base(target: &Target) -> Option<&'static str> {
+    match target.of {
+        Of::Peer(name) if name.starts_with("raw-") => Some(name),
+        _ => None,
+    }
+}
+
+fn row(target: &Target, names: &[&str], results: &Results) -> Option<Row> {
+    let base = base(target)?;
+    let measure = Measure::find(target.workload, target.metric)?;
+    let as_share = |ratio: f64| match measure.better {
+        Better::Higher => ratio,
+        Better::Lower => 1.0 / ratio,
+    };
+    let share =
+        |name: &&str| results.ratio(target.workload, target.metric, name, base).map(as_share);
+    let shares: Vec<_> = names.iter().map(share).collect();
+    let (Bound::AtMost(bound) | Bound::AtLeast(bound)) = target.bound;
+    let title = format!("{} ({base})", measure.full_title());
+    let is_measured = shares.iter().any(Option::is_some);
+    is_measured.then(|| Row { title, shares, target: as_share(bound) })
+}
+
+fn key(picture: &mut Picture, names: &[&str]) {
+    let mut x = LEFT;
+    for (name, colour) in names.iter().zip(COLOURS.iter().cycle()) {
+        picture.rectangle(x, 72.0, 12.0, 12.0, colour);
+        picture.text(x + 18.0, 82.0, 13, INK, "start", name);
+        x += 40.0 + 8.0 * name.len() as f64;
+    }
+    picture.rectangle(x, 70.0, 3.0, 16.0, TARGET);
+    picture.text(x + 9.0, 82.0, 13, INK, "start", "target");
+}
+
+fn axis(picture: &mut Picture, bottom: f64) {
+    for half in 0..=4 {
+        let share = f64::from(half) / 2.0;
+        let x = position(share);
+        let colour = if half == 2 { INK } else { FAINT };
+        picture.rectangle(x - 0.5, TOP, 1.0, bottom - TOP, colour);
+        picture.text(x, bottom + 20.0, 12, SOFT_INK, "middle", &format!("{share:.1}"));
+    }
+}
+
+fn draw_row(picture: &mut Picture, row: &Row, top: f64) {
+    let height = BAR * row.shares.len() as f64;
+    picture.text(LEFT - 12.0, top + height / 2.0 + 4.0, 12, INK, "end", &row.title);
+    for (index, (share, colour)) in row.shares.iter().zip(COLOURS.iter().cycle()).enumerate() {
+        let Some(share) = share else { continue };
+        let y = top + BAR * index as f64;
+        let end = position(share.min(MOST));
+        picture.rectangle(LEFT, y + 1.0, end - LEFT, BAR - 2.0, colour);
+        picture.text(end + 6.0, y + BAR - 3.0, 11, SOFT_INK, "start", &number(*share));
+    }
+    picture.rectangle(position(row.target) - 1.5, top - 2.0, 3.0, height + 4.0, TARGET);
+}
+
+fn position(share: f64) -> f64 {
+    LEFT + share / MOST * (WIDTH - LEFT - RIGHT)
+}
+
+#[derive(Default)]
+struct Picture(String);
+
+impl Picture {
+    fn rectangle(&mut self, x: f64, y: f64, width: f64, height: f64, fill: &str) {
+        // Writing to a String cannot fail; the same below.
+        let _ = writeln!(
+            self.0,
+            r#"<rect x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{height:.1}" fill="{fill}"/>"#
+        );
+    }
+
+    fn text(&mut self, x: f64, y: f64, size: u32, fill: &str, anchor: &str, text: &str) {
+        let text = text.replace('&', "&amp;").replace('<', "&lt;");
+        let _ = writeln!(
+            self.0,
+            r#"<text x="{x:.1}" y="{y:.1}" font-size="{size}" fill="{fill}" text-anchor="{anchor}">{text}</text>"#
+        );
+    }
+
+    fn finish(&self, height: f64) -> String {
+        format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height:.0}\" \
+             width=\"{WIDTH}\" height=\"{height:.0}\" role=\"img\" \
+             font-family=\"Helvetica, Arial, 'Liberation Sans', sans-serif\">\n\
+             <title>Share of the raw mux that is reached</title>\n\
+             <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n{}</svg>\n",
+            self.0
+        )
+    }
+}

@@ -1,0 +1,74 @@
+//! A run: all peers after each other on each workload, then all over again.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::{Contestant, Pace, Results, Sample, Workload, cell, report::measures};
+
+/// What is run.
+pub(crate) struct Plan<'a> {
+    pub(crate) peers: Vec<&'a dyn Contestant>,
+    pub(crate) workloads: Vec<Workload>,
+    pub(crate) rounds: usize,
+    pub(crate) pace: Pace,
+    /// Print each sample as a line of JSON.
+    pub(crate) json: bool,
+}
+
+/// The pace of a run that is published: 5 rounds of 12 workloads on 4 peers in 3 to 4 minutes.
+pub(crate) const FULL: Pace =
+    Pace { warm_up: Duration::from_millis(150), measured: Duration::from_millis(600) };
+
+/// Of one that shows whether all works: 3 rounds in about 40 s.
+pub(crate) const QUICK: Pace =
+    Pace { warm_up: Duration::from_millis(40), measured: Duration::from_millis(180) };
+
+impl Plan<'_> {
+    /// Runs it, with a line on standard error for each workload of each round.
+    #[expect(clippy::print_stderr, reason = "a run takes minutes, so it shows where it is")]
+    pub(crate) fn run(&self) -> Result<Results> {
+        let mut results = Results::default();
+        for round in 0..self.rounds {
+            for workload in &self.workloads {
+                let mut line =
+                    format!("round {} of {}  {:<12}", round + 1, self.rounds, workload.name);
+                for peer in &self.peers {
+                    let sample = cell::spawn(peer.name(), workload, self.pace)
+                        .with_context(|| format!("round {}", round + 1))?;
+                    line += &format!("  {} {}", peer.name(), headline(workload, &sample));
+                    if self.json {
+                        print_json(round, workload, *peer, &sample)?;
+                    }
+                    results.add(round, workload.name, peer.name(), sample);
+                }
+                eprintln!("{line}");
+            }
+        }
+        Ok(results)
+    }
+}
+
+/// The first measure of a workload, in short.
+fn headline(workload: &Workload, sample: &Sample) -> String {
+    let measure = measures::ALL.iter().find(|measure| measure.workload == workload.name);
+    let value = measure.and_then(|measure| Some((measure, sample.get(measure.metric)?)));
+    value.map_or_else(|| "-".to_owned(), |(measure, value)| measure.with_unit(value))
+}
+
+#[expect(clippy::print_stdout, reason = "asked for with --json")]
+fn print_json(
+    round: usize,
+    workload: &Workload,
+    peer: &dyn Contestant,
+    sample: &Sample,
+) -> Result<()> {
+    let line = serde_json::json!({
+        "round": round + 1,
+        "workload": workload.name,
+        "peer": peer.name(),
+        "metrics": serde_json::to_value(sample)?,
+    });
+    println!("{line}");
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! What every server does, whatever carries it.
+
+use std::{future::poll_fn, sync::Arc};
+
+use anyhow::{Context as _, Result, bail};
+use bytes::{BufMut, Bytes, BytesMut};
+use parking_lot::Mutex;
+
+use crate::{Sent, Sink, engine::Engine};
+
+/// What a request asks for, written at the beginning of its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// The body back, as one item.
+    Echo,
+    /// Items as fast as they are taken, then the end.
+    Stream {
+        /// How many.
+        items: u32,
+        /// How long each is.
+        item_bytes: u32,
+    },
+    /// To be kept open, without an item.
+    Park,
+    /// To be fed by the [engine](Engine): one item per pass.
+    Lane,
+}
+
+impl Ask {
+    /// A request body of `bytes` bytes, at least 9.
+    pub fn body(self, bytes: usize) -> Bytes {
+        let mut body = BytesMut::with_capacity(bytes);
+        let (kind, items, item_bytes) = match self {
+            Self::Echo => (0, 0, 0),
+            Self::Stream { items, item_bytes } => (1, items, item_bytes),
+            Self::Park => (2, 0, 0),
+            Self::Lane => (3, 0, 0),
+        };
+        body.put_u8(kind);
+        body.put_u32(items);
+        body.put_u32(item_bytes);
+        body.resize(bytes.max(9), b'x');
+        body.freeze()
+    }
+
+    fn read(body: &[u8]) -> Result<Self> {
+        let (head, _) = body.split_first_chunk::<9>().context("a request without an ask")?;
+        let [kind, a, b, c, d, e, f, g, h] = *head;
+        let (items, item_bytes) =
+            (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]));
+        Ok(match kind {
+            0 => Self::Echo,
+            1 => Self::Stream { items, item_bytes },
+            2 => Self::Park,
+            3 => Self::Lane,
+            other => bail!("a request that asks for {other}"),
+        })
+    }
+}
+
+/// The serving side of all workloads.
+pub struct Service<S> {
+    parked: Mutex<Vec<S>>,
+    pub(crate) engine: Arc<Engine<S>>,
+}
+
+impl<S: Sink> Service<S> {
+    pub(crate) fn new() -> Self {
+        Self { parked: Mutex::default(), engine: Arc::default() }
+    }
+
+    /// Takes one request. Called from a connection's reader, so it answers what needs no waiting
+    /// and gives the rest to a task. A request that asks for nothing known loses its sink.
+    pub fn call(&self, body: Bytes, mut sink: S) {
+        match Ask::read(&body) {
+            Ok(Ask::Echo) => sink.end_with(&body),
+            Ok(Ask::Stream { items, item_bytes }) => {
+                // Ends by itself: with its items, or with the connection.
+                tokio::spawn(produce(sink, items, item_bytes));
+            }
+            Ok(Ask::Park) => {
+                sink.accept();
+                sink.flush();
+                self.parked.lock().push(sink);
+            }
+            Ok(Ask::Lane) => {
+                sink.accept();
+                sink.flush();
+                self.engine.add(sink);
+            }
+            Err(_) => drop(sink),
+        }
+    }
+
+    pub(crate) fn parked(&self) -> usize {
+        self.parked.lock().len()
+    }
+}
+
+/// Sends as a stream of ready values is sent: a flush when there is no room, and at the end.
+async fn produce<S: Sink>(mut sink: S, items: u32, item_bytes: u32) {
+    let item = Bytes::from(vec![b'i'; item_bytes as usize]);
+    for _ in 0..items {
+        loop {
+            match sink.try_send(&item) {
+                Sent::Taken => break,
+                Sent::Closed => return,
+                Sent::Full => sink.flush(),
+            }
+            if !poll_fn(|cx| sink.poll_ready(cx)).await {
+                return;
+            }
+        }
+    }
+    sink.end();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_says_what_it_asks_for() {
+        for ask in [Ask::Echo, Ask::Stream { items: 256, item_bytes: 64 }, Ask::Park, Ask::Lane] {
+            let body = ask.body(128);
+            assert_eq!((body.len(), Ask::read(&body).unwrap()), (128, ask));
+        }
+        assert!(Ask::read(b"short").is_err());
+        assert!(Ask::read(&[9; 9]).is_err());
+    }
+}

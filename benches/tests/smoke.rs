@@ -1,0 +1,69 @@
+//! Each workload on each peer, with few streams and for a moment: does the benchmark work?
+//! Client and server share this process, so the numbers mean nothing.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed step fails the test")]
+
+use std::time::Duration;
+
+use sinew_benches::{Contestant, Host, Pace, Sample, Shape, Workload, builtin};
+
+/// Generous: the workloads below take a fraction of a second each.
+const GUARD: Duration = Duration::from_secs(60);
+
+async fn measure(peer: &dyn Contestant, shape: Shape) -> Sample {
+    let workload = Workload { name: "smoke", shape };
+    let pace = Pace { warm_up: Duration::from_millis(5), measured: Duration::from_millis(120) };
+    let mut server: Box<dyn Host> = peer.host().await.unwrap();
+    let address = server.address();
+    let run = peer.measure(&workload, pace, &address, &mut server);
+    let sample = tokio::time::timeout(GUARD, run).await.expect("it hangs").unwrap();
+    drop(server);
+    sample
+}
+
+async fn expect(shape: Shape, metrics: &[&str]) {
+    for peer in builtin() {
+        let sample = measure(&*peer, shape).await;
+        for metric in metrics {
+            let value = sample.get(metric);
+            assert!(value.is_some_and(|value| value > 0.0), "{} {metric}: {value:?}", peer.name());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unary_calls_are_answered() {
+    expect(Shape::Unary { callers: 1, bytes: 128 }, &["p50_us", "p99_us", "per_second", "cpu_us"])
+        .await;
+    expect(Shape::Unary { callers: 8, bytes: 128 }, &["per_second"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_bodies_come_back_whole() {
+    expect(Shape::Unary { callers: 2, bytes: 1 << 20 }, &["mib_per_second"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_bring_all_their_items() {
+    // More items than a window, so that the producer has to wait for credit.
+    let shape = Shape::Stream { callers: 3, items: 3000 };
+    expect(shape, &["items_per_second", "first_p50_us", "cpu_ns"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn passes_reach_every_stream_in_few_writes() {
+    let every = Some(Duration::from_millis(2));
+    let shape = Shape::Passes { callers: 2, streams: 32, every };
+    expect(shape, &["items_per_second", "cpu_ns", "writes_per_pass", "items_per_write"]).await;
+    expect(Shape::Passes { callers: 2, streams: 32, every: None }, &["items_per_second"]).await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_streams_are_held() {
+    for peer in builtin() {
+        let sample = measure(&*peer, Shape::Idle { streams: 300 }).await;
+        // So few streams may fit into memory that was there before.
+        assert!(sample.get("client_bytes").is_some(), "{}", peer.name());
+        assert!(sample.get("server_bytes").is_some(), "{}", peer.name());
+    }
+}

@@ -1,0 +1,185 @@
+//! How data and items are written for the endpoint that is called.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use serde_json::Value;
+use sinew::{Context, Headers, Instance, PayloadFormat, SingleIn};
+
+use crate::exit::{Exit, Failure};
+
+/// The payload format of an endpoint, and whether the person at this end speaks text or JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Dialect {
+    format: PayloadFormat,
+    json: bool,
+}
+
+impl Dialect {
+    /// What to speak with an instance.
+    pub(crate) fn of(instance: &Instance, json: bool) -> Self {
+        let advertised = || {
+            let known = |name: &String| PayloadFormat::from_name(name).ok();
+            let formats = instance.codecs.iter().filter_map(known);
+            let printable = |format: &PayloadFormat| *format != PayloadFormat::Bincode;
+            let mut formats: Vec<_> = formats.filter(printable).collect();
+            // JSON comes back as it is to be printed; the rest in the instance's order.
+            formats.sort_by_key(|format| *format != PayloadFormat::Json);
+            formats.first().copied().unwrap_or(PayloadFormat::Raw)
+        };
+        let format = match instance.any_id {
+            false => advertised(),
+            // A bare address says nothing about itself; the person knows.
+            true if json => PayloadFormat::Json,
+            true => PayloadFormat::Raw,
+        };
+        Self { format, json }
+    }
+
+    /// The request that carries `data`.
+    pub(crate) fn request(
+        self,
+        data: Option<Bytes>,
+        deadline: Option<Instant>,
+    ) -> Result<SingleIn<Bytes>, Failure> {
+        let body = self.body(data)?;
+        let mut headers = Headers::new();
+        headers
+            .insert("content-type", self.format.content_type())
+            .map_err(|error| Failure::caused(Exit::Usage, &error))?;
+        let mut context = Context::builder().headers(headers);
+        if let Some(deadline) = deadline {
+            context = context.deadline(deadline);
+        }
+        Ok(SingleIn::with_context(body, context.build()))
+    }
+
+    fn body(self, data: Option<Bytes>) -> Result<Bytes, Failure> {
+        if self.format == PayloadFormat::Raw {
+            return Ok(data.unwrap_or_default());
+        }
+        let usage = |what: &str| Failure::new(Exit::Usage, what.to_owned());
+        let value: Value = match data {
+            None => Value::Null,
+            Some(data) if self.json => {
+                let value = serde_json::from_slice(&data);
+                let value = value.map_err(|error| usage(&format!("the data is not JSON: {error}")));
+                if self.format == PayloadFormat::Json {
+                    // As it was written: reading it as a value may round a number.
+                    return value.map(|_: Value| data);
+                }
+                value?
+            }
+            Some(data) => {
+                let text = String::from_utf8(data.into());
+                text.map_err(|_| usage("the data is not UTF-8 text"))?.into()
+            }
+        };
+        self.format.encode(&value).map_err(|error| Failure::caused(Exit::Usage, &error))
+    }
+
+    /// Appends an item as it is to be printed.
+    pub(crate) fn print(self, item: &Bytes, out: &mut Vec<u8>) -> Result<(), Failure> {
+        match self.format {
+            PayloadFormat::Raw if !self.json => out.extend_from_slice(item),
+            // Bytes that are no text cannot be said in JSON.
+            PayloadFormat::Raw => push_json(&String::from_utf8_lossy(item).into(), out),
+            PayloadFormat::Json => self.print_json(item, out),
+            format => {
+                let value = format.decode(item).map_err(|error| {
+                    Failure::new(Exit::Failed, format!("an item cannot be read: {error}"))
+                })?;
+                self.print_value(&value, out);
+            }
+        }
+        Ok(())
+    }
+
+    fn print_json(self, item: &[u8], out: &mut Vec<u8>) {
+        if !self.json
+            && item.starts_with(b"\"")
+            && let Ok(text) = serde_json::from_slice(item)
+        {
+            return self.print_value(&Value::String(text), out);
+        }
+        // Line breaks stand between tokens only: inside a string JSON has them escaped.
+        out.extend(item.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }));
+        out.push(b'\n');
+    }
+
+    fn print_value(self, value: &Value, out: &mut Vec<u8>) {
+        match value {
+            Value::String(text) if !self.json => {
+                out.extend_from_slice(text.as_bytes());
+                out.push(b'\n');
+            }
+            value => push_json(value, out),
+        }
+    }
+}
+
+fn push_json(value: &Value, out: &mut Vec<u8>) {
+    out.extend_from_slice(value.to_string().as_bytes());
+    out.push(b'\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use sinew::InstanceId;
+
+    use super::*;
+
+    fn instance(codecs: &[&str]) -> Instance {
+        let mut one = Instance::new("a/b/c".parse().unwrap(), InstanceId(1), Vec::new());
+        one.codecs = codecs.iter().map(|name| (*name).to_owned()).collect();
+        one
+    }
+
+    fn dialect(codecs: &[&str], json: bool) -> Dialect {
+        Dialect::of(&instance(codecs), json)
+    }
+
+    fn printed(dialect: Dialect, item: impl Into<Bytes>) -> String {
+        let mut out = Vec::new();
+        dialect.print(&item.into(), &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_instance_says_what_is_spoken() {
+        assert_eq!(dialect(&["raw"], true).format, PayloadFormat::Raw);
+        assert_eq!(dialect(&["msgpack", "json"], false).format, PayloadFormat::Json);
+        assert_eq!(dialect(&["bincode", "msgpack"], false).format, PayloadFormat::Msgpack);
+        let mut seed = instance(&["json"]);
+        seed.any_id = true;
+        assert_eq!(Dialect::of(&seed, false).format, PayloadFormat::Raw);
+        assert_eq!(Dialect::of(&seed, true).format, PayloadFormat::Json);
+    }
+
+    #[test]
+    fn data_is_text_unless_it_is_said_to_be_json() {
+        let body = |codec, json, data: Option<&'static str>| {
+            dialect(&[codec], json).body(data.map(Bytes::from)).map(|body| body.to_vec())
+        };
+        assert_eq!(body("raw", false, Some("a b")).unwrap(), b"a b");
+        assert_eq!(body("raw", true, Some("a b")).unwrap(), b"a b");
+        assert_eq!(body("json", false, Some("a \"b\"")).unwrap(), br#""a \"b\"""#);
+        let large = r#"{"n": 12345678901234567890123}"#;
+        assert_eq!(body("json", true, Some(large)).unwrap(), large.as_bytes());
+        assert_eq!(body("msgpack", true, Some("{\"n\":1}")).unwrap(), b"\x81\xa1n\x01");
+        assert_eq!(body("json", false, None).unwrap(), b"null");
+        assert_eq!(body("json", true, Some("{")).unwrap_err().exit(), Exit::Usage);
+    }
+
+    #[test]
+    fn items_are_printed_for_who_asked() {
+        let raw = printed(dialect(&["raw"], false), "a\nb");
+        assert_eq!(raw, "a\nb", "byte for byte");
+        assert_eq!(printed(dialect(&["raw"], true), "a\nb"), "\"a\\nb\"\n");
+        assert_eq!(printed(dialect(&["json"], false), r#""a\tb""#), "a\tb\n");
+        assert_eq!(printed(dialect(&["json"], true), r#""a\tb""#), "\"a\\tb\"\n");
+        assert_eq!(printed(dialect(&["json"], false), "{\n\"n\": 1.10}"), "{ \"n\": 1.10}\n");
+        assert_eq!(printed(dialect(&["msgpack"], false), &b"\xa2hi"[..]), "hi\n");
+        assert_eq!(printed(dialect(&["msgpack"], true), &b"\x81\xa1n\x01"[..]), "{\"n\":1}\n");
+    }
+}

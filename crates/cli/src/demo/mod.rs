@@ -1,0 +1,81 @@
+//! `sinew demo`: three workers, 300 requests, one SIGKILL, nothing lost.
+
+mod fleet;
+mod load;
+mod progress;
+mod tally;
+mod verdict;
+pub(crate) mod worker;
+mod words;
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+use sinew::{Config, DiscoverySource, EndpointName, PushRouter, RouterMode};
+
+use self::{
+    fleet::Fleet,
+    load::{Load, REQUESTS},
+    progress::Progress,
+    tally::Tally,
+    words::Text,
+};
+use crate::{
+    exit::{Exit, Failure},
+    settings,
+    signals::Interrupts,
+};
+
+/// Try it: three workers, 300 requests, and a worker that is killed half-way.
+///
+/// Starts three worker processes that stream the words of FILE back with their positions, and
+/// sends them 300 requests, 1 to 64 at once. Half-way one worker is killed with SIGKILL. Every
+/// response is compared with FILE. Ends with a table, and with exit code 1 if anything was lost.
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Whose words are streamed. Default: README.md of the current folder.
+    file: Option<PathBuf>,
+}
+
+/// Runs the demo.
+pub(crate) async fn run(args: DemoArgs) -> Result<Exit, Failure> {
+    let mut interrupts = Interrupts::new()?;
+    tokio::select! {
+        result = show(args) => result,
+        // Dropping the workers kills them.
+        () = interrupts.next() => Ok(Exit::Cancelled),
+    }
+}
+
+async fn show(args: DemoArgs) -> Result<Exit, Failure> {
+    let Text { text, source } = Text::load(args.file.as_deref())?;
+    let words = words::split(&text);
+    let dir = tempfile::tempdir()
+        .map_err(|error| Failure::new(Exit::Failed, format!("no temporary folder: {error}")))?;
+    let text_file = dir.path().join("text");
+    std::fs::write(&text_file, &text)
+        .map_err(|error| Failure::new(Exit::Failed, format!("cannot keep the text: {error}")))?;
+    let place = dir.path().join("discovery");
+    let name = EndpointName::new("demo", "words", "stream")
+        .map_err(|error| Failure::caused(Exit::Failed, &error))?;
+
+    let discovery = DiscoverySource::File(place.clone());
+    let runtime = settings::start(Config { discovery, ..Config::default() }).await?;
+    let client = runtime.client(name.clone());
+    let count = words.len();
+    eprintln!("three workers stream the {count} words of {source} with their positions");
+    let fleet = Fleet::start(&name, &place, &text_file, &client).await?;
+    let router = PushRouter::from_client(client, RouterMode::RoundRobin).await?;
+    let load = Load::new(router, words, fleet, Progress::new(REQUESTS));
+    let (tally, fleet, took) = load.run().await?;
+    let exit = conclude(&tally, took);
+    fleet.end().await;
+    runtime.shutdown(Duration::from_secs(1)).await;
+    Ok(exit)
+}
+
+fn conclude(tally: &Tally, took: Duration) -> Exit {
+    print!("{}", tally.report(took));
+    println!("{}", tally.meaning());
+    if tally.total.lost > 0 { Exit::Failed } else { Exit::Complete }
+}

@@ -1,0 +1,161 @@
+//! The demo's counts, and the table they end in.
+
+use std::{fmt::Write, time::Duration};
+
+use comfy_table::{Cell, CellAlignment, Table, presets};
+use hdrhistogram::Histogram;
+
+use super::{load::VICTIM, verdict::Verdict};
+
+/// What became of requests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) complete: usize,
+    pub(crate) truncated: usize,
+    pub(crate) unknown: usize,
+    pub(crate) lost: usize,
+    pub(crate) items: u64,
+}
+
+impl Counts {
+    /// All of them.
+    pub(crate) fn requests(&self) -> usize {
+        self.complete + self.truncated + self.unknown + self.lost
+    }
+
+    fn add(&mut self, items: u64, verdict: Verdict) {
+        self.items += items;
+        *match verdict {
+            Verdict::Complete => &mut self.complete,
+            Verdict::Truncated => &mut self.truncated,
+            Verdict::Unknown => &mut self.unknown,
+            Verdict::Lost => &mut self.lost,
+        } += 1;
+    }
+}
+
+/// Counts by worker, and over all.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    workers: Vec<Counts>,
+    /// Requests that no worker answered.
+    nobody: Counts,
+    pub(crate) total: Counts,
+    /// Requests that another worker served after the first could not.
+    pub(crate) failed_over: usize,
+    /// Microseconds from sending a request to its first item.
+    first_items: Option<Histogram<u64>>,
+}
+
+impl Tally {
+    pub(crate) fn new(workers: usize) -> Self {
+        Self {
+            workers: vec![Counts::default(); workers],
+            nobody: Counts::default(),
+            total: Counts::default(),
+            failed_over: 0,
+            // Three digits are what is shown; that many always fit.
+            first_items: Histogram::new(3).ok(),
+        }
+    }
+
+    /// A first item came.
+    pub(crate) fn first_item(&mut self, after: Duration) {
+        if let Some(first_items) = &mut self.first_items {
+            let micros = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
+            first_items.saturating_record(micros);
+        }
+    }
+
+    /// A request ended.
+    pub(crate) fn end(&mut self, worker: Option<usize>, items: u64, verdict: Verdict) {
+        let worker = worker.and_then(|number| self.workers.get_mut(number));
+        worker.unwrap_or(&mut self.nobody).add(items, verdict);
+        self.total.add(items, verdict);
+    }
+
+    /// The table and the measurements, for people.
+    pub(crate) fn report(&self, took: Duration) -> String {
+        let mut table = Table::new();
+        table.load_style(presets::UTF8_FULL_CONDENSED);
+        let header = ["worker", "requests", "complete", "truncated", "unknown", "lost", "items"];
+        table.set_header(header);
+        for (number, counts) in self.workers.iter().enumerate() {
+            let killed = if number == VICTIM { " (killed)" } else { "" };
+            table.add_row(row(format!("{}{killed}", number + 1), counts));
+        }
+        if self.nobody.requests() > 0 {
+            table.add_row(row("no answer".to_owned(), &self.nobody));
+        }
+        table.add_row(row("all".to_owned(), &self.total));
+        for column in table.column_iter_mut().skip(1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        let per_second = self.total.items as f64 / took.as_secs_f64();
+        let mut text = format!("{table}\n");
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            text,
+            "failed over {}   first item p50 {} p99 {}   {per_second:.0} items/s   {:.1} s",
+            self.failed_over,
+            self.first_item_at(0.50),
+            self.first_item_at(0.99),
+            took.as_secs_f64(),
+        );
+        text
+    }
+
+    fn first_item_at(&self, quantile: f64) -> String {
+        let micros = self.first_items.as_ref().map_or(0, |all| all.value_at_quantile(quantile));
+        format!("{:.2} ms", micros as f64 / 1_000.0)
+    }
+
+    /// What the table means, in a sentence or two.
+    pub(crate) fn meaning(&self) -> String {
+        let Counts { complete, truncated, unknown, lost, .. } = self.total;
+        let requests = self.total.requests();
+        let mut text = format!(
+            "{requests} requests = {complete} complete, checked word by word + {truncated} that \
+             were midway on the killed worker and ended as truncated, not silently short"
+        );
+        let plus = if unknown > 0 {
+            format!(" + {unknown} the killed worker may have begun, so they were not sent again")
+        } else {
+            String::new()
+        };
+        let _ = write!(text, "{plus} + {lost} lost.");
+        text
+    }
+}
+
+fn row(name: String, counts: &Counts) -> Vec<Cell> {
+    let Counts { complete, truncated, unknown, lost, items } = counts;
+    let mut cells = vec![Cell::new(name)];
+    cells.extend([counts.requests(), *complete, *truncated, *unknown, *lost].map(Cell::new));
+    cells.push(Cell::new(items));
+    cells
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_adds_up() {
+        let mut tally = Tally::new(3);
+        for n in 0..30 {
+            tally.first_item(Duration::from_millis(n));
+            tally.end(Some(n as usize % 3), 10, Verdict::Complete);
+        }
+        tally.end(Some(1), 4, Verdict::Truncated);
+        tally.end(None, 0, Verdict::Unknown);
+        assert_eq!(tally.total.requests(), 32);
+        assert_eq!(tally.total.items, 304);
+        let rows = tally.workers.iter().chain([&tally.nobody]);
+        assert_eq!(rows.map(Counts::requests).sum::<usize>(), tally.total.requests());
+        let report = tally.report(Duration::from_secs(2));
+        assert!(report.contains("2 (killed)") && report.contains("no answer"), "{report}");
+        assert!(report.contains("152 items/s"), "{report}");
+        assert!(tally.meaning().starts_with("32 requests = 30 complete"), "{}", tally.meaning());
+    }
+}

@@ -1,0 +1,102 @@
+//! One worker process of the demo.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use clap::Args;
+use futures_util::stream;
+use sinew::{
+    Code, Config, DiscoverySource, EndpointName, Error, InstanceId, SingleIn, engine_fn,
+};
+use tokio::io::AsyncReadExt;
+
+use super::words::{Range, Word, split};
+use crate::{
+    exit::{Exit, Failure},
+    serve::instance,
+    settings,
+};
+
+/// Words between two pauses.
+const CHUNK: usize = 50;
+/// The pause. Without it a stream is over in a millisecond, and the demo could not catch one
+/// midway.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// One worker process of the demo.
+#[derive(Debug, Args)]
+pub(crate) struct WorkerArgs {
+    #[arg(long)]
+    pub(crate) name: EndpointName,
+    #[arg(long)]
+    pub(crate) place: PathBuf,
+    #[arg(long, value_parser = instance)]
+    pub(crate) id: InstanceId,
+    /// The text whose words are served.
+    pub(crate) text: PathBuf,
+}
+
+/// Serves words until standard input ends, which it does with the process that started this one.
+pub(crate) async fn run(args: WorkerArgs) -> Result<Exit, Failure> {
+    let text = std::fs::read_to_string(&args.text).map_err(|error| {
+        Failure::new(Exit::Failed, format!("cannot read {}: {error}", args.text.display()))
+    })?;
+    let words: Arc<[String]> = split(&text).into();
+    // Not from the environment, which may name one port for all three workers.
+    let config = Config { discovery: DiscoverySource::File(args.place), ..Config::default() };
+    let runtime = settings::start(config).await?;
+    let engine = engine_fn(move |request: SingleIn<Range>| {
+        let words = Arc::clone(&words);
+        async move { answer(words, *request.data()) }
+    });
+    let served = runtime.serve(args.name).instance(args.id).engine(engine).await?;
+    let mut stdin = tokio::io::stdin();
+    let mut byte = [0];
+    while let Ok(1..) = stdin.read(&mut byte).await {}
+    served.drain().await;
+    runtime.shutdown(Duration::from_secs(1)).await;
+    Ok(Exit::Complete)
+}
+
+fn answer(
+    words: Arc<[String]>,
+    range: Range,
+) -> Result<impl futures_util::Stream<Item = Result<Word, Error>>, Error> {
+    let end = range.first.checked_add(range.count).filter(|end| *end <= words.len());
+    let Some(end) = end else {
+        return Err(Error::new(Code::InvalidPayload, "the text does not have that many words"));
+    };
+    Ok(stream::unfold(range.first, move |position| {
+        let words = Arc::clone(&words);
+        async move {
+            if position == end {
+                return None;
+            }
+            if position > range.first && (position - range.first) % CHUNK == 0 {
+                tokio::time::sleep(PAUSE).await;
+            }
+            Some((Ok(Word { position, word: words[position].clone() }), position + 1))
+        }
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_words_come_with_their_positions() {
+        let words: Arc<[String]> = (0..200).map(|n| n.to_string()).collect();
+        let range = Range { first: 10, count: 120 };
+        let got: Vec<_> = answer(Arc::clone(&words), range).unwrap().collect().await;
+        assert_eq!(got.len(), 120);
+        for (n, word) in got.into_iter().enumerate() {
+            let expected = Word { position: 10 + n, word: (10 + n).to_string() };
+            assert_eq!(word.unwrap(), expected);
+        }
+        for bad in [Range { first: 100, count: 101 }, Range { first: usize::MAX, count: 2 }] {
+            assert!(answer(Arc::clone(&words), bad).is_err());
+        }
+    }
+}

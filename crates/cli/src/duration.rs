@@ -1,0 +1,36 @@
+//! Durations as people write them.
+
+use std::time::Duration;
+
+/// Reads `2s`, `500ms`, `1.5m`, `1h`, or a number of seconds.
+pub(crate) fn parse(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let seconds = match unit {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err("write a number and ms, s, m or h, such as 500ms or 2s".to_owned()),
+    };
+    let number: f64 =
+        number.parse().map_err(|_| "write a number first, such as 500ms or 2s".to_owned())?;
+    Duration::try_from_secs_f64(number * seconds).map_err(|_| "is too long".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_are_read() {
+        for (text, millis) in
+            [("2", 2_000), ("500ms", 500), ("1.5s", 1_500), ("2m", 120_000), ("1h", 3_600_000)]
+        {
+            assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for bad in ["", "s", "-1s", "1d", "1.2.3", "9e9", "99999999999999999999h"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! `sinew ls`: who serves what, where.
+
+use std::io::{self, Write};
+
+use clap::Args;
+use comfy_table::{Table, presets};
+use serde_json::{Value, json};
+use sinew::{Change, EndpointName, Instance};
+
+use crate::{
+    exit::{Exit, Failure},
+    settings::Settings,
+    signals::Interrupts,
+};
+
+/// List endpoints and their instances.
+#[derive(Debug, Args)]
+#[command(after_help = "With --watch each change is one line: + an instance came, ~ it changed, \
+                        - it went.")]
+pub(crate) struct LsArgs {
+    /// Only this endpoint. Static discovery needs it: addresses do not say what they serve.
+    name: Option<EndpointName>,
+    /// Print one JSON array; with --watch one JSON object per change.
+    #[arg(long)]
+    json: bool,
+    /// Go on and print changes, until interrupted.
+    #[arg(long)]
+    watch: bool,
+}
+
+/// Lists what is there.
+pub(crate) async fn run(settings: &Settings, args: LsArgs) -> Result<Exit, Failure> {
+    let runtime = settings.runtime().await?;
+    if let Some(name) = &args.name {
+        // Sources that cannot list by themselves learn what is asked for.
+        let _ = runtime.client(name.clone());
+    }
+    let is_wanted = |one: &Instance| args.name.as_ref().is_none_or(|name| *name == one.endpoint);
+    let mut view = runtime.instances();
+    let snapshot = view.snapshot();
+    let instances: Vec<_> = snapshot.iter().filter(|one| is_wanted(one)).collect();
+    if args.watch {
+        let mut interrupts = Interrupts::new()?;
+        let now: Vec<_> = instances.into_iter().cloned().map(Change::Added).collect();
+        print(&changes(&now, args.json))?;
+        loop {
+            let changed = tokio::select! {
+                changed = view.changed() => changed,
+                () = interrupts.next() => return Ok(Exit::Complete),
+            };
+            let Some(mut changed) = changed else { return Ok(Exit::Complete) };
+            changed.retain(|change| is_wanted(subject(change)));
+            print(&changes(&changed, args.json))?;
+        }
+    }
+    if args.json {
+        let list: Vec<_> = instances.iter().map(|one| as_json(one)).collect();
+        print(&format!("{}\n", Value::from(list)))?;
+    } else if instances.is_empty() {
+        let config = settings.config()?;
+        eprintln!("no instances in {}", config.discovery);
+        eprintln!("hint: start one with: {} serve NAME -- COMMAND", settings.same_place());
+    } else {
+        print(&table(instances.iter().map(|one| &***one)))?;
+    }
+    Ok(Exit::Complete)
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    printed.map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Failure::new(Exit::Cancelled, "nobody reads the output"),
+        _ => Failure::new(Exit::Failed, format!("cannot write the output: {error}")),
+    })
+}
+
+fn table<'a>(instances: impl Iterator<Item = &'a Instance>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["ENDPOINT", "INSTANCE", "ADDRESSES", "CODECS", "WEIGHT"]);
+    for one in instances {
+        table.add_row([
+            one.endpoint.to_string(),
+            one.id.to_string(),
+            addresses(one).join("\n"),
+            one.codecs.join(","),
+            one.weight.to_string(),
+        ]);
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    let lines = table.lines().map(|line| format!("{}\n", line.trim_end()));
+    lines.collect()
+}
+
+/// The addresses that another process can use.
+fn addresses(instance: &Instance) -> Vec<&str> {
+    let reachable = instance.addresses.iter().filter(|address| address.scheme() != "memory");
+    reachable.map(|address| address.as_str()).collect()
+}
+
+fn as_json(instance: &Instance) -> Value {
+    json!({
+        "endpoint": instance.endpoint.as_str(),
+        "instance": instance.id.to_string(),
+        "addresses": addresses(instance),
+        "codecs": instance.codecs,
+        "weight": instance.weight,
+        "idempotent": instance.idempotent,
+    })
+}
+
+fn subject(change: &Change) -> &Instance {
+    match change {
+        Change::Added(one) | Change::Removed(one) | Change::Changed { new: one, .. } => one,
+    }
+}
+
+fn changes(changes: &[Change], json: bool) -> String {
+    let line = |change: &Change| {
+        let (sign, word) = match change {
+            Change::Added(_) => ('+', "added"),
+            Change::Changed { .. } => ('~', "changed"),
+            Change::Removed(_) => ('-', "removed"),
+        };
+        let one = subject(change);
+        if json {
+            let mut object = as_json(one);
+            object["change"] = word.into();
+            return format!("{object}\n");
+        }
+        let (id, weight) = (one.id, one.weight);
+        let (places, codecs) = (addresses(one).join(" "), one.codecs.join(","));
+        format!("{sign} {} {id} {places} {codecs} weight {weight}\n", one.endpoint)
+    };
+    changes.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use sinew::InstanceId;
+
+    use super::*;
+
+    fn instance(id: u64) -> Instance {
+        let places = ["memory://1", "tcp://127.0.0.1:9", "unix:///s"];
+        let places = places.map(|text| text.parse().unwrap()).into();
+        Instance::new("text/words/split".parse().unwrap(), InstanceId(id), places)
+    }
+
+    #[test]
+    fn the_table_lines_up_and_leaves_out_what_nobody_else_can_use() {
+        let text = table([instance(10), instance(11)].iter());
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 5, "{text}");
+        let column = lines[0].find("ADDRESSES").unwrap();
+        assert_eq!(lines[1].find("tcp://").unwrap(), column, "{text}");
+        assert_eq!(lines[2].find("unix://").unwrap(), column, "{text}");
+        assert!(!text.contains("memory") && lines[0].starts_with("ENDPOINT"), "{text}");
+    }
+
+    #[test]
+    fn changes_are_lines() {
+        let old = Arc::new(instance(10));
+        let all = [
+            Change::Added(Arc::clone(&old)),
+            Change::Changed { new: Arc::new(instance(10)), old: Arc::clone(&old) },
+            Change::Removed(old),
+        ];
+        let text = changes(&all, false);
+        let signs: String = text.lines().map(|line| &line[..1]).collect();
+        assert_eq!(signs, "+~-");
+        let words: Vec<_> = changes(&all, true)
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap()["change"].clone())
+            .collect();
+        assert_eq!(words, ["added", "changed", "removed"]);
+    }
+}

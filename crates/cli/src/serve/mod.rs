@@ -1,0 +1,201 @@
+//! `sinew serve`: any program as a streaming endpoint.
+
+mod args;
+mod lines;
+mod per_request;
+mod persistent;
+mod process;
+mod pump;
+mod tail;
+
+use std::{sync::Arc, time::Duration};
+
+use sinew::{
+    BindPolicy, Config, DiscoverySource, IncomingOwned, ResponseSink, Runtime, Served,
+};
+use sinew_telemetry::Metrics;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
+
+pub(crate) use self::args::{ServeArgs, instance};
+use self::{per_request::PerRequest, persistent::Persistent, process::CommandLine};
+use crate::{
+    exit::{Exit, Failure},
+    settings::{self, Settings},
+    signals::Interrupts,
+};
+
+/// What a cut may take beyond the programs' own time to end.
+const CUT_MARGIN: Duration = Duration::from_secs(2);
+
+/// Serves until a signal, then finishes what is under way.
+pub(crate) async fn run(settings: &Settings, args: ServeArgs) -> Result<Exit, Failure> {
+    let mut interrupts = Interrupts::new()?;
+    let command = CommandLine::checked(args.command.clone()).map_err(|message| {
+        Failure::new(Exit::Usage, message)
+            .hint("sinew serve NAME -- COMMAND ARGS; the command is looked for on PATH")
+    })?;
+    let (config, announced) = config(settings, &args)?;
+    let grace = config.grace;
+    // Before anything counts: see the documentation of the telemetry crate.
+    let metrics = start_metrics(&args, &config).await?;
+    let runtime = settings::start(config).await?;
+    let work = Work::start(&command, &args)?;
+    let served = serve(&runtime, &args, &work).await?;
+    say_where(settings, announced, &command, &served, metrics.as_ref());
+
+    interrupts.next().await;
+    if served.in_flight() > 0 {
+        let (count, grace) = (served.in_flight(), grace.as_secs_f32());
+        eprintln!("finishing {count} requests within {grace} s; interrupt again to cut them");
+    }
+    let exit = tokio::select! {
+        () = drain(&runtime, grace, &work) => Exit::Complete,
+        () = interrupts.next() => {
+            work.cut().await;
+            Exit::Cancelled
+        }
+    };
+    if let Some(metrics) = metrics {
+        metrics.shutdown().await;
+    }
+    Ok(exit)
+}
+
+/// The settings, and whether others can find the endpoint through discovery.
+fn config(settings: &Settings, args: &ServeArgs) -> Result<(Config, bool), Failure> {
+    let mut config = settings.config()?;
+    config.listen = args.listen.unwrap_or(config.listen);
+    config.advertise = args.advertise.clone().or(config.advertise);
+    config.insecure |= args.insecure;
+    config.grace = args.grace.unwrap_or(config.grace);
+    let announced = matches!(config.discovery, DiscoverySource::File(_));
+    if let DiscoverySource::Static(_) = config.discovery {
+        // Callers know the address by themselves; there is nowhere to announce it.
+        config.discovery = DiscoverySource::Memory;
+    }
+    Ok((config, announced))
+}
+
+async fn start_metrics(args: &ServeArgs, config: &Config) -> Result<Option<Metrics>, Failure> {
+    let Some(address) = args.metrics else { return Ok(None) };
+    let policy = if config.insecure { BindPolicy::Insecure } else { BindPolicy::LoopbackOnly };
+    let metrics = Metrics::install(address, policy).await;
+    metrics.map(Some).map_err(|error| Failure::caused(Exit::Usage, &error))
+}
+
+async fn serve(runtime: &Runtime, args: &ServeArgs, work: &Work) -> Result<Served, Failure> {
+    let mut builder = runtime
+        .serve(args.name.clone())
+        .weight(args.weight)
+        .idempotent(args.idempotent)
+        .max_in_flight(args.concurrency.get());
+    if let Some(instance) = args.instance {
+        builder = builder.instance(instance);
+    }
+    if args.persistent {
+        builder = builder.codecs(["json", "raw"]);
+    }
+    let work = work.clone();
+    let answer = move |request, sink| {
+        work.take(request, sink);
+        std::future::ready(())
+    };
+    Ok(builder.raw(answer).await?)
+}
+
+/// The one line that says what is served, where, and how to call it.
+fn say_where(
+    settings: &Settings,
+    announced: bool,
+    command: &CommandLine,
+    served: &Served,
+    metrics: Option<&Metrics>,
+) {
+    let tcp = served.addresses().iter().find(|address| address.scheme() == "tcp");
+    let place = tcp.map_or("", |address| address.as_str());
+    let sinew = match tcp {
+        Some(tcp) if !announced => format!("sinew --discovery static:{}", tcp.rest()),
+        _ => settings.same_place(),
+    };
+    let name = served.endpoint();
+    if let Some(metrics) = metrics {
+        eprintln!("metrics at http://{}/metrics", metrics.address());
+    }
+    eprintln!(
+        "serving {name} with {command} at {place}, instance {}; call it: {sinew} call {name} \
+         --data TEXT",
+        served.instance()
+    );
+}
+
+async fn drain(runtime: &Runtime, grace: Duration, work: &Work) {
+    let left = runtime.shutdown(grace).await;
+    tracing::debug!(?left, "the runtime has ended");
+    work.finish().await;
+}
+
+/// What answers the requests, and the tasks it runs in.
+#[derive(Clone)]
+struct Work {
+    kind: Kind,
+    tasks: TaskTracker,
+    /// Ends everything at once.
+    cut: CancellationToken,
+    kill_grace: Duration,
+}
+
+#[derive(Clone)]
+enum Kind {
+    PerRequest(Arc<PerRequest>),
+    Persistent(Arc<Persistent>),
+}
+
+impl Work {
+    fn start(command: &CommandLine, args: &ServeArgs) -> Result<Self, Failure> {
+        let (tasks, cut) = (TaskTracker::new(), CancellationToken::new());
+        let (command, grace) = (command.clone(), args.kill_grace);
+        let kind = if args.persistent {
+            let persistent = Persistent::start(command, grace, cut.clone(), &tasks);
+            Kind::Persistent(persistent.map_err(|error| {
+                Failure::new(Exit::Failed, format!("cannot start the command: {error}"))
+            })?)
+        } else {
+            let places = args.concurrency.get();
+            Kind::PerRequest(Arc::new(PerRequest::new(command, places, grace, cut.clone())))
+        };
+        Ok(Self { kind, tasks, cut, kill_grace: grace })
+    }
+
+    /// Answers a request in a task of its own, which outlives a kill: the program has to be ended
+    /// then, in order. Admission bounds the number of tasks.
+    fn take(&self, request: IncomingOwned, sink: ResponseSink) {
+        let kind = self.kind.clone();
+        let answer = async move {
+            match kind {
+                Kind::PerRequest(program) => program.answer(request, sink).await,
+                Kind::Persistent(program) => program.answer(request, sink).await,
+            }
+        };
+        self.tasks.spawn(answer.instrument(tracing::Span::current()));
+    }
+
+    /// Waits until every program has ended, once no request comes any more.
+    async fn finish(&self) {
+        if let Kind::Persistent(program) = &self.kind {
+            program.close();
+        }
+        self.tasks.close();
+        let limit = 2 * self.kill_grace + CUT_MARGIN;
+        if tokio::time::timeout(limit, self.tasks.wait()).await.is_err() {
+            self.cut().await;
+        }
+    }
+
+    /// Kills every program and waits until it has ended.
+    async fn cut(&self) {
+        self.cut.cancel();
+        self.tasks.close();
+        let _ = tokio::time::timeout(CUT_MARGIN, self.tasks.wait()).await;
+    }
+}

@@ -1,0 +1,114 @@
+//! What a process has written for one request and its caller has not taken yet.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use sinew::Error;
+use tokio::sync::Notify;
+
+use super::wire::MAX_LINE;
+
+/// Most that is kept for one request, in bytes. The process writes for all requests through one
+/// pipe, so a slow caller must not hold it up; one that is this far behind is failed.
+const MAX_KEPT: usize = MAX_LINE;
+
+/// What an item costs besides its bytes, so that empty ones are bounded too.
+const ITEM_COST: usize = 64;
+
+/// One thing that a request's task is told.
+#[derive(Debug)]
+pub(crate) enum Letter {
+    /// The process is given the request now.
+    Begun,
+    Item(Bytes),
+    /// All items were there.
+    End,
+    /// The request failed, or was not begun and is safe to send elsewhere.
+    Failed(Error),
+}
+
+/// The letters of one request, in order.
+#[derive(Default)]
+pub(crate) struct Mailbox {
+    state: Mutex<State>,
+    arrived: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    letters: VecDeque<Letter>,
+    kept: usize,
+    closed: bool,
+}
+
+impl Mailbox {
+    /// Adds a letter. An end or a failure is the last one; what follows is ignored. False for an
+    /// item for which there is no room, which is not taken.
+    #[must_use]
+    pub(crate) fn put(&self, letter: Letter) -> bool {
+        let mut state = self.state.lock();
+        if state.closed {
+            return true;
+        }
+        match &letter {
+            Letter::Item(item) => {
+                let cost = item.len() + ITEM_COST;
+                // An empty box takes any item: a line may be as large as the box.
+                if state.kept > 0 && state.kept + cost > MAX_KEPT {
+                    return false;
+                }
+                state.kept += cost;
+            }
+            Letter::Begun => {}
+            Letter::End | Letter::Failed(_) => state.closed = true,
+        }
+        state.letters.push_back(letter);
+        drop(state);
+        self.arrived.notify_one();
+        true
+    }
+
+    /// The next letter, if there is one.
+    pub(crate) fn try_take(&self) -> Option<Letter> {
+        let mut state = self.state.lock();
+        let letter = state.letters.pop_front()?;
+        if let Letter::Item(item) = &letter {
+            state.kept -= item.len() + ITEM_COST;
+        }
+        Some(letter)
+    }
+
+    /// Waits until there may be a letter. For one waiter. Cancel-safe.
+    pub(crate) async fn arrived(&self) {
+        self.arrived.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(bytes: usize) -> Letter {
+        Letter::Item(vec![b'x'; bytes].into())
+    }
+
+    #[test]
+    fn the_room_is_bounded_and_comes_back() {
+        let mailbox = Mailbox::default();
+        assert!(mailbox.put(item(MAX_LINE)), "an empty box takes the longest line");
+        assert!(!mailbox.put(item(0)));
+        assert!(mailbox.try_take().is_some());
+        let empty = (0..1_000_000).take_while(|_| mailbox.put(item(0))).count();
+        assert_eq!(empty, MAX_KEPT / ITEM_COST);
+    }
+
+    #[test]
+    fn nothing_follows_the_end() {
+        let mailbox = Mailbox::default();
+        assert!(mailbox.put(item(1)) && mailbox.put(Letter::End) && mailbox.put(item(1)));
+        assert!(matches!(mailbox.try_take(), Some(Letter::Item(_))));
+        assert!(matches!(mailbox.try_take(), Some(Letter::End)));
+        assert!(mailbox.try_take().is_none());
+    }
+}

@@ -1,0 +1,88 @@
+//! Settings that all commands share.
+
+use std::fmt::Write;
+
+use clap::Args;
+use sinew::{Config, DiscoverySource, Runtime};
+
+use crate::exit::{Exit, Failure};
+
+/// Settings that all commands share.
+#[derive(Debug, Args)]
+pub(crate) struct Settings {
+    /// Where instances are announced and found: file:PATH, or static:HOST:PORT,... for servers
+    /// at known addresses. Default: $SINEW_DISCOVERY, else a folder of this user.
+    #[arg(long, global = true, value_name = "WHERE")]
+    pub(crate) discovery: Option<DiscoverySource>,
+    /// What to log on standard error, such as debug or info,sinew::request=debug. Default:
+    /// $SINEW_LOG, else warn.
+    #[arg(long, global = true, value_name = "FILTER")]
+    log: Option<String>,
+}
+
+impl Settings {
+    pub(crate) fn start_logging(&self) -> Result<(), Failure> {
+        let from_env = || std::env::var("SINEW_LOG").ok().filter(|text| !text.is_empty());
+        let filter = self.log.clone().or_else(from_env).unwrap_or_else(|| "warn".to_owned());
+        sinew_telemetry::init_logging(&filter)
+            .map_err(|error| Failure::caused(Exit::Usage, &error))
+    }
+
+    /// The environment's configuration, with the discovery that the command line names.
+    pub(crate) fn config(&self) -> Result<Config, Failure> {
+        let mut config =
+            Config::from_env().map_err(|error| Failure::caused(Exit::Usage, &error))?;
+        if let Some(discovery) = &self.discovery {
+            config.discovery = discovery.clone();
+        }
+        Ok(config)
+    }
+
+    /// A runtime for commands that only call or look.
+    pub(crate) async fn runtime(&self) -> Result<Runtime, Failure> {
+        start(self.config()?).await
+    }
+
+    /// `sinew` with the options that make another command find what this one serves.
+    pub(crate) fn same_place(&self) -> String {
+        let mut text = "sinew".to_owned();
+        if let Some(discovery) = &self.discovery {
+            // Writing to a string does not fail.
+            let _ = write!(text, " --discovery {}", quoted(&discovery.to_string()));
+        }
+        text
+    }
+}
+
+/// Starts a runtime.
+pub(crate) async fn start(config: Config) -> Result<Runtime, Failure> {
+    let config = config.checked().map_err(|error| Failure::caused(Exit::Usage, &error))?;
+    Ok(Runtime::new(config).await?)
+}
+
+/// A word as a shell would have to be given it.
+pub(crate) fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    // Escaped, so that no control character reaches a terminal.
+    let escape = |c: char| {
+        if c.is_control() { c.escape_default().to_string() } else { c.to_string() }
+    };
+    format!("'{}'", word.replace('\'', r"'\''").chars().map(escape).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_when_a_shell_would_split_them() {
+        assert_eq!(quoted("text/words/split"), "text/words/split");
+        assert_eq!(quoted("a b"), "'a b'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(quoted(""), "''");
+        assert_eq!(quoted("\x1b[2J"), r"'\u{1b}[2J'");
+    }
+}

@@ -1,0 +1,135 @@
+//! The trait that every backend implements, and what it hands out.
+
+use sinew_plane::{BoxFuture, EndpointName, Incarnation, InstanceId};
+use tokio::sync::watch;
+
+use crate::{Change, DiscoveryError, Instance, Snapshot};
+
+/// A source of instances, and a place to announce one's own.
+pub trait Discovery: Send + Sync {
+    /// One word for logs and listings: `memory`, `static`, `file`, ...
+    fn name(&self) -> &'static str;
+
+    /// Announces an instance for as long as the [`Registration`] lives. The backend keeps it
+    /// alive by itself, also across its own outages.
+    ///
+    /// # Errors
+    /// The backend cannot be reached or does not take registrations, or another live process
+    /// holds the same endpoint and id.
+    fn register(&self, instance: Instance) -> BoxFuture<'_, Result<Registration, DiscoveryError>>;
+
+    /// A view that follows the source. It begins with what the backend knew when it answered,
+    /// never with an empty view that means "not asked yet".
+    ///
+    /// # Errors
+    /// The backend cannot be reached at all. Once a view exists, an outage keeps the last good
+    /// content.
+    fn watch(&self) -> BoxFuture<'_, Result<View, DiscoveryError>>;
+
+    /// Says that somebody is going to call `endpoint`. Sources that cannot list endpoints by
+    /// themselves (a plain list of addresses) then show instances of it in every view before
+    /// this returns; all others know already and ignore it. Never blocks.
+    fn want(&self, _endpoint: &EndpointName) {}
+}
+
+/// A snapshot that follows its source. Clones follow on their own.
+#[derive(Debug, Clone)]
+pub struct View {
+    receiver: watch::Receiver<Snapshot>,
+    seen: Snapshot,
+}
+
+impl View {
+    /// A view over the snapshots that a backend publishes. The current one counts as seen.
+    pub fn new(mut receiver: watch::Receiver<Snapshot>) -> Self {
+        let seen = receiver.borrow_and_update().clone();
+        Self { receiver, seen }
+    }
+
+    /// The newest snapshot.
+    pub fn snapshot(&self) -> Snapshot {
+        self.receiver.borrow().clone()
+    }
+
+    /// Waits for a snapshot that differs from the last one seen here and returns what changed;
+    /// several changes of the source may come as one. `None` when the backend has shut down.
+    /// Cancel-safe.
+    pub async fn changed(&mut self) -> Option<Vec<Change>> {
+        loop {
+            self.receiver.changed().await.ok()?;
+            let next = self.receiver.borrow_and_update().clone();
+            let changes = self.seen.changes_to(&next);
+            self.seen = next;
+            if !changes.is_empty() {
+                return Some(changes);
+            }
+        }
+    }
+
+    /// Waits until at least one instance of `endpoint` is known. Cancel-safe; has no time limit
+    /// of its own. False when the backend has shut down without one.
+    pub async fn has_instance_of(&mut self, endpoint: &EndpointName) -> bool {
+        let found = |snapshot: &Snapshot| snapshot.of(endpoint).next().is_some();
+        self.receiver.wait_for(found).await.is_ok()
+    }
+}
+
+/// An announced instance. [`withdraw`](Self::withdraw) takes it back and waits for that;
+/// dropping it takes it back without waiting.
+pub struct Registration {
+    id: InstanceId,
+    incarnation: Incarnation,
+    withdraw: Option<Box<dyn Withdraw>>,
+}
+
+/// How a backend takes a registration back.
+pub trait Withdraw: Send + Sync {
+    /// Takes it back. The future ends when others can no longer learn of the instance from the
+    /// backend.
+    fn withdraw(self: Box<Self>) -> BoxFuture<'static, Result<(), DiscoveryError>>;
+
+    /// Takes it back without waiting; called from `Drop`, so it must not block.
+    fn abandon(self: Box<Self>);
+}
+
+impl Registration {
+    /// A registration of `instance` that `withdraw` takes back.
+    pub fn new(instance: &Instance, withdraw: Box<dyn Withdraw>) -> Self {
+        Self { id: instance.id, incarnation: instance.incarnation, withdraw: Some(withdraw) }
+    }
+
+    /// The instance's id.
+    pub fn id(&self) -> InstanceId {
+        self.id
+    }
+
+    /// The instance's incarnation.
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// Takes the registration back. Dropping the future midway still takes it back, later.
+    ///
+    /// # Errors
+    /// The backend could not be reached; the entry then ends with its lease.
+    pub async fn withdraw(mut self) -> Result<(), DiscoveryError> {
+        match self.withdraw.take() {
+            Some(withdraw) => withdraw.withdraw().await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        if let Some(withdraw) = self.withdraw.take() {
+            withdraw.abandon();
+        }
+    }
+}
+
+impl std::fmt::Debug for Registration {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Registration({})", self.id)
+    }
+}

@@ -1,0 +1,248 @@
+//! Discovery through a directory: each instance is a file that its owner touches.
+
+mod claim;
+mod config;
+mod directory;
+mod process;
+mod scan;
+mod sighting;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, mpsc as std_mpsc},
+    thread::{self, JoinHandle},
+};
+
+use sinew_plane::BoxFuture;
+use tokio::sync::{mpsc, oneshot};
+
+pub use self::config::FileConfig;
+use self::{
+    claim::{Hold, Request},
+    directory::Directory,
+    worker::{Command, JOIN_PATIENCE, Worker},
+};
+use crate::{
+    Discovery, DiscoveryError, Instance, Registration, View, Withdraw, host_id,
+    record::{self, Record},
+};
+
+const BACKEND: &str = "file";
+
+/// Commands under way to the thread: a burst of registrations at start-up. Senders wait beyond it.
+const COMMANDS: usize = 64;
+
+/// Longest file name that file systems take, in bytes.
+const MAX_NAME_BYTES: usize = 255;
+
+/// Discovery through a directory that all peers see, in the layout of Dynamo's file store:
+/// `root/v1/instances/<percent-encoded key>`, each file one [record](crate::record). Stock Dynamo
+/// peers and ours can share one. Clones are handles of the same backend.
+///
+/// **Announcing.** A record appears whole (written aside, then linked) and is touched every
+/// `max(ttl/3, 1 s)`. If it is removed, cut or scribbled over, or its directory vanishes, it is
+/// put back at the next look. [`register`](Discovery::register) answers at once unless another
+/// process's record stands under the key and its owner can be neither seen alive nor proved dead;
+/// then it takes up to one TTL to find out. An owner that comes back from a long stop and finds
+/// another process in its place does not fight: it logs an error and waits for that one to go.
+///
+/// **Who is alive.** No clock but our own monotonic one is trusted: no file time is ever compared
+/// with the time here. An entry is alive while its times, size or inode *change* at least once
+/// per TTL as we see it; the first sight counts as a change. So a file left behind by a crashed
+/// machine is shown for one TTL to a watcher that starts later. In addition, when a record says
+/// that it was written on [our host](crate::host_id), the kernel is asked whether its process is
+/// still there (process id and start time): a killed worker disappears at the next look, and only
+/// then do we remove a file that is not ours.
+///
+/// **Losing things.** A file that stops being a record (half-written, unreadable, of another
+/// instance) keeps its last good content for up to one TTL. When the whole directory is gone or
+/// cannot be read, the view stays as it is for one TTL. A full disk fails a registration, and
+/// never loses one: touching needs no room, and rewriting is tried until it works.
+///
+/// **Whom it trusts.** Whoever may write the directory decides who gets requests. In a directory
+/// that everyone may write, only files of our own user, of root and of the directory's owner
+/// count; a file that everyone may write never does.
+///
+/// All file system calls are made by one thread, which ends when the last handle and the last
+/// registration are dropped; views then end too. Works without any async runtime.
+///
+/// # Shortcomings
+/// Network file systems cache file times (NFS: 3 to 60 s): mount with `actimeo=1` or raise
+/// [`FileConfig::ttl`]. Stock Dynamo peers do compare file times with their own clock and remove
+/// what looks old to them; the record is put back, but for them it flickers until the clocks
+/// agree. Names so long that the encoded key exceeds 255 bytes are refused.
+#[derive(Clone)]
+pub struct FileDiscovery {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    root: PathBuf,
+    commands: mpsc::Sender<Command>,
+    thread: Option<JoinHandle<()>>,
+    /// Disconnects when the thread has ended.
+    ended: Mutex<std_mpsc::Receiver<()>>,
+}
+
+impl FileDiscovery {
+    /// A store below `root` with the default timing. Touches no file yet.
+    ///
+    /// # Errors
+    /// [`DiscoveryError::Unavailable`] when no thread can be started.
+    pub fn open(root: impl AsRef<Path>) -> Result<Self, DiscoveryError> {
+        Self::with_config(root, FileConfig::default())
+    }
+
+    /// A store below `root`. Touches no file yet.
+    ///
+    /// # Errors
+    /// [`DiscoveryError::Invalid`] when a value of `config` is out of its bounds,
+    /// [`DiscoveryError::Unavailable`] when no thread can be started.
+    pub fn with_config(root: impl AsRef<Path>, config: FileConfig) -> Result<Self, DiscoveryError> {
+        config.check()?;
+        let root = root.as_ref().to_owned();
+        let (commands, received) = mpsc::channel(COMMANDS);
+        let (alive, ended) = std_mpsc::channel();
+        let worker = Worker::new(config, Directory::of_store(&root), received);
+        let thread = thread::Builder::new().name("sinew-discovery".to_owned()).spawn(move || {
+            worker.run();
+            drop(alive);
+        });
+        let thread = thread.map_err(|error| DiscoveryError::Unavailable {
+            backend: BACKEND,
+            what: format!("starting its thread: {error}"),
+            source: Some(error),
+        })?;
+        let shared = Shared { root, commands, thread: Some(thread), ended: Mutex::new(ended) };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The root of the store.
+    pub fn root(&self) -> &Path {
+        &self.shared.root
+    }
+
+    /// Takes back every registration of this backend and ends its thread and all its views.
+    /// Later calls fail as unavailable. Not needed when everything is dropped anyway; it is for
+    /// who wants to await the end.
+    pub async fn shutdown(&self) {
+        let (answer, done) = oneshot::channel();
+        if self.shared.send(Command::Stop { _answer: answer }).await.is_ok() {
+            // An error is the expected end: the answer is dropped when all is taken back.
+            let _ = done.await;
+        }
+    }
+
+    async fn register_one(&self, instance: Instance) -> Result<Registration, DiscoveryError> {
+        let key = instance.key();
+        let name = record::file_name(&record::key(&key));
+        if name.len() > MAX_NAME_BYTES {
+            let size = name.len();
+            let reason = format!("{key} makes a file name of {size} bytes: {MAX_NAME_BYTES} fit");
+            return Err(DiscoveryError::Invalid { reason });
+        }
+        // A process id means something only on the host that the record names.
+        let is_here = instance.host.is_some() && instance.host == host_id();
+        let owner = if is_here { process::own() } else { None };
+        let record = Record { instance: instance.clone(), owner };
+        let bytes = record::encode(&record)?;
+        let request = |answer| Box::new(Request { key, name, record, bytes, answer });
+        let hold = self.shared.ask(|answer| Command::Register(request(answer))).await??;
+        let entry = Entry { hold, shared: Arc::clone(&self.shared) };
+        Ok(Registration::new(&instance, Box::new(entry)))
+    }
+}
+
+impl Discovery for FileDiscovery {
+    fn name(&self) -> &'static str {
+        BACKEND
+    }
+
+    fn register(&self, instance: Instance) -> BoxFuture<'_, Result<Registration, DiscoveryError>> {
+        Box::pin(self.register_one(instance))
+    }
+
+    fn watch(&self) -> BoxFuture<'_, Result<View, DiscoveryError>> {
+        Box::pin(async move { self.shared.ask(|answer| Command::Watch { answer }).await? })
+    }
+}
+
+impl fmt::Debug for FileDiscovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FileDiscovery({})", self.shared.root.display())
+    }
+}
+
+impl Shared {
+    async fn send(&self, command: Command) -> Result<(), DiscoveryError> {
+        self.commands.send(command).await.map_err(|_| self.has_ended())?;
+        self.wake();
+        Ok(())
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, DiscoveryError> {
+        let (answer, answered) = oneshot::channel();
+        self.send(command(answer)).await?;
+        answered.await.map_err(|_| self.has_ended())
+    }
+
+    fn wake(&self) {
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
+    }
+
+    fn has_ended(&self) -> DiscoveryError {
+        let what = format!("the store at {} was shut down", self.root.display());
+        DiscoveryError::Unavailable { backend: BACKEND, what, source: None }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        // The thread ends when nobody can send to it any more.
+        drop(std::mem::replace(&mut self.commands, mpsc::channel(1).0));
+        thread.thread().unpark();
+        let ended = self.ended.get_mut().map(|ended| ended.recv_timeout(JOIN_PATIENCE));
+        if matches!(ended, Ok(Err(std_mpsc::RecvTimeoutError::Timeout))) {
+            tracing::warn!(root = %self.root.display(), "its file system hangs: not waiting for it");
+        } else if thread.join().is_err() {
+            tracing::error!(root = %self.root.display(), "its thread has panicked");
+        }
+    }
+}
+
+/// What a registration takes back.
+struct Entry {
+    hold: Hold,
+    shared: Arc<Shared>,
+}
+
+impl Withdraw for Entry {
+    fn withdraw(self: Box<Self>) -> BoxFuture<'static, Result<(), DiscoveryError>> {
+        Box::pin(async move {
+            let token = self.hold.token;
+            let withdrawn = self.shared.ask(|answer| Command::Withdraw { token, answer }).await;
+            match withdrawn {
+                Ok(result) => result,
+                // A store that was shut down has taken everything back.
+                Err(_) => Ok(()),
+            }
+        })
+    }
+
+    fn abandon(self: Box<Self>) {
+        let Self { hold, shared } = *self;
+        // In this order: the thread must find the claim dropped when it wakes.
+        drop(hold);
+        shared.wake();
+    }
+}

@@ -1,0 +1,105 @@
+//! When an entry counts as alive, by no clock but our own.
+//!
+//! The owner of a record touches it. What the touch writes is the time of the owner's clock, or
+//! of the file server's, and neither is compared with anything here: a time is only ever equal to
+//! the one seen before, or not. An entry is alive while it changes at least once per TTL, counted
+//! on our own monotonic clock from the moment we saw the change. The first sight counts as one.
+
+use std::time::{Duration, Instant};
+
+/// What changes when a file is touched, written or replaced. Compared for equality only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    pub(super) inode: u64,
+    pub(super) size: u64,
+    /// Seconds and nanoseconds of the last modification, by the owner's clock.
+    pub(super) modified: (i64, i64),
+    /// The same of the last change of any kind, by the kernel's: it moves also when an owner's
+    /// clock stands still.
+    pub(super) changed: (i64, i64),
+}
+
+/// One entry as seen so far.
+#[derive(Debug)]
+pub(super) struct Sighting {
+    stamp: Stamp,
+    last_change: Instant,
+    has_moved: bool,
+}
+
+impl Sighting {
+    pub(super) fn first(stamp: Stamp, now: Instant) -> Self {
+        Self { stamp, last_change: now, has_moved: false }
+    }
+
+    /// Sees the entry again; true when it has changed.
+    pub(super) fn again(&mut self, stamp: Stamp, now: Instant) -> bool {
+        let has_changed = self.stamp != stamp;
+        if has_changed {
+            *self = Self { stamp, last_change: now, has_moved: true };
+        }
+        has_changed
+    }
+
+    pub(super) fn stamp(&self) -> Stamp {
+        self.stamp
+    }
+
+    /// True while the last change is less than `ttl` ago.
+    pub(super) fn is_alive(&self, now: Instant, ttl: Duration) -> bool {
+        now.saturating_duration_since(self.last_change) < ttl
+    }
+
+    /// True when a change was seen after the first sight: somebody keeps the entry, or did.
+    pub(super) fn has_moved(&self) -> bool {
+        self.has_moved
+    }
+
+    /// Takes time in which nobody looked out of the count.
+    pub(super) fn forgive(&mut self, unseen: Duration) {
+        self.last_change += unseen;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(10);
+
+    fn stamp(modified: i64) -> Stamp {
+        Stamp { inode: 1, size: 1, modified: (modified, 0), changed: (0, 0) }
+    }
+
+    #[test]
+    fn an_entry_lives_one_ttl_from_each_change_whatever_its_clock_says() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut entry = Sighting::first(stamp(0), start);
+        assert!(entry.is_alive(after(9), TTL) && !entry.has_moved());
+        assert!(!entry.is_alive(after(10), TTL));
+        // Far ahead, far back, one nanosecond: each is a change and nothing else.
+        for (at, modified) in [(5, i64::MAX), (14, i64::MIN), (23, 7)] {
+            assert!(entry.again(stamp(modified), after(at)));
+            assert!(entry.is_alive(after(at + 9), TTL));
+        }
+        assert!(!entry.again(stamp(7), after(24)), "the same again is no sign of life");
+        assert!(entry.has_moved() && !entry.is_alive(after(33), TTL));
+    }
+
+    #[test]
+    fn a_touch_is_seen_when_only_the_kernels_clock_moves() {
+        let start = Instant::now();
+        let mut entry = Sighting::first(stamp(7), start);
+        assert!(entry.again(Stamp { changed: (1, 0), ..stamp(7) }, start));
+    }
+
+    #[test]
+    fn time_in_which_nobody_looked_does_not_count() {
+        let start = Instant::now();
+        let mut entry = Sighting::first(stamp(0), start);
+        entry.forgive(Duration::from_secs(3600));
+        assert!(entry.is_alive(start + Duration::from_secs(3609), TTL));
+        assert!(!entry.is_alive(start + Duration::from_secs(3610), TTL));
+    }
+}

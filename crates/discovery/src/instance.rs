@@ -1,0 +1,74 @@
+//! One running server of an endpoint, as discovery knows it.
+
+use sinew_plane::{Address, EndpointName, Incarnation, InstanceId};
+
+/// Most addresses that are kept of one instance; more are cut.
+pub const MAX_ADDRESSES: usize = 8;
+
+/// One running server of an endpoint: who it is, where it is, what it speaks.
+///
+/// Two values are equal when everything in them is: a changed weight or incarnation is a change,
+/// whatever the key it stands under.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// What it serves.
+    pub endpoint: EndpointName,
+    /// Its id, unique within the endpoint.
+    pub id: InstanceId,
+    /// Which life of the instance this is.
+    pub incarnation: Incarnation,
+    /// Where it can be reached, best first; at most [`MAX_ADDRESSES`].
+    pub addresses: Vec<Address>,
+    /// Payload formats it reads and writes, best first: `msgpack`, `json`, `raw`, ...
+    pub codecs: Vec<String>,
+    /// Share of the traffic relative to its siblings, 1 to 1,000.
+    pub weight: u32,
+    /// The machine it runs on, comparable with [`host_id`](crate::host_id); `None` when unknown.
+    pub host: Option<String>,
+    /// The process it runs in: random per process start. The connection's handshake must show
+    /// the same number, else somebody else has taken its port. `None` when unknown.
+    pub process: Option<u64>,
+    /// Its handler may run twice for one request without harm.
+    pub idempotent: bool,
+    /// The id is ours, made up to tell seeds apart, and the server does not know it: requests
+    /// must carry `InstanceId(0)`, which a server takes as "whoever answers".
+    pub any_id: bool,
+}
+
+impl Instance {
+    /// An instance with a fresh incarnation, weight 1, the `json` codec, and nothing else known.
+    pub fn new(endpoint: EndpointName, id: InstanceId, addresses: Vec<Address>) -> Self {
+        Self {
+            endpoint,
+            id,
+            incarnation: Incarnation::random(),
+            addresses,
+            codecs: vec!["json".to_owned()],
+            weight: 1,
+            host: None,
+            process: None,
+            idempotent: false,
+            any_id: false,
+        }
+    }
+
+    /// What tells this instance from all others: endpoint and id.
+    pub fn key(&self) -> InstanceKey {
+        InstanceKey { endpoint: self.endpoint.clone(), id: self.id }
+    }
+}
+
+/// What tells an instance from all others.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct InstanceKey {
+    /// What it serves.
+    pub endpoint: EndpointName,
+    /// Its id.
+    pub id: InstanceId,
+}
+
+impl std::fmt::Display for InstanceKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.endpoint, self.id)
+    }
+}

@@ -1,0 +1,68 @@
+//! Who could serve an endpoint.
+//!
+//! A [`Discovery`] backend announces instances and lets others watch them: it gives each watcher
+//! a [`View`], a [`Snapshot`] of everything known that follows its source. Losing the source
+//! loses nothing that was known. This crate knows no transport and chooses no instance: it says
+//! who is there, others say who is healthy and who is next.
+//!
+//! ```
+//! use sinew_discovery::{Discovery, Instance, MemoryDiscovery};
+//! use sinew_plane::InstanceId;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let discovery = MemoryDiscovery::new();
+//! let endpoint = "text/words/split".parse()?;
+//! let mut view = discovery.watch().await?;
+//!
+//! let here = vec!["tcp://127.0.0.1:9001".parse()?];
+//! let instance = Instance::new("text/words/split".parse()?, InstanceId::random(), here);
+//! let registration = discovery.register(instance).await?;
+//! assert!(view.has_instance_of(&endpoint).await);
+//!
+//! registration.withdraw().await?;
+//! assert_eq!(view.snapshot().of(&endpoint).count(), 0);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | backend | known to | feature |
+//! |---|---|---|
+//! | [`MemoryDiscovery`] | one process | always there |
+//! | [`StaticDiscovery`] | whoever was given the same addresses; takes no registrations | always there |
+//! | `FileDiscovery` | whoever sees the same directory, stock Dynamo peers included | `file`, on by default |
+//!
+//! The [`record`] module is how an instance is written down where others read it.
+
+mod discovery;
+mod error;
+#[cfg(feature = "file")]
+mod file;
+mod fingerprint;
+mod host;
+mod instance;
+mod memory;
+pub mod record;
+mod seeds;
+mod snapshot;
+
+#[cfg(feature = "file")]
+pub use crate::file::{FileConfig, FileDiscovery};
+pub use crate::{
+    discovery::{Discovery, Registration, View, Withdraw},
+    error::DiscoveryError,
+    host::host_id,
+    instance::{Instance, InstanceKey, MAX_ADDRESSES},
+    memory::MemoryDiscovery,
+    seeds::StaticDiscovery,
+    snapshot::{Change, Snapshot},
+};
+
+/// Most instances that one backend keeps; more are not taken. At a few hundred bytes each, this
+/// is some megabytes; beyond it, one flat list is the wrong structure.
+pub const MAX_INSTANCES: usize = 10_000;
+
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,339 @@
+use proptest::prelude::*;
+use serde_json::{Value as Json, json};
+use sinew_plane::{EndpointName, InstanceId};
+
+use super::*;
+
+/// An entry of a stock Dynamo 1.6 worker, byte for byte.
+const STOCK: &str = concat!(
+    r#"{"type":"Endpoint","component":"backend","endpoint":"generate","namespace":"ns1","#,
+    r#""instance_id":5986869385923941893,"#,
+    r#""transport":{"tcp":"192.0.2.2:34479/5315a1fc98a85605/ns1/backend/generate"},"#,
+    r#""device_type":"cuda","request_plane_codec":"msgpack"}"#
+);
+
+/// An entry of ours, byte for byte.
+const OURS: &str = concat!(
+    r#"{"type":"Endpoint","component":"backend","endpoint":"generate","namespace":"ns1","#,
+    r#""instance_id":5986869385923941893,"#,
+    r#""transport":{"tcp":"192.0.2.2:34479/5315a1fc98a85605/ns1/backend/generate"},"#,
+    r#""request_plane_codec":"msgpack","#,
+    r#""sinew":{"v":1,"incarnation":"ffeeddccbbaa9988","#,
+    r#""addresses":["unix:///run/sinew/1.sock","tcp://192.0.2.2:34479"],"#,
+    r#""codecs":["msgpack","json"],"weight":7,"host":"aa-11","process":"fedcba9876543210","#,
+    r#""pid":4711,"start":123456,"idempotent":true}}"#
+);
+
+fn stock_key() -> InstanceKey {
+    parse_key("ns1/backend/generate/5315a1fc98a85605").unwrap()
+}
+
+fn our_record() -> Record {
+    let addresses = ["unix:///run/sinew/1.sock", "tcp://192.0.2.2:34479"];
+    let instance = Instance {
+        endpoint: "ns1/backend/generate".parse().unwrap(),
+        id: InstanceId(0x5315_a1fc_98a8_5605),
+        incarnation: Incarnation(0xffee_ddcc_bbaa_9988),
+        addresses: addresses.map(|text| text.parse().unwrap()).into(),
+        codecs: vec!["msgpack".to_owned(), "json".to_owned()],
+        weight: 7,
+        host: Some("aa-11".to_owned()),
+        process: Some(0xfedc_ba98_7654_3210),
+        idempotent: true,
+        any_id: false,
+    };
+    Record { instance, owner: Some(Owner { pid: 4711, start: 123_456 }) }
+}
+
+/// Our entry with changes.
+fn changed(change: impl FnOnce(&mut Json)) -> Vec<u8> {
+    let mut value: Json = serde_json::from_str(OURS).unwrap();
+    change(&mut value);
+    serde_json::to_vec(&value).unwrap()
+}
+
+fn decode_changed(change: impl FnOnce(&mut Json)) -> Result<Record, RecordError> {
+    decode_on(Some("aa-11"), &stock_key(), &changed(change))
+}
+
+#[test]
+fn a_stock_entry_is_an_instance_here() {
+    let record = decode(&stock_key(), STOCK.as_bytes()).unwrap();
+    let address = "dynamo-tcp://192.0.2.2:34479/5315a1fc98a85605/ns1/backend/generate";
+    assert_eq!(record.instance.addresses, [address.parse().unwrap()]);
+    assert_eq!(record.instance.codecs, ["msgpack"]);
+    assert_eq!(record.instance.weight, 1);
+    assert_eq!(record, decode(&stock_key(), STOCK.as_bytes()).unwrap(), "reading changes nothing");
+    let plain = STOCK.replace(r#","request_plane_codec":"msgpack""#, "");
+    assert_eq!(decode(&stock_key(), plain.as_bytes()).unwrap().instance.codecs, ["json"]);
+}
+
+#[test]
+fn a_stock_entry_over_nats_is_an_instance_here() {
+    let nats = STOCK.replace(
+        r#""tcp":"192.0.2.2:34479/5315a1fc98a85605/ns1/backend/generate""#,
+        r#""nats_tcp":"ns1_backend.generate-5315a1fc98a85605""#,
+    );
+    let record = decode(&stock_key(), nats.as_bytes()).unwrap();
+    let address = "dynamo-nats://ns1_backend.generate-5315a1fc98a85605";
+    assert_eq!(record.instance.addresses, [address.parse().unwrap()]);
+}
+
+#[test]
+fn our_entry_is_these_bytes_and_comes_back() {
+    let bytes = encode(&our_record()).unwrap();
+    assert_eq!(String::from_utf8(bytes).unwrap(), OURS);
+    assert_eq!(decode(&stock_key(), OURS.as_bytes()).unwrap(), our_record());
+}
+
+#[test]
+fn our_entry_is_what_a_stock_client_reads() {
+    // The required fields and types of a stock client; it ignores what it does not know.
+    #[derive(serde::Deserialize)]
+    #[serde(tag = "type")]
+    enum Stock {
+        Endpoint {
+            component: String,
+            endpoint: String,
+            namespace: String,
+            instance_id: u64,
+            transport: StockTransport,
+            device_type: Option<String>,
+            request_plane_codec: Option<StockCodec>,
+        },
+    }
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum StockTransport {
+        Tcp(String),
+    }
+    #[derive(serde::Deserialize, PartialEq, Debug)]
+    #[serde(rename_all = "lowercase")]
+    enum StockCodec {
+        Json,
+        Msgpack,
+    }
+    let Stock::Endpoint {
+        component,
+        endpoint,
+        namespace,
+        instance_id,
+        transport: StockTransport::Tcp(address),
+        device_type,
+        request_plane_codec,
+    } = serde_json::from_slice(&encode(&our_record()).unwrap()).unwrap();
+    assert_eq!([namespace, component, endpoint], ["ns1", "backend", "generate"]);
+    assert_eq!(instance_id, 0x5315_a1fc_98a8_5605);
+    assert_eq!(address, "192.0.2.2:34479/5315a1fc98a85605/ns1/backend/generate");
+    assert_eq!((device_type, request_plane_codec), (None, Some(StockCodec::Msgpack)));
+}
+
+#[test]
+fn a_worker_without_tcp_or_a_codec_of_dynamo_is_one_that_stock_clients_skip() {
+    let mut record = our_record();
+    record.instance.addresses.truncate(1);
+    record.instance.codecs = vec!["bincode".to_owned()];
+    let bytes = encode(&record).unwrap();
+    let value: Json = serde_json::from_slice(&bytes).unwrap();
+    let stock = &value["transport"]["tcp"];
+    assert_eq!(stock, "/run/sinew/1.sock/5315a1fc98a85605/ns1/backend/generate");
+    assert_eq!(value["request_plane_codec"], "bincode");
+    assert_eq!(decode(&stock_key(), &bytes).unwrap(), record);
+}
+
+#[test]
+fn what_nobody_could_call_is_not_written() {
+    let mut record = our_record();
+    record.instance.addresses.clear();
+    let error = encode(&record).unwrap_err().to_string();
+    assert!(error.contains("no address"), "{error}");
+}
+
+#[test]
+fn a_key_that_names_another_instance_is_refused() {
+    for other in ["ns1/backend/generate/1", "ns1/backend/other/5315a1fc98a85605"] {
+        let result = decode(&parse_key(other).unwrap(), OURS.as_bytes());
+        assert!(matches!(result, Err(RecordError::WrongKey)), "{other}");
+    }
+}
+
+#[test]
+fn addresses_that_lead_nowhere_are_left_out() {
+    for (address, ours, theirs) in [
+        ("tcp://0.0.0.0:80", false, false),
+        ("tcp://[::]:80", false, false),
+        ("tcp://224.0.0.1:80", false, false),
+        ("tcp://[ff02::1]:80", false, false),
+        ("tcp://255.255.255.255:80", false, false),
+        ("tcp://10.0.0.1:0", false, false),
+        ("tcp://10.0.0.1:65536", false, false),
+        ("tcp://10.0.0.1", false, false),
+        ("tcp://two words:80", false, false),
+        ("tcp://:80", false, false),
+        ("dynamo-tcp://0.0.0.0:80/1/a/b/c", false, false),
+        ("not an address", false, false),
+        ("tcp://127.0.0.1:80", true, false),
+        ("tcp://[::1]:80", true, false),
+        ("tcp://[::ffff:127.0.0.1]:80", true, false),
+        ("tcp://10.0.0.1:80", true, true),
+        ("tcp://worker-3.pool:80", true, true),
+        ("quic://whatever", true, true),
+    ] {
+        let bytes = changed(|value| value["sinew"]["addresses"] = json!([address]));
+        // The same machine in another container can be reached over loopback as well.
+        let near = decode_on(Some("aa-99"), &stock_key(), &bytes);
+        let far = decode_on(Some("bb-11"), &stock_key(), &bytes);
+        assert_eq!((near.is_ok(), far.is_ok()), (ours, theirs), "{address}");
+    }
+    let many: Vec<_> = (1..=1000).map(|port| format!("tcp://10.0.0.1:{port}")).collect();
+    let record = decode_changed(|value| value["sinew"]["addresses"] = json!(many)).unwrap();
+    assert_eq!(record.instance.addresses.len(), MAX_ADDRESSES);
+}
+
+#[test]
+fn weights_are_clamped_and_texts_are_not_weights() {
+    for (weight, expected) in [
+        ("0", 1),
+        ("-5", 1),
+        ("2.9", 2),
+        ("1e308", 1000),
+        ("1000", 1000),
+        ("18446744073709551615", 1000),
+    ] {
+        let text = OURS.replace(r#""weight":7"#, &format!(r#""weight":{weight}"#));
+        let record = decode(&stock_key(), text.as_bytes()).unwrap();
+        assert_eq!(record.instance.weight, expected, "{weight}");
+    }
+    for weight in ["NaN", "1e999", "\"7\"", "null"] {
+        let text = OURS.replace(r#""weight":7"#, &format!(r#""weight":{weight}"#));
+        let result = decode(&stock_key(), text.as_bytes());
+        assert!(matches!(result, Err(RecordError::Malformed(_))), "{weight}");
+    }
+}
+
+#[test]
+fn newer_writers_are_read_as_far_as_they_are_known() {
+    let record = decode_changed(|value| {
+        value["zone"] = json!("x");
+        value["sinew"]["zone"] = json!({"deep": [1, 2]});
+    });
+    assert_eq!(record.unwrap(), our_record());
+    let record = decode_changed(|value| value["sinew"]["v"] = json!(2)).unwrap();
+    assert_eq!(record.instance.addresses[0].scheme(), "dynamo-tcp");
+    let record = decode_changed(|value| value["transport"] = json!({"carrier_pigeon": 7}));
+    assert_eq!(record.unwrap(), our_record());
+}
+
+#[test]
+fn what_is_not_a_record_says_why() {
+    let as_text = |result: Result<Record, RecordError>| result.unwrap_err().to_string();
+    let at = |bytes: &[u8]| as_text(decode(&stock_key(), bytes));
+    assert!(at(b"").contains("not the JSON"));
+    assert!(at(&STOCK.as_bytes()[..STOCK.len() / 2]).contains("not the JSON"));
+    assert!(at(&vec![b' '; MAX_RECORD_BYTES + 1]).contains("larger"));
+    assert!(as_text(decode_changed(|value| value["type"] = json!("Model"))).contains("type"));
+    assert!(as_text(decode_changed(|value| value["sinew"]["pid"] = json!(-1))).contains("JSON"));
+    assert!(
+        as_text(decode_changed(|value| value["sinew"]["addresses"] = json!([])))
+            .contains("address")
+    );
+}
+
+#[test]
+fn unprintable_hosts_and_wild_codec_names_are_dropped() {
+    let record = decode_changed(|value| {
+        value["sinew"]["host"] = json!("a\nb");
+        value["sinew"]["codecs"] = json!(["", "x".repeat(33), "a b", "cbor"]);
+    })
+    .unwrap();
+    assert_eq!((record.instance.host, record.instance.codecs), (None, vec!["cbor".to_owned()]));
+}
+
+#[test]
+fn processes_are_told_apart_by_number_and_else_by_kernel_identity() {
+    let one = our_record();
+    let mut two = our_record();
+    two.instance.process = Some(1);
+    assert!(!one.is_of_same_process(&two), "two runtimes in one process");
+    two.instance.process = None;
+    assert!(one.is_of_same_process(&two));
+    two.instance.host = Some("bb-22".to_owned());
+    assert!(!one.is_of_same_process(&two), "the same process id on another host");
+    two.owner = None;
+    assert!(!two.is_of_same_process(&two.clone()), "unknown is not the same");
+}
+
+#[test]
+fn file_names_are_dynamos() {
+    let name = file_name("ns1/backend/generate/6e383eedbd9ea705");
+    assert_eq!(name, "ns1%2Fbackend%2Fgenerate%2F6e383eedbd9ea705");
+    assert_eq!(file_name("a-b/c_d/e.f/1"), "a%2Db%2Fc%5Fd%2Fe%2Ef%2F1");
+    // What Python's quote(key, safe="") makes of it.
+    assert_eq!(key_of_file_name("a-b%2fc_d%2Fe.f%2f1").unwrap(), "a-b/c_d/e.f/1");
+    for broken in ["a%2", "a%", "a%zz", "%ff"] {
+        assert_eq!(key_of_file_name(broken), None, "{broken}");
+    }
+}
+
+#[test]
+fn only_one_text_is_the_key_of_an_instance() {
+    for bad in ["", "a/b/c", "a/b/c/", "a/b/c/0A", "a/b/c/+5", "a/b/c/05", "a/b/c/1/x", "a//c/1"] {
+        assert_eq!(parse_key(bad), None, "{bad}");
+    }
+    assert_eq!(parse_key("a/b/c/0").unwrap().id, InstanceId(0));
+}
+
+fn names() -> impl Strategy<Value = EndpointName> {
+    ("[a-zA-Z0-9_-][a-zA-Z0-9_.-]{0,20}", "[a-z]{1,9}", "[a-z0-9]{1,9}")
+        .prop_map(|(one, two, three)| EndpointName::new(&one, &two, &three).unwrap())
+}
+
+proptest! {
+    #[test]
+    fn any_text_survives_as_a_file_name(key in ".{0,60}") {
+        let name = file_name(&key);
+        prop_assert!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'%'));
+        prop_assert_eq!(key_of_file_name(&name), Some(key));
+    }
+
+    #[test]
+    fn any_instance_comes_back(
+        endpoint in names(),
+        id: u64,
+        incarnation: u64,
+        process: Option<u64>,
+        weight in 1..=1000_u32,
+        ports in prop::collection::vec(1..=u16::MAX, 1..=MAX_ADDRESSES),
+        owner: Option<(u32, u32)>,
+        idempotent: bool,
+    ) {
+        let tcp = |port: &u16| format!("tcp://10.1.2.3:{port}").parse().unwrap();
+        let mut instance = Instance::new(endpoint, InstanceId(id), ports.iter().map(tcp).collect());
+        instance.incarnation = Incarnation(incarnation);
+        instance.process = process;
+        instance.weight = weight;
+        instance.idempotent = idempotent;
+        let owner = owner.map(|(pid, start)| Owner { pid, start: start.into() });
+        let record = Record { instance, owner };
+        let text_key = key(&record.instance.key());
+        prop_assert_eq!(parse_key(&text_key), Some(record.instance.key()));
+        prop_assert_eq!(decode(&record.instance.key(), &encode(&record).unwrap()).unwrap(), record);
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let _ = decode(&stock_key(), &bytes);
+        let _ = key_of_file_name(&String::from_utf8_lossy(&bytes));
+        let _ = parse_key(&String::from_utf8_lossy(&bytes));
+    }
+
+    #[test]
+    fn damaged_records_never_panic(at in 0..OURS.len(), cut in 0..40_usize, put in "[ -~]{0,12}") {
+        let end = (at + cut).min(OURS.len());
+        let damaged = format!("{}{put}{}", &OURS[..at], &OURS[end..]);
+        if let Ok(record) = decode(&stock_key(), damaged.as_bytes()) {
+            prop_assert!((1..=MAX_ADDRESSES).contains(&record.instance.addresses.len()));
+            prop_assert!((1..=1000).contains(&record.instance.weight));
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Limits and timing of a connection.
+
+use std::{fmt, time::Duration};
+
+use sinew_plane::Window;
+
+/// Settings of one side of a connection. Start from [`MuxConfig::default`] and change what you
+/// know better; [`checked`](Self::checked) turns it into what the machines take.
+#[derive(Debug, Clone)]
+pub struct MuxConfig {
+    /// Identity of this process, random per start; shown to the peer in the hello.
+    pub process: u64,
+    /// Streams the peer may have running here at once.
+    pub max_streams: u32,
+    /// Largest request body or item, in bytes, both ways. At most 1 GiB.
+    pub max_message_bytes: usize,
+    /// Window of a stream whose caller does not choose one: items and bytes a producer may be
+    /// ahead of its consumer, and keeps for a replay.
+    pub window: Window,
+    /// Windows that this side has granted at once over all streams of the connection, in bytes.
+    /// Beyond it new streams get [`min_window_bytes`](Self::min_window_bytes) each, so memory
+    /// stays under this plus `max_streams` times that. At least `window.bytes`.
+    pub connection_window_bytes: u64,
+    /// Smallest window in bytes. At most `window.bytes`.
+    pub min_window_bytes: u32,
+    /// Request bodies that the peer may have under way to this side, in bytes; a body may start
+    /// while this is not used up.
+    pub request_window_bytes: u32,
+    /// Silence after which the peer is asked whether it is there.
+    pub keepalive_interval: Duration,
+    /// Silence after which the peer counts as dead. Larger than `keepalive_interval`.
+    pub keepalive_timeout: Duration,
+    /// Follow every frame with a check. On when either side asks for it.
+    pub integrity: bool,
+}
+
+impl Default for MuxConfig {
+    fn default() -> Self {
+        Self {
+            process: 0,
+            max_streams: 16_384,
+            max_message_bytes: 32 << 20,
+            window: Window { items: 1024, bytes: 256 << 10 },
+            connection_window_bytes: 64 << 20,
+            min_window_bytes: 2 << 10,
+            request_window_bytes: 16 << 20,
+            keepalive_interval: Duration::from_secs(5),
+            keepalive_timeout: Duration::from_secs(15),
+            integrity: false,
+        }
+    }
+}
+
+/// Largest `max_message_bytes`: lengths are 32 bits on the wire, and this leaves room for
+/// arithmetic on 32-bit machines.
+const MAX_MESSAGE_CEILING: usize = 1 << 30;
+
+impl MuxConfig {
+    /// Checks that the settings fit together.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the field and the rule it breaks.
+    pub fn checked(self) -> Result<CheckedMuxConfig, ConfigError> {
+        let fault = |field, reason| Err(ConfigError { field, reason });
+        if self.max_streams == 0 {
+            return fault("max_streams", "must be at least 1");
+        }
+        if self.max_message_bytes == 0 || self.max_message_bytes > MAX_MESSAGE_CEILING {
+            return fault("max_message_bytes", "must be between 1 byte and 1 GiB");
+        }
+        if self.window.items == 0 || self.window.bytes == 0 {
+            return fault("window", "must allow at least 1 item and 1 byte");
+        }
+        if self.min_window_bytes == 0 || self.min_window_bytes > self.window.bytes {
+            return fault("min_window_bytes", "must be between 1 and window.bytes");
+        }
+        if self.connection_window_bytes < u64::from(self.window.bytes) {
+            return fault("connection_window_bytes", "must be at least window.bytes");
+        }
+        if self.request_window_bytes == 0 {
+            return fault("request_window_bytes", "must be at least 1");
+        }
+        if self.keepalive_interval.is_zero() || self.keepalive_timeout <= self.keepalive_interval {
+            return fault(
+                "keepalive_timeout",
+                "must be larger than keepalive_interval, both over 0",
+            );
+        }
+        Ok(CheckedMuxConfig(self))
+    }
+}
+
+/// A [`MuxConfig`] whose settings fit together.
+#[derive(Debug, Clone)]
+pub struct CheckedMuxConfig(MuxConfig);
+
+impl std::ops::Deref for CheckedMuxConfig {
+    type Target = MuxConfig;
+
+    fn deref(&self) -> &MuxConfig {
+        &self.0
+    }
+}
+
+/// Which setting does not fit, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The field.
+    pub field: &'static str,
+    /// The rule it breaks.
+    pub reason: &'static str,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.field, self.reason)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_broken_rule_names_its_field() {
+        let base = MuxConfig::default;
+        let cases = [
+            (MuxConfig { max_streams: 0, ..base() }, "max_streams"),
+            (MuxConfig { max_message_bytes: 0, ..base() }, "max_message_bytes"),
+            (MuxConfig { max_message_bytes: (1 << 30) + 1, ..base() }, "max_message_bytes"),
+            (MuxConfig { window: Window { items: 0, bytes: 1 }, ..base() }, "window"),
+            (MuxConfig { min_window_bytes: 0, ..base() }, "min_window_bytes"),
+            (MuxConfig { connection_window_bytes: 1, ..base() }, "connection_window_bytes"),
+            (MuxConfig { request_window_bytes: 0, ..base() }, "request_window_bytes"),
+            (
+                MuxConfig { keepalive_timeout: Duration::from_secs(5), ..base() },
+                "keepalive_timeout",
+            ),
+        ];
+        for (config, field) in cases {
+            assert_eq!(config.checked().unwrap_err().field, field);
+        }
+        assert!(base().checked().is_ok());
+    }
+}

@@ -1,0 +1,128 @@
+//! What a peer's bytes mean.
+
+use bytes::Bytes;
+use sinew_plane::{CancelReason, Error, StopKind, StreamId, Terminal};
+
+use crate::{Credit, Hello, Open};
+
+/// One thing that the peer said, already checked against the rules of the connection. Rules of
+/// a single stream are checked by its [`Producer`](crate::Producer) or
+/// [`Consumer`](crate::Consumer).
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// The peer introduced itself. Always first, never again.
+    Hello(Hello),
+    /// A request, whole.
+    Opened(Box<Opened>),
+    /// A request was cancelled before its body was there: no handler has seen it. To be answered
+    /// with a cancelled terminal after 0 items.
+    OpenCancelled {
+        /// The number of the stream on this connection.
+        stream: u32,
+        /// Why.
+        reason: CancelReason,
+    },
+    /// The consumer of a running stream comes back.
+    Attach {
+        /// The number of the stream on this connection.
+        stream: u32,
+        /// The logical stream.
+        id: StreamId,
+        /// The item it needs next.
+        next_item: u64,
+        /// What it has consumed, and how much more may come.
+        credit: Credit,
+    },
+    /// The handler has taken the request.
+    Accept {
+        /// The stream.
+        stream: u32,
+    },
+    /// A whole item.
+    Item {
+        /// The stream.
+        stream: u32,
+        /// The item; a slice of the read buffer.
+        item: Bytes,
+    },
+    /// The beginning of an item.
+    ItemBegin {
+        /// The stream.
+        stream: u32,
+        /// Length of the whole item in bytes.
+        total: usize,
+        /// Its first bytes.
+        chunk: Bytes,
+    },
+    /// More of an item.
+    Chunk {
+        /// The stream.
+        stream: u32,
+        /// The bytes.
+        chunk: Bytes,
+    },
+    /// The end of a stream.
+    Ended {
+        /// The stream.
+        stream: u32,
+        /// How it ended.
+        terminal: Terminal,
+        /// How many items it had.
+        items: u64,
+    },
+    /// Credit for a stream.
+    Credit {
+        /// The stream.
+        stream: u32,
+        /// What was consumed, and how much more may come.
+        credit: Credit,
+    },
+    /// The consumer wants a stream to end.
+    Cancel {
+        /// The stream.
+        stream: u32,
+        /// How hard.
+        kind: StopKind,
+        /// Why.
+        reason: CancelReason,
+    },
+    /// The consumer has the end of these streams.
+    Done {
+        /// The streams.
+        streams: Vec<u32>,
+    },
+    /// Request bodies of this many bytes in total may be sent.
+    Grant {
+        /// The total since the connection began.
+        total: u64,
+    },
+    /// To be answered with [`Outbound::pong`](crate::Outbound::pong).
+    Ping {
+        /// What to answer with.
+        token: u64,
+    },
+    /// To be told to the peer with [`Outbound::grant`](crate::Outbound::grant).
+    GrantDue {
+        /// The new total for request bodies.
+        total: u64,
+    },
+    /// The peer takes no new streams on this connection.
+    GoAway {
+        /// Streams above this one were not begun.
+        last_stream: u32,
+        /// Why.
+        error: Error,
+    },
+}
+
+/// A request as it arrived.
+#[derive(Debug)]
+pub struct Opened {
+    /// The number of the stream on this connection.
+    pub stream: u32,
+    /// Everything but the body.
+    pub open: Open,
+    /// The whole body.
+    pub body: Bytes,
+}

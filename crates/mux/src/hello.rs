@@ -1,0 +1,174 @@
+//! The first frame each way: who is there and what it can take.
+
+use sinew_plane::{Code, Error};
+
+use crate::{CheckedMuxConfig, ConnectionError};
+
+/// The only version of the protocol so far.
+pub const PROTOCOL_VERSION: u8 = 1;
+
+/// Longest hello, in bytes. What a peer may send before it is known.
+pub(crate) const MAX_HELLO_BYTES: usize = 4096;
+
+mod key {
+    pub(super) const PROCESS: u16 = 1;
+    pub(super) const MAX_STREAMS: u16 = 2;
+    pub(super) const MAX_MESSAGE_BYTES: u16 = 3;
+    pub(super) const REQUEST_WINDOW_BYTES: u16 = 4;
+    pub(super) const INTEGRITY: u16 = 5;
+    pub(super) const CAPABILITIES: u16 = 6;
+}
+
+/// What one side says of itself. Keys that a reader does not know are skipped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Hello {
+    /// Oldest and newest protocol version it speaks.
+    pub versions: (u8, u8),
+    /// Its process, random per start.
+    pub process: u64,
+    /// Streams it lets the other side have running at once.
+    pub max_streams: u32,
+    /// Largest request body or item it takes, in bytes.
+    pub max_message_bytes: u32,
+    /// Request bodies it takes at once before it grants more, in bytes.
+    pub request_window_bytes: u32,
+    /// It wants a check behind every frame.
+    pub integrity: bool,
+    /// Bit set of optional abilities; none is defined for version 1 without an extension.
+    pub capabilities: u64,
+}
+
+impl Hello {
+    pub(crate) fn of(config: &CheckedMuxConfig) -> Self {
+        Self {
+            versions: (PROTOCOL_VERSION, PROTOCOL_VERSION),
+            process: config.process,
+            max_streams: config.max_streams,
+            // MuxConfig bounds it to 1 GiB.
+            max_message_bytes: config.max_message_bytes as u32,
+            request_window_bytes: config.request_window_bytes,
+            integrity: config.integrity,
+            capabilities: 0,
+        }
+    }
+
+    /// Payload: versions, then `u16` key, `u16` length, value; repeated.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.extend([self.versions.0, self.versions.1]);
+        put(out, key::PROCESS, &self.process.to_be_bytes());
+        put(out, key::MAX_STREAMS, &self.max_streams.to_be_bytes());
+        put(out, key::MAX_MESSAGE_BYTES, &self.max_message_bytes.to_be_bytes());
+        put(out, key::REQUEST_WINDOW_BYTES, &self.request_window_bytes.to_be_bytes());
+        put(out, key::INTEGRITY, &[u8::from(self.integrity)]);
+        put(out, key::CAPABILITIES, &self.capabilities.to_be_bytes());
+    }
+
+    pub(crate) fn decode(payload: &[u8]) -> Result<Self, ConnectionError> {
+        let broken = ConnectionError::Violation("a hello that cannot be read");
+        let Some((&[low, high], mut rest)) = payload.split_first_chunk::<2>() else {
+            return Err(broken);
+        };
+        if low > PROTOCOL_VERSION || high < PROTOCOL_VERSION {
+            return Err(ConnectionError::Version { peer: (low, high) });
+        }
+        // What a peer leaves out counts as the least it can mean.
+        let mut hello = Self {
+            versions: (low, high),
+            process: 0,
+            max_streams: 1,
+            max_message_bytes: 64 << 10,
+            request_window_bytes: 64 << 10,
+            integrity: false,
+            capabilities: 0,
+        };
+        while !rest.is_empty() {
+            let (key, value, tail) = entry(rest).ok_or(broken.clone())?;
+            hello.set(key, value).ok_or(broken.clone())?;
+            rest = tail;
+        }
+        Ok(hello)
+    }
+
+    fn set(&mut self, key: u16, value: &[u8]) -> Option<()> {
+        let long = |value: &[u8]| value.try_into().ok().map(u64::from_be_bytes);
+        let short = |value: &[u8]| value.try_into().ok().map(u32::from_be_bytes);
+        match key {
+            key::PROCESS => self.process = long(value)?,
+            key::MAX_STREAMS => self.max_streams = short(value)?,
+            key::MAX_MESSAGE_BYTES => self.max_message_bytes = short(value)?,
+            key::REQUEST_WINDOW_BYTES => self.request_window_bytes = short(value)?,
+            key::INTEGRITY => self.integrity = *value.first()? != 0,
+            key::CAPABILITIES => self.capabilities = long(value)?,
+            _ => {}
+        }
+        Some(())
+    }
+
+    /// Checks that the process that answers is the one that discovery named. 0 names nobody.
+    ///
+    /// # Errors
+    /// [`Code::WrongPeer`]: another process has taken the address.
+    pub fn expect_process(&self, expected: u64) -> Result<(), Error> {
+        if expected == 0 || expected == self.process {
+            return Ok(());
+        }
+        let message = "another process answers at the instance's address: the instance is gone";
+        Err(Error::new(Code::WrongPeer, message))
+    }
+}
+
+fn put(out: &mut Vec<u8>, key: u16, value: &[u8]) {
+    out.extend(key.to_be_bytes());
+    out.extend((value.len() as u16).to_be_bytes());
+    out.extend(value);
+}
+
+fn entry(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+    let (key, rest) = bytes.split_first_chunk::<2>()?;
+    let (len, rest) = rest.split_first_chunk::<2>()?;
+    let (value, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*len)))?;
+    Some((u16::from_be_bytes(*key), value, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MuxConfig;
+
+    fn encoded(hello: &Hello) -> Vec<u8> {
+        let mut out = Vec::new();
+        hello.encode(&mut out);
+        out
+    }
+
+    #[test]
+    fn a_hello_round_trips_and_skips_unknown_keys() {
+        let config = MuxConfig { process: 7, integrity: true, ..MuxConfig::default() };
+        let hello = Hello::of(&config.checked().unwrap());
+        let mut bytes = encoded(&hello);
+        put(&mut bytes, 999, b"from the future");
+        assert_eq!(Hello::decode(&bytes), Ok(hello));
+        assert!(bytes.len() <= MAX_HELLO_BYTES);
+    }
+
+    #[test]
+    fn versions_must_overlap() {
+        let mut bytes = encoded(&Hello::of(&MuxConfig::default().checked().unwrap()));
+        bytes[0] = 1;
+        bytes[1] = 3;
+        assert!(Hello::decode(&bytes).is_ok(), "a newer peer that still speaks 1");
+        bytes[0] = 2;
+        assert_eq!(Hello::decode(&bytes), Err(ConnectionError::Version { peer: (2, 3) }));
+    }
+
+    #[test]
+    fn every_cut_is_an_error_or_a_shorter_hello() {
+        let bytes = encoded(&Hello::of(&MuxConfig::default().checked().unwrap()));
+        for len in 0..bytes.len() {
+            let _ = Hello::decode(&bytes[..len]);
+        }
+        assert!(Hello::decode(&bytes[..1]).is_err());
+        assert!(Hello::decode(&bytes[..4]).is_err());
+    }
+}

@@ -1,0 +1,493 @@
+//! What arrives on a connection: bytes in, checked events out.
+
+use std::time::Instant;
+
+use bytes::{Buf, Bytes, BytesMut};
+use rustc_hash::FxHashMap;
+use sinew_plane::{Executed, StreamId, Terminal};
+
+use crate::{
+    CheckedMuxConfig, ConnectionError, Event, Hello, Open, Opened,
+    assembly::Assembly,
+    frame::{self, CHECK_BYTES, FRAME_HEADER_BYTES, FrameHeader, Kind, PREFACE},
+    hello::MAX_HELLO_BYTES,
+    message::{self, Fields, MAX_ENDPOINT_BYTES, OPEN_HEAD_BYTES},
+    outbox::CHUNK_BYTES,
+    vigilance::{Allowance, Beat, Pulse},
+};
+
+/// Longest frame payload that is taken: an open with the largest header block and a whole chunk
+/// of body.
+const MAX_FRAME_BYTES: usize = OPEN_HEAD_BYTES + MAX_ENDPOINT_BYTES + (64 << 10) + CHUNK_BYTES;
+
+/// Reads up to this many bytes are copied out of the read buffer, so that an item which waits
+/// for its consumer does not hold a buffer that is far larger than itself.
+const COPY_OUT_BYTES: usize = 16 << 10;
+
+/// Frames that had no effect: a peer that is in order sends few. Pings and credit that crossed
+/// an end on its way are the ordinary cause.
+const USELESS_BURST: u32 = 2_000;
+const USELESS_PER_SECOND: u32 = 200;
+
+/// Cancels: a caller may well drop all its streams at once, but not for ever.
+const CANCEL_BURST: u32 = 32_768;
+const CANCELS_PER_SECOND: u32 = 10_000;
+
+/// Which end of a connection this is. It decides who numbers streams how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Made the connection; opens streams 1, 3, 5, ...
+    Dialler,
+    /// Accepted it; opens streams 2, 4, 6, ...
+    Acceptor,
+}
+
+impl Role {
+    /// The other end.
+    pub const fn peer(self) -> Self {
+        match self {
+            Self::Dialler => Self::Acceptor,
+            Self::Acceptor => Self::Dialler,
+        }
+    }
+
+    /// The first stream that this end opens.
+    pub const fn first_stream(self) -> u32 {
+        match self {
+            Self::Dialler => 1,
+            Self::Acceptor => 2,
+        }
+    }
+
+    /// True when this end opens streams with this number.
+    pub const fn opens(self, stream: u32) -> bool {
+        stream != 0 && stream % 2 == self.first_stream() % 2
+    }
+}
+
+/// What a look at the clock means for a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tick {
+    /// Nothing to do.
+    Idle,
+    /// Ask the peer whether it is there: [`Outbound::ping`](crate::Outbound::ping).
+    Ping,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Preface,
+    Hello,
+    Streams,
+}
+
+/// The receiving direction of a connection. Feed it with [`ingest`](Self::ingest), empty it with
+/// [`poll_event`](Self::poll_event), and repeat until `ingest` has nothing more.
+#[derive(Debug)]
+pub struct Inbound {
+    role: Role,
+    phase: Phase,
+    /// Whole frames that wait to be looked at, from `at` on.
+    frames: Bytes,
+    at: usize,
+    own_integrity: bool,
+    integrity: bool,
+    max_message_bytes: usize,
+    next_stream: u32,
+    /// Requests whose bodies are on their way. Bounded by the request window.
+    bodies: FxHashMap<u32, (Box<Opened>, Assembly)>,
+    request_window: u64,
+    body_bytes_begun: u64,
+    body_bytes_done: u64,
+    granted: u64,
+    grant_due: bool,
+    useless: Allowance,
+    cancels: Allowance,
+    pulse: Pulse,
+}
+
+impl Inbound {
+    /// The receiving direction of a new connection.
+    pub fn new(role: Role, config: &CheckedMuxConfig, now: Instant) -> Self {
+        let request_window = u64::from(config.request_window_bytes);
+        Self {
+            role,
+            phase: Phase::Preface,
+            frames: Bytes::new(),
+            at: 0,
+            own_integrity: config.integrity,
+            integrity: false,
+            max_message_bytes: config.max_message_bytes,
+            next_stream: role.peer().first_stream(),
+            bodies: FxHashMap::default(),
+            request_window,
+            body_bytes_begun: 0,
+            body_bytes_done: 0,
+            granted: request_window,
+            grant_due: false,
+            useless: Allowance::new(USELESS_BURST, USELESS_PER_SECOND, now),
+            cancels: Allowance::new(CANCEL_BURST, CANCELS_PER_SECOND, now),
+            pulse: Pulse::new(config.keepalive_interval, config.keepalive_timeout, now),
+        }
+    }
+
+    /// True once the peer's hello was seen.
+    pub fn is_established(&self) -> bool {
+        self.phase == Phase::Streams
+    }
+
+    /// The last stream that the peer opened; 0 before the first.
+    pub fn last_stream(&self) -> u32 {
+        self.next_stream.saturating_sub(2)
+    }
+
+    /// Takes all whole frames off the front of `buffer`. False when there is none yet; then
+    /// read more.
+    ///
+    /// # Errors
+    /// The bytes are no sinew protocol, or a frame is over the limit.
+    pub fn ingest(&mut self, buffer: &mut BytesMut) -> Result<bool, ConnectionError> {
+        debug_assert!(self.at == self.frames.len(), "events are taken before more is read");
+        if self.phase == Phase::Preface {
+            let seen = buffer.len().min(PREFACE.len());
+            if buffer[..seen] != PREFACE[..seen] {
+                return Err(ConnectionError::NotSinew);
+            }
+            if seen < PREFACE.len() {
+                return Ok(false);
+            }
+            buffer.advance(PREFACE.len());
+            self.phase = Phase::Hello;
+        }
+        let whole = self.whole_frames(buffer)?;
+        if whole == 0 {
+            return Ok(false);
+        }
+        self.at = 0;
+        self.frames = if whole <= COPY_OUT_BYTES {
+            let frames = Bytes::copy_from_slice(&buffer[..whole]);
+            buffer.advance(whole);
+            frames
+        } else {
+            buffer.split_to(whole).freeze()
+        };
+        Ok(true)
+    }
+
+    /// How many bytes of whole frames stand at the front.
+    fn whole_frames(&self, buffer: &[u8]) -> Result<usize, ConnectionError> {
+        let (limit, check) = match self.phase {
+            Phase::Streams => (MAX_FRAME_BYTES, if self.integrity { CHECK_BYTES } else { 0 }),
+            // Whether checks follow is decided by the hello, so it is looked at alone.
+            Phase::Preface | Phase::Hello => (MAX_HELLO_BYTES, 0),
+        };
+        let mut end = 0;
+        while let Some(header) = FrameHeader::read(&buffer[end..]) {
+            if header.len > limit {
+                return Err(ConnectionError::FrameTooLarge { bytes: header.len });
+            }
+            let next = end + FRAME_HEADER_BYTES + header.len + check;
+            if next > buffer.len() {
+                break;
+            }
+            end = next;
+            if self.phase != Phase::Streams {
+                break;
+            }
+        }
+        Ok(end)
+    }
+
+    /// The next thing that the peer said; `None` when more bytes are needed.
+    ///
+    /// # Errors
+    /// The peer broke the protocol: close the connection with
+    /// [`Outbound::close`](crate::Outbound::close).
+    pub fn poll_event(&mut self, now: Instant) -> Result<Option<Event>, ConnectionError> {
+        if self.grant_due {
+            self.grant_due = false;
+            return Ok(Some(Event::GrantDue { total: self.granted }));
+        }
+        while let Some(header) = FrameHeader::read(&self.frames[self.at..]) {
+            let body = self.at + FRAME_HEADER_BYTES;
+            let end = body + header.len;
+            if self.integrity {
+                let sent = &self.frames[end..end + CHECK_BYTES];
+                if frame::check_one(&self.frames[self.at..end]) != sent {
+                    return Err(ConnectionError::Corrupt);
+                }
+                self.at = end + CHECK_BYTES;
+            } else {
+                self.at = end;
+            }
+            let payload = self.frames.slice(body..end);
+            if let Some(event) = self.read_frame(header, payload, now)? {
+                return Ok(Some(event));
+            }
+        }
+        // What was looked at is let go of, so that an idle connection holds no buffer.
+        self.frames = Bytes::new();
+        self.at = 0;
+        Ok(None)
+    }
+
+    /// Bytes arrived: the peer is alive.
+    pub fn on_bytes(&mut self, now: Instant) {
+        self.pulse.on_bytes(now);
+    }
+
+    /// A look at the clock, at least once per keep-alive interval.
+    ///
+    /// # Errors
+    /// [`ConnectionError::Silent`]: the peer is dead.
+    pub fn on_tick(&mut self, now: Instant) -> Result<Tick, ConnectionError> {
+        match self.pulse.on_tick(now) {
+            Beat::Alive => Ok(Tick::Idle),
+            Beat::Ask => Ok(Tick::Ping),
+            Beat::Dead => Err(ConnectionError::Silent),
+        }
+    }
+
+    /// A frame had no effect on its stream, or its stream is no longer there.
+    ///
+    /// # Errors
+    /// [`ConnectionError::Abuse`] when there are too many of them.
+    pub fn on_useless(&mut self, now: Instant) -> Result<(), ConnectionError> {
+        if self.useless.spend(now) {
+            return Ok(());
+        }
+        Err(ConnectionError::Abuse("frames without effect"))
+    }
+
+    fn read_frame(
+        &mut self,
+        header: FrameHeader,
+        payload: Bytes,
+        now: Instant,
+    ) -> Result<Option<Event>, ConnectionError> {
+        let Some(kind) = Kind::from_wire(header.kind) else {
+            if self.phase == Phase::Streams && header.may_be_ignored() {
+                self.on_useless(now)?;
+                return Ok(None);
+            }
+            return Err(ConnectionError::Violation("a critical frame of unknown kind"));
+        };
+        if (kind == Kind::Hello) != (self.phase == Phase::Hello) {
+            return Err(ConnectionError::Violation("a hello must come first, and once"));
+        }
+        let stream = header.stream;
+        match kind {
+            Kind::Hello => self.read_hello(&payload).map(Some),
+            Kind::Open => self.read_open(stream, &payload),
+            Kind::Chunk if self.role.peer().opens(stream) => self.read_body(stream, &payload, now),
+            Kind::Attach => self.read_attach(stream, &payload).map(Some),
+            Kind::Accept
+            | Kind::Item
+            | Kind::ItemBegin
+            | Kind::Chunk
+            | Kind::Complete
+            | Kind::Failed
+            | Kind::Cancelled
+            | Kind::Reject => self.read_response(kind, stream, payload).map(Some),
+            Kind::Credit | Kind::Cancel => self.read_control(kind, stream, &payload, now).map(Some),
+            Kind::Done | Kind::Grant | Kind::Ping | Kind::Pong | Kind::GoAway => {
+                self.read_connection(kind, &payload, now)
+            }
+        }
+    }
+
+    fn read_hello(&mut self, payload: &[u8]) -> Result<Event, ConnectionError> {
+        let hello = Hello::decode(payload)?;
+        self.integrity = self.own_integrity || hello.integrity;
+        self.phase = Phase::Streams;
+        Ok(Event::Hello(hello))
+    }
+
+    fn begin_stream(&mut self, stream: u32) -> Result<(), ConnectionError> {
+        if stream != self.next_stream {
+            return Err(ConnectionError::Violation("streams must be numbered without a gap"));
+        }
+        self.next_stream = self
+            .next_stream
+            .checked_add(2)
+            .ok_or(ConnectionError::Violation("the stream numbers are used up"))?;
+        Ok(())
+    }
+
+    fn read_open(
+        &mut self,
+        stream: u32,
+        payload: &Bytes,
+    ) -> Result<Option<Event>, ConnectionError> {
+        let (open, body_len, first) = Open::decode(payload)?;
+        self.begin_stream(stream)?;
+        if body_len > self.max_message_bytes {
+            return Err(ConnectionError::Violation("a request body over the announced limit"));
+        }
+        if self.body_bytes_begun >= self.granted {
+            return Err(ConnectionError::Violation("a request beyond the granted window"));
+        }
+        self.body_bytes_begun += body_len as u64;
+        let mut opened = Box::new(Opened { stream, open, body: Bytes::new() });
+        if first.len() == body_len {
+            opened.body = first;
+            self.release(body_len);
+            return Ok(Some(Event::Opened(opened)));
+        }
+        let assembly = Assembly::begin(body_len, &first)?;
+        self.bodies.insert(stream, (opened, assembly));
+        Ok(None)
+    }
+
+    fn read_body(
+        &mut self,
+        stream: u32,
+        chunk: &[u8],
+        now: Instant,
+    ) -> Result<Option<Event>, ConnectionError> {
+        let Some((_, assembly)) = self.bodies.get_mut(&stream) else {
+            // Chunks that were in line when their stream was cancelled still arrive.
+            self.on_useless(now)?;
+            return Ok(None);
+        };
+        let Some(body) = assembly.push(chunk)? else {
+            return Ok(None);
+        };
+        let Some((mut opened, _)) = self.bodies.remove(&stream) else {
+            return Ok(None);
+        };
+        self.release(body.len());
+        opened.body = body;
+        Ok(Some(Event::Opened(opened)))
+    }
+
+    /// A whole body leaves for its handler, whose admission bounds it from now on.
+    fn release(&mut self, body_len: usize) {
+        self.body_bytes_done += body_len as u64;
+        let total = self.body_bytes_done + self.request_window;
+        // Told once per half window, so that small requests cost no extra frames.
+        if total - self.granted >= self.request_window.div_ceil(2) {
+            self.granted = total;
+            self.grant_due = true;
+        }
+    }
+
+    fn read_attach(&mut self, stream: u32, payload: &[u8]) -> Result<Event, ConnectionError> {
+        let mut fields = Fields(payload);
+        let mut read = || {
+            let id = StreamId(u128::from_be_bytes(fields.take()?));
+            Some((id, fields.u64()?, message::decode_credit(&mut fields)?))
+        };
+        let (id, next_item, credit) =
+            read().ok_or(ConnectionError::Violation("an attach that cannot be read"))?;
+        self.begin_stream(stream)?;
+        Ok(Event::Attach { stream, id, next_item, credit })
+    }
+
+    fn read_response(
+        &self,
+        kind: Kind,
+        stream: u32,
+        payload: Bytes,
+    ) -> Result<Event, ConnectionError> {
+        if !self.role.opens(stream) {
+            return Err(ConnectionError::Violation("a response on a stream of its own sender"));
+        }
+        let broken = ConnectionError::Violation("a response frame that cannot be read");
+        let mut fields = Fields(&payload);
+        match kind {
+            Kind::Accept => Ok(Event::Accept { stream }),
+            Kind::Item => Ok(Event::Item { stream, item: payload }),
+            Kind::Chunk => Ok(Event::Chunk { stream, chunk: payload }),
+            Kind::ItemBegin => {
+                let total = fields.u32().ok_or(broken)? as usize;
+                if total > self.max_message_bytes {
+                    return Err(ConnectionError::Violation("an item over the announced limit"));
+                }
+                Ok(Event::ItemBegin { stream, total, chunk: payload.slice(4..) })
+            }
+            _ => {
+                let (terminal, items) = read_terminal(kind, &mut fields).ok_or(broken)?;
+                Ok(Event::Ended { stream, terminal, items })
+            }
+        }
+    }
+
+    fn read_control(
+        &mut self,
+        kind: Kind,
+        stream: u32,
+        payload: &[u8],
+        now: Instant,
+    ) -> Result<Event, ConnectionError> {
+        if !self.role.peer().opens(stream) || stream >= self.next_stream {
+            return Err(ConnectionError::Violation("control of a stream that was not opened"));
+        }
+        let broken = ConnectionError::Violation("a control frame that cannot be read");
+        let mut fields = Fields(payload);
+        if kind == Kind::Credit {
+            let credit = message::decode_credit(&mut fields).ok_or(broken)?;
+            return Ok(Event::Credit { stream, credit });
+        }
+        if !self.cancels.spend(now) {
+            return Err(ConnectionError::Abuse("cancels"));
+        }
+        let (kind, reason) = message::decode_cancel(&mut fields).ok_or(broken)?;
+        if let Some((_, assembly)) = self.bodies.remove(&stream) {
+            self.release(assembly.total());
+            return Ok(Event::OpenCancelled { stream, reason });
+        }
+        Ok(Event::Cancel { stream, kind, reason })
+    }
+
+    fn read_connection(
+        &mut self,
+        kind: Kind,
+        payload: &[u8],
+        now: Instant,
+    ) -> Result<Option<Event>, ConnectionError> {
+        let broken = ConnectionError::Violation("a connection frame that cannot be read");
+        let mut fields = Fields(payload);
+        match kind {
+            Kind::Ping => {
+                self.on_useless(now)?;
+                let token = fields.u64().ok_or(broken)?;
+                Ok(Some(Event::Ping { token }))
+            }
+            Kind::Pong => {
+                self.on_useless(now)?;
+                Ok(None)
+            }
+            Kind::Grant => Ok(Some(Event::Grant { total: fields.u64().ok_or(broken)? })),
+            Kind::Done => {
+                let mut streams = Vec::with_capacity(payload.len() / 4);
+                while let Some(stream) = fields.u32() {
+                    streams.push(stream);
+                }
+                Ok(Some(Event::Done { streams }))
+            }
+            _ => {
+                let last_stream = fields.u32().ok_or(broken.clone())?;
+                let error = message::decode_error(&mut fields).ok_or(broken)?;
+                Ok(Some(Event::GoAway { last_stream, error }))
+            }
+        }
+    }
+}
+
+fn read_terminal(kind: Kind, fields: &mut Fields<'_>) -> Option<(Terminal, u64)> {
+    if kind == Kind::Reject {
+        let error = message::decode_error(fields)?.with_executed(Executed::No);
+        return Some((Terminal::Failed { error }, 0));
+    }
+    let items = fields.u64()?;
+    let terminal = match kind {
+        Kind::Complete => Terminal::Complete { items },
+        Kind::Failed => Terminal::Failed { error: message::decode_error(fields)? },
+        _ => {
+            let [reason] = fields.take()?;
+            Terminal::Cancelled { reason: sinew_plane::CancelReason::from_wire(reason) }
+        }
+    };
+    Some((terminal, items))
+}

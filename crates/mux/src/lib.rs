@@ -1,0 +1,61 @@
+//! Many streams over one ordered byte connection, as state machines.
+//!
+//! The protocol is specified in `docs/protocol.md` of the repository, tightly enough to write
+//! another implementation from it. Here are its machines, without sockets, tasks or a clock:
+//! bytes and instants go in, events and bytes come out.
+//!
+//! - [`Producer`] and [`Consumer`] are the two ends of one stream. They outlive connections:
+//!   the producer keeps what was sent and not acknowledged, and a consumer that comes back over
+//!   a new carrier says which item it needs next.
+//! - [`Inbound`] and [`Outbound`] are the two directions of one connection: what a peer's bytes
+//!   mean and whether they may, and what is to be written next.
+//!
+//! ```
+//! use bytes::{Bytes, BytesMut};
+//! use sinew_mux::{Event, Hello, Inbound, MuxConfig, Outbound, Role};
+//! use std::time::Instant;
+//!
+//! let config = MuxConfig::default().checked().unwrap();
+//! let mut dialler = Outbound::new(Role::Dialler, &config);
+//! let mut acceptor = Inbound::new(Role::Acceptor, &config, Instant::now());
+//!
+//! // What the dialler writes first is its preface and its hello ...
+//! let mut wire = BytesMut::new();
+//! let batch = dialler.take_batch();
+//! for part in batch.parts() {
+//!     wire.extend_from_slice(part);
+//! }
+//! // ... and that is what the acceptor understands first.
+//! acceptor.ingest(&mut wire).unwrap();
+//! assert!(matches!(acceptor.poll_event(Instant::now()), Ok(Some(Event::Hello(_)))));
+//! ```
+
+mod assembly;
+mod batch;
+mod config;
+mod consumer;
+mod error;
+mod event;
+mod frame;
+mod hello;
+mod inbound;
+mod message;
+mod outbound;
+mod outbox;
+mod producer;
+mod vigilance;
+
+pub use crate::{
+    batch::{Batch, Part},
+    config::{CheckedMuxConfig, ConfigError, MuxConfig},
+    consumer::{Consumer, Credit, Ended},
+    error::{ConnectionError, StreamViolation},
+    event::{Event, Opened},
+    frame::{FRAME_HEADER_BYTES, Kind, PREFACE},
+    hello::{Hello, PROTOCOL_VERSION},
+    inbound::{Inbound, Role, Tick},
+    message::Open,
+    outbound::{Outbound, Refusal},
+    outbox::{CHUNK_BYTES, Outbox},
+    producer::{PollFrame, Producer, PushError},
+};

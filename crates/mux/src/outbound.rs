@@ -1,0 +1,323 @@
+//! What leaves on a connection: streams, control and whose turn it is.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use sinew_plane::{CancelReason, Error, StopKind, StreamId, Terminal, Window};
+
+use crate::{
+    Batch, CheckedMuxConfig, Credit, Hello, Open, Outbox, Role,
+    frame::{Kind, PREFACE},
+    message,
+    outbox::CHUNK_BYTES,
+};
+
+/// Bodies up to this many bytes travel inside the open frame, before all data: small requests
+/// overtake other streams' items, large ones wait their turn.
+const INLINE_BODY_BYTES: usize = 8 << 10;
+
+/// Streams above this number are not opened: a new connection takes over long before the
+/// numbers run out.
+const LAST_STREAM: u32 = u32::MAX - (1 << 20);
+
+/// Ends that are told in one frame at the most, so that a frame stays far under its limit.
+const MAX_DONE_STREAMS: usize = 1024;
+
+/// Why a stream cannot be opened on this connection now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The peer said goodbye or the stream numbers are used up: use another connection.
+    Retired,
+    /// The peer lets no more streams run at once.
+    Streams,
+    /// The request bodies under way fill the peer's window: wait for a grant.
+    RequestWindow,
+    /// The body is over the peer's limit.
+    TooLarge {
+        /// The limit in bytes.
+        limit: usize,
+    },
+}
+
+/// The sending direction of a connection: numbers streams, keeps to the peer's limits, and
+/// gathers frames for the next write.
+#[derive(Debug)]
+pub struct Outbound {
+    role: Role,
+    hello: Hello,
+    peer: Option<Hello>,
+    outbox: Outbox,
+    next_stream: u32,
+    /// Streams this side opened that have not ended.
+    open_streams: u32,
+    body_bytes_sent: u64,
+    body_bytes_granted: u64,
+    connection_window: u64,
+    granted_window: u64,
+    window: Window,
+    min_window_bytes: u32,
+    /// Streams with data that found no room, in the order of their turn.
+    ready: VecDeque<u32>,
+    done: Vec<u32>,
+    retired: bool,
+}
+
+impl Outbound {
+    /// The sending direction of a new connection. A dialler's preface and hello are waiting to
+    /// be written at once, an acceptor's when the peer's hello is there.
+    pub fn new(role: Role, config: &CheckedMuxConfig) -> Self {
+        let mut outbound = Self {
+            role,
+            hello: Hello::of(config),
+            peer: None,
+            outbox: Outbox::default(),
+            next_stream: role.first_stream(),
+            open_streams: 0,
+            body_bytes_sent: 0,
+            body_bytes_granted: 0,
+            connection_window: config.connection_window_bytes,
+            granted_window: 0,
+            window: config.window,
+            min_window_bytes: config.min_window_bytes,
+            ready: VecDeque::new(),
+            done: Vec::new(),
+            retired: false,
+        };
+        if role == Role::Dialler {
+            outbound.greet();
+        }
+        outbound
+    }
+
+    fn greet(&mut self) {
+        self.outbox.raw(&PREFACE);
+        let hello = self.hello;
+        self.outbox.control(Kind::Hello, 0, |out| hello.encode(out));
+    }
+
+    /// Takes the peer's hello; streams may be opened from now on.
+    pub fn on_hello(&mut self, peer: Hello) {
+        if self.role == Role::Acceptor {
+            self.greet();
+        }
+        self.outbox.set_integrity(self.hello.integrity || peer.integrity);
+        self.body_bytes_granted = peer.request_window_bytes.into();
+        self.peer = Some(peer);
+    }
+
+    /// The peer's hello, once it came.
+    pub fn peer(&self) -> Option<&Hello> {
+        self.peer.as_ref()
+    }
+
+    /// Streams this side opened that have not ended.
+    pub fn open_streams(&self) -> u32 {
+        self.open_streams
+    }
+
+    /// True when no new stream can be opened here any more.
+    pub fn is_retired(&self) -> bool {
+        self.retired || self.next_stream > LAST_STREAM
+    }
+
+    /// Opens a stream and sends as much of the body as goes at once: all of it, or nothing and
+    /// the rest is for [`body_chunk`](Self::body_chunk). Returns the stream's number.
+    ///
+    /// # Errors
+    /// Nothing was sent, for the reason given.
+    pub fn open(&mut self, open: &Open, body: &Bytes) -> Result<(u32, usize), Refusal> {
+        let Some(peer) = self.peer.filter(|_| !self.is_retired()) else {
+            return Err(Refusal::Retired);
+        };
+        let limit = peer.max_message_bytes as usize;
+        if body.len() > limit {
+            return Err(Refusal::TooLarge { limit });
+        }
+        if self.open_streams >= peer.max_streams {
+            return Err(Refusal::Streams);
+        }
+        if self.body_bytes_sent >= self.body_bytes_granted {
+            return Err(Refusal::RequestWindow);
+        }
+        let stream = self.take_number();
+        self.body_bytes_sent += body.len() as u64;
+        let inline = if body.len() <= INLINE_BODY_BYTES { body.len() } else { 0 };
+        self.outbox.control(Kind::Open, stream, |out| {
+            open.encode(body.len(), out);
+            out.extend_from_slice(&body[..inline]);
+        });
+        Ok((stream, inline))
+    }
+
+    fn take_number(&mut self) -> u32 {
+        let stream = self.next_stream;
+        self.next_stream += 2;
+        self.open_streams += 1;
+        stream
+    }
+
+    /// Sends the next chunk of a body from `sent` on, and returns how much is sent then.
+    pub fn body_chunk(&mut self, stream: u32, body: &Bytes, sent: usize) -> usize {
+        let end = body.len().min(sent + CHUNK_BYTES);
+        self.outbox.payload(Kind::Chunk, stream, b"", body.slice(sent..end));
+        end
+    }
+
+    /// Comes back for a running stream over this connection.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn attach(&mut self, id: StreamId, next_item: u64, credit: Credit) -> Result<u32, Refusal> {
+        let Some(peer) = self.peer.filter(|_| !self.is_retired()) else {
+            return Err(Refusal::Retired);
+        };
+        if self.open_streams >= peer.max_streams {
+            return Err(Refusal::Streams);
+        }
+        let stream = self.take_number();
+        self.outbox.control(Kind::Attach, stream, |out| {
+            out.extend(id.0.to_be_bytes());
+            out.extend(next_item.to_be_bytes());
+            message::encode_credit(&credit, out);
+        });
+        Ok(stream)
+    }
+
+    /// A window for a new stream: what is wanted, or less when this connection has granted much
+    /// already. Give it back with [`release_window`](Self::release_window).
+    pub fn grant_window(&mut self, wanted: Option<Window>) -> Window {
+        let wanted = wanted.unwrap_or(self.window);
+        let free = self.connection_window.saturating_sub(self.granted_window);
+        // An eighth of what is free: the first streams get what they want, and a crowd shares.
+        let share = u32::try_from(free / 8).unwrap_or(u32::MAX).max(self.min_window_bytes);
+        let bytes = wanted.bytes.clamp(1, share);
+        self.granted_window += u64::from(bytes);
+        Window { items: wanted.items.max(1), bytes }
+    }
+
+    /// Gives a window back when its stream has ended.
+    pub fn release_window(&mut self, window: Window) {
+        self.granted_window = self.granted_window.saturating_sub(window.bytes.into());
+    }
+
+    /// A stream that this side opened has ended.
+    pub fn on_stream_ended(&mut self) {
+        self.open_streams = self.open_streams.saturating_sub(1);
+    }
+
+    /// The peer takes request bodies of `total` bytes since the connection began.
+    pub fn on_grant(&mut self, total: u64) {
+        self.body_bytes_granted = self.body_bytes_granted.max(total);
+    }
+
+    /// The peer takes no new streams.
+    pub fn on_go_away(&mut self) {
+        self.retired = true;
+    }
+
+    /// Sends credit for a stream.
+    pub fn credit(&mut self, stream: u32, credit: Credit) {
+        self.outbox.control(Kind::Credit, stream, |out| message::encode_credit(&credit, out));
+    }
+
+    /// Asks for the end of a stream.
+    pub fn cancel(&mut self, stream: u32, kind: StopKind, reason: CancelReason) {
+        let kind = message::stop_kind_to_wire(kind);
+        let payload = [kind, reason.to_wire()];
+        self.outbox.control(Kind::Cancel, stream, |out| out.extend(payload));
+    }
+
+    /// Refuses a stream before anything ran.
+    pub fn reject(&mut self, stream: u32, error: &Error) {
+        self.outbox.control(Kind::Reject, stream, |out| message::encode_error(error, out));
+    }
+
+    /// Ends a stream that has no producer.
+    pub fn terminal(&mut self, stream: u32, terminal: &Terminal, items: u64) {
+        self.outbox.terminal(stream, terminal, items);
+    }
+
+    /// Tells the peer, with the next write, that a stream's end has arrived here.
+    pub fn done(&mut self, stream: u32) {
+        self.done.push(stream);
+        if self.done.len() >= MAX_DONE_STREAMS {
+            self.tell_done();
+        }
+    }
+
+    fn tell_done(&mut self) {
+        let done = std::mem::take(&mut self.done);
+        if !done.is_empty() {
+            let bytes = done.iter().flat_map(|stream| stream.to_be_bytes());
+            self.outbox.control(Kind::Done, 0, |out| out.extend(bytes));
+        }
+    }
+
+    /// Tells the peer its new total for request bodies.
+    pub fn grant(&mut self, total: u64) {
+        self.outbox.control(Kind::Grant, 0, |out| out.extend(total.to_be_bytes()));
+    }
+
+    /// Asks the peer whether it is there.
+    pub fn ping(&mut self, token: u64) {
+        self.outbox.control(Kind::Ping, 0, |out| out.extend(token.to_be_bytes()));
+    }
+
+    /// Answers a ping.
+    pub fn pong(&mut self, token: u64) {
+        self.outbox.control(Kind::Pong, 0, |out| out.extend(token.to_be_bytes()));
+    }
+
+    /// Takes no new streams above `last_stream` and says why.
+    pub fn go_away(&mut self, last_stream: u32, error: &Error) {
+        self.outbox.control(Kind::GoAway, 0, |out| {
+            out.extend(last_stream.to_be_bytes());
+            message::encode_error(error, out);
+        });
+    }
+
+    /// The last word to a peer that broke the protocol.
+    pub fn close(&mut self, error: &crate::ConnectionError) {
+        self.retired = true;
+        // To somebody who speaks another protocol nothing is said: it would not understand.
+        if *error != crate::ConnectionError::NotSinew {
+            self.go_away(0, &Error::new(error.code(), error.to_string()));
+        }
+    }
+
+    /// Where producers put their frames.
+    pub fn outbox(&mut self) -> &mut Outbox {
+        &mut self.outbox
+    }
+
+    /// True while data may be added without waiting for one's turn.
+    pub fn is_clear(&self) -> bool {
+        self.ready.is_empty() && self.outbox.has_room()
+    }
+
+    /// Puts a stream at the end of the line. It must not stand there already.
+    pub fn queue(&mut self, stream: u32) {
+        self.ready.push_back(stream);
+    }
+
+    /// The stream whose turn it is, if there is room for it.
+    pub fn next_turn(&mut self) -> Option<u32> {
+        if self.outbox.has_room() { self.ready.pop_front() } else { None }
+    }
+
+    /// True when there is something to write or somebody stands in line.
+    pub fn has_output(&self) -> bool {
+        !self.outbox.is_empty() || !self.ready.is_empty()
+    }
+
+    /// Everything that waits to be written, control first.
+    pub fn take_batch(&mut self) -> Batch {
+        self.tell_done();
+        self.outbox.take_batch()
+    }
+
+    /// Takes back the buffers of a batch that was written.
+    pub fn recycle(&mut self, batch: &mut Batch) {
+        self.outbox.recycle(batch);
+    }
+}

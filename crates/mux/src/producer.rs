@@ -1,0 +1,385 @@
+//! The sending end of one stream.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use sinew_plane::{Terminal, Window};
+
+use crate::{Credit, Outbox, StreamViolation, frame::Kind, outbox::CHUNK_BYTES};
+
+/// The sending end of one stream: numbers the items, spends the credit, keeps what is not
+/// acknowledged, and sends it again to a consumer that comes back.
+///
+/// What is kept is bounded by the window that the consumer granted plus one item, so a stream
+/// that nobody reads costs that and no more.
+#[derive(Debug)]
+pub struct Producer {
+    /// Items from number `base` on: not acknowledged.
+    items: VecDeque<Bytes>,
+    base: u64,
+    /// Bytes of all items below `base`.
+    base_bytes: u64,
+    /// Bytes of all items ever pushed.
+    pushed_bytes: u64,
+    /// Number of the item that is sent next.
+    next: u64,
+    /// Bytes of that item that are sent already.
+    partial: usize,
+    /// Items below this number may be sent, cumulative since the stream began.
+    item_limit: u64,
+    /// An item may start while fewer bytes than this were pushed before it.
+    byte_limit: u64,
+    accept: Accept,
+    terminal: Option<Terminal>,
+    terminal_sent: bool,
+    attached: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Accept {
+    /// The consumer has not been told that the handler has begun.
+    Untold,
+    /// It is to be told.
+    Due,
+    /// It knows.
+    Told,
+}
+
+/// Why an item was not taken.
+#[derive(Debug, PartialEq, Eq)]
+pub enum PushError {
+    /// The credit is used up; the item comes back.
+    Full(Bytes),
+    /// The stream has ended.
+    Ended,
+}
+
+/// What is left after [`Producer::poll_frame`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PollFrame {
+    /// Nothing to send now.
+    Idle,
+    /// More to send when the outbox has room and the other streams had their turn.
+    More,
+    /// The terminal is on its way: nothing more on this carrier.
+    Ended,
+}
+
+impl Producer {
+    /// The producer of a new stream with the window that its consumer granted.
+    pub fn new(window: Window) -> Self {
+        Self {
+            items: VecDeque::new(),
+            base: 0,
+            base_bytes: 0,
+            pushed_bytes: 0,
+            next: 0,
+            partial: 0,
+            item_limit: window.items.into(),
+            byte_limit: window.bytes.into(),
+            accept: Accept::Untold,
+            terminal: None,
+            terminal_sent: false,
+            attached: true,
+        }
+    }
+
+    /// Number of items pushed so far.
+    pub fn pushed(&self) -> u64 {
+        self.base + self.items.len() as u64
+    }
+
+    /// Items that are kept because they are not acknowledged.
+    pub fn kept(&self) -> usize {
+        self.items.len()
+    }
+
+    /// True while an item would be taken.
+    pub fn is_ready(&self) -> bool {
+        self.terminal.is_none()
+            && self.pushed() < self.item_limit
+            && self.pushed_bytes < self.byte_limit
+    }
+
+    /// Adds an item. It is charged in full: it may exceed the byte credit that is left.
+    ///
+    /// # Errors
+    /// No credit, or the stream has ended.
+    pub fn push(&mut self, item: Bytes) -> Result<(), PushError> {
+        if self.terminal.is_some() {
+            return Err(PushError::Ended);
+        }
+        if !self.is_ready() {
+            return Err(PushError::Full(item));
+        }
+        self.pushed_bytes += item.len() as u64;
+        self.items.push_back(item);
+        Ok(())
+    }
+
+    /// The handler has begun; the consumer learns it with the next frame.
+    pub fn accept(&mut self) {
+        if self.accept == Accept::Untold {
+            self.accept = Accept::Due;
+        }
+    }
+
+    /// Ends the stream. A second end changes nothing.
+    pub fn finish(&mut self, terminal: Terminal) {
+        self.terminal.get_or_insert(terminal);
+    }
+
+    /// Drops what is not sent yet, for a consumer that wants nothing more. An item that was
+    /// sent in part is dropped as a whole; the consumer drops its part with the terminal.
+    pub fn discard_unsent(&mut self) {
+        let keep = (self.next - self.base) as usize;
+        let dropped: u64 = self.items.iter().skip(keep).map(|item| item.len() as u64).sum();
+        self.items.truncate(keep);
+        self.pushed_bytes -= dropped;
+        self.partial = 0;
+    }
+
+    /// True once [`finish`](Self::finish) was called.
+    pub fn is_finished(&self) -> bool {
+        self.terminal.is_some()
+    }
+
+    /// Takes credit, which is also the acknowledgement. True when it brought anything: more
+    /// room or an acknowledgement.
+    ///
+    /// # Errors
+    /// The consumer claims items that were not sent.
+    pub fn on_credit(&mut self, credit: Credit) -> Result<bool, StreamViolation> {
+        if credit.consumed > self.next {
+            return Err(StreamViolation("credit for items that were not sent"));
+        }
+        if credit.consumed < self.base {
+            return Ok(false); // overtaken by a later one
+        }
+        let acknowledged = credit.consumed - self.base;
+        for item in self.items.drain(..acknowledged as usize) {
+            self.base_bytes += item.len() as u64;
+        }
+        self.base = credit.consumed;
+        let item_limit = self.base.saturating_add(credit.items.into());
+        let byte_limit = self.base_bytes.saturating_add(credit.bytes.into());
+        let brought =
+            acknowledged > 0 || item_limit > self.item_limit || byte_limit > self.byte_limit;
+        // Limits never go back: what was granted may be on its way already.
+        self.item_limit = self.item_limit.max(item_limit);
+        self.byte_limit = self.byte_limit.max(byte_limit);
+        Ok(brought)
+    }
+
+    /// The carrier is gone. The stream waits for its consumer to come back.
+    pub fn on_carrier_lost(&mut self) {
+        self.attached = false;
+        self.partial = 0;
+    }
+
+    /// The consumer is back over a new carrier and needs the items from `next_item` on.
+    ///
+    /// # Errors
+    /// It asks for items that it acknowledged, or that were never sent.
+    pub fn on_attach(&mut self, next_item: u64, credit: Credit) -> Result<(), StreamViolation> {
+        if next_item < credit.consumed {
+            return Err(StreamViolation("an attach that consumed more than it received"));
+        }
+        if next_item > self.next {
+            return Err(StreamViolation("an attach beyond what was sent"));
+        }
+        if next_item < self.base {
+            return Err(StreamViolation("an attach behind what was acknowledged"));
+        }
+        self.on_credit(credit)?;
+        self.next = next_item;
+        self.partial = 0;
+        self.terminal_sent = false;
+        if self.accept == Accept::Told {
+            self.accept = Accept::Due;
+        }
+        self.attached = true;
+        Ok(())
+    }
+
+    /// True when there is something to send.
+    pub fn has_output(&self) -> bool {
+        let untold = self.accept == Accept::Due || self.next < self.pushed();
+        self.attached && (untold || (self.terminal.is_some() && !self.terminal_sent))
+    }
+
+    /// Puts frames of `stream` into the outbox: all small items there is room for, or one chunk
+    /// of a large one.
+    pub fn poll_frame(&mut self, stream: u32, outbox: &mut Outbox) -> PollFrame {
+        if !self.attached || self.terminal_sent {
+            return PollFrame::Idle;
+        }
+        while self.next < self.pushed() {
+            if !outbox.has_room() {
+                return PollFrame::More;
+            }
+            self.accept = Accept::Told;
+            if self.send_piece(stream, outbox) == Piece::Chunk && self.has_output() {
+                return PollFrame::More;
+            }
+        }
+        if let Some(terminal) = &self.terminal {
+            outbox.terminal(stream, terminal, self.pushed());
+            self.terminal_sent = true;
+            return PollFrame::Ended;
+        }
+        if self.accept == Accept::Due {
+            outbox.control(Kind::Accept, stream, |_| {});
+            self.accept = Accept::Told;
+        }
+        PollFrame::Idle
+    }
+
+    fn send_piece(&mut self, stream: u32, outbox: &mut Outbox) -> Piece {
+        let item = &self.items[(self.next - self.base) as usize];
+        if self.partial == 0 && item.len() <= CHUNK_BYTES {
+            outbox.payload(Kind::Item, stream, b"", item.clone());
+            self.next += 1;
+            return Piece::Whole;
+        }
+        let end = item.len().min(self.partial + CHUNK_BYTES);
+        let chunk = item.slice(self.partial..end);
+        if self.partial == 0 {
+            let total = (item.len() as u32).to_be_bytes();
+            outbox.payload(Kind::ItemBegin, stream, &total, chunk);
+        } else {
+            outbox.payload(Kind::Chunk, stream, b"", chunk);
+        }
+        self.partial = end;
+        if end == item.len() {
+            self.partial = 0;
+            self.next += 1;
+        }
+        Piece::Chunk
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Piece {
+    Whole,
+    Chunk,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Window = Window { items: 3, bytes: 10 };
+
+    fn item(len: usize) -> Bytes {
+        Bytes::from(vec![b'x'; len])
+    }
+
+    fn credit(consumed: u64) -> Credit {
+        Credit { consumed, items: WINDOW.items, bytes: WINDOW.bytes }
+    }
+
+    #[test]
+    fn items_and_bytes_are_both_bounded() {
+        let mut by_items = Producer::new(WINDOW);
+        for _ in 0..3 {
+            by_items.push(item(1)).unwrap();
+        }
+        assert_eq!(by_items.push(item(1)), Err(PushError::Full(item(1))));
+
+        let mut by_bytes = Producer::new(WINDOW);
+        by_bytes.push(item(9)).unwrap();
+        by_bytes.push(item(1_000)).unwrap(); // may start: 9 of 10 are used
+        assert_eq!(by_bytes.push(item(0)), Err(PushError::Full(item(0))));
+    }
+
+    #[test]
+    fn credit_frees_and_grants_and_never_goes_back() {
+        let mut producer = Producer::new(WINDOW);
+        let mut outbox = Outbox::default();
+        for _ in 0..3 {
+            producer.push(item(1)).unwrap();
+        }
+        assert!(producer.on_credit(credit(1)).is_err(), "nothing was sent yet");
+        producer.poll_frame(1, &mut outbox);
+        assert_eq!(producer.on_credit(credit(2)), Ok(true));
+        assert_eq!(producer.kept(), 1);
+        assert_eq!(producer.on_credit(credit(1)), Ok(false), "an old one is ignored");
+        let shrunk = Credit { consumed: 2, items: 0, bytes: 0 };
+        assert_eq!(producer.on_credit(shrunk), Ok(false));
+        producer.push(item(1)).unwrap();
+        producer.push(item(1)).unwrap();
+        assert!(!producer.is_ready());
+    }
+
+    #[test]
+    fn a_consumer_that_comes_back_gets_what_it_lacks() {
+        let mut producer = Producer::new(WINDOW);
+        let mut outbox = Outbox::default();
+        for _ in 0..3 {
+            producer.push(item(2)).unwrap();
+        }
+        producer.finish(Terminal::Complete { items: 3 });
+        assert_eq!(producer.poll_frame(1, &mut outbox), PollFrame::Ended);
+        producer.on_carrier_lost();
+        assert!(!producer.has_output(), "nowhere to send to");
+        producer.on_attach(1, credit(1)).unwrap();
+        assert_eq!(producer.kept(), 2);
+        outbox.take_batch();
+        assert_eq!(producer.poll_frame(7, &mut outbox), PollFrame::Ended);
+        let bytes: Vec<u8> = outbox.take_batch().parts().flatten().copied().collect();
+        let items = bytes.windows(2).filter(|pair| pair == b"xx").count();
+        assert_eq!(items, 2);
+    }
+
+    #[test]
+    fn impossible_attaches_are_told() {
+        let mut producer = Producer::new(WINDOW);
+        let mut outbox = Outbox::default();
+        for _ in 0..3 {
+            producer.push(item(1)).unwrap();
+        }
+        producer.poll_frame(1, &mut outbox);
+        producer.on_credit(credit(2)).unwrap();
+        assert!(producer.on_attach(1, credit(1)).is_err(), "behind the acknowledged");
+        assert!(producer.on_attach(4, credit(2)).is_err(), "beyond the sent");
+        assert!(producer.on_attach(2, credit(3)).is_err(), "consumed more than received");
+        assert!(producer.on_attach(2, credit(2)).is_ok());
+    }
+
+    #[test]
+    fn large_items_take_turns() {
+        let mut producer = Producer::new(Window { items: 2, bytes: 1 << 20 });
+        let mut outbox = Outbox::default();
+        producer.push(item(CHUNK_BYTES * 2 + 1)).unwrap();
+        assert_eq!(producer.poll_frame(1, &mut outbox), PollFrame::More);
+        assert_eq!(producer.poll_frame(1, &mut outbox), PollFrame::More);
+        assert_eq!(producer.poll_frame(1, &mut outbox), PollFrame::Idle);
+    }
+
+    #[test]
+    fn a_kill_drops_what_is_not_sent() {
+        let mut producer = Producer::new(Window { items: 9, bytes: 1 << 20 });
+        let mut outbox = Outbox::default();
+        producer.push(item(CHUNK_BYTES + 1)).unwrap();
+        producer.push(item(1)).unwrap();
+        producer.poll_frame(1, &mut outbox);
+        producer.discard_unsent();
+        assert_eq!((producer.pushed(), producer.kept()), (0, 0));
+    }
+
+    #[test]
+    fn accept_is_told_once_and_not_when_an_item_tells_it() {
+        let mut outbox = Outbox::default();
+        let mut silent = Producer::new(WINDOW);
+        silent.accept();
+        silent.poll_frame(1, &mut outbox);
+        silent.poll_frame(1, &mut outbox);
+        assert_eq!(outbox.take_batch().remaining(), 8);
+        let mut quick = Producer::new(WINDOW);
+        quick.accept();
+        quick.push(item(1)).unwrap();
+        quick.poll_frame(1, &mut outbox);
+        assert_eq!(outbox.take_batch().remaining(), 9);
+    }
+}

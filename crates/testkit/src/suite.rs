@@ -1,0 +1,198 @@
+//! The list of all cases, and how one is run.
+
+use crate::guard::CASE;
+
+/// Runs one case on a runtime of its own with two workers.
+///
+/// # Panics
+/// When the case fails, or the operating system grants no threads.
+pub fn run(case: &'static str, body: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name(case)
+        .enable_all()
+        .build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(CASE.scope(case, body)),
+        Err(error) => panic!("{case}: no runtime: {error}"),
+    }
+}
+
+/// Makes one test out of each case of [`duplex`](crate::duplex), in modules of the same names.
+///
+/// Takes an expression that makes a [`Harness`](crate::Harness); each test evaluates it on its
+/// own runtime. A case that is added to the list here reaches every transport by itself.
+#[macro_export]
+macro_rules! duplex_suite {
+    ($harness:expr) => {
+        $crate::duplex_suite! { @modules $harness;
+            burst {
+                a_burst_delivers_everything,
+                a_burst_fills_no_more_than_the_windows,
+                bursts_of_several_items_keep_their_order,
+            }
+            cancel {
+                a_stop_reaches_the_handler_before_the_first_item,
+                a_kill_reaches_the_handler_before_the_first_item,
+                a_stop_between_items_lets_the_handler_finish,
+                a_kill_between_items_ends_the_stream,
+                a_stopped_handler_may_still_complete,
+                a_kill_is_not_softened_by_a_stop,
+                a_stop_is_hardened_by_a_kill,
+                a_kill_frees_a_parked_producer,
+                a_killed_stream_takes_no_more_items,
+                a_dropped_stream_cancels_its_handler,
+                a_dropped_stream_cancels_its_handler_before_the_first_item,
+                a_dropped_stream_frees_a_parked_producer,
+                a_context_killed_before_the_call_never_completes,
+                one_context_cancels_all_its_streams,
+                a_cancel_leaves_other_streams_alone,
+                a_cancel_after_the_end_changes_nothing,
+                many_dropped_streams_leave_nothing_behind,
+            }
+            concurrency {
+                five_hundred_streams_at_once,
+                two_thousand_streams_one_after_the_other,
+                many_clients,
+                one_client_and_many_servers,
+                each_request_runs_once,
+            }
+            credit {
+                the_item_window_parks_the_producer,
+                the_byte_window_parks_the_producer,
+                the_window_of_the_transport_parks_the_producer,
+                an_item_larger_than_the_window_passes,
+                a_window_of_one_item_carries_many,
+                a_parked_producer_resumes,
+                a_parked_stream_holds_up_no_other,
+                one_stalled_stream_and_fifty_live_ones,
+                unread_windows_of_many_streams_hold_up_no_other,
+                a_terminal_needs_no_credit,
+            }
+            deadline {
+                the_handler_gets_the_deadline,
+                no_deadline_stays_none,
+                a_passed_deadline_runs_nothing,
+            }
+            lifecycle {
+                the_address_and_the_capabilities_fit,
+                nobody_there_fails_fast_and_safely,
+                a_draining_server_refuses_and_finishes,
+                a_shutdown_waits_for_what_runs,
+                a_shutdown_cuts_what_outlives_the_grace,
+                an_idle_shutdown_is_quick_and_may_be_repeated,
+                nothing_is_served_after_a_shutdown,
+                a_closed_client_cuts_what_outlives_the_grace,
+                a_closing_client_waits_for_what_runs,
+            }
+            limits {
+                a_body_at_the_limit_passes,
+                a_body_over_the_limit_is_refused_and_nothing_else,
+                an_item_at_the_limit_passes,
+                an_item_over_the_limit_is_refused_and_nothing_else,
+            }
+            loss {
+                a_loss_between_items_truncates,
+                a_loss_after_the_start_truncates,
+                a_loss_before_the_start_may_have_run,
+                a_loss_cancels_the_handler,
+                a_loss_under_load_leaves_true_prefixes,
+            }
+            order {
+                no_items,
+                items_come_in_order,
+                empty_items_are_items,
+                unicode_survives,
+                many_more_items_than_a_window,
+                streams_side_by_side_keep_their_order,
+            }
+            request {
+                everything_reaches_the_handler,
+                headers_are_optional,
+                large_headers_arrive,
+            }
+            sizes {
+                bodies_of_every_length,
+                items_of_every_length,
+                large_and_small_items_stay_whole,
+                large_bodies_side_by_side,
+            }
+            terminals {
+                complete_is_told,
+                an_error_before_the_first_item_comes_whole,
+                an_error_after_items_comes_whole,
+                every_code_survives,
+                what_is_known_of_execution_survives,
+                a_rejected_request_is_safe_to_resend,
+                a_handler_may_end_its_stream_as_cancelled,
+                a_dropped_sink_is_a_handler_gone,
+                a_panic_is_a_handler_gone,
+                an_accepted_stream_has_started,
+                an_end_without_items_is_a_start,
+                the_start_may_be_asked_for_again,
+                every_end_is_told_apart,
+            }
+        }
+    };
+    (@modules $harness:expr; $($module:ident { $($case:ident,)+ })+) => {$(
+        mod $module {
+            #[allow(unused_imports, reason = "for the harness, which may stand beside the suite")]
+            use super::*;
+
+            $(
+                #[test]
+                fn $case() {
+                    $crate::run(
+                        concat!(stringify!($module), "::", stringify!($case)),
+                        async { $crate::duplex::$module::$case(&$harness).await },
+                    );
+                }
+            )+
+        }
+    )+};
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    /// `module::case` of every case that stands in a file of `src/duplex`.
+    fn written() -> BTreeSet<String> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/duplex");
+        let mut cases = BTreeSet::new();
+        for file in fs::read_dir(folder).unwrap() {
+            let path = file.unwrap().path();
+            let module = path.file_stem().unwrap().to_str().unwrap().to_owned();
+            let text = fs::read_to_string(&path).unwrap();
+            let names = text.lines().filter_map(|line| line.strip_prefix("pub async fn "));
+            cases
+                .extend(names.map(|name| format!("{module}::{}", name.split('(').next().unwrap())));
+        }
+        cases
+    }
+
+    /// `module::case` of every case in the list above.
+    fn listed() -> Vec<String> {
+        let text = include_str!("suite.rs");
+        let list = text.split("@modules $harness;\n").nth(1).unwrap();
+        let list = list.split("(@modules").next().unwrap();
+        let (mut module, mut cases) = ("", Vec::new());
+        for line in list.lines().map(str::trim) {
+            if let Some(name) = line.strip_suffix(" {") {
+                module = name;
+            } else if let Some(case) = line.strip_suffix(',') {
+                cases.push(format!("{module}::{case}"));
+            }
+        }
+        cases
+    }
+
+    #[test]
+    fn every_case_is_in_the_list_once() {
+        let listed = listed();
+        let unique: BTreeSet<_> = listed.iter().cloned().collect();
+        assert_eq!(listed.len(), unique.len(), "a case is listed twice");
+        assert_eq!(unique, written());
+        assert!(unique.len() > 50);
+    }
+}

@@ -1,0 +1,101 @@
+//! Limits of a hub and everything on it.
+
+use std::fmt;
+
+use sinew_plane::Window;
+
+/// Settings of a [`MemoryHub`](crate::MemoryHub). Start from [`MemoryConfig::default`] and
+/// change what you know better.
+#[derive(Debug, Clone)]
+pub struct MemoryConfig {
+    /// Largest request body or item, in bytes. At least 1.
+    pub max_message_bytes: usize,
+    /// Streams that one server has running at once; further requests are refused as
+    /// [`Overloaded`](sinew_plane::Code::Overloaded). At least 1.
+    pub max_streams: usize,
+    /// Window of a stream whose caller does not choose one.
+    pub window: Window,
+}
+
+impl Default for MemoryConfig {
+    /// 32 MiB messages, 10,000 streams, 1,024 items and 256 KiB of window: what the network
+    /// transports have too, so that a program behaves alike when it is split over processes.
+    fn default() -> Self {
+        Self {
+            max_message_bytes: 32 << 20,
+            max_streams: 10_000,
+            window: Window { items: 1024, bytes: 256 << 10 },
+        }
+    }
+}
+
+impl MemoryConfig {
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the field and the rule it breaks.
+    pub fn checked(self) -> Result<CheckedMemoryConfig, ConfigError> {
+        let fault = |field, reason| Err(ConfigError { field, reason });
+        if self.max_message_bytes == 0 {
+            return fault("max_message_bytes", "must be at least 1");
+        }
+        if self.max_streams == 0 {
+            return fault("max_streams", "must be at least 1");
+        }
+        if self.window.items == 0 || self.window.bytes == 0 {
+            return fault("window", "must allow at least 1 item and 1 byte");
+        }
+        Ok(CheckedMemoryConfig(self))
+    }
+}
+
+/// A [`MemoryConfig`] that keeps its rules.
+// The default draft keeps the rules, which a test below checks.
+#[derive(Debug, Clone, Default)]
+pub struct CheckedMemoryConfig(MemoryConfig);
+
+impl std::ops::Deref for CheckedMemoryConfig {
+    type Target = MemoryConfig;
+
+    fn deref(&self) -> &MemoryConfig {
+        &self.0
+    }
+}
+
+/// Which setting breaks which rule. The program's own to mend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The field.
+    pub field: &'static str,
+    /// The rule it breaks.
+    pub reason: &'static str,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.field, self.reason)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_broken_rule_names_its_field() {
+        let base = MemoryConfig::default;
+        let no_items = Window { items: 0, bytes: 1 };
+        let no_bytes = Window { items: 1, bytes: 0 };
+        for (config, field) in [
+            (MemoryConfig { max_message_bytes: 0, ..base() }, "max_message_bytes"),
+            (MemoryConfig { max_streams: 0, ..base() }, "max_streams"),
+            (MemoryConfig { window: no_items, ..base() }, "window"),
+            (MemoryConfig { window: no_bytes, ..base() }, "window"),
+        ] {
+            assert_eq!(config.checked().unwrap_err().field, field);
+        }
+        assert!(base().checked().is_ok());
+    }
+}

@@ -1,0 +1,308 @@
+//! One stream: what its producer has sent and its consumer has not yet taken.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::Arc,
+    task::{self, Poll, Waker},
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use sinew_plane::{
+    CancelReason, Code, Context, Error, Executed, OnCancel, ResponseSource, SinkTarget,
+    SourceEvent, StopKind, Terminal, TrySendError, Window,
+};
+
+use crate::{roster::Roster, window::Balance};
+
+/// Both ends of one stream.
+///
+/// Lock order: nothing else is locked, woken or cancelled while `state` is locked.
+pub(crate) struct Exchange {
+    serial: u64,
+    /// The serving side's context.
+    context: Context,
+    max_message_bytes: usize,
+    client: Arc<Roster>,
+    server: Arc<Roster>,
+    state: Mutex<State>,
+}
+
+struct State {
+    items: VecDeque<Bytes>,
+    item_bytes: usize,
+    balance: Balance,
+    /// The handler has taken the request, by its word or by an item.
+    begun: bool,
+    end: Option<End>,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+#[derive(Clone)]
+enum End {
+    Declared(Terminal),
+    Lost(Error),
+}
+
+impl Exchange {
+    pub(crate) fn new(
+        serial: u64,
+        context: Context,
+        max_message_bytes: usize,
+        window: Window,
+        client: Arc<Roster>,
+        server: Arc<Roster>,
+    ) -> Self {
+        let state = State {
+            items: VecDeque::new(),
+            item_bytes: 0,
+            balance: Balance::new(window),
+            begun: false,
+            end: None,
+            reader: None,
+            writer: None,
+        };
+        let state = Mutex::new(state);
+        Self { serial, context, max_message_bytes, client, server, state }
+    }
+
+    /// Breaks the stream off, as the loss of a connection would. False when it had ended.
+    pub(crate) fn cut(&self, reason: CancelReason) -> bool {
+        let wakers = {
+            let mut state = self.state.lock();
+            if state.end.is_some() {
+                return false;
+            }
+            let error = if state.begun {
+                Error::new(Code::Truncated, format!("the stream was cut: {reason}"))
+            } else {
+                Error::new(Code::ConnectionLost, format!("the request was cut: {reason}"))
+            };
+            state.end = Some(End::Lost(error));
+            [state.reader.take(), state.writer.take()]
+        };
+        self.context.cancel(StopKind::Kill, reason);
+        self.strike();
+        wakers.into_iter().flatten().for_each(Waker::wake);
+        true
+    }
+
+    fn strike(&self) {
+        self.client.strike(self.serial);
+        self.server.strike(self.serial);
+    }
+
+    /// Why nothing more can be sent, if so. Asked under the lock, so that a kill is either seen
+    /// here or finds the waker that is stored after.
+    fn closed(&self, state: &State) -> Option<Error> {
+        match &state.end {
+            Some(End::Lost(error)) => return Some(error.clone()),
+            Some(End::Declared(_)) => {
+                return Some(Error::new(Code::HandlerFailed, "the stream has ended already"));
+            }
+            None => {}
+        }
+        if !self.context.is_killed() {
+            return None;
+        }
+        let reason = self.context.reason().unwrap_or(CancelReason::Caller);
+        Some(cancelled(reason).with_executed(Executed::Yes))
+    }
+}
+
+fn cancelled(reason: CancelReason) -> Error {
+    let code = match reason {
+        CancelReason::DeadlineExceeded => Code::DeadlineExceeded,
+        _ => Code::Cancelled,
+    };
+    Error::new(code, reason.to_string())
+}
+
+impl ResponseSource for Exchange {
+    fn poll_started(&self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
+        let mut state = self.state.lock();
+        if state.begun {
+            return Poll::Ready(Ok(()));
+        }
+        match &state.end {
+            None => {
+                state.reader = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            Some(End::Declared(Terminal::Complete { .. })) => Poll::Ready(Ok(())),
+            Some(End::Declared(Terminal::Failed { error }) | End::Lost(error)) => {
+                Poll::Ready(Err(error.clone()))
+            }
+            Some(End::Declared(Terminal::Cancelled { reason })) => {
+                Poll::Ready(Err(cancelled(*reason)))
+            }
+        }
+    }
+
+    fn poll_batch(
+        &self,
+        cx: &mut task::Context<'_>,
+        batch: &mut VecDeque<Bytes>,
+    ) -> Poll<SourceEvent> {
+        let (event, writer) = {
+            let mut state = self.state.lock();
+            state.balance.settle();
+            let event = state.take_event(batch);
+            if event.is_pending() {
+                state.reader = Some(cx.waker().clone());
+            }
+            let writer = if state.balance.is_positive() { state.writer.take() } else { None };
+            (event, writer)
+        };
+        if let Some(writer) = writer {
+            writer.wake();
+        }
+        event
+    }
+
+    fn cancel(&self, kind: StopKind) {
+        self.on_cancel(kind, CancelReason::Caller);
+    }
+
+    fn abandon(&self) {
+        let (unread, ended) = {
+            let mut state = self.state.lock();
+            state.reader = None;
+            state.item_bytes = 0;
+            (std::mem::take(&mut state.items), state.end.is_some())
+        };
+        drop(unread);
+        if !ended {
+            // The server still counts it: its handler runs until it ends the stream.
+            self.client.strike(self.serial);
+            self.on_cancel(StopKind::Kill, CancelReason::Caller);
+        }
+    }
+}
+
+impl State {
+    fn take_event(&mut self, batch: &mut VecDeque<Bytes>) -> Poll<SourceEvent> {
+        if !self.items.is_empty() {
+            self.balance.lend(self.items.len(), std::mem::take(&mut self.item_bytes));
+            if batch.is_empty() {
+                // Trading buffers moves nothing and lets both be used again.
+                std::mem::swap(batch, &mut self.items);
+            } else {
+                batch.append(&mut self.items);
+            }
+            return Poll::Ready(SourceEvent::Items);
+        }
+        match &self.end {
+            None => Poll::Pending,
+            Some(End::Declared(terminal)) => Poll::Ready(SourceEvent::Ended(terminal.clone())),
+            Some(End::Lost(error)) => Poll::Ready(SourceEvent::Lost(error.clone())),
+        }
+    }
+}
+
+impl SinkTarget for Exchange {
+    fn poll_ready(&self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
+        let mut state = self.state.lock();
+        if let Some(error) = self.closed(&state) {
+            return Poll::Ready(Err(error));
+        }
+        if state.balance.is_positive() {
+            return Poll::Ready(Ok(()));
+        }
+        state.writer = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn try_send(&self, item: Bytes) -> Result<(), TrySendError> {
+        if item.len() > self.max_message_bytes {
+            let error = too_large("an item", item.len(), self.max_message_bytes);
+            return Err(TrySendError::Closed(error.with_executed(Executed::Yes)));
+        }
+        let reader = {
+            let mut state = self.state.lock();
+            if let Some(error) = self.closed(&state) {
+                return Err(TrySendError::Closed(error));
+            }
+            if !state.balance.is_positive() {
+                return Err(TrySendError::Full(item));
+            }
+            state.balance.charge(item.len());
+            state.item_bytes += item.len();
+            state.items.push_back(item);
+            state.begun = true;
+            state.reader.take()
+        };
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+        Ok(())
+    }
+
+    fn accept(&self) {
+        let reader = {
+            let mut state = self.state.lock();
+            if state.end.is_some() {
+                return;
+            }
+            state.begun = true;
+            state.reader.take()
+        };
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    fn finish(&self, terminal: Terminal) {
+        let reader = {
+            let mut state = self.state.lock();
+            if state.end.is_none() {
+                state.end = Some(End::Declared(terminal));
+            }
+            state.writer = None;
+            state.reader.take()
+        };
+        // Also for a stream that was cut: one that is cut while it enters its second roster is
+        // struck off that one here.
+        self.strike();
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    // An item is with its reader as soon as it is sent.
+    fn flush(&self) {}
+}
+
+/// Hears both the caller's context and the serving side's own: either way the handler's context
+/// is cancelled, and after a kill nobody waits for credit.
+impl OnCancel for Exchange {
+    fn on_cancel(&self, kind: StopKind, reason: CancelReason) {
+        // Comes back here when it changes anything; the second time it changes nothing.
+        self.context.cancel(kind, reason);
+        if kind == StopKind::Kill {
+            let writer = self.state.lock().writer.take();
+            if let Some(writer) = writer {
+                writer.wake();
+            }
+        }
+    }
+}
+
+/// The refusal of a message over the limit.
+pub(crate) fn too_large(what: &str, bytes: usize, limit: usize) -> Error {
+    Error::new(Code::TooLarge, format!("{what} of {bytes} bytes is over the limit of {limit}"))
+}
+
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchange")
+            .field("serial", &self.serial)
+            .field("context", &self.context)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

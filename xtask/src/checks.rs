@@ -1,0 +1,97 @@
+//! Checks of `ci` that are a few cargo commands each.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use crate::process;
+use crate::test;
+use crate::workspace::Workspace;
+
+/// Crates that promise to stay small, and how many others each may bring in. A user of one layer
+/// must not pay for the layers above; raise a number only with a reason in the commit.
+const SIZE_LIMITS: &[(&str, usize)] = &[("sinew-codec", 12), ("sinew-mux", 20)];
+
+/// The demo ends by itself within seconds; a loaded machine gets much more.
+const DEMO_LIMIT: Duration = Duration::from_secs(180);
+
+pub(crate) fn fmt(workspace: &Workspace) -> Result<()> {
+    process::run(process::cargo(&workspace.root).args(["fmt", "--all", "--check"]))
+}
+
+/// With the same features as the tests, so that both look at the same code.
+pub(crate) fn clippy(workspace: &Workspace) -> Result<()> {
+    test::build_tools(workspace)?;
+    let mut cargo = process::cargo(&workspace.root);
+    cargo.args(["clippy", "--locked", "--workspace", "--all-targets", "--all-features"]);
+    process::run(cargo.args(["--", "-D", "warnings"]))
+}
+
+pub(crate) fn docs(workspace: &Workspace) -> Result<()> {
+    test::build_tools(workspace)?;
+    let mut cargo = process::cargo(&workspace.root);
+    cargo.args(["doc", "--locked", "--workspace", "--all-features", "--no-deps"]);
+    process::run(cargo.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// In the whole workspace, one member's features are on for all; alone, a missing one shows.
+pub(crate) fn alone(workspace: &Workspace) -> Result<()> {
+    for package in workspace.packages()?.iter().filter(|package| package.has_library) {
+        let mut cargo = process::cargo(&workspace.root);
+        cargo.args(["check", "--quiet", "--locked", "--no-default-features", "--lib"]);
+        process::run(cargo.args(["--package", &package.name]))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn size(workspace: &Workspace) -> Result<()> {
+    let mut failed = false;
+    for (package, limit) in SIZE_LIMITS {
+        let mut cargo = process::cargo(&workspace.root);
+        cargo.args(["tree", "--locked", "--edges", "normal", "--prefix", "none"]);
+        let tree = process::output(cargo.args(["--package", package]))?;
+        let names = crates_in(&tree, package);
+        println!("{package} brings in {} crates, at most {limit} are allowed", names.len());
+        if names.len() > *limit {
+            failed = true;
+            println!("  {}", names.into_iter().collect::<Vec<_>>().join(" "));
+        }
+    }
+    if failed {
+        bail!(
+            "a small crate has grown; find out why with `cargo tree -p CRATE -e normal`, and put \
+             what is optional behind a feature"
+        );
+    }
+    Ok(())
+}
+
+/// Names and versions in the output of `cargo tree --prefix none`, without `package` itself.
+fn crates_in<'t>(tree: &'t str, package: &str) -> BTreeSet<&'t str> {
+    tree.lines()
+        .map(|line| line.split(" (").next().unwrap_or(line).trim())
+        .filter(|line| !line.is_empty() && line.split(' ').next() != Some(package))
+        .collect()
+}
+
+/// The first command in the README has to work.
+pub(crate) fn demo(workspace: &Workspace) -> Result<()> {
+    let mut build = process::cargo(&workspace.root);
+    process::run(build.args(["build", "--release", "--locked"]))?;
+    let mut demo = process::cargo(&workspace.root);
+    process::run_within(demo.args(["run", "--release", "--locked", "--", "demo"]), DEMO_LIMIT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crate_that_is_reached_twice_counts_once() {
+        let tree = "a v0.1.0 (crates/a)\nserde v1.0.1\nserde_derive v1.0.1 (proc-macro)\n\
+                    serde v1.0.1 (*)\n";
+        let names: Vec<_> = crates_in(tree, "a").into_iter().collect();
+        assert_eq!(names, ["serde v1.0.1", "serde_derive v1.0.1"]);
+    }
+}

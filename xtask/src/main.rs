@@ -1,0 +1,76 @@
+//! Chores of the workspace, run as `cargo xtask <chore>`.
+//!
+//! This file is only the tree of commands; each chore lives in the module of its name.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program for people: its output is what it is for"
+)]
+
+mod bench;
+mod checks;
+mod ci;
+mod dependencies;
+mod fuzz;
+mod layers;
+mod licence;
+mod pictures;
+mod process;
+mod publish;
+mod servers;
+mod services;
+mod steps;
+mod svg;
+mod test;
+mod tidy;
+mod tools;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::workspace::Workspace;
+
+/// Chores of the Sinew workspace.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    Test(test::Options),
+    Ci(ci::Options),
+    Layers(layers::Options),
+    Tidy(tidy::Options),
+    Services(services::Options),
+    Bench(bench::Options),
+    Fuzz(fuzz::Options),
+    Publish(publish::Options),
+    Pictures(pictures::Options),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = Workspace::find().and_then(|workspace| match arguments.chore {
+        Chore::Test(options) => test::run(&workspace, &options),
+        Chore::Ci(options) => ci::run(&workspace, &options),
+        Chore::Layers(_) => layers::run(&workspace),
+        Chore::Tidy(_) => tidy::run(&workspace),
+        Chore::Services(options) => services::run(&workspace, &options),
+        Chore::Bench(options) => bench::run(&workspace, &options),
+        Chore::Fuzz(options) => fuzz::run(&workspace, &options),
+        Chore::Publish(options) => publish::run(&workspace, &options),
+        Chore::Pictures(options) => pictures::run(&workspace, &options),
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! `pictures`: draws the pictures in docs/, so that they cannot drift from what they show.
+
+mod layer_rows;
+mod overview;
+
+use std::fs;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::workspace::Workspace;
+
+/// Draw docs/overview.svg and docs/layers.svg.
+#[derive(Args)]
+#[command(after_help = "\
+docs/layers.svg shows the layer table of `cargo xtask layers`, as far as its crates exist.")]
+pub(crate) struct Options {
+    /// Write nothing; fail if a picture in docs/ is not what would be written
+    #[arg(long)]
+    check: bool,
+}
+
+pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
+    if options.check {
+        return check(workspace);
+    }
+    for (path, text) in pictures(workspace)? {
+        let file = workspace.root.join(path);
+        fs::write(&file, text).with_context(|| format!("writing {path}"))?;
+        println!("wrote {path}");
+    }
+    Ok(())
+}
+
+/// Fails if a picture in docs/ is missing or old.
+pub(crate) fn check(workspace: &Workspace) -> Result<()> {
+    for (path, text) in pictures(workspace)? {
+        if fs::read_to_string(workspace.root.join(path)).ok().as_ref() != Some(&text) {
+            bail!("{path} is not current; run `cargo xtask pictures`");
+        }
+        println!("{path} is current");
+    }
+    Ok(())
+}
+
+/// Paths from the root, and what belongs there.
+fn pictures(workspace: &Workspace) -> Result<[(&'static str, String); 2]> {
+    let folders: Vec<String> =
+        workspace.packages()?.into_iter().map(|package| package.folder).collect();
+    Ok([
+        ("docs/overview.svg", overview::draw()),
+        (
+            "docs/layers.svg",
+            layer_rows::draw(&|folder| folders.iter().any(|found| found == folder)),
+        ),
+    ])
+}

@@ -1,0 +1,98 @@
+//! How one request becomes a stream, and how the stream survives its connection.
+
+use crate::svg::{
+    BLUE, BLUE_FILL, FAINT, GREEN, GREEN_FILL, GREY_FILL, INK, Picture, RED, SOFT_INK, Stroke, Type,
+};
+
+const TITLE: &str = "A request goes from the caller through the router to one of three instances. \
+                     A stream of numbered items comes back; when its connection breaks after item \
+                     2, a second connection carries on from item 3.";
+
+const NAME: Type = Type { size: 17, colour: INK, bold: true, anchor: "middle" };
+const NOTE: Type = Type { size: 14, colour: SOFT_INK, bold: false, anchor: "middle" };
+const NUMBER: Type = Type { size: 15, colour: "#ffffff", bold: true, anchor: "middle" };
+
+const REQUEST: Stroke = Stroke { colour: BLUE, width: 2.5, dashed: false, arrow: true };
+const CARRIER: Stroke = Stroke { colour: GREEN, width: 2.5, dashed: false, arrow: true };
+const DEAD_CARRIER: Stroke = Stroke { colour: FAINT, width: 2.5, dashed: false, arrow: false };
+const SECOND_CARRIER: Stroke = Stroke { colour: GREEN, width: 2.5, dashed: true, arrow: true };
+const NOT_CHOSEN: Stroke = Stroke { colour: FAINT, width: 1.5, dashed: false, arrow: false };
+const BREAK: Stroke = Stroke { colour: RED, width: 3.5, dashed: false, arrow: false };
+
+/// Heights of the three lanes between caller and instance.
+const REQUEST_Y: i32 = 214;
+const FIRST_Y: i32 = 318;
+const SECOND_Y: i32 = 382;
+
+/// Left and right ends of the lanes.
+const CALLER_X: i32 = 190;
+const INSTANCE_X: i32 = 790;
+
+/// Between two items.
+const PITCH: i32 = 62;
+
+pub(super) fn draw() -> String {
+    let mut picture = Picture::new(1000, 470);
+    boxes(&mut picture);
+    request(&mut picture);
+    stream(&mut picture);
+    picture.finish(TITLE)
+}
+
+fn boxes(picture: &mut Picture) {
+    let plain = (GREY_FILL, SOFT_INK);
+    named(picture, (40, 174), (150, 258), plain, ("caller", "reads items"));
+    named(picture, (370, 174), (170, 80), (BLUE_FILL, BLUE), ("router", "picks an instance"));
+    named(picture, (370, 40), (170, 66), (BLUE_FILL, BLUE), ("discovery view", "who could serve"));
+    named(picture, (INSTANCE_X, 34), (170, 50), plain, ("instance 1", ""));
+    named(picture, (INSTANCE_X, 104), (170, 50), plain, ("instance 2", ""));
+    let chosen = (GREEN_FILL, GREEN);
+    named(picture, (INSTANCE_X, 174), (170, 258), chosen, ("instance 3", "sends items"));
+}
+
+fn named(
+    picture: &mut Picture,
+    (x, y): (i32, i32),
+    (width, height): (i32, i32),
+    colours: (&str, &str),
+    (name, note): (&str, &str),
+) {
+    picture.rectangle((x, y), (width, height), colours);
+    let (centre, middle) = (x + width / 2, y + height / 2);
+    if note.is_empty() {
+        picture.text((centre, middle), name, NAME);
+    } else {
+        picture.text((centre, middle - 11), name, NAME);
+        picture.text((centre, middle + 12), note, NOTE);
+    }
+}
+
+fn request(picture: &mut Picture) {
+    picture.line((540, 190), (INSTANCE_X, 59), NOT_CHOSEN);
+    picture.line((540, 202), (INSTANCE_X, 129), NOT_CHOSEN);
+    picture.line((455, 106), (455, 174), Stroke { arrow: false, ..REQUEST });
+    picture.line((CALLER_X, REQUEST_Y), (370, REQUEST_Y), REQUEST);
+    picture.line((540, REQUEST_Y), (INSTANCE_X, REQUEST_Y), REQUEST);
+    picture.text((280, REQUEST_Y - 17), "one request", NOTE);
+    picture.text((672, REQUEST_Y + 17), "the same request", NOTE);
+}
+
+fn stream(picture: &mut Picture) {
+    let item_x = |number: i32| CALLER_X + 66 + number * PITCH;
+    let break_x = item_x(2) + PITCH;
+    picture.line((break_x + 20, FIRST_Y), (INSTANCE_X, FIRST_Y), DEAD_CARRIER);
+    picture.line((break_x - 16, FIRST_Y), (CALLER_X, FIRST_Y), CARRIER);
+    picture.line((INSTANCE_X, SECOND_Y), (CALLER_X, SECOND_Y), SECOND_CARRIER);
+    for (from, to) in [((-9, -9), (9, 9)), ((-9, 9), (9, -9))] {
+        let at = |(x, y): (i32, i32)| (break_x + x, FIRST_Y + y);
+        picture.line(at(from), at(to), BREAK);
+    }
+    for number in 0..6 {
+        let at = (item_x(number), if number < 3 { FIRST_Y } else { SECOND_Y });
+        picture.circle(at, 16, GREEN);
+        picture.text(at, &number.to_string(), NUMBER);
+    }
+    let note = Type { anchor: "end", ..NOTE };
+    picture.text((INSTANCE_X - 20, FIRST_Y - 17), "the first connection breaks after item 2", note);
+    picture.text((INSTANCE_X - 20, SECOND_Y + 30), "a second connection goes on with item 3", note);
+}

@@ -1,0 +1,131 @@
+//! `test`: everything a contributor must see green, against real servers.
+
+use std::env;
+use std::process::Command;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::process;
+use crate::servers::{self, ALL, Life, Running};
+use crate::steps::Report;
+use crate::tools::{self, PROTOC};
+use crate::workspace::Workspace;
+
+/// Every target but benches: a bench is not a test, and running one as a test takes minutes.
+const TARGETS: [&str; 4] = ["--lib", "--bins", "--tests", "--examples"];
+
+/// Run all tests, with real etcd and NATS servers started for them.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask test                               # what must be green before a push
+  cargo xtask test -p sinew-mux                  # one package
+  cargo xtask test -p sinew-mux -- credit        # one package, tests with `credit` in their name
+
+etcd and nats-server are installed with apt when they are missing and you are root; else the
+command to run is printed. They listen on free ports of 127.0.0.1, and end when this ends.
+If SINEW_TEST_ETCD or SINEW_TEST_NATS is set already, that server is used instead.")]
+pub(crate) struct Options {
+    /// Passed on to `cargo test`; without any, all packages and all doctests run
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
+    let mut report = Report::default();
+    let tests = || {
+        if options.arguments.is_empty() {
+            return all(workspace, &[]);
+        }
+        with_servers(workspace, process::cargo(&workspace.root).args(chosen(&options.arguments)))
+    };
+    let passed = report.run("test", "unit and integration tests pass", tests);
+    if !options.arguments.is_empty() {
+        return report.finish(0);
+    }
+    if passed {
+        report
+            .run("doctests", "the examples in the documentation run", || doctests(workspace, &[]));
+    }
+    report.finish(usize::from(!passed))
+}
+
+/// All unit and integration tests; `extra` goes to cargo.
+pub(crate) fn all(workspace: &Workspace, extra: &[&str]) -> Result<()> {
+    let mut cargo = process::cargo(&workspace.root);
+    cargo.args(["test", "--workspace", "--all-features"]).args(TARGETS).args(extra);
+    with_servers(workspace, &mut cargo)
+}
+
+/// All examples in documentation; `extra` goes to cargo.
+pub(crate) fn doctests(workspace: &Workspace, extra: &[&str]) -> Result<()> {
+    build_tools(workspace)?;
+    let mut cargo = process::cargo(&workspace.root);
+    process::run(cargo.args(["test", "--workspace", "--all-features", "--doc"]).args(extra))
+}
+
+/// What building with all features needs from the machine.
+pub(crate) fn build_tools(workspace: &Workspace) -> Result<()> {
+    if workspace.locks("etcd-client") && env::var_os("PROTOC").is_none() {
+        tools::ensure(&[PROTOC])?;
+    }
+    Ok(())
+}
+
+/// A `cargo test` with the caller's own arguments; packages are all unless some are named.
+fn chosen(arguments: &[String]) -> Vec<&str> {
+    let names_packages = arguments
+        .iter()
+        .take_while(|argument| *argument != "--")
+        .any(|argument| argument.starts_with("-p") || argument.starts_with("--package"));
+    let mut all = vec!["test", "--all-features"];
+    if !names_packages {
+        all.push("--workspace");
+    }
+    all.extend(arguments.iter().map(String::as_str));
+    all
+}
+
+fn with_servers(workspace: &Workspace, cargo: &mut Command) -> Result<()> {
+    build_tools(workspace)?;
+    let folder = workspace.target().join("test-servers");
+    let mut running: Vec<Running> = Vec::new();
+    for service in ALL {
+        let variable = service.variable();
+        if let Ok(address) = env::var(variable) {
+            println!("{} is taken from {variable}: {address}", service.name());
+            continue;
+        }
+        let server = servers::start(service, &folder, Life::WithUs)?;
+        let address = service.address(server.port);
+        println!("{} runs for the tests: {variable}={address}", service.name());
+        cargo.env(variable, address);
+        running.push(server);
+    }
+    let tested = process::run(cargo);
+    let ended: Vec<_> = running.iter().map(|server| server.service.name()).collect();
+    drop(running);
+    if !ended.is_empty() {
+        println!("ended {}", ended.join(" and "));
+    }
+    tested
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen_from(arguments: &[&str]) -> String {
+        let arguments: Vec<String> = arguments.iter().map(|text| (*text).to_owned()).collect();
+        chosen(&arguments).join(" ")
+    }
+
+    #[test]
+    fn all_packages_are_tested_unless_some_are_named() {
+        assert_eq!(chosen_from(&["credit"]), "test --all-features --workspace credit");
+        assert_eq!(chosen_from(&["-p", "sinew-mux"]), "test --all-features -p sinew-mux");
+        // After `--` the words belong to the test program.
+        assert_eq!(chosen_from(&["--", "-p"]), "test --all-features --workspace -- -p");
+    }
+}
