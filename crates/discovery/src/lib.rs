@@ -29,8 +29,8 @@
 //! | backend | known to | feature |
 //! |---|---|---|
 //! | [`MemoryDiscovery`] | one process | always there |
-//! | [`StaticDiscovery`] | whoever was given the same addresses; takes no registrations | always there |
-//! | `FileDiscovery` | whoever sees the same directory, stock Dynamo peers included | `file`, on by default |
+//! | [`StaticDiscovery`] | whoever was given the same addresses; read-only | always there |
+//! | `FileDiscovery` | whoever sees the same directory, Dynamo's peers too | `file`, on by default |
 //!
 //! The [`record`] module is how an instance is written down where others read it.
 

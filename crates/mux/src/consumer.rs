@@ -311,6 +311,8 @@ mod tests {
         assert_eq!((next_item, credit.consumed), (1, 0));
         consumer.on_item_begin(60, &[0; 30]).unwrap();
         consumer.on_chunk(&[0; 30]).unwrap();
-        assert_eq!(consumer.received(), 2);
+        // 65 of 100 bytes are used; charged twice, the item would leave none.
+        consumer.on_item(item(1)).unwrap();
+        assert_eq!(consumer.received(), 3);
     }
 }

@@ -93,8 +93,10 @@ pub struct Inbound {
     own_integrity: bool,
     integrity: bool,
     max_message_bytes: usize,
+    max_streams: usize,
     next_stream: u32,
-    /// Requests whose bodies are on their way. Bounded by the request window.
+    /// Requests whose bodies are on their way. Their bytes are bounded by the request window,
+    /// their number by the streams that may run at once.
     bodies: FxHashMap<u32, (Box<Opened>, Assembly)>,
     request_window: u64,
     body_bytes_begun: u64,
@@ -118,6 +120,7 @@ impl Inbound {
             own_integrity: config.integrity,
             integrity: false,
             max_message_bytes: config.max_message_bytes,
+            max_streams: usize::try_from(config.max_streams).unwrap_or(usize::MAX),
             next_stream: role.peer().first_stream(),
             bodies: FxHashMap::default(),
             request_window,
@@ -184,6 +187,10 @@ impl Inbound {
         let mut end = 0;
         while let Some(header) = FrameHeader::read(&buffer[end..]) {
             if header.len > limit {
+                // The frames before it count, however they were cut: they are looked at first.
+                if end > 0 {
+                    break;
+                }
                 return Err(ConnectionError::FrameTooLarge { bytes: header.len });
             }
             let next = end + FRAME_HEADER_BYTES + header.len + check;
@@ -334,6 +341,9 @@ impl Inbound {
             self.release(body_len);
             return Ok(Some(Event::Opened(opened)));
         }
+        if self.bodies.len() >= self.max_streams {
+            return Err(ConnectionError::Violation("more streams at once than were announced"));
+        }
         let assembly = Assembly::begin(body_len, &first)?;
         self.bodies.insert(stream, (opened, assembly));
         Ok(None)
@@ -345,6 +355,9 @@ impl Inbound {
         chunk: &[u8],
         now: Instant,
     ) -> Result<Option<Event>, ConnectionError> {
+        if stream >= self.next_stream {
+            return Err(ConnectionError::Violation("a chunk of a stream that was not opened"));
+        }
         let Some((_, assembly)) = self.bodies.get_mut(&stream) else {
             // Chunks that were in line when their stream was cancelled still arrive.
             self.on_useless(now)?;
@@ -394,15 +407,17 @@ impl Inbound {
             return Err(ConnectionError::Violation("a response on a stream of its own sender"));
         }
         let broken = ConnectionError::Violation("a response frame that cannot be read");
+        let too_large = ConnectionError::Violation("an item over the announced limit");
         let mut fields = Fields(&payload);
         match kind {
             Kind::Accept => Ok(Event::Accept { stream }),
+            Kind::Item if payload.len() > self.max_message_bytes => Err(too_large),
             Kind::Item => Ok(Event::Item { stream, item: payload }),
             Kind::Chunk => Ok(Event::Chunk { stream, chunk: payload }),
             Kind::ItemBegin => {
                 let total = fields.u32().ok_or(broken)? as usize;
                 if total > self.max_message_bytes {
-                    return Err(ConnectionError::Violation("an item over the announced limit"));
+                    return Err(too_large);
                 }
                 Ok(Event::ItemBegin { stream, total, chunk: payload.slice(4..) })
             }

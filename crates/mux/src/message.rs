@@ -105,7 +105,8 @@ impl Open {
         }
         let endpoint = payload.slice(OPEN_HEAD_BYTES..headers_at);
         std::str::from_utf8(&endpoint).map_err(|_| broken())?;
-        let headers = Headers::decode(payload.slice(headers_at..body_at))
+        // Headers live as long as the stream, the read buffer should not: copied, if any.
+        let headers = Headers::decode(Bytes::copy_from_slice(&payload[headers_at..body_at]))
             .map_err(|_| ConnectionError::Violation("headers that cannot be read"))?;
         let open = Self { id, instance, endpoint, headers, remaining, window, attempt };
         Ok((open, body_len, payload.slice(body_at..)))

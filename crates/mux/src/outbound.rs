@@ -6,7 +6,7 @@ use bytes::Bytes;
 use sinew_plane::{CancelReason, Error, StopKind, StreamId, Terminal, Window};
 
 use crate::{
-    Batch, CheckedMuxConfig, Credit, Hello, Open, Outbox, Role,
+    Batch, CheckedMuxConfig, ConnectionError, Credit, Hello, Open, Outbox, Role,
     frame::{Kind, PREFACE},
     message,
     outbox::CHUNK_BYTES,
@@ -277,12 +277,22 @@ impl Outbound {
     }
 
     /// The last word to a peer that broke the protocol.
-    pub fn close(&mut self, error: &crate::ConnectionError) {
+    pub fn close(&mut self, error: &ConnectionError) {
         self.retired = true;
         // To somebody who speaks another protocol nothing is said: it would not understand.
-        if *error != crate::ConnectionError::NotSinew {
-            self.go_away(0, &Error::new(error.code(), error.to_string()));
+        // Who never said a word may be such a one.
+        let unknown = *error == ConnectionError::NotSinew
+            || (*error == ConnectionError::Silent && self.peer.is_none());
+        if unknown {
+            return;
         }
+        if self.role == Role::Acceptor && self.peer.is_none() {
+            // A goaway is read only behind a hello, which also tells the versions spoken here.
+            self.greet();
+            self.outbox.set_integrity(self.hello.integrity);
+        }
+        // Nothing is promised about streams that were not begun: any may have been.
+        self.go_away(u32::MAX, &Error::new(error.code(), error.to_string()));
     }
 
     /// Where producers put their frames.

@@ -39,7 +39,8 @@ impl FileConfig {
         if !(Duration::from_millis(1)..=longest).contains(&self.scan_interval) {
             let given = self.scan_interval;
             return invalid(format!(
-                "scan_interval of file discovery is {given:?}: use 1 ms to {longest:?}, a quarter of ttl"
+                "scan_interval of file discovery is {given:?}: use 1 ms to {longest:?}, \
+                 a quarter of ttl"
             ));
         }
         Ok(())
