@@ -190,10 +190,11 @@ impl SinkTarget for Response {
             if state.over || state.producer.is_finished() {
                 return;
             }
+            // Asked before a kill drops anything: a refusal must not follow a part of an item.
+            let refused = state.producer.pushed() == 0;
             if self.context.is_killed() {
                 state.producer.discard_unsent();
             }
-            let refused = state.producer.pushed() == 0;
             match &terminal {
                 Terminal::Failed { error } if refused && error.executed() == Executed::No => {
                     self.connection.out.lock().outbound.reject(self.stream, error);

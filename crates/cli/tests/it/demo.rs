@@ -1,0 +1,52 @@
+//! The demo ends well, quickly, and adds up.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::world::{Running, World, assert_code, stderr, stdout};
+
+/// The numbers of a row of the table.
+fn row(table: &str, name: &str) -> Option<Vec<u64>> {
+    let line = table.lines().find(|line| line.contains(name))?;
+    Some(line.split(['│', '┆']).filter_map(|cell| cell.trim().parse().ok()).collect())
+}
+
+#[test]
+fn nothing_is_lost_and_the_table_adds_up() {
+    let world = World::new();
+    let file = world.file("text", "the quick brown fox jumps over the lazy dog ".repeat(150));
+    let begun = Instant::now();
+    let output = world.run(["demo".as_ref(), file.as_os_str()]);
+    assert_code(&output, 0);
+    assert!(begun.elapsed() < Duration::from_secs(15), "took {:?}", begun.elapsed());
+
+    let table = stdout(&output);
+    let all = row(&table, "│ all").unwrap();
+    let [requests, complete, truncated, unknown, lost, items] = all[..] else { panic!("{table}") };
+    assert_eq!((requests, lost), (300, 0), "{table}");
+    assert_eq!(requests, complete + truncated + unknown, "{table}");
+    assert!(items >= complete * 1_000 && items <= 300 * 1_000, "{table}");
+    assert!(truncated >= 1, "the kill came midway: {table}");
+    let mut sums = vec![0; 6];
+    // The number of a worker stands in a cell of its own and is not of the sum.
+    for (name, skip) in [("│ 1 ", 1), ("│ 2 (killed)", 0), ("│ 3 ", 1), ("│ no answer", 0)] {
+        for (sum, number) in sums.iter_mut().zip(row(&table, name).unwrap_or_default().into_iter().skip(skip)) {
+            *sum += number;
+        }
+    }
+    assert_eq!(sums, all, "{table}");
+    assert!(stderr(&output).contains("SIGKILL to worker 2"), "{}", stderr(&output));
+}
+
+#[test]
+fn an_interruption_ends_it() {
+    let world = World::new();
+    let file = world.file("text", "word ".repeat(1_000));
+    let mut command = world.sinew(["demo"]);
+    command.arg(file);
+    let demo = Running::start(command);
+    std::thread::sleep(Duration::from_millis(300));
+    demo.signal(Signal::INT);
+    assert_code(&demo.finish(), 130);
+}

@@ -1,0 +1,235 @@
+//! A private place with the processes in it.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    io::{BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, Output, Stdio},
+    sync::mpsc,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Failure guard of every wait; nothing here takes nearly as long.
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+
+/// A folder of its own for discovery, sockets and files.
+pub(crate) struct World {
+    dir: tempfile::TempDir,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// The command in this place, with nothing from the environment but PATH.
+    pub(crate) fn sinew<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sinew"));
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("XDG_RUNTIME_DIR", self.dir.path())
+            .current_dir(self.dir.path())
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs a command line to its end.
+    pub(crate) fn run<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Output {
+        Running::start(self.sinew(args)).finish()
+    }
+
+    /// Starts `sinew serve` and waits until it serves.
+    pub(crate) fn serve<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Server {
+        let mut command = self.sinew(["serve"]);
+        command.args(args);
+        Server::start(command)
+    }
+}
+
+/// A process whose output is gathered.
+pub(crate) struct Running {
+    child: Child,
+    stdout: Option<JoinHandle<Vec<u8>>>,
+    stderr: Option<JoinHandle<Vec<u8>>>,
+}
+
+fn gather(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut all = Vec::new();
+        from.read_to_end(&mut all).unwrap();
+        all
+    })
+}
+
+impl Running {
+    pub(crate) fn start(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let stdout = child.stdout.take().map(gather);
+        let stderr = child.stderr.take().map(gather);
+        Self { child, stdout, stderr }
+    }
+
+    /// Starts it and leaves standard output to the test.
+    pub(crate) fn start_reading(mut command: Command) -> (Self, BufReader<ChildStdout>) {
+        let mut child = command.spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let stderr = child.stderr.take().map(gather);
+        (Self { child, stdout: None, stderr }, stdout)
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(&self.child, signal);
+    }
+
+    pub(crate) fn finish(mut self) -> Output {
+        let status = wait(&mut self.child);
+        let take = |from: &mut Option<JoinHandle<Vec<u8>>>| {
+            from.take().map(|thread| thread.join().unwrap()).unwrap_or_default()
+        };
+        Output { status, stdout: take(&mut self.stdout), stderr: take(&mut self.stderr) }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn kill(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).unwrap();
+}
+
+fn wait(child: &mut Child) -> std::process::ExitStatus {
+    let mut ended = None;
+    until("the process to end", || {
+        ended = child.try_wait().unwrap();
+        ended.is_some()
+    });
+    ended.unwrap()
+}
+
+/// Waits for something that can only be asked for.
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < LIMIT, "waited in vain for {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Waits until a file has some content, and returns it.
+pub(crate) fn content_of(path: &Path) -> String {
+    let mut content = String::new();
+    until(&format!("{} to be written", path.display()), || {
+        content = fs::read_to_string(path).unwrap_or_default();
+        content.ends_with('\n')
+    });
+    content
+}
+
+/// A `sinew serve` that serves.
+pub(crate) struct Server {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+    /// What it said until it served, the line that says so at the end.
+    pub(crate) said: Vec<String>,
+}
+
+impl Server {
+    fn start(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            for line in stderr.lines() {
+                if sender.send(line.unwrap()).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut server = Self { child, lines, said: Vec::new() };
+        while !server.said.last().is_some_and(|line| line.starts_with("serving ")) {
+            let line = server.next_line();
+            server.said.push(line);
+        }
+        server
+    }
+
+    /// Waits for the next line of its standard error.
+    pub(crate) fn next_line(&self) -> String {
+        let line = self.lines.recv_timeout(LIMIT);
+        line.unwrap_or_else(|_| panic!("the server said no more than {:?}", self.said))
+    }
+
+    /// What it has said since, once it has ended.
+    pub(crate) fn rest(&self) -> Vec<String> {
+        self.lines.iter().collect()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(&self.child, signal);
+    }
+
+    /// Waits for its end and returns its exit code.
+    pub(crate) fn code(&mut self) -> Option<i32> {
+        wait(&mut self.child).code()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Two interruptions: the second one cuts, so that no program stays behind.
+        for _ in 0..2 {
+            if matches!(self.child.try_wait(), Ok(None)) {
+                kill(&self.child, Signal::INT);
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+        let begun = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) && begun.elapsed() < Duration::from_secs(5) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Standard output as text.
+pub(crate) fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// Standard error as text.
+pub(crate) fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Fails with what the process said, unless it ended with `code`.
+#[track_caller]
+pub(crate) fn assert_code(output: &Output, code: i32) {
+    assert_eq!(output.status.code(), Some(code), "{}", stderr(output));
+}
