@@ -1,4 +1,5 @@
 //! Several runtimes that find each other through files, as processes do.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     path::Path,

@@ -1,5 +1,6 @@
 //! The services that `cargo xtask test` starts are the real ones, and answer.
 #![cfg(feature = "services")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},

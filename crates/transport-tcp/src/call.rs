@@ -16,6 +16,10 @@ use sinew_plane::{
 
 use crate::connection::Connection;
 
+/// Items up to this many bytes are copied for a consumer that lags: a quarter of the largest
+/// piece of reading, so that what is held stays within a small factor of what is used.
+const COPY_ITEM_BYTES: usize = 16 << 10;
+
 /// A request that was sent, and its response as it arrives.
 pub(crate) struct Call {
     stream: u32,
@@ -25,6 +29,8 @@ pub(crate) struct Call {
 
 struct State {
     consumer: Consumer,
+    /// The piece of reading that the oldest waiting item came with.
+    read: u32,
     waker: Option<Waker>,
     /// What of the request body is still to be sent, from an offset on.
     body: Option<(Bytes, usize)>,
@@ -38,6 +44,7 @@ impl Call {
     pub(crate) fn new(stream: u32, connection: Arc<Connection>, window: Window) -> Self {
         let state = State {
             consumer: Consumer::new(window),
+            read: 0,
             waker: None,
             body: None,
             lost: None,
@@ -78,6 +85,38 @@ impl Call {
         step(&mut state.consumer)?;
         wakers.extend(state.waker.take());
         Ok(())
+    }
+
+    /// An item arrived with the piece of reading that has this number.
+    pub(crate) fn on_item(
+        &self,
+        wakers: &mut Vec<Waker>,
+        item: Bytes,
+        read: u32,
+    ) -> Result<(), StreamViolation> {
+        let mut state = self.state.lock();
+        if state.abandoned {
+            return Ok(());
+        }
+        // What waits from an earlier reading holds its buffer already. A consumer that lags must
+        // not hold one per item, so from then on small items are copied.
+        let lags = state.consumer.has_items() && state.read != read;
+        let item = if lags && item.len() <= COPY_ITEM_BYTES {
+            Bytes::copy_from_slice(&item)
+        } else {
+            if !lags {
+                state.read = read;
+            }
+            item
+        };
+        state.consumer.on_item(item)?;
+        wakers.extend(state.waker.take());
+        Ok(())
+    }
+
+    /// True once it is known that the handler has begun.
+    pub(crate) fn is_started(&self) -> bool {
+        self.state.lock().consumer.is_started()
     }
 
     /// The stream ended; its window, for the connection to take back.

@@ -49,6 +49,8 @@ pub(crate) struct Reader {
     half: ReadHalf,
     inbound: Inbound,
     buffer: BytesMut,
+    /// Numbers the pieces of what was read; wraps.
+    reads: u32,
     /// Who is to be woken, and what is to be cancelled, once no lock is held: either may run
     /// code of others.
     wakers: Vec<Waker>,
@@ -74,6 +76,7 @@ impl Reader {
             half,
             inbound: Inbound::new(connection.role, &connection.config.mux, now),
             buffer: BytesMut::new(),
+            reads: 0,
             wakers: Vec::new(),
             cancels: Vec::new(),
             idle_since: now,
@@ -164,6 +167,7 @@ impl Reader {
         let now = Instant::now();
         self.inbound.on_bytes(now);
         while self.inbound.ingest(&mut self.buffer)? {
+            self.reads = self.reads.wrapping_add(1);
             let result = self.dispatch(now);
             for waker in self.wakers.drain(..) {
                 waker.wake();
@@ -202,9 +206,7 @@ impl Reader {
         let wakers = &mut self.wakers;
         let known = match event {
             Event::Item { stream, item } => match streams.calls.get(&stream) {
-                Some(call) => {
-                    call.on_frame(wakers, |consumer| consumer.on_item(item)).map(|()| true)?
-                }
+                Some(call) => call.on_item(wakers, item, self.reads).map(|()| true)?,
                 None => false,
             },
             Event::ItemBegin { stream, total, chunk } => match streams.calls.get(&stream) {
@@ -219,6 +221,11 @@ impl Reader {
                 }
                 None => false,
             },
+            Event::Accept { stream }
+                if streams.calls.get(&stream).is_some_and(|it| it.is_started()) =>
+            {
+                false
+            }
             Event::Accept { stream } => match streams.calls.get(&stream) {
                 Some(call) => {
                     call.on_frame(wakers, |consumer| consumer.on_accept()).map(|()| true)?
@@ -304,11 +311,11 @@ impl Reader {
                 let terminal = Terminal::Cancelled { reason };
                 connection.out.lock().outbound.terminal(stream, &terminal, 0);
             }
-            Event::Attach { stream, .. } => {
+            Event::Attach { stream, next_item, .. } => {
                 // Streams end with their connection here, so there is nothing to come back to.
                 let error = Error::new(Code::ResumeExpired, "the stream is no longer kept");
                 let terminal = Terminal::Failed { error };
-                connection.out.lock().outbound.terminal(stream, &terminal, 0);
+                connection.out.lock().outbound.terminal(stream, &terminal, next_item);
             }
             // Nothing is kept beyond its terminal, so nothing has to be let go of.
             _ => {}

@@ -60,10 +60,11 @@ async fn running(served: &Served) -> ResponseStream {
 /// The address is the client's to dial, and the capabilities are those of a response transport.
 pub async fn the_address_and_the_capabilities_fit(harness: &dyn Harness) {
     let served = harness.serve(echo()).await;
-    let addresses = served.server.addresses();
-    assert!(!addresses.is_empty());
+    // A server may listen in more ways than this client's transport understands.
+    let mut addresses = served.server.addresses();
+    addresses.retain(|address| served.client.dials(address));
+    assert!(addresses.contains(&served.address), "{} is not among {addresses:?}", served.address);
     for address in addresses {
-        assert!(served.client.dials(&address), "{address}");
         let answer = within("a stream", served.client.open(&address, request("x"))).await;
         let Ok(mut stream) = answer else { panic!("{address}: {answer:?}") };
         assert_eq!(Received::read(&mut stream).await.complete(), ["x"]);
