@@ -30,7 +30,7 @@
 //! |---|---|---|
 //! | [`MemoryDiscovery`] | one process | always there |
 //! | [`StaticDiscovery`] | whoever was given the same addresses; read-only | always there |
-//! | `FileDiscovery` | whoever sees the same directory, Dynamo's peers too | `file`, on by default |
+//! | `FileDiscovery` | whoever sees the directory, Dynamo's peers too | `file`, on by default |
 //!
 //! The [`record`] module is how an instance is written down where others read it.
 

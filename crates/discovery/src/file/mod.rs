@@ -213,7 +213,7 @@ impl Drop for Shared {
         thread.thread().unpark();
         let ended = self.ended.get_mut().map(|ended| ended.recv_timeout(JOIN_PATIENCE));
         if matches!(ended, Ok(Err(std_mpsc::RecvTimeoutError::Timeout))) {
-            tracing::warn!(root = %self.root.display(), "its file system hangs: not waiting for it");
+            tracing::warn!(root = %self.root.display(), "not waiting for a file system that hangs");
         } else if thread.join().is_err() {
             tracing::error!(root = %self.root.display(), "its thread has panicked");
         }

@@ -1,3 +1,5 @@
+//! Golden records in both directions, and what bad ones come to.
+
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 use sinew_plane::{EndpointName, InstanceId};

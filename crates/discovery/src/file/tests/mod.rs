@@ -1,0 +1,132 @@
+//! The rules over a real directory, with time moved by hand.
+
+mod claim;
+mod scan;
+
+use std::{
+    fs::{self, File},
+    io::{self, ErrorKind},
+    process::Command as Program,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant, SystemTime},
+};
+
+use sinew_plane::InstanceId;
+use tempfile::TempDir;
+
+use super::{claim::*, scan::*, *};
+use crate::{InstanceKey, MAX_INSTANCES, record::Owner};
+
+const TTL: Duration = Duration::from_secs(10);
+const HEARTBEAT: Duration = Duration::from_secs(3);
+
+/// One process's part of the backend, without its thread.
+struct Peer {
+    directory: Directory,
+    scanner: Scanner,
+    claims: Claims,
+    now: Instant,
+}
+
+impl Peer {
+    fn at(root: &TempDir) -> Self {
+        Self::with(Directory::of_store(root.path()))
+    }
+
+    fn with(directory: Directory) -> Self {
+        directory.create().unwrap();
+        Self {
+            directory,
+            scanner: Scanner::new(TTL),
+            claims: Claims::default(),
+            now: Instant::now(),
+        }
+    }
+
+    fn wait(&mut self, seconds: u64) {
+        self.now += Duration::from_secs(seconds);
+    }
+
+    /// Waits in steps short enough that nothing goes unseen.
+    fn watch_for(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.wait(1);
+            let _ = self.scanner.scan(&self.directory, self.now);
+        }
+    }
+
+    fn scan(&mut self) -> Vec<u64> {
+        self.scanner.scan(&self.directory, self.now).unwrap();
+        self.ids()
+    }
+
+    fn ids(&self) -> Vec<u64> {
+        self.scanner.instances(self.now).iter().map(|one| one.id.0).collect()
+    }
+
+    fn tend(&mut self) {
+        let (directory, scanner, now) = (&self.directory, &self.scanner, self.now);
+        self.claims.tend(&Ground { directory, scanner, heartbeat: HEARTBEAT, now });
+    }
+
+    fn register(&mut self, instance: Instance) -> oneshot::Receiver<Result<Hold, DiscoveryError>> {
+        let (answer, answered) = oneshot::channel();
+        let record = Record { instance, owner: None };
+        let key = record.instance.key();
+        let bytes = record::encode(&record).unwrap();
+        let request = Request { name: name_of(&key), key, record, bytes, answer };
+        let (directory, scanner, now) = (&self.directory, &self.scanner, self.now);
+        self.claims.add(request, &Ground { directory, scanner, heartbeat: HEARTBEAT, now });
+        answered
+    }
+
+    fn path_of(&self, id: u64) -> PathBuf {
+        self.directory.path().join(name_of(&instance(id).key()))
+    }
+
+    /// Writes the record of a worker elsewhere.
+    fn put(&self, id: u64) {
+        fs::write(self.path_of(id), bytes_of(&instance(id))).unwrap();
+    }
+
+    fn set_time(&self, id: u64, time: SystemTime) {
+        File::options().write(true).open(self.path_of(id)).unwrap().set_modified(time).unwrap();
+    }
+}
+
+fn instance(id: u64) -> Instance {
+    let here = vec!["tcp://10.0.0.7:9001".parse().unwrap()];
+    Instance::new("a/b/c".parse().unwrap(), InstanceId(id), here)
+}
+
+fn name_of(key: &InstanceKey) -> String {
+    record::file_name(&record::key(key))
+}
+
+fn bytes_of(instance: &Instance) -> Vec<u8> {
+    record::encode(&Record { instance: instance.clone(), owner: None }).unwrap()
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn arbitrary_names_and_contents_harm_nobody(
+        name in "[a-z0-9%_-]{1,30}",
+        content in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+        over_ours: bool,
+    ) {
+        let root = tempfile::tempdir().unwrap();
+        let mut peer = Peer::at(&root);
+        let _hold = peer.register(instance(1)).try_recv().unwrap().unwrap();
+        peer.put(2);
+        fs::write(peer.directory.path().join(name), &content).unwrap();
+        if over_ours {
+            fs::write(peer.path_of(1), &content).unwrap();
+        }
+        peer.tend();
+        proptest::prop_assert_eq!(peer.scan(), [1, 2]);
+        fs::write(peer.path_of(2), &content).unwrap();
+        proptest::prop_assert_eq!(peer.scan(), [1, 2]);
+    }
+}
