@@ -7,6 +7,11 @@ use sinew_plane::{Terminal, Window};
 
 use crate::{StreamViolation, assembly::Assembly};
 
+/// A consumer tells its producer at the latest when it has consumed this much, however large
+/// its window: less than half a window, so that a producer which keeps less than it was granted
+/// is not left waiting.
+pub(crate) const TELL_AT_LATEST: Window = Window { items: 256, bytes: 64 << 10 };
+
 /// What a consumer tells its producer: how much it has consumed, which acknowledges it, and how
 /// much may come beyond that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +39,8 @@ pub enum Ended {
 pub struct Consumer {
     window: Window,
     queue: VecDeque<Bytes>,
+    /// Bytes of the items in the queue.
+    queued_bytes: u64,
     assembly: Option<Assembly>,
     /// Items that arrived whole, and their bytes; a begun item's bytes are charged too.
     received: u64,
@@ -60,6 +67,7 @@ impl Consumer {
         Self {
             window,
             queue: VecDeque::new(),
+            queued_bytes: 0,
             assembly: None,
             received: 0,
             charged_bytes: 0,
@@ -117,8 +125,7 @@ impl Consumer {
     /// It came without credit, inside another item, or after the end.
     pub fn on_item(&mut self, item: Bytes) -> Result<(), StreamViolation> {
         self.charge(item.len())?;
-        self.received += 1;
-        self.queue.push_back(item);
+        self.enqueue(item);
         Ok(())
     }
 
@@ -142,10 +149,15 @@ impl Consumer {
         };
         if let Some(item) = assembly.push(chunk)? {
             self.assembly = None;
-            self.received += 1;
-            self.queue.push_back(item);
+            self.enqueue(item);
         }
         Ok(())
+    }
+
+    fn enqueue(&mut self, item: Bytes) {
+        self.received += 1;
+        self.queued_bytes += item.len() as u64;
+        self.queue.push_back(item);
     }
 
     /// The producer ended the stream after `items` items.
@@ -192,7 +204,7 @@ impl Consumer {
         self.consumed = self.taken;
         self.consumed_bytes = self.taken_bytes;
         self.taken = self.received;
-        self.taken_bytes += self.queue.iter().map(|item| item.len() as u64).sum::<u64>();
+        self.taken_bytes += std::mem::take(&mut self.queued_bytes);
         if batch.is_empty() {
             std::mem::swap(batch, &mut self.queue);
         } else {
@@ -200,15 +212,16 @@ impl Consumer {
         }
     }
 
-    /// Credit worth sending: half a window was consumed since the producer was last told.
+    /// Credit worth sending: since the producer was last told, half a window was consumed, or
+    /// 256 items or 64 KiB, whichever is less.
     pub fn credit_due(&mut self) -> Option<Credit> {
         if self.ended.is_some() {
             return None;
         }
         let items = self.consumed - self.told;
         let bytes = self.consumed_bytes - self.told_bytes;
-        let due = items.saturating_mul(2) >= self.window.items.into()
-            || bytes.saturating_mul(2) >= self.window.bytes.into();
+        let due = items >= self.window.items.div_ceil(2).min(TELL_AT_LATEST.items).into()
+            || bytes >= self.window.bytes.div_ceil(2).min(TELL_AT_LATEST.bytes).into();
         (due && items > 0).then(|| self.tell())
     }
 
@@ -221,7 +234,7 @@ impl Consumer {
     }
 
     fn bytes_received(&self) -> u64 {
-        self.taken_bytes + self.queue.iter().map(|item| item.len() as u64).sum::<u64>()
+        self.taken_bytes + self.queued_bytes
     }
 
     fn check_open(&self) -> Result<(), StreamViolation> {

@@ -103,6 +103,8 @@ pub struct Inbound {
     body_bytes_done: u64,
     granted: u64,
     grant_due: bool,
+    /// Request bodies that the peer lets this side send, since the connection began.
+    peer_granted: u64,
     useless: Allowance,
     cancels: Allowance,
     pulse: Pulse,
@@ -128,6 +130,7 @@ impl Inbound {
             body_bytes_done: 0,
             granted: request_window,
             grant_due: false,
+            peer_granted: 0,
             useless: Allowance::new(USELESS_BURST, USELESS_PER_SECOND, now),
             cancels: Allowance::new(CANCEL_BURST, CANCELS_PER_SECOND, now),
             pulse: Pulse::new(config.keepalive_interval, config.keepalive_timeout, now),
@@ -306,6 +309,7 @@ impl Inbound {
     fn read_hello(&mut self, payload: &[u8]) -> Result<Event, ConnectionError> {
         let hello = Hello::decode(payload)?;
         self.integrity = self.own_integrity || hello.integrity;
+        self.peer_granted = hello.request_window_bytes.into();
         self.phase = Phase::Streams;
         Ok(Event::Hello(hello))
     }
@@ -473,8 +477,18 @@ impl Inbound {
                 self.on_useless(now)?;
                 Ok(None)
             }
-            Kind::Grant => Ok(Some(Event::Grant { total: fields.u64().ok_or(broken)? })),
+            Kind::Grant => {
+                let total = fields.u64().ok_or(broken)?;
+                if total <= self.peer_granted {
+                    self.on_useless(now)?;
+                    return Ok(None);
+                }
+                self.peer_granted = total;
+                Ok(Some(Event::Grant { total }))
+            }
             Kind::Done => {
+                // This side announces no resume, so nothing waits here to be forgotten.
+                self.on_useless(now)?;
                 let mut streams = Vec::with_capacity(payload.len() / 4);
                 while let Some(stream) = fields.u32() {
                     streams.push(stream);
@@ -482,6 +496,8 @@ impl Inbound {
                 Ok(Some(Event::Done { streams }))
             }
             _ => {
+                // One tells it all, and a second may name another stream: more bring nothing.
+                self.on_useless(now)?;
                 let last_stream = fields.u32().ok_or(broken.clone())?;
                 let error = message::decode_error(&mut fields).ok_or(broken)?;
                 Ok(Some(Event::GoAway { last_stream, error }))

@@ -60,6 +60,8 @@ pub struct Outbound {
     ready: VecDeque<u32>,
     done: Vec<u32>,
     retired: bool,
+    /// A goodbye that waits for the peer's hello.
+    go_away: Option<(u32, Error)>,
 }
 
 impl Outbound {
@@ -82,6 +84,7 @@ impl Outbound {
             ready: VecDeque::new(),
             done: Vec::new(),
             retired: false,
+            go_away: None,
         };
         if role == Role::Dialler {
             outbound.greet();
@@ -103,6 +106,9 @@ impl Outbound {
         self.outbox.set_integrity(self.hello.integrity || peer.integrity);
         self.body_bytes_granted = peer.request_window_bytes.into();
         self.peer = Some(peer);
+        if let Some((last_stream, error)) = self.go_away.take() {
+            self.tell_go_away(last_stream, &error);
+        }
     }
 
     /// The peer's hello, once it came.
@@ -258,8 +264,12 @@ impl Outbound {
         self.outbox.control(Kind::Grant, 0, |out| out.extend(total.to_be_bytes()));
     }
 
-    /// Asks the peer whether it is there.
+    /// Asks the peer whether it is there. Before its hello nothing is sent: it could not read
+    /// it, and its silence is told by the same clock.
     pub fn ping(&mut self, token: u64) {
+        if self.peer.is_none() {
+            return;
+        }
         self.outbox.control(Kind::Ping, 0, |out| out.extend(token.to_be_bytes()));
     }
 
@@ -268,8 +278,17 @@ impl Outbound {
         self.outbox.control(Kind::Pong, 0, |out| out.extend(token.to_be_bytes()));
     }
 
-    /// Takes no new streams above `last_stream` and says why.
+    /// Takes no new streams above `last_stream` and says why: at once, or behind the hello if
+    /// the peer's is not there yet.
     pub fn go_away(&mut self, last_stream: u32, error: &Error) {
+        if self.peer.is_none() {
+            self.go_away = Some((last_stream, error.clone()));
+            return;
+        }
+        self.tell_go_away(last_stream, error);
+    }
+
+    fn tell_go_away(&mut self, last_stream: u32, error: &Error) {
         self.outbox.control(Kind::GoAway, 0, |out| {
             out.extend(last_stream.to_be_bytes());
             message::encode_error(error, out);
@@ -279,6 +298,7 @@ impl Outbound {
     /// The last word to a peer that broke the protocol.
     pub fn close(&mut self, error: &ConnectionError) {
         self.retired = true;
+        self.go_away = None;
         // To somebody who speaks another protocol nothing is said: it would not understand.
         // Who never said a word may be such a one.
         let unknown = *error == ConnectionError::NotSinew
@@ -286,18 +306,27 @@ impl Outbound {
         if unknown {
             return;
         }
-        if self.role == Role::Acceptor && self.peer.is_none() {
+        if self.peer.is_none() {
+            if self.role == Role::Dialler {
+                // Whether the acceptor expects checks is not known: it could not read it.
+                return;
+            }
             // A goaway is read only behind a hello, which also tells the versions spoken here.
             self.greet();
             self.outbox.set_integrity(self.hello.integrity);
         }
         // Nothing is promised about streams that were not begun: any may have been.
-        self.go_away(u32::MAX, &Error::new(error.code(), error.to_string()));
+        self.tell_go_away(u32::MAX, &Error::new(error.code(), error.to_string()));
     }
 
     /// Where producers put their frames.
     pub fn outbox(&mut self) -> &mut Outbox {
         &mut self.outbox
+    }
+
+    /// Bytes of the control frames that wait, as [`Outbox::control_bytes`].
+    pub fn control_bytes(&self) -> usize {
+        self.outbox.control_bytes()
     }
 
     /// True while data may be added without waiting for one's turn.

@@ -48,6 +48,12 @@ impl Outbox {
         self.data_bytes < ROOM_BYTES
     }
 
+    /// Bytes of the control frames that wait. They need no room, so a driver whose peer has
+    /// much answered and reads nothing stops reading from it when this grows.
+    pub fn control_bytes(&self) -> usize {
+        self.control.len()
+    }
+
     /// True when there is nothing to write.
     pub fn is_empty(&self) -> bool {
         self.control.is_empty() && self.data_bytes == 0

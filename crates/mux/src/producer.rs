@@ -3,15 +3,18 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use sinew_plane::{Terminal, Window};
+use sinew_plane::{CancelReason, Terminal, Window};
 
-use crate::{Credit, Outbox, StreamViolation, frame::Kind, outbox::CHUNK_BYTES};
+use crate::{
+    Credit, Outbox, StreamViolation, consumer::TELL_AT_LATEST, frame::Kind, outbox::CHUNK_BYTES,
+};
 
 /// The sending end of one stream: numbers the items, spends the credit, keeps what is not
 /// acknowledged, and sends it again to a consumer that comes back.
 ///
 /// What is kept is bounded by the window that the consumer granted plus one item, so a stream
-/// that nobody reads costs that and no more.
+/// that nobody reads costs that and no more. What a consumer may grant is bounded by
+/// [`with_limit`](Self::with_limit).
 #[derive(Debug)]
 pub struct Producer {
     /// Items from number `base` on: not acknowledged.
@@ -29,7 +32,11 @@ pub struct Producer {
     item_limit: u64,
     /// An item may start while fewer bytes than this were pushed before it.
     byte_limit: u64,
+    /// No window counts for more than this.
+    limit: Window,
     accept: Accept,
+    /// Items that the handler made were dropped: the stream can no longer be complete.
+    cut: bool,
     terminal: Option<Terminal>,
     terminal_sent: bool,
     attached: bool,
@@ -77,14 +84,32 @@ impl Producer {
             partial: 0,
             item_limit: window.items.into(),
             byte_limit: window.bytes.into(),
+            limit: Window { items: u32::MAX, bytes: u32::MAX },
             accept: Accept::Untold,
+            cut: false,
             terminal: None,
             terminal_sent: false,
             attached: true,
         }
     }
 
-    /// Number of items pushed so far.
+    /// Keeps no more than `limit` plus one item, however much the consumer grants: its window
+    /// and each later credit count for at most that much. To be called before the first push.
+    ///
+    /// A limit under 256 items or 64 KiB counts as that: a consumer may wait so long until it
+    /// acknowledges anything, and would wait for ever for a producer that stopped before.
+    #[must_use]
+    pub fn with_limit(mut self, limit: Window) -> Self {
+        self.limit = Window {
+            items: limit.items.max(TELL_AT_LATEST.items),
+            bytes: limit.bytes.max(TELL_AT_LATEST.bytes),
+        };
+        self.item_limit = self.item_limit.min(self.limit.items.into());
+        self.byte_limit = self.byte_limit.min(self.limit.bytes.into());
+        self
+    }
+
+    /// Number of items pushed so far, without those that were dropped unsent.
     pub fn pushed(&self) -> u64 {
         self.base + self.items.len() as u64
     }
@@ -96,17 +121,15 @@ impl Producer {
 
     /// True while an item would be taken.
     pub fn is_ready(&self) -> bool {
-        self.terminal.is_none()
-            && self.pushed() < self.item_limit
-            && self.pushed_bytes < self.byte_limit
+        !self.refuses() && self.pushed() < self.item_limit && self.pushed_bytes < self.byte_limit
     }
 
     /// Adds an item. It is charged in full: it may exceed the byte credit that is left.
     ///
     /// # Errors
-    /// No credit, or the stream has ended.
+    /// No credit; or the stream has ended, or what was pushed before was dropped.
     pub fn push(&mut self, item: Bytes) -> Result<(), PushError> {
-        if self.terminal.is_some() {
+        if self.refuses() {
             return Err(PushError::Ended);
         }
         if !self.is_ready() {
@@ -124,19 +147,37 @@ impl Producer {
         }
     }
 
-    /// Ends the stream. A second end changes nothing.
+    /// Ends the stream. A second end changes nothing. After
+    /// [`discard_unsent`](Self::discard_unsent) dropped an item, a complete end counts as
+    /// cancelled by the caller.
     pub fn finish(&mut self, terminal: Terminal) {
         self.terminal.get_or_insert(terminal);
+        self.mind_the_cut();
     }
 
     /// Drops what is not sent yet, for a consumer that wants nothing more. An item that was
     /// sent in part is dropped as a whole; the consumer drops its part with the terminal.
+    ///
+    /// If that was anything, no more items are taken, and a complete end, declared before or
+    /// after, becomes cancelled by the caller: nobody may take the rest for the whole.
     pub fn discard_unsent(&mut self) {
         let keep = (self.next - self.base) as usize;
         let dropped: u64 = self.items.iter().skip(keep).map(|item| item.len() as u64).sum();
+        self.cut |= keep < self.items.len();
         self.items.truncate(keep);
         self.pushed_bytes -= dropped;
         self.partial = 0;
+        self.mind_the_cut();
+    }
+
+    fn mind_the_cut(&mut self) {
+        if self.cut && matches!(self.terminal, Some(Terminal::Complete { .. })) {
+            self.terminal = Some(Terminal::Cancelled { reason: CancelReason::Caller });
+        }
+    }
+
+    fn refuses(&self) -> bool {
+        self.cut || self.terminal.is_some()
     }
 
     /// True once [`finish`](Self::finish) was called.
@@ -161,8 +202,10 @@ impl Producer {
             self.base_bytes += item.len() as u64;
         }
         self.base = credit.consumed;
-        let item_limit = self.base.saturating_add(credit.items.into());
-        let byte_limit = self.base_bytes.saturating_add(credit.bytes.into());
+        let items = credit.items.min(self.limit.items);
+        let bytes = credit.bytes.min(self.limit.bytes);
+        let item_limit = self.base.saturating_add(items.into());
+        let byte_limit = self.base_bytes.saturating_add(bytes.into());
         let brought =
             acknowledged > 0 || item_limit > self.item_limit || byte_limit > self.byte_limit;
         // Limits never go back: what was granted may be on its way already.
@@ -204,8 +247,9 @@ impl Producer {
 
     /// True when there is something to send.
     pub fn has_output(&self) -> bool {
+        // A terminal goes behind everything, and makes an accept that is still due needless.
         let untold = self.accept == Accept::Due || self.next < self.pushed();
-        self.attached && (untold || (self.terminal.is_some() && !self.terminal_sent))
+        self.attached && !self.terminal_sent && (untold || self.terminal.is_some())
     }
 
     /// Puts frames of `stream` into the outbox: all small items there is room for, or one chunk
@@ -266,120 +310,4 @@ enum Piece {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const WINDOW: Window = Window { items: 3, bytes: 10 };
-
-    fn item(len: usize) -> Bytes {
-        Bytes::from(vec![b'x'; len])
-    }
-
-    fn credit(consumed: u64) -> Credit {
-        Credit { consumed, items: WINDOW.items, bytes: WINDOW.bytes }
-    }
-
-    #[test]
-    fn items_and_bytes_are_both_bounded() {
-        let mut by_items = Producer::new(WINDOW);
-        for _ in 0..3 {
-            by_items.push(item(1)).unwrap();
-        }
-        assert_eq!(by_items.push(item(1)), Err(PushError::Full(item(1))));
-
-        let mut by_bytes = Producer::new(WINDOW);
-        by_bytes.push(item(9)).unwrap();
-        by_bytes.push(item(1_000)).unwrap(); // may start: 9 of 10 are used
-        assert_eq!(by_bytes.push(item(0)), Err(PushError::Full(item(0))));
-    }
-
-    #[test]
-    fn credit_frees_and_grants_and_never_goes_back() {
-        let mut producer = Producer::new(WINDOW);
-        let mut outbox = Outbox::default();
-        for _ in 0..3 {
-            producer.push(item(1)).unwrap();
-        }
-        assert!(producer.on_credit(credit(1)).is_err(), "nothing was sent yet");
-        producer.poll_frame(1, &mut outbox);
-        assert_eq!(producer.on_credit(credit(2)), Ok(true));
-        assert_eq!(producer.kept(), 1);
-        assert_eq!(producer.on_credit(credit(1)), Ok(false), "an old one is ignored");
-        let shrunk = Credit { consumed: 2, items: 0, bytes: 0 };
-        assert_eq!(producer.on_credit(shrunk), Ok(false));
-        producer.push(item(1)).unwrap();
-        producer.push(item(1)).unwrap();
-        assert!(!producer.is_ready());
-    }
-
-    #[test]
-    fn a_consumer_that_comes_back_gets_what_it_lacks() {
-        let mut producer = Producer::new(WINDOW);
-        let mut outbox = Outbox::default();
-        for _ in 0..3 {
-            producer.push(item(2)).unwrap();
-        }
-        producer.finish(Terminal::Complete { items: 3 });
-        assert_eq!(producer.poll_frame(1, &mut outbox), PollFrame::Ended);
-        producer.on_carrier_lost();
-        assert!(!producer.has_output(), "nowhere to send to");
-        producer.on_attach(1, credit(1)).unwrap();
-        assert_eq!(producer.kept(), 2);
-        outbox.take_batch();
-        assert_eq!(producer.poll_frame(7, &mut outbox), PollFrame::Ended);
-        let bytes: Vec<u8> = outbox.take_batch().parts().flatten().copied().collect();
-        let items = bytes.windows(2).filter(|pair| pair == b"xx").count();
-        assert_eq!(items, 2);
-    }
-
-    #[test]
-    fn impossible_attaches_are_told() {
-        let mut producer = Producer::new(WINDOW);
-        let mut outbox = Outbox::default();
-        for _ in 0..3 {
-            producer.push(item(1)).unwrap();
-        }
-        producer.poll_frame(1, &mut outbox);
-        producer.on_credit(credit(2)).unwrap();
-        assert!(producer.on_attach(1, credit(1)).is_err(), "behind the acknowledged");
-        assert!(producer.on_attach(4, credit(2)).is_err(), "beyond the sent");
-        assert!(producer.on_attach(2, credit(3)).is_err(), "consumed more than received");
-        assert!(producer.on_attach(2, credit(2)).is_ok());
-    }
-
-    #[test]
-    fn large_items_take_turns() {
-        let mut producer = Producer::new(Window { items: 2, bytes: 1 << 20 });
-        let mut outbox = Outbox::default();
-        producer.push(item(CHUNK_BYTES * 2 + 1)).unwrap();
-        assert_eq!(producer.poll_frame(1, &mut outbox), PollFrame::More);
-        assert_eq!(producer.poll_frame(1, &mut outbox), PollFrame::More);
-        assert_eq!(producer.poll_frame(1, &mut outbox), PollFrame::Idle);
-    }
-
-    #[test]
-    fn a_kill_drops_what_is_not_sent() {
-        let mut producer = Producer::new(Window { items: 9, bytes: 1 << 20 });
-        let mut outbox = Outbox::default();
-        producer.push(item(CHUNK_BYTES + 1)).unwrap();
-        producer.push(item(1)).unwrap();
-        producer.poll_frame(1, &mut outbox);
-        producer.discard_unsent();
-        assert_eq!((producer.pushed(), producer.kept()), (0, 0));
-    }
-
-    #[test]
-    fn accept_is_told_once_and_not_when_an_item_tells_it() {
-        let mut outbox = Outbox::default();
-        let mut silent = Producer::new(WINDOW);
-        silent.accept();
-        silent.poll_frame(1, &mut outbox);
-        silent.poll_frame(1, &mut outbox);
-        assert_eq!(outbox.take_batch().remaining(), 8);
-        let mut quick = Producer::new(WINDOW);
-        quick.accept();
-        quick.push(item(1)).unwrap();
-        quick.poll_frame(1, &mut outbox);
-        assert_eq!(outbox.take_batch().remaining(), 9);
-    }
-}
+mod tests;

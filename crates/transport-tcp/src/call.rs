@@ -87,30 +87,32 @@ impl Call {
         Ok(())
     }
 
-    /// An item arrived with the piece of reading that has this number.
-    pub(crate) fn on_item(
+    /// Items arrived one after the other in the piece of reading that has this number: `first`,
+    /// and what `more` gives until it gives none. Taken in together, since they mostly come so.
+    pub(crate) fn on_items<E: From<StreamViolation>>(
         &self,
         wakers: &mut Vec<Waker>,
-        item: Bytes,
         read: u32,
-    ) -> Result<(), StreamViolation> {
+        first: Bytes,
+        mut more: impl FnMut() -> Result<Option<Bytes>, E>,
+    ) -> Result<(), E> {
         let mut state = self.state.lock();
-        if state.abandoned {
-            return Ok(());
-        }
         // What waits from an earlier reading holds its buffer already. A consumer that lags must
         // not hold one per item, so from then on small items are copied.
         let lags = state.consumer.has_items() && state.read != read;
-        let item = if lags && item.len() <= COPY_ITEM_BYTES {
-            Bytes::copy_from_slice(&item)
-        } else {
-            if !lags {
-                state.read = read;
-            }
-            item
-        };
-        state.consumer.on_item(item)?;
+        if !lags {
+            state.read = read;
+        }
         wakers.extend(state.waker.take());
+        let mut next = Some(first);
+        while let Some(item) = next {
+            if !state.abandoned {
+                let copied = lags && item.len() <= COPY_ITEM_BYTES;
+                let item = if copied { Bytes::copy_from_slice(&item) } else { item };
+                state.consumer.on_item(item)?;
+            }
+            next = more()?;
+        }
         Ok(())
     }
 

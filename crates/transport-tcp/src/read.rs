@@ -185,15 +185,47 @@ impl Reader {
     fn dispatch(&mut self, now: Instant) -> Result<(), ConnectionError> {
         let connection = Arc::clone(&self.connection);
         let mut streams = connection.streams.lock();
-        while let Some(event) = self.inbound.poll_event(now)? {
-            match event {
+        let mut next = self.inbound.poll_event(now)?;
+        while let Some(event) = next {
+            next = match event {
+                Event::Item { stream, item } => self.take_items(&streams, stream, item, now)?,
                 Event::Opened(opened) => {
                     streams = serve(&connection, streams, *opened);
+                    self.inbound.poll_event(now)?
                 }
-                event => self.route(&connection, &mut streams, event, now)?,
-            }
+                event => {
+                    self.route(&connection, &mut streams, event, now)?;
+                    self.inbound.poll_event(now)?
+                }
+            };
         }
         Ok(())
+    }
+
+    /// Takes in an item and those of the same stream that follow it at once; returns the first
+    /// event that is something else.
+    fn take_items(
+        &mut self,
+        streams: &Streams,
+        stream: u32,
+        first: Bytes,
+        now: Instant,
+    ) -> Result<Option<Event>, ConnectionError> {
+        let Some(call) = streams.calls.get(&stream) else {
+            self.inbound.on_useless(now)?;
+            return self.inbound.poll_event(now);
+        };
+        let mut other = None;
+        call.on_items(&mut self.wakers, self.reads, first, || {
+            match self.inbound.poll_event(now)? {
+                Some(Event::Item { stream: same, item }) if same == stream => Ok(Some(item)),
+                event => {
+                    other = event;
+                    Ok::<_, ConnectionError>(None)
+                }
+            }
+        })?;
+        Ok(other)
     }
 
     fn route(
@@ -205,10 +237,6 @@ impl Reader {
     ) -> Result<(), ConnectionError> {
         let wakers = &mut self.wakers;
         let known = match event {
-            Event::Item { stream, item } => match streams.calls.get(&stream) {
-                Some(call) => call.on_item(wakers, item, self.reads).map(|()| true)?,
-                None => false,
-            },
             Event::ItemBegin { stream, total, chunk } => match streams.calls.get(&stream) {
                 Some(call) => call
                     .on_frame(wakers, |consumer| consumer.on_item_begin(total, &chunk))

@@ -6,8 +6,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use parking_lot::{Mutex, MutexGuard};
-use sinew_mux::{Credit, PollFrame, Producer, PushError, StreamViolation};
+use parking_lot::Mutex;
+use sinew_mux::{Credit, Outbound, PollFrame, Producer, PushError, StreamViolation};
 use sinew_plane::{
     CancelReason, Code, Context, Error, Executed, SinkTarget, StopKind, Terminal, TrySendError,
     Window, defer_flush,
@@ -92,37 +92,36 @@ impl Response {
     pub(crate) fn take_turn(&self) -> PollFrame {
         let mut state = self.state.lock();
         state.queued = false;
-        self.advance(&mut state)
+        let mut out = self.connection.out.lock();
+        self.advance(&mut state, &mut out.outbound)
+    }
+
+    /// Sends at once when nobody stands in line, else goes to the end of it.
+    fn send(&self, state: &mut State) -> PollFrame {
+        if state.queued {
+            return PollFrame::More;
+        }
+        let mut out = self.connection.out.lock();
+        if out.outbound.is_clear() {
+            return self.advance(state, &mut out.outbound);
+        }
+        out.outbound.queue(self.stream);
+        state.queued = true;
+        PollFrame::More
     }
 
     /// Moves frames into the outbox, or the stream into the line when there is no room.
-    fn advance(&self, state: &mut MutexGuard<'_, State>) -> PollFrame {
-        let mut out = self.connection.out.lock();
-        let polled = state.producer.poll_frame(self.stream, out.outbound.outbox());
+    fn advance(&self, state: &mut State, outbound: &mut Outbound) -> PollFrame {
+        let polled = state.producer.poll_frame(self.stream, outbound.outbox());
         match polled {
             PollFrame::More => {
-                out.outbound.queue(self.stream);
+                outbound.queue(self.stream);
                 state.queued = true;
             }
             PollFrame::Ended => state.over = true,
             PollFrame::Idle => {}
         }
         polled
-    }
-
-    /// Sends at once when nobody stands in line, else goes to the end of it.
-    fn send(&self, state: &mut MutexGuard<'_, State>) -> PollFrame {
-        if state.queued {
-            return PollFrame::More;
-        }
-        let mut out = self.connection.out.lock();
-        if out.outbound.is_clear() {
-            drop(out);
-            return self.advance(state);
-        }
-        out.outbound.queue(self.stream);
-        state.queued = true;
-        PollFrame::More
     }
 
     fn closed_by(&self, state: &State) -> Option<Error> {
