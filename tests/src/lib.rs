@@ -10,3 +10,11 @@ struct FrontPage;
 #[cfg(doctest)]
 #[doc = include_str!("../../crates/runtime-facade/README.md")]
 struct Facade;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../crates/transport-tcp/README.md")]
+struct TransportTcp;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../crates/plane/README.md")]
+struct Plane;

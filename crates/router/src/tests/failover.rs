@@ -88,7 +88,7 @@ async fn a_second_round_waits_as_long_as_the_server_asks() {
     let router = world.router(RouterMode::RoundRobin).await;
     let before = tokio::time::Instant::now();
     let recovers = async {
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        tokio::time::advance(Duration::from_secs(2)).await;
         world.script(1, says(&["better"]));
     };
     let (response, ()) = tokio::join!(router.generate("hi".to_owned()), recovers);

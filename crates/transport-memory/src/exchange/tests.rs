@@ -1,3 +1,5 @@
+//! Rules of the module above, each on its own.
+
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
     task::Wake,
