@@ -129,6 +129,10 @@ impl From<Error> for Failure {
                      another worker",
                 ),
                 Code::InvalidPayload => failure.hint("--json sends the data as JSON"),
+                Code::TooLarge => failure.hint(
+                    "a request is one message: raise SINEW_MAX_MESSAGE_BYTES on both sides, or \
+                     send less",
+                ),
                 _ => failure.hint("nothing ran, so it is safe to try again"),
             },
             _ => failure,

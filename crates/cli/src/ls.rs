@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use clap::Args;
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
-use sinew::{Change, EndpointName, Instance};
+use sinew::{Change, EndpointName, Instance, Snapshot, View};
 
 use crate::{
     exit::{Exit, Failure},
@@ -36,23 +36,12 @@ pub(crate) async fn run(settings: &Settings, args: LsArgs) -> Result<Exit, Failu
         let _ = runtime.client(name.clone());
     }
     let is_wanted = |one: &Instance| args.name.as_ref().is_none_or(|name| *name == one.endpoint);
-    let mut view = runtime.instances();
+    let view = runtime.instances();
+    if args.watch {
+        return follow(view, &args, is_wanted).await;
+    }
     let snapshot = view.snapshot();
     let instances: Vec<_> = snapshot.iter().filter(|one| is_wanted(one)).collect();
-    if args.watch {
-        let mut interrupts = Interrupts::new()?;
-        let now: Vec<_> = instances.into_iter().cloned().map(Change::Added).collect();
-        print(&changes(&now, args.json))?;
-        loop {
-            let changed = tokio::select! {
-                changed = view.changed() => changed,
-                () = interrupts.next() => return Ok(Exit::Complete),
-            };
-            let Some(mut changed) = changed else { return Ok(Exit::Complete) };
-            changed.retain(|change| is_wanted(subject(change)));
-            print(&changes(&changed, args.json))?;
-        }
-    }
     if args.json {
         let list: Vec<_> = instances.iter().map(|one| as_json(one)).collect();
         print(&format!("{}\n", Value::from(list)))?;
@@ -64,6 +53,31 @@ pub(crate) async fn run(settings: &Settings, args: LsArgs) -> Result<Exit, Failu
         print(&table(instances.iter().map(|one| &***one)))?;
     }
     Ok(Exit::Complete)
+}
+
+/// Prints what is there as additions, and then every change.
+async fn follow(
+    mut view: View,
+    args: &LsArgs,
+    is_wanted: impl Fn(&Instance) -> bool,
+) -> Result<Exit, Failure> {
+    let mut interrupts = Interrupts::new()?;
+    let mut shown = Snapshot::default();
+    loop {
+        // From what was shown, not from what the view last told: it may be ahead of that.
+        let now = view.snapshot();
+        let mut changed = shown.changes_to(&now);
+        changed.retain(|change| is_wanted(subject(change)));
+        print(&changes(&changed, args.json))?;
+        shown = now;
+        let more = tokio::select! {
+            changed = view.changed() => changed.is_some(),
+            () = interrupts.next() => false,
+        };
+        if !more {
+            return Ok(Exit::Complete);
+        }
+    }
 }
 
 fn print(text: &str) -> Result<(), Failure> {

@@ -9,14 +9,18 @@ use crate::exit::{Exit, Failure};
 
 /// Settings that all commands share.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub(crate) struct Settings {
-    /// Where instances are announced and found: file:PATH, or static:HOST:PORT,... for servers
-    /// at known addresses. Default: $SINEW_DISCOVERY, else a folder of this user.
-    #[arg(long, global = true, value_name = "WHERE")]
+    /// Where instances are announced and found: file:PATH or static:HOST:PORT,...
+    ///
+    /// static: is for servers at known addresses, which announce nothing. Default:
+    /// $SINEW_DISCOVERY, else a folder of this user.
+    #[arg(long, global = true, value_name = "WHERE", display_order = 900)]
     pub(crate) discovery: Option<DiscoverySource>,
-    /// What to log on standard error, such as debug or info,sinew::request=debug. Default:
-    /// $SINEW_LOG, else warn.
-    #[arg(long, global = true, value_name = "FILTER")]
+    /// What to log on standard error, such as debug.
+    ///
+    /// Levels may be given by target: info,sinew::request=debug. Default: $SINEW_LOG, else warn.
+    #[arg(long, global = true, value_name = "FILTER", display_order = 901)]
     log: Option<String>,
 }
 
@@ -24,8 +28,7 @@ impl Settings {
     pub(crate) fn start_logging(&self) -> Result<(), Failure> {
         let from_env = || std::env::var("SINEW_LOG").ok().filter(|text| !text.is_empty());
         let filter = self.log.clone().or_else(from_env).unwrap_or_else(|| "warn".to_owned());
-        sinew_telemetry::init_logging(&filter)
-            .map_err(|error| Failure::caused(Exit::Usage, &error))
+        sinew_telemetry::init_logging(&filter).map_err(|error| Failure::caused(Exit::Usage, &error))
     }
 
     /// The environment's configuration, with the discovery that the command line names.

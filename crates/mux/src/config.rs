@@ -17,6 +17,9 @@ pub struct MuxConfig {
     /// Window of a stream whose caller does not choose one: items and bytes a producer may be
     /// ahead of its consumer, and keeps for a replay.
     pub window: Window,
+    /// Largest window that a peer may have this side keep for one of its streams, whatever it
+    /// grants.
+    pub max_window: Window,
     /// Windows that this side has granted at once over all streams of the connection, in bytes.
     /// Beyond it new streams get [`min_window_bytes`](Self::min_window_bytes) each, so memory
     /// stays under this plus `max_streams` times that. At least `window.bytes`.
@@ -41,6 +44,7 @@ impl Default for MuxConfig {
             max_streams: 16_384,
             max_message_bytes: 32 << 20,
             window: Window { items: 1024, bytes: 256 << 10 },
+            max_window: Window { items: 65_536, bytes: 4 << 20 },
             connection_window_bytes: 64 << 20,
             min_window_bytes: 2 << 10,
             request_window_bytes: 16 << 20,
@@ -70,6 +74,9 @@ impl MuxConfig {
         }
         if self.window.items == 0 || self.window.bytes == 0 {
             return fault("window", "must allow at least 1 item and 1 byte");
+        }
+        if self.max_window.items == 0 || self.max_window.bytes == 0 {
+            return fault("max_window", "must allow at least 1 item and 1 byte");
         }
         if self.min_window_bytes == 0 || self.min_window_bytes > self.window.bytes {
             return fault("min_window_bytes", "must be between 1 and window.bytes");
@@ -131,6 +138,7 @@ mod tests {
             (MuxConfig { max_message_bytes: 0, ..base() }, "max_message_bytes"),
             (MuxConfig { max_message_bytes: (1 << 30) + 1, ..base() }, "max_message_bytes"),
             (MuxConfig { window: Window { items: 0, bytes: 1 }, ..base() }, "window"),
+            (MuxConfig { max_window: Window { items: 1, bytes: 0 }, ..base() }, "max_window"),
             (MuxConfig { min_window_bytes: 0, ..base() }, "min_window_bytes"),
             (MuxConfig { connection_window_bytes: 1, ..base() }, "connection_window_bytes"),
             (MuxConfig { request_window_bytes: 0, ..base() }, "request_window_bytes"),

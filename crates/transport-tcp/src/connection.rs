@@ -33,6 +33,8 @@ pub(crate) struct Connection {
     pub(crate) active: AtomicUsize,
     /// Wakes the writer task.
     pub(crate) writer: Notify,
+    /// A batch was written.
+    pub(crate) written: Notify,
     /// A stream ended or the peer granted more: who waits to open one may try again.
     pub(crate) room: Notify,
     /// The last stream has ended.
@@ -104,6 +106,7 @@ impl Connection {
             streams: Mutex::default(),
             active: AtomicUsize::new(0),
             writer: Notify::new(),
+            written: Notify::new(),
             room: Notify::new(),
             idle: Notify::new(),
             peer: OnceLock::new(),

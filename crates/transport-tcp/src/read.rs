@@ -29,6 +29,10 @@ const READ_BYTES: usize = 96 << 10;
 /// hold on to its request for long.
 const COPY_BODY_BYTES: usize = 4 << 10;
 
+/// Control frames that may wait to be written before no more is read: credit and refusals for
+/// tens of thousands of streams.
+const ANSWERS_BYTES: usize = 1 << 20;
+
 /// Longest wait for the peer to end its direction after this side has.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -118,6 +122,7 @@ impl Reader {
         let mut ticks = tokio::time::interval(self.connection.config.mux.keepalive_interval / 2);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
+            self.answers_written().await;
             self.buffer.reserve(READ_BYTES);
             let read = tokio::select! {
                 biased;
@@ -138,6 +143,21 @@ impl Reader {
             }
             if let Err(error) = self.understand() {
                 return End::Refused(error);
+            }
+        }
+    }
+
+    /// A peer that asks and does not read the answers is not asked on: its answers would gather
+    /// without a bound. The writer gives up on it in time.
+    async fn answers_written(&self) {
+        loop {
+            let written = self.connection.written.notified();
+            if self.connection.out.lock().outbound.control_bytes() < ANSWERS_BYTES {
+                return;
+            }
+            tokio::select! {
+                () = self.connection.closed.cancelled() => return,
+                () = written => {}
             }
         }
     }

@@ -40,8 +40,9 @@ impl Response {
         context: Context,
         window: Window,
     ) -> Self {
+        let limit = connection.config.mux.max_window;
         let state = State {
-            producer: Producer::new(window),
+            producer: Producer::new(window).with_limit(limit),
             waker: None,
             queued: false,
             lost: None,

@@ -65,7 +65,7 @@ impl Connection {
         for _ in 0..EAGER_BATCHES {
             let Some(mut batch) = self.next_batch() else { return };
             match self.try_write(&mut batch) {
-                Written::All => self.out.lock().outbound.recycle(&mut batch),
+                Written::All => self.batch_written(&mut batch),
                 Written::Blocked => {
                     self.out.lock().stalled = Some(batch);
                     break;
@@ -75,6 +75,11 @@ impl Connection {
         }
         self.out.lock().handed_over = true;
         self.writer.notify_one();
+    }
+
+    fn batch_written(&self, batch: &mut Batch) {
+        self.out.lock().outbound.recycle(batch);
+        self.written.notify_waiters();
     }
 
     /// The next batch, or `None` after letting go of the writing.
@@ -177,7 +182,7 @@ impl Connection {
             if !self.write_whole(&mut batch).await {
                 return false;
             }
-            self.out.lock().outbound.recycle(&mut batch);
+            self.batch_written(&mut batch);
         }
     }
 

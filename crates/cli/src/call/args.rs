@@ -74,8 +74,8 @@ pub(crate) struct Input {
 impl Input {
     /// The data. Reads files to their end first: a request is one message.
     pub(crate) fn read(&self) -> Result<Option<Bytes>, Failure> {
-        let unreadable = |what: String| move |error| {
-            Failure::new(Exit::Usage, format!("cannot read {what}: {error}"))
+        let unreadable = |what: String| {
+            move |error| Failure::new(Exit::Usage, format!("cannot read {what}: {error}"))
         };
         if self.stdin.is_some() {
             let mut data = Vec::new();

@@ -103,7 +103,9 @@ impl Dialect {
             return self.print_value(&Value::String(text), out);
         }
         // Line breaks stand between tokens only: inside a string JSON has them escaped.
-        out.extend(item.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }));
+        out.extend(
+            item.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }),
+        );
         out.push(b'\n');
     }
 

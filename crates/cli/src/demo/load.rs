@@ -1,13 +1,10 @@
 //! The demo's requests: how many at once, what became of each, and the kill half-way.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
-use sinew::{Context, Outcome, PushRouter, SingleIn};
+use sinew::{Context, Outcome, PushRouter, SingleIn, Window};
 
 use super::{
     fleet::{Fleet, WORKERS},
@@ -22,6 +19,8 @@ use crate::exit::Failure;
 const PHASES: &[(usize, usize)] = &[(1, 20), (8, 60), (32, 120), (64, 100)];
 /// How many requests there are.
 pub(crate) const REQUESTS: usize = 300;
+/// Items that a worker may be ahead of the router.
+const WINDOW: Window = Window { items: 64, bytes: 64 << 10 };
 /// Which worker is killed.
 pub(crate) const VICTIM: usize = 1;
 /// No request takes longer; a hang would show as lost.
@@ -52,6 +51,7 @@ impl Load {
         fleet: Fleet,
         progress: Progress,
     ) -> Self {
+        let router = router.with_window(WINDOW);
         let tally = Tally::new(WORKERS);
         let state = State { tally, fleet, done: 0, open: 0, killed: false, trouble: None };
         Self { router, words, progress, state: Mutex::new(state) }
@@ -59,7 +59,7 @@ impl Load {
 
     /// Sends all requests. Returns what became of them, and the workers that are left.
     pub(crate) async fn run(self) -> Result<(Tally, Fleet, Duration), Failure> {
-        let load = Arc::new(self);
+        let load = &self;
         let begun = Instant::now();
         let mut first = 0;
         for (concurrency, count) in PHASES {
@@ -70,8 +70,7 @@ impl Load {
         }
         let took = begun.elapsed();
         load.progress.finish();
-        let Some(load) = Arc::into_inner(load) else { unreachable!() };
-        let State { tally, fleet, trouble, .. } = load.state.into_inner();
+        let State { tally, fleet, trouble, .. } = self.state.into_inner();
         match trouble {
             Some(trouble) => Err(trouble),
             None => Ok((tally, fleet, took)),
@@ -111,8 +110,10 @@ impl Load {
     fn first_item(&self, worker: usize, after: Duration) {
         let mut state = self.state.lock();
         state.tally.first_item(after);
-        state.open += usize::from(worker == VICTIM);
-        self.kill_half_way(&mut state);
+        if worker == VICTIM {
+            state.open += 1;
+            self.kill_half_way(&mut state);
+        }
     }
 
     fn end(&self, worker: Option<usize>, items: u64, verdict: Verdict) {
@@ -123,12 +124,12 @@ impl Load {
         }
         state.done += 1;
         self.progress.done(state.done);
-        self.kill_half_way(&mut state);
     }
 
-    /// Kills the victim once half of the requests are done and one of its streams is midway.
+    /// Kills the victim once half of the requests are done, at the first item of one of its
+    /// streams: the window keeps the worker from being through with that one already.
     fn kill_half_way(&self, state: &mut State) {
-        if state.killed || state.done < REQUESTS / 2 || state.open == 0 {
+        if state.killed || state.done < REQUESTS / 2 {
             return;
         }
         state.killed = true;

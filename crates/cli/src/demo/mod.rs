@@ -5,8 +5,8 @@ mod load;
 mod progress;
 mod tally;
 mod verdict;
-pub(crate) mod worker;
 mod words;
+pub(crate) mod worker;
 
 use std::{path::PathBuf, time::Duration};
 

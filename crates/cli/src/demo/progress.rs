@@ -40,7 +40,7 @@ impl Progress {
     pub(crate) fn done(&self, count: usize) {
         match &self.bar {
             Some(bar) => bar.set_position(count as u64),
-            None if count % (self.total / 4) == 0 => {
+            None if count.is_multiple_of(self.total / 4) => {
                 let concurrency = self.concurrency.load(Ordering::Relaxed);
                 eprintln!("{count}/{} requests, {concurrency} at once", self.total);
             }

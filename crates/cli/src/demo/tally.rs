@@ -54,8 +54,8 @@ impl Tally {
             nobody: Counts::default(),
             total: Counts::default(),
             failed_over: 0,
-            // Three digits are what is shown; that many always fit.
-            first_items: Histogram::new(3).ok(),
+            // A minute is beyond every limit of the demo; three digits are what is shown.
+            first_items: Histogram::new_with_max(60_000_000, 3).ok(),
         }
     }
 
@@ -94,14 +94,11 @@ impl Tally {
         let per_second = self.total.items as f64 / took.as_secs_f64();
         let mut text = format!("{table}\n");
         // Writing to a string does not fail.
-        let _ = writeln!(
-            text,
-            "failed over {}   first item p50 {} p99 {}   {per_second:.0} items/s   {:.1} s",
-            self.failed_over,
-            self.first_item_at(0.50),
-            self.first_item_at(0.99),
-            took.as_secs_f64(),
-        );
+        let (p50, p99) = (self.first_item_at(0.50), self.first_item_at(0.99));
+        let (failed_over, seconds) = (self.failed_over, took.as_secs_f64());
+        let _ = writeln!(text, "failed over  {failed_over} requests to another worker");
+        let _ = writeln!(text, "first item   p50 {p50}, p99 {p99}");
+        let _ = writeln!(text, "throughput   {per_second:.0} items/s over {seconds:.1} s");
         text
     }
 
@@ -110,21 +107,22 @@ impl Tally {
         format!("{:.2} ms", micros as f64 / 1_000.0)
     }
 
-    /// What the table means, in a sentence or two.
+    /// What the table means.
     pub(crate) fn meaning(&self) -> String {
         let Counts { complete, truncated, unknown, lost, .. } = self.total;
         let requests = self.total.requests();
-        let mut text = format!(
-            "{requests} requests = {complete} complete, checked word by word + {truncated} that \
-             were midway on the killed worker and ended as truncated, not silently short"
-        );
-        let plus = if unknown > 0 {
-            format!(" + {unknown} the killed worker may have begun, so they were not sent again")
-        } else {
-            String::new()
+        let verdict = match lost {
+            0 => "Nothing is lost".to_owned(),
+            _ => {
+                format!("{lost} requests are LOST: not begun and not completed, or silently wrong")
+            }
         };
-        let _ = write!(text, "{plus} + {lost} lost.");
-        text
+        format!(
+            "{verdict}. {requests} requests = {complete} complete, checked word by word\n  \
+             + {truncated} truncated: midway on the killed worker, and their streams say so\n  \
+             + {unknown} unknown: the killed worker may have begun them, so they were not sent again\n  \
+             + {lost} lost."
+        )
     }
 }
 
@@ -156,6 +154,10 @@ mod tests {
         let report = tally.report(Duration::from_secs(2));
         assert!(report.contains("2 (killed)") && report.contains("no answer"), "{report}");
         assert!(report.contains("152 items/s"), "{report}");
-        assert!(tally.meaning().starts_with("32 requests = 30 complete"), "{}", tally.meaning());
+        assert!(report.contains("p50 14.0") && report.contains("p99 29.0"), "{report}");
+        let meaning = tally.meaning();
+        assert!(meaning.starts_with("Nothing is lost. 32 requests = 30 complete"), "{meaning}");
+        tally.end(None, 0, Verdict::Lost);
+        assert!(tally.meaning().starts_with("1 requests are LOST"), "{}", tally.meaning());
     }
 }

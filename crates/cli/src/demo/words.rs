@@ -63,11 +63,13 @@ pub(crate) fn split(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
 
-/// What request `number` asks for: all words, or of a long text one part after the other.
+/// What request `number` asks for: all words, or of a long text one of its equal parts after the
+/// other.
 pub(crate) fn range(number: usize, words: usize) -> Range {
     let parts = words.div_ceil(MAX_PER_RESPONSE).max(1);
-    let first = (number % parts) * MAX_PER_RESPONSE;
-    Range { first, count: words.saturating_sub(first).min(MAX_PER_RESPONSE) }
+    let part = number % parts;
+    let first = part * words / parts;
+    Range { first, count: (part + 1) * words / parts - first }
 }
 
 #[cfg(test)]
@@ -76,12 +78,13 @@ mod tests {
 
     #[test]
     fn the_parts_cover_a_text_without_overlap() {
-        for words in [1, 999, 1_000, 1_001, 2_500] {
+        for words in [1_usize, 999, 1_000, 1_001, 2_500] {
             let parts = words.div_ceil(MAX_PER_RESPONSE);
             let ranges: Vec<_> = (0..parts).map(|number| range(number, words)).collect();
             let mut next = 0;
             for range in &ranges {
                 assert_eq!(range.first, next);
+                assert!(range.count >= words / parts && range.count <= MAX_PER_RESPONSE);
                 next += range.count;
             }
             assert_eq!(next, words);

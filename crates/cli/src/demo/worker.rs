@@ -4,9 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
 use futures_util::stream;
-use sinew::{
-    Code, Config, DiscoverySource, EndpointName, Error, InstanceId, SingleIn, engine_fn,
-};
+use sinew::{Code, Config, DiscoverySource, EndpointName, Error, InstanceId, SingleIn, engine_fn};
 use tokio::io::AsyncReadExt;
 
 use super::words::{Range, Word, split};
@@ -16,11 +14,10 @@ use crate::{
     settings,
 };
 
-/// Words between two pauses.
-const CHUNK: usize = 50;
-/// The pause. Without it a stream is over in a millisecond, and the demo could not catch one
-/// midway.
-const PAUSE: Duration = Duration::from_millis(2);
+/// How often a stream pauses, and how long. Without it a stream is over in a millisecond, and the
+/// demo would hardly show one that is caught midway.
+const PAUSES: usize = 20;
+const PAUSE: Duration = Duration::from_millis(4);
 
 /// One worker process of the demo.
 #[derive(Debug, Args)]
@@ -65,13 +62,14 @@ fn answer(
     let Some(end) = end else {
         return Err(Error::new(Code::InvalidPayload, "the text does not have that many words"));
     };
+    let chunk = range.count.div_ceil(PAUSES).max(1);
     Ok(stream::unfold(range.first, move |position| {
         let words = Arc::clone(&words);
         async move {
             if position == end {
                 return None;
             }
-            if position > range.first && (position - range.first) % CHUNK == 0 {
+            if position > range.first && (position - range.first).is_multiple_of(chunk) {
                 tokio::time::sleep(PAUSE).await;
             }
             Some((Ok(Word { position, word: words[position].clone() }), position + 1))

@@ -10,9 +10,7 @@ mod tail;
 
 use std::{sync::Arc, time::Duration};
 
-use sinew::{
-    BindPolicy, Config, DiscoverySource, IncomingOwned, ResponseSink, Runtime, Served,
-};
+use sinew::{BindPolicy, Config, DiscoverySource, IncomingOwned, ResponseSink, Runtime, Served};
 use sinew_telemetry::Metrics;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
@@ -122,11 +120,7 @@ fn say_where(
     if let Some(metrics) = metrics {
         eprintln!("metrics at http://{}/metrics", metrics.address());
     }
-    eprintln!(
-        "serving {name} with {command} at {place}, instance {}; call it: {sinew} call {name} \
-         --data TEXT",
-        served.instance()
-    );
+    eprintln!("serving {name} at {place}: {command}; call it: {sinew} call {name} --data TEXT");
 }
 
 async fn drain(runtime: &Runtime, grace: Duration, work: &Work) {

@@ -196,4 +196,3 @@ async fn discard(mut output: impl AsyncRead + Unpin) {
     let mut chunk = [0; 4096];
     while let Ok(1..) = output.read(&mut chunk).await {}
 }
-

@@ -19,10 +19,7 @@ pub(crate) enum Broken {
 
 /// Sends the lines of `output` until its end. Lines that are there together leave together;
 /// without credit nothing is read, so the program waits at its pipe and nothing piles up here.
-pub(crate) async fn pump(
-    output: impl AsyncRead,
-    sink: &mut ResponseSink,
-) -> Result<(), Broken> {
+pub(crate) async fn pump(output: impl AsyncRead, sink: &mut ResponseSink) -> Result<(), Broken> {
     let mut output = pin!(output);
     let mut lines = Lines::default();
     loop {

@@ -35,7 +35,8 @@ fn the_output_is_the_commands_byte_for_byte() {
     let _server = world.serve(SERVE_TR);
     let text = "to be or not\nto be\n".repeat(500);
     let long = "x".repeat(300_000) + " y";
-    let binary: Vec<u8> = (0..100_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let binary: Vec<u8> =
+        (0..100_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let cases: [&[u8]; 6] =
         [text.as_bytes(), b"no newline at the end", b"", b"\n", long.as_bytes(), &binary];
     for (number, input) in cases.into_iter().enumerate() {
@@ -156,7 +157,8 @@ fn an_instance_that_appears_meanwhile_is_called() {
 fn the_deadline_ends_the_call_and_the_command() {
     let world = World::new();
     let marker = world.path("marker");
-    let script = format!("trap 'echo ended > {}; exit' TERM; echo a; sleep 1000 & wait", marker.display());
+    let script =
+        format!("trap 'echo ended > {}; exit' TERM; echo a; sleep 1000 & wait", marker.display());
     let _server = world.serve(["a/b/slow", "--", "sh", "-c", &script]);
     let begun = Instant::now();
     let output = world.run(["call", "a/b/slow", "--timeout", "500ms"]);
@@ -190,8 +192,10 @@ fn an_interruption_ends_the_call_and_the_command() {
     for signal in [Signal::INT, Signal::TERM] {
         let world = World::new();
         let marker = world.path("marker");
-        let script =
-            format!("trap 'echo ended > {}; exit' TERM; echo a; sleep 1000 & wait", marker.display());
+        let script = format!(
+            "trap 'echo ended > {}; exit' TERM; echo a; sleep 1000 & wait",
+            marker.display()
+        );
         let _server = world.serve(["a/b/slow", "--", "sh", "-c", &script]);
         let (call, mut lines) = Running::start_reading(world.sinew(["call", "a/b/slow"]));
         lines.read_line(&mut String::new()).unwrap();

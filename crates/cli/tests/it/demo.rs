@@ -1,6 +1,9 @@
 //! The demo ends well, quickly, and adds up.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::BufRead,
+    time::{Duration, Instant},
+};
 
 use rustix::process::Signal;
 
@@ -15,7 +18,7 @@ fn row(table: &str, name: &str) -> Option<Vec<u64>> {
 #[test]
 fn nothing_is_lost_and_the_table_adds_up() {
     let world = World::new();
-    let file = world.file("text", "the quick brown fox jumps over the lazy dog ".repeat(150));
+    let file = world.file("text", "the quick brown fox jumps over the lazy dog ".repeat(100));
     let begun = Instant::now();
     let output = world.run(["demo".as_ref(), file.as_os_str()]);
     assert_code(&output, 0);
@@ -26,12 +29,15 @@ fn nothing_is_lost_and_the_table_adds_up() {
     let [requests, complete, truncated, unknown, lost, items] = all[..] else { panic!("{table}") };
     assert_eq!((requests, lost), (300, 0), "{table}");
     assert_eq!(requests, complete + truncated + unknown, "{table}");
-    assert!(items >= complete * 1_000 && items <= 300 * 1_000, "{table}");
+    assert!(items >= complete * 900 && items <= (complete + truncated) * 900, "{table}");
     assert!(truncated >= 1, "the kill came midway: {table}");
     let mut sums = vec![0; 6];
     // The number of a worker stands in a cell of its own and is not of the sum.
-    for (name, skip) in [("│ 1 ", 1), ("│ 2 (killed)", 0), ("│ 3 ", 1), ("│ no answer", 0)] {
-        for (sum, number) in sums.iter_mut().zip(row(&table, name).unwrap_or_default().into_iter().skip(skip)) {
+    for (name, skip) in [("│ 1 ", 1), ("│ 2 (killed)", 0), ("│ 3 ", 1), ("│ no answer", 0)]
+    {
+        for (sum, number) in
+            sums.iter_mut().zip(row(&table, name).unwrap_or_default().into_iter().skip(skip))
+        {
             *sum += number;
         }
     }
@@ -45,8 +51,8 @@ fn an_interruption_ends_it() {
     let file = world.file("text", "word ".repeat(1_000));
     let mut command = world.sinew(["demo"]);
     command.arg(file);
-    let demo = Running::start(command);
-    std::thread::sleep(Duration::from_millis(300));
+    let (demo, mut lines) = Running::start_listening(command);
+    lines.read_line(&mut String::new()).unwrap();
     demo.signal(Signal::INT);
     assert_code(&demo.finish(), 130);
 }

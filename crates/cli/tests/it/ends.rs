@@ -13,7 +13,8 @@ use crate::world::{Running, World, assert_code, content_of, stdout, until};
 fn a_command_that_ignores_sigterm_is_killed_after_the_grace() {
     let world = World::new();
     let pid = world.path("pid");
-    let script = format!("trap '' TERM; echo $$ > {}; echo a; while :; do sleep 1; done", pid.display());
+    let script =
+        format!("trap '' TERM; echo $$ > {}; echo a; while :; do sleep 1; done", pid.display());
     let args = ["a/b/stubborn", "--kill-grace", "300ms", "--", "sh", "-c", &script];
     let _server = world.serve(args);
     let (call, mut lines) = Running::start_reading(world.sinew(["call", "a/b/stubborn"]));
@@ -52,9 +53,7 @@ fn the_first_signal_lets_requests_finish() {
     server.signal(Signal::TERM);
     assert!(server.next_line().starts_with("finishing 1 requests"));
     // Withdrawn: nobody finds it any more.
-    until("the endpoint to be withdrawn", || {
-        stdout(&world.run(["ls", "--json"])).trim() == "[]"
-    });
+    until("the endpoint to be withdrawn", || stdout(&world.run(["ls", "--json"])).trim() == "[]");
     world.file("go", "");
     lines.read_line(&mut line).unwrap();
     assert_eq!(line, "a\nb\n");

@@ -1,4 +1,5 @@
 //! The command as its users run it: real processes, real signals, a private place each.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod call;
 mod demo;

@@ -42,7 +42,8 @@ fn call(world: &World, data: &str) -> std::process::Output {
 fn requests_share_the_process_and_it_ends_with_its_input() {
     let world = World::new();
     let (mut server, notes) = serve(&world);
-    let start = |_| Running::start(world.sinew(["call", "a/b/peer", "--data", "x", "--wait", "15s"]));
+    let start =
+        |_| Running::start(world.sinew(["call", "a/b/peer", "--data", "x", "--wait", "15s"]));
     let calls: Vec<_> = (0..20).map(start).collect();
     for call in calls {
         let output = call.finish();

@@ -106,7 +106,8 @@ fn requests_are_logged_at_debug_and_not_at_info() {
 fn idle_items_are_shown_as_soon_as_they_are_written() {
     let world = World::new();
     let go = world.path("go");
-    let script = format!("echo now; while [ ! -e {} ]; do sleep 0.01; done; echo later", go.display());
+    let script =
+        format!("echo now; while [ ! -e {} ]; do sleep 0.01; done; echo later", go.display());
     let _server = world.serve(["a/b/c", "--", "sh", "-c", &script]);
     let (call, mut lines) = Running::start_reading(world.sinew(["call", "a/b/c"]));
     let mut line = String::new();

@@ -5,7 +5,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
-    process::{Child, ChildStdout, Command, Output, Stdio},
+    process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio},
     sync::mpsc,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -93,6 +93,14 @@ impl Running {
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let stderr = child.stderr.take().map(gather);
         (Self { child, stdout: None, stderr }, stdout)
+    }
+
+    /// Starts it and leaves standard error to the test.
+    pub(crate) fn start_listening(mut command: Command) -> (Self, BufReader<ChildStderr>) {
+        let mut child = command.spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let stdout = child.stdout.take().map(gather);
+        (Self { child, stdout, stderr: None }, stderr)
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -210,7 +218,8 @@ impl Drop for Server {
             }
         }
         let begun = Instant::now();
-        while matches!(self.child.try_wait(), Ok(None)) && begun.elapsed() < Duration::from_secs(5) {
+        while matches!(self.child.try_wait(), Ok(None)) && begun.elapsed() < Duration::from_secs(5)
+        {
             thread::sleep(Duration::from_millis(5));
         }
         let _ = self.child.kill();

@@ -1,3 +1,5 @@
+//! Rules of the module above, each on its own.
+
 use super::*;
 
 const WINDOW: Window = Window { items: 3, bytes: 10 };

@@ -57,11 +57,6 @@ impl Reader {
         Ok(())
     }
 
-    pub(crate) fn on_bytes(&mut self) {
-        self.now = Instant::now();
-        self.inbound.on_bytes(self.now);
-    }
-
     pub(crate) fn events(&mut self, bytes: &[u8]) -> Result<Vec<Event>, ConnectionError> {
         let mut events = Vec::new();
         self.feed(bytes, |event| {

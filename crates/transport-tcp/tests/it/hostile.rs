@@ -1,10 +1,19 @@
 //! Peers that break the rules hurt themselves and nobody else.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
+use bytes::Bytes;
 use futures_util::StreamExt;
-use sinew_mux::{MuxConfig, PREFACE};
-use sinew_plane::{Code, DuplexTransport, Executed};
+use sinew_mux::{MuxConfig, Open, Outbound, PREFACE, Role};
+use sinew_plane::{
+    Code, DuplexTransport, Executed, IncomingRequest, InstanceId, ResponseSink, StreamId, Window,
+};
 use sinew_transport_tcp::TcpConfig;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -138,16 +147,27 @@ async fn a_peer_that_does_not_read_is_cut_off() {
         });
     };
     let server = server(config, flood);
+    let (mut socket, mut outbound) = shake_hands(&server).await;
+    let window = Window { items: u32::MAX, bytes: u32::MAX };
+    let open = Open::new(StreamId(1), "a/b/c", InstanceId(0), window);
+    outbound.open(&open, &Bytes::new()).unwrap();
+    socket.write_all(&batch(&mut outbound)).await.unwrap();
+    let reason = soon("the handler to be told", wait_gone.recv()).await.unwrap();
+    assert_eq!(reason, Some(sinew_plane::CancelReason::Disconnected));
+    drop(socket);
+}
+
+fn batch(outbound: &mut Outbound) -> Vec<u8> {
+    outbound.take_batch().parts().flatten().copied().collect()
+}
+
+/// A client made by hand, with its hello said and the server's heard.
+async fn shake_hands(server: &sinew_transport_tcp::TcpServer) -> (TcpStream, Outbound) {
     let mut socket = TcpStream::connect(server.local_address().unwrap()).await.unwrap();
     let mux = MuxConfig::default().checked().unwrap();
-    let mut outbound = sinew_mux::Outbound::new(sinew_mux::Role::Dialler, &mux);
-    let send = |outbound: &mut sinew_mux::Outbound| {
-        let batch = outbound.take_batch();
-        batch.parts().flatten().copied().collect::<Vec<u8>>()
-    };
-    socket.write_all(&send(&mut outbound)).await.unwrap();
-    let mut inbound =
-        sinew_mux::Inbound::new(sinew_mux::Role::Dialler, &mux, std::time::Instant::now());
+    let mut outbound = Outbound::new(Role::Dialler, &mux);
+    socket.write_all(&batch(&mut outbound)).await.unwrap();
+    let mut inbound = sinew_mux::Inbound::new(Role::Dialler, &mux, std::time::Instant::now());
     let mut buffer = bytes::BytesMut::new();
     let hello = loop {
         socket.read_buf(&mut buffer).await.unwrap();
@@ -159,14 +179,37 @@ async fn a_peer_that_does_not_read_is_cut_off() {
         }
     };
     outbound.on_hello(hello);
-    let window = sinew_plane::Window { items: u32::MAX, bytes: u32::MAX };
-    let open =
-        sinew_mux::Open::new(sinew_plane::StreamId(1), "a/b/c", sinew_plane::InstanceId(0), window);
-    outbound.open(&open, &bytes::Bytes::new()).unwrap();
-    socket.write_all(&send(&mut outbound)).await.unwrap();
-    let reason = soon("the handler to be told", wait_gone.recv()).await.unwrap();
-    assert_eq!(reason, Some(sinew_plane::CancelReason::Disconnected));
-    drop(socket);
+    (socket, outbound)
+}
+
+/// I4: a peer asks, is refused, and never reads the refusals.
+#[tokio::test]
+async fn a_peer_that_does_not_read_its_refusals_is_not_read_on() {
+    let long = "x".repeat(4_000);
+    let refused = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&refused);
+    let refuse = move |_: IncomingRequest<'_>, sink: ResponseSink| {
+        count.fetch_add(1, Ordering::Relaxed);
+        sink.reject(sinew_plane::Error::draining(long.clone()));
+    };
+    let config = TcpConfig { write_timeout: Duration::from_millis(500), ..config() };
+    let server = server(config, refuse);
+    let (mut socket, mut outbound) = shake_hands(&server).await;
+    soon("the server to give up", async {
+        loop {
+            let window = Window { items: 1, bytes: 1 };
+            let open = Open::new(StreamId(1), "a/b/c", InstanceId(0), window);
+            outbound.open(&open, &Bytes::new()).unwrap();
+            outbound.on_stream_ended();
+            if socket.write_all(&batch(&mut outbound)).await.is_err() {
+                return;
+            }
+        }
+    })
+    .await;
+    // 4 KiB each: what fills the sockets, the bound on answers and the last piece of reading.
+    let refused = refused.load(Ordering::Relaxed);
+    assert!(refused < 20_000, "{refused} requests were answered to a peer that reads nothing");
 }
 
 #[tokio::test]

@@ -94,6 +94,8 @@ pub(crate) async fn pass_on(entry: Entry<'_>, mut sink: ResponseSink, kill_grace
                     return cancel(&entry, kill_grace).await;
                 }
             }
+            // What waits is dropped too: the end stands behind it now.
+            () = mailbox.overflowed(), if waiting.is_some() => waiting = None,
             () = mailbox.arrived(), if waiting.is_none() => {}
         }
     }

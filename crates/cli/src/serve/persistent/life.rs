@@ -116,7 +116,7 @@ impl Life {
                 "the command was more than {MAX_LINE} bytes ahead of its caller, more than is kept \
                  for one request"
             );
-            let _ = exchange.mailbox.put(Letter::Failed(Error::handler(message)));
+            exchange.mailbox.overflow(Error::handler(message));
             return Ok(());
         }
         // What follows an end is ignored, so of two the first counts.
@@ -160,7 +160,10 @@ pub(crate) async fn live(
     let reading = async move { read(BufReader::new(stdout), &own).await };
     let mut reader = AbortOnDropHandle::new(tokio::spawn(reading));
     let tail = Tail::default();
-    let listener = { let tail = tail.clone(); async move { tail.follow(stderr, true).await } };
+    let listener = {
+        let tail = tail.clone();
+        async move { tail.follow(stderr, true).await }
+    };
     let mut listener = AbortOnDropHandle::new(tokio::spawn(listener));
     let close = ending.close.clone();
     let writing = async move {
@@ -181,13 +184,20 @@ pub(crate) async fn live(
             }
             status.ok()
         }
-        read = &mut reader => {
-            violation = Some(match read {
-                Ok(Err(what)) => what,
-                _ => "closed its standard output".to_owned(),
-            });
-            end(exit.as_mut(), group, ending).await
-        }
+        read = &mut reader => match read {
+            Ok(Err(what)) => {
+                violation = Some(what);
+                end(exit.as_mut(), group, ending).await
+            }
+            // Its output ends a moment before it does.
+            _ => match timeout(LAST_WORDS, &mut exit).await {
+                Ok(status) => status.ok(),
+                Err(_) => {
+                    violation = Some("closed its standard output".to_owned());
+                    end(exit.as_mut(), group, ending).await
+                }
+            },
+        },
         () = ending.close.cancelled() => {
             match timeout(ending.kill_grace, &mut exit).await {
                 Ok(status) => status.ok(),

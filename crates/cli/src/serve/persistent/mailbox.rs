@@ -33,6 +33,7 @@ pub(crate) enum Letter {
 pub(crate) struct Mailbox {
     state: Mutex<State>,
     arrived: Notify,
+    overflowed: Notify,
 }
 
 #[derive(Default)]
@@ -69,6 +70,15 @@ impl Mailbox {
         true
     }
 
+    /// Fails the request at once: what was kept for it is dropped.
+    pub(crate) fn overflow(&self, error: Error) {
+        let mut state = self.state.lock();
+        *state = State { letters: [Letter::Failed(error)].into(), kept: 0, closed: true };
+        drop(state);
+        self.arrived.notify_one();
+        self.overflowed.notify_one();
+    }
+
     /// The next letter, if there is one.
     pub(crate) fn try_take(&self) -> Option<Letter> {
         let mut state = self.state.lock();
@@ -82,6 +92,11 @@ impl Mailbox {
     /// Waits until there may be a letter. For one waiter. Cancel-safe.
     pub(crate) async fn arrived(&self) {
         self.arrived.notified().await;
+    }
+
+    /// Waits until what is kept was too much. For one waiter. Cancel-safe.
+    pub(crate) async fn overflowed(&self) {
+        self.overflowed.notified().await;
     }
 }
 
@@ -101,6 +116,9 @@ mod tests {
         assert!(mailbox.try_take().is_some());
         let empty = (0..1_000_000).take_while(|_| mailbox.put(item(0))).count();
         assert_eq!(empty, MAX_KEPT / ITEM_COST);
+        mailbox.overflow(Error::handler("too far behind"));
+        assert!(matches!(mailbox.try_take(), Some(Letter::Failed(_))), "it does not wait its turn");
+        assert!(mailbox.try_take().is_none());
     }
 
     #[test]

@@ -68,9 +68,7 @@ impl Speech {
                     .map_err(|error| invalid(&format!("the body is not JSON: {error}")))?;
                 serde_json::to_vec(&Request { id, body: Some(body), data: None })
             }
-            Self::Text => {
-                serde_json::to_vec(&Request { id, body: None, data: Some(&on_one_line) })
-            }
+            Self::Text => serde_json::to_vec(&Request { id, body: None, data: Some(&on_one_line) }),
         };
         let mut line = line.map_err(|error| invalid(&error.to_string()))?;
         line.push(b'\n');

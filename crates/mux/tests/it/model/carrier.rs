@@ -106,7 +106,6 @@ impl Carrier {
         let wire = &mut self.end(side.other()).wire;
         let bytes = wire.split_to(most.min(wire.len()));
         let end = self.end(side);
-        end.reader.on_bytes();
         end.reader.events(&bytes).unwrap()
     }
 }

@@ -1,0 +1,1 @@
+//! What an `Outbound` says before the hellos, and what waits in it.
