@@ -24,7 +24,8 @@ pub struct OutgoingRequest {
     pub endpoint: EndpointName,
     /// Which instance is meant. A server that is not it refuses.
     pub instance: InstanceId,
-    /// Metadata, the payload's content type and the trace parent among them.
+    /// Metadata, the payload's content type and the trace parent among them. These travel; those
+    /// of the context are for whoever makes the request out of it.
     pub headers: Headers,
     /// The request's payload.
     pub body: Bytes,
