@@ -18,6 +18,8 @@ use sinew::{
 
 pub(crate) use self::args::CallArgs;
 use self::{dialect::Dialect, output::Output};
+use tokio::time::{sleep, sleep_until, timeout};
+
 use crate::{
     exit::{self, Exit, Failure},
     settings::Settings,
@@ -51,10 +53,10 @@ pub(crate) async fn run(settings: &Settings, args: CallArgs) -> Result<Exit, Fai
     watch.abort();
     let exit = match ended {
         Ok(outcome) => exit::of_outcome(&outcome),
-        // The end that was asked for, whatever word it comes with.
-        Err(_) if context.reason() == Some(CancelReason::Caller) => Ok(Exit::Cancelled),
-        Err(End::Error(error)) => Err(error.into()),
         Err(End::Failure(failure)) => Err(failure),
+        // The end that was asked for, whatever word it comes with.
+        Err(End::Error(_)) if context.reason() == Some(CancelReason::Caller) => Ok(Exit::Cancelled),
+        Err(End::Error(error)) => Err(error.into()),
     };
     runtime.shutdown(Duration::ZERO).await;
     exit
@@ -73,7 +75,7 @@ async fn find(runtime: &Runtime, args: &CallArgs, wait: Duration) -> Option<Arc<
             view.changed().await?;
         }
     };
-    tokio::time::timeout(wait, appears).await.ok().flatten()
+    timeout(wait, appears).await.ok().flatten()
 }
 
 fn nobody(settings: &Settings, args: &CallArgs) -> Failure {
@@ -86,17 +88,23 @@ fn nobody(settings: &Settings, args: &CallArgs) -> Failure {
     ))
 }
 
-/// Cancels the request at the first signal; ends the process at the second, or when the handler
-/// does not end.
+/// Cancels the request at the first signal; ends the process at the second, or when the request
+/// does not end behind its cancel or its deadline.
 async fn watch(mut interrupts: Interrupts, context: Context) {
-    interrupts.next().await;
-    context.kill();
-    tokio::select! {
-        () = interrupts.next() => {}
-        () = tokio::time::sleep(CANCEL_LIMIT) => {}
+    let deadline = context.deadline().map(|deadline| (deadline + CANCEL_LIMIT).into());
+    let exit = tokio::select! {
+        () = interrupts.next() => Exit::Cancelled,
+        () = sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)), if deadline.is_some() => Exit::TimedOut,
+    };
+    if exit == Exit::Cancelled {
+        context.kill();
+        tokio::select! {
+            () = interrupts.next() => {}
+            () = sleep(CANCEL_LIMIT) => {}
+        }
     }
     // Output may be stuck in a pipe that nobody reads, so the way through main is not open.
-    std::process::exit(Exit::Cancelled.code());
+    std::process::exit(exit.code());
 }
 
 /// Why a call ended before its stream did.
@@ -117,7 +125,7 @@ async fn answer(
             // Nobody reads on: the handler is told, and its end waited for a little.
             response.context().kill();
             let end = async { while response.next().await.is_some() {} };
-            let _ = tokio::time::timeout(CANCEL_LIMIT, end).await;
+            let _ = timeout(CANCEL_LIMIT, end).await;
             return Err(End::Failure(failure));
         }
     }

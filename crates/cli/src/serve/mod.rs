@@ -1,6 +1,8 @@
 //! `sinew serve`: any program as a streaming endpoint.
 
 mod args;
+#[cfg(test)]
+mod caller;
 mod lines;
 mod per_request;
 mod persistent;

@@ -3,15 +3,13 @@
 use std::{io, pin::pin, process::ExitStatus, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use sinew::{Code, Error, ResponseSink};
+use sinew::{Code, Error, IncomingOwned, ResponseSink};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
-
-use sinew::IncomingOwned;
 
 use super::{
     process::{CommandLine, Process, how_it_ended},
@@ -195,4 +193,122 @@ async fn feed(mut stdin: impl AsyncWrite + Unpin, body: Bytes) {
 async fn discard(mut output: impl AsyncRead + Unpin) {
     let mut chunk = [0; 4096];
     while let Ok(1..) = output.read(&mut chunk).await {}
+}
+
+#[cfg(test)]
+mod tests {
+    use sinew::{CancelReason, Context, Executed, InstanceId, Terminal, TransportId};
+
+    use super::*;
+    use crate::serve::caller::Caller;
+
+    fn program(script: &str, max: usize, kill_grace: Duration) -> Arc<PerRequest> {
+        let words = ["sh", "-c", script].map(Into::into).into();
+        let command = CommandLine::checked(words).unwrap();
+        Arc::new(PerRequest::new(command, max, kill_grace, CancellationToken::new()))
+    }
+
+    /// Sends a request; the caller, the request's context, and the task that answers it.
+    fn request(
+        program: &Arc<PerRequest>,
+        caller: Caller,
+        body: &'static str,
+    ) -> (Arc<Caller>, Context, tokio::task::JoinHandle<()>) {
+        let (caller, context) = (Arc::new(caller), Context::new());
+        let sink = ResponseSink::new(caller.clone(), context.clone());
+        let request = IncomingOwned {
+            endpoint: "a/b/c".parse().unwrap(),
+            instance: InstanceId(1),
+            body: body.into(),
+            context: context.clone(),
+            transport: TransportId::from_static("test"),
+            attempt: 0,
+        };
+        let program = Arc::clone(program);
+        let task = tokio::spawn(async move { program.answer(request, sink).await });
+        (caller, context, task)
+    }
+
+    fn reader() -> Caller {
+        Caller { refill: 1, ..Caller::default() }
+    }
+
+    async fn has_items(caller: &Caller, count: usize) {
+        while caller.items().len() < count {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn the_exit_code_is_the_end() {
+        let echo = program("read -r code; echo $code; exit $code", 1, Duration::ZERO);
+        let (caller, _, task) = request(&echo, reader(), "0\nnot read to the end");
+        task.await.unwrap();
+        assert_eq!(caller.items(), ["0\n"]);
+        assert!(matches!(caller.terminal(), Terminal::Complete { items: 1 }));
+
+        let (caller, _, task) = request(&echo, reader(), "7\n");
+        task.await.unwrap();
+        let Terminal::Failed { error } = caller.terminal() else { panic!("not failed") };
+        assert_eq!(error.message(), "sh exited with code 7");
+        assert_eq!((caller.items().len(), error.executed()), (1, Executed::Yes));
+    }
+
+    #[tokio::test]
+    async fn a_stop_lets_the_command_say_its_last_words() {
+        let script = "trap 'echo last; exit 1' TERM; echo first; while :; do :; done";
+        let polite = program(script, 1, Duration::from_secs(20));
+        let (caller, context, task) = request(&polite, reader(), "");
+        has_items(&caller, 1).await;
+        context.stop();
+        task.await.unwrap();
+        assert_eq!(caller.items(), ["first\n", "last\n"]);
+        let terminal = caller.terminal();
+        let cancelled = Terminal::Cancelled { reason: CancelReason::Caller };
+        assert_eq!(format!("{terminal:?}"), format!("{cancelled:?}"));
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_is_gone_ends_the_command() {
+        let endless = program("exec yes", 1, Duration::from_secs(20));
+        let gone = Caller { gone_after: Some(3), ..reader() };
+        let (caller, _, task) = request(&endless, gone, "");
+        task.await.unwrap();
+        assert_eq!(caller.items().len(), 3);
+        assert_eq!(endless.places.available_permits(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_place_is_taken_until_the_command_has_ended() {
+        let slow = program("echo a; exec sleep 60", 1, Duration::from_secs(20));
+        let (first, context, task) = request(&slow, reader(), "");
+        has_items(&first, 1).await;
+        let (second, _, refused) = request(&slow, reader(), "");
+        refused.await.unwrap();
+        let Terminal::Failed { error } = second.terminal() else { panic!("not refused") };
+        assert_eq!((error.code(), error.executed()), (Code::Overloaded, Executed::No));
+        assert!(error.is_safe_to_resend());
+        context.kill();
+        task.await.unwrap();
+        let (third, context, task) = request(&slow, reader(), "");
+        has_items(&third, 1).await;
+        context.kill();
+        task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_program_that_vanished_refuses_its_requests() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("program");
+        std::os::unix::fs::symlink("/bin/sh", &path).unwrap();
+        let command = CommandLine::checked(vec![path.clone().into()]).unwrap();
+        std::fs::remove_file(path).unwrap();
+        let cut = CancellationToken::new();
+        let gone = Arc::new(PerRequest::new(command, 1, Duration::ZERO, cut));
+        let (caller, _, task) = request(&gone, reader(), "");
+        task.await.unwrap();
+        let Terminal::Failed { error } = caller.terminal() else { panic!("not refused") };
+        assert!(error.message().starts_with("cannot start program: "), "{error}");
+        assert!(error.is_safe_to_resend());
+    }
 }

@@ -57,57 +57,18 @@ fn send_ready(
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::Arc,
-        task::{self, Poll},
-    };
+    use std::sync::Arc;
 
-    use parking_lot::Mutex;
-    use sinew::{Code, Context, Terminal, layers::plane::SinkTarget};
+    use sinew::Context;
 
     use super::*;
-
-    /// Takes what its credit allows and gains `refill` when asked to wait.
-    #[derive(Default)]
-    struct Caller {
-        items: Mutex<Vec<Bytes>>,
-        credit: Mutex<usize>,
-        refill: usize,
-        gone_after: Option<usize>,
-    }
-
-    impl SinkTarget for Caller {
-        fn poll_ready(&self, _: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-            *self.credit.lock() += self.refill;
-            Poll::Ready(Ok(()))
-        }
-
-        fn try_send(&self, item: Bytes) -> Result<(), TrySendError> {
-            let (mut items, mut credit) = (self.items.lock(), self.credit.lock());
-            if self.gone_after.is_some_and(|limit| items.len() >= limit) {
-                return Err(TrySendError::Closed(Error::new(Code::Cancelled, "gone")));
-            }
-            if *credit == 0 {
-                return Err(TrySendError::Full(item));
-            }
-            *credit -= 1;
-            items.push(item);
-            Ok(())
-        }
-
-        fn accept(&self) {}
-
-        fn finish(&self, _: Terminal) {}
-
-        fn flush(&self) {}
-    }
+    use crate::serve::caller::Caller;
 
     async fn run(input: &[u8], caller: Caller) -> (Result<(), Broken>, Vec<Bytes>) {
         let caller = Arc::new(caller);
         let mut sink = ResponseSink::new(caller.clone(), Context::new());
         let result = pump(input, &mut sink).await;
-        let items = caller.items.lock().clone();
-        (result, items)
+        (result, caller.items())
     }
 
     #[tokio::test]

@@ -112,7 +112,7 @@ fn a_wrong_command_line_is_a_usage_error() {
 #[test]
 fn a_worker_that_is_killed_midway_truncates_within_two_seconds() {
     let world = World::new();
-    let server = world.serve(["a/b/stream", "--", "sh", "-c", "echo first; exec sleep 1000"]);
+    let server = world.serve(["a/b/stream", "--", "sh", "-c", "echo first; exec sleep 60"]);
     let (call, mut output) = Running::start_reading(world.sinew(["call", "a/b/stream"]));
     let mut line = String::new();
     output.read_line(&mut line).unwrap();
@@ -158,7 +158,7 @@ fn the_deadline_ends_the_call_and_the_command() {
     let world = World::new();
     let marker = world.path("marker");
     let script =
-        format!("trap 'echo ended > {}; exit' TERM; echo a; sleep 1000 & wait", marker.display());
+        format!("trap 'echo ended > {}; exit' TERM; echo a; sleep 60 & wait", marker.display());
     let _server = world.serve(["a/b/slow", "--", "sh", "-c", &script]);
     let begun = Instant::now();
     let output = world.run(["call", "a/b/slow", "--timeout", "500ms"]);
@@ -177,7 +177,7 @@ fn who_cannot_be_reached_or_refuses_is_told_apart() {
     let output = world.run(["--discovery", &discovery, "call", "a/b/c"]);
     assert_code(&output, 6);
 
-    let args = ["a/b/one", "--concurrency", "1", "--", "sh", "-c", "echo busy; exec sleep 1000"];
+    let args = ["a/b/one", "--concurrency", "1", "--", "sh", "-c", "echo busy; exec sleep 60"];
     let _server = world.serve(args);
     let (busy, mut lines) = Running::start_reading(world.sinew(["call", "a/b/one"]));
     lines.read_line(&mut String::new()).unwrap();
@@ -192,10 +192,8 @@ fn an_interruption_ends_the_call_and_the_command() {
     for signal in [Signal::INT, Signal::TERM] {
         let world = World::new();
         let marker = world.path("marker");
-        let script = format!(
-            "trap 'echo ended > {}; exit' TERM; echo a; sleep 1000 & wait",
-            marker.display()
-        );
+        let script =
+            format!("trap 'echo ended > {}; exit' TERM; echo a; sleep 60 & wait", marker.display());
         let _server = world.serve(["a/b/slow", "--", "sh", "-c", &script]);
         let (call, mut lines) = Running::start_reading(world.sinew(["call", "a/b/slow"]));
         lines.read_line(&mut String::new()).unwrap();
@@ -231,4 +229,25 @@ fn a_server_at_a_known_address_needs_no_discovery() {
     let output = world.run(["--discovery", discovery, "call", "a/b/c", "--data", "hi"]);
     assert_code(&output, 0);
     assert_eq!(stdout(&output), "hi");
+}
+
+#[test]
+fn output_that_cannot_be_written_is_an_error() {
+    let world = World::new();
+    let _server = world.serve(["a/b/c", "--", "cat"]);
+    let mut command = world.sinew(["call", "a/b/c", "--data", "hi"]);
+    command.stdout(std::fs::File::options().write(true).open("/dev/full").unwrap());
+    let output = Running::start(command).finish();
+    assert_code(&output, 1);
+    assert!(stderr(&output).contains("cannot write the output"), "{}", stderr(&output));
+}
+
+#[test]
+fn the_deadline_holds_also_when_the_output_is_stuck() {
+    let world = World::new();
+    let _server = world.serve(["a/b/yes", "--", "yes"]);
+    let (call, lines) =
+        Running::start_reading(world.sinew(["call", "a/b/yes", "--timeout", "300ms"]));
+    assert_code(&call.finish(), 5);
+    drop(lines);
 }

@@ -31,7 +31,7 @@ fn a_command_that_ignores_sigterm_is_killed_after_the_grace() {
 fn what_the_command_has_started_ends_with_it() {
     let world = World::new();
     let pid = world.path("pid");
-    let script = format!("sleep 1000 & echo $! > {}; echo a; wait", pid.display());
+    let script = format!("sleep 60 & echo $! > {}; echo a; wait", pid.display());
     let _server = world.serve(["a/b/parent", "--", "sh", "-c", &script]);
     let (call, mut lines) = Running::start_reading(world.sinew(["call", "a/b/parent"]));
     lines.read_line(&mut String::new()).unwrap();
@@ -79,7 +79,7 @@ fn the_second_signal_cuts() {
 #[test]
 fn requests_that_outlast_the_grace_are_told_so() {
     let world = World::new();
-    let script = "echo a; exec sleep 1000";
+    let script = "echo a; exec sleep 60";
     let mut server = world.serve(["a/b/c", "--grace", "100ms", "--", "sh", "-c", script]);
     let (call, mut lines) = Running::start_reading(world.sinew(["call", "a/b/c"]));
     lines.read_line(&mut String::new()).unwrap();

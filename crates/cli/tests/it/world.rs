@@ -137,12 +137,20 @@ fn wait(child: &mut Child) -> std::process::ExitStatus {
 }
 
 /// Waits for something that can only be asked for.
-pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, is_so: impl FnMut() -> bool) {
+    assert!(comes_true(is_so), "waited in vain for {what}");
+}
+
+fn comes_true(mut is_so: impl FnMut() -> bool) -> bool {
     let begun = Instant::now();
     while !is_so() {
-        assert!(begun.elapsed() < LIMIT, "waited in vain for {what}");
+        if begun.elapsed() > LIMIT {
+            return false;
+        }
+        // tidy-allow: sleep, this is the pause between two questions
         thread::sleep(Duration::from_millis(2));
     }
+    true
 }
 
 /// Waits until a file has some content, and returns it.
@@ -211,17 +219,12 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         // Two interruptions: the second one cuts, so that no program stays behind.
-        for _ in 0..2 {
+        for signal in [Signal::INT, Signal::TERM] {
             if matches!(self.child.try_wait(), Ok(None)) {
-                kill(&self.child, Signal::INT);
-                thread::sleep(Duration::from_millis(20));
+                kill(&self.child, signal);
             }
         }
-        let begun = Instant::now();
-        while matches!(self.child.try_wait(), Ok(None)) && begun.elapsed() < Duration::from_secs(5)
-        {
-            thread::sleep(Duration::from_millis(5));
-        }
+        comes_true(|| !matches!(self.child.try_wait(), Ok(None)));
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
