@@ -150,3 +150,20 @@ async fn a_shutdown_ends_running_streams_as_such() {
         "{outcome:?}"
     );
 }
+
+/// COD-16: within a process nothing is serialised when the types fit, and the shortest transport
+/// carries the call when they do not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_within_the_process_takes_the_shortest_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = runtime(dir.path()).await;
+    let _served = serve(&runtime).await;
+    let typed = router(&runtime).await;
+    let (numbers, how) = typed.generate_explained(3_u64).await.unwrap();
+    assert_eq!((numbers.count().await, how.transport.as_str()), (3, "local"));
+
+    let client = runtime.client(name());
+    let other = PushRouter::<u32, u64>::from_client(client, RouterMode::RoundRobin).await.unwrap();
+    let (numbers, how) = other.generate_explained(3_u32).await.unwrap();
+    assert_eq!((numbers.count().await, how.transport.as_str()), (3, "memory"));
+}

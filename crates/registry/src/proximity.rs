@@ -1,7 +1,7 @@
 //! How near an instance is, and which transports can reach it from there.
 
 use sinew_discovery::Instance;
-use sinew_plane::LatencyClass;
+use sinew_plane::{Address, LatencyClass};
 
 /// Who this process is, in the terms that discovery uses for instances.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -10,6 +10,8 @@ pub struct Here {
     pub host: Option<String>,
     /// The process, as [`Instance::process`].
     pub process: Option<u64>,
+    /// Where this process reaches what it serves itself. Nobody else can, so it is not announced.
+    pub addresses: Vec<Address>,
 }
 
 /// How near an instance is.
@@ -57,7 +59,7 @@ mod tests {
 
     #[test]
     fn only_what_is_known_rules_a_class_out() {
-        let here = Here { host: Some("h1".into()), process: Some(1) };
+        let here = Here { host: Some("h1".into()), process: Some(1), addresses: Vec::new() };
         let mut instance = Instance::new("a/b/c".parse().unwrap(), InstanceId(1), Vec::new());
         for (host, process, expected) in [
             (Some("h1"), Some(1), Proximity::Process),

@@ -113,8 +113,13 @@ impl Client {
     }
 
     fn routes(&self, instance: &Instance) -> Vec<Route> {
-        let proximity = Proximity::between(&self.0.here, instance);
-        self.0.egress.routes(&instance.addresses, proximity)
+        if !self.is_local(instance) {
+            let proximity = Proximity::between(&self.0.here, instance);
+            return self.0.egress.routes(&instance.addresses, proximity);
+        }
+        let own = self.0.here.addresses.iter();
+        let addresses: Vec<_> = own.chain(&instance.addresses).cloned().collect();
+        self.0.egress.routes(&addresses, Proximity::Process)
     }
 
     /// The instance as this process serves it, if it does and may be called past a transport.

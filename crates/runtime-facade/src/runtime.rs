@@ -54,15 +54,16 @@ impl Runtime {
     pub async fn new(config: CheckedConfig) -> Result<Self, StartError> {
         let discovery = open_discovery(&config)?;
         let view = discovery.watch().await?;
-        let here = Here { host: host_id(), process: Some(Incarnation::random().0) };
+        let process = Incarnation::random().0;
         let locals = LocalEndpoints::new();
         let limits = IngressConfig { max_in_flight: config.max_in_flight };
         let ingress = Ingress::with_local(limits, locals.clone());
         let hub = local_hub(&config)?;
-        let name = format!("{:x}", here.process.unwrap_or_default());
         let local_server = hub
-            .serve(&name, ingress.clone())
+            .serve(&format!("{process:x}"), ingress.clone())
             .map_err(|error| Error::new(Code::Exhausted, error.to_string()))?;
+        let addresses = local_server.addresses();
+        let here = Here { host: host_id(), process: Some(process), addresses };
         let registry = Arc::new(TransportRegistry::new());
         let transports: [Arc<dyn sinew_plane::DuplexTransport>; 3] = [
             Arc::new(MemoryTransport::new(hub)),
@@ -155,8 +156,7 @@ impl Runtime {
         if server.is_none() {
             *server = Some(Arc::new(self.bind()?));
         }
-        let local = self.0.local_server.addresses();
-        Ok(local.into_iter().chain(server.iter().flat_map(|it| it.addresses())).collect())
+        Ok(server.iter().flat_map(|server| server.addresses()).collect())
     }
 
     fn bind(&self) -> Result<TcpServer, Error> {
