@@ -287,6 +287,22 @@ mod tests {
     }
 
     #[test]
+    fn a_large_window_is_told_of_before_its_half() {
+        let mut consumer = Consumer::new(Window { items: 1 << 20, bytes: 1 << 30 });
+        for _ in 0..TELL_AT_LATEST.items {
+            assert_eq!(consumer.credit_due(), None);
+            consumer.on_item(item(1)).unwrap();
+            take(&mut consumer);
+        }
+        take(&mut consumer);
+        assert_eq!(consumer.credit_due().unwrap().consumed, TELL_AT_LATEST.items.into());
+        consumer.on_item(item(TELL_AT_LATEST.bytes as usize)).unwrap();
+        take(&mut consumer);
+        take(&mut consumer);
+        assert!(consumer.credit_due().is_some());
+    }
+
+    #[test]
     fn items_without_credit_are_told() {
         let mut by_items = Consumer::new(WINDOW);
         for _ in 0..4 {

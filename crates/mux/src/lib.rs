@@ -59,3 +59,8 @@ pub use crate::{
     outbox::{CHUNK_BYTES, Outbox},
     producer::{PollFrame, Producer, PushError},
 };
+
+/// Runs the README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExample;

@@ -90,6 +90,15 @@ fn large_items_take_turns() {
     assert_eq!(producer.poll_frame(1, &mut outbox), PollFrame::Idle);
 }
 
+/// The terminal as it was written: its kind and its count of items.
+fn end(producer: &mut Producer) -> (u8, u64) {
+    let mut outbox = Outbox::default();
+    assert!(producer.has_output());
+    assert_eq!(producer.poll_frame(1, &mut outbox), PollFrame::Ended);
+    let bytes: Vec<u8> = outbox.take_batch().parts().flatten().copied().collect();
+    (bytes[3], u64::from_be_bytes(*bytes[8..].first_chunk().unwrap()))
+}
+
 #[test]
 fn a_kill_drops_what_is_not_sent() {
     let mut producer = Producer::new(Window { items: 9, bytes: 1 << 20 });
@@ -99,6 +108,116 @@ fn a_kill_drops_what_is_not_sent() {
     producer.poll_frame(1, &mut outbox);
     producer.discard_unsent();
     assert_eq!((producer.pushed(), producer.kept()), (0, 0));
+    assert!(!producer.is_ready());
+    assert_eq!(producer.push(item(1)), Err(PushError::Ended));
+    assert!(!producer.has_output(), "the item in hand is not gone on with");
+}
+
+#[test]
+fn what_a_kill_cut_is_never_complete() {
+    for sent in [0, 1] {
+        for declared_before in [false, true] {
+            let mut producer = Producer::new(WINDOW);
+            for _ in 0..sent {
+                producer.push(item(1)).unwrap();
+                producer.poll_frame(1, &mut Outbox::default());
+            }
+            // Of no bytes: what counts is the item.
+            producer.push(item(0)).unwrap();
+            let complete = Terminal::Complete { items: producer.pushed() };
+            if declared_before {
+                producer.finish(complete.clone());
+            }
+            producer.discard_unsent();
+            producer.finish(complete);
+            assert!(producer.is_finished());
+            assert_eq!(end(&mut producer), (Kind::Cancelled as u8, sent));
+        }
+    }
+}
+
+#[test]
+fn a_kill_that_cuts_nothing_changes_nothing() {
+    let mut producer = Producer::new(WINDOW);
+    producer.push(item(1)).unwrap();
+    producer.poll_frame(1, &mut Outbox::default());
+    producer.discard_unsent();
+    producer.push(item(1)).unwrap();
+    producer.finish(Terminal::Complete { items: 2 });
+    producer.poll_frame(1, &mut Outbox::default());
+    producer.discard_unsent();
+    producer.on_attach(0, credit(0)).unwrap();
+    producer.poll_frame(1, &mut Outbox::default());
+    assert_eq!((producer.pushed(), producer.has_output()), (2, false));
+}
+
+#[test]
+fn a_cut_stream_that_failed_has_failed() {
+    let mut producer = Producer::new(WINDOW);
+    producer.push(item(1)).unwrap();
+    producer.discard_unsent();
+    let error = sinew_plane::Error::new(sinew_plane::Code::HandlerFailed, "of its own");
+    producer.finish(Terminal::Failed { error });
+    assert_eq!(end(&mut producer), (Kind::Failed as u8, 0));
+}
+
+#[test]
+fn nothing_is_left_behind_a_terminal() {
+    let mut producer = Producer::new(WINDOW);
+    producer.accept();
+    producer.finish(Terminal::Complete { items: 0 });
+    assert_eq!(end(&mut producer), (Kind::Complete as u8, 0));
+    assert!(!producer.has_output(), "the terminal took the place of the accept");
+    assert_eq!(producer.poll_frame(1, &mut Outbox::default()), PollFrame::Idle);
+}
+
+/// Items of one byte that are taken now.
+fn taken(producer: &mut Producer) -> usize {
+    std::iter::repeat_with(|| producer.push(item(1))).take_while(Result::is_ok).count()
+}
+
+#[test]
+fn a_limit_bounds_every_window() {
+    let all = Window { items: u32::MAX, bytes: u32::MAX };
+    let mut producer = Producer::new(all).with_limit(Window { items: 300, bytes: u32::MAX });
+    assert_eq!(taken(&mut producer), 300);
+    producer.poll_frame(1, &mut Outbox::default());
+    let more = Credit { consumed: 0, items: u32::MAX, bytes: u32::MAX };
+    assert_eq!(producer.on_credit(more), Ok(false));
+    assert_eq!(taken(&mut producer), 0);
+    assert_eq!(producer.on_credit(Credit { consumed: 120, ..more }), Ok(true));
+    assert_eq!(taken(&mut producer), 120);
+
+    let mut by_bytes = Producer::new(all).with_limit(Window { items: u32::MAX, bytes: 100_000 });
+    by_bytes.push(item(99_999)).unwrap();
+    by_bytes.push(item(50_000)).unwrap();
+    assert!(!by_bytes.is_ready());
+    by_bytes.poll_frame(1, &mut Outbox::default());
+    by_bytes.poll_frame(1, &mut Outbox::default());
+    assert_eq!(by_bytes.on_credit(Credit { consumed: 1, ..more }), Ok(true));
+    by_bytes.push(item(50_000)).unwrap();
+    assert!(!by_bytes.is_ready(), "100,000 beyond what is consumed");
+
+    let mut small = Producer::new(WINDOW).with_limit(all);
+    assert_eq!(taken(&mut small), 3, "a limit grants nothing");
+}
+
+#[test]
+fn a_limit_leaves_what_a_consumer_waits_for() {
+    let all = Window { items: u32::MAX, bytes: u32::MAX };
+    let mut producer = Producer::new(all).with_limit(Window { items: 1, bytes: 1 });
+    let mut consumer = crate::Consumer::new(all);
+    let mut batch = VecDeque::new();
+    for pushed in [taken(&mut producer), 0] {
+        for _ in 0..pushed {
+            consumer.on_item(item(1)).unwrap();
+        }
+        consumer.take(&mut batch);
+    }
+    producer.poll_frame(1, &mut Outbox::default());
+    let credit = consumer.credit_due().unwrap();
+    assert_eq!(producer.on_credit(credit), Ok(true));
+    assert!(producer.is_ready());
 }
 
 #[test]
@@ -114,4 +233,9 @@ fn accept_is_told_once_and_not_when_an_item_tells_it() {
     quick.push(item(1)).unwrap();
     quick.poll_frame(1, &mut outbox);
     assert_eq!(outbox.take_batch().remaining(), 9);
+    // Over a new carrier it is told again, for the first may be lost.
+    silent.on_attach(0, credit(0)).unwrap();
+    assert!(silent.has_output());
+    silent.poll_frame(3, &mut outbox);
+    assert_eq!(outbox.take_batch().remaining(), 8);
 }

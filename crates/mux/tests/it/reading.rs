@@ -26,6 +26,7 @@ pub(crate) fn small() -> MuxConfig {
 
 /// An `Inbound` and the buffer in front of it. The clock stands still.
 pub(crate) struct Reader {
+    pub(crate) role: Role,
     pub(crate) inbound: Inbound,
     pub(crate) now: Instant,
     buffer: BytesMut,
@@ -38,7 +39,7 @@ impl Reader {
 
     pub(crate) fn of(role: Role, config: &CheckedMuxConfig) -> Self {
         let now = Instant::now();
-        Self { inbound: Inbound::new(role, config, now), now, buffer: BytesMut::new() }
+        Self { role, inbound: Inbound::new(role, config, now), now, buffer: BytesMut::new() }
     }
 
     /// Takes bytes in and gives every event to `on_event`.

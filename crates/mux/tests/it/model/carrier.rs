@@ -60,10 +60,10 @@ impl End {
         Some(stream)
     }
 
-    /// Writes what waits, unless the network is full. True when anything was written.
-    pub(crate) fn write(&mut self) -> bool {
+    /// Writes what waits, unless the network is full.
+    pub(crate) fn write(&mut self) {
         if self.wire.len() > SOCKET_BYTES {
-            return false;
+            return;
         }
         let mut batch = self.outbound.take_batch();
         let bytes = batch.remaining();
@@ -73,7 +73,6 @@ impl End {
         }
         batch.advance(bytes);
         self.outbound.recycle(&mut batch);
-        bytes > 0
     }
 }
 

@@ -134,19 +134,16 @@ impl World {
         }
     }
 
-    /// Lets streams have their turns and writes. True when anything was written.
-    pub(crate) fn write(&mut self, at: usize, side: Side) -> bool {
-        let mut in_line = Vec::new();
-        while let Some(number) = self.carriers[at].end(side).next_turn() {
-            if self.turn(at, side, number) {
-                in_line.push(number);
-            }
+    /// Gives out some turns and writes.
+    pub(crate) fn write(&mut self, at: usize, side: Side, turns: usize) {
+        for _ in 0..turns {
+            let Some(number) = self.carriers[at].end(side).next_turn() else { break };
             // Whoever has more stands in line again, behind the others.
-            for number in in_line.drain(..) {
+            if self.turn(at, side, number) {
                 self.carriers[at].end(side).queue(number);
             }
         }
-        self.carriers[at].end(side).write()
+        self.carriers[at].end(side).write();
     }
 
     /// One stream's turn. True when it has more.
@@ -179,16 +176,14 @@ impl World {
         }
     }
 
-    /// Delivers up to `most` bytes to one side. True when there were any.
-    pub(crate) fn deliver(&mut self, at: usize, side: Side, most: usize) -> bool {
-        let bytes = self.carriers[at].on_the_way(side).min(most);
+    /// Delivers up to `most` bytes to one side.
+    pub(crate) fn deliver(&mut self, at: usize, side: Side, most: usize) {
         for event in self.carriers[at].deliver(side, most) {
             match side {
                 Side::Caller => self.on_caller_event(at, event),
                 Side::Server => self.on_server_event(at, event),
             }
         }
-        bytes > 0
     }
 
     pub(crate) fn on_the_way(&mut self, at: usize, side: Side) -> usize {
@@ -343,7 +338,7 @@ impl World {
     /// Everything that can be written and delivered at once.
     pub(crate) fn exchange(&mut self, at: usize) {
         for side in [Side::Caller, Side::Server] {
-            self.write(at, side);
+            self.write(at, side, usize::MAX);
             self.deliver(at, side.other(), usize::MAX);
         }
     }

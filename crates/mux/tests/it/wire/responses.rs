@@ -1,0 +1,205 @@
+//! What a producer may say, to the connection and to the consumer.
+
+use bytes::Bytes;
+use sinew_mux::{ConnectionError, Consumer, Event, MuxConfig, Role};
+use sinew_plane::{Code, Executed, Terminal, Window};
+
+use super::{behind_hello, broken_rule};
+use crate::{
+    frames::{self, frame, greeting, kind},
+    reading::{Reader, small},
+};
+
+const WINDOW: Window = Window { items: 4, bytes: 40 };
+
+fn item(bytes: &[u8]) -> Vec<u8> {
+    frame(kind::ITEM, 1, bytes)
+}
+
+fn item_begin(total: u32, bytes: &[u8]) -> Vec<u8> {
+    frame(kind::ITEM_BEGIN, 1, &[&total.to_be_bytes(), bytes].concat())
+}
+
+fn chunk(bytes: &[u8]) -> Vec<u8> {
+    frame(kind::CHUNK, 1, bytes)
+}
+
+fn complete(items: u64) -> Vec<u8> {
+    frame(kind::COMPLETE, 1, &items.to_be_bytes())
+}
+
+fn cancelled(items: u64) -> Vec<u8> {
+    frame(kind::CANCELLED, 1, &[&items.to_be_bytes()[..], &[1]].concat())
+}
+
+/// Reads frames of stream 1 into its consumer, up to the first error.
+fn consume(frames: &[Vec<u8>]) -> (Consumer, Option<ConnectionError>) {
+    let mut reader = Reader::new(Role::Dialler, small());
+    let mut consumer = Consumer::new(WINDOW);
+    reader.events(&greeting()).unwrap();
+    let fed = reader.feed(&frames.concat(), |event| {
+        match event {
+            Event::Accept { .. } => consumer.on_accept()?,
+            Event::Item { item, .. } => consumer.on_item(item)?,
+            Event::ItemBegin { total, chunk, .. } => consumer.on_item_begin(total, &chunk)?,
+            Event::Chunk { chunk, .. } => consumer.on_chunk(&chunk)?,
+            Event::Ended { terminal, items, .. } => consumer.on_terminal(terminal, items)?,
+            event => panic!("{event:?}"),
+        }
+        Ok(())
+    });
+    (consumer, fed.err())
+}
+
+fn rule(frames: &[Vec<u8>]) -> &'static str {
+    match consume(frames).1 {
+        Some(ConnectionError::Violation(rule)) => rule,
+        other => panic!("no violation: {other:?}"),
+    }
+}
+
+#[test]
+fn items_come_whole_and_in_chunks() {
+    let frames = [
+        frame(kind::ACCEPT, 1, b"later"),
+        item(b""),
+        item_begin(4, b""),
+        chunk(b"ab"),
+        chunk(b"cd"),
+        item(b"e"),
+        frame(kind::COMPLETE, 1, &[&3_u64.to_be_bytes()[..], b"later"].concat()),
+    ];
+    let (mut consumer, error) = consume(&frames);
+    assert_eq!(error, None);
+    let mut items = std::collections::VecDeque::new();
+    consumer.take(&mut items);
+    assert_eq!(items, [Bytes::new(), "abcd".into(), "e".into()]);
+}
+
+#[test]
+fn chunks_must_fit_their_item() {
+    assert_eq!(rule(&[chunk(b"a")]), "a chunk outside an item");
+    assert_eq!(rule(&[item(b"a"), chunk(b"a")]), "a chunk outside an item");
+    assert_eq!(rule(&[item_begin(3, b"ab"), chunk(b"c"), chunk(b"d")]), "a chunk outside an item");
+    assert_eq!(rule(&[item_begin(3, b"ab"), chunk(b"")]), "an empty chunk");
+    assert!(rule(&[item_begin(3, b"ab"), chunk(b"cd")]).contains("beyond the end"));
+    assert!(rule(&[item_begin(2, b"ab")]).contains("longer than its first chunk"));
+    assert!(rule(&[item_begin(0, b"")]).contains("longer than its first chunk"));
+    assert_eq!(rule(&[item_begin(3, b"ab"), item(b"c")]), "an item inside another");
+    assert_eq!(rule(&[item_begin(3, b"ab"), item_begin(3, b"ab")]), "an item inside another");
+}
+
+#[test]
+fn an_item_needs_credit() {
+    let short = [item(b""), item(b""), item(b""), item(b"")];
+    let (consumer, error) = consume(&short);
+    assert_eq!((consumer.received(), error), (4, None));
+    for fifth in [item(b""), item_begin(3, b"a")] {
+        assert_eq!(rule(&[&short[..], &[fifth]].concat()), "an item without credit");
+    }
+    // One may go over the bytes; the next may not begin, not even an empty one.
+    let long = [item(&[0; 39]), item(&[0; 64])];
+    assert_eq!(consume(&long).1, None);
+    assert_eq!(rule(&[&long[..], &[item(b"")]].concat()), "an item without credit");
+    // An item counts in full when it begins.
+    let begun = [item_begin(40, b"a"), chunk(&[0; 39])];
+    assert_eq!(rule(&[&begun[..], &[item(b"")]].concat()), "an item without credit");
+}
+
+#[test]
+fn items_are_bounded() {
+    let too_large = "an item over the announced limit";
+    assert_eq!(consume(&[item(&[0; 64])]).1, None);
+    assert_eq!(rule(&[item(&[0; 65])]), too_large);
+    assert_eq!(consume(&[item_begin(64, b"")]).1, None);
+    assert_eq!(rule(&[item_begin(65, b"")]), too_large);
+    assert_eq!(rule(&[item_begin(u32::MAX, b"a")]), too_large);
+}
+
+#[test]
+fn one_end_and_nothing_behind_it() {
+    let after = "a frame after the end of its stream";
+    let reject = frame(kind::REJECT, 1, &frames::error(401, 0, 0, b""));
+    let failed = frame(kind::FAILED, 1, &[&[0; 8][..], &frames::error(301, 2, 0, b"")].concat());
+    for end in [complete(0), cancelled(0), reject.clone(), failed] {
+        let (consumer, error) = consume(std::slice::from_ref(&end));
+        assert!(consumer.ended().is_some() && error.is_none());
+        let accept = frame(kind::ACCEPT, 1, b"");
+        for next in
+            [accept, item(b""), item_begin(3, b""), complete(0), cancelled(0), reject.clone()]
+        {
+            assert_eq!(rule(&[end.clone(), next]), after);
+        }
+        assert_eq!(rule(&[end, chunk(b"a")]), "a chunk outside an item");
+    }
+}
+
+#[test]
+fn an_end_counts_the_items_that_arrived() {
+    let wrong = "an end that does not fit the items that arrived";
+    for items in [0, 2, u64::MAX] {
+        assert_eq!(rule(&[item(b"a"), complete(items)]), wrong);
+        assert_eq!(rule(&[item(b"a"), cancelled(items)]), wrong);
+    }
+    assert_eq!(rule(&[item(b"a"), frame(kind::REJECT, 1, &frames::error(401, 0, 0, b""))]), wrong);
+    // An unfinished item does not count, and nothing may be complete inside it.
+    assert_eq!(consume(&[item_begin(3, b"a"), cancelled(0)]).1, None);
+    let late = [item_begin(3, b"a"), cancelled(0), chunk(b"b")];
+    assert_eq!(rule(&late), "a chunk outside an item");
+    assert_eq!(rule(&[item_begin(3, b"a"), complete(0)]), "a complete end inside an item");
+}
+
+#[test]
+fn a_producer_speaks_on_its_peers_streams_only() {
+    let own = "a response on a stream of its own sender";
+    let all = [kind::ACCEPT, kind::ITEM, kind::ITEM_BEGIN, kind::COMPLETE, kind::FAILED];
+    for kind in all.into_iter().chain([kind::CANCELLED, kind::REJECT]) {
+        for stream in [0, 2, 4] {
+            let frames = [frame(kind, stream, &[0; 20])];
+            assert_eq!(broken_rule(Role::Dialler, &small(), &frames), own);
+        }
+        assert_eq!(broken_rule(Role::Acceptor, &small(), &[frame(kind, 1, &[0; 20])]), own);
+    }
+}
+
+#[test]
+fn short_responses_are_violations() {
+    let error = frames::error(301, 2, 0, b"");
+    let shared = [
+        (kind::ITEM_BEGIN, vec![0, 0, 0, 9]),
+        (kind::COMPLETE, vec![0; 8]),
+        (kind::CANCELLED, vec![0; 9]),
+        (kind::FAILED, [&[0; 8][..], &error].concat()),
+        (kind::REJECT, error),
+    ];
+    for (kind, payload) in shared {
+        for cut in 0..payload.len() {
+            broken_rule(Role::Dialler, &small(), &[frame(kind, 1, &payload[..cut])]);
+        }
+        let whole = behind_hello(Role::Dialler, &small(), &[frame(kind, 1, &payload)]);
+        assert_eq!((whole.0.len(), whole.1), (1, None), "kind {kind}");
+    }
+}
+
+#[test]
+fn errors_are_read_with_what_can_be_relied_on() {
+    let read = |kind: u8, head: &[u8], error: &[u8]| {
+        let mut reader = Reader::new(Role::Dialler, MuxConfig::default());
+        reader.events(&greeting()).unwrap();
+        let events = reader.events(&frame(kind, 1, &[head, error].concat())).unwrap();
+        match events.into_iter().next() {
+            Some(Event::Ended { terminal: Terminal::Failed { error }, .. }) => error,
+            event => panic!("{event:?}"),
+        }
+    };
+    let failed = |error: &[u8]| read(kind::FAILED, &[0; 8], error);
+    let unknown = failed(&frames::error(9999, 0, 0, b"new"));
+    assert_eq!((unknown.code(), unknown.executed()), (Code::HandlerFailed, Executed::No));
+    assert_eq!(failed(&frames::error(301, 77, 0, b"")).executed(), Executed::Maybe);
+    assert_eq!(failed(&frames::error(301, 2, 0, &[b'x'; 5000])).message().len(), 4096);
+    assert_eq!(failed(&frames::error(301, 2, 0, b"a\xFFb")).message(), "a\u{FFFD}b");
+    // A reject means that nothing ran, whatever its error says.
+    let reject = read(kind::REJECT, &[], &frames::error(301, 2, 1500, b""));
+    assert_eq!(reject.executed(), Executed::No);
+    assert_eq!(reject.retry_after().map(|delay| delay.as_millis()), Some(1500));
+}
