@@ -3,14 +3,13 @@
 use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
-use rustc_hash::FxHashMap;
 use sinew_plane::{Executed, StreamId, Terminal};
 
 use crate::{
-    CheckedMuxConfig, ConnectionError, Event, Hello, Open, Opened,
-    assembly::Assembly,
+    CheckedMuxConfig, ConnectionError, Event, Hello, Open,
     frame::{self, CHECK_BYTES, FRAME_HEADER_BYTES, FrameHeader, Kind, PREFACE},
     hello::MAX_HELLO_BYTES,
+    intake::{Chunk, Intake},
     message::{self, Fields, MAX_ENDPOINT_BYTES, OPEN_HEAD_BYTES},
     outbox::CHUNK_BYTES,
     vigilance::{Allowance, Beat, Pulse},
@@ -93,16 +92,8 @@ pub struct Inbound {
     own_integrity: bool,
     integrity: bool,
     max_message_bytes: usize,
-    max_streams: usize,
     next_stream: u32,
-    /// Requests whose bodies are on their way. Their bytes are bounded by the request window,
-    /// their number by the streams that may run at once.
-    bodies: FxHashMap<u32, (Box<Opened>, Assembly)>,
-    request_window: u64,
-    body_bytes_begun: u64,
-    body_bytes_done: u64,
-    granted: u64,
-    grant_due: bool,
+    intake: Intake,
     /// Request bodies that the peer lets this side send, since the connection began.
     peer_granted: u64,
     useless: Allowance,
@@ -113,7 +104,6 @@ pub struct Inbound {
 impl Inbound {
     /// The receiving direction of a new connection.
     pub fn new(role: Role, config: &CheckedMuxConfig, now: Instant) -> Self {
-        let request_window = u64::from(config.request_window_bytes);
         Self {
             role,
             phase: Phase::Preface,
@@ -122,14 +112,8 @@ impl Inbound {
             own_integrity: config.integrity,
             integrity: false,
             max_message_bytes: config.max_message_bytes,
-            max_streams: usize::try_from(config.max_streams).unwrap_or(usize::MAX),
             next_stream: role.peer().first_stream(),
-            bodies: FxHashMap::default(),
-            request_window,
-            body_bytes_begun: 0,
-            body_bytes_done: 0,
-            granted: request_window,
-            grant_due: false,
+            intake: Intake::new(config),
             peer_granted: 0,
             useless: Allowance::new(USELESS_BURST, USELESS_PER_SECOND, now),
             cancels: Allowance::new(CANCEL_BURST, CANCELS_PER_SECOND, now),
@@ -214,9 +198,8 @@ impl Inbound {
     /// The peer broke the protocol: close the connection with
     /// [`Outbound::close`](crate::Outbound::close).
     pub fn poll_event(&mut self, now: Instant) -> Result<Option<Event>, ConnectionError> {
-        if self.grant_due {
-            self.grant_due = false;
-            return Ok(Some(Event::GrantDue { total: self.granted }));
+        if let Some(total) = self.intake.take_grant() {
+            return Ok(Some(Event::GrantDue { total }));
         }
         while let Some(header) = FrameHeader::read(&self.frames[self.at..]) {
             let body = self.at + FRAME_HEADER_BYTES;
@@ -332,25 +315,8 @@ impl Inbound {
     ) -> Result<Option<Event>, ConnectionError> {
         let (open, body_len, first) = Open::decode(payload)?;
         self.begin_stream(stream)?;
-        if body_len > self.max_message_bytes {
-            return Err(ConnectionError::Violation("a request body over the announced limit"));
-        }
-        if self.body_bytes_begun >= self.granted {
-            return Err(ConnectionError::Violation("a request beyond the granted window"));
-        }
-        self.body_bytes_begun += body_len as u64;
-        let mut opened = Box::new(Opened { stream, open, body: Bytes::new() });
-        if first.len() == body_len {
-            opened.body = first;
-            self.release(body_len);
-            return Ok(Some(Event::Opened(opened)));
-        }
-        if self.bodies.len() >= self.max_streams {
-            return Err(ConnectionError::Violation("more streams at once than were announced"));
-        }
-        let assembly = Assembly::begin(body_len, &first)?;
-        self.bodies.insert(stream, (opened, assembly));
-        Ok(None)
+        let opened = self.intake.begin(stream, open, body_len, first)?;
+        Ok(opened.map(Event::Opened))
     }
 
     fn read_body(
@@ -362,31 +328,13 @@ impl Inbound {
         if stream >= self.next_stream {
             return Err(ConnectionError::Violation("a chunk of a stream that was not opened"));
         }
-        let Some((_, assembly)) = self.bodies.get_mut(&stream) else {
+        match self.intake.chunk(stream, chunk)? {
+            Chunk::Whole(opened) => return Ok(Some(Event::Opened(opened))),
+            Chunk::Partial => {}
             // Chunks that were in line when their stream was cancelled still arrive.
-            self.on_useless(now)?;
-            return Ok(None);
-        };
-        let Some(body) = assembly.push(chunk)? else {
-            return Ok(None);
-        };
-        let Some((mut opened, _)) = self.bodies.remove(&stream) else {
-            return Ok(None);
-        };
-        self.release(body.len());
-        opened.body = body;
-        Ok(Some(Event::Opened(opened)))
-    }
-
-    /// A whole body leaves for its handler, whose admission bounds it from now on.
-    fn release(&mut self, body_len: usize) {
-        self.body_bytes_done += body_len as u64;
-        let total = self.body_bytes_done + self.request_window;
-        // Told once per half window, so that small requests cost no extra frames.
-        if total - self.granted >= self.request_window.div_ceil(2) {
-            self.granted = total;
-            self.grant_due = true;
+            Chunk::Unknown => self.on_useless(now)?,
         }
+        Ok(None)
     }
 
     fn read_attach(&mut self, stream: u32, payload: &[u8]) -> Result<Event, ConnectionError> {
@@ -452,8 +400,7 @@ impl Inbound {
             return Err(ConnectionError::Abuse("cancels"));
         }
         let (kind, reason) = message::decode_cancel(&mut fields).ok_or(broken)?;
-        if let Some((_, assembly)) = self.bodies.remove(&stream) {
-            self.release(assembly.total());
+        if self.intake.cancel(stream) {
             return Ok(Event::OpenCancelled { stream, reason });
         }
         Ok(Event::Cancel { stream, kind, reason })

@@ -39,6 +39,7 @@ mod event;
 mod frame;
 mod hello;
 mod inbound;
+mod intake;
 mod message;
 mod outbound;
 mod outbox;

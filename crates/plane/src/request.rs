@@ -35,6 +35,8 @@ pub struct OutgoingRequest {
     pub window: Option<Window>,
     /// 0 for the first try, then 1, 2, ... for the same request sent again.
     pub attempt: u8,
+    /// The process that must answer, where it is known: another one may have taken the address.
+    pub process: Option<u64>,
 }
 
 impl OutgoingRequest {
@@ -49,6 +51,7 @@ impl OutgoingRequest {
             context,
             window: None,
             attempt: 0,
+            process: None,
         }
     }
 

@@ -176,6 +176,7 @@ where
             .with_context(context)
             .with_headers(headers);
         request.window = self.shared.window;
+        request.process = instance.process;
         // There are at most as many attempts as RetryConfig says; beyond 255 the number on the
         // wire stands still.
         request.attempt = u8::try_from(attempt).unwrap_or(u8::MAX);

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
-use sinew_plane::{Address, BindPolicy};
+use sinew_plane::{Address, BindPolicy, Incarnation};
 use sinew_transport_tcp::{CheckedTcpConfig, TcpConfig};
 
 use crate::place;
@@ -64,6 +64,11 @@ impl Config {
         tcp.bind_policy = policy;
         tcp.advertise = self.advertise.clone();
         tcp.unix_dir = self.unix.then(place::socket_dir);
+        // The same number in the record that discovery keeps and in the hello, so that callers
+        // notice when another process has taken the address.
+        if tcp.mux.process == 0 {
+            tcp.mux.process = Incarnation::random().0;
+        }
         // What crosses a network in plain text is checked: TCP's own checksum misses much.
         tcp.mux.integrity |= !self.listen.ip().to_canonical().is_loopback();
         let tcp = tcp.checked().map_err(|error| ConfigError::new("tcp", error.to_string()))?;

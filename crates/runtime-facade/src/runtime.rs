@@ -11,7 +11,7 @@ use sinew_discovery::{
     Discovery, DiscoveryError, FileDiscovery, MemoryDiscovery, StaticDiscovery, View, host_id,
 };
 use sinew_ingress::{Ingress, IngressConfig};
-use sinew_plane::{Address, Code, DuplexServer, EndpointName, Error, Incarnation, Shutdown};
+use sinew_plane::{Address, Code, DuplexServer, EndpointName, Error, Shutdown};
 use sinew_registry::{
     Here, LocalEndpoints, RegistryError, TransportRegistration, TransportRegistry,
 };
@@ -54,7 +54,7 @@ impl Runtime {
     pub async fn new(config: CheckedConfig) -> Result<Self, StartError> {
         let discovery = open_discovery(&config)?;
         let view = discovery.watch().await?;
-        let process = Incarnation::random().0;
+        let process = config.tcp.mux.process;
         let locals = LocalEndpoints::new();
         let limits = IngressConfig { max_in_flight: config.max_in_flight };
         let ingress = Ingress::with_local(limits, locals.clone());

@@ -58,6 +58,9 @@ impl Connection {
             let error = Error::new(Code::DeadlineExceeded, "the deadline has passed");
             return Err(error.with_executed(Executed::No));
         }
+        if let (Some(process), Some(peer)) = (request.process, self.peer.get()) {
+            peer.expect_process(process)?;
+        }
         let (call, sent) = {
             let mut streams = self.streams.lock();
             if streams.closed {

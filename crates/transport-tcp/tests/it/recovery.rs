@@ -122,6 +122,28 @@ async fn the_advertised_address_is_not_the_bound_one() {
     }
 }
 
+/// The port of a dead worker may be somebody else's by now.
+#[tokio::test]
+async fn another_process_at_the_address_is_noticed_before_anything_is_sent() {
+    let mut theirs = config();
+    theirs.mux.process = 7;
+    let server = server(theirs, echo);
+    let address = tcp_address(&server);
+    let client = client(config());
+    for (expected, answer) in
+        [(Some(7), Ok("hi")), (None, Ok("hi")), (Some(8), Err(Code::WrongPeer))]
+    {
+        let mut request = request("hi");
+        request.process = expected;
+        let opened = soon("an answer", client.open(&address, request)).await;
+        let answered = match opened {
+            Ok(mut response) => Ok(soon("the echo", response.next()).await.unwrap().unwrap()),
+            Err(error) => Err((error.code(), error.executed())),
+        };
+        assert_eq!(answered, answer.map(Into::into).map_err(|code| (code, Executed::No)));
+    }
+}
+
 #[tokio::test]
 async fn an_idle_connection_is_given_up_and_made_again() {
     let mut quick = TcpConfig { idle_timeout: Duration::from_millis(1), ..config() };
