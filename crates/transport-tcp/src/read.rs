@@ -12,7 +12,7 @@ use parking_lot::MutexGuard;
 use sinew_mux::{ConnectionError, Event, Inbound, Opened, Role, Tick};
 use sinew_plane::{
     CancelReason, Code, Context, Error, Executed, IncomingRequest, ResponseSink, SinkTarget,
-    StopKind, Terminal,
+    StopKind, Terminal, burst,
 };
 use tokio::io::AsyncReadExt;
 
@@ -188,7 +188,8 @@ impl Reader {
         self.inbound.on_bytes(now);
         while self.inbound.ingest(&mut self.buffer)? {
             self.reads = self.reads.wrapping_add(1);
-            let result = self.dispatch(now);
+            // Handlers that answer at once do so inside this call: their answers leave together.
+            let result = burst(|| self.dispatch(now));
             for waker in self.wakers.drain(..) {
                 waker.wake();
             }
