@@ -1,7 +1,7 @@
 //! Measures peers side by side: the same requests, the same machine, round after round.
 //!
 //! A [`Peer`] is a way to carry requests and streams of items. A [`Workload`] is what is asked
-//! of it, a [`Cell`](Results) is one workload on one peer in one round, with client and server
+//! of it. A measurement is one workload on one peer in one round, with client and server
 //! in processes of their own. The [report] compares peers within each round and quotes
 //! the medians, because the machine changes from minute to minute and the ratios do not.
 //!

@@ -15,13 +15,13 @@ use crate::{
 };
 
 const WIDTH: f64 = 920.0;
-const LEFT: f64 = 400.0;
-const RIGHT: f64 = 60.0;
+const LEFT: f64 = 420.0;
+const RIGHT: f64 = 64.0;
 const TOP: f64 = 104.0;
 const BAR: f64 = 13.0;
 const GAP: f64 = 13.0;
 
-/// Longer bars are cut here and keep their number.
+/// Longer bars are cut here; their number stands beside them.
 const MOST: f64 = 2.0;
 
 const INK: &str = "#1f2933";
@@ -30,7 +30,7 @@ const FAINT: &str = "#d5dce4";
 const TARGET: &str = "#c0392b";
 
 /// One colour per peer in the order of the report, over again when there are more.
-const COLOURS: [&str; 6] = ["#2563a8", "#7fb0e6", "#2b7a4b", "#8a6bbf", "#c98a2b", "#5f6c7b"];
+const COLOURS: [&str; 6] = ["#2563a8", "#6aa5e0", "#2b7a4b", "#8a6bbf", "#c98a2b", "#5f6c7b"];
 
 struct Row {
     title: String,
@@ -54,9 +54,10 @@ pub(crate) fn draw(peers: &[&dyn Contestant], results: &Results) -> String {
                   longer is better";
     picture.text(24.0, 58.0, 13, SOFT_INK, "start", legend);
     key(&mut picture, &names);
-    axis(&mut picture, bottom);
+    let scale = Scale::of(&rows);
+    axis(&mut picture, scale, bottom);
     for (index, row) in rows.iter().enumerate() {
-        draw_row(&mut picture, row, TOP + row_height * index as f64 + GAP / 2.0);
+        draw_row(&mut picture, scale, row, TOP + row_height * index as f64 + GAP / 2.0);
     }
     picture.finish(bottom + 44.0)
 }
@@ -96,31 +97,46 @@ fn key(picture: &mut Picture, names: &[&str]) {
     picture.text(x + 9.0, 82.0, 13, INK, "start", "target");
 }
 
-fn axis(picture: &mut Picture, bottom: f64) {
-    for half in 0..=4 {
-        let share = f64::from(half) / 2.0;
-        let x = position(share);
-        let colour = if half == 2 { INK } else { FAINT };
-        picture.rectangle(x - 0.5, TOP, 1.0, bottom - TOP, colour);
-        picture.text(x, bottom + 20.0, 12, SOFT_INK, "middle", &format!("{share:.1}"));
+/// Where a share stands; the axis goes from 0 to `most`.
+#[derive(Clone, Copy)]
+struct Scale {
+    most: f64,
+}
+
+impl Scale {
+    /// Up to the longest bar, in halves.
+    fn of(rows: &[Row]) -> Self {
+        let shares = rows.iter().flat_map(|row| row.shares.iter().flatten());
+        let longest = shares.copied().fold(1.0, f64::max);
+        Self { most: ((longest * 2.0).ceil() / 2.0).min(MOST) }
+    }
+
+    fn position(self, share: f64) -> f64 {
+        LEFT + share.min(self.most) / self.most * (WIDTH - LEFT - RIGHT)
     }
 }
 
-fn draw_row(picture: &mut Picture, row: &Row, top: f64) {
+fn axis(picture: &mut Picture, scale: Scale, bottom: f64) {
+    let quarters = (scale.most * 4.0).round() as u32;
+    for quarter in 0..=quarters {
+        let share = f64::from(quarter) / 4.0;
+        let x = scale.position(share);
+        let colour = if quarter == 4 { INK } else { FAINT };
+        picture.rectangle(x - 0.5, TOP, 1.0, bottom - TOP, colour);
+        picture.text(x, bottom + 20.0, 12, SOFT_INK, "middle", &format!("{share:.2}"));
+    }
+}
+
+fn draw_row(picture: &mut Picture, scale: Scale, row: &Row, top: f64) {
     let height = BAR * row.shares.len() as f64;
     picture.text(LEFT - 12.0, top + height / 2.0 + 4.0, 12, INK, "end", &row.title);
     for (index, (share, colour)) in row.shares.iter().zip(COLOURS.iter().cycle()).enumerate() {
         let Some(share) = share else { continue };
         let y = top + BAR * index as f64;
-        let end = position(share.min(MOST));
-        picture.rectangle(LEFT, y + 1.0, end - LEFT, BAR - 2.0, colour);
-        picture.text(end + 6.0, y + BAR - 3.0, 11, SOFT_INK, "start", &number(*share));
+        picture.rectangle(LEFT, y + 1.0, scale.position(*share) - LEFT, BAR - 2.0, colour);
+        picture.text(WIDTH - 16.0, y + BAR - 2.5, 12, INK, "end", &number(*share));
     }
-    picture.rectangle(position(row.target) - 1.5, top - 2.0, 3.0, height + 4.0, TARGET);
-}
-
-fn position(share: f64) -> f64 {
-    LEFT + share / MOST * (WIDTH - LEFT - RIGHT)
+    picture.rectangle(scale.position(row.target) - 1.5, top - 2.0, 3.0, height + 4.0, TARGET);
 }
 
 #[derive(Default)]

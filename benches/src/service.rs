@@ -22,7 +22,7 @@ pub enum Ask {
     },
     /// To be kept open, without an item.
     Park,
-    /// To be fed by the [engine](Engine): one item per pass.
+    /// To be fed by the engine: one item per pass.
     Lane,
 }
 

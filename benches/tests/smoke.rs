@@ -1,8 +1,9 @@
 //! Each workload on each peer, with few streams and for a moment: does the benchmark work?
 //! Client and server share this process, so the numbers mean nothing.
+
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed step fails the test")]
 
-use std::time::Duration;
+use std::{fs, process::Command, time::Duration};
 
 use sinew_benches::{Contestant, Host, Pace, Sample, Shape, Workload, builtin};
 
@@ -11,7 +12,7 @@ const GUARD: Duration = Duration::from_secs(60);
 
 async fn measure(peer: &dyn Contestant, shape: Shape) -> Sample {
     let workload = Workload { name: "smoke", shape };
-    let pace = Pace { warm_up: Duration::from_millis(5), measured: Duration::from_millis(120) };
+    let pace = Pace { warm_up: Duration::from_millis(5), measured: Duration::from_millis(300) };
     let mut server: Box<dyn Host> = peer.host().await.unwrap();
     let address = server.address();
     let run = peer.measure(&workload, pace, &address, &mut server);
@@ -66,4 +67,28 @@ async fn idle_streams_are_held() {
         assert!(sample.get("client_bytes").is_some(), "{}", peer.name());
         assert!(sample.get("server_bytes").is_some(), "{}", peer.name());
     }
+}
+
+/// The program itself: processes of their own, rounds, JSON, report.
+#[test]
+fn a_run_writes_its_samples_and_its_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_sinew-bench"))
+        .args(["--rounds", "3", "--millis", "50", "--json", "--workload", "unary-1"])
+        .args(["--only", "raw-mux,sinew-tcp", "--out"])
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let samples: Vec<serde_json::Value> =
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(samples.len(), 6, "{lines}");
+    assert!(samples.iter().all(|sample| sample["metrics"]["p50_us"].as_f64() > Some(0.0)));
+    let report = fs::read_to_string(folder.path().join("benchmarks.md")).unwrap();
+    // One target can be answered from this, and it is, whichever way.
+    assert!(report.contains("at most 1.30 x raw-mux: "), "{report}");
+    assert!(report.contains("--rounds 3 --millis 50 --only raw-mux,sinew-tcp"), "{report}");
+    let plot = fs::read_to_string(folder.path().join("benchmarks.svg")).unwrap();
+    assert!(plot.contains("sinew-tcp") && plot.ends_with("</svg>\n"));
 }

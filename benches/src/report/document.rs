@@ -118,7 +118,7 @@ fn summary(text: &mut String, results: &Results) {
                 measure.map_or_else(|| target.workload.to_owned(), Measure::full_title),
                 target.peer,
                 target.text(),
-                number(reached.value),
+                target.reached_text(reached),
                 reached.verdict()
             ),
         );

@@ -67,7 +67,7 @@ pub(crate) fn table(
             for target in targets::Target::of(measure, peer.name()) {
                 if let Some(reached) = target.reached(results) {
                     let verdict = if reached.is_met { "met" } else { "MISSED" };
-                    let reached = measures::number(reached.value);
+                    let reached = target.reached_text(reached);
                     verdicts.push(format!("{verdict} with {reached}: {}", target.text()));
                 }
             }

@@ -87,14 +87,27 @@ impl Target {
 
     /// What it asks for: `at most 1.30 x raw-mux`.
     pub(crate) fn text(&self) -> String {
-        let bound = match self.bound {
-            AtMost(bound) => format!("at most {}", number(bound)),
-            AtLeast(bound) => format!("at least {}", number(bound)),
+        let (word, bound) = match self.bound {
+            AtMost(bound) => ("most", bound),
+            AtLeast(bound) => ("least", bound),
         };
         match self.of {
-            Of::Peer(peer) => format!("{bound} x {peer}"),
-            Of::Unit => bound,
+            Of::Peer(peer) => format!("at {word} {} x {peer}", number(bound)),
+            Of::Unit => format!("at {word} {}", self.with_unit(bound)),
         }
+    }
+
+    /// What was reached, as it is read beside what is asked for.
+    pub(crate) fn reached_text(&self, reached: Reached) -> String {
+        match self.of {
+            Of::Peer(_) => number(reached.value),
+            Of::Unit => self.with_unit(reached.value),
+        }
+    }
+
+    fn with_unit(&self, value: f64) -> String {
+        let measure = Measure::find(self.workload, self.metric);
+        measure.map_or_else(|| number(value), |measure| measure.with_unit(value))
     }
 
     /// What was reached; `None` when one side of it was not measured.
