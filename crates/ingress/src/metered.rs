@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sinew_plane::{
-    CancelReason, Context, Error, OnCancel, ResponseSink, SinkTarget, StopKind, Terminal,
+    CancelReason, Context, Error, Executed, OnCancel, ResponseSink, SinkTarget, StopKind, Terminal,
     TrySendError,
 };
 use tokio::runtime::Handle;
@@ -100,6 +100,8 @@ impl SinkTarget for Metered {
     fn finish(&self, terminal: Terminal) {
         self.end(match terminal {
             Terminal::Complete { .. } => End::Complete,
+            // The sink in front has decided which of the two it is.
+            Terminal::Failed { error } if error.executed() == Executed::No => End::Rejected(error),
             Terminal::Failed { error } => End::Failed(error),
             Terminal::Cancelled { reason } => End::Cancelled(reason),
         });

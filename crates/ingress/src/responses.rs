@@ -39,8 +39,8 @@ impl<'a> Responses<'a> {
     pub(crate) fn idle(&mut self) {
         if !self.accepted {
             self.accepted = true;
+            // Leaves by itself, and says nothing once an item has.
             self.sink.accept();
-            self.unflushed = true;
         }
         if std::mem::take(&mut self.unflushed) {
             self.sink.flush();

@@ -44,7 +44,7 @@ impl Default for MuxConfig {
             max_streams: 16_384,
             max_message_bytes: 32 << 20,
             window: Window { items: 1024, bytes: 256 << 10 },
-            max_window: Window { items: 65_536, bytes: 4 << 20 },
+            max_window: Window { items: 16_384, bytes: 1 << 20 },
             connection_window_bytes: 64 << 20,
             min_window_bytes: 2 << 10,
             request_window_bytes: 16 << 20,

@@ -28,6 +28,9 @@ const COPY_OUT_BYTES: usize = 16 << 10;
 const USELESS_BURST: u32 = 2_000;
 const USELESS_PER_SECOND: u32 = 200;
 
+/// What a stream may add to that: credit and a cancel cross its end as a matter of course.
+const USELESS_PER_STREAM: u32 = 4;
+
 /// Cancels: a caller may well drop all its streams at once, but not for ever.
 const CANCEL_BURST: u32 = 32_768;
 const CANCELS_PER_SECOND: u32 = 10_000;
@@ -301,6 +304,7 @@ impl Inbound {
         if stream != self.next_stream {
             return Err(ConnectionError::Violation("streams must be numbered without a gap"));
         }
+        self.useless.earn(USELESS_PER_STREAM);
         self.next_stream = self
             .next_stream
             .checked_add(2)

@@ -121,6 +121,11 @@ impl Outbound {
         self.open_streams
     }
 
+    /// How many streams this side has opened since the connection began.
+    pub fn opened(&self) -> u32 {
+        (self.next_stream - self.role.first_stream()) / 2
+    }
+
     /// True when no new stream can be opened here any more.
     pub fn is_retired(&self) -> bool {
         self.retired || self.next_stream > LAST_STREAM
@@ -148,7 +153,7 @@ impl Outbound {
         let stream = self.take_number();
         self.body_bytes_sent += body.len() as u64;
         let inline = if body.len() <= INLINE_BODY_BYTES { body.len() } else { 0 };
-        self.outbox.control(Kind::Open, stream, |out| {
+        self.outbox.request(stream, |out| {
             open.encode(body.len(), out);
             out.extend_from_slice(&body[..inline]);
         });

@@ -29,6 +29,8 @@ const SPARE_BYTES: usize = ROOM_BYTES + CHUNK_BYTES;
 #[derive(Debug, Default)]
 pub struct Outbox {
     control: Vec<u8>,
+    /// Bytes in `control` that are requests of this side, not answers to the peer.
+    request_bytes: usize,
     data: Vec<Part>,
     /// The buffer that small data frames gather in; behind everything in `data`.
     tail: Vec<u8>,
@@ -48,10 +50,11 @@ impl Outbox {
         self.data_bytes < ROOM_BYTES
     }
 
-    /// Bytes of the control frames that wait. They need no room, so a driver whose peer has
-    /// much answered and reads nothing stops reading from it when this grows.
+    /// Bytes of the control frames that wait, without the requests of this side. They need no
+    /// room, so a driver whose peer has much answered and reads nothing stops reading from it
+    /// when this grows.
     pub fn control_bytes(&self) -> usize {
-        self.control.len()
+        self.control.len() - self.request_bytes
     }
 
     /// True when there is nothing to write.
@@ -70,6 +73,13 @@ impl Outbox {
             self.control = self.spare.pop().unwrap_or_default();
         }
         write_frame(&mut self.control, self.integrity, kind, stream, fill);
+    }
+
+    /// The frame of a new request, which goes before all data too.
+    pub(crate) fn request(&mut self, stream: u32, fill: impl FnOnce(&mut Vec<u8>)) {
+        let before = self.control.len();
+        self.control(Kind::Open, stream, fill);
+        self.request_bytes += self.control.len() - before;
     }
 
     /// A small frame in line with the data.
@@ -125,6 +135,7 @@ impl Outbox {
             self.tail = tail;
         }
         batch.push(Part::Buffer(std::mem::take(&mut self.control)));
+        self.request_bytes = 0;
         for part in self.data.drain(..) {
             batch.push(part);
         }

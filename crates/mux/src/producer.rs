@@ -36,7 +36,7 @@ pub struct Producer {
     limit: Window,
     accept: Accept,
     /// Items that the handler made were dropped: the stream can no longer be complete.
-    cut: bool,
+    cut: Option<CancelReason>,
     terminal: Option<Terminal>,
     terminal_sent: bool,
     attached: bool,
@@ -86,7 +86,7 @@ impl Producer {
             byte_limit: window.bytes.into(),
             limit: Window { items: u32::MAX, bytes: u32::MAX },
             accept: Accept::Untold,
-            cut: false,
+            cut: None,
             terminal: None,
             terminal_sent: false,
             attached: true,
@@ -159,11 +159,13 @@ impl Producer {
     /// sent in part is dropped as a whole; the consumer drops its part with the terminal.
     ///
     /// If that was anything, no more items are taken, and a complete end, declared before or
-    /// after, becomes cancelled by the caller: nobody may take the rest for the whole.
-    pub fn discard_unsent(&mut self) {
+    /// after, becomes cancelled for `reason`: nobody may take the rest for the whole.
+    pub fn discard_unsent(&mut self, reason: CancelReason) {
         let keep = (self.next - self.base) as usize;
         let dropped: u64 = self.items.iter().skip(keep).map(|item| item.len() as u64).sum();
-        self.cut |= keep < self.items.len();
+        if keep < self.items.len() {
+            self.cut.get_or_insert(reason);
+        }
         self.items.truncate(keep);
         self.pushed_bytes -= dropped;
         self.partial = 0;
@@ -171,13 +173,13 @@ impl Producer {
     }
 
     fn mind_the_cut(&mut self) {
-        if self.cut && matches!(self.terminal, Some(Terminal::Complete { .. })) {
-            self.terminal = Some(Terminal::Cancelled { reason: CancelReason::Caller });
+        if let (Some(reason), Some(Terminal::Complete { .. })) = (self.cut, &self.terminal) {
+            self.terminal = Some(Terminal::Cancelled { reason });
         }
     }
 
     fn refuses(&self) -> bool {
-        self.cut || self.terminal.is_some()
+        self.cut.is_some() || self.terminal.is_some()
     }
 
     /// True once [`finish`](Self::finish) was called.

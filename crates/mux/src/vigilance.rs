@@ -32,6 +32,11 @@ impl Allowance {
         }
     }
 
+    /// Earns tokens back, never over the burst.
+    pub(crate) fn earn(&mut self, tokens: u32) {
+        self.tokens = self.tokens.saturating_add(tokens).min(self.burst);
+    }
+
     fn refill(&mut self, now: Instant) {
         let elapsed = now.saturating_duration_since(self.refilled);
         let earned = elapsed.as_nanos() / self.interval.as_nanos().max(1);

@@ -167,6 +167,8 @@ impl Inner {
             self.state.store(wanted, Ordering::Release);
             listeners.iter().filter_map(Weak::upgrade).collect()
         };
+        // The first reason is the one that everybody hears.
+        let reason = CancelReason::from_wire(self.reason.load(Ordering::Acquire));
         self.changed.notify_waiters();
         for listener in listeners {
             listener.on_cancel(kind, reason);

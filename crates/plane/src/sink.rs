@@ -104,10 +104,12 @@ impl ResponseSink {
         self.target.poll_ready(cx)
     }
 
-    /// Tells the caller that the handler has begun, for a handler whose first item takes long.
+    /// Tells the caller at once that the handler has begun, for a handler whose first item takes
+    /// long.
     pub fn accept(&mut self) {
         if self.sent == 0 && !self.ended {
             self.target.accept();
+            self.target.flush();
         }
     }
 
@@ -122,9 +124,10 @@ impl ResponseSink {
         self.finish(Terminal::Complete { items });
     }
 
-    /// Ends the stream with the handler's error, which counts as executed.
+    /// Ends the stream with the handler's error. It counts as executed, also when the error is
+    /// the refusal of somebody whom the handler asked: its own work is done by then.
     pub fn fail(mut self, error: Error) {
-        self.finish(Terminal::Failed { error });
+        self.finish(Terminal::Failed { error: error.with_executed(Executed::Yes) });
     }
 
     /// Refuses the request before anything ran: the caller may safely try elsewhere.

@@ -122,7 +122,7 @@ macro_rules! duplex_suite {
                 an_error_before_the_first_item_comes_whole,
                 an_error_after_items_comes_whole,
                 every_code_survives,
-                what_is_known_of_execution_survives,
+                a_failed_handler_has_run_whatever_its_error_says,
                 a_rejected_request_is_safe_to_resend,
                 a_handler_may_end_its_stream_as_cancelled,
                 a_dropped_sink_is_a_handler_gone,

@@ -2,22 +2,19 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use parking_lot::RwLock;
 use sinew_plane::{
-    Address, BoxFuture, Code, DuplexTransport, Error, LatencyClass, OutgoingRequest,
-    ResponseStream, Shutdown, TransportCapabilities, TransportId,
+    Address, BoxFuture, Code, Context, DuplexTransport, Error, Executed, LatencyClass,
+    OutgoingRequest, ResponseStream, Shutdown, TransportCapabilities, TransportId,
 };
-use tokio_util::task::TaskTracker;
 
 use crate::{
     CheckedTcpConfig,
+    connections::Connections,
     socket::{TCP, UNIX},
     target::Target,
 };
@@ -36,8 +33,7 @@ struct Inner {
     id: TransportId,
     capabilities: TransportCapabilities,
     config: Arc<CheckedTcpConfig>,
-    tasks: TaskTracker,
-    writes: Arc<AtomicU64>,
+    connections: Arc<Connections>,
     targets: RwLock<HashMap<Address, Arc<Target>>>,
 }
 
@@ -59,8 +55,7 @@ impl TcpTransport {
             id,
             capabilities,
             config: Arc::new(config),
-            tasks: TaskTracker::new(),
-            writes: Arc::default(),
+            connections: Arc::default(),
             targets: RwLock::default(),
         };
         Self { inner: Arc::new(inner) }
@@ -74,7 +69,7 @@ impl TcpTransport {
 
     /// Writes that reached a socket since the transport was made.
     pub fn writes(&self) -> u64 {
-        self.inner.writes.load(Ordering::Relaxed)
+        self.inner.connections.writes.load(Ordering::Relaxed)
     }
 
     fn target(&self, address: &Address) -> Result<Arc<Target>, Error> {
@@ -91,8 +86,8 @@ impl TcpTransport {
         }
         let target = targets.entry(address.clone()).or_insert_with(|| {
             let config = Arc::clone(&self.inner.config);
-            let (tasks, writes) = (self.inner.tasks.clone(), Arc::clone(&self.inner.writes));
-            Arc::new(Target::new(address.clone(), config, tasks, writes))
+            let connections = Arc::clone(&self.inner.connections);
+            Arc::new(Target::new(address.clone(), config, connections))
         });
         Ok(Arc::clone(target))
     }
@@ -102,13 +97,13 @@ impl TcpTransport {
         address: &Address,
         mut request: OutgoingRequest,
     ) -> Result<ResponseStream, Error> {
-        if self.inner.tasks.is_closed() {
+        if self.inner.connections.tasks.is_closed() {
             return Err(Error::new(Code::ConnectFailed, "the transport was closed"));
         }
         let target = self.target(address)?;
         // A connection may retire between its look-up and its use, but not twice in a row.
         for _ in 0..2 {
-            let connection = target.connection().await?;
+            let connection = in_time(&request.context, target.connection()).await??;
             match connection.open(request).await? {
                 Ok(stream) => return Ok(stream),
                 Err(back) => request = back,
@@ -118,13 +113,31 @@ impl TcpTransport {
     }
 
     async fn finish(&self, grace: Duration) -> Shutdown {
-        self.inner.tasks.close();
-        let targets: Vec<_> = self.inner.targets.write().drain().collect();
-        let connections: Vec<_> =
-            targets.iter().filter_map(|(_, target)| target.current()).collect();
-        let cut_streams = crate::shutdown::end_all(&connections, grace).await;
-        self.inner.tasks.wait().await;
+        let cut_streams = self.inner.connections.end(grace).await;
+        self.inner.targets.write().clear();
         Shutdown { cut_streams, cut_tasks: 0 }
+    }
+}
+
+/// Waits for the connection no longer than the request wants it.
+async fn in_time<T>(context: &Context, wait: impl Future<Output = T>) -> Result<T, Error> {
+    let deadline = async {
+        match context.remaining() {
+            Some(left) => tokio::time::sleep(left).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        value = wait => Ok(value),
+        () = context.stopped() => {
+            let error = Error::new(Code::Cancelled, "cancelled while a connection was made");
+            Err(error.with_executed(Executed::No))
+        }
+        () = deadline => {
+            let error = Error::new(Code::DeadlineExceeded, "no connection before the deadline");
+            Err(error.with_executed(Executed::No))
+        }
     }
 }
 
@@ -157,11 +170,7 @@ impl DuplexTransport for TcpTransport {
 impl Drop for Inner {
     fn drop(&mut self) {
         let error = Error::new(Code::ConnectionLost, "the transport was dropped");
-        for target in self.targets.get_mut().values() {
-            if let Some(connection) = target.current() {
-                connection.close(&error);
-            }
-        }
+        self.connections.close_all(&error);
     }
 }
 

@@ -66,6 +66,8 @@ pub(crate) struct Outgoing {
     pub(crate) stalled: Option<Batch>,
     /// The writer task was asked to take over.
     pub(crate) handed_over: bool,
+    /// A write failed, possibly in the middle of a frame.
+    pub(crate) broken: bool,
 }
 
 /// The streams of a connection by their numbers.
@@ -102,6 +104,7 @@ impl Connection {
                 writing: false,
                 stalled: None,
                 handed_over: false,
+                broken: false,
             }),
             streams: Mutex::default(),
             active: AtomicUsize::new(0),
@@ -143,15 +146,22 @@ impl Connection {
         }
     }
 
-    /// Waits until no stream is left.
+    /// Waits until no stream is left and their ends are written.
     pub(crate) async fn drained(&self) {
         loop {
-            let idle = self.idle.notified();
-            if self.active.load(Ordering::Acquire) == 0 || self.closed.is_cancelled() {
+            let (idle, written) = (self.idle.notified(), self.written.notified());
+            if self.closed.is_cancelled() {
                 return;
+            }
+            if self.active.load(Ordering::Acquire) == 0 {
+                let out = self.out.lock();
+                if !out.writing && !out.outbound.has_output() {
+                    return;
+                }
             }
             tokio::select! {
                 () = idle => {}
+                () = written => {}
                 () = self.closed.cancelled() => return,
             }
         }
@@ -209,6 +219,7 @@ impl Connection {
             }
             // From here on a stream cannot be opened, so none can be lost.
             streams.closed = true;
+            self.out.lock().outbound.on_go_away();
         }
         self.close(&Error::new(Code::ConnectionLost, "the connection was idle"));
     }

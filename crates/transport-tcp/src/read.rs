@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    panic::AssertUnwindSafe,
     sync::{Arc, atomic::Ordering},
     task::Waker,
     time::{Duration, Instant},
@@ -60,6 +61,8 @@ pub(crate) struct Reader {
     wakers: Vec<Waker>,
     cancels: Vec<(Arc<Response>, StopKind, CancelReason)>,
     idle_since: Instant,
+    /// Streams opened by this side when last looked at.
+    opened: u32,
     _close: CloseOnDrop,
 }
 
@@ -84,6 +87,7 @@ impl Reader {
             wakers: Vec::new(),
             cancels: Vec::new(),
             idle_since: now,
+            opened: 0,
             _close: CloseOnDrop(Arc::clone(&connection)),
             connection,
         }
@@ -168,7 +172,9 @@ impl Reader {
             self.connection.out.lock().outbound.ping(fastrand::u64(..));
             self.connection.write_out();
         }
-        if self.connection.active.load(Ordering::Relaxed) > 0 {
+        let opened = self.connection.out.lock().outbound.opened();
+        let used = std::mem::replace(&mut self.opened, opened) != opened;
+        if used || self.connection.active.load(Ordering::Relaxed) > 0 {
             self.idle_since = now;
             return Ok(());
         }
@@ -194,7 +200,7 @@ impl Reader {
                 waker.wake();
             }
             for (response, kind, reason) in self.cancels.drain(..) {
-                response.on_cancel(kind, reason);
+                response.cancel(kind, reason);
             }
             result?;
         }
@@ -318,7 +324,7 @@ impl Reader {
             out.outbound.on_stream_ended();
             out.outbound.release_window(window);
         }
-        connection.room.notify_one();
+        connection.room.notify_waiters();
         connection.stream_gone();
         Ok(true)
     }
@@ -406,8 +412,7 @@ fn serve<'a>(
         builder = builder.timeout(remaining);
     }
     let context = builder.build();
-    let response =
-        Arc::new(Response::new(stream, Arc::clone(connection), context.clone(), open.window));
+    let response = Response::new(stream, Arc::clone(connection), context.clone(), open.window);
     streams.responses.insert(stream, Arc::clone(&response));
     connection.active.fetch_add(1, Ordering::AcqRel);
     drop(streams);
@@ -422,7 +427,11 @@ fn serve<'a>(
             transport: &connection.transport,
             attempt: open.attempt,
         };
-        handler.handle(request, sink);
+        // A bug in a handler costs its own request: the sink is dropped on the way out.
+        let handled = AssertUnwindSafe(|| handler.handle(request, sink));
+        if std::panic::catch_unwind(handled).is_err() {
+            tracing::error!("a request handler panicked");
+        }
     }
     connection.streams.lock()
 }

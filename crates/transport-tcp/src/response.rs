@@ -1,7 +1,7 @@
 //! A stream that the peer opened: the sending end of a response.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{self, Poll, Waker},
 };
 
@@ -9,8 +9,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use sinew_mux::{Credit, Outbound, PollFrame, Producer, PushError, StreamViolation};
 use sinew_plane::{
-    CancelReason, Code, Context, Error, Executed, SinkTarget, StopKind, Terminal, TrySendError,
-    Window, defer_flush,
+    CancelReason, Code, Context, Error, Executed, OnCancel, SinkTarget, StopKind, Terminal,
+    TrySendError, Window, defer_flush,
 };
 
 use crate::connection::Connection;
@@ -21,6 +21,8 @@ pub(crate) struct Response {
     connection: Arc<Connection>,
     context: Context,
     state: Mutex<State>,
+    /// Itself, to be told of a cancel while somebody waits.
+    this: Weak<Self>,
 }
 
 struct State {
@@ -28,6 +30,8 @@ struct State {
     waker: Option<Waker>,
     /// Stands in the connection's line.
     queued: bool,
+    /// Is told when its context is cancelled.
+    listens: bool,
     lost: Option<Error>,
     /// The terminal is on its way or will never be.
     over: bool,
@@ -39,16 +43,18 @@ impl Response {
         connection: Arc<Connection>,
         context: Context,
         window: Window,
-    ) -> Self {
+    ) -> Arc<Self> {
         let limit = connection.config.mux.max_window;
         let state = State {
             producer: Producer::new(window).with_limit(limit),
             waker: None,
             queued: false,
+            listens: false,
             lost: None,
             over: false,
         };
-        Self { stream, connection, context, state: Mutex::new(state) }
+        let state = Mutex::new(state);
+        Arc::new_cyclic(|this| Self { stream, connection, context, state, this: this.clone() })
     }
 
     /// Credit came. False when it brought nothing.
@@ -66,7 +72,7 @@ impl Response {
     }
 
     /// The consumer wants the stream to end. After a kill nothing more is sent but the end.
-    pub(crate) fn on_cancel(&self, kind: StopKind, reason: CancelReason) {
+    pub(crate) fn cancel(&self, kind: StopKind, reason: CancelReason) {
         self.context.cancel(kind, reason);
         let waker = self.state.lock().waker.take();
         if let Some(waker) = waker {
@@ -141,6 +147,15 @@ impl Response {
     }
 }
 
+impl OnCancel for Response {
+    fn on_cancel(&self, _kind: StopKind, _reason: CancelReason) {
+        let waker = self.state.lock().waker.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
 impl SinkTarget for Response {
     fn poll_ready(&self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
         let mut state = self.state.lock();
@@ -151,6 +166,12 @@ impl SinkTarget for Response {
             return Poll::Ready(Ok(()));
         }
         state.waker = Some(cx.waker().clone());
+        let listens = std::mem::replace(&mut state.listens, true);
+        drop(state);
+        if !listens {
+            // Most responses never wait, so most need no listener.
+            self.context.on_cancel(self.this.clone());
+        }
         Poll::Pending
     }
 
@@ -193,7 +214,8 @@ impl SinkTarget for Response {
             // Asked before a kill drops anything: a refusal must not follow a part of an item.
             let refused = state.producer.pushed() == 0;
             if self.context.is_killed() {
-                state.producer.discard_unsent();
+                let reason = self.context.reason().unwrap_or(CancelReason::Caller);
+                state.producer.discard_unsent(reason);
             }
             match &terminal {
                 Terminal::Failed { error } if refused && error.executed() == Executed::No => {

@@ -3,10 +3,7 @@
 use std::{
     io,
     net::SocketAddr,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -17,13 +14,12 @@ use sinew_plane::{
 };
 use socket2::{Domain, Protocol, SockAddr, Type};
 use tokio::net::{TcpListener, UnixListener};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     CheckedTcpConfig,
     accept::{self, Accept},
-    connection::Connection,
-    read::Reader,
+    connections::Connections,
     socket::Socket,
     unix::SocketFile,
 };
@@ -53,11 +49,7 @@ pub(crate) struct Shared {
     handler: Arc<dyn RequestHandler>,
     /// Ends the listeners.
     pub(crate) stop_accepting: CancellationToken,
-    tasks: TaskTracker,
-    writes: Arc<AtomicU64>,
-    connections: Mutex<Vec<Weak<Connection>>>,
-    /// How many of them are open.
-    open: AtomicUsize,
+    connections: Arc<Connections>,
 }
 
 impl TcpServer {
@@ -69,10 +61,7 @@ impl TcpServer {
             config: Arc::new(config),
             handler,
             stop_accepting: CancellationToken::new(),
-            tasks: TaskTracker::new(),
-            writes: Arc::default(),
-            connections: Mutex::default(),
-            open: AtomicUsize::new(0),
+            connections: Arc::default(),
         };
         Self { shared: Arc::new(shared), bound: Mutex::new(None), advertise }
     }
@@ -119,7 +108,7 @@ impl TcpServer {
     }
 
     fn spawn_acceptor(&self, listener: impl Accept) {
-        self.shared.tasks.spawn(accept::run(listener, Arc::clone(&self.shared)));
+        self.shared.connections.tasks.spawn(accept::run(listener, Arc::clone(&self.shared)));
     }
 
     /// The TCP address that is bound, with the real port.
@@ -129,20 +118,17 @@ impl TcpServer {
 
     /// Connections that are open now.
     pub fn connections(&self) -> usize {
-        self.shared.open.load(Ordering::Relaxed)
+        self.shared.connections.count()
     }
 
     /// Writes that reached a socket since the server was made.
     pub fn writes(&self) -> u64 {
-        self.shared.writes.load(Ordering::Relaxed)
+        self.shared.connections.writes.load(Ordering::Relaxed)
     }
 
     async fn finish(&self, grace: Duration) -> Shutdown {
         self.drain();
-        let connections = self.shared.connections();
-        let cut_streams = crate::shutdown::end_all(&connections, grace).await;
-        self.shared.tasks.close();
-        self.shared.tasks.wait().await;
+        let cut_streams = self.shared.connections.end(grace).await;
         self.bound.lock().take();
         Shutdown { cut_streams, cut_tasks: 0 }
     }
@@ -163,19 +149,9 @@ impl TcpServer {
 }
 
 impl Shared {
-    /// The connections that are open now.
-    fn connections(&self) -> Vec<Arc<Connection>> {
-        self.connections
-            .lock()
-            .iter()
-            .filter_map(Weak::upgrade)
-            .filter(|connection| !connection.closed.is_cancelled())
-            .collect()
-    }
-
     /// Serves an accepted socket, or closes it when there are too many.
     pub(crate) fn admit(self: &Arc<Self>, socket: Socket) {
-        if self.open.load(Ordering::Relaxed) >= self.config.max_connections {
+        if self.connections.count() >= self.config.max_connections {
             tracing::debug!("connection refused: max_connections reached");
             return;
         }
@@ -183,55 +159,20 @@ impl Shared {
             tracing::debug!(%error, "a connection was gone before it was set up");
             return;
         }
-        let transport = socket.transport();
-        let (read, write) = socket.split();
-        let handler = Some(Arc::clone(&self.handler));
-        let config = Arc::clone(&self.config);
-        let connection = Connection::new(
-            Role::Acceptor,
-            transport,
-            config,
-            handler,
-            write,
-            Arc::clone(&self.writes),
-        );
-        let connection = Arc::new(connection);
-        self.remember(&connection);
-        let reader = Reader::new(Arc::clone(&connection), read);
-        let shared = Arc::clone(self);
-        self.tasks.spawn(async move {
-            let _open = OpenGuard(shared);
-            reader.run().await;
-        });
-        self.tasks.spawn(Arc::clone(&connection).run_writer());
+        let (config, handler) = (Arc::clone(&self.config), Arc::clone(&self.handler));
+        let connection = self.connections.start(socket, Role::Acceptor, config, Some(handler));
+        if self.stop_accepting.is_cancelled() {
+            // The drain has told the connections that it found, and this was not among them.
+            connection.close(&Error::draining("the server is shutting down"));
+            return;
+        }
         let limit = self.config.handshake_timeout;
-        self.tasks.spawn(async move {
+        self.connections.tasks.spawn(async move {
             if tokio::time::timeout(limit, connection.established()).await.is_err() {
                 let error = Error::new(Code::ConnectTimedOut, "the peer did not say hello in time");
                 connection.close(&error);
             }
         });
-    }
-}
-
-impl Shared {
-    fn remember(&self, connection: &Arc<Connection>) {
-        let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut connections = self.connections.lock();
-        // Swept when half of the list is dead, so that accepting stays cheap.
-        if connections.len() > 2 * open + 16 {
-            connections.retain(|connection| connection.strong_count() > 0);
-        }
-        connections.push(Arc::downgrade(connection));
-    }
-}
-
-/// Counts a connection as open until its reader ends, however it ends.
-struct OpenGuard(Arc<Shared>);
-
-impl Drop for OpenGuard {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -269,7 +210,7 @@ impl DuplexServer for TcpServer {
 
     fn drain(&self) {
         self.shared.stop_accepting.cancel();
-        for connection in self.shared.connections() {
+        for connection in self.shared.connections.all() {
             // Streams on their way are refused one by one, which is as safe to resend.
             connection.drain(u32::MAX);
         }
@@ -302,9 +243,7 @@ impl Drop for TcpServer {
     fn drop(&mut self) {
         self.shared.stop_accepting.cancel();
         let error = Error::new(Code::ConnectionLost, "the server was dropped");
-        for connection in self.shared.connections() {
-            connection.close(&error);
-        }
+        self.shared.connections.close_all(&error);
     }
 }
 

@@ -34,7 +34,11 @@ impl Socket {
         let Self::Tcp(stream) = self else { return Ok(()) };
         stream.set_nodelay(true)?;
         let socket = SockRef::from(stream);
-        let keepalive = TcpKeepalive::new().with_time(dead_after / 3).with_interval(dead_after / 6);
+        // The kernel counts in whole seconds, and refuses 0.
+        let second = Duration::from_secs(1);
+        let keepalive = TcpKeepalive::new()
+            .with_time((dead_after / 3).max(second))
+            .with_interval((dead_after / 6).max(second));
         socket.set_tcp_keepalive(&keepalive)?;
         #[cfg(target_os = "linux")]
         socket.set_tcp_user_timeout(Some(dead_after))?;

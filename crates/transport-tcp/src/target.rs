@@ -3,7 +3,7 @@
 use std::{
     io,
     path::Path,
-    sync::{Arc, atomic::AtomicU64},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -12,16 +12,14 @@ use parking_lot::Mutex;
 use sinew_mux::Role;
 use sinew_plane::{Address, Code, Error, Executed};
 use tokio::net::{TcpStream, UnixStream};
-use tokio_util::task::TaskTracker;
 
-use crate::{CheckedTcpConfig, connection::Connection, read::Reader, socket::Socket};
+use crate::{CheckedTcpConfig, connection::Connection, connections::Connections, socket::Socket};
 
 /// One address, the connection to it that all requests share, and how the last dials went.
 pub(crate) struct Target {
     address: Address,
     config: Arc<CheckedTcpConfig>,
-    tasks: TaskTracker,
-    writes: Arc<AtomicU64>,
+    connections: Arc<Connections>,
     current: ArcSwapOption<Connection>,
     /// Held by the one who dials; all others wait for what comes of it.
     dialling: tokio::sync::Mutex<()>,
@@ -39,14 +37,12 @@ impl Target {
     pub(crate) fn new(
         address: Address,
         config: Arc<CheckedTcpConfig>,
-        tasks: TaskTracker,
-        writes: Arc<AtomicU64>,
+        connections: Arc<Connections>,
     ) -> Self {
         Self {
             address,
             config,
-            tasks,
-            writes,
+            connections,
             current: ArcSwapOption::empty(),
             dialling: tokio::sync::Mutex::new(()),
             failure: Mutex::new(None),
@@ -99,10 +95,15 @@ impl Target {
     fn note(&self, error: Error) {
         let mut failure = self.failure.lock();
         let base = self.config.backoff_base;
-        let pause = failure.as_ref().map_or(base, |before| before.pause.saturating_mul(2));
+        let now = Instant::now();
+        // A failure long ago says nothing about this one.
+        let recent =
+            failure.as_ref().filter(|before| now < before.retry_at + self.config.backoff_max);
+        let pause = recent.map_or(base, |before| before.pause.saturating_mul(2));
         let pause = pause.min(self.config.backoff_max);
-        // Full jitter: callers that lost one server do not come back to it in step.
-        let retry_at = Instant::now() + pause.mul_f64(fastrand::f64());
+        // Jitter, so that callers that lost one server do not come back to it in step; at least
+        // half, so that who waited in line for a failed dial does not start the next.
+        let retry_at = now + pause.mul_f64(0.5 + fastrand::f64() / 2.0);
         *failure = Some(Failure { error, pause, retry_at });
     }
 
@@ -123,7 +124,12 @@ impl Target {
             Error::new(Code::ConnectFailed, format!("{}: {cause}", self.address)).with_source(cause)
         };
         socket.tune(self.config.mux.keepalive_timeout).map_err(broken)?;
-        let connection = self.start(socket);
+        let config = Arc::clone(&self.config);
+        let connection = self.connections.start(socket, Role::Dialler, config, None);
+        // Closed again unless the handshake ends well, also when this future is dropped midway.
+        let unfinished = CloseOnDrop(Some(connection));
+        let Some(connection) = &unfinished.0 else { return Err(closed()) };
+        connection.write_out();
         let limit = self.config.handshake_timeout;
         let outcome = match tokio::time::timeout(limit, connection.established()).await {
             Ok(outcome) => outcome,
@@ -133,40 +139,36 @@ impl Target {
             }
         };
         match outcome {
-            Ok(()) => Ok(connection),
-            Err(error) => {
-                // Nothing was sent before the handshake, so any end of it is a failed dial.
-                let error = match error.code() {
-                    Code::ConnectionLost => {
-                        let message = format!("{}: {}", self.address, error.message());
-                        Error::new(Code::ConnectFailed, message)
-                    }
-                    _ => error.with_executed(Executed::No),
-                };
-                connection.close(&error);
-                Err(error)
+            Ok(()) => unfinished.keep().ok_or_else(closed),
+            // Nothing was sent before the handshake, so any end of it is a failed dial.
+            Err(error) if error.code() == Code::ConnectionLost => {
+                let message = format!("{}: {}", self.address, error.message());
+                Err(Error::new(Code::ConnectFailed, message))
             }
+            Err(error) => Err(error.with_executed(Executed::No)),
         }
     }
+}
 
-    fn start(&self, socket: Socket) -> Arc<Connection> {
-        let transport = socket.transport();
-        let (read, write) = socket.split();
-        let config = Arc::clone(&self.config);
-        let connection = Connection::new(
-            Role::Dialler,
-            transport,
-            config,
-            None,
-            write,
-            Arc::clone(&self.writes),
-        );
-        let connection = Arc::new(connection);
-        self.tasks.spawn(Reader::new(Arc::clone(&connection), read).run());
-        self.tasks.spawn(Arc::clone(&connection).run_writer());
-        connection.write_out();
-        connection
+/// A connection whose handshake is under way.
+struct CloseOnDrop(Option<Arc<Connection>>);
+
+impl CloseOnDrop {
+    fn keep(mut self) -> Option<Arc<Connection>> {
+        self.0.take()
     }
+}
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            connection.close(&closed());
+        }
+    }
+}
+
+fn closed() -> Error {
+    Error::new(Code::ConnectFailed, "the dial was given up")
 }
 
 async fn connect(address: &Address) -> io::Result<Socket> {

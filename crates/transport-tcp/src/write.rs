@@ -93,6 +93,8 @@ impl Connection {
             }
             if !out.outbound.has_output() {
                 out.writing = false;
+                drop(out);
+                self.written.notify_waiters();
                 return None;
             }
         }
@@ -139,6 +141,8 @@ impl Connection {
     }
 
     fn write_failed(&self, cause: io::Error) {
+        // Nothing may follow a frame that was cut.
+        self.out.lock().broken = true;
         let message = format!("the connection broke while writing: {cause}");
         self.close(&Error::new(Code::ConnectionLost, message).with_source(cause));
     }
@@ -156,7 +160,7 @@ impl Connection {
                 tokio::task::yield_now().await;
             }
             if self.claim_writing() && !self.write_until_empty().await {
-                break; // closed
+                break;
             }
         }
         // The reader has the last word: up to which stream it has taken requests in.
@@ -199,7 +203,11 @@ impl Connection {
             let writable = tokio::time::timeout(self.config.write_timeout, self.socket.writable());
             let cause = tokio::select! {
                 biased;
-                () = self.closed.cancelled() => return false,
+                () = self.closed.cancelled() => {
+                    // Its frames are begun: the goodbye must follow their rest.
+                    self.out.lock().stalled = Some(std::mem::take(batch));
+                    return false;
+                }
                 ready = writable => match ready {
                     Ok(Ok(())) => continue,
                     Ok(Err(error)) => error,
@@ -216,23 +224,38 @@ impl Connection {
 
     /// Writes what is left, for a short time, and ends the direction.
     async fn say_goodbye(&self) {
-        let (stalled, rest) = {
-            let mut out = self.out.lock();
-            out.writing = true;
-            (out.stalled.take(), out.outbound.take_batch())
-        };
-        let last_words = async {
-            for mut batch in stalled.into_iter().chain([rest]) {
-                while matches!(self.try_write(&mut batch), Written::Blocked) {
-                    if self.socket.writable().await.is_err() {
-                        return;
-                    }
+        // A peer that does not read the last words in this time does not get them.
+        let _ = tokio::time::timeout(LAST_WORDS, self.write_last_words()).await;
+        self.socket.shutdown();
+    }
+
+    async fn write_last_words(&self) {
+        while !self.claim_last_words() {
+            // A sender is in the middle of its write, which does not wait.
+            tokio::task::yield_now().await;
+        }
+        loop {
+            let stalled = self.out.lock().stalled.take();
+            let mut batch = stalled.unwrap_or_else(|| self.out.lock().outbound.take_batch());
+            if batch.is_empty() || self.out.lock().broken {
+                return;
+            }
+            loop {
+                match self.try_write(&mut batch) {
+                    Written::All => break,
+                    Written::Blocked if self.socket.writable().await.is_ok() => {}
+                    Written::Blocked | Written::Failed(_) => return,
                 }
             }
-        };
-        // A peer that does not read them in this time does not get them.
-        let _ = tokio::time::timeout(LAST_WORDS, last_words).await;
-        self.socket.shutdown();
+        }
+    }
+
+    /// True once nobody else writes.
+    fn claim_last_words(&self) -> bool {
+        let mut out = self.out.lock();
+        let free = !out.writing || out.handed_over || out.stalled.is_some() || out.broken;
+        out.writing |= free;
+        free
     }
 }
 

@@ -106,7 +106,7 @@ fn a_kill_drops_what_is_not_sent() {
     producer.push(item(CHUNK_BYTES + 1)).unwrap();
     producer.push(item(1)).unwrap();
     producer.poll_frame(1, &mut outbox);
-    producer.discard_unsent();
+    producer.discard_unsent(CancelReason::Caller);
     assert_eq!((producer.pushed(), producer.kept()), (0, 0));
     assert!(!producer.is_ready());
     assert_eq!(producer.push(item(1)), Err(PushError::Ended));
@@ -128,7 +128,7 @@ fn what_a_kill_cut_is_never_complete() {
             if declared_before {
                 producer.finish(complete.clone());
             }
-            producer.discard_unsent();
+            producer.discard_unsent(CancelReason::Caller);
             producer.finish(complete);
             assert!(producer.is_finished());
             assert_eq!(end(&mut producer), (Kind::Cancelled as u8, sent));
@@ -141,11 +141,11 @@ fn a_kill_that_cuts_nothing_changes_nothing() {
     let mut producer = Producer::new(WINDOW);
     producer.push(item(1)).unwrap();
     producer.poll_frame(1, &mut Outbox::default());
-    producer.discard_unsent();
+    producer.discard_unsent(CancelReason::Caller);
     producer.push(item(1)).unwrap();
     producer.finish(Terminal::Complete { items: 2 });
     producer.poll_frame(1, &mut Outbox::default());
-    producer.discard_unsent();
+    producer.discard_unsent(CancelReason::Caller);
     producer.on_attach(0, credit(0)).unwrap();
     producer.poll_frame(1, &mut Outbox::default());
     assert_eq!((producer.pushed(), producer.has_output()), (2, false));
@@ -155,7 +155,7 @@ fn a_kill_that_cuts_nothing_changes_nothing() {
 fn a_cut_stream_that_failed_has_failed() {
     let mut producer = Producer::new(WINDOW);
     producer.push(item(1)).unwrap();
-    producer.discard_unsent();
+    producer.discard_unsent(CancelReason::Caller);
     let error = sinew_plane::Error::new(sinew_plane::Code::HandlerFailed, "of its own");
     producer.finish(Terminal::Failed { error });
     assert_eq!(end(&mut producer), (Kind::Failed as u8, 0));

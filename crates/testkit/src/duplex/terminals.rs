@@ -23,7 +23,7 @@ fn assert_same_error(got: &Error, wanted: &Error) {
 
 fn detailed(code: Code) -> Error {
     Error::new(code, "the disk is \"full\": \u{1f4be}\nadd one")
-        .with_executed(Executed::Maybe)
+        .with_executed(Executed::Yes)
         .with_retry_after(Duration::from_millis(1500))
 }
 
@@ -72,17 +72,21 @@ pub async fn every_code_survives(harness: &dyn Harness) {
     let served = harness.serve(handler).await;
     for code in Code::ALL {
         let error = served.refusal(request(code.to_wire().to_string())).await;
-        assert_same_error(&error, &Error::new(*code, code.as_str()));
+        let failed = Error::new(*code, code.as_str()).with_executed(Executed::Yes);
+        assert_same_error(&error, &failed);
     }
 }
 
-/// What the handler's side knows about execution is not replaced by what the code suggests.
-pub async fn what_is_known_of_execution_survives(harness: &dyn Harness) {
+/// I7: a handler that passes on the refusal of somebody it asked has run all the same, and must
+/// not be run again.
+pub async fn a_failed_handler_has_run_whatever_its_error_says(harness: &dyn Harness) {
     for executed in [Executed::No, Executed::Maybe, Executed::Yes] {
-        for code in [Code::HandlerFailed, Code::Overloaded, Code::Cancelled] {
+        for code in [Code::HandlerFailed, Code::Overloaded, Code::ConnectFailed] {
             let error = Error::new(code, "").with_executed(executed);
             let served = harness.serve(failing(error.clone())).await;
-            assert_same_error(&served.refusal(request("0")).await, &error);
+            let told = served.refusal(request("0")).await;
+            assert_same_error(&told, &error.with_executed(Executed::Yes));
+            assert!(!told.is_safe_to_resend());
         }
     }
 }

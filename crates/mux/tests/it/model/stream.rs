@@ -176,7 +176,7 @@ impl Server {
     }
 
     pub(crate) fn discard(&mut self) {
-        self.producer.discard_unsent();
+        self.producer.discard_unsent(CancelReason::Caller);
         let kept = self.producer.pushed() as usize;
         self.cut |= kept < self.made.len();
         self.made.truncate(kept);
