@@ -4,7 +4,9 @@
 #[derive(Debug, Clone)]
 pub struct IngressConfig {
     /// Requests in flight over all endpoints; more are refused as `Overloaded`. Default 8,192:
-    /// with the default window of 256 KiB they hold at most 2 GiB, and in practice far less.
+    /// with the default window of 256 KiB they keep at most 2 GiB for callers that do not read,
+    /// and at most 8 GiB for callers that ask for as much as a transport keeps (1 MiB each). Lower
+    /// it, or the transport's `max_window`, on a machine with less.
     pub max_in_flight: usize,
 }
 

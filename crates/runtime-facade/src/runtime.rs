@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -44,6 +47,8 @@ pub(crate) struct Inner {
     /// Bound when the first endpoint is served.
     server: Mutex<Option<Arc<TcpServer>>>,
     pub(crate) announced: Mutex<Vec<Weak<Announced>>>,
+    /// Nothing new is served.
+    closing: AtomicBool,
 }
 
 impl Runtime {
@@ -85,6 +90,7 @@ impl Runtime {
             local_server,
             server: Mutex::new(None),
             announced: Mutex::default(),
+            closing: AtomicBool::new(false),
         })))
     }
 
@@ -129,16 +135,22 @@ impl Runtime {
     }
 
     /// Withdraws every endpoint, refuses new requests, lets what runs finish within `grace`,
-    /// cuts the rest, and joins all tasks. Says what it had to cut.
+    /// cuts the rest, and joins all tasks. Says what it had to cut. Nothing can be served
+    /// afterwards.
     pub async fn shutdown(&self, grace: Duration) -> Shutdown {
         let announced: Vec<_> = {
             let mut announced = self.0.announced.lock();
             announced.drain(..).filter_map(|one| one.upgrade()).collect()
         };
-        // Out of the view first, so that routers stop asking before they are refused.
-        for one in &announced {
-            one.withdraw().await;
-        }
+        self.0.closing.store(true, Ordering::Release);
+        // Out of the view first, so that routers stop asking before they are refused. A discovery
+        // that does not answer in time ends the entries with their leases.
+        let withdrawals = async {
+            for one in &announced {
+                one.withdraw().await;
+            }
+        };
+        let _ = tokio::time::timeout(grace.max(LAST_WORDS), withdrawals).await;
         let requests = self.0.ingress.shutdown(grace).await;
         // The requests had their grace; what their connections still carry is their ends.
         let server = self.0.server.lock().take();
@@ -153,6 +165,9 @@ impl Runtime {
     /// The addresses that others are told, bound when first asked for.
     pub(crate) fn listen(&self) -> Result<Vec<Address>, Error> {
         let mut server = self.0.server.lock();
+        if self.0.closing.load(Ordering::Acquire) {
+            return Err(Error::draining("the runtime is shutting down"));
+        }
         if server.is_none() {
             *server = Some(Arc::new(self.bind()?));
         }

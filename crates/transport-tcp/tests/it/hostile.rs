@@ -136,7 +136,9 @@ async fn a_stream_beyond_the_limit_waits_and_then_goes_through() {
 #[tokio::test]
 async fn a_peer_that_does_not_read_is_cut_off() {
     // The server sends to a client that says hello, asks, grants much, and then never reads.
-    let config = TcpConfig { write_timeout: Duration::from_millis(200), ..config() };
+    let mut config = TcpConfig { write_timeout: Duration::from_millis(200), ..config() };
+    // More than the sockets hold.
+    config.mux.max_window = Window { items: u32::MAX, bytes: u32::MAX };
     let (gone, mut wait_gone) = tokio::sync::mpsc::unbounded_channel();
     let flood = move |_: sinew_plane::IncomingRequest<'_>, mut sink: sinew_plane::ResponseSink| {
         let gone = gone.clone();
