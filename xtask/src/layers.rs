@@ -30,7 +30,7 @@ pub(crate) const LAYERS: &[Layer] = &[
     Layer {
         level: 2,
         crates: &["mux", "security", "telemetry"],
-        owns: "stream rules without I/O; trust; metrics",
+        owns: "stream rules without I/O; metrics",
     },
     Layer {
         level: 3,
@@ -46,7 +46,7 @@ pub(crate) const LAYERS: &[Layer] = &[
             "discovery",
             "membership",
         ],
-        owns: "one way to move bytes each; who could serve",
+        owns: "moving bytes; who could serve",
     },
     Layer { level: 4, crates: &["registry"], owns: "which transport an exchange uses" },
     Layer { level: 5, crates: &["router", "ingress"], owns: "which instance; the serving side" },
