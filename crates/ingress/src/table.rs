@@ -1,6 +1,9 @@
 //! Which instances are served here.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -17,11 +20,19 @@ type Entries = HashMap<Arc<str>, Vec<Arc<Instance>>>;
 pub(crate) struct Table {
     entries: ArcSwap<Entries>,
     writing: Mutex<()>,
+    /// Every instance that lives, also one that a later one has taken the place of: it may still
+    /// have requests in flight.
+    living: Mutex<Vec<Weak<Instance>>>,
 }
 
 impl Table {
     /// Adds an instance. Of two with one name and id the later one is found.
     pub(crate) fn insert(&self, instance: &Arc<Instance>) {
+        {
+            let mut living = self.living.lock();
+            living.retain(|other| other.strong_count() > 0);
+            living.push(Arc::downgrade(instance));
+        }
         self.change(|entries| {
             for key in instance.keys() {
                 let of_key = entries.entry(key).or_default();
@@ -59,9 +70,9 @@ impl Table {
         found.cloned()
     }
 
-    /// Every instance, once under each of its keys.
+    /// Every instance that lives.
     pub(crate) fn all(&self) -> Vec<Arc<Instance>> {
-        self.entries.load().values().flatten().cloned().collect()
+        self.living.lock().iter().filter_map(Weak::upgrade).collect()
     }
 
     fn change(&self, change: impl FnOnce(&mut Entries)) {

@@ -108,3 +108,18 @@ async fn an_idle_ingress_shuts_down_at_once_and_twice() {
     }
     assert!(fixture.ingress.is_draining());
 }
+
+/// The place of an instance was taken by a later one while it had a request in flight.
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_cuts_the_requests_of_a_replaced_instance_too() {
+    let (fixture, none) = (Fixture::new(), Arc::new(Semaphore::new(0)));
+    let _first = fixture.serve(PushHandler::new(permitted(&none)));
+    let call = fixture.call("1");
+    let _second = fixture.serve(PushHandler::new(permitted(&none)));
+    let start = Instant::now();
+    let report = fixture.ingress.shutdown(Duration::from_secs(1)).await;
+    assert_eq!(report, Shutdown { cut_streams: 1, cut_tasks: 0 });
+    assert_eq!(start.elapsed(), Duration::from_secs(1), "nothing is waited for beyond the grace");
+    let end = call.end().await;
+    assert!(matches!(end, Terminal::Cancelled { reason: CancelReason::Shutdown }), "{end:?}");
+}
