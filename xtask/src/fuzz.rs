@@ -117,6 +117,8 @@ fn fuzz_one(
         .arg(format!("-timeout={INPUT_SECONDS}"))
         .arg(format!("-rss_limit_mb={MEMORY_MIB}"))
         .arg(format!("-artifact_prefix=artifacts/{target}/"))
+        // Each new path found is a line of its own otherwise, thousands of them.
+        .arg("-verbosity=0")
         .arg("-print_final_stats=1")
         .arg(&scratch);
     process::run_within(&mut command, Duration::from_secs(seconds) + OVERTIME).with_context(|| {
