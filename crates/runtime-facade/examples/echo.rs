@@ -17,7 +17,8 @@ async fn main() -> anyhow::Result<()> {
     match args.next().as_deref() {
         Some("serve") => {
             let served = serve(&runtime).await?;
-            eprintln!("serving {} at {:?}; Ctrl-C ends it", served.endpoint(), served.addresses());
+            let places: Vec<_> = served.addresses().iter().map(|place| place.as_str()).collect();
+            eprintln!("serving {} at {}; Ctrl-C ends it", served.endpoint(), places.join(" and "));
             tokio::signal::ctrl_c().await?;
             served.drain().await;
         }
