@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
-use sinew_plane::{Executed, StreamId, Terminal};
+use sinew_plane::{Executed, StreamId, Terminal, Window};
 
 use crate::{
     CheckedMuxConfig, ConnectionError, Event, Hello, Open,
@@ -27,9 +27,6 @@ const COPY_OUT_BYTES: usize = 16 << 10;
 /// an end on its way are the ordinary cause.
 const USELESS_BURST: u32 = 2_000;
 const USELESS_PER_SECOND: u32 = 200;
-
-/// What a stream may add to that: credit and a cancel cross its end as a matter of course.
-const USELESS_PER_STREAM: u32 = 4;
 
 /// Cancels: a caller may well drop all its streams at once, but not for ever.
 const CANCEL_BURST: u32 = 32_768;
@@ -304,7 +301,6 @@ impl Inbound {
         if stream != self.next_stream {
             return Err(ConnectionError::Violation("streams must be numbered without a gap"));
         }
-        self.useless.earn(USELESS_PER_STREAM);
         self.next_stream = self
             .next_stream
             .checked_add(2)
@@ -319,6 +315,7 @@ impl Inbound {
     ) -> Result<Option<Event>, ConnectionError> {
         let (open, body_len, first) = Open::decode(payload)?;
         self.begin_stream(stream)?;
+        self.useless.earn(crossing(open.window));
         let opened = self.intake.begin(stream, open, body_len, first)?;
         Ok(opened.map(Event::Opened))
     }
@@ -455,6 +452,12 @@ impl Inbound {
             }
         }
     }
+}
+
+/// What a stream may add to the frames without effect: its consumer tells credit at the latest
+/// every 256 items or 64 KiB, and all of a window's credit may cross the end, and two cancels.
+fn crossing(window: Window) -> u32 {
+    (window.items / 256).saturating_add(window.bytes / (64 << 10)).saturating_add(4)
 }
 
 fn read_terminal(kind: Kind, fields: &mut Fields<'_>) -> Option<(Terminal, u64)> {

@@ -138,11 +138,11 @@ impl Runtime {
     /// cuts the rest, and joins all tasks. Says what it had to cut. Nothing can be served
     /// afterwards.
     pub async fn shutdown(&self, grace: Duration) -> Shutdown {
+        self.0.closing.store(true, Ordering::Release);
         let announced: Vec<_> = {
             let mut announced = self.0.announced.lock();
             announced.drain(..).filter_map(|one| one.upgrade()).collect()
         };
-        self.0.closing.store(true, Ordering::Release);
         // Out of the view first, so that routers stop asking before they are refused. A discovery
         // that does not answer in time ends the entries with their leases.
         let withdrawals = async {
@@ -162,10 +162,15 @@ impl Runtime {
         requests + connections + self.0.registry.close(LAST_WORDS).await
     }
 
+    /// True once the runtime shuts down.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.0.closing.load(Ordering::Acquire)
+    }
+
     /// The addresses that others are told, bound when first asked for.
     pub(crate) fn listen(&self) -> Result<Vec<Address>, Error> {
         let mut server = self.0.server.lock();
-        if self.0.closing.load(Ordering::Acquire) {
+        if self.is_closing() {
             return Err(Error::draining("the runtime is shutting down"));
         }
         if server.is_none() {

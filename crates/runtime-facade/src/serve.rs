@@ -5,7 +5,9 @@ use std::{fmt, sync::Arc};
 use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_discovery::{Instance, Registration};
 use sinew_ingress::{EndpointConfig, Handler, PushFace, PushHandler, RawHandler, ServedEndpoint};
-use sinew_plane::{Address, AsyncEngine, EndpointName, InstanceId, PushEngine, ResponseSink};
+use sinew_plane::{
+    Address, AsyncEngine, EndpointName, Error, InstanceId, PushEngine, ResponseSink,
+};
 use tokio::sync::Mutex;
 
 use crate::{IncomingOwned, Runtime, StartError};
@@ -119,10 +121,16 @@ impl ServeBuilder {
         let registration = inner.discovery.register(instance).await?;
         let announced = Announced { served, registration: Mutex::new(Some(registration)) };
         let announced = Arc::new(announced);
-        let mut all = inner.announced.lock();
-        all.retain(|one| one.strong_count() > 0);
-        all.push(Arc::downgrade(&announced));
-        drop(all);
+        {
+            let mut all = inner.announced.lock();
+            all.retain(|one| one.strong_count() > 0);
+            all.push(Arc::downgrade(&announced));
+        }
+        if self.runtime.is_closing() {
+            // The shutdown may have looked before this one was in the list.
+            announced.withdraw().await;
+            return Err(Error::draining("the runtime is shutting down").into());
+        }
         Ok(Served { announced, addresses })
     }
 }

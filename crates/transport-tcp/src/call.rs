@@ -137,25 +137,20 @@ impl Call {
         Ok(state.consumer.window())
     }
 
-    /// The connection is gone.
-    pub(crate) fn on_connection_lost(&self, error: &Error) {
-        let waker = {
-            let mut state = self.state.lock();
-            state.consumer.on_lost();
-            state.body = None;
-            let error = if state.consumer.is_started() {
-                let received = state.consumer.received();
-                let message = format!("the stream broke off after {received} items: {error}");
-                Error::new(Code::Truncated, message)
-            } else {
-                error.clone()
-            };
-            state.lost = Some(error);
-            state.waker.take()
+    /// The connection is gone. Returns who is to be woken.
+    pub(crate) fn on_connection_lost(&self, error: &Error) -> Option<Waker> {
+        let mut state = self.state.lock();
+        state.consumer.on_lost();
+        state.body = None;
+        let error = if state.consumer.is_started() {
+            let received = state.consumer.received();
+            let message = format!("the stream broke off after {received} items: {error}");
+            Error::new(Code::Truncated, message)
+        } else {
+            error.clone()
         };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        state.lost = Some(error);
+        state.waker.take()
     }
 
     /// Asks the peer once for each kind, the stronger one even after the weaker.

@@ -196,10 +196,14 @@ impl Connection {
         let (calls, responses) = {
             let mut streams = self.streams.lock();
             streams.closed = true;
+            // No longer usable from here on: who wants a stream dials anew.
+            self.out.lock().outbound.on_go_away();
             (std::mem::take(&mut streams.calls), std::mem::take(&mut streams.responses))
         };
         for (_, call) in calls {
-            call.on_connection_lost(error);
+            if let Some(waker) = call.on_connection_lost(error) {
+                waker.wake();
+            }
             self.stream_gone();
         }
         for (_, response) in responses {

@@ -39,6 +39,10 @@ impl Connection {
                 () = room => {}
                 () = request.context.stopped() => return Err(cancelled(&request)),
                 () = tokio::time::sleep(left) => {
+                    if request.context.remaining().is_some_and(|left| left.is_zero()) {
+                        let error = Error::new(Code::DeadlineExceeded, "no room before the deadline");
+                        return Err(error.with_executed(Executed::No));
+                    }
                     let message = "the connection had no room for another stream in time";
                     return Err(Error::new(Code::Overloaded, message));
                 }

@@ -356,7 +356,8 @@ impl Reader {
                     streams.calls.keys().copied().filter(|stream| *stream > last_stream).collect();
                 for stream in unseen {
                     if let Some(call) = streams.calls.remove(&stream) {
-                        call.on_connection_lost(&error.clone().with_executed(Executed::No));
+                        let unseen = error.clone().with_executed(Executed::No);
+                        self.wakers.extend(call.on_connection_lost(&unseen));
                         connection.out.lock().outbound.on_stream_ended();
                         connection.stream_gone();
                     }
@@ -440,7 +441,8 @@ fn refuse(connection: &Connection, streams: &Streams) -> Option<Error> {
     if connection.handler.is_none() {
         return Some(Error::new(Code::UnknownEndpoint, "this side serves nothing"));
     }
-    if streams.draining {
+    // Closed: the streams were told, and nobody would tell another one.
+    if streams.draining || streams.closed {
         return Some(Error::draining("the server is draining"));
     }
     if streams.responses.len() >= connection.config.mux.max_streams as usize {

@@ -11,7 +11,10 @@ use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use sinew_mux::Role;
 use sinew_plane::{Address, Code, Error, Executed};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::{
+    net::{TcpStream, UnixStream},
+    sync::watch,
+};
 
 use crate::{CheckedTcpConfig, connection::Connection, connections::Connections, socket::Socket};
 
@@ -21,10 +24,13 @@ pub(crate) struct Target {
     config: Arc<CheckedTcpConfig>,
     connections: Arc<Connections>,
     current: ArcSwapOption<Connection>,
-    /// Held by the one who dials; all others wait for what comes of it.
-    dialling: tokio::sync::Mutex<()>,
+    /// The dial under way and what comes of it, for everybody who waits.
+    dialling: Mutex<Option<Dial>>,
     failure: Mutex<Option<Failure>>,
 }
+
+/// What came of a dial; `None` while it is under way.
+type Dial = watch::Receiver<Option<Result<Arc<Connection>, Error>>>;
 
 /// A failed dial: until the pause is over, everyone gets its error at once.
 struct Failure {
@@ -44,7 +50,7 @@ impl Target {
             config,
             connections,
             current: ArcSwapOption::empty(),
-            dialling: tokio::sync::Mutex::new(()),
+            dialling: Mutex::new(None),
             failure: Mutex::new(None),
         }
     }
@@ -54,30 +60,50 @@ impl Target {
         self.current.load_full()
     }
 
-    /// The live connection, or a new one. Cancel-safe: a dial that is dropped midway leaves
-    /// nothing behind.
-    pub(crate) async fn connection(&self) -> Result<Arc<Connection>, Error> {
+    /// The live connection, or a new one. Cancel-safe: the dial goes on for the others who wait,
+    /// and for the next who asks.
+    pub(crate) async fn connection(self: &Arc<Self>) -> Result<Arc<Connection>, Error> {
         if let Some(connection) = self.usable() {
             return Ok(connection);
         }
-        let _dialling = self.dialling.lock().await;
-        if let Some(connection) = self.usable() {
-            return Ok(connection);
+        let mut dial = self.join_dial()?;
+        // The task that dials always says how it went, unless its runtime ends.
+        match dial.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(outcome)) => outcome.clone(),
+            _ => Err(closed()),
+        }
+    }
+
+    /// The dial under way, or a new one, in a task of its own: a request that is in a hurry must
+    /// not take it along when it gives up.
+    fn join_dial(self: &Arc<Self>) -> Result<Dial, Error> {
+        let mut dialling = self.dialling.lock();
+        if let Some(dial) = &*dialling {
+            return Ok(dial.clone());
         }
         if let Some(error) = self.pausing() {
             return Err(error);
         }
-        match self.dial().await {
-            Ok(connection) => {
-                *self.failure.lock() = None;
-                self.current.store(Some(Arc::clone(&connection)));
-                Ok(connection)
+        let (done, dial) = watch::channel(None);
+        *dialling = Some(dial.clone());
+        let this = Arc::clone(self);
+        self.connections.tasks.spawn(async move {
+            let outcome = match this.usable() {
+                Some(connection) => Ok(connection),
+                None => this.dial().await,
+            };
+            match &outcome {
+                Ok(connection) => {
+                    *this.failure.lock() = None;
+                    this.current.store(Some(Arc::clone(connection)));
+                }
+                Err(error) => this.note(error.clone()),
             }
-            Err(error) => {
-                self.note(error.clone());
-                Err(error)
-            }
-        }
+            *this.dialling.lock() = None;
+            // Nobody may be waiting any more.
+            let _ = done.send(Some(outcome));
+        });
+        Ok(dial)
     }
 
     fn usable(&self) -> Option<Arc<Connection>> {

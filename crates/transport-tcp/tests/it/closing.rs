@@ -245,3 +245,63 @@ async fn a_cancelled_context_wakes_a_producer_that_waits_for_credit() {
     context.kill();
     soon("the handler to end", end.recv()).await.unwrap();
 }
+
+/// A dial goes on when the request that began it gives up: the next one finds it done.
+#[tokio::test]
+async fn a_slow_dial_serves_the_next_request() {
+    let server = server(config(), echo);
+    let slow = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = sinew_plane::Address::tcp(slow.local_addr().unwrap());
+    let behind = server.local_address().unwrap();
+    let (go, wait) = tokio::sync::oneshot::channel::<()>();
+    let accepting = tokio::spawn(async move {
+        let (mut near, _) = slow.accept().await.unwrap();
+        wait.await.unwrap();
+        let mut far = tokio::net::TcpStream::connect(behind).await.unwrap();
+        // A second dial would never be accepted.
+        let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+    });
+    let client = client(config());
+    let hurried = Context::builder().timeout(Duration::from_millis(20)).build();
+    let error = client.open(&address, request("").with_context(hurried)).await.unwrap_err();
+    assert_eq!(error.code(), Code::DeadlineExceeded);
+    go.send(()).unwrap();
+    let mut response = open(&client, &address, "hi").await.unwrap();
+    assert_eq!(soon("the echo", response.next()).await.unwrap().unwrap(), "hi");
+    accepting.abort();
+}
+
+/// A request that was read together with others is not served once its connection is closed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_served_behind_the_close() {
+    let (entered, mut has_entered) = tokio::sync::mpsc::unbounded_channel();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let served = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let contexts = Arc::clone(&served);
+    let block = move |_: IncomingRequest<'_>, sink: ResponseSink| {
+        contexts.lock().unwrap().push(sink.context().clone());
+        let _ = entered.send(());
+        // Holds the reader, as no handler may; here it makes room for the close.
+        let _ = released.lock().unwrap().recv();
+        drop(sink);
+    };
+    let server = server(config(), block);
+    let (client, address) = (client(config()), tcp_address(&server));
+    // The first fills the dial; the rest gather behind it and are read together.
+    let calls: Vec<_> = (0..8)
+        .map(|_| {
+            let (client, address) = (client.clone(), address.clone());
+            tokio::spawn(async move { client.open(&address, request("")).await?.started().await })
+        })
+        .collect();
+    soon("a handler", has_entered.recv()).await.unwrap();
+    drop(server);
+    drop(release);
+    for call in calls {
+        soon("a call to end", call).await.unwrap().unwrap_err();
+    }
+    for context in served.lock().unwrap().iter() {
+        assert!(context.is_killed(), "a request was served that nobody ends");
+    }
+}
