@@ -85,6 +85,8 @@ impl Connections {
     /// Lets the streams on all connections end within `grace`, closes the connections, and joins
     /// their tasks. Returns how many streams were cut.
     pub(crate) async fn end(&self, grace: Duration) -> usize {
+        // From here on a connection that is started is closed at once, and a client refuses.
+        self.tasks.close();
         let connections = self.all();
         let drained = async {
             for connection in &connections {
@@ -96,9 +98,7 @@ impl Connections {
         let left = |connection: &Arc<Connection>| connection.active.load(Ordering::Acquire);
         let cut = connections.iter().map(left).sum();
         drop(connections);
-        self.tasks.close();
-        // From the list again: one may have been started meanwhile. Later ones see that the tasks
-        // are closed.
+        // From the list again: one may have been started as the tasks were closed.
         self.close_all(&Error::new(Code::ConnectionLost, "this side shut down"));
         self.tasks.wait().await;
         cut
