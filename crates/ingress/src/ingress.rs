@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use sinew_plane::{
-    CancelReason, EndpointName, IncomingRequest, InstanceId, RequestHandler, ResponseSink, Shutdown,
+    CancelReason, EndpointName, Error, IncomingRequest, InstanceId, RequestHandler, ResponseSink, Shutdown,
 };
 use sinew_registry::{LocalEndpoint, LocalEndpoints};
 use sinew_telemetry::EndpointMetrics;
@@ -160,6 +160,13 @@ impl RequestHandler for Ingress {
                 tracing::debug!(transport = %request.transport, "{error}");
                 sink.reject(error);
             }
+        }
+    }
+
+    fn admits(&self, endpoint: &str, id: InstanceId) -> Result<(), Error> {
+        match self.0.table.find(endpoint, id) {
+            Some(instance) => instance.admits(),
+            None => Err(refusal::unknown_endpoint(endpoint, id)),
         }
     }
 }

@@ -24,6 +24,7 @@
 //! # Ok::<(), sinew_plane::NameError>(())
 //! ```
 
+pub mod ack;
 mod address;
 mod burst;
 mod cancel;
@@ -60,8 +61,8 @@ pub use crate::{
     id::{Incarnation, InstanceId, StreamId},
     name::{EndpointName, NameError},
     planes::{
-        AckOverDuplex, RequestPlaneClient, RequestPlaneServer, ResponsePlaneClient,
-        ResponsePlaneServer, ResponseRegistration,
+        AckOverDuplex, PlaneRequest, RequestPlaneClient, RequestPlaneHandler, RequestPlaneServer,
+        ResponsePlaneClient, ResponsePlaneServer, ResponseRegistration,
     },
     request::{IncomingRequest, OutgoingRequest, RequestHandler, Window},
     response::{ResponseSource, ResponseStream, SourceEvent},

@@ -8,7 +8,7 @@ use futures_core::Stream;
 
 use crate::{
     Address, BoxFuture, Code, Context, DuplexTransport, EndpointName, Error, Headers, InstanceId,
-    OutgoingRequest, ResponseSink, ResponseStream,
+    OutgoingRequest, ResponseSink, ResponseStream, TransportId,
 };
 
 /// Sends a request and waits for its acknowledgement (RQP-01).
@@ -41,6 +41,29 @@ pub trait RequestPlaneServer: Send + Sync {
     fn public_address(&self) -> Option<Address>;
 }
 
+/// A request as an acknowledging plane received it.
+#[derive(Debug)]
+pub struct PlaneRequest<'a> {
+    /// Whom it is for, as the plane spells it: the path of a TCP frame, a NATS subject.
+    pub target: &'a str,
+    /// What came beside the payload. Entries that no [`Headers`] can hold are left out.
+    pub headers: Headers,
+    /// The payload, with everything that the layer above needs to answer.
+    pub payload: Bytes,
+    /// How it came.
+    pub transport: &'a TransportId,
+}
+
+/// Takes requests off an acknowledging request plane.
+pub trait RequestPlaneHandler: Send + Sync {
+    /// Takes one request into a bounded queue. Called from the plane's reader, so it must return
+    /// at once; the plane then sends the acknowledgement, see [`ack`](crate::ack).
+    ///
+    /// # Errors
+    /// Why the request is refused. Nothing has run then.
+    fn accept(&self, request: PlaneRequest<'_>) -> Result<(), Error>;
+}
+
 /// Dials a caller back to deliver a response stream; lives at the worker (RSP-01).
 pub trait ResponsePlaneClient: Send + Sync {
     /// Connects to where `connection_info`, an opaque text made by the caller's
@@ -57,11 +80,16 @@ pub trait ResponsePlaneClient: Send + Sync {
 
 /// Waits for workers that dial back; lives at the caller (RSP-01).
 pub trait ResponsePlaneServer: Send + Sync {
-    /// Expects a response stream for the request of `context`.
+    /// Expects a response stream for `request`, which is about to be sent; its body is not
+    /// looked at.
     ///
     /// # Errors
     /// The server is not running or has reached its limit of expected streams.
-    fn register(&self, context: Context) -> Result<ResponseRegistration, Error>;
+    fn register(&self, request: &OutgoingRequest) -> Result<ResponseRegistration, Error>;
+
+    /// Discovery says that an instance is gone: streams that it was expected to begin are given
+    /// up at once, those that have begun go on.
+    fn instance_removed(&self, endpoint: &EndpointName, instance: InstanceId);
 
     /// Where workers are told to dial.
     fn public_address(&self) -> Option<Address>;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::{Context, EndpointName, Headers, InstanceId, ResponseSink, TransportId};
+use crate::{Context, EndpointName, Error, Headers, InstanceId, ResponseSink, TransportId};
 
 /// How much a consumer lets its producer send before it has taken any: the flow-control window,
 /// which is also the most a producer keeps for a replay.
@@ -102,6 +102,15 @@ pub struct IncomingRequest<'a> {
 pub trait RequestHandler: Send + Sync {
     /// Takes one request. Refuse it with [`ResponseSink::reject`].
     fn handle(&self, request: IncomingRequest<'_>, sink: ResponseSink);
+
+    /// Whether a request would be taken now. Advice, for planes that acknowledge a request before
+    /// they have a sink for it: it takes no place, and [`handle`](Self::handle) may still refuse.
+    ///
+    /// # Errors
+    /// The refusal that `handle` would send.
+    fn admits(&self, _endpoint: &str, _instance: InstanceId) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 impl<F> RequestHandler for F
