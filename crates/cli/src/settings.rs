@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use clap::Args;
-use sinew::{Config, DiscoverySource, Runtime};
+use sinew::{Config, DiscoverySource, RequestPlane, Runtime};
 
 use crate::exit::{Exit, Failure};
 
@@ -11,16 +11,27 @@ use crate::exit::{Exit, Failure};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Settings {
-    /// Where instances are announced and found: file:PATH or static:HOST:PORT,...
+    /// Where instances are announced and found: file:PATH, etcd://HOST:PORT,...,
+    /// dns://NAME:PORT or static:HOST:PORT,...
     ///
-    /// static: is for servers at known addresses, which announce nothing. Default:
-    /// $SINEW_DISCOVERY, else a folder of this user.
+    /// dns: and static: are for servers at known places, which announce nothing. Given more than
+    /// once, all are looked at. Default: $SINEW_DISCOVERY, else a folder of this user.
     #[arg(long, global = true, value_name = "WHERE", display_order = 900)]
-    pub(crate) discovery: Option<DiscoverySource>,
+    pub(crate) discovery: Vec<DiscoverySource>,
+    /// How requests travel: auto, tcp or nats.
+    ///
+    /// auto goes directly where it can, and over NATS where a server for it is named. With nats,
+    /// only the request does: the response dials back over TCP. Default: $SINEW_REQUEST_PLANE,
+    /// else auto.
+    #[arg(long, global = true, value_name = "PLANE", display_order = 901)]
+    request_plane: Option<RequestPlane>,
+    /// NATS servers: nats://HOST:PORT,... Default: $SINEW_NATS_SERVER.
+    #[arg(long, global = true, value_name = "URL", value_delimiter = ',', display_order = 902)]
+    nats: Vec<String>,
     /// What to log on standard error, such as debug.
     ///
     /// Levels may be given by target: info,sinew::request=debug. Default: $SINEW_LOG, else warn.
-    #[arg(long, global = true, value_name = "FILTER", display_order = 901)]
+    #[arg(long, global = true, value_name = "FILTER", display_order = 903)]
     log: Option<String>,
 }
 
@@ -35,8 +46,14 @@ impl Settings {
     pub(crate) fn config(&self) -> Result<Config, Failure> {
         let mut config =
             Config::from_env().map_err(|error| Failure::caused(Exit::Usage, &error))?;
-        if let Some(discovery) = &self.discovery {
-            config.discovery = discovery.clone();
+        match &self.discovery[..] {
+            [] => {}
+            [only] => config.discovery = only.clone(),
+            several => config.discovery = DiscoverySource::Merged(several.to_vec()),
+        }
+        config.request_plane = self.request_plane.unwrap_or(config.request_plane);
+        if !self.nats.is_empty() {
+            config.nats.clone_from(&self.nats);
         }
         Ok(config)
     }
@@ -49,9 +66,15 @@ impl Settings {
     /// `sinew` with the options that make another command find what this one serves.
     pub(crate) fn same_place(&self) -> String {
         let mut text = "sinew".to_owned();
-        if let Some(discovery) = &self.discovery {
-            // Writing to a string does not fail.
+        // Writing to a string does not fail.
+        for discovery in &self.discovery {
             let _ = write!(text, " --discovery {}", quoted(&discovery.to_string()));
+        }
+        if let Some(plane) = self.request_plane {
+            let _ = write!(text, " --request-plane {plane}");
+        }
+        if !self.nats.is_empty() {
+            let _ = write!(text, " --nats {}", quoted(&self.nats.join(",")));
         }
         text
     }

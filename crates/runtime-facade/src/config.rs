@@ -1,11 +1,11 @@
 //! Settings of a runtime: a draft that anyone can fill, and the checked form that is trusted.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{fmt, net::SocketAddr, time::Duration};
 
 use sinew_plane::{Address, BindPolicy, Incarnation};
 use sinew_transport_tcp::{CheckedTcpConfig, TcpConfig};
 
-use crate::place;
+use crate::{DiscoverySource, RequestPlane, place};
 
 /// Settings of a [`Runtime`](crate::Runtime). Start from [`Config::default`] and change what you
 /// know better.
@@ -13,6 +13,10 @@ use crate::place;
 pub struct Config {
     /// Where instances are announced and found.
     pub discovery: DiscoverySource,
+    /// Which planes requests may take, and are taken from.
+    pub request_plane: RequestPlane,
+    /// NATS servers, `nats://HOST:PORT` or `tls://HOST:PORT`; with none there is no NATS.
+    pub nats: Vec<String>,
     /// Where this process listens once it serves. Port 0 picks a free one.
     pub listen: SocketAddr,
     /// `HOST` or `HOST:PORT` that others are told instead of what `listen` binds.
@@ -34,6 +38,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             discovery: DiscoverySource::File(place::discovery_dir()),
+            request_plane: RequestPlane::Auto,
+            nats: Vec::new(),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             advertise: None,
             insecure: false,
@@ -91,62 +97,6 @@ impl std::ops::Deref for CheckedConfig {
     }
 }
 
-/// Where instances are announced and found: `file:PATH`, `static:ADDRESS,...` or `memory`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum DiscoverySource {
-    /// A folder that all peers can reach; also read and written by Dynamo's file store.
-    File(PathBuf),
-    /// Servers at known addresses; nothing is announced.
-    Static(Vec<Address>),
-    /// This process alone.
-    Memory,
-}
-
-impl FromStr for DiscoverySource {
-    type Err = ConfigError;
-
-    fn from_str(text: &str) -> Result<Self, ConfigError> {
-        let fault = |reason: String| ConfigError::new("discovery", reason);
-        match text.split_once(':') {
-            Some(("file", "")) => Err(fault("file: needs a folder: file:PATH".to_owned())),
-            Some(("file", path)) => Ok(Self::File(path.into())),
-            Some(("static", list)) => {
-                let addresses = list.split(',').map(|one| static_address(one.trim()));
-                addresses.collect::<Result<_, _>>().map(Self::Static).map_err(fault)
-            }
-            None if text == "memory" => Ok(Self::Memory),
-            _ => Err(fault(format!(
-                "{text:?} is not a discovery: write file:PATH, static:HOST:PORT,... or memory"
-            ))),
-        }
-    }
-}
-
-fn static_address(text: &str) -> Result<Address, String> {
-    if text.contains("://") {
-        return text.parse().map_err(|error| format!("{error}"));
-    }
-    let has_port = text.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-    if !has_port {
-        return Err(format!("{text:?} has no port: write static:HOST:PORT,..."));
-    }
-    Address::new("tcp", text).map_err(|error| error.to_string())
-}
-
-impl fmt::Display for DiscoverySource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(path) => write!(f, "file:{}", path.display()),
-            Self::Static(addresses) => {
-                let texts: Vec<_> = addresses.iter().map(Address::as_str).collect();
-                write!(f, "static:{}", texts.join(","))
-            }
-            Self::Memory => f.write_str("memory"),
-        }
-    }
-}
-
 /// Which setting cannot be used, and why. The operator's to mend; nothing was started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
@@ -176,19 +126,6 @@ impl std::error::Error for ConfigError {}
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sources_are_read_and_shown_alike() {
-        for text in ["file:/tmp/x", "static:tcp://127.0.0.1:1,unix:///a.sock", "memory"] {
-            let source: DiscoverySource = text.parse().unwrap();
-            assert_eq!(source.to_string(), text);
-        }
-        let short: DiscoverySource = "static:localhost:9, [::1]:10".parse().unwrap();
-        assert_eq!(short.to_string(), "static:tcp://localhost:9,tcp://[::1]:10");
-        for bad in ["", "file:", "etcd", "static:", "static:localhost", "static:x://"] {
-            assert!(bad.parse::<DiscoverySource>().is_err(), "{bad:?}");
-        }
-    }
 
     #[test]
     fn plain_text_beyond_loopback_needs_a_word() {

@@ -1,20 +1,20 @@
 //! Settings from environment variables.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use crate::{Config, ConfigError};
+use crate::{Config, ConfigError, DiscoverySource};
 
-/// A variable, the older name that is read too, and what it sets.
+/// A variable, the names of others that mean the same, and what it sets.
 struct Variable {
     name: &'static str,
-    alias: Option<&'static str>,
+    aliases: &'static [&'static str],
     apply: fn(&mut Config, &str) -> Result<(), String>,
 }
 
 const VARIABLES: &[Variable] = &[
     Variable {
         name: "SINEW_DISCOVERY",
-        alias: None,
+        aliases: &[],
         apply: |config, text| {
             config.discovery = text.parse().map_err(|error: ConfigError| error.to_string())?;
             Ok(())
@@ -22,15 +22,28 @@ const VARIABLES: &[Variable] = &[
     },
     Variable {
         name: "SINEW_DISCOVERY_DIR",
-        alias: Some("DYN_FILE_KV"),
+        aliases: &["DYN_FILE_KV"],
         apply: |config, text| {
-            config.discovery = crate::DiscoverySource::File(text.into());
+            config.discovery = DiscoverySource::File(text.into());
+            Ok(())
+        },
+    },
+    Variable {
+        name: "SINEW_REQUEST_PLANE",
+        aliases: &["DYN_REQUEST_PLANE", "DYN_REQUEST_PLANE_MODE"],
+        apply: |config, text| text.parse().map(|plane| config.request_plane = plane),
+    },
+    Variable {
+        name: "SINEW_NATS_SERVER",
+        aliases: &["NATS_SERVER"],
+        apply: |config, text| {
+            config.nats = text.split(',').map(|one| one.trim().to_owned()).collect();
             Ok(())
         },
     },
     Variable {
         name: "SINEW_LISTEN_HOST",
-        alias: Some("DYN_TCP_RPC_HOST"),
+        aliases: &["DYN_TCP_RPC_HOST"],
         apply: |config, text| {
             let host = text.parse().map_err(|_| "must be an IP address".to_owned())?;
             config.listen.set_ip(host);
@@ -39,7 +52,7 @@ const VARIABLES: &[Variable] = &[
     },
     Variable {
         name: "SINEW_LISTEN_PORT",
-        alias: Some("DYN_TCP_RPC_PORT"),
+        aliases: &["DYN_TCP_RPC_PORT"],
         apply: |config, text| {
             let port = text.parse().map_err(|_| "must be a port, 0 to 65535".to_owned())?;
             config.listen.set_port(port);
@@ -48,7 +61,7 @@ const VARIABLES: &[Variable] = &[
     },
     Variable {
         name: "SINEW_ADVERTISE",
-        alias: None,
+        aliases: &[],
         apply: |config, text| {
             config.advertise = Some(text.to_owned());
             Ok(())
@@ -56,17 +69,17 @@ const VARIABLES: &[Variable] = &[
     },
     Variable {
         name: "SINEW_INSECURE",
-        alias: None,
+        aliases: &[],
         apply: |config, text| switch(text).map(|on| config.insecure = on),
     },
     Variable {
         name: "SINEW_UNIX",
-        alias: None,
+        aliases: &[],
         apply: |config, text| switch(text).map(|on| config.unix = on),
     },
     Variable {
         name: "SINEW_MAX_IN_FLIGHT",
-        alias: None,
+        aliases: &[],
         apply: |config, text| {
             config.max_in_flight = text.parse().map_err(|_| "must be a number".to_owned())?;
             Ok(())
@@ -74,7 +87,7 @@ const VARIABLES: &[Variable] = &[
     },
     Variable {
         name: "SINEW_GRACE_MS",
-        alias: None,
+        aliases: &[],
         apply: |config, text| {
             let millis = text.parse().map_err(|_| "must be milliseconds".to_owned())?;
             config.grace = Duration::from_millis(millis);
@@ -83,7 +96,7 @@ const VARIABLES: &[Variable] = &[
     },
     Variable {
         name: "SINEW_MAX_MESSAGE_BYTES",
-        alias: Some("DYN_TCP_MAX_MESSAGE_SIZE"),
+        aliases: &["DYN_TCP_MAX_MESSAGE_SIZE"],
         apply: |config, text| {
             let bytes = text.parse().map_err(|_| "must be a number of bytes".to_owned())?;
             config.tcp.mux.max_message_bytes = bytes;
@@ -116,9 +129,14 @@ impl Config {
     pub fn from_variables(
         variables: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let variables: BTreeMap<_, _> = variables.into_iter().collect();
+        let mut variables: BTreeMap<_, _> = variables.into_iter().collect();
         reject_unknown(&variables)?;
         let mut config = Self::default();
+        if let Some(discovery) = dynamo_discovery(&variables)? {
+            config.discovery = discovery;
+            // Used above or, with another backend, unused: it does not choose one by itself.
+            variables.remove("DYN_FILE_KV");
+        }
         for variable in VARIABLES {
             let Some((name, text)) = lookup(variable, &variables)? else { continue };
             (variable.apply)(&mut config, text)
@@ -132,15 +150,44 @@ fn lookup<'a>(
     variable: &Variable,
     variables: &'a BTreeMap<String, String>,
 ) -> Result<Option<(&'static str, &'a str)>, ConfigError> {
-    let own = variables.get(variable.name).map(String::as_str);
-    let Some(alias) = variable.alias else { return Ok(own.map(|text| (variable.name, text))) };
-    match (own, variables.get(alias).map(String::as_str)) {
-        (Some(own), Some(other)) if own != other => Err(ConfigError::new(
-            variable.name,
-            format!("is {own:?} but {alias}, which means the same, is {other:?}: unset one"),
+    let names = std::iter::once(variable.name).chain(variable.aliases.iter().copied());
+    let mut set = names.filter_map(|name| Some((name, variables.get(name)?.as_str())));
+    let Some((first, text)) = set.next() else { return Ok(None) };
+    match set.find(|(_, other)| *other != text) {
+        None => Ok(Some((first, text))),
+        Some((name, other)) => Err(ConfigError::new(
+            first,
+            format!("is {text:?} but {name}, which means the same, is {other:?}: unset one"),
         )),
-        (Some(own), _) => Ok(Some((variable.name, own))),
-        (None, other) => Ok(other.map(|text| (alias, text))),
+    }
+}
+
+/// Where a process that is set up for Dynamo looks for instances. Only what is asked for by name:
+/// Dynamo's own default, etcd, is not ours.
+fn dynamo_discovery(
+    variables: &BTreeMap<String, String>,
+) -> Result<Option<DiscoverySource>, ConfigError> {
+    let get = |name: &str| variables.get(name).map(String::as_str).filter(|text| !text.is_empty());
+    let fault = |name: &str, reason: String| ConfigError::new(name, reason);
+    match get("DYN_DISCOVERY_BACKEND") {
+        None => Ok(None),
+        Some("mem") => Ok(Some(DiscoverySource::Memory)),
+        Some("file") => {
+            let default = || std::env::temp_dir().join("dynamo_store_kv");
+            let folder = get("DYN_FILE_KV").map_or_else(default, PathBuf::from);
+            Ok(Some(DiscoverySource::File(folder)))
+        }
+        Some("etcd") => {
+            let list = get("ETCD_ENDPOINTS").unwrap_or("http://localhost:2379");
+            let member = |one: &str| one.trim().trim_start_matches("http://").to_owned();
+            let members: Vec<_> = list.split(',').map(member).collect();
+            let source = format!("etcd://{}", members.join(",")).parse();
+            source.map(Some).map_err(|error: ConfigError| fault("ETCD_ENDPOINTS", error.to_string()))
+        }
+        Some(other) => Err(fault(
+            "DYN_DISCOVERY_BACKEND",
+            format!("{other:?} is not supported: use etcd, file or mem"),
+        )),
     }
 }
 
@@ -194,7 +241,28 @@ mod tests {
         let theirs = config(&[("DYN_TCP_RPC_PORT", "9001"), ("DYN_FILE_KV", "/kv")]).unwrap();
         assert_eq!(ours.listen.port(), theirs.listen.port());
         assert_eq!(theirs.discovery.to_string(), "file:/kv");
-        assert_eq!(ours.discovery, crate::DiscoverySource::Memory);
+        assert_eq!(ours.discovery, DiscoverySource::Memory);
+    }
+
+    #[test]
+    fn an_environment_made_for_dynamo_means_the_same_here() {
+        let etcd = config(&[
+            ("DYN_DISCOVERY_BACKEND", "etcd"),
+            ("ETCD_ENDPOINTS", "http://10.0.0.1:2379,http://10.0.0.2:2379"),
+            ("DYN_REQUEST_PLANE", "nats"),
+            ("NATS_SERVER", "nats://10.0.0.3:4222"),
+        ]);
+        let etcd = etcd.unwrap();
+        assert_eq!(etcd.discovery.to_string(), "etcd://10.0.0.1:2379,10.0.0.2:2379");
+        assert_eq!(etcd.request_plane, crate::RequestPlane::Nats);
+        assert_eq!(etcd.nats, ["nats://10.0.0.3:4222"]);
+        let file = config(&[("DYN_DISCOVERY_BACKEND", "file"), ("DYN_FILE_KV", "/kv")]).unwrap();
+        assert_eq!(file.discovery.to_string(), "file:/kv");
+        let both = config(&[("DYN_DISCOVERY_BACKEND", "etcd"), ("DYN_FILE_KV", "/kv")]).unwrap();
+        assert_eq!(both.discovery.to_string(), "etcd://localhost:2379");
+        let ours = config(&[("DYN_DISCOVERY_BACKEND", "etcd"), ("SINEW_DISCOVERY", "memory")]);
+        assert_eq!(ours.unwrap().discovery, DiscoverySource::Memory);
+        assert!(config(&[("DYN_DISCOVERY_BACKEND", "kubernetes")]).is_err());
     }
 
     #[test]

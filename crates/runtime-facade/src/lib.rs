@@ -36,13 +36,18 @@
 //! ```
 
 mod config;
+mod discovery;
+mod discovery_source;
 mod env;
 mod place;
+mod request_plane;
 mod runtime;
 mod serve;
 
 pub use crate::{
-    config::{CheckedConfig, Config, ConfigError, DiscoverySource},
+    config::{CheckedConfig, Config, ConfigError},
+    discovery_source::DiscoverySource,
+    request_plane::RequestPlane,
     runtime::{Runtime, RuntimeBuilder, StartError},
     serve::{ServeBuilder, Served},
 };

@@ -10,9 +10,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use sinew_discovery::{
-    Discovery, DiscoveryError, FileDiscovery, MemoryDiscovery, StaticDiscovery, View, host_id,
-};
+use sinew_discovery::{Discovery, DiscoveryError, View, host_id};
 use sinew_ingress::{Ingress, IngressConfig};
 use sinew_plane::{Address, Code, DuplexServer, EndpointName, Error, Shutdown};
 use sinew_registry::{
@@ -23,7 +21,7 @@ use sinew_transport_memory::{MemoryConfig, MemoryHub, MemoryTransport};
 use sinew_transport_tcp::{TcpServer, TcpTransport};
 
 use crate::{
-    CheckedConfig, Config, ConfigError, DiscoverySource,
+    CheckedConfig, Config, ConfigError, DiscoverySource, discovery,
     serve::{Announced, ServeBuilder},
 };
 
@@ -57,7 +55,7 @@ impl Runtime {
     /// # Errors
     /// Discovery cannot be reached, or a transport cannot be set up.
     pub async fn new(config: CheckedConfig) -> Result<Self, StartError> {
-        let discovery = open_discovery(&config)?;
+        let discovery = discovery::open(&config.discovery).await?;
         let view = discovery.watch().await?;
         let process = config.tcp.mux.process;
         let locals = LocalEndpoints::new();
@@ -208,16 +206,6 @@ fn local_hub(config: &CheckedConfig) -> Result<MemoryHub, ConfigError> {
         window: mux.window,
     };
     MemoryHub::new(limits).map_err(|error| ConfigError::new(error.field, error.reason))
-}
-
-fn open_discovery(config: &CheckedConfig) -> Result<Arc<dyn Discovery>, DiscoveryError> {
-    Ok(match &config.discovery {
-        DiscoverySource::File(path) => Arc::new(FileDiscovery::open(path)?),
-        DiscoverySource::Static(addresses) => {
-            Arc::new(StaticDiscovery::addresses(addresses.iter().map(Address::as_str))?)
-        }
-        DiscoverySource::Memory => Arc::new(MemoryDiscovery::new()),
-    })
 }
 
 impl fmt::Debug for Runtime {

@@ -23,8 +23,11 @@ impl Dialect {
             let formats = instance.codecs.iter().filter_map(known);
             let printable = |format: &PayloadFormat| *format != PayloadFormat::Bincode;
             let mut formats: Vec<_> = formats.filter(printable).collect();
-            // JSON comes back as it is to be printed; the rest in the instance's order.
-            formats.sort_by_key(|format| *format != PayloadFormat::Json);
+            // Bytes where they come first. Of typed formats JSON, which comes back as it is to be
+            // printed; the rest in the instance's order.
+            if formats.first() != Some(&PayloadFormat::Raw) {
+                formats.sort_by_key(|format| *format != PayloadFormat::Json);
+            }
             formats.first().copied().unwrap_or(PayloadFormat::Raw)
         };
         let format = match instance.any_id {
@@ -151,6 +154,7 @@ mod tests {
     fn the_instance_says_what_is_spoken() {
         assert_eq!(dialect(&["raw"], true).format, PayloadFormat::Raw);
         assert_eq!(dialect(&["msgpack", "json"], false).format, PayloadFormat::Json);
+        assert_eq!(dialect(&["raw", "json"], false).format, PayloadFormat::Raw);
         assert_eq!(dialect(&["bincode", "msgpack"], false).format, PayloadFormat::Msgpack);
         let mut seed = instance(&["json"]);
         seed.any_id = true;

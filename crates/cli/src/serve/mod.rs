@@ -9,6 +9,7 @@ mod persistent;
 mod process;
 mod pump;
 mod tail;
+mod wording;
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +19,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 
 pub(crate) use self::args::{ServeArgs, instance};
-use self::{per_request::PerRequest, persistent::Persistent, process::CommandLine};
+use self::{
+    per_request::PerRequest, persistent::Persistent, process::CommandLine, wording::Wording,
+};
 use crate::{
     exit::{Exit, Failure},
     settings::{self, Settings},
@@ -69,8 +72,8 @@ fn config(settings: &Settings, args: &ServeArgs) -> Result<(Config, bool), Failu
     config.advertise = args.advertise.clone().or(config.advertise);
     config.insecure |= args.insecure;
     config.grace = args.grace.unwrap_or(config.grace);
-    let announced = matches!(config.discovery, DiscoverySource::File(_));
-    if let DiscoverySource::Static(_) = config.discovery {
+    let announced = config.discovery.announces();
+    if let DiscoverySource::Static(_) | DiscoverySource::Dns(_) = config.discovery {
         // Callers know the address by themselves; there is nowhere to announce it.
         config.discovery = DiscoverySource::Memory;
     }
@@ -93,9 +96,10 @@ async fn serve(runtime: &Runtime, args: &ServeArgs, work: &Work) -> Result<Serve
     if let Some(instance) = args.instance {
         builder = builder.instance(instance);
     }
-    if args.persistent {
-        builder = builder.codecs(["json", "raw"]);
-    }
+    builder = match args.persistent {
+        true => builder.codecs(["json", "raw"]),
+        false => builder.codecs(Wording::CODECS),
+    };
     let work = work.clone();
     let answer = move |request, sink| {
         work.take(request, sink);

@@ -15,6 +15,7 @@ use super::{
     process::{CommandLine, Process, how_it_ended},
     pump::{Broken, pump},
     tail::Tail,
+    wording::Wording,
 };
 
 /// How long standard error may stay open behind the end of the program, as when it has left a
@@ -59,14 +60,19 @@ impl PerRequest {
         if let Some(reason) = request.context.reason() {
             return sink.cancelled(reason);
         }
-        let process = match self.command.spawn(!request.body.is_empty()) {
+        let wording = Wording::of(request.context.headers());
+        let input = match wording.input(request.body) {
+            Ok(input) => input,
+            Err(error) => return sink.reject(error),
+        };
+        let process = match self.command.spawn(!input.is_empty()) {
             Ok(process) => process,
             Err(error) => return sink.reject(self.not_started(error)),
         };
         tracing::debug!(pid = process.child.id(), "started {}", self.command.name());
         sink.accept();
         let tail = Tail::default();
-        let end = self.run(process, request.body, &mut sink, &tail).await;
+        let end = self.run(process, (wording, input), &mut sink, &tail).await;
         self.finish(end, &tail, place, sink);
     }
 
@@ -85,13 +91,13 @@ impl PerRequest {
     async fn run(
         &self,
         process: Process,
-        body: Bytes,
+        input: (Wording, Bytes),
         sink: &mut ResponseSink,
         tail: &Tail,
     ) -> End {
         let (context, group) = (sink.context().clone(), process.group);
         let gone = CancellationToken::new();
-        let mut work = pin!(work(process, body, sink, tail, &gone));
+        let mut work = pin!(work(process, input, sink, tail, &gone));
         tokio::select! {
             biased;
             end = &mut work => return end,
@@ -146,14 +152,14 @@ enum End {
 /// The four things that happen during a run: input, output, errors, end.
 async fn work(
     process: Process,
-    body: Bytes,
+    (wording, body): (Wording, Bytes),
     sink: &mut ResponseSink,
     tail: &Tail,
     gone: &CancellationToken,
 ) -> End {
     let Process { mut child, stdin, mut stdout, stderr, .. } = process;
     let main = async {
-        let sent = pump(&mut stdout, sink).await;
+        let sent = pump(&mut stdout, wording, sink).await;
         if let Err(broken) = sent {
             gone.cancel();
             discard(stdout).await;

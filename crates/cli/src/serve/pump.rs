@@ -6,7 +6,7 @@ use bytes::Bytes;
 use sinew::{Error, ResponseSink, TrySendError, burst};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use super::lines::Lines;
+use super::{lines::Lines, wording::Wording};
 
 /// Why the output did not reach its end.
 #[derive(Debug)]
@@ -19,13 +19,17 @@ pub(crate) enum Broken {
 
 /// Sends the lines of `output` until its end. Lines that are there together leave together;
 /// without credit nothing is read, so the program waits at its pipe and nothing piles up here.
-pub(crate) async fn pump(output: impl AsyncRead, sink: &mut ResponseSink) -> Result<(), Broken> {
+pub(crate) async fn pump(
+    output: impl AsyncRead,
+    wording: Wording,
+    sink: &mut ResponseSink,
+) -> Result<(), Broken> {
     let mut output = pin!(output);
     let mut lines = Lines::default();
     loop {
         let read = output.read_buf(lines.buffer()).await.map_err(Broken::Pipe)?;
         let at_end = read == 0;
-        while let Some(item) = send_ready(&mut lines, at_end, sink)? {
+        while let Some(item) = send_ready(&mut lines, at_end, wording, sink)? {
             sink.send(item).await.map_err(Broken::Sink)?;
         }
         if at_end {
@@ -38,12 +42,14 @@ pub(crate) async fn pump(output: impl AsyncRead, sink: &mut ResponseSink) -> Res
 fn send_ready(
     lines: &mut Lines,
     at_end: bool,
+    wording: Wording,
     sink: &mut ResponseSink,
 ) -> Result<Option<Bytes>, Broken> {
     let left = burst(|| {
         loop {
             let item = lines.next().or_else(|| if at_end { lines.rest() } else { None });
             let Some(item) = item else { return Ok(None) };
+            let item = wording.item(item).map_err(Broken::Sink)?;
             match sink.try_send(item) {
                 Ok(()) => {}
                 Err(TrySendError::Full(item)) => return Ok(Some(item)),
@@ -67,7 +73,7 @@ mod tests {
     async fn run(input: &[u8], caller: Caller) -> (Result<(), Broken>, Vec<Bytes>) {
         let caller = Arc::new(caller);
         let mut sink = ResponseSink::new(caller.clone(), Context::new());
-        let result = pump(input, &mut sink).await;
+        let result = pump(input, Wording::Bytes, &mut sink).await;
         (result, caller.items())
     }
 

@@ -1,0 +1,36 @@
+//! From the name of a discovery to the discovery.
+
+use std::sync::Arc;
+
+use sinew_discovery::{Discovery, FileDiscovery, MemoryDiscovery, StaticDiscovery};
+use sinew_plane::{Address, BoxFuture};
+
+use crate::{ConfigError, DiscoverySource, StartError};
+
+/// Opens a source. A boxed future, because a merged source opens others.
+pub(crate) fn open(
+    source: &DiscoverySource,
+) -> BoxFuture<'_, Result<Arc<dyn Discovery>, StartError>> {
+    Box::pin(async move {
+        let opened: Arc<dyn Discovery> = match source {
+            DiscoverySource::File(path) => Arc::new(FileDiscovery::open(path)?),
+            DiscoverySource::Static(addresses) => {
+                Arc::new(StaticDiscovery::addresses(addresses.iter().map(Address::as_str))?)
+            }
+            DiscoverySource::Memory => Arc::new(MemoryDiscovery::new()),
+            DiscoverySource::Etcd(_) => return Err(missing("etcd").into()),
+            DiscoverySource::Dns(_) => return Err(missing("dns").into()),
+            DiscoverySource::Merged(_) => return Err(missing("merged").into()),
+        };
+        Ok(opened)
+    })
+}
+
+/// What to do about a backend that was left out of this build.
+fn missing(feature: &str) -> ConfigError {
+    let reason = format!(
+        "this build has no {feature}: build with the feature `{feature}`, or the `sinew` command \
+         with `cargo xtask build --release`"
+    );
+    ConfigError::new("discovery", reason)
+}
