@@ -89,6 +89,11 @@ pub struct Ended {
 }
 
 impl Call {
+    /// Whether there is nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.request.is_null() && self.items.is_none()
+    }
+
     /// Runs the call; with `id` it tells each item and the end in lines.
     pub async fn run(&self, router: &Router, id: Option<&Value>) -> Ended {
         let began = Instant::now();

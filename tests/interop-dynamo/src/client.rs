@@ -74,6 +74,9 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let id = command.id;
         let router = router.clone();
         match command.action {
+            Action::Call(call) if call.is_empty() => {
+                line::print(&json!({ "refused": "neither a request nor items", "line": text }));
+            }
             Action::Call(call) => {
                 running.spawn(async move {
                     call.run(&router, Some(&id)).await;
