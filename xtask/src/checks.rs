@@ -6,7 +6,6 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use crate::process;
-use crate::test;
 use crate::workspace::Workspace;
 
 /// Crates that promise to stay small, and how many others each may bring in. A user of one layer
@@ -22,14 +21,12 @@ pub(crate) fn fmt(workspace: &Workspace) -> Result<()> {
 
 /// With the same features as the tests, so that both look at the same code.
 pub(crate) fn clippy(workspace: &Workspace) -> Result<()> {
-    test::build_tools(workspace)?;
     let mut cargo = process::cargo(&workspace.root);
     cargo.args(["clippy", "--locked", "--workspace", "--all-targets", "--all-features"]);
     process::run(cargo.args(["--", "-D", "warnings"]))
 }
 
 pub(crate) fn docs(workspace: &Workspace) -> Result<()> {
-    test::build_tools(workspace)?;
     let mut cargo = process::cargo(&workspace.root);
     cargo.args(["doc", "--locked", "--workspace", "--all-features", "--no-deps"]);
     process::run(cargo.env("RUSTDOCFLAGS", "-D warnings"))

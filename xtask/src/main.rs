@@ -8,6 +8,7 @@
 )]
 
 mod bench;
+mod build;
 mod checks;
 mod ci;
 mod dependencies;
@@ -16,6 +17,7 @@ mod layers;
 mod licence;
 mod pictures;
 mod process;
+mod protoc;
 mod publish;
 mod servers;
 mod services;
@@ -42,6 +44,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Chore {
+    Build(build::Options),
     Test(test::Options),
     Ci(ci::Options),
     Layers(layers::Options),
@@ -54,8 +57,22 @@ enum Chore {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let done = Workspace::find().and_then(|workspace| match arguments.chore {
+    let done = match protoc::Call::read(std::env::args_os().skip(1)) {
+        Some(call) => call.and_then(protoc::Call::run),
+        None => run(Arguments::parse().chore),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(chore: Chore) -> anyhow::Result<()> {
+    Workspace::find().and_then(|workspace| match chore {
+        Chore::Build(options) => build::run(&workspace, &options),
         Chore::Test(options) => test::run(&workspace, &options),
         Chore::Ci(options) => ci::run(&workspace, &options),
         Chore::Layers(_) => layers::run(&workspace),
@@ -65,12 +82,5 @@ fn main() -> ExitCode {
         Chore::Fuzz(options) => fuzz::run(&workspace, &options),
         Chore::Publish(options) => publish::run(&workspace, &options),
         Chore::Pictures(options) => pictures::run(&workspace, &options),
-    });
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    })
 }

@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::protoc;
+
 /// Between two looks at something that has no event to wait for (a child's exit, a server's port).
 /// Short against every limit used here, long enough to cost no measurable CPU.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// The cargo that runs this xtask, started in `directory`.
+/// The cargo that runs this xtask, started in `directory`, with this program as its `protoc`.
 ///
 /// `cargo run` describes *our* package to us in environment variables. They are taken out again,
 /// because build scripts that watch them would run (and recompile their crates) on each change
@@ -25,6 +27,7 @@ pub(crate) fn cargo(directory: &Path) -> Command {
             command.env_remove(&name);
         }
     }
+    protoc::offer_to(&mut command);
     command.current_dir(directory);
     command
 }

@@ -9,7 +9,7 @@ use clap::Args;
 use crate::process;
 use crate::servers::{self, ALL, Life, Running};
 use crate::steps::Report;
-use crate::tools::{self, PROTOC};
+use crate::tools::{self, ETCDCTL};
 use crate::workspace::Workspace;
 
 /// Every target but benches: a bench is not a test, and running one as a test takes minutes.
@@ -23,7 +23,7 @@ Examples:
   cargo xtask test -p sinew-mux                  # one package
   cargo xtask test -p sinew-mux -- credit        # one package, tests with `credit` in their name
 
-etcd and nats-server are installed with apt when they are missing and you are root; else the
+etcd, etcdctl and nats-server are installed with apt when they are missing and you are root; else the
 command to run is printed. They listen on free ports of 127.0.0.1, and end when this ends.
 If SINEW_TEST_ETCD or SINEW_TEST_NATS is set already, that server is used instead.")]
 pub(crate) struct Options {
@@ -60,17 +60,8 @@ pub(crate) fn all(workspace: &Workspace, extra: &[&str]) -> Result<()> {
 
 /// All examples in documentation; `extra` goes to cargo.
 pub(crate) fn doctests(workspace: &Workspace, extra: &[&str]) -> Result<()> {
-    build_tools(workspace)?;
     let mut cargo = process::cargo(&workspace.root);
     process::run(cargo.args(["test", "--workspace", "--all-features", "--doc"]).args(extra))
-}
-
-/// What building with all features needs from the machine.
-pub(crate) fn build_tools(workspace: &Workspace) -> Result<()> {
-    if workspace.locks("etcd-client") && env::var_os("PROTOC").is_none() {
-        tools::ensure(&[PROTOC])?;
-    }
-    Ok(())
 }
 
 /// A `cargo test` with the caller's own arguments; packages are all unless some are named.
@@ -88,7 +79,7 @@ fn chosen(arguments: &[String]) -> Vec<&str> {
 }
 
 fn with_servers(workspace: &Workspace, cargo: &mut Command) -> Result<()> {
-    build_tools(workspace)?;
+    tools::ensure(&[ETCDCTL])?;
     let folder = workspace.target().join("test-servers");
     let mut running: Vec<Running> = Vec::new();
     for service in ALL {

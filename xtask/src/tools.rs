@@ -24,6 +24,12 @@ pub(crate) const ETCD: Tool = Tool {
     brew_formula: "etcd",
     reason: "to test discovery against a real etcd",
 };
+pub(crate) const ETCDCTL: Tool = Tool {
+    program: "etcdctl",
+    debian_package: "etcd-client",
+    brew_formula: "etcd",
+    reason: "to look at etcd as an operator does",
+};
 pub(crate) const NATS: Tool = Tool {
     program: "nats-server",
     debian_package: "nats-server",
@@ -35,12 +41,6 @@ pub(crate) const CXX: Tool = Tool {
     debian_package: "g++",
     brew_formula: "gcc",
     reason: "to compile libFuzzer, which is C++",
-};
-pub(crate) const PROTOC: Tool = Tool {
-    program: "protoc",
-    debian_package: "protobuf-compiler",
-    brew_formula: "protobuf",
-    reason: "by the build script of etcd-client",
 };
 
 /// Finds all `tools`, in their order. What is missing is installed with apt when we are root, as

@@ -81,13 +81,6 @@ impl Workspace {
         packages(&serde_json::from_str(&text)?)
     }
 
-    /// True if `Cargo.lock` holds a package of this name, so some feature of ours needs it.
-    pub(crate) fn locks(&self, package: &str) -> bool {
-        let line = format!("name = \"{package}\"");
-        fs::read_to_string(self.root.join("Cargo.lock"))
-            .is_ok_and(|lock| lock.lines().any(|found| found == line))
-    }
-
     /// `path` as seen from the root, for messages.
     pub(crate) fn relative<'p>(&self, path: &'p Path) -> std::path::Display<'p> {
         path.strip_prefix(&self.root).unwrap_or(path).display()

@@ -28,8 +28,15 @@ pub trait Discovery: Send + Sync {
 
     /// Says that somebody is going to call `endpoint`. Sources that cannot list endpoints by
     /// themselves (a plain list of addresses) then show instances of it in every view before
-    /// this returns; all others know already and ignore it. Never blocks.
+    /// this returns. Sources that have to ask somebody first (etcd, DNS) show them when the answer
+    /// is there, as a change: [`View::has_instance_of`] waits for it. All others know already and
+    /// ignore it. Never blocks.
     fn want(&self, _endpoint: &EndpointName) {}
+
+    /// Says that somebody wants to see every endpoint, as a listing does. Sources that show only
+    /// what was wanted then show all they can find, as a change; all others ignore it. Never
+    /// blocks.
+    fn want_all(&self) {}
 }
 
 /// A snapshot that follows its source. Clones follow on their own.

@@ -34,18 +34,28 @@
 //!
 //! The [`record`] module is how an instance is written down where others read it.
 
+#[cfg(any(feature = "dns", feature = "etcd"))]
+mod backoff;
 mod discovery;
 mod error;
+#[cfg(feature = "etcd")]
+mod etcd;
 #[cfg(feature = "file")]
 mod file;
 mod fingerprint;
 mod host;
 mod instance;
 mod memory;
+#[cfg(any(feature = "etcd", feature = "file"))]
+mod process;
 pub mod record;
 mod seeds;
 mod snapshot;
 
+#[cfg(feature = "etcd-tls")]
+pub use crate::etcd::EtcdTls;
+#[cfg(feature = "etcd")]
+pub use crate::etcd::{EtcdConfig, EtcdDiscovery};
 #[cfg(feature = "file")]
 pub use crate::file::{FileConfig, FileDiscovery};
 pub use crate::{

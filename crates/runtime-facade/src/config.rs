@@ -3,7 +3,10 @@
 use std::{fmt, net::SocketAddr, time::Duration};
 
 use sinew_plane::{Address, BindPolicy, Incarnation};
-use sinew_transport_tcp::{CheckedTcpConfig, TcpConfig};
+use sinew_transport_tcp::{
+    CheckedTcpConfig, CheckedTcpStreamClientConfig, CheckedTcpStreamServerConfig, ListenHost,
+    TcpConfig, TcpStreamClientConfig, TcpStreamServerConfig,
+};
 
 use crate::{DiscoverySource, RequestPlane, place};
 
@@ -17,6 +20,9 @@ pub struct Config {
     pub request_plane: RequestPlane,
     /// NATS servers, `nats://HOST:PORT` or `tls://HOST:PORT`; with none there is no NATS.
     pub nats: Vec<String>,
+    /// Who this process is to the NATS servers.
+    #[cfg(feature = "nats")]
+    pub nats_auth: sinew_transport_nats::NatsAuth,
     /// Where this process listens once it serves. Port 0 picks a free one.
     pub listen: SocketAddr,
     /// `HOST` or `HOST:PORT` that others are told instead of what `listen` binds.
@@ -32,6 +38,12 @@ pub struct Config {
     /// Limits and timing of TCP and Unix connections. Its address settings are overridden by
     /// the ones above.
     pub tcp: TcpConfig,
+    /// Where workers dial this process back, for requests whose response comes on another
+    /// connection; it listens from the first such request on. Its connections are set up as
+    /// `tcp` says, and it binds and advertises as `listen` and `advertise` allow.
+    pub call_home: TcpStreamServerConfig,
+    /// How this process dials its callers back.
+    pub dial_back: TcpStreamClientConfig,
 }
 
 impl Default for Config {
@@ -40,6 +52,8 @@ impl Default for Config {
             discovery: DiscoverySource::File(place::discovery_dir()),
             request_plane: RequestPlane::Auto,
             nats: Vec::new(),
+            #[cfg(feature = "nats")]
+            nats_auth: sinew_transport_nats::NatsAuth::None,
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             advertise: None,
             insecure: false,
@@ -47,6 +61,8 @@ impl Default for Config {
             max_in_flight: 8_192,
             grace: Duration::from_secs(30),
             tcp: TcpConfig::default(),
+            call_home: TcpStreamServerConfig::default(),
+            dial_back: TcpStreamClientConfig::default(),
         }
     }
 }
@@ -77,9 +93,32 @@ impl Config {
         }
         // What crosses a network in plain text is checked: TCP's own checksum misses much.
         tcp.mux.integrity |= !self.listen.ip().to_canonical().is_loopback();
-        let tcp = tcp.checked().map_err(|error| ConfigError::new("tcp", error.to_string()))?;
-        Ok(CheckedConfig { config: self, tcp })
+        let call_home = self.call_home_over(&tcp)?;
+        let dial_back = TcpStreamClientConfig { tcp: tcp.clone(), ..self.dial_back.clone() };
+        let dial_back = dial_back.checked().map_err(|error| fault("dial_back", &error))?;
+        let tcp = tcp.checked().map_err(|error| fault("tcp", &error))?;
+        Ok(CheckedConfig { config: self, tcp, call_home, dial_back })
     }
+
+    /// Where workers dial back: on the host that `listen` names, unless it says its own.
+    fn call_home_over(&self, tcp: &TcpConfig) -> Result<CheckedTcpStreamServerConfig, ConfigError> {
+        let mut call_home = self.call_home.clone();
+        // The name that this process is known by; its port is another.
+        let host = self.call_home.tcp.advertise.clone().or_else(|| {
+            let advertised = self.advertise.as_deref()?;
+            let name = advertised.rsplit_once(':').map_or(advertised, |(name, _)| name);
+            Some(name.to_owned())
+        });
+        call_home.tcp = TcpConfig { advertise: host, unix_dir: None, ..tcp.clone() };
+        if call_home.host == ListenHost::Automatic && !self.listen.ip().is_unspecified() {
+            call_home.host = ListenHost::Ip(self.listen.ip());
+        }
+        call_home.checked().map_err(|error| fault("call_home", &error))
+    }
+}
+
+fn fault(setting: &str, error: &dyn fmt::Display) -> ConfigError {
+    ConfigError::new(setting, error.to_string())
 }
 
 /// A [`Config`] whose settings fit together.
@@ -87,6 +126,8 @@ impl Config {
 pub struct CheckedConfig {
     config: Config,
     pub(crate) tcp: CheckedTcpConfig,
+    pub(crate) call_home: CheckedTcpStreamServerConfig,
+    pub(crate) dial_back: CheckedTcpStreamClientConfig,
 }
 
 impl std::ops::Deref for CheckedConfig {

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
+use sinew_transport_tcp::ListenHost;
+
 use crate::{Config, ConfigError, DiscoverySource};
 
 /// A variable, the names of others that mean the same, and what it sets.
@@ -38,6 +40,50 @@ const VARIABLES: &[Variable] = &[
         aliases: &["NATS_SERVER"],
         apply: |config, text| {
             config.nats = text.split(',').map(|one| one.trim().to_owned()).collect();
+            Ok(())
+        },
+    },
+    Variable {
+        name: "SINEW_CALL_HOME_HOST",
+        aliases: &["DYN_TCP_RESPONSE_STREAM_HOST"],
+        apply: |config, text| {
+            config.call_home.host = match text.parse() {
+                Ok(ip) => ListenHost::Ip(ip),
+                Err(_) => ListenHost::Interface(text.to_owned()),
+            };
+            Ok(())
+        },
+    },
+    Variable {
+        name: "SINEW_CALL_HOME_PORT",
+        aliases: &["DYN_TCP_RESPONSE_STREAM_PORT"],
+        apply: |config, text| {
+            let port = text.parse().map_err(|_| "must be a port, 0 to 65535".to_owned())?;
+            config.call_home.port = port;
+            Ok(())
+        },
+    },
+    Variable {
+        name: "SINEW_CALL_HOME_ADVERTISE",
+        aliases: &[],
+        apply: |config, text| {
+            config.call_home.tcp.advertise = Some(text.to_owned());
+            Ok(())
+        },
+    },
+    Variable {
+        name: "SINEW_TCP_POOL_ENABLED",
+        aliases: &["DYN_TCP_POOL_ENABLED"],
+        apply: |config, text| {
+            switch(text).map(|on| (config.call_home.pool, config.dial_back.pool) = (on, on))
+        },
+    },
+    Variable {
+        name: "SINEW_TCP_POOL_MAX_PER_TARGET",
+        aliases: &["DYN_TCP_POOL_MAX_PER_TARGET"],
+        apply: |config, text| {
+            let most = text.parse().map_err(|_| "must be a number".to_owned())?;
+            config.dial_back.max_per_target = most;
             Ok(())
         },
     },

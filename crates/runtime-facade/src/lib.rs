@@ -39,7 +39,10 @@ mod config;
 mod discovery;
 mod discovery_source;
 mod env;
+#[cfg(feature = "nats")]
+mod nats;
 mod place;
+mod planes;
 mod request_plane;
 mod runtime;
 mod serve;

@@ -12,16 +12,19 @@ use std::{
 use parking_lot::Mutex;
 use sinew_discovery::{Discovery, DiscoveryError, View, host_id};
 use sinew_ingress::{Ingress, IngressConfig};
-use sinew_plane::{Address, Code, DuplexServer, EndpointName, Error, Shutdown};
+use sinew_plane::{
+    Address, Code, DuplexServer, DuplexTransport, EndpointName, Error, RequestPlaneServer, Shutdown,
+};
 use sinew_registry::{
     Here, LocalEndpoints, RegistryError, TransportRegistration, TransportRegistry,
 };
 use sinew_router::Client;
 use sinew_transport_memory::{MemoryConfig, MemoryHub, MemoryTransport};
-use sinew_transport_tcp::{TcpServer, TcpTransport};
+use sinew_transport_tcp::{CheckedTcpConfig, TcpServer, TcpTransport};
 
 use crate::{
-    CheckedConfig, Config, ConfigError, DiscoverySource, discovery,
+    CheckedConfig, Config, ConfigError, DiscoverySource, RequestPlane, discovery,
+    planes::Planes,
     serve::{Announced, ServeBuilder},
 };
 
@@ -40,10 +43,13 @@ pub(crate) struct Inner {
     registry: Arc<TransportRegistry>,
     locals: LocalEndpoints,
     pub(crate) ingress: Ingress,
+    pub(crate) planes: Planes,
     /// Calls within the process whose types differ go this way.
     local_server: sinew_transport_memory::MemoryServer,
     /// Bound when the first endpoint is served.
     server: Mutex<Option<Arc<TcpServer>>>,
+    /// Held while it is bound.
+    binding: tokio::sync::Mutex<()>,
     pub(crate) announced: Mutex<Vec<Weak<Announced>>>,
     /// Nothing new is served.
     closing: AtomicBool,
@@ -68,11 +74,13 @@ impl Runtime {
         let addresses = local_server.addresses();
         let here = Here { host: host_id(), process: Some(process), addresses };
         let registry = Arc::new(TransportRegistry::new());
-        let transports: [Arc<dyn sinew_plane::DuplexTransport>; 3] = [
-            Arc::new(MemoryTransport::new(hub)),
-            Arc::new(TcpTransport::unix(config.tcp.clone())),
-            Arc::new(TcpTransport::new(config.tcp.clone())),
-        ];
+        let planes = Planes::new(&config, ingress.clone(), view.clone()).await?;
+        let mut transports: Vec<Arc<dyn DuplexTransport>> = vec![Arc::new(MemoryTransport::new(hub))];
+        if config.request_plane != RequestPlane::Nats {
+            transports.push(Arc::new(TcpTransport::unix(config.tcp.clone())));
+            transports.push(Arc::new(TcpTransport::new(config.tcp.clone())));
+        }
+        transports.extend(planes.transports(&config)?);
         for transport in transports {
             let registration = TransportRegistration::duplex(&*transport);
             registry.register_duplex_transport(registration, transport)?;
@@ -85,8 +93,10 @@ impl Runtime {
             registry,
             locals,
             ingress,
+            planes,
             local_server,
             server: Mutex::new(None),
+            binding: tokio::sync::Mutex::default(),
             announced: Mutex::default(),
             closing: AtomicBool::new(false),
         })))
@@ -149,7 +159,9 @@ impl Runtime {
             }
         };
         let _ = tokio::time::timeout(grace.max(LAST_WORDS), withdrawals).await;
+        self.0.planes.server.drain();
         let requests = self.0.ingress.shutdown(grace).await;
+        let split = self.0.planes.shutdown(LAST_WORDS).await;
         // The requests had their grace; what their connections still carry is their ends.
         let server = self.0.server.lock().take();
         let connections = match server {
@@ -157,7 +169,7 @@ impl Runtime {
             None => Shutdown::default(),
         };
         self.0.local_server.shutdown(LAST_WORDS).await;
-        requests + connections + self.0.registry.close(LAST_WORDS).await
+        requests + split + connections + self.0.registry.close(LAST_WORDS).await
     }
 
     /// True once the runtime shuts down.
@@ -165,22 +177,28 @@ impl Runtime {
         self.0.closing.load(Ordering::Acquire)
     }
 
-    /// The addresses that others are told, bound when first asked for.
-    pub(crate) fn listen(&self) -> Result<Vec<Address>, Error> {
-        let mut server = self.0.server.lock();
+    /// The addresses that others are told, bound when first asked for; none over NATS alone.
+    pub(crate) async fn listen(&self) -> Result<Vec<Address>, Error> {
+        if self.0.config.request_plane == RequestPlane::Nats {
+            return Ok(Vec::new());
+        }
+        // Two endpoints may be served at once; the second waits for the first's listener.
+        let _binding = self.0.binding.lock().await;
         if self.is_closing() {
             return Err(Error::draining("the runtime is shutting down"));
         }
-        if server.is_none() {
-            *server = Some(Arc::new(self.bind()?));
-        }
-        Ok(server.iter().flat_map(|server| server.addresses()).collect())
+        let bound = self.0.server.lock().clone();
+        let server = match bound {
+            Some(server) => server,
+            None => Arc::new(self.bind().await?),
+        };
+        *self.0.server.lock() = Some(Arc::clone(&server));
+        Ok(server.addresses())
     }
 
-    fn bind(&self) -> Result<TcpServer, Error> {
-        let handler = Arc::new(self.0.ingress.clone());
+    async fn bind(&self) -> Result<TcpServer, Error> {
         let config = &self.0.config;
-        let error = match TcpServer::bind(config.tcp.clone(), config.listen, handler.clone()) {
+        let error = match self.start_server(config.tcp.clone()).await {
             Ok(server) => return Ok(server),
             Err(error) if config.unix => error,
             Err(error) => return Err(error),
@@ -188,8 +206,16 @@ impl Runtime {
         // TCP alone reaches everyone; the Unix socket only makes it faster on one host.
         let without = Config { unix: false, ..(**config).clone() }.checked();
         let Ok(without) = without else { return Err(error) };
-        let server = TcpServer::bind(without.tcp, config.listen, handler)?;
+        let server = self.start_server(without.tcp).await?;
         tracing::warn!(%error, "serving over TCP alone");
+        Ok(server)
+    }
+
+    async fn start_server(&self, tcp: CheckedTcpConfig) -> Result<TcpServer, Error> {
+        let handler = Arc::new(self.0.ingress.clone());
+        let split = Arc::new(self.0.planes.server.clone());
+        let server = TcpServer::new(tcp, handler).with_request_plane(split);
+        server.start(self.0.config.listen).await?;
         Ok(server)
     }
 }

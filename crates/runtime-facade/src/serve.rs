@@ -3,14 +3,17 @@
 use std::{fmt, sync::Arc};
 
 use serde_core::{Serialize, de::DeserializeOwned};
+use sinew_compat_dynamo::{DeclaredEndpoint, EndpointDeclaration};
 use sinew_discovery::{Instance, Registration};
 use sinew_ingress::{EndpointConfig, Handler, PushFace, PushHandler, RawHandler, ServedEndpoint};
 use sinew_plane::{
     Address, AsyncEngine, EndpointName, Error, InstanceId, PushEngine, ResponseSink,
 };
+#[cfg(feature = "nats")]
+use sinew_transport_nats::NatsEndpoint;
 use tokio::sync::Mutex;
 
-use crate::{IncomingOwned, Runtime, StartError};
+use crate::{IncomingOwned, Runtime, StartError, planes::Planes};
 
 /// How an endpoint is served, before it is.
 #[must_use = "nothing is served until a handler is given"]
@@ -21,6 +24,7 @@ pub struct ServeBuilder {
     weight: u32,
     idempotent: bool,
     codecs: Option<Vec<String>>,
+    annotated: bool,
     limits: EndpointConfig,
 }
 
@@ -33,6 +37,7 @@ impl ServeBuilder {
             weight: 1,
             idempotent: false,
             codecs: None,
+            annotated: false,
             limits: EndpointConfig::default(),
         }
     }
@@ -59,6 +64,13 @@ impl ServeBuilder {
     /// Payload formats to advertise, best first, instead of what the handler suggests.
     pub fn codecs<S: Into<String>>(mut self, codecs: impl IntoIterator<Item = S>) -> Self {
         self.codecs = Some(codecs.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// The items are [`Annotated`](crate::Annotated) values, as Dynamo's own engines send them:
+    /// they are given to Dynamo's callers as they are, where others are put into one.
+    pub fn annotated(mut self, annotated: bool) -> Self {
+        self.annotated = annotated;
         self
     }
 
@@ -106,9 +118,16 @@ impl ServeBuilder {
     }
 
     async fn start(self, handler: Handler, codecs: &[&str]) -> Result<Served, StartError> {
-        let addresses = self.runtime.listen()?;
+        let addresses = self.runtime.listen().await?;
         let inner = &self.runtime.0;
-        let mut instance = Instance::new(self.endpoint.clone(), self.instance, addresses);
+        // Served before it is announced: who learns of it must find it.
+        let (endpoint, id) = (self.endpoint.clone(), self.instance);
+        let served = inner.ingress.serve(endpoint.clone(), id, self.limits, handler);
+        let mut declaration = EndpointDeclaration::new(endpoint.clone(), id);
+        declaration.annotated = self.annotated;
+        let planes = Reachable::new(&inner.planes, declaration).await?;
+        let mut instance = Instance::new(endpoint, id, addresses);
+        instance.addresses.extend(planes.address.clone());
         instance.codecs =
             self.codecs.unwrap_or_else(|| codecs.iter().map(|name| (*name).to_owned()).collect());
         instance.weight = self.weight;
@@ -116,10 +135,9 @@ impl ServeBuilder {
         instance.host = inner.here.host.clone();
         instance.process = inner.here.process;
         let addresses = instance.addresses.clone();
-        // Served before it is announced: who learns of it must find it.
-        let served = inner.ingress.serve(self.endpoint, self.instance, self.limits, handler);
         let registration = inner.discovery.register(instance).await?;
-        let announced = Announced { served, registration: Mutex::new(Some(registration)) };
+        let registration = Mutex::new(Some(registration));
+        let announced = Announced { served, planes, registration };
         let announced = Arc::new(announced);
         {
             let mut all = inner.announced.lock();
@@ -144,9 +162,40 @@ impl fmt::Debug for ServeBuilder {
     }
 }
 
+/// The ways of the split exchange to an instance.
+struct Reachable {
+    _declared: DeclaredEndpoint,
+    /// Over NATS, if at all.
+    address: Option<Address>,
+    #[cfg(feature = "nats")]
+    _nats: Option<NatsEndpoint>,
+}
+
+impl Reachable {
+    #[cfg(feature = "nats")]
+    async fn new(planes: &Planes, mut declaration: EndpointDeclaration) -> Result<Self, Error> {
+        let (mut address, mut served) = (None, None);
+        if let Some(nats) = &planes.nats {
+            let (endpoint, subject) =
+                nats.serve(&declaration.endpoint, declaration.instance).await?;
+            declaration.subject = Some(endpoint.subject().to_owned());
+            (address, served) = (Some(subject), Some(endpoint));
+        }
+        let _declared = planes.server.declare(declaration);
+        Ok(Self { _declared, address, _nats: served })
+    }
+
+    #[cfg(not(feature = "nats"))]
+    async fn new(planes: &Planes, declaration: EndpointDeclaration) -> Result<Self, Error> {
+        Ok(Self { _declared: planes.server.declare(declaration), address: None })
+    }
+}
+
 /// An endpoint that is served and announced.
 pub(crate) struct Announced {
     served: ServedEndpoint,
+    #[expect(dead_code, reason = "kept for as long as the endpoint is served")]
+    planes: Reachable,
     registration: Mutex<Option<Registration>>,
 }
 

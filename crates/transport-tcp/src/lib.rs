@@ -39,6 +39,8 @@
 
 mod accept;
 mod call;
+#[allow(missing_docs)]
+pub mod call_home;
 mod client;
 mod config;
 mod connection;

@@ -18,12 +18,11 @@ use tokio::sync::oneshot;
 use super::{
     BACKEND,
     directory::Directory,
-    process,
     scan::{Life, Scanner},
     sighting::Stamp,
 };
 use crate::{
-    DiscoveryError, InstanceKey, MAX_INSTANCES, host_id,
+    DiscoveryError, InstanceKey, MAX_INSTANCES, host_id, process,
     record::{self, Record},
 };
 

@@ -3,7 +3,6 @@
 mod claim;
 mod config;
 mod directory;
-mod process;
 mod scan;
 mod sighting;
 #[cfg(test)]
@@ -27,7 +26,7 @@ use self::{
     worker::{Command, JOIN_PATIENCE, Worker},
 };
 use crate::{
-    Discovery, DiscoveryError, Instance, Registration, View, Withdraw, host_id,
+    Discovery, DiscoveryError, Instance, Registration, View, Withdraw, process,
     record::{self, Record},
 };
 
@@ -145,9 +144,7 @@ impl FileDiscovery {
             let reason = format!("{key} makes a file name of {size} bytes: {MAX_NAME_BYTES} fit");
             return Err(DiscoveryError::Invalid { reason });
         }
-        // A process id means something only on the host that the record names.
-        let is_here = instance.host.is_some() && instance.host == host_id();
-        let owner = if is_here { process::own() } else { None };
+        let owner = process::owner_of(&instance);
         let record = Record { instance: instance.clone(), owner };
         let bytes = record::encode(&record)?;
         let request = |answer| Box::new(Request { key, name, record, bytes, answer });

@@ -9,11 +9,11 @@ use std::{
 
 use super::{
     directory::{Directory, Identity, Listed},
-    process,
+
     sighting::{Sighting, Stamp},
 };
 use crate::{
-    Instance, InstanceKey, MAX_INSTANCES, host_id,
+    Instance, InstanceKey, MAX_INSTANCES, host_id, process,
     record::{self, Owner, Record},
 };
 

@@ -7,13 +7,20 @@ use rustix::{
     process::{Pid, test_kill_process},
 };
 
-use crate::record::Owner;
+use crate::{Instance, host_id, record::Owner};
 
 /// This process, for others to ask about. `None` where `/proc` does not tell, or tells of another
 /// process-id namespace than ours.
-pub(super) fn own() -> Option<Owner> {
+fn own() -> Option<Owner> {
     static OWN: OnceLock<Option<Owner>> = OnceLock::new();
     *OWN.get_or_init(read_own)
+}
+
+/// This process as the owner of an instance. A process id means something only on the host that
+/// the instance names.
+pub(crate) fn owner_of(instance: &Instance) -> Option<Owner> {
+    let is_here = instance.host.is_some() && instance.host == host_id();
+    if is_here { own() } else { None }
 }
 
 fn read_own() -> Option<Owner> {
@@ -25,7 +32,7 @@ fn read_own() -> Option<Owner> {
 
 /// True when the process has provably ended. Only for owners whose record names our own host.
 /// Doubt, such as a `/proc` that hides other users' processes, is false.
-pub(super) fn has_ended(owner: Owner) -> bool {
+pub(crate) fn has_ended(owner: Owner) -> bool {
     let Some(pid) = i32::try_from(owner.pid).ok().and_then(Pid::from_raw) else { return false };
     if test_kill_process(pid) == Err(Errno::SRCH) {
         return true;

@@ -1,0 +1,184 @@
+//! The head of a request: who asks, how it is written, and where the answer goes.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sinew_codec::{
+    ChecksumMode, DEFAULT_MAX_MESSAGE_SIZE, PayloadFormat, TwoPartCodec, TwoPartMessage,
+    TwoPartMessageType, decode_control,
+};
+use sinew_plane::{Code, Error, Executed, Headers};
+
+use crate::header_list;
+
+/// Longest control message in bytes, which Dynamo checks where it sends; we check at both ends.
+pub const CONTROL_MESSAGE_MAX_BYTES: usize = 128 * 1024;
+
+/// How a request comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RequestType {
+    /// One request, beside the control message.
+    SingleIn,
+    /// A stream of requests, on a connection of its own.
+    ManyIn,
+}
+
+/// How the response comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResponseType {
+    /// One item.
+    SingleOut,
+    /// A stream of items; what every peer asks for in practice.
+    ManyOut,
+}
+
+/// How the request and the items of its response are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PayloadCodec {
+    /// JSON. What a peer speaks that does not say.
+    #[default]
+    Json,
+    /// MessagePack, structs as maps.
+    Msgpack,
+}
+
+impl PayloadCodec {
+    /// The one that stands for a format; `None` for a format that Dynamo does not know.
+    pub const fn of(format: PayloadFormat) -> Option<Self> {
+        match format {
+            PayloadFormat::Json => Some(Self::Json),
+            PayloadFormat::Msgpack => Some(Self::Msgpack),
+            _ => None,
+        }
+    }
+
+    /// The format that it stands for.
+    pub const fn format(self) -> PayloadFormat {
+        match self {
+            Self::Json => PayloadFormat::Json,
+            Self::Msgpack => PayloadFormat::Msgpack,
+        }
+    }
+}
+
+/// What only Sinew peers say to each other. Its presence means that items travel bare; Dynamo
+/// ignores it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SinewControl {
+    /// Version of this object: 1.
+    pub v: u32,
+    /// Time left until the deadline when the request was sent, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
+    /// 0 or absent for the first try.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub attempt: u8,
+    /// Which instance is meant, in hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    /// The request's headers as pairs, in their order. The content type of body and items is among them.
+    #[serde(default, skip_serializing_if = "Headers::is_empty", with = "header_list")]
+    pub headers: Headers,
+}
+
+/// The version of [`SinewControl`] that this build writes and understands.
+pub const SINEW_CONTROL_VERSION: u32 = 1;
+
+// serde hands out references.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn is_first(attempt: &u8) -> bool {
+    *attempt == 0
+}
+
+/// The JSON in the header part of a request, `RequestControlMessage` of Dynamo 1.6.
+///
+/// Connection infos stay the JSON text that the response plane made and reads.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RequestControlMessage {
+    /// The request's id.
+    pub id: String,
+    /// How the request comes.
+    pub request_type: RequestType,
+    /// How the response comes.
+    pub response_type: ResponseType,
+    /// How body and items are written.
+    #[serde(default)]
+    pub payload_codec: PayloadCodec,
+    /// Where to dial back with the response.
+    pub connection_info: Box<RawValue>,
+    /// What else travels with the request.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+    /// A former place of the time of sending; read, never written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frontend_send_ts_ns: Option<u64>,
+    /// Where to dial for the stream of requests, for [`RequestType::ManyIn`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_stream_connection_info: Option<Box<RawValue>>,
+    /// What only Sinew peers say to each other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sinew: Option<SinewControl>,
+}
+
+impl RequestControlMessage {
+    /// Writes the payload of a request: this message, then the body. The body is copied once, since
+    /// a request plane moves one piece of bytes.
+    ///
+    /// # Errors
+    /// [`Code::TooLarge`] when the message is over [`CONTROL_MESSAGE_MAX_BYTES`] or the whole over
+    /// `max_bytes`.
+    pub fn encode(&self, body: Option<Bytes>, max_bytes: usize) -> Result<Bytes, Error> {
+        let header = serde_json::to_vec(self).map_err(|error| {
+            Error::new(Code::InvalidPayload, format!("the control message: {error}"))
+        })?;
+        if header.len() > CONTROL_MESSAGE_MAX_BYTES {
+            let message = format!(
+                "a control message of {} bytes is over the limit of {CONTROL_MESSAGE_MAX_BYTES}: \
+                 send less in the request's headers",
+                header.len()
+            );
+            return Err(Error::new(Code::TooLarge, message));
+        }
+        let message = TwoPartMessage::from_parts(header, body.unwrap_or_default());
+        // Release builds of Dynamo write no checksum either.
+        codec(max_bytes).with_checksum(ChecksumMode::Off).encode_message(&message).map_err(|error| {
+            Error::new(Code::TooLarge, format!("the request: {error}")).with_source(error)
+        })
+    }
+
+    /// Reads the payload of a request. The body, `None` when there is none, is a slice of it.
+    ///
+    /// # Errors
+    /// [`Code::InvalidPayload`]; nothing has run.
+    pub fn decode(payload: Bytes) -> Result<(Self, Option<Bytes>), Error> {
+        let fault = |reason: String| {
+            Error::new(Code::InvalidPayload, format!("malformed request: {reason}"))
+                .with_executed(Executed::No)
+        };
+        // The plane that brought it has bounded it already.
+        let max_bytes = payload.len().max(DEFAULT_MAX_MESSAGE_SIZE);
+        let message =
+            codec(max_bytes).decode_message(payload).map_err(|error| fault(error.to_string()))?;
+        let (header, body) = match message.into_message_type() {
+            TwoPartMessageType::HeaderAndData(header, body) => (header, Some(body)),
+            TwoPartMessageType::HeaderOnly(header) => (header, None),
+            _ => return Err(fault("it has no control message".to_owned())),
+        };
+        let control = decode_control(&header, CONTROL_MESSAGE_MAX_BYTES)
+            .map_err(|error| fault(format!("the control message: {error}")))?;
+        Ok((control, body))
+    }
+}
+
+fn codec(max_bytes: usize) -> TwoPartCodec {
+    TwoPartCodec::new(max_bytes).with_max_header_size(CONTROL_MESSAGE_MAX_BYTES)
+}
+
+#[cfg(test)]
+#[path = "control/tests.rs"]
+mod tests;

@@ -1,0 +1,95 @@
+//! Errors as a stock Dynamo router must see them.
+//!
+//! A router of Dynamo sets a worker aside for some seconds when an error says that the worker
+//! cannot be reached, and every error that comes instead of a stream says so, whatever is in it,
+//! unless its class is `InvalidRequest`. So:
+//!
+//! | what happened | how a stock caller is told |
+//! |---|---|
+//! | refused, nothing ran | an error instead of the stream: the router goes elsewhere |
+//! | the request is at fault | the same with class `InvalidRequest`: the caller gets it as it is |
+//! | the handler failed | an error item in a stream that ends in order: the worker is not blamed |
+
+use sinew_plane::{Code, Error, Executed};
+
+use crate::DynamoError;
+
+/// How a stock caller is told of an error that came before the first item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Telling {
+    /// Instead of the stream.
+    Prologue,
+    /// As an item.
+    Item,
+}
+
+impl Telling {
+    pub(crate) fn of(error: &Error) -> Self {
+        let at_fault = error.code() == Code::InvalidPayload;
+        if error.executed() == Executed::No || at_fault { Self::Prologue } else { Self::Item }
+    }
+}
+
+/// An error of the handler, in words for which no router sets the worker aside. What a Sinew
+/// caller reads in it is exact.
+pub(crate) fn of_handler(error: &Error) -> DynamoError {
+    let mut typed = DynamoError::from_error(error);
+    let blames = |word: &str| {
+        matches!(
+            word,
+            "CannotConnect"
+                | "Disconnected"
+                | "ConnectionTimeout"
+                | "ResponseTimeout"
+                | "WorkerUnavailable"
+        )
+    };
+    // Whom the handler failed to reach is not the worker that tells of it.
+    if typed.error_type.as_str().is_some_and(blames) {
+        typed.error_type = "Unknown".into();
+        typed.class = "Internal".into();
+        typed.reason = Some("runtime.unclassified".to_owned());
+    }
+    typed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The words for which a router of Dynamo 1.6 sets a worker aside.
+    const BLAMED: [&str; 5] =
+        ["CannotConnect", "Disconnected", "ConnectionTimeout", "ResponseTimeout", "WorkerUnavailable"];
+
+    #[test]
+    fn no_error_of_a_handler_gets_its_worker_set_aside() {
+        for code in Code::ALL {
+            let error = Error::new(*code, "why").with_executed(Executed::Yes);
+            let typed = of_handler(&error);
+            for word in [&typed.error_type, &typed.class] {
+                assert!(!BLAMED.contains(&word.as_str().unwrap()), "{code}: {word}");
+            }
+            let back = typed.to_error();
+            assert_eq!((back.code(), back.message()), (*code, "why"));
+        }
+    }
+
+    #[test]
+    fn refusals_come_instead_of_the_stream_and_failures_within_it() {
+        for (error, telling) in [
+            (Error::new(Code::Overloaded, ""), Telling::Prologue),
+            (Error::draining(""), Telling::Prologue),
+            (Error::new(Code::UnknownEndpoint, ""), Telling::Prologue),
+            (
+                Error::new(Code::InvalidPayload, "").with_executed(Executed::Yes),
+                Telling::Prologue,
+            ),
+            (Error::handler(""), Telling::Item),
+            (Error::new(Code::HandlerGone, ""), Telling::Item),
+            (Error::new(Code::Overloaded, "").with_executed(Executed::Yes), Telling::Item),
+            (Error::new(Code::ConnectionLost, ""), Telling::Item),
+        ] {
+            assert_eq!(Telling::of(&error), telling, "{error:?}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The wrappings in JSON.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
+
+use super::{
+    reading::{Failure, Notes},
+    walker::Malformed,
+};
+use crate::annotated::ERROR_EVENT;
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow, default)]
+    data: Option<&'a RawValue>,
+    complete_final: bool,
+}
+
+/// The item in a frame, and whether it is the last.
+pub(super) fn envelope(frame: &Bytes) -> Result<(Option<&[u8]>, bool), Malformed> {
+    let envelope: Envelope<'_> =
+        serde_json::from_slice(frame).map_err(|_| Malformed("it is not a wrapped item"))?;
+    Ok((envelope.data.map(bytes_of), envelope.complete_final))
+}
+
+#[derive(Deserialize)]
+struct Fields<'a> {
+    #[serde(borrow, default)]
+    data: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    event: Option<Cow<'a, str>>,
+    #[serde(default)]
+    comment: Option<Vec<String>>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
+}
+
+/// An item that carries none of what matters, and nothing that is not ours to know.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "the names of the fields are what is asked for")]
+struct Bare<'a> {
+    #[serde(borrow, default)]
+    data: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    event: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    comment: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
+}
+
+/// The annotations of an item; `None` when it is a value of another type.
+pub(super) fn notes(item: &[u8]) -> Option<Notes<'_>> {
+    if item.first() != Some(&b'{') {
+        return None;
+    }
+    let fields: Fields<'_> = serde_json::from_slice(item).ok()?;
+    let says_nothing = fields.data.is_none()
+        && fields.event.is_none()
+        && fields.comment.is_none()
+        && fields.error.is_none();
+    if says_nothing && !is_type::<Bare<'_>>(item) {
+        return None;
+    }
+    let failure = Failure {
+        error: fields.error.map(|error| read(error.get())),
+        is_event: fields.event.as_deref() == Some(ERROR_EVENT),
+        comment: fields.comment.unwrap_or_default(),
+    };
+    Some(Notes { data: fields.data.map(bytes_of), error: failure.into_error() })
+}
+
+fn is_type<'a, T: Deserialize<'a>>(item: &'a [u8]) -> bool {
+    serde_json::from_slice::<T>(item).is_ok()
+}
+
+fn read<T: DeserializeOwned>(text: &str) -> Option<T> {
+    serde_json::from_str(text).ok()
+}
+
+fn bytes_of(value: &RawValue) -> &[u8] {
+    value.get().as_bytes()
+}

@@ -1,0 +1,149 @@
+//! Items as a Dynamo peer writes them: `{"data":ITEM,"complete_final":false}`, and at the end
+//! `{"complete_final":true}`.
+//!
+//! ITEM is an [`Annotated`](crate::Annotated) as a rule. Both wrappings are put on and taken off
+//! by cutting bytes: no value is decoded to be encoded again, and what is taken off is a slice of
+//! what arrived.
+
+mod json;
+mod msgpack;
+mod reading;
+mod walker;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::Serialize;
+use sinew_plane::{Code, Error, Executed};
+
+use crate::{Annotated, DynamoError, PayloadCodec};
+
+pub use self::reading::{Content, Frame};
+
+/// Puts items into their wrapping and takes them out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ItemCodec {
+    codec: PayloadCodec,
+    annotated: bool,
+}
+
+/// What stands before and behind an item.
+struct Wrapping {
+    before: &'static [u8],
+    behind: &'static [u8],
+}
+
+impl ItemCodec {
+    /// For plain items: an [`Annotated`] is put around each, and taken off again.
+    pub const fn new(codec: PayloadCodec) -> Self {
+        Self { codec, annotated: false }
+    }
+
+    /// For items that are [`Annotated`] themselves, and are to stay so.
+    #[must_use]
+    pub const fn annotated(mut self, annotated: bool) -> Self {
+        self.annotated = annotated;
+        self
+    }
+
+    /// How body and items are written.
+    pub const fn codec(&self) -> PayloadCodec {
+        self.codec
+    }
+
+    /// Wraps an item, which is one value in the codec. It is copied once.
+    pub fn wrap(&self, item: &[u8]) -> Bytes {
+        let Wrapping { before, behind } = self.wrapping(self.annotated);
+        splice(before, item, behind)
+    }
+
+    /// Wraps an error as the item that tells of it. The stream goes on to its end behind it.
+    ///
+    /// # Errors
+    /// The error cannot be written, which is a fault of ours.
+    pub fn wrap_error(&self, error: &DynamoError) -> Result<Bytes, Error> {
+        let item: Annotated<()> = Annotated::from_error(error.clone());
+        let item = encode(self.codec, &item)?;
+        let Wrapping { before, behind } = self.wrapping(true);
+        Ok(splice(before, &item, behind))
+    }
+
+    /// The frame behind the last item.
+    pub const fn end(&self) -> Bytes {
+        Bytes::from_static(match self.codec {
+            PayloadCodec::Json => b"{\"complete_final\":true}",
+            PayloadCodec::Msgpack => b"\x81\xaecomplete_final\xc3",
+        })
+    }
+
+    /// Takes a frame apart. Items are slices of it.
+    ///
+    /// # Errors
+    /// [`Code::Violation`]: the frame is not a wrapping. The handler ran.
+    pub fn unwrap(&self, frame: &Bytes) -> Result<Frame, Error> {
+        let (data, is_final) = match self.codec {
+            PayloadCodec::Json => json::envelope(frame),
+            PayloadCodec::Msgpack => msgpack::envelope(frame),
+        }
+        .map_err(|reason| violation(self.codec, reason.0))?;
+        let content = match data {
+            Some(data) if self.annotated => Content::Item(frame.slice_ref(data)),
+            Some(data) => self.open(frame, data),
+            None if is_final => Content::Nothing,
+            None => return Err(violation(self.codec, "it holds neither an item nor an end")),
+        };
+        Ok(Frame { content, is_final })
+    }
+
+    /// Takes the annotations off an item.
+    fn open(&self, frame: &Bytes, item: &[u8]) -> Content {
+        let notes = match self.codec {
+            PayloadCodec::Json => json::notes(item),
+            PayloadCodec::Msgpack => msgpack::notes(item),
+        };
+        // Workers may stream values of their own type; those are passed on as they are.
+        let Some(notes) = notes else { return Content::Item(frame.slice_ref(item)) };
+        if let Some(error) = notes.error {
+            return Content::Failed(error);
+        }
+        match notes.data {
+            Some(data) => Content::Item(frame.slice_ref(data)),
+            None => Content::Nothing,
+        }
+    }
+
+    const fn wrapping(&self, annotated: bool) -> Wrapping {
+        let (before, behind): (&[u8], &[u8]) = match (self.codec, annotated) {
+            (PayloadCodec::Json, true) => (b"{\"data\":", b",\"complete_final\":false}"),
+            (PayloadCodec::Json, false) => {
+                (b"{\"data\":{\"data\":", b"},\"complete_final\":false}")
+            }
+            (PayloadCodec::Msgpack, true) => (b"\x82\xa4data", b"\xaecomplete_final\xc2"),
+            (PayloadCodec::Msgpack, false) => {
+                (b"\x82\xa4data\x81\xa4data", b"\xaecomplete_final\xc2")
+            }
+        };
+        Wrapping { before, behind }
+    }
+}
+
+fn splice(before: &[u8], item: &[u8], behind: &[u8]) -> Bytes {
+    let mut wrapped = BytesMut::with_capacity(before.len() + item.len() + behind.len());
+    wrapped.put_slice(before);
+    wrapped.put_slice(item);
+    wrapped.put_slice(behind);
+    wrapped.freeze()
+}
+
+fn encode<T: Serialize>(codec: PayloadCodec, value: &T) -> Result<Bytes, Error> {
+    codec.format().encode(value).map_err(|error| {
+        let message = format!("an error cannot be told to the caller: {error}");
+        Error::new(Code::InvalidPayload, message).with_executed(Executed::Yes)
+    })
+}
+
+fn violation(codec: PayloadCodec, reason: &str) -> Error {
+    let message = format!("the worker sent a frame that is no item in {}: {reason}", codec.format());
+    Error::new(Code::Violation, message).with_executed(Executed::Yes)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,61 @@
+//! What a frame and an item turned out to hold.
+
+use bytes::Bytes;
+use sinew_plane::{Code, Error, Executed};
+
+use crate::DynamoError;
+
+/// A frame from a Dynamo peer.
+#[derive(Debug)]
+pub struct Frame {
+    /// What it carries.
+    pub content: Content,
+    /// No frame follows, and every item was sent.
+    pub is_final: bool,
+}
+
+/// What a frame carries.
+#[derive(Debug)]
+pub enum Content {
+    /// Nothing for the caller: the end, or annotations alone.
+    Nothing,
+    /// An item.
+    Item(Bytes),
+    /// The worker failed.
+    Failed(Error),
+}
+
+/// The parts of an annotated item that decide what becomes of it.
+pub(super) struct Notes<'a> {
+    pub(super) data: Option<&'a [u8]>,
+    pub(super) error: Option<Error>,
+}
+
+/// What an item says about a failure, before that is made into an error.
+#[derive(Default)]
+pub(super) struct Failure {
+    /// The field `error`: there, and readable or not.
+    pub(super) error: Option<Option<DynamoError>>,
+    /// The field `event` is `error`.
+    pub(super) is_event: bool,
+    /// The field `comment`.
+    pub(super) comment: Vec<String>,
+}
+
+impl Failure {
+    /// The error, if there is one. The handler that told of it has run.
+    pub(super) fn into_error(self) -> Option<Error> {
+        if let Some(Some(error)) = &self.error {
+            return Some(error.to_error().with_executed(Executed::Yes));
+        }
+        if self.error.is_none() && !self.is_event {
+            return None;
+        }
+        let text = if self.comment.is_empty() {
+            "the worker failed and did not say how".to_owned()
+        } else {
+            self.comment.join(", ")
+        };
+        Some(Error::new(Code::HandlerFailed, text))
+    }
+}

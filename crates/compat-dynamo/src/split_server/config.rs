@@ -1,0 +1,28 @@
+//! Bounds of the serving side.
+
+/// What a [`SplitServer`](crate::SplitServer) takes at most.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SplitServerConfig {
+    /// Requests that were accepted and whose caller has not been dialled yet. Each is a task that
+    /// waits for a connection; more would only wait longer. Default 4,096.
+    pub max_pending: usize,
+    /// Bytes of payload of those requests together. Default 512 MiB.
+    pub max_pending_bytes: usize,
+    /// Refusals that wait for a connection to be told, to callers that do not read them in an
+    /// acknowledgement. Beyond it such a caller is not told. Default 256.
+    pub max_pending_refusals: usize,
+    /// Largest item towards a Dynamo caller, in bytes. Default 31 MiB: with the wrapping it stays
+    /// under the 32 MiB that receivers take.
+    pub max_item_bytes: usize,
+}
+
+impl Default for SplitServerConfig {
+    fn default() -> Self {
+        Self {
+            max_pending: 4096,
+            max_pending_bytes: 512 << 20,
+            max_pending_refusals: 256,
+            max_item_bytes: 31 << 20,
+        }
+    }
+}

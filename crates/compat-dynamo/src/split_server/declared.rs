@@ -1,0 +1,124 @@
+//! What a process says about the endpoints it serves, where a path does not say it.
+
+use std::{collections::HashMap, sync::Arc};
+
+use parking_lot::RwLock;
+use sinew_plane::{EndpointName, InstanceId};
+
+/// What there is to say about an instance that is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointDeclaration {
+    /// What it serves.
+    pub endpoint: EndpointName,
+    /// Its id.
+    pub instance: InstanceId,
+    /// The NATS subject that requests for it come on.
+    pub subject: Option<String>,
+    /// Its items are [`Annotated`](crate::Annotated) values, and are not wrapped in another one.
+    /// Holds for the endpoint as long as one of its instances says so.
+    pub annotated: bool,
+}
+
+impl EndpointDeclaration {
+    /// An instance with plain items and no subject.
+    pub const fn new(endpoint: EndpointName, instance: InstanceId) -> Self {
+        Self { endpoint, instance, subject: None, annotated: false }
+    }
+}
+
+/// Keeps a declaration in force until it is dropped.
+#[must_use = "the declaration is withdrawn when this is dropped"]
+#[derive(Debug)]
+pub struct DeclaredEndpoint {
+    declared: Arc<Declared>,
+    declaration: EndpointDeclaration,
+}
+
+impl Drop for DeclaredEndpoint {
+    fn drop(&mut self) {
+        self.declared.remove(&self.declaration);
+    }
+}
+
+/// All declarations. They change when an endpoint comes or goes, and are read for each request.
+#[derive(Debug, Default)]
+pub(super) struct Declared(RwLock<Tables>);
+
+#[derive(Debug, Default)]
+struct Tables {
+    subjects: HashMap<String, (EndpointName, InstanceId)>,
+    /// How many instances say so.
+    annotated: HashMap<EndpointName, usize>,
+}
+
+impl Declared {
+    pub(super) fn insert(self: &Arc<Self>, declaration: EndpointDeclaration) -> DeclaredEndpoint {
+        let mut tables = self.0.write();
+        if let Some(subject) = &declaration.subject {
+            let instance = (declaration.endpoint.clone(), declaration.instance);
+            tables.subjects.insert(subject.clone(), instance);
+        }
+        if declaration.annotated {
+            *tables.annotated.entry(declaration.endpoint.clone()).or_default() += 1;
+        }
+        drop(tables);
+        DeclaredEndpoint { declared: Arc::clone(self), declaration }
+    }
+
+    fn remove(&self, declaration: &EndpointDeclaration) {
+        let mut tables = self.0.write();
+        if let Some(subject) = &declaration.subject {
+            // A later declaration of the subject stands.
+            let ours = |(endpoint, instance): &(EndpointName, InstanceId)| {
+                *endpoint == declaration.endpoint && *instance == declaration.instance
+            };
+            if tables.subjects.get(subject).is_some_and(ours) {
+                tables.subjects.remove(subject);
+            }
+        }
+        if declaration.annotated
+            && let Some(count) = tables.annotated.get_mut(&declaration.endpoint)
+        {
+            *count -= 1;
+            if *count == 0 {
+                tables.annotated.remove(&declaration.endpoint);
+            }
+        }
+    }
+
+    /// Whom a subject means.
+    pub(super) fn of_subject(&self, subject: &str) -> Option<(EndpointName, InstanceId)> {
+        self.0.read().subjects.get(subject).cloned()
+    }
+
+    pub(super) fn is_annotated(&self, endpoint: &str) -> bool {
+        self.0.read().annotated.contains_key(endpoint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_declaration_holds_until_it_is_dropped() {
+        let declared = Arc::new(Declared::default());
+        let endpoint: EndpointName = "a/b/c".parse().unwrap();
+        let declare = |id| {
+            let mut declaration = EndpointDeclaration::new(endpoint.clone(), InstanceId(id));
+            declaration.subject = Some(format!("a_b.c-{id:x}"));
+            declaration.annotated = true;
+            declared.insert(declaration)
+        };
+        let (one, two) = (declare(1), declare(2));
+        assert_eq!(declared.of_subject("a_b.c-1"), Some((endpoint.clone(), InstanceId(1))));
+        drop(one);
+        assert_eq!(declared.of_subject("a_b.c-1"), None);
+        assert!(declared.is_annotated("a/b/c"), "the other one still says so");
+        let again = declare(2);
+        drop(two);
+        assert!(declared.of_subject("a_b.c-2").is_none(), "the same instance has gone");
+        drop(again);
+        assert!(!declared.is_annotated("a/b/c"));
+    }
+}

@@ -1,0 +1,226 @@
+//! The serving side of a split exchange.
+
+mod arrival;
+mod config;
+mod declared;
+mod shared;
+mod wrapped;
+
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+
+use sinew_plane::{
+    Code, Error, IncomingRequest, InstanceId, PlaneRequest, RequestHandler, RequestPlaneHandler,
+    ResponsePlaneClient, ResponseSink, Shutdown,
+};
+use tokio::time::timeout;
+
+use self::{
+    arrival::{Arrival, is_over_nats},
+    declared::Declared,
+    shared::{Place, Shared},
+    wrapped::Wrapped,
+};
+use crate::target;
+
+pub use self::{
+    config::SplitServerConfig,
+    declared::{DeclaredEndpoint, EndpointDeclaration},
+    shared::DIAL_BACK_FAILURES,
+};
+
+/// How long a shutdown waits for tasks that were cut: they end at their next wait.
+const JOIN_LIMIT: Duration = Duration::from_secs(5);
+
+/// Takes requests off an acknowledging plane, dials their callers back and hands both to a
+/// handler. Clones share everything.
+///
+/// A request that is refused before it was accepted is answered in its acknowledgement. Callers
+/// of Dynamo over NATS do not read that, so they are dialled back and told there as well.
+#[derive(Clone)]
+pub struct SplitServer(Arc<Shared>);
+
+impl SplitServer {
+    /// A server that answers over `responses` with what `handler` does.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn new(
+        config: SplitServerConfig,
+        responses: Arc<dyn ResponsePlaneClient>,
+        handler: Arc<dyn RequestHandler>,
+    ) -> Self {
+        Self(Arc::new(Shared::new(config, responses, handler)))
+    }
+
+    /// Says what a path does not say of an instance: its subject, and whether its items are
+    /// annotated. Needed for neither where requests come with a path and items are plain.
+    pub fn declare(&self, declaration: EndpointDeclaration) -> DeclaredEndpoint {
+        Declared::insert(&self.0.declared, declaration)
+    }
+
+    /// Refuses new requests from now on. What was accepted goes on.
+    pub fn drain(&self) {
+        self.0.drain();
+    }
+
+    /// Requests that were accepted and have not reached the handler, and responses whose last
+    /// frames wait for room.
+    pub fn pending(&self) -> usize {
+        self.0.tasks.len()
+    }
+
+    /// Drains, gives the server's own tasks until `grace` is over, cuts the rest and joins them.
+    /// Responses under way belong to the handler and to the response plane: shut the former down
+    /// before this and close the latter behind it.
+    pub async fn shutdown(&self, grace: Duration) -> Shutdown {
+        self.0.drain();
+        self.0.tasks.close();
+        // Over or not: what is left is counted next.
+        let _ = timeout(grace, self.0.tasks.wait()).await;
+        let cut_streams = self.0.tasks.len();
+        self.0.cut.cancel();
+        let joined = timeout(JOIN_LIMIT, self.0.tasks.wait()).await;
+        let cut_tasks = if joined.is_ok() { 0 } else { self.0.tasks.len() };
+        Shutdown { cut_streams, cut_tasks }
+    }
+}
+
+impl Shared {
+    /// Whom a request is for.
+    fn look_up<'a>(&self, target: &'a str) -> Option<(Cow<'a, str>, InstanceId)> {
+        if let Some((endpoint, instance)) = self.declared.of_subject(target) {
+            return Some((Cow::Owned(endpoint.as_str().to_owned()), instance));
+        }
+        target::parse(target).map(|target| (target.endpoint, target.instance))
+    }
+
+    /// Whether the request is taken, as far as is known without its payload.
+    fn admit(&self, endpoint: &str, instance: InstanceId, bytes: usize) -> Result<Place, Error> {
+        self.check_draining()?;
+        self.handler.admits(endpoint, instance)?;
+        self.place(bytes)
+    }
+
+    fn spawn(self: &Arc<Self>, work: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn_on(work, &self.runtime);
+    }
+
+    /// Dials the caller of a request back.
+    async fn dial_back(&self, arrival: &Arrival) -> Option<ResponseSink> {
+        let dialling = self.responses.connect(&arrival.connection_info, arrival.context.clone());
+        let dialled = tokio::select! {
+            biased;
+            () = self.cut.cancelled() => return None,
+            dialled = dialling => dialled,
+        };
+        match dialled {
+            Ok(sink) => Some(sink),
+            Err(error) => {
+                self.failures.increment(1);
+                tracing::warn!(
+                    endpoint = arrival.endpoint,
+                    request_id = %arrival.context.id(),
+                    code = error.code().as_str(),
+                    "the caller of a request could not be dialled back: {error}"
+                );
+                None
+            }
+        }
+    }
+
+    async fn serve(self: Arc<Self>, arrival: Arrival, place: Place) {
+        let Some(sink) = self.dial_back(&arrival).await else { return };
+        drop(place);
+        let sink = match arrival.items {
+            Some(items) => Wrapped::sink(sink, items, &arrival.context, &self),
+            None => sink,
+        };
+        let transport = arrival.scheme.transport();
+        let request = IncomingRequest {
+            endpoint: &arrival.endpoint,
+            instance: arrival.instance,
+            body: arrival.body,
+            context: arrival.context,
+            transport: &transport,
+            attempt: arrival.attempt,
+        };
+        self.handler.handle(request, sink);
+    }
+
+    /// Tells a caller on the response plane why nothing runs for it.
+    fn refuse_there(self: &Arc<Self>, mut arrival: Arrival, error: Error) {
+        let Some(place) = self.refusal_place() else {
+            tracing::warn!(
+                endpoint = arrival.endpoint,
+                request_id = %arrival.context.id(),
+                "a caller could not be told of a refusal: too many are being told of theirs"
+            );
+            return;
+        };
+        arrival.body = bytes::Bytes::new();
+        let shared = Arc::clone(self);
+        self.spawn(async move {
+            if let Some(sink) = shared.dial_back(&arrival).await {
+                sink.reject(error);
+            }
+            drop(place);
+        });
+    }
+}
+
+/// The refusal in the words that Dynamo has for it.
+fn unknown(target: &str) -> Error {
+    Error::new(Code::UnknownEndpoint, format!("unknown endpoint {target}"))
+}
+
+impl RequestPlaneHandler for SplitServer {
+    fn accept(&self, request: PlaneRequest<'_>) -> Result<(), Error> {
+        let shared = &self.0;
+        let found = shared.look_up(request.target);
+        let admitted = match &found {
+            Some((endpoint, instance)) => {
+                let admitted = shared.admit(endpoint, *instance, request.payload.len());
+                admitted.map_err(|error| match error.code() {
+                    Code::UnknownEndpoint => unknown(request.target),
+                    _ => error,
+                })
+            }
+            None => Err(unknown(request.target)),
+        };
+        let deaf = is_over_nats(&request);
+        if let (Err(error), false) = (&admitted, deaf) {
+            return Err(error.clone());
+        }
+        let (endpoint, instance) =
+            found.unwrap_or_else(|| (Cow::Borrowed(request.target), InstanceId(0)));
+        let is_annotated = shared.declared.is_annotated(&endpoint);
+        let endpoint = endpoint.into_owned();
+        let arrival = match (Arrival::read(request, endpoint, instance, is_annotated), &admitted) {
+            (Ok(arrival), _) => arrival,
+            (Err(_), Err(error)) => return Err(error.clone()),
+            (Err(malformed), Ok(_)) => return Err(malformed),
+        };
+        match (admitted, arrival.fault.clone()) {
+            (Err(error), _) => {
+                if !arrival.scheme.is_bare() {
+                    shared.refuse_there(arrival, error.clone());
+                }
+                Err(error)
+            }
+            (Ok(_), Some(fault)) => {
+                shared.refuse_there(arrival, fault);
+                Ok(())
+            }
+            (Ok(place), None) => {
+                shared.spawn(Arc::clone(shared).serve(arrival, place));
+                Ok(())
+            }
+        }
+    }
+}
+
+impl fmt::Debug for SplitServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SplitServer").field("pending", &self.pending()).finish_non_exhaustive()
+    }
+}

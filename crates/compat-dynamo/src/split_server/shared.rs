@@ -1,0 +1,101 @@
+//! What the tasks of a server have in common.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use metrics::Counter;
+use sinew_plane::{Code, Error, RequestHandler, ResponsePlaneClient};
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{SplitServerConfig, declared::Declared};
+
+/// Callers that could not be dialled back, whose requests were accepted. Counter.
+pub const DIAL_BACK_FAILURES: &str = "dial_back_failures_total";
+
+pub(super) struct Shared {
+    pub(super) config: SplitServerConfig,
+    pub(super) responses: Arc<dyn ResponsePlaneClient>,
+    pub(super) handler: Arc<dyn RequestHandler>,
+    pub(super) declared: Arc<Declared>,
+    pub(super) runtime: Handle,
+    pub(super) tasks: TaskTracker,
+    pub(super) cut: CancellationToken,
+    pub(super) failures: Counter,
+    is_draining: AtomicBool,
+    places: Arc<Semaphore>,
+    /// In steps of [`STEP_BYTES`].
+    room: Arc<Semaphore>,
+    refusals: Arc<Semaphore>,
+}
+
+/// A step in which room is counted: small enough to waste little, large enough that a semaphore
+/// can count all room there is.
+const STEP_BYTES: usize = 1024;
+
+/// The place of a request that was accepted, until its caller has been dialled.
+pub(super) struct Place {
+    _place: OwnedSemaphorePermit,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Shared {
+    pub(super) fn new(
+        config: SplitServerConfig,
+        responses: Arc<dyn ResponsePlaneClient>,
+        handler: Arc<dyn RequestHandler>,
+    ) -> Self {
+        let semaphore = |permits: usize| {
+            Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)))
+        };
+        metrics::describe_counter!(
+            DIAL_BACK_FAILURES,
+            "Callers that could not be dialled back with their response"
+        );
+        Self {
+            places: semaphore(config.max_pending),
+            room: semaphore(config.max_pending_bytes.div_ceil(STEP_BYTES)),
+            refusals: semaphore(config.max_pending_refusals),
+            config,
+            responses,
+            handler,
+            declared: Arc::default(),
+            runtime: Handle::current(),
+            tasks: TaskTracker::new(),
+            cut: CancellationToken::new(),
+            failures: metrics::counter!(DIAL_BACK_FAILURES),
+            is_draining: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn drain(&self) {
+        self.is_draining.store(true, Ordering::Release);
+    }
+
+    pub(super) fn check_draining(&self) -> Result<(), Error> {
+        if self.is_draining.load(Ordering::Acquire) {
+            return Err(Error::draining("this process takes no new requests"));
+        }
+        Ok(())
+    }
+
+    /// A place for a request with a payload of that many bytes.
+    pub(super) fn place(&self, bytes: usize) -> Result<Place, Error> {
+        let full = |_| Error::new(Code::Overloaded, "worker at capacity");
+        let steps = u32::try_from(bytes.div_ceil(STEP_BYTES)).unwrap_or(u32::MAX);
+        Ok(Place {
+            _place: Arc::clone(&self.places).try_acquire_owned().map_err(full)?,
+            _room: Arc::clone(&self.room).try_acquire_many_owned(steps).map_err(full)?,
+        })
+    }
+
+    /// A place for telling a refusal to somebody who has to be dialled for it.
+    pub(super) fn refusal_place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.refusals).try_acquire_owned().ok()
+    }
+}

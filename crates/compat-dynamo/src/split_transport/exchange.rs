@@ -1,0 +1,251 @@
+//! A response as the caller reads it: without its wrapping, and under the transport's roof.
+
+use std::{
+    collections::VecDeque,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{self, Poll, Waker},
+};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use parking_lot::Mutex;
+use sinew_plane::{
+    CancelReason, Code, Context, Error, Executed, Outcome, ResponseSource, ResponseStream,
+    SourceEvent, StopKind, Terminal,
+};
+
+use super::roster::Place;
+use crate::{Content, ItemCodec};
+
+/// A response that is under way.
+pub(super) struct Exchange {
+    state: Mutex<State>,
+    context: Context,
+}
+
+struct State {
+    /// Let go of when nobody reads on, which kills the worker's handler.
+    inner: Option<ResponseStream>,
+    /// How items are unwrapped; `None` when they come bare.
+    items: Option<ItemCodec>,
+    is_started: bool,
+    /// Items handed on.
+    given: u64,
+    /// The worker said that every item was sent.
+    is_final: bool,
+    end: Option<End>,
+    /// Who waits, to be woken by a cut.
+    waker: Option<Waker>,
+    place: Option<Place>,
+}
+
+/// How it ended, to be told as often as somebody asks.
+#[derive(Clone)]
+enum End {
+    Terminal(Terminal),
+    Lost(Error),
+}
+
+impl End {
+    fn event(&self) -> SourceEvent {
+        match self.clone() {
+            Self::Terminal(terminal) => SourceEvent::Ended(terminal),
+            Self::Lost(error) => SourceEvent::Lost(error),
+        }
+    }
+}
+
+impl Exchange {
+    pub(super) fn new(
+        inner: ResponseStream,
+        items: Option<ItemCodec>,
+        context: Context,
+        place: Place,
+    ) -> Arc<Self> {
+        let state = State {
+            inner: Some(inner),
+            items,
+            is_started: false,
+            given: 0,
+            is_final: false,
+            end: None,
+            waker: None,
+            place: None,
+        };
+        let exchange = Arc::new(Self { state: Mutex::new(state), context });
+        place.take(Arc::downgrade(&exchange));
+        // A close looks at the roster first and cuts then, or has been seen to cut by now.
+        let is_cut = place.is_cut();
+        exchange.state.lock().place = Some(place);
+        if is_cut {
+            exchange.cut();
+        }
+        exchange
+    }
+
+    /// Ends it from this side, as a lost connection would.
+    pub(super) fn cut(&self) {
+        let (left, waker) = {
+            let mut state = self.state.lock();
+            if state.end.is_some() {
+                return;
+            }
+            let begun = state.is_started || state.given > 0;
+            let code = if begun { Code::Truncated } else { Code::ConnectionLost };
+            state.end = Some(End::Lost(Error::new(code, "the transport was closed")));
+            ((state.inner.take(), state.place.take()), state.waker.take())
+        };
+        // Without the lock: this tells the worker, and the roster.
+        drop(left);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Takes what is there, and finds out how it ended.
+    fn advance(
+        &self,
+        state: &mut State,
+        cx: &mut task::Context<'_>,
+        batch: &mut VecDeque<Bytes>,
+    ) -> Poll<()> {
+        loop {
+            let Some(inner) = &mut state.inner else { return Poll::Ready(()) };
+            let polled = Pin::new(&mut *inner).poll_next(cx);
+            // What came together is taken together. Another poll would grant credit for it.
+            let is_last = inner.size_hint().0 == 0;
+            match polled {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Ok(frame))) => state.take(frame, batch),
+                Poll::Ready(Some(Err(error))) => {
+                    let end = failed(inner.outcome(), error);
+                    state.end = Some(end);
+                }
+                Poll::Ready(None) => state.end = Some(state.completed(&self.context)),
+            }
+            if state.end.is_some() || (is_last && !batch.is_empty()) {
+                return Poll::Ready(());
+            }
+        }
+    }
+}
+
+impl State {
+    /// Takes one frame as an item, or for what else it is.
+    fn take(&mut self, frame: Bytes, batch: &mut VecDeque<Bytes>) {
+        self.is_started = true;
+        let Some(items) = &self.items else {
+            self.given += 1;
+            batch.push_back(frame);
+            return;
+        };
+        if self.is_final {
+            let error = Error::new(Code::Violation, "the worker sent something behind the end");
+            self.fail(error.with_executed(Executed::Yes));
+            return;
+        }
+        match items.unwrap(&frame) {
+            Ok(frame) => {
+                self.is_final = frame.is_final;
+                match frame.content {
+                    Content::Nothing => {}
+                    Content::Item(item) => {
+                        self.given += 1;
+                        batch.push_back(item);
+                    }
+                    Content::Failed(error) => self.fail(error),
+                }
+            }
+            Err(error) => self.fail(error),
+        }
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.end = Some(End::Terminal(Terminal::Failed { error }));
+    }
+
+    /// What an end in order means: with a Dynamo worker it takes two marks, and both count.
+    fn completed(&self, context: &Context) -> End {
+        if self.items.is_none() || self.is_final {
+            return End::Terminal(Terminal::Complete { items: self.given });
+        }
+        match context.reason() {
+            Some(reason) => End::Terminal(Terminal::Cancelled { reason }),
+            None => {
+                let message = "the worker ended the stream without saying that it is complete";
+                End::Lost(Error::new(Code::Truncated, message))
+            }
+        }
+    }
+}
+
+/// What the end below means here, where fewer items may have been handed on.
+fn failed(outcome: Option<&Outcome>, error: Error) -> End {
+    match outcome {
+        Some(Outcome::Truncated { .. }) => End::Lost(error),
+        Some(Outcome::Cancelled { reason }) => {
+            End::Terminal(Terminal::Cancelled { reason: *reason })
+        }
+        _ => End::Terminal(Terminal::Failed { error }),
+    }
+}
+
+impl ResponseSource for Exchange {
+    fn poll_started(&self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
+        let mut state = self.state.lock();
+        if state.is_started {
+            return Poll::Ready(Ok(()));
+        }
+        let Some(inner) = &mut state.inner else {
+            let error = match &state.end {
+                Some(End::Lost(error)) => error.clone(),
+                _ => Error::new(Code::ConnectionLost, "the stream was given up"),
+            };
+            return Poll::Ready(Err(error));
+        };
+        // The wait keeps nothing between polls, so it can be begun anew for each.
+        let polled = pin!(inner.started()).poll(cx);
+        match &polled {
+            Poll::Ready(started) => state.is_started = started.is_ok(),
+            Poll::Pending => state.waker = Some(cx.waker().clone()),
+        }
+        polled
+    }
+
+    fn poll_batch(
+        &self,
+        cx: &mut task::Context<'_>,
+        batch: &mut VecDeque<Bytes>,
+    ) -> Poll<SourceEvent> {
+        let mut state = self.state.lock();
+        if state.end.is_none() {
+            let polled = self.advance(&mut state, cx, batch);
+            if polled.is_pending() {
+                state.waker = Some(cx.waker().clone());
+            }
+        }
+        if !batch.is_empty() {
+            return Poll::Ready(SourceEvent::Items);
+        }
+        let Some(end) = &state.end else { return Poll::Pending };
+        let event = end.event();
+        let place = state.place.take();
+        drop(state);
+        drop(place);
+        Poll::Ready(event)
+    }
+
+    /// Cancels the request's context, which the stream below listens to.
+    fn cancel(&self, kind: StopKind) {
+        self.context.cancel(kind, CancelReason::Caller);
+    }
+
+    fn abandon(&self) {
+        let left = {
+            let mut state = self.state.lock();
+            (state.inner.take(), state.place.take())
+        };
+        drop(left);
+    }
+}

@@ -1,0 +1,168 @@
+//! The calling side of a split exchange, as an ordinary duplex transport.
+
+mod exchange;
+mod letter;
+mod roster;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use sinew_plane::{
+    Address, BoxFuture, Code, Context, DuplexTransport, Error, Executed, OutgoingRequest,
+    RequestPlaneClient, ResponsePlaneServer, ResponseStream, Shutdown, TransportCapabilities,
+    TransportId, ack,
+};
+
+use self::{exchange::Exchange, letter::Letter, roster::Roster};
+use crate::{CONTROL_MESSAGE_MAX_BYTES, SplitScheme};
+
+/// What a request is at most beside its body: the control message and the frame around both.
+const ENVELOPE_BYTES: usize = CONTROL_MESSAGE_MAX_BYTES + 1024;
+
+/// Sends requests over one plane and waits for their responses on another.
+///
+/// One for each [`SplitScheme`]; those of one process share the planes. It starts no task. A
+/// response that was not read to its end is killed at the worker when its stream is dropped.
+pub struct SplitTransport {
+    scheme: SplitScheme,
+    id: TransportId,
+    capabilities: TransportCapabilities,
+    requests: Arc<dyn RequestPlaneClient>,
+    responses: Arc<dyn ResponsePlaneServer>,
+    roster: Roster,
+}
+
+impl SplitTransport {
+    /// A transport for the addresses of one scheme. `max_message_bytes` is the largest body and
+    /// the largest item; the request plane must carry about 130 KiB more, for what stands around
+    /// a body.
+    pub fn new(
+        scheme: SplitScheme,
+        max_message_bytes: usize,
+        requests: Arc<dyn RequestPlaneClient>,
+        responses: Arc<dyn ResponsePlaneServer>,
+    ) -> Self {
+        let mut capabilities = TransportCapabilities::streaming(max_message_bytes);
+        capabilities.latency = scheme.latency();
+        let (id, roster) = (scheme.transport(), Roster::default());
+        Self { scheme, id, capabilities, requests, responses, roster }
+    }
+
+    /// Response streams that are open.
+    pub fn open_streams(&self) -> usize {
+        self.roster.len()
+    }
+
+    async fn send(
+        &self,
+        address: &Address,
+        request: OutgoingRequest,
+    ) -> Result<ResponseStream, Error> {
+        self.check(address, &request)?;
+        let place = self.roster.enter()?;
+        let letter = Letter::new(self.scheme, &request)?;
+        let context = request.context.clone();
+        // Dropped on every way out but the last, which withdraws it: a worker that dials back
+        // then finds nobody, and ends its handler.
+        let registration = self.responses.register(&request)?;
+        let limit = self.capabilities.max_message_bytes.saturating_add(ENVELOPE_BYTES);
+        let address = self.scheme.plane_address(address, &request);
+        let items = letter.items;
+        let (payload, headers) = letter.seal(&registration.connection_info, request, limit)?;
+        let sending = self.requests.send_request(address, payload, headers);
+        let answer = in_time(&context, &self.roster, sending).await?;
+        // Accepted is an empty answer. A plane that passes on another text must not make it one.
+        ack::decode(&answer)?;
+        let exchange = Exchange::new(registration.stream, items, context.clone(), place);
+        Ok(ResponseStream::new(exchange, context))
+    }
+
+    /// What needs no peer to be known.
+    fn check(&self, address: &Address, request: &OutgoingRequest) -> Result<(), Error> {
+        let nothing_ran = |code, message: String| {
+            Err(Error::new(code, message).with_executed(Executed::No))
+        };
+        if !self.dials(address) {
+            let message = format!("{address} is no address of the transport {}", self.id);
+            return nothing_ran(Code::NoTransport, message);
+        }
+        if request.context.is_stopped() {
+            return nothing_ran(Code::Cancelled, "cancelled before it was sent".to_owned());
+        }
+        if request.context.remaining().is_some_and(|left| left.is_zero()) {
+            let message = "the deadline passed before the request was sent";
+            return nothing_ran(Code::DeadlineExceeded, message.to_owned());
+        }
+        let (length, limit) = (request.body.len(), self.capabilities.max_message_bytes);
+        if length > limit {
+            let message = format!("a request of {length} bytes is over the limit of {limit}");
+            return nothing_ran(Code::TooLarge, message);
+        }
+        Ok(())
+    }
+}
+
+/// Waits for the acknowledgement no longer than the request wants it. A stop does not end the
+/// wait: it goes on to the worker, which may still answer.
+async fn in_time(
+    context: &Context,
+    roster: &Roster,
+    sending: impl Future<Output = Result<Bytes, Error>>,
+) -> Result<Bytes, Error> {
+    let deadline = async {
+        match context.remaining() {
+            Some(left) => tokio::time::sleep(left).await,
+            None => std::future::pending().await,
+        }
+    };
+    // How far the request got is not known once the sending is dropped.
+    let may_run = |code, message| Err(Error::new(code, message).with_executed(Executed::Maybe));
+    tokio::select! {
+        biased;
+        answer = sending => answer,
+        () = context.killed() => may_run(Code::Cancelled, "cancelled while it was sent"),
+        () = roster.cut() => may_run(Code::ConnectionLost, "the transport was closed"),
+        () = deadline => may_run(Code::DeadlineExceeded, "no acknowledgement before the deadline"),
+    }
+}
+
+impl DuplexTransport for SplitTransport {
+    fn id(&self) -> &TransportId {
+        &self.id
+    }
+
+    fn capabilities(&self) -> &TransportCapabilities {
+        &self.capabilities
+    }
+
+    fn dials(&self, address: &Address) -> bool {
+        address.scheme() == self.scheme.as_str()
+    }
+
+    /// Ready with the acknowledgement. An error behind the sending of the request, such as a
+    /// missing acknowledgement, leaves open whether it ran, and says so.
+    fn open<'a>(
+        &'a self,
+        address: &'a Address,
+        request: OutgoingRequest,
+    ) -> BoxFuture<'a, Result<ResponseStream, Error>> {
+        Box::pin(self.send(address, request))
+    }
+
+    /// Closes this transport's streams. The planes may serve others, and stay as they are.
+    fn close(&self, grace: Duration) -> BoxFuture<'_, Shutdown> {
+        Box::pin(async move {
+            let cut_streams = self.roster.close(grace).await;
+            Shutdown { cut_streams, cut_tasks: 0 }
+        })
+    }
+}
+
+impl fmt::Debug for SplitTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SplitTransport")
+            .field("scheme", &self.scheme)
+            .field("open_streams", &self.open_streams())
+            .finish_non_exhaustive()
+    }
+}

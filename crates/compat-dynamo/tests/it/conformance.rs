@@ -1,0 +1,72 @@
+//! The suite that every transport passes, over the two planes of a split exchange.
+
+use std::{sync::Arc, time::Duration};
+
+use sinew_compat_dynamo::{SplitScheme, SplitServerConfig};
+use sinew_plane::{
+    Address, BoxFuture, DuplexServer, DuplexTransport, RequestHandler, Shutdown, Window,
+};
+use sinew_testkit::{Harness, Served};
+
+use crate::fixture::{Worker, response_server, transport};
+
+/// Whether many responses share connections.
+struct Split {
+    pool: bool,
+}
+
+/// The serving side as one server, ended in the order that lets the last words leave.
+struct Server(Worker);
+
+impl DuplexServer for Server {
+    fn addresses(&self) -> Vec<Address> {
+        vec![self.0.address()]
+    }
+
+    fn drain(&self) {
+        self.0.split.drain();
+    }
+
+    fn shutdown(&self, grace: Duration) -> BoxFuture<'_, Shutdown> {
+        Box::pin(async move {
+            let until = tokio::time::Instant::now() + grace;
+            let accepted = self.0.split.shutdown(grace).await;
+            let left = until.saturating_duration_since(tokio::time::Instant::now());
+            let responses = self.0.back.close(left).await;
+            let requests = self.0.tcp.shutdown(Duration::ZERO).await;
+            accepted + responses + requests
+        })
+    }
+}
+
+impl Harness for Split {
+    fn serve(&self, handler: Arc<dyn RequestHandler>) -> BoxFuture<'_, Served> {
+        Box::pin(async move {
+            let worker = Worker::with(handler, SplitServerConfig::default(), self.pool);
+            let address = worker.address();
+            Served { server: Arc::new(Server(worker)), client: self.client(), address }
+        })
+    }
+
+    fn client(&self) -> Arc<dyn DuplexTransport> {
+        Arc::new(transport(SplitScheme::SplitTcp, response_server(self.pool)))
+    }
+
+    fn nowhere(&self) -> Address {
+        // Bound and let go of again: nobody listens there now.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        Address::new("split-tcp", &listener.local_addr().unwrap().to_string()).unwrap()
+    }
+
+    fn window(&self) -> Window {
+        Window { items: 1024, bytes: 256 << 10 }
+    }
+}
+
+mod plain {
+    sinew_testkit::duplex_suite!(crate::conformance::Split { pool: false });
+}
+
+mod pooled {
+    sinew_testkit::duplex_suite!(crate::conformance::Split { pool: true });
+}

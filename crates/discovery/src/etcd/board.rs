@@ -1,0 +1,131 @@
+//! What all prefixes together show, for everyone who watches.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::sync::watch;
+
+use crate::{Instance, Snapshot, View};
+
+/// The ranges by prefix, and the snapshots made of them.
+pub(super) struct Board {
+    ranges: Mutex<BTreeMap<String, Standing>>,
+    /// `None` after the shutdown, which ends the views.
+    published: Mutex<Option<watch::Sender<Snapshot>>>,
+    /// Told whenever a range has its first answer.
+    answers: watch::Sender<()>,
+}
+
+/// How far a range has come.
+#[derive(Clone)]
+enum Standing {
+    /// etcd was not asked yet, or has not answered yet.
+    Asked,
+    /// It could not be asked.
+    Failed(String),
+    /// What it holds.
+    Listed(Vec<Arc<Instance>>),
+}
+
+impl Board {
+    pub(super) fn new() -> Self {
+        Self {
+            ranges: Mutex::default(),
+            published: Mutex::new(Some(watch::Sender::default())),
+            answers: watch::Sender::default(),
+        }
+    }
+
+    /// A range that is going to be listed.
+    pub(super) fn begin(&self, prefix: &str) {
+        self.lock_ranges().entry(prefix.to_owned()).or_insert(Standing::Asked);
+    }
+
+    /// A range that could not be listed; once it was, that stays.
+    pub(super) fn fail(&self, prefix: &str, why: String) {
+        if let Some(standing) = self.lock_ranges().get_mut(prefix)
+            && !matches!(standing, Standing::Listed(_))
+        {
+            *standing = Standing::Failed(why);
+        }
+        self.answers.send_replace(());
+    }
+
+    /// What a range holds now.
+    pub(super) fn show(&self, prefix: &str, instances: Vec<Arc<Instance>>) {
+        let mut ranges = self.lock_ranges();
+        let Some(standing) = ranges.get_mut(prefix) else { return };
+        *standing = Standing::Listed(instances);
+        self.publish(&ranges);
+        drop(ranges);
+        self.answers.send_replace(());
+    }
+
+    /// Keeps one range, of which the others are parts.
+    pub(super) fn keep_only(&self, prefix: &str) {
+        let mut ranges = self.lock_ranges();
+        ranges.retain(|name, _| name == prefix);
+        self.publish(&ranges);
+        drop(ranges);
+        self.answers.send_replace(());
+    }
+
+    fn publish(&self, ranges: &BTreeMap<String, Standing>) {
+        let listed = ranges.values().flat_map(|standing| match standing {
+            Standing::Listed(instances) => instances.as_slice(),
+            _ => &[],
+        });
+        if let Some(published) = &*self.lock_published() {
+            published.send_if_modified(|snapshot| {
+                let next = Snapshot::new(snapshot.revision() + 1, listed.cloned());
+                let is_changed = !snapshot.changes_to(&next).is_empty();
+                if is_changed {
+                    *snapshot = next;
+                }
+                is_changed
+            });
+        }
+    }
+
+    /// Waits until every range that is known now was listed or could not be.
+    ///
+    /// # Errors
+    /// Why the first one could not be.
+    pub(super) async fn answered(&self) -> Result<(), String> {
+        let mut answers = self.answers.subscribe();
+        let asked: Vec<_> = self.lock_ranges().keys().cloned().collect();
+        loop {
+            let mut is_open = false;
+            for prefix in &asked {
+                match self.lock_ranges().get(prefix) {
+                    Some(Standing::Failed(why)) => return Err(why.clone()),
+                    Some(Standing::Asked) => is_open = true,
+                    Some(Standing::Listed(_)) | None => {}
+                }
+            }
+            if !is_open || answers.changed().await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A view of everything; `None` after the shutdown.
+    pub(super) fn view(&self) -> Option<View> {
+        self.lock_published().as_ref().map(|published| View::new(published.subscribe()))
+    }
+
+    /// Ends all views.
+    pub(super) fn close(&self) {
+        *self.lock_published() = None;
+    }
+
+    fn lock_ranges(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Standing>> {
+        self.ranges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_published(&self) -> std::sync::MutexGuard<'_, Option<watch::Sender<Snapshot>>> {
+        self.published.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,206 @@
+//! What stands under one prefix, put together from lists and events.
+//!
+//! Rules only: nothing here asks etcd or looks at a clock.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    Instance, InstanceKey, MAX_INSTANCES,
+    record::{self, RecordError},
+};
+
+/// One key and what stands under it.
+pub(super) struct Item {
+    pub(super) key: Vec<u8>,
+    pub(super) value: Vec<u8>,
+    /// The revision that wrote it.
+    pub(super) modified: i64,
+}
+
+/// Everything under the prefix at one revision.
+pub(super) struct List {
+    pub(super) cluster: u64,
+    pub(super) revision: i64,
+    pub(super) items: Vec<Item>,
+}
+
+/// An entry that was there at a revision, in the version of another one.
+pub(super) struct Missing {
+    pub(super) name: Vec<u8>,
+    pub(super) modified: i64,
+    pub(super) revision: i64,
+}
+
+/// What is known of one prefix.
+#[derive(Default)]
+pub(super) struct Range {
+    /// `None` before the first list.
+    at: Option<At>,
+    entries: BTreeMap<InstanceKey, Entry>,
+    held: Option<Held>,
+    /// Keys whose values are no records, so that each is reported once.
+    bad: BTreeSet<Vec<u8>>,
+    is_full: bool,
+}
+
+#[derive(Clone, Copy)]
+struct At {
+    cluster: u64,
+    revision: i64,
+}
+
+struct Entry {
+    instance: Arc<Instance>,
+    modified: i64,
+}
+
+/// What was there before etcd lost its data.
+struct Held {
+    until: Instant,
+    instances: BTreeMap<InstanceKey, Arc<Instance>>,
+}
+
+impl Range {
+    /// An entry that is known and not on the list, for asking whether the etcd that wrote the list
+    /// remembers it: one that was emptied does not, however far it has come since.
+    pub(super) fn missing_in(&self, list: &List) -> Option<Missing> {
+        let at = self.at?;
+        let listed: BTreeSet<_> = list.items.iter().filter_map(|one| parse_key(&one.key)).collect();
+        let (key, entry) = self.entries.iter().find(|(key, _)| !listed.contains(key))?;
+        let name = format!("{}/{}", record::BUCKET, record::key(key)).into_bytes();
+        let modified = entry.modified;
+        Some(Missing { name, modified, revision: at.revision.max(modified) })
+    }
+
+    /// Takes a list. What is not on it is gone, unless the list is that of an etcd without its
+    /// former data (`has_forgotten`, or it can be seen from the list): then it stays for `guard`.
+    pub(super) fn list(&mut self, list: List, has_forgotten: bool, now: Instant, guard: Duration) {
+        let List { cluster, revision, items } = list;
+        let mut old = std::mem::take(&mut self.entries);
+        let mut went_back = false;
+        let mut present = BTreeSet::new();
+        for item in items {
+            let Some(key) = parse_key(&item.key) else { continue };
+            present.insert(key.clone());
+            let known = old.remove(&key);
+            went_back |= known.as_ref().is_some_and(|known| known.modified > item.modified);
+            if let Some(known) = known {
+                self.entries.insert(key.clone(), known);
+            }
+            self.put(key, &item);
+        }
+        self.bad.retain(|bad| parse_key(bad).is_some_and(|key| present.contains(&key)));
+        let is_other = has_forgotten
+            || self.at.is_some_and(|at| at.cluster != cluster || at.revision > revision);
+        self.at = Some(At { cluster, revision });
+        if is_other || went_back {
+            tracing::warn!(
+                missing = old.len(), ?guard,
+                "etcd has come back without its data: keeping what was there for a while"
+            );
+            let held = self.held.get_or_insert_with(|| Held {
+                until: now + guard,
+                instances: BTreeMap::new(),
+            });
+            held.until = held.until.max(now + guard);
+            held.instances.extend(old.into_iter().map(|(key, entry)| (key, entry.instance)));
+        }
+    }
+
+    /// Takes the event of a value that was written.
+    pub(super) fn put_event(&mut self, item: &Item) {
+        if self.is_news(item.modified)
+            && let Some(key) = parse_key(&item.key)
+        {
+            self.put(key, item);
+        }
+    }
+
+    /// Takes the event of a key that was deleted at a revision.
+    pub(super) fn delete_event(&mut self, key: &[u8], revision: i64) {
+        if !self.is_news(revision) {
+            return;
+        }
+        self.bad.remove(key);
+        if let Some(key) = parse_key(key) {
+            self.entries.remove(&key);
+            if let Some(held) = &mut self.held {
+                held.instances.remove(&key);
+            }
+        }
+    }
+
+    /// An event may come that a list has overtaken.
+    fn is_news(&mut self, revision: i64) -> bool {
+        // Events of one revision come together, so the same revision again is still news; the
+        // list's own is not, and its entries stand at most at that one.
+        self.at.is_some_and(|at| revision > at.revision)
+    }
+
+    fn put(&mut self, key: InstanceKey, item: &Item) {
+        let known = self.entries.get_mut(&key);
+        match (record::decode(&key, &item.value), known) {
+            (Ok(record), Some(known)) => {
+                self.bad.remove(&item.key);
+                known.modified = item.modified;
+                // Most lists bring what was there before; it keeps the allocation.
+                if *known.instance != record.instance {
+                    known.instance = Arc::new(record.instance);
+                }
+            }
+            (Ok(record), None) => {
+                self.bad.remove(&item.key);
+                if self.entries.len() < MAX_INSTANCES {
+                    let instance = Arc::new(record.instance);
+                    self.entries.insert(key, Entry { instance, modified: item.modified });
+                } else if !std::mem::replace(&mut self.is_full, true) {
+                    tracing::warn!(limit = MAX_INSTANCES, "too many entries: the rest is not seen");
+                }
+            }
+            // Of a key that held a record before, that one still counts.
+            (Err(error), known) => {
+                if let Some(known) = known {
+                    known.modified = item.modified;
+                }
+                self.note_bad(item, &error);
+            }
+        }
+    }
+
+    fn note_bad(&mut self, item: &Item, error: &RecordError) {
+        if self.bad.len() < MAX_INSTANCES && self.bad.insert(item.key.clone()) {
+            let key = String::from_utf8_lossy(&item.key);
+            tracing::warn!(%key, %error, "passed over: not a record");
+        }
+    }
+
+    /// When [`expire`](Self::expire) has something to do.
+    pub(super) fn expires(&self) -> Option<Instant> {
+        self.held.as_ref().map(|held| held.until)
+    }
+
+    /// Believes the new etcd once its guard time is over.
+    pub(super) fn expire(&mut self, now: Instant) {
+        if self.held.as_ref().is_some_and(|held| held.until <= now) {
+            self.held = None;
+        }
+    }
+
+    /// What is there; of two under one key the later one counts.
+    pub(super) fn instances(&self) -> Vec<Arc<Instance>> {
+        let held = self.held.iter().flat_map(|held| held.instances.values());
+        let entries = self.entries.values().map(|entry| &entry.instance);
+        held.chain(entries).cloned().collect()
+    }
+}
+
+fn parse_key(key: &[u8]) -> Option<InstanceKey> {
+    let text = std::str::from_utf8(key).ok()?.strip_prefix(record::BUCKET)?;
+    record::parse_key(text.strip_prefix('/')?)
+}

@@ -1,0 +1,159 @@
+//! Registrations and views of several backends over one etcd that works.
+
+use std::time::Duration;
+
+use sinew_discovery::{
+    Change, Discovery as _, DiscoveryError, EtcdConfig, EtcdDiscovery, Instance,
+};
+
+use crate::{
+    server::Server,
+    support::{
+        PATIENCE, changes, config, connect, endpoint, eventually, instance, name_of, until,
+        watching,
+    },
+};
+
+#[tokio::test]
+async fn one_sees_what_the_other_adds_changes_and_withdraws() {
+    let server = Server::start().await;
+    let worker = connect(&server.url()).await;
+    let (_caller, mut view) = watching(config(&server.url())).await;
+    assert!(view.snapshot().is_empty());
+
+    let first = Instance { process: Some(1), ..instance(1) };
+    let old = worker.register(first.clone()).await.unwrap();
+    assert!(matches!(&changes(&mut view).await[..], [Change::Added(one)] if **one == first));
+
+    let second = Instance { weight: 5, ..first.clone() };
+    let new = worker.register(second.clone()).await.unwrap();
+    let changed = changes(&mut view).await;
+    assert!(
+        matches!(&changed[..], [Change::Changed { old, new }] if **old == first && **new == second),
+        "{changed:?}"
+    );
+    old.withdraw().await.unwrap();
+    assert!(server.entry(&name_of(&second.key())).is_some(), "the former has no say any more");
+    new.withdraw().await.unwrap();
+    assert!(server.entry(&name_of(&second.key())).is_none(), "gone when withdraw returns");
+    assert!(matches!(&changes(&mut view).await[..], [Change::Removed(one)] if **one == second));
+}
+
+#[tokio::test]
+async fn a_registration_outlives_the_handle_and_a_view_does_not() {
+    let server = Server::start().await;
+    let (_caller, mut view) = watching(config(&server.url())).await;
+    let long = EtcdConfig { lease_ttl: PATIENCE * 10, ..config(&server.url()) };
+    let (worker, mut workers_view) = watching(long).await;
+    let registration = worker.register(instance(1)).await.unwrap();
+    let dropped = worker.register(instance(2)).await.unwrap();
+    drop(worker);
+    until(&mut view, |now| now.len() == 2).await;
+    drop(dropped);
+    until(&mut view, |now| now.len() == 1).await;
+    drop(registration);
+    until(&mut view, |now| now.is_empty()).await;
+    let end = async { while workers_view.changed().await.is_some() {} };
+    tokio::time::timeout(PATIENCE, end).await.unwrap();
+    let no_lease = || server.etcdctl(&["lease", "list"]).contains("found 0 leases");
+    eventually("the lease is given back", no_lease).await;
+}
+
+#[tokio::test]
+async fn a_shutdown_takes_everything_back_and_refuses_more() {
+    let server = Server::start().await;
+    let long = EtcdConfig { lease_ttl: PATIENCE * 10, ..config(&server.url()) };
+    let discovery = EtcdDiscovery::connect(long).await.unwrap();
+    let registration = discovery.register(instance(1)).await.unwrap();
+    discovery.clone().shutdown().await;
+    assert!(server.entry(&name_of(&instance(1).key())).is_none());
+    assert!(server.etcdctl(&["lease", "list"]).contains("found 0 leases"));
+    assert!(registration.withdraw().await.is_ok());
+    let error = discovery.register(instance(1)).await.unwrap_err();
+    assert!(error.to_string().contains("shut down"), "{error}");
+    assert!(discovery.watch().await.is_err());
+    discovery.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_thousand_registrations_at_once_are_seen_by_fifty_watchers() {
+    let server = Server::start().await;
+    let mut watchers = Vec::new();
+    for _ in 0..50 {
+        watchers.push(watching(config(&server.url())).await);
+    }
+    let lasting = EtcdConfig { lease_ttl: PATIENCE, ..config(&server.url()) };
+    let worker = EtcdDiscovery::connect(lasting).await.unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for id in 0..1000 {
+        let worker = worker.clone();
+        tasks.spawn(async move { worker.register(instance(id)).await.unwrap() });
+    }
+    let registrations = tasks.join_all().await;
+    for (_, view) in &mut watchers {
+        until(view, |now| now.len() == 1000).await;
+    }
+    drop(registrations);
+    for (_, view) in &mut watchers {
+        until(view, |now| now.is_empty()).await;
+    }
+}
+
+#[tokio::test]
+async fn many_wanted_endpoints_become_one_watch() {
+    let server = Server::start().await;
+    let worker = connect(&server.url()).await;
+    let _registration = worker.register(instance(1)).await.unwrap();
+    let caller = connect(&server.url()).await;
+    for number in 0..300 {
+        caller.want(&format!("ns1/backend/{number}").parse().unwrap());
+    }
+    caller.want(&endpoint());
+    let mut view = caller.watch().await.unwrap();
+    until(&mut view, |now| now.len() == 1).await;
+    let _more = worker.register(instance(2)).await.unwrap();
+    until(&mut view, |now| now.len() == 2).await;
+    let watchers = || {
+        let metrics = format!("127.0.0.1:{}", server.port());
+        let mut stream = std::net::TcpStream::connect(metrics).unwrap();
+        std::io::Write::write_all(&mut stream, b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        let text = std::io::read_to_string(stream).unwrap();
+        let line = text.lines().find(|line| line.starts_with("etcd_debugging_mvcc_watcher_total "));
+        line.unwrap().rsplit(' ').next().unwrap().parse::<f64>().unwrap()
+    };
+    // The caller's one, and the worker's on its own two keys.
+    eventually("the single watches end", || watchers() <= 3.0).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_used_says_why() {
+    let server = Server::start().await;
+    let discovery = connect(&server.url()).await;
+    let nowhere = Instance { addresses: Vec::new(), ..instance(1) };
+    let error = discovery.register(nowhere).await.unwrap_err();
+    assert!(matches!(error, DiscoveryError::Invalid { .. }), "{error}");
+
+    let short = Duration::from_millis(100);
+    let nobody = EtcdConfig { startup_timeout: short, ..EtcdConfig::new(["127.0.0.1:1"]) };
+    let error = EtcdDiscovery::connect(nobody).await.unwrap_err();
+    assert!(matches!(error, DiscoveryError::Unavailable { backend: "etcd", .. }), "{error}");
+    assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_told_at_once_and_a_right_one_works() {
+    let server = Server::start().await;
+    server.etcdctl(&["user", "add", "root:secret"]);
+    server.etcdctl(&["user", "grant-role", "root", "root"]);
+    server.etcdctl(&["auth", "enable"]);
+    let as_root = |password: &str| EtcdConfig {
+        user: Some(("root".to_owned(), password.to_owned())),
+        ..config(&server.url())
+    };
+    let refused = EtcdDiscovery::connect(as_root("guess"));
+    let error = tokio::time::timeout(PATIENCE / 2, refused).await.unwrap().unwrap_err();
+    assert!(!error.to_string().contains("guess"), "{error}");
+    let (discovery, mut view) = watching(as_root("secret")).await;
+    let _registration = discovery.register(instance(1)).await.unwrap();
+    until(&mut view, |now| now.len() == 1).await;
+}

@@ -1,0 +1,11 @@
+//! The etcd backend against real etcd servers: processes that are killed, stopped and emptied.
+
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
+mod lifecycle;
+mod outage;
+mod records;
+mod server;
+mod support;
+mod wire;
+mod worker;

@@ -1,0 +1,182 @@
+//! The split exchange in this process: where requests are acknowledged, and who dials whom back.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use sinew_compat_dynamo::{SplitScheme, SplitServer, SplitServerConfig, SplitTransport};
+use sinew_discovery::{Change, View};
+use sinew_ingress::Ingress;
+use sinew_plane::{
+    Address, Code, DuplexTransport, EndpointName, Error, InstanceId, OutgoingRequest,
+    RequestPlaneClient, ResponsePlaneServer, ResponseRegistration, Shutdown,
+};
+use sinew_transport_tcp::{
+    CheckedTcpStreamServerConfig, TcpRequestClient, TcpRequestConfig, TcpStreamClient,
+    TcpStreamServer,
+};
+use tokio::task::JoinHandle;
+
+#[cfg(feature = "nats")]
+use crate::nats::Nats;
+use crate::{CheckedConfig, RequestPlane, StartError};
+
+/// What carries split exchanges, on both sides.
+pub(crate) struct Planes {
+    /// Takes requests off every acknowledging plane.
+    pub(crate) server: SplitServer,
+    dial_back: Arc<TcpStreamClient>,
+    call_home: Arc<CallHome>,
+    #[cfg(feature = "nats")]
+    pub(crate) nats: Option<Nats>,
+}
+
+impl Planes {
+    /// Sets the planes up that the settings ask for. Nothing listens yet.
+    pub(crate) async fn new(
+        config: &CheckedConfig,
+        ingress: Ingress,
+        view: View,
+    ) -> Result<Self, StartError> {
+        let dial_back = Arc::new(TcpStreamClient::new(config.dial_back.clone()));
+        let server =
+            SplitServer::new(SplitServerConfig::default(), dial_back.clone(), Arc::new(ingress));
+        let call_home = Arc::new(CallHome::new(config.call_home.clone(), view));
+        #[cfg(feature = "nats")]
+        let nats = Nats::connect(config, &server).await?;
+        #[cfg(not(feature = "nats"))]
+        refuse_nats(config)?;
+        Ok(Self {
+            server,
+            dial_back,
+            call_home,
+            #[cfg(feature = "nats")]
+            nats,
+        })
+    }
+
+    /// The calling sides: Dynamo's TCP frames unless the settings say NATS, and NATS when there
+    /// is a connection.
+    pub(crate) fn transports(
+        &self,
+        config: &CheckedConfig,
+    ) -> Result<Vec<Arc<dyn DuplexTransport>>, StartError> {
+        let limit = config.tcp.mux.max_message_bytes;
+        let mut all: Vec<Arc<dyn DuplexTransport>> = Vec::new();
+        let mut add = |scheme, requests: Arc<dyn RequestPlaneClient>| {
+            let responses = self.call_home.clone();
+            all.push(Arc::new(SplitTransport::new(scheme, limit, requests, responses)));
+        };
+        if config.request_plane != RequestPlane::Nats {
+            let frames = TcpRequestConfig::default().checked();
+            let frames = frames.map_err(|error| Error::new(Code::Exhausted, error.to_string()))?;
+            let requests = Arc::new(TcpRequestClient::new(frames));
+            add(SplitScheme::SplitTcp, requests.clone());
+            add(SplitScheme::DynamoTcp, requests);
+        }
+        #[cfg(feature = "nats")]
+        if let Some(nats) = &self.nats {
+            add(SplitScheme::Nats, nats.client());
+            add(SplitScheme::DynamoNats, nats.client());
+        }
+        Ok(all)
+    }
+
+    /// Ends the serving side, behind the requests that it took.
+    pub(crate) async fn shutdown(&self, grace: Duration) -> Shutdown {
+        let server = self.server.shutdown(grace).await;
+        let dial_back = self.dial_back.close(grace).await;
+        let call_home = self.call_home.close(grace).await;
+        #[cfg(feature = "nats")]
+        if let Some(nats) = &self.nats {
+            return server + dial_back + call_home + nats.close(grace).await;
+        }
+        server + dial_back + call_home
+    }
+}
+
+#[cfg(not(feature = "nats"))]
+fn refuse_nats(config: &CheckedConfig) -> Result<(), StartError> {
+    if config.request_plane != RequestPlane::Nats && config.nats.is_empty() {
+        return Ok(());
+    }
+    let reason = "this build has no NATS: build with the feature `nats`";
+    Err(crate::ConfigError::new("request_plane", reason).into())
+}
+
+/// Where workers dial back to. It listens from the first split request on, because a process that
+/// makes none need not be reachable.
+struct CallHome {
+    config: CheckedTcpStreamServerConfig,
+    view: View,
+    listening: OnceLock<Result<Listening, Error>>,
+}
+
+struct Listening {
+    server: Arc<TcpStreamServer>,
+    /// Follows discovery, so that nobody waits for a worker that is gone.
+    follower: JoinHandle<()>,
+}
+
+impl CallHome {
+    fn new(config: CheckedTcpStreamServerConfig, view: View) -> Self {
+        Self { config, view, listening: OnceLock::new() }
+    }
+
+    fn server(&self) -> Result<&TcpStreamServer, Error> {
+        let listening = self.listening.get_or_init(|| {
+            let server = Arc::new(TcpStreamServer::bind(self.config.clone())?);
+            let follower = tokio::spawn(follow(self.view.clone(), Arc::clone(&server)));
+            Ok(Listening { server, follower })
+        });
+        match listening {
+            Ok(listening) => Ok(&listening.server),
+            Err(error) => Err(error.clone()),
+        }
+    }
+
+    async fn close(&self, grace: Duration) -> Shutdown {
+        let Some(Ok(listening)) = self.listening.get() else { return Shutdown::default() };
+        listening.follower.abort();
+        listening.server.close(grace).await
+    }
+}
+
+impl Drop for CallHome {
+    fn drop(&mut self) {
+        if let Some(Ok(listening)) = self.listening.get() {
+            listening.follower.abort();
+        }
+    }
+}
+
+/// Tells the server who came and who went.
+async fn follow(mut view: View, server: Arc<TcpStreamServer>) {
+    while let Some(changes) = view.changed().await {
+        for change in changes {
+            match change {
+                Change::Removed(one) => server.instance_removed(&one.endpoint, one.id),
+                Change::Added(one) | Change::Changed { new: one, .. } => {
+                    server.instance_added(&one.endpoint, one.id);
+                }
+            }
+        }
+    }
+}
+
+impl ResponsePlaneServer for CallHome {
+    fn register(&self, request: &OutgoingRequest) -> Result<ResponseRegistration, Error> {
+        self.server()?.register(request)
+    }
+
+    fn instance_removed(&self, endpoint: &EndpointName, instance: InstanceId) {
+        if let Some(Ok(listening)) = self.listening.get() {
+            listening.server.instance_removed(endpoint, instance);
+        }
+    }
+
+    fn public_address(&self) -> Option<Address> {
+        self.server().ok()?.public_address()
+    }
+}

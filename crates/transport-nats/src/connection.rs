@@ -1,0 +1,144 @@
+//! The connection to NATS that callers and endpoints of a process share.
+
+use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
+
+use sinew_plane::{Error, Shutdown};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+
+use crate::{
+    CheckedNatsConfig, driver,
+    link::{Counters, Link, StopTokens},
+    pending::Pending,
+};
+
+/// Longest wait for the last acknowledgements to leave when the grace of a close is over: a write
+/// to a live server takes well under a millisecond.
+const LAST_WRITE: Duration = Duration::from_millis(500);
+
+/// A connection to NATS. Clones share it; when the last one and everything made from it is
+/// dropped, it is closed without grace.
+///
+/// It connects again by itself, for ever, and endpoints served over it come back with it. When
+/// the server announces that it goes away (lame duck), a connection to another one is made first.
+#[derive(Clone)]
+pub struct NatsConnection {
+    link: Arc<Link>,
+    _end: Arc<DropGuard>,
+}
+
+/// What a connection has counted since it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct NatsStats {
+    /// Times that the connection broke.
+    pub disconnects: u64,
+    /// Messages to endpoints that were dropped because they could not be answered: without a
+    /// reply subject, or with one outside [`NatsConfig::inbox_prefix`](crate::NatsConfig).
+    pub dropped: u64,
+    /// Replies that nobody waited for any more, or that came twice.
+    pub late_replies: u64,
+    /// Times that messages were lost because they came faster than they were read.
+    pub slow_consumer: u64,
+}
+
+impl NatsConnection {
+    /// Connects, trying again with pauses until `startup_timeout`.
+    ///
+    /// Dropping the future midway leaves nothing behind.
+    ///
+    /// # Errors
+    /// [`Code::ConnectTimedOut`](sinew_plane::Code::ConnectTimedOut) with the last reason when
+    /// the time is over; [`Code::ConnectFailed`](sinew_plane::Code::ConnectFailed) at once when
+    /// trying again is no use, because the server refuses the credentials for example.
+    pub async fn connect(config: CheckedNatsConfig) -> Result<Self, Error> {
+        let wires = driver::first_session(&config).await?;
+        let root = CancellationToken::new();
+        let link = Arc::new(Link {
+            pending: Pending::new(config.max_in_flight),
+            config,
+            sessions: watch::Sender::new(Some(wires.session.clone())),
+            counters: Counters::default(),
+            stop: StopTokens {
+                closing: root.child_token(),
+                cut: root.child_token(),
+                done: root.child_token(),
+            },
+            endpoints: TaskTracker::new(),
+            drivers: TaskTracker::new(),
+        });
+        link.drivers.spawn(driver::drive(Arc::clone(&link), wires));
+        Ok(Self { link, _end: Arc::new(root.drop_guard()) })
+    }
+
+    /// True while a server can be reached.
+    pub fn is_connected(&self) -> bool {
+        self.link.connected().is_ok()
+    }
+
+    /// Largest request that the present server takes, in bytes, headers included; `None` while
+    /// there is no connection.
+    pub fn max_payload(&self) -> Option<usize> {
+        self.link.connected().ok().map(|session| session.client.max_payload())
+    }
+
+    /// The port that the present server says it listens on; `None` while there is no connection.
+    pub fn server_port(&self) -> Option<u16> {
+        self.link.connected().ok().map(|session| session.client.server_info().port)
+    }
+
+    /// What was counted.
+    pub fn stats(&self) -> NatsStats {
+        let counters = &self.link.counters;
+        NatsStats {
+            disconnects: counters.disconnects.load(Ordering::Relaxed),
+            dropped: counters.dropped.load(Ordering::Relaxed),
+            late_replies: counters.late_replies.load(Ordering::Relaxed),
+            slow_consumer: counters.slow_consumer.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Refuses new requests, drains the endpoints, lets requests in flight be acknowledged within
+    /// `grace`, cuts the rest, joins every task and closes the connection.
+    ///
+    /// `cut_streams` of the answer counts requests without acknowledgement, `cut_tasks` endpoints
+    /// that were still draining.
+    pub async fn close(&self, grace: Duration) -> Shutdown {
+        let link = &self.link;
+        let deadline = Instant::now() + grace;
+        link.stop.closing.cancel();
+        link.endpoints.close();
+        link.drivers.close();
+        let finished = async { tokio::join!(link.endpoints.wait(), link.pending.settled()) };
+        let _ = timeout_at(deadline, finished).await;
+        let cut = Shutdown { cut_streams: link.pending.len(), cut_tasks: link.endpoints.len() };
+        link.stop.cut.cancel();
+        link.endpoints.wait().await;
+        let session = link.sessions.borrow().clone();
+        if let Some(session) = session.filter(|session| session.is_connected()) {
+            let _ = timeout(LAST_WRITE, session.client.flush()).await;
+        }
+        link.stop.done.cancel();
+        link.drivers.wait().await;
+        cut
+    }
+
+    pub(crate) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+}
+
+impl std::fmt::Debug for NatsConnection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NatsConnection")
+            .field("servers", &self.link.config.servers_text())
+            .field("is_connected", &self.is_connected())
+            .finish()
+    }
+}

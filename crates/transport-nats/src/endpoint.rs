@@ -1,0 +1,283 @@
+//! One served instance: its registration, and the way of a request from NATS to the handler.
+
+use std::{collections::VecDeque, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use async_nats::service::{Request, Service, ServiceExt, endpoint::Endpoint};
+use futures_util::{FutureExt, StreamExt};
+use sinew_plane::{Code, Error, PlaneRequest, RequestPlaneHandler, TransportId, ack};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    headers,
+    link::{Counters, Link, Session},
+    subject::ServedNames,
+};
+
+/// The name of this transport.
+pub const NATS: TransportId = TransportId::from_static("nats");
+
+/// The queue group of stock Dynamo workers, and the client library's own default.
+const QUEUE_GROUP: &str = "q";
+
+/// A leaving endpoint goes once no request has come for this long. The library stops to listen
+/// before the server stops to send; what comes between is lost, so it must be nothing.
+const QUIET: Duration = Duration::from_millis(50);
+
+/// Everything about one instance but its present registration.
+pub(crate) struct Serving {
+    link: Arc<Link>,
+    names: ServedNames,
+    handler: Arc<dyn RequestPlaneHandler>,
+    draining: CancellationToken,
+}
+
+/// A registration with one session. Dropping it takes it back.
+pub(crate) struct Live {
+    epoch: u64,
+    service: Option<Service>,
+    requests: Endpoint,
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        if let Some(service) = self.service.take() {
+            // Aborts the library's task for the service; nothing in it waits.
+            let _ = service.stop().now_or_never();
+        }
+    }
+}
+
+/// Why an endpoint turns away from a registration.
+enum Left {
+    /// It is to drain.
+    Draining,
+    /// Another session is to be used from now on.
+    Replaced(Session),
+    /// The session has ended.
+    Lost,
+}
+
+type Sessions = watch::Receiver<Option<Session>>;
+
+impl Serving {
+    pub(crate) fn new(
+        link: Arc<Link>,
+        names: ServedNames,
+        handler: Arc<dyn RequestPlaneHandler>,
+        draining: CancellationToken,
+    ) -> Self {
+        Self { link, names, handler, draining }
+    }
+
+    /// Registers with a session, and waits until the server knows.
+    pub(crate) async fn register(&self, session: &Session) -> Result<Live, Error> {
+        let fault = |cause: async_nats::Error| {
+            let message = format!("cannot serve {} over NATS: {cause}", self.names.subject);
+            Error::new(Code::ConnectFailed, message)
+        };
+        // One service for each endpoint: the library's service keeps listing an endpoint that
+        // has ended for as long as it lives itself.
+        let builder = session.client.service_builder().queue_group(QUEUE_GROUP);
+        let started = builder.start(&self.names.service, env!("CARGO_PKG_VERSION")).await;
+        let service = started.map_err(fault)?;
+        let group = service.group(&self.names.service);
+        let endpoint = group.endpoint_builder().name(&self.names.endpoint);
+        let requests = endpoint.add(&self.names.endpoint).await;
+        let live = match requests {
+            Ok(requests) => Live { epoch: session.epoch, service: Some(service), requests },
+            Err(cause) => {
+                let _ = service.stop().await;
+                return Err(fault(cause));
+            }
+        };
+        self.link.sync(session).await?;
+        Ok(live)
+    }
+
+    /// Serves over whichever session there is, until it drains.
+    pub(crate) async fn run(self, mut live: Live) {
+        let mut sessions = self.link.sessions.subscribe();
+        loop {
+            live = match self.serve(&mut live, &mut sessions).await {
+                Left::Draining => return self.leave(live, true).await,
+                Left::Lost => {
+                    let epoch = live.epoch;
+                    drop(live);
+                    match self.register_again(epoch, &mut sessions).await {
+                        Some(next) => next,
+                        None => return,
+                    }
+                }
+                Left::Replaced(session) => match self.register(&session).await {
+                    Ok(next) => {
+                        self.leave(live, false).await;
+                        next
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot move to another NATS server yet");
+                        sleep(self.link.config.backoff_base).await;
+                        live
+                    }
+                },
+            };
+        }
+    }
+
+    /// Waits for a session after that of `epoch`, and registers with it. `None` if it is to drain.
+    async fn register_again(&self, epoch: u64, sessions: &mut Sessions) -> Option<Live> {
+        loop {
+            let session = {
+                let newer = |session: &Option<Session>| {
+                    session.as_ref().is_some_and(|session| session.epoch > epoch)
+                };
+                let session = self.draining.run_until_cancelled(sessions.wait_for(newer)).await?;
+                session.ok()?.clone()?
+            };
+            match self.register(&session).await {
+                Ok(live) => return Some(live),
+                Err(error) => tracing::warn!(%error, "trying again"),
+            }
+            // The session reconnects by itself; a broken one is replaced.
+            let pause = sleep(self.link.config.backoff_max);
+            self.draining.run_until_cancelled(pause).await?;
+        }
+    }
+
+    /// Hands on what comes until something else is to be done.
+    async fn serve(&self, live: &mut Live, sessions: &mut Sessions) -> Left {
+        let mut queue = VecDeque::new();
+        loop {
+            // What has come is taken in before the next one is handed on, so that those who do
+            // not fit hear so now.
+            let is_open = self.take_in(live, &mut queue).await;
+            if let Some(request) = queue.pop_front() {
+                if self.draining.is_cancelled() {
+                    self.hand_on(request).await;
+                    self.hand_on_all(&mut queue).await;
+                    return Left::Draining;
+                }
+                self.hand_on(request).await;
+                continue;
+            }
+            if !is_open {
+                return Left::Lost;
+            }
+            tokio::select! {
+                biased;
+                () = self.draining.cancelled() => return Left::Draining,
+                replacement = replacement(sessions, live.epoch) => return Left::Replaced(replacement),
+                request = live.requests.next() => match request {
+                    Some(request) => queue.push_back(request),
+                    None => return Left::Lost,
+                },
+            }
+        }
+    }
+
+    /// Puts what has come into the queue, and refuses what does not fit. False when no more comes.
+    async fn take_in(&self, live: &mut Live, queue: &mut VecDeque<Request>) -> bool {
+        while let Some(request) = live.requests.next().now_or_never() {
+            let Some(request) = request else { return false };
+            if queue.len() < self.link.config.queue_limit {
+                queue.push_back(request);
+            } else {
+                let limit = self.link.config.queue_limit;
+                let message = format!("{limit} requests wait for the worker already");
+                self.answer(&request, &Err(Error::new(Code::Overloaded, message))).await;
+            }
+        }
+        true
+    }
+
+    async fn hand_on_all(&self, queue: &mut VecDeque<Request>) {
+        while let Some(request) = queue.pop_front() {
+            self.hand_on(request).await;
+        }
+    }
+
+    async fn hand_on(&self, request: Request) {
+        if !self.is_answerable(&request) {
+            Counters::count(&self.link.counters.dropped);
+            return;
+        }
+        let message = &request.message;
+        let accepted = AssertUnwindSafe(|| {
+            self.handler.accept(PlaneRequest {
+                target: &self.names.subject,
+                headers: headers::from_nats(message.headers.as_ref()),
+                payload: message.payload.clone(),
+                transport: &NATS,
+            })
+        });
+        match std::panic::catch_unwind(accepted) {
+            Ok(outcome) => self.answer(&request, &outcome).await,
+            // Whether something runs now nobody knows, and no answer says just that.
+            Err(_) => tracing::error!(subject = self.names.subject, "a request handler panicked"),
+        }
+    }
+
+    /// Replies go to inboxes and nowhere else, whatever a caller asks for.
+    fn is_answerable(&self, request: &Request) -> bool {
+        let prefix = self.link.config.inbox_prefix.as_str();
+        let reply = request.message.reply.as_ref();
+        let rest = reply.and_then(|reply| reply.strip_prefix(prefix));
+        rest.is_some_and(|rest| rest.starts_with('.'))
+    }
+
+    async fn answer(&self, request: &Request, outcome: &Result<(), Error>) {
+        if !self.is_answerable(request) {
+            Counters::count(&self.link.counters.dropped);
+            return;
+        }
+        let answer = request.respond(Ok(ack::encode(outcome)));
+        // Waits only while the connection takes nothing; after this long nobody listens for it.
+        match timeout(self.link.config.request_timeout, answer).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "an acknowledgement was not sent"),
+            Err(_) => tracing::debug!("an acknowledgement could not be sent in time"),
+        }
+    }
+
+    /// Takes a registration back without losing a request: goes on until none come, and only
+    /// then stops to listen. Those that come meanwhile are refused, or handed on.
+    async fn leave(&self, mut live: Live, refuse: bool) {
+        while let Ok(Some(request)) = timeout(QUIET, live.requests.next()).await {
+            self.turn_away(request, refuse).await;
+        }
+        let _ = live.requests.stop().await;
+        while let Some(request) = live.requests.next().await {
+            self.turn_away(request, refuse).await;
+        }
+        // The acknowledgements are on their way, and nobody is sent here any more.
+        let session = self.link.sessions.borrow().clone();
+        if let Some(session) = session.filter(|session| session.epoch == live.epoch) {
+            let _ = self.link.sync(&session).await;
+        }
+    }
+
+    async fn turn_away(&self, request: Request, refuse: bool) {
+        if refuse {
+            let refusal = Err(Error::draining("the worker is going away"));
+            self.answer(&request, &refusal).await;
+        } else {
+            self.hand_on(request).await;
+        }
+    }
+}
+
+/// Ends when there is another session than that of `epoch`.
+async fn replacement(sessions: &mut Sessions, epoch: u64) -> Session {
+    loop {
+        let session = sessions.borrow_and_update().clone();
+        if let Some(session) = session.filter(|session| session.epoch != epoch) {
+            return session;
+        }
+        if sessions.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+}

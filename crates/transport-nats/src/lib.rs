@@ -1,0 +1,58 @@
+//! The acknowledging request plane over NATS.
+//!
+//! A request goes to the subject of one instance, and its acknowledgement comes back over NATS;
+//! the response stream comes on another plane. Subjects, headers and answers are those of NVIDIA
+//! Dynamo 1.6, so its workers and callers can be at the other end. This crate knows no discovery,
+//! no routing and no response plane, and does not look into the payload.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use bytes::Bytes;
+//! use sinew_plane::{
+//!     Error, Headers, InstanceId, PlaneRequest, RequestPlaneClient, RequestPlaneHandler,
+//! };
+//! use sinew_transport_nats::{NatsConfig, NatsConnection, NatsRequestClient, NatsServer};
+//!
+//! struct AcceptAll;
+//! impl RequestPlaneHandler for AcceptAll {
+//!     fn accept(&self, request: PlaneRequest<'_>) -> Result<(), Error> {
+//!         println!("{} bytes for {}", request.payload.len(), request.target);
+//!         Ok(())
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let connection = NatsConnection::connect(NatsConfig::default().checked()?).await?;
+//! let server = NatsServer::new(connection.clone(), Arc::new(AcceptAll));
+//! let endpoint = server.serve(&"ns1/backend/generate".parse()?, InstanceId(0x1f)).await?;
+//! assert_eq!(endpoint.subject(), "ns1_backend.generate-1f");
+//!
+//! let client = NatsRequestClient::new(connection);
+//! client.send_request(endpoint.subject().to_owned(), Bytes::from("hi"), Headers::new()).await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod client;
+mod config;
+mod connection;
+mod driver;
+mod endpoint;
+mod error;
+mod headers;
+mod link;
+mod options;
+mod pending;
+mod server;
+mod server_address;
+mod subject;
+
+pub use crate::{
+    client::NatsRequestClient,
+    config::{CheckedNatsConfig, NatsAuth, NatsConfig, NatsTls},
+    connection::{NatsConnection, NatsStats},
+    endpoint::NATS,
+    error::{NatsConfigError, PayloadTooLarge},
+    server::{NatsEndpoint, NatsServer},
+};

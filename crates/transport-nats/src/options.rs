@@ -1,0 +1,109 @@
+//! Our settings as the client library takes them.
+
+use std::{future::ready, time::Duration};
+
+use async_nats::{ConnectOptions, Event};
+use tokio::sync::mpsc;
+
+use crate::{CheckedNatsConfig, NatsAuth};
+
+/// The options for one session. Its events go to `events`; what does not fit is dropped.
+///
+/// # Errors
+/// A file of the configuration cannot be read.
+pub(crate) async fn options(
+    config: &CheckedNatsConfig,
+    events: mpsc::Sender<Event>,
+) -> std::io::Result<ConnectOptions> {
+    let (base, max) = (config.backoff_base, config.backoff_max);
+    let mut options = ConnectOptions::new()
+        .name(&config.name)
+        .connection_timeout(config.connect_timeout)
+        .ping_interval(config.ping_interval)
+        .custom_inbox_prefix(&config.inbox_prefix)
+        // Holds a reply to each request that can wait for one; of an endpoint's messages, as many
+        // as are told that there are too many.
+        .subscription_capacity(config.max_in_flight.max(config.queue_limit))
+        .reconnect_delay_callback(move |attempt| {
+            full_jitter(attempt, base, max).mul_f64(fastrand::f64())
+        })
+        .event_callback(move |event| {
+            let _ = events.try_send(event);
+            ready(())
+        });
+    let all_tls = config.servers.iter().all(|server| server.is_tls());
+    options = if all_tls {
+        // Also those servers that the listed ones name.
+        secured(options.require_tls(true), config)
+    } else {
+        // A plain-text server, or who speaks in its place, could name any number of any hosts.
+        secured(options.ignore_discovered_servers(), config)
+    };
+    authenticated(options, &config.auth).await
+}
+
+/// The longest pause before attempt `attempt`, which counts from 1; what is waited is a random
+/// part of it, so that the clients of a server that comes back do not all come at once.
+pub(crate) fn full_jitter(attempt: usize, base: Duration, max: Duration) -> Duration {
+    // 2^20 times the base is over any sensible max.
+    let doublings = attempt.saturating_sub(1).min(20) as u32;
+    base.saturating_mul(1 << doublings).min(max)
+}
+
+#[cfg(feature = "tls")]
+fn secured(mut options: ConnectOptions, config: &CheckedNatsConfig) -> ConnectOptions {
+    use async_nats::rustls::crypto::{CryptoProvider, aws_lc_rs};
+
+    // With several providers compiled in, by whatever other crate, the library would panic when
+    // none is chosen. Fails only if somebody chose one meanwhile, which does as well.
+    if CryptoProvider::get_default().is_none() {
+        let _ = aws_lc_rs::default_provider().install_default();
+    }
+    if let Some(file) = &config.tls.ca_file {
+        options = options.add_root_certificates(file.clone());
+    }
+    match (&config.tls.client_certificate_file, &config.tls.client_key_file) {
+        (Some(certificate), Some(key)) => {
+            options.add_client_certificate(certificate.clone(), key.clone())
+        }
+        _ => options,
+    }
+}
+
+#[cfg(not(feature = "tls"))]
+fn secured(options: ConnectOptions, _: &CheckedNatsConfig) -> ConnectOptions {
+    // A server may demand TLS of a plain-text address, and the library panics when it has no
+    // cryptography. A certificate file that cannot exist fails that attempt with an error before.
+    options.add_root_certificates(std::path::PathBuf::new())
+}
+
+async fn authenticated(
+    options: ConnectOptions,
+    auth: &NatsAuth,
+) -> std::io::Result<ConnectOptions> {
+    Ok(match auth {
+        NatsAuth::UserPassword { user, password } => {
+            options.user_and_password(user.clone(), password.clone())
+        }
+        NatsAuth::Token(token) => options.token(token.clone()),
+        #[cfg(feature = "nkeys")]
+        NatsAuth::Nkey(seed) => options.nkey(seed.clone()),
+        #[cfg(feature = "nkeys")]
+        NatsAuth::CredentialsFile(file) => options.credentials_file(file).await?,
+        // Without the feature, the configuration refuses the other two.
+        _ => options,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_longest() {
+        let (base, max) = (Duration::from_millis(50), Duration::from_secs(2));
+        let pauses: Vec<_> =
+            [0, 1, 2, 3, 6, 7, 1000, usize::MAX].map(|n| full_jitter(n, base, max).as_millis()).into();
+        assert_eq!(pauses, [50, 50, 100, 200, 1600, 2000, 2000, 2000]);
+    }
+}

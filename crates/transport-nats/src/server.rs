@@ -1,0 +1,139 @@
+//! The serving side.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use sinew_plane::{Code, EndpointName, Error, InstanceId, RequestPlaneHandler, Shutdown};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{NatsConnection, endpoint::Serving, subject::ServedNames};
+
+/// Serves instances of endpoints, each as a NATS micro service with a subject of its own.
+///
+/// There is no address to bind, so this is not a `RequestPlaneServer`: it is served where the
+/// connection leads.
+#[derive(Clone)]
+pub struct NatsServer {
+    connection: NatsConnection,
+    handler: Arc<dyn RequestPlaneHandler>,
+    subjects: Arc<Mutex<HashSet<String>>>,
+}
+
+/// One instance that is served. Dropping it ends that at once; [`drain`](Self::drain) is kinder.
+pub struct NatsEndpoint {
+    subject: String,
+    draining: CancellationToken,
+    cut: CancellationToken,
+    task: Option<JoinHandle<()>>,
+    _connection: NatsConnection,
+}
+
+impl NatsServer {
+    /// Hands what it receives to `handler`.
+    pub fn new(connection: NatsConnection, handler: Arc<dyn RequestPlaneHandler>) -> Self {
+        Self { connection, handler, subjects: Arc::default() }
+    }
+
+    /// Serves instance `id` of `endpoint` until the answer is dropped, through any break of the
+    /// connection. When this returns, the server has the subscription.
+    ///
+    /// Dropping the future midway serves nothing.
+    ///
+    /// # Errors
+    /// A name that stock Dynamo peers spell in two ways, with what to write in its place; a
+    /// subject that is served here already; no connection. Nothing is served then.
+    pub async fn serve(
+        &self,
+        endpoint: &EndpointName,
+        id: InstanceId,
+    ) -> Result<NatsEndpoint, Error> {
+        let names = ServedNames::new(endpoint, id)?;
+        let link = Arc::clone(self.connection.link());
+        let session = link.connected()?;
+        let claim = self.claim(&names.subject)?;
+        let draining = link.stop.closing.child_token();
+        let cut = link.stop.cut.child_token();
+        let subject = names.subject.clone();
+        let serving = Serving::new(Arc::clone(&link), names, Arc::clone(&self.handler), draining.clone());
+        let live = serving.register(&session).await?;
+        let run = cut.clone().run_until_cancelled_owned(serving.run(live));
+        let task = link.endpoints.spawn(async move {
+            run.await;
+            drop(claim);
+        });
+        let _connection = self.connection.clone();
+        Ok(NatsEndpoint { subject, draining, cut, task: Some(task), _connection })
+    }
+
+    fn claim(&self, subject: &str) -> Result<Claim, Error> {
+        // Two of one subject would share its requests at random.
+        if !self.subjects.lock().insert(subject.to_owned()) {
+            let message = format!("the NATS subject {subject} is served here already");
+            return Err(Error::new(Code::Exhausted, message));
+        }
+        Ok(Claim { subject: subject.to_owned(), subjects: Arc::clone(&self.subjects) })
+    }
+}
+
+/// A subject that is taken until this is dropped.
+struct Claim {
+    subject: String,
+    subjects: Arc<Mutex<HashSet<String>>>,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.subjects.lock().remove(&self.subject);
+    }
+}
+
+impl NatsEndpoint {
+    /// What requests are sent to.
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// Refuses new requests with `Server unavailable`, hands on what was received, and leaves
+    /// once no more come. What is not done within `grace` is cut, and said to be.
+    pub async fn drain(mut self, grace: Duration) -> Shutdown {
+        let deadline = Instant::now() + grace;
+        self.draining.cancel();
+        let Some(mut task) = self.task.take() else { return Shutdown::default() };
+        if timeout_at(deadline, &mut task).await.is_ok() {
+            return Shutdown::default();
+        }
+        self.cut.cancel();
+        let _ = task.await;
+        Shutdown { cut_streams: 0, cut_tasks: 1 }
+    }
+
+    /// Ends at once; requests that were received and not handed on are lost.
+    pub async fn stop(mut self) {
+        self.cut.cancel();
+        if let Some(task) = self.task.take() {
+            let _ = task.await;
+        }
+    }
+}
+
+impl Drop for NatsEndpoint {
+    fn drop(&mut self) {
+        self.cut.cancel();
+    }
+}
+
+impl std::fmt::Debug for NatsEndpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NatsEndpoint").field("subject", &self.subject).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for NatsServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NatsServer").field("connection", &self.connection).finish_non_exhaustive()
+    }
+}

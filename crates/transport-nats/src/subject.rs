@@ -1,0 +1,137 @@
+//! Subjects: how an instance of an endpoint is spelled on NATS.
+
+use sinew_plane::{Code, EndpointName, Error, InstanceId};
+
+/// Longest subject that is sent to, in bytes: as long as any path of the other planes, and with
+/// a reply subject well under the 4,096 bytes of control line that a NATS server reads.
+const MAX_SUBJECT_BYTES: usize = 1024;
+
+/// The names under which NATS knows one instance of an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ServedNames {
+    /// Name of the micro service: `NAMESPACE_COMPONENT`.
+    pub(crate) service: String,
+    /// Name of the micro endpoint: `ENDPOINT-ID`, the id in hexadecimal.
+    pub(crate) endpoint: String,
+    /// `SERVICE.ENDPOINT`.
+    pub(crate) subject: String,
+}
+
+impl ServedNames {
+    /// Names an instance the way that a stock Dynamo caller will spell it.
+    ///
+    /// A stock caller writes the names as they are, a stock worker writes them in lower case,
+    /// with `_` for what is not a letter, digit, `-` or `_`, and without leading `_`. Where the
+    /// two differ no request arrives, so such names are refused.
+    pub(crate) fn new(name: &EndpointName, id: InstanceId) -> Result<Self, Error> {
+        let parts = [
+            ("namespace", name.namespace()),
+            ("component", name.component()),
+            ("endpoint", name.endpoint()),
+        ];
+        for (which, part) in parts {
+            check_part(name, which, part)?;
+        }
+        let service = format!("{}_{}", name.namespace(), name.component());
+        let endpoint = format!("{}-{id}", name.endpoint());
+        let subject = format!("{service}.{endpoint}");
+        Ok(Self { service, endpoint, subject })
+    }
+}
+
+fn check_part(name: &EndpointName, which: &str, part: &str) -> Result<(), Error> {
+    let is_plain =
+        |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_');
+    let renamed: String =
+        part.chars().map(|c| c.to_ascii_lowercase()).map(|c| if c == '.' { '_' } else { c }).collect();
+    let renamed = renamed.trim_start_matches('_');
+    if part.bytes().all(is_plain) && renamed == part {
+        return Ok(());
+    }
+    let way_out = match renamed {
+        "" => "begin it with a letter or digit".to_owned(),
+        _ => format!("rename it, for example to {renamed:?}"),
+    };
+    let message = format!(
+        "{name} cannot be served over NATS: in the {which} {part:?} only a-z, 0-9, '-' and '_' \
+         may stand, and no '_' in front, or callers would send to another subject than the one \
+         served; {way_out}"
+    );
+    Err(Error::new(Code::InvalidPayload, message))
+}
+
+/// Checks a subject that a request is to be sent to.
+///
+/// It comes from discovery, so from others: nothing that reaches several receivers, the server's
+/// own subjects or somebody's replies is sent to.
+pub(crate) fn check_target(subject: &str, inbox_prefix: &str) -> Result<(), Error> {
+    let fault = |reason: &str| {
+        let shown: String = subject.chars().take(64).collect();
+        Err(Error::new(Code::InvalidPayload, format!("the NATS subject {shown:?} {reason}")))
+    };
+    if subject.len() > MAX_SUBJECT_BYTES {
+        return fault("is longer than 1,024 bytes");
+    }
+    if subject.split('.').any(str::is_empty) {
+        return fault("has an empty part");
+    }
+    if subject.bytes().any(|b| !b.is_ascii_graphic() || matches!(b, b'*' | b'>')) {
+        return fault("holds a wildcard or what is not visible ASCII");
+    }
+    let is_inbox = |prefix| {
+        subject.strip_prefix(prefix).is_some_and(|rest: &str| rest.is_empty() || rest.starts_with('.'))
+    };
+    if subject.starts_with('$') || is_inbox("_INBOX") || is_inbox(inbox_prefix) {
+        return fault("belongs to the server or to replies");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn served(name: &str) -> Result<ServedNames, Error> {
+        ServedNames::new(&name.parse().unwrap(), InstanceId(0x5315_a1fc_98a8_560e))
+    }
+
+    #[test]
+    fn the_subject_is_the_one_of_a_stock_caller() {
+        let names = served("ns1/backend/generate").unwrap();
+        assert_eq!(names.service, "ns1_backend");
+        assert_eq!(names.endpoint, "generate-5315a1fc98a8560e");
+        assert_eq!(names.subject, "ns1_backend.generate-5315a1fc98a8560e");
+        assert!(served("a_b/c-d/e_1").is_ok());
+    }
+
+    #[test]
+    fn names_that_stock_peers_spell_in_two_ways_are_refused() {
+        for (name, needles) in [
+            ("a.b/c/d", ["namespace", "a_b"]),
+            ("Ab/c/d", ["namespace", "ab"]),
+            ("a/C.d/e", ["component", "c_d"]),
+            ("a/b/v1.X", ["endpoint", "v1_x"]),
+            ("_a/b/c", ["namespace", "\"a\""]),
+            ("a/___/c", ["component", "begin it with"]),
+        ] {
+            let refusal = served(name).unwrap_err();
+            for needle in needles {
+                assert!(refusal.message().contains(needle), "{name}: {refusal}");
+            }
+            assert!(!refusal.is_safe_to_resend());
+        }
+    }
+
+    #[test]
+    fn only_plain_subjects_are_sent_to() {
+        assert!(check_target("ns1_backend.generate-1", "_INBOX").is_ok());
+        let long = "a".repeat(5000);
+        for subject in [
+            "", ".", ".a", "a.", "a..b", "a b", "a\tb", "a\r\nPUB x 0", "a.*", "a.>", "\u{e4}.b",
+            "$SYS.a", "$JS.API", "$SRV.PING", "_INBOX.x", "_INBOX", "mine.x", long.as_str(),
+        ] {
+            let refusal = check_target(subject, "mine").unwrap_err();
+            assert_eq!(refusal.code(), Code::InvalidPayload, "{subject:?}");
+        }
+    }
+}
