@@ -1,4 +1,5 @@
-//! Bytes to frames and back: two-part frames, the node envelope, payload formats.
+//! Bytes to frames and back: two-part frames, the frames of Dynamo's TCP request plane, the node
+//! envelope, payload formats.
 //!
 //! Give it bytes and it gives frames; give it values and it gives bytes. It knows nothing about
 //! sockets, tasks, clocks or peers, so every rule here can be tested by feeding bytes by hand.
@@ -32,7 +33,7 @@
 //!
 //! | feature | adds | default |
 //! |---|---|---|
-//! | `tokio` | `tokio_util::codec::{Encoder, Decoder}` for both frame codecs | yes |
+//! | `tokio` | `tokio_util::codec::{Encoder, Decoder}` for the frame codecs | yes |
 //! | `serde` | the payload layer with the `raw` format | no |
 //! | `json`, `msgpack`, `bincode` | one payload format each, and `serde` | no |
 //!
@@ -45,6 +46,7 @@ mod retention;
 
 mod envelope;
 mod payload;
+mod tcp_request;
 mod two_part;
 
 pub use crate::{
@@ -60,6 +62,10 @@ pub use crate::{
     },
     payload::{PayloadFormat, UnknownFormat},
     retention::detach_if_small,
+    tcp_request::{
+        MAX_REQUEST_PATH_BYTES, TcpRequestCodec, TcpRequestError, TcpRequestMessage,
+        TcpResponseCodec, TcpResponseMessage,
+    },
     two_part::{
         EncodedParts, MessageKind, TwoPartCodec, TwoPartError, TwoPartMessage, TwoPartMessageType,
         WrongKind,

@@ -28,6 +28,12 @@ pub struct TcpConfig {
     pub max_connections: usize,
     /// Addresses that a client keeps connections to at once.
     pub max_targets: usize,
+    /// Largest request that a server takes off Dynamo's request plane, in bytes with its path and
+    /// headers.
+    pub max_request_bytes: usize,
+    /// Longest wait for the rest of such a request once it has begun; a long one must come along
+    /// by 64 KiB in this time.
+    pub frame_timeout: Duration,
     /// Which addresses a server may bind.
     pub bind_policy: BindPolicy,
     /// What a server advertises in place of the address it is bound to: `HOST:PORT`, or `HOST`
@@ -51,6 +57,8 @@ impl Default for TcpConfig {
             idle_timeout: Duration::from_secs(300),
             max_connections: 10_000,
             max_targets: 4_096,
+            max_request_bytes: sinew_codec::DEFAULT_MAX_MESSAGE_SIZE,
+            frame_timeout: Duration::from_secs(30),
             bind_policy: BindPolicy::LoopbackOnly,
             advertise: None,
             unix_dir: None,
@@ -72,6 +80,7 @@ impl TcpConfig {
             ("write_timeout", self.write_timeout),
             ("backoff_base", self.backoff_base),
             ("idle_timeout", self.idle_timeout),
+            ("frame_timeout", self.frame_timeout),
         ];
         if let Some((field, _)) = waits.iter().find(|(_, wait)| wait.is_zero()) {
             return Err(ConfigError { field, reason: "must be longer than zero" });
@@ -87,6 +96,9 @@ impl TcpConfig {
         }
         if self.max_targets == 0 {
             return Err(ConfigError { field: "max_targets", reason: "must be at least 1" });
+        }
+        if self.max_request_bytes == 0 {
+            return Err(ConfigError { field: "max_request_bytes", reason: "must be at least 1" });
         }
         Ok(CheckedTcpConfig { mux, tcp: self })
     }
@@ -119,6 +131,8 @@ mod tests {
             (TcpConfig { backoff_max: Duration::ZERO, ..base() }, "backoff_max"),
             (TcpConfig { max_connections: 0, ..base() }, "max_connections"),
             (TcpConfig { max_targets: 0, ..base() }, "max_targets"),
+            (TcpConfig { max_request_bytes: 0, ..base() }, "max_request_bytes"),
+            (TcpConfig { frame_timeout: Duration::ZERO, ..base() }, "frame_timeout"),
             (
                 TcpConfig { mux: MuxConfig { max_streams: 0, ..MuxConfig::default() }, ..base() },
                 "max_streams",

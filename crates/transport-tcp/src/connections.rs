@@ -8,10 +8,11 @@ use std::{
     time::Duration,
 };
 
+use bytes::BytesMut;
 use parking_lot::Mutex;
 use sinew_mux::Role;
 use sinew_plane::{Code, Error, RequestHandler};
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{CheckedTcpConfig, connection::Connection, read::Reader, socket::Socket};
 
@@ -19,6 +20,8 @@ use crate::{CheckedTcpConfig, connection::Connection, read::Reader, socket::Sock
 #[derive(Default)]
 pub(crate) struct Connections {
     pub(crate) tasks: TaskTracker,
+    /// Ends what else runs in `tasks`.
+    pub(crate) ending: CancellationToken,
     live: Mutex<Vec<Weak<Connection>>>,
     open: AtomicUsize,
     /// Writes that reached a socket.
@@ -34,12 +37,24 @@ impl Connections {
         config: Arc<CheckedTcpConfig>,
         handler: Option<Arc<dyn RequestHandler>>,
     ) -> Arc<Connection> {
+        self.start_after(BytesMut::new(), socket, role, config, handler)
+    }
+
+    /// The same over a socket of which `first` was read already.
+    pub(crate) fn start_after(
+        self: &Arc<Self>,
+        first: BytesMut,
+        socket: Socket,
+        role: Role,
+        config: Arc<CheckedTcpConfig>,
+        handler: Option<Arc<dyn RequestHandler>>,
+    ) -> Arc<Connection> {
         let transport = socket.transport();
         let (read, write) = socket.split();
         let writes = Arc::clone(&self.writes);
         let connection = Arc::new(Connection::new(role, transport, config, handler, write, writes));
         self.remember(&connection);
-        let reader = Reader::new(Arc::clone(&connection), read);
+        let reader = Reader::new(Arc::clone(&connection), read, first);
         let open = Open(Arc::clone(self));
         self.tasks.spawn(async move {
             let _open = open;
@@ -98,6 +113,7 @@ impl Connections {
         let left = |connection: &Arc<Connection>| connection.active.load(Ordering::Acquire);
         let cut = connections.iter().map(left).sum();
         drop(connections);
+        self.ending.cancel();
         // From the list again: one may have been started as the tasks were closed.
         self.close_all(&Error::new(Code::ConnectionLost, "this side shut down"));
         self.tasks.wait().await;

@@ -45,8 +45,10 @@ mod client;
 mod config;
 mod connection;
 mod connections;
+mod first_bytes;
 mod open;
 mod read;
+mod request_plane;
 mod response;
 mod server;
 mod socket;
@@ -57,6 +59,7 @@ mod write;
 pub use crate::{
     client::TcpTransport,
     config::{CheckedTcpConfig, TcpConfig},
+    request_plane::{CheckedTcpRequestConfig, TcpRequestClient, TcpRequestConfig},
     server::TcpServer,
     socket::{TCP, UNIX},
 };

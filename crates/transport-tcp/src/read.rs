@@ -77,12 +77,13 @@ impl Drop for CloseOnDrop {
 }
 
 impl Reader {
-    pub(crate) fn new(connection: Arc<Connection>, half: ReadHalf) -> Self {
+    /// `first` is what was read of the connection so far.
+    pub(crate) fn new(connection: Arc<Connection>, half: ReadHalf, first: BytesMut) -> Self {
         let now = Instant::now();
         Self {
             half,
             inbound: Inbound::new(connection.role, &connection.config.mux, now),
-            buffer: BytesMut::new(),
+            buffer: first,
             reads: 0,
             wakers: Vec::new(),
             cancels: Vec::new(),
@@ -125,6 +126,11 @@ impl Reader {
     async fn read(&mut self) -> End {
         let mut ticks = tokio::time::interval(self.connection.config.mux.keepalive_interval / 2);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        if !self.buffer.is_empty()
+            && let Err(error) = self.understand()
+        {
+            return End::Refused(error);
+        }
         loop {
             self.answers_written().await;
             self.buffer.reserve(READ_BYTES);

@@ -3,14 +3,19 @@
 use std::{
     io,
     net::SocketAddr,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
+use bytes::BytesMut;
 use parking_lot::Mutex;
 use sinew_mux::Role;
 use sinew_plane::{
-    Address, BoxFuture, Code, DuplexServer, Error, RequestHandler, RequestPlaneServer, Shutdown,
+    Address, BoxFuture, Code, DuplexServer, Error, RequestHandler, RequestPlaneHandler,
+    RequestPlaneServer, Shutdown,
 };
 use socket2::{Domain, Protocol, SockAddr, Type};
 use tokio::net::{TcpListener, UnixListener};
@@ -20,6 +25,8 @@ use crate::{
     CheckedTcpConfig,
     accept::{self, Accept},
     connections::Connections,
+    first_bytes::{self, PeerProtocol, TurnedAway},
+    request_plane::RequestPlane,
     socket::Socket,
     unix::SocketFile,
 };
@@ -47,9 +54,14 @@ struct Bound {
 pub(crate) struct Shared {
     pub(crate) config: Arc<CheckedTcpConfig>,
     handler: Arc<dyn RequestHandler>,
+    /// Takes the requests of callers that speak Dynamo's frames; without it they are closed.
+    request_plane: OnceLock<RequestPlane>,
+    turned_away: TurnedAway,
     /// Ends the listeners.
     pub(crate) stop_accepting: CancellationToken,
     connections: Arc<Connections>,
+    /// Connections that are not among `connections`: not yet told apart, or with frames.
+    others: AtomicUsize,
 }
 
 impl TcpServer {
@@ -60,10 +72,29 @@ impl TcpServer {
         let shared = Shared {
             config: Arc::new(config),
             handler,
+            request_plane: OnceLock::new(),
+            turned_away: TurnedAway::default(),
             stop_accepting: CancellationToken::new(),
             connections: Arc::default(),
+            others: AtomicUsize::new(0),
         };
         Self { shared: Arc::new(shared), bound: Mutex::new(None), advertise }
+    }
+
+    /// Serves callers that speak Dynamo's request frames too, on the same port. They are told
+    /// apart by their first bytes. To be called before the server listens; the first handler
+    /// counts.
+    ///
+    /// While the server drains, requests are refused with `Server unavailable:`; so they are until
+    /// the wait of its shutdown ends. What was acknowledged before is the handler's to finish.
+    #[must_use]
+    pub fn with_request_plane(self, handler: Arc<dyn RequestPlaneHandler>) -> Self {
+        let Shared { config, stop_accepting, connections, .. } = &*self.shared;
+        let (draining, ending) = (stop_accepting.clone(), connections.ending.clone());
+        let plane = RequestPlane::new(handler, Arc::clone(config), draining, ending);
+        // Given twice: the first is in use already.
+        let _ = self.shared.request_plane.set(plane);
+        self
     }
 
     /// Makes a server and starts it on `address`; port 0 picks a free one.
@@ -116,9 +147,9 @@ impl TcpServer {
         self.bound.lock().as_ref().map(|bound| bound.tcp)
     }
 
-    /// Connections that are open now.
+    /// Connections that are open now, whatever they speak.
     pub fn connections(&self) -> usize {
-        self.shared.connections.count()
+        self.shared.open()
     }
 
     /// Writes that reached a socket since the server was made.
@@ -149,9 +180,13 @@ impl TcpServer {
 }
 
 impl Shared {
+    fn open(&self) -> usize {
+        self.connections.count() + self.others.load(Ordering::Relaxed)
+    }
+
     /// Serves an accepted socket, or closes it when there are too many.
     pub(crate) fn admit(self: &Arc<Self>, socket: Socket) {
-        if self.connections.count() >= self.config.max_connections {
+        if self.open() >= self.config.max_connections {
             tracing::debug!("connection refused: max_connections reached");
             return;
         }
@@ -159,20 +194,66 @@ impl Shared {
             tracing::debug!(%error, "a connection was gone before it was set up");
             return;
         }
+        let other = Other::new(Arc::clone(self));
+        self.connections.tasks.spawn(Arc::clone(self).welcome(socket, other));
+    }
+
+    /// Finds out what the peer speaks, and serves it accordingly. A peer that says nothing, or
+    /// nothing that is served here, is closed without a word.
+    async fn welcome(self: Arc<Self>, socket: Socket, other: Other) {
+        let hello_until = tokio::time::Instant::now() + self.config.handshake_timeout;
+        let mut first = BytesMut::new();
+        let protocol = tokio::select! {
+            biased;
+            // It has asked for nothing yet, so it loses nothing.
+            () = self.stop_accepting.cancelled() => return,
+            () = tokio::time::sleep_until(hello_until) => return,
+            protocol = first_bytes::read_protocol(&socket, &mut first) => protocol,
+        };
+        match protocol {
+            Ok(Some(PeerProtocol::Mux)) => {
+                drop(other);
+                self.serve_mux(socket, first, hello_until).await;
+            }
+            Ok(Some(protocol)) => match self.request_plane.get() {
+                Some(plane) if protocol == PeerProtocol::RequestFrames => {
+                    plane.serve(socket, first).await;
+                }
+                _ => self.turned_away.note(protocol),
+            },
+            Ok(None) | Err(_) => {}
+        }
+    }
+
+    async fn serve_mux(&self, socket: Socket, first: BytesMut, until: tokio::time::Instant) {
         let (config, handler) = (Arc::clone(&self.config), Arc::clone(&self.handler));
-        let connection = self.connections.start(socket, Role::Acceptor, config, Some(handler));
+        let role = Role::Acceptor;
+        let connection = self.connections.start_after(first, socket, role, config, Some(handler));
         if self.stop_accepting.is_cancelled() {
             // The drain has told the connections that it found, and this was not among them.
             connection.close(&Error::draining("the server is shutting down"));
             return;
         }
-        let limit = self.config.handshake_timeout;
-        self.connections.tasks.spawn(async move {
-            if tokio::time::timeout(limit, connection.established()).await.is_err() {
-                let error = Error::new(Code::ConnectTimedOut, "the peer did not say hello in time");
-                connection.close(&error);
-            }
-        });
+        if tokio::time::timeout_at(until, connection.established()).await.is_err() {
+            let error = Error::new(Code::ConnectTimedOut, "the peer did not say hello in time");
+            connection.close(&error);
+        }
+    }
+}
+
+/// Counts a connection that is not among the mux's.
+struct Other(Arc<Shared>);
+
+impl Other {
+    fn new(shared: Arc<Shared>) -> Self {
+        shared.others.fetch_add(1, Ordering::Relaxed);
+        Self(shared)
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        self.0.others.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -242,6 +323,7 @@ impl RequestPlaneServer for TcpServer {
 impl Drop for TcpServer {
     fn drop(&mut self) {
         self.shared.stop_accepting.cancel();
+        self.shared.connections.ending.cancel();
         let error = Error::new(Code::ConnectionLost, "the server was dropped");
         self.shared.connections.close_all(&error);
     }

@@ -5,3 +5,4 @@ mod framed;
 mod frames;
 #[cfg(all(feature = "json", feature = "msgpack", feature = "bincode"))]
 mod payloads;
+mod tcp_request;

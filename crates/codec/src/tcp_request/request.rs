@@ -1,0 +1,335 @@
+//! The request frame.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::{
+    EncodedParts,
+    foreign::ForeignProtocol,
+    limits::{DEFAULT_MAX_MESSAGE_SIZE, reserve_for},
+    retention::Retention,
+    tcp_request::TcpRequestError,
+};
+
+/// Longest path of a request frame in bytes. It keeps the first byte of a connection at 4 or
+/// less, which no other protocol on the same port begins with.
+pub const MAX_REQUEST_PATH_BYTES: usize = 1024;
+
+/// Bytes to look at before the verdict on a path length, so that a peer of another protocol is
+/// named. No frame is shorter.
+const RECOGNISED_FROM: usize = 4;
+
+/// Bytes of the three lengths in a frame.
+const LENGTHS: usize = 2 + 2 + 4;
+
+/// One request: where it goes, what comes beside it, and the payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TcpRequestMessage {
+    path: Bytes,
+    headers: Bytes,
+    payload: Bytes,
+}
+
+impl TcpRequestMessage {
+    /// A request for `path`.
+    ///
+    /// # Errors
+    /// The path is empty, over 1,024 bytes, or holds control characters; the headers are over
+    /// 65,535 bytes.
+    pub fn new(
+        path: impl Into<String>,
+        headers: impl Into<Bytes>,
+        payload: impl Into<Bytes>,
+    ) -> Result<Self, TcpRequestError> {
+        let (path, headers) = (Bytes::from(path.into()), headers.into());
+        check_path_length(path.len())?;
+        check_path_text(&path)?;
+        if headers.len() > usize::from(u16::MAX) {
+            return Err(TcpRequestError::HeadersTooLarge { len: headers.len() });
+        }
+        Ok(Self { path, headers, payload: payload.into() })
+    }
+
+    /// Whom the request is for.
+    pub fn path(&self) -> &str {
+        // Checked when the message was made; the default is never taken.
+        std::str::from_utf8(&self.path).unwrap_or_default()
+    }
+
+    /// The headers, as they came: one JSON object if the peer keeps to the protocol.
+    pub fn headers(&self) -> &Bytes {
+        &self.headers
+    }
+
+    /// The payload.
+    pub fn payload(&self) -> &Bytes {
+        &self.payload
+    }
+
+    /// Lets go of the rest.
+    pub fn into_payload(self) -> Bytes {
+        self.payload
+    }
+
+    fn frame_len(&self) -> u64 {
+        let parts = [&self.path, &self.headers, &self.payload];
+        parts.iter().map(|part| part.len() as u64).sum::<u64>() + LENGTHS as u64
+    }
+}
+
+/// Turns requests into bytes and back.
+///
+/// The parts of a decoded request are slices of the read buffer, not copies. Between calls the
+/// codec holds no bytes. Memory: while a frame arrives, the buffer's capacity stays at or under
+/// twice the received bytes plus 64 KiB, whatever lengths were declared; after a frame above
+/// 256 KiB the buffer is replaced by one of the size of what is left in it.
+#[derive(Debug, Clone)]
+pub struct TcpRequestCodec {
+    max_message_size: usize,
+    retention: Retention,
+}
+
+impl Default for TcpRequestCodec {
+    /// Frames of at most 32 MiB, as Dynamo has it.
+    fn default() -> Self {
+        Self::new(DEFAULT_MAX_MESSAGE_SIZE)
+    }
+}
+
+impl TcpRequestCodec {
+    /// A codec whose frames have at most `max_message_size` bytes, lengths included, both ways.
+    pub fn new(max_message_size: usize) -> Self {
+        Self { max_message_size, retention: Retention::default() }
+    }
+
+    /// Limit of one frame in bytes, lengths included.
+    pub fn max_message_size(&self) -> usize {
+        self.max_message_size
+    }
+
+    /// Encodes one frame without copying the payload.
+    ///
+    /// # Errors
+    /// The frame is over the limit.
+    pub fn encode_parts(
+        &self,
+        message: TcpRequestMessage,
+    ) -> Result<EncodedParts, TcpRequestError> {
+        let mut head =
+            BytesMut::with_capacity(LENGTHS + message.path.len() + message.headers.len());
+        self.put_head(&message, &mut head)?;
+        Ok(EncodedParts { head: head.freeze(), body: message.payload })
+    }
+
+    /// Appends one frame to `dst`. On error nothing is written.
+    ///
+    /// # Errors
+    /// The frame is over the limit.
+    pub fn encode_frame(
+        &self,
+        message: &TcpRequestMessage,
+        dst: &mut BytesMut,
+    ) -> Result<(), TcpRequestError> {
+        self.put_head(message, dst)?;
+        dst.put_slice(&message.payload);
+        Ok(())
+    }
+
+    fn put_head(
+        &self,
+        message: &TcpRequestMessage,
+        dst: &mut BytesMut,
+    ) -> Result<(), TcpRequestError> {
+        self.check_total(message.frame_len())?;
+        let payload_len = u32::try_from(message.payload.len()).map_err(|_| {
+            let frame_len = message.frame_len();
+            TcpRequestError::MessageTooLarge { frame_len, limit: u32::MAX as usize }
+        })?;
+        // A message was checked when it was made, so neither cast can cut.
+        dst.put_u16(message.path.len() as u16);
+        dst.put_slice(&message.path);
+        dst.put_u16(message.headers.len() as u16);
+        dst.put_slice(&message.headers);
+        dst.put_u32(payload_len);
+        Ok(())
+    }
+
+    /// Takes one frame off the front of `src`. `None`: the frame is not complete, read more.
+    ///
+    /// # Errors
+    /// What the peer sent is no frame or over the limit. Each part is looked at as soon as it is
+    /// there, and always in the same order, so the verdict does not depend on how the bytes were
+    /// cut into reads.
+    pub fn decode_frame(
+        &mut self,
+        src: &mut BytesMut,
+    ) -> Result<Option<TcpRequestMessage>, TcpRequestError> {
+        let layout = match self.parse(src)? {
+            Parsed::Needs(len) => {
+                reserve_for(src, len.saturating_sub(src.len()));
+                return Ok(None);
+            }
+            Parsed::Whole(layout) => layout,
+        };
+        let frame = src.split_to(layout.frame_len).freeze();
+        self.retention.after_frame(src, layout.frame_len);
+        Ok(Some(layout.split(&frame)))
+    }
+
+    /// Like [`Self::decode_frame`] after the stream has ended: an unfinished frame is
+    /// [`TcpRequestError::Truncated`], an empty buffer is `None`.
+    ///
+    /// # Errors
+    /// As [`Self::decode_frame`].
+    pub fn decode_frame_at_end(
+        &mut self,
+        src: &mut BytesMut,
+    ) -> Result<Option<TcpRequestMessage>, TcpRequestError> {
+        match self.decode_frame(src)? {
+            None if src.is_empty() => Ok(None),
+            None => Err(self.truncated(src)),
+            frame => Ok(frame),
+        }
+    }
+
+    /// Decodes a buffer that must hold exactly one frame. The parts are slices of `bytes`.
+    ///
+    /// # Errors
+    /// As [`Self::decode_frame`], and when bytes are missing or left over.
+    pub fn decode_message(&self, bytes: Bytes) -> Result<TcpRequestMessage, TcpRequestError> {
+        match self.parse(&bytes)? {
+            Parsed::Needs(_) => Err(self.truncated(&bytes)),
+            Parsed::Whole(layout) if bytes.len() > layout.frame_len => {
+                Err(TcpRequestError::TrailingBytes { count: bytes.len() - layout.frame_len })
+            }
+            Parsed::Whole(layout) => Ok(layout.split(&bytes)),
+        }
+    }
+
+    fn parse(&self, bytes: &[u8]) -> Result<Parsed, TcpRequestError> {
+        let Some(path_len) = short(bytes, 0).filter(|_| bytes.len() >= RECOGNISED_FROM) else {
+            return Ok(Parsed::Needs(RECOGNISED_FROM));
+        };
+        check_path_length(path_len).map_err(|error| match ForeignProtocol::recognise(bytes) {
+            Some(looks_like) => TcpRequestError::InvalidMessage { looks_like },
+            None => error,
+        })?;
+        let headers_at = 2 + path_len;
+        let Some(path) = bytes.get(2..headers_at) else {
+            return Ok(Parsed::Needs(headers_at + 2));
+        };
+        check_path_text(path)?;
+        let Some(headers_len) = short(bytes, headers_at) else {
+            return Ok(Parsed::Needs(headers_at + 2));
+        };
+        // At most 68 KiB so far, so there is no overflow.
+        let payload_at = headers_at + 2 + headers_len + 4;
+        self.check_total(payload_at as u64)?;
+        let Some(payload_len) = long(bytes, payload_at - 4) else {
+            return Ok(Parsed::Needs(payload_at));
+        };
+        let frame_len = self.check_total(payload_at as u64 + u64::from(payload_len))?;
+        if bytes.len() < frame_len {
+            return Ok(Parsed::Needs(frame_len));
+        }
+        Ok(Parsed::Whole(Layout { path_len, headers_len, frame_len }))
+    }
+
+    fn check_total(&self, frame_len: u64) -> Result<usize, TcpRequestError> {
+        let limit = self.max_message_size;
+        match usize::try_from(frame_len) {
+            Ok(len) if len <= limit => Ok(len),
+            _ => Err(TcpRequestError::MessageTooLarge { frame_len, limit }),
+        }
+    }
+
+    fn truncated(&self, bytes: &[u8]) -> TcpRequestError {
+        let expected = match short(bytes, 0).filter(|len| *len <= MAX_REQUEST_PATH_BYTES) {
+            Some(path_len) => short(bytes, 2 + path_len).and_then(|headers_len| {
+                let payload_at = 2 + path_len + 2 + headers_len + 4;
+                Some(payload_at as u64 + u64::from(long(bytes, payload_at - 4)?))
+            }),
+            None => None,
+        };
+        TcpRequestError::Truncated { received: bytes.len(), expected }
+    }
+}
+
+enum Parsed {
+    /// Not before so many bytes are there is more to be said.
+    Needs(usize),
+    Whole(Layout),
+}
+
+/// Where the parts of a whole frame lie.
+struct Layout {
+    path_len: usize,
+    headers_len: usize,
+    frame_len: usize,
+}
+
+impl Layout {
+    fn split(&self, frame: &Bytes) -> TcpRequestMessage {
+        let headers_at = 2 + self.path_len + 2;
+        let payload_at = headers_at + self.headers_len + 4;
+        TcpRequestMessage {
+            path: frame.slice(2..2 + self.path_len),
+            headers: frame.slice(headers_at..headers_at + self.headers_len),
+            payload: frame.slice(payload_at..self.frame_len),
+        }
+    }
+}
+
+fn check_path_length(len: usize) -> Result<(), TcpRequestError> {
+    match len {
+        1..=MAX_REQUEST_PATH_BYTES => Ok(()),
+        _ => Err(TcpRequestError::PathLength { len }),
+    }
+}
+
+/// Paths end up in logs and in answers, so they may not move a terminal's cursor.
+fn check_path_text(path: &[u8]) -> Result<(), TcpRequestError> {
+    match std::str::from_utf8(path) {
+        Ok(text) if !text.chars().any(char::is_control) => Ok(()),
+        _ => Err(TcpRequestError::PathText),
+    }
+}
+
+fn short(bytes: &[u8], at: usize) -> Option<usize> {
+    let bytes = bytes.get(at..)?.first_chunk::<2>()?;
+    Some(usize::from(u16::from_be_bytes(*bytes)))
+}
+
+fn long(bytes: &[u8], at: usize) -> Option<u32> {
+    let bytes = bytes.get(at..)?.first_chunk::<4>()?;
+    Some(u32::from_be_bytes(*bytes))
+}
+
+#[cfg(feature = "tokio")]
+impl tokio_util::codec::Encoder<TcpRequestMessage> for TcpRequestCodec {
+    type Error = TcpRequestError;
+
+    fn encode(
+        &mut self,
+        message: TcpRequestMessage,
+        dst: &mut BytesMut,
+    ) -> Result<(), TcpRequestError> {
+        self.encode_frame(&message, dst)
+    }
+}
+
+#[cfg(feature = "tokio")]
+impl tokio_util::codec::Decoder for TcpRequestCodec {
+    type Item = TcpRequestMessage;
+    type Error = TcpRequestError;
+
+    fn decode(&mut self, src: &mut BytesMut) -> Result<Option<TcpRequestMessage>, TcpRequestError> {
+        self.decode_frame(src)
+    }
+
+    fn decode_eof(
+        &mut self,
+        src: &mut BytesMut,
+    ) -> Result<Option<TcpRequestMessage>, TcpRequestError> {
+        self.decode_frame_at_end(src)
+    }
+}

@@ -1,0 +1,327 @@
+//! The serving side: requests off a connection, acknowledgements onto it.
+
+use std::{io, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use sinew_codec::{TcpRequestCodec, TcpRequestMessage, TcpResponseCodec, TcpResponseMessage};
+use sinew_plane::{Code, Error, PlaneRequest, RequestPlaneHandler, ack};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::headers;
+use crate::{CheckedTcpConfig, first_bytes::is_passing, socket::Socket};
+
+/// Room for one read. A larger frame asks for more as it arrives.
+const READ_BYTES: usize = 32 << 10;
+
+/// Payloads up to this many bytes are copied out of the read buffer, because a handler may hold
+/// on to its request for long.
+const COPY_PAYLOAD_BYTES: usize = 4 << 10;
+
+/// Acknowledgements gathered before they are written even though more requests have been read.
+const ANSWERS_BYTES: usize = 64 << 10;
+
+/// Bytes of an unfinished frame that must arrive within `frame_timeout`, unless its rest is
+/// shorter: with the default, 2 KiB a second.
+const PROGRESS_BYTES: usize = 64 << 10;
+
+/// An idle connection lets go of its read buffer after this time.
+const BUFFER_KEPT: Duration = Duration::from_secs(1);
+
+/// Longest time for the last answers and the end of the connection, and most bytes that are read
+/// and dropped in it: closing at once would let the kernel take back answers on their way.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 64 << 20;
+
+/// Takes requests off the connections of one listener.
+pub(crate) struct RequestPlane {
+    handler: Arc<dyn RequestPlaneHandler>,
+    config: Arc<CheckedTcpConfig>,
+    /// New requests are refused.
+    draining: CancellationToken,
+    /// Connections end.
+    ending: CancellationToken,
+}
+
+impl RequestPlane {
+    pub(crate) fn new(
+        handler: Arc<dyn RequestPlaneHandler>,
+        config: Arc<CheckedTcpConfig>,
+        draining: CancellationToken,
+        ending: CancellationToken,
+    ) -> Self {
+        Self { handler, config, draining, ending }
+    }
+
+    /// Serves one connection to its end. `first` is what was read of it so far.
+    pub(crate) async fn serve(&self, socket: Socket, first: BytesMut) {
+        let mut connection = Serving {
+            plane: self,
+            codec: TcpRequestCodec::new(self.config.max_request_bytes),
+            socket,
+            buffer: first,
+            answers: BytesMut::new(),
+            progress: Progress { since: Instant::now(), at: 0 },
+            idle_since: Instant::now(),
+        };
+        let end = connection.run().await;
+        if let End::Lost(cause) = &end {
+            tracing::debug!(%cause, "a connection with requests broke");
+            return;
+        }
+        let last_words = connection.finish(end);
+        // A peer that does not take the last words in this time does not get them.
+        let _ = tokio::time::timeout(LINGER, last_words).await;
+    }
+
+    /// The handler's word on one request; `None` when it panicked.
+    fn accept(&self, message: TcpRequestMessage, socket: &Socket) -> Option<Result<(), Error>> {
+        if self.draining.is_cancelled() {
+            return Some(Err(Error::draining("the worker is shutting down")));
+        }
+        let payload = match message.payload() {
+            short if short.len() <= COPY_PAYLOAD_BYTES => Bytes::copy_from_slice(short),
+            long => long.clone(),
+        };
+        let request = PlaneRequest {
+            target: message.path(),
+            headers: headers::decode(message.headers()),
+            payload,
+            transport: &socket.transport(),
+        };
+        let accepted = AssertUnwindSafe(|| self.handler.accept(request));
+        let accepted = std::panic::catch_unwind(accepted).ok();
+        if accepted.is_none() {
+            tracing::error!("the handler of a request plane panicked");
+        }
+        accepted
+    }
+}
+
+/// Why a connection ended.
+enum End {
+    /// The peer closed it, or it was idle for long.
+    Over,
+    /// This side ends: what has arrived is still answered.
+    Shutdown,
+    /// The peer broke the rules; its answer says so.
+    Refused(Error),
+    /// Nothing can be said any more.
+    Lost(io::Error),
+}
+
+impl From<io::Error> for End {
+    fn from(error: io::Error) -> Self {
+        Self::Lost(error)
+    }
+}
+
+/// How an unfinished frame comes along.
+struct Progress {
+    since: Instant,
+    /// Bytes of the frame that were there at `since`.
+    at: usize,
+}
+
+/// One connection. One task reads, asks the handler and writes, so the answers are in order and
+/// a peer that does not read them is not read either.
+struct Serving<'a> {
+    plane: &'a RequestPlane,
+    socket: Socket,
+    codec: TcpRequestCodec,
+    buffer: BytesMut,
+    answers: BytesMut,
+    progress: Progress,
+    idle_since: Instant,
+}
+
+impl Serving<'_> {
+    async fn run(&mut self) -> End {
+        loop {
+            if let Err(end) = self.answer_all().await {
+                return end;
+            }
+            match self.more().await {
+                Ok(()) => {}
+                Err(end) => return end,
+            }
+            // A peer that always has more must not keep its worker thread from others.
+            tokio::task::consume_budget().await;
+        }
+    }
+
+    /// Answers every request that has arrived in full.
+    async fn answer_all(&mut self) -> Result<(), End> {
+        let mut taken = false;
+        loop {
+            let decoded = self.codec.decode_frame(&mut self.buffer);
+            let message = match decoded {
+                Ok(Some(message)) => message,
+                Ok(None) => break,
+                Err(error) => {
+                    return Err(End::Refused(Error::new(Code::Violation, error.to_string())));
+                }
+            };
+            taken = true;
+            match self.plane.accept(message, &self.socket) {
+                Some(outcome) => self.put_answer(&outcome),
+                // It may have begun to run the request, and no answer says so: the caller finds
+                // out from the loss of the connection.
+                None => {
+                    self.write_answers().await?;
+                    return Err(End::Lost(io::Error::other("the handler panicked")));
+                }
+            }
+            if self.answers.len() >= ANSWERS_BYTES {
+                self.write_answers().await?;
+            }
+        }
+        self.idle_since = Instant::now();
+        if taken {
+            self.progress = Progress { since: self.idle_since, at: self.buffer.len() };
+        }
+        self.write_answers().await?;
+        Ok(())
+    }
+
+    fn put_answer(&mut self, outcome: &Result<(), Error>) {
+        let codec = TcpResponseCodec::new(ack::MAX_ACK_BYTES);
+        let message = TcpResponseMessage { data: ack::encode(outcome) };
+        // An error's message has at most 4,096 bytes, so that it always fits.
+        let _ = codec.encode_frame(&message, &mut self.answers);
+    }
+
+    async fn write_answers(&mut self) -> io::Result<()> {
+        let plane = self.plane;
+        while !self.answers.is_empty() {
+            match self.socket.try_write(&self.answers) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    let _ = self.answers.split_to(written);
+                }
+                Err(error) if is_passing(&error) => {
+                    let patience = async {
+                        let shutdown = async {
+                            plane.ending.cancelled().await;
+                            tokio::time::sleep(LINGER).await;
+                        };
+                        tokio::select! {
+                            () = tokio::time::sleep(plane.config.write_timeout) => {}
+                            () = shutdown => {}
+                        }
+                    };
+                    tokio::select! {
+                        ready = self.socket.writable() => ready?,
+                        () = patience => {
+                            let message = "the peer does not read its acknowledgements";
+                            return Err(io::Error::new(io::ErrorKind::TimedOut, message));
+                        }
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for more bytes and reads them.
+    async fn more(&mut self) -> Result<(), End> {
+        loop {
+            let (since, limit) = if !self.buffer.is_empty() {
+                (self.progress.since, self.plane.config.frame_timeout)
+            } else if self.buffer.capacity() > 0 {
+                (self.idle_since, BUFFER_KEPT)
+            } else {
+                // Twice: the side that dialled knows whether a request is on its way, so it is to
+                // hang up first.
+                (self.idle_since, self.plane.config.idle_timeout * 2)
+            };
+            tokio::select! {
+                biased;
+                () = self.plane.ending.cancelled() => return Err(End::Shutdown),
+                ready = self.socket.readable() => ready?,
+                () = tokio::time::sleep_until(since + limit) => {
+                    self.waited()?;
+                    continue;
+                }
+            }
+            match self.read() {
+                Ok(0) => return Err(End::Over),
+                Ok(_) => return Ok(()),
+                Err(error) if is_passing(&error) => {}
+                Err(error) => return Err(End::Lost(error)),
+            }
+        }
+    }
+
+    /// What a wait that has come to its limit means.
+    fn waited(&mut self) -> Result<(), End> {
+        if !self.buffer.is_empty() {
+            if self.buffer.len() - self.progress.at < PROGRESS_BYTES {
+                let limit = self.plane.config.frame_timeout;
+                let message = format!("a request was begun and not finished within {limit:?}");
+                return Err(End::Refused(Error::new(Code::Violation, message)));
+            }
+            self.progress = Progress { since: Instant::now(), at: self.buffer.len() };
+        } else if self.buffer.capacity() > 0 {
+            self.buffer = BytesMut::new();
+            self.answers = BytesMut::new();
+        } else {
+            return Err(End::Over);
+        }
+        Ok(())
+    }
+
+    fn read(&mut self) -> io::Result<usize> {
+        if self.buffer.is_empty() {
+            self.buffer.reserve(READ_BYTES);
+            self.progress = Progress { since: Instant::now(), at: 0 };
+        } else if self.buffer.capacity() == self.buffer.len() {
+            // The codec asks for the room that an unfinished frame wants, except for the last few
+            // bytes of it.
+            self.buffer.reserve(READ_BYTES);
+        }
+        self.socket.try_read(&mut self.buffer)
+    }
+
+    /// Says the last words, and waits for the peer to close.
+    async fn finish(&mut self, end: End) {
+        match end {
+            End::Shutdown => self.answer_the_rest().await,
+            End::Refused(error) => {
+                tracing::debug!(reason = %error.message(), "a connection with requests is refused");
+                self.put_answer(&Err(error));
+            }
+            End::Over | End::Lost(_) => {}
+        }
+        if self.write_answers().await.is_err() {
+            return;
+        }
+        self.socket.shutdown();
+        let mut dropped = 0;
+        while dropped < LINGER_BYTES && self.socket.readable().await.is_ok() {
+            self.buffer.clear();
+            match self.read() {
+                Ok(0) => return,
+                Ok(bytes) => dropped += bytes,
+                Err(error) if is_passing(&error) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Refuses what lies in the socket already, so that its senders know that nothing ran.
+    async fn answer_the_rest(&mut self) {
+        let mut taken = 0;
+        // As much as fills a socket's buffer many times; who still sends then is cut.
+        while taken < LINGER_BYTES {
+            match self.read() {
+                Ok(0) | Err(_) => return,
+                Ok(bytes) => taken += bytes,
+            }
+            if self.answer_all().await.is_err() {
+                return;
+            }
+        }
+    }
+}
