@@ -39,8 +39,6 @@
 
 mod accept;
 mod call;
-#[allow(missing_docs)]
-pub mod call_home;
 mod client;
 mod config;
 mod connection;
