@@ -6,7 +6,7 @@ use std::{
 };
 
 use sinew_plane::{Code, Error, Headers, OutgoingRequest, header};
-use sinew_transport_tcp::call_home::context_text;
+use sinew_transport_tcp::context_text;
 
 use crate::PayloadCodec;
 

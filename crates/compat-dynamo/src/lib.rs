@@ -37,7 +37,7 @@ mod target;
 mod split_server;
 mod split_transport;
 
-pub use sinew_transport_tcp::call_home::TypedError as DynamoError;
+pub use sinew_transport_tcp::TypedError as DynamoError;
 
 pub use crate::{
     annotated::Annotated,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sinew_codec::checksum_of;
 use sinew_plane::{Code, Context, Error, Executed, InstanceId, PlaneRequest, StreamId};
-use sinew_transport_tcp::call_home::context_id;
+use sinew_transport_tcp::context_id;
 
 use crate::{ItemCodec, RequestControlMessage, RequestType, SplitScheme, headers};
 

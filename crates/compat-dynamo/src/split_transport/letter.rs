@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use sinew_codec::PayloadFormat;
 use sinew_plane::{Code, Error, Executed, Headers, OutgoingRequest, header};
-use sinew_transport_tcp::call_home::context_text;
+use sinew_transport_tcp::context_text;
 
 use crate::{
     ITEMS_ANNOTATED, ITEMS_HEADER, ItemCodec, PayloadCodec, RequestControlMessage, RequestType,

@@ -3,12 +3,12 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use sinew_compat_dynamo::{SplitScheme, SplitServer, SplitServerConfig, SplitTransport};
-use sinew_plane::{Address, DuplexServer, IncomingRequest, RequestHandler, ResponseSink};
+use sinew_plane::{
+    Address, DuplexServer, IncomingRequest, RequestHandler, RequestPlaneServer, ResponseSink,
+};
 use sinew_transport_tcp::{
-    TcpConfig, TcpRequestClient, TcpRequestConfig, TcpServer,
-    call_home::{
-        ListenHost, TcpStreamClient, TcpStreamClientConfig, TcpStreamServer, TcpStreamServerConfig,
-    },
+    ListenHost, TcpConfig, TcpRequestClient, TcpRequestConfig, TcpServer, TcpStreamClient,
+    TcpStreamClientConfig, TcpStreamServer, TcpStreamServerConfig,
 };
 
 /// The largest body and item in these tests.
@@ -55,14 +55,16 @@ pub(crate) struct Worker {
     pub(crate) split: SplitServer,
     pub(crate) back: Arc<TcpStreamClient>,
     pub(crate) tcp: TcpServer,
+    /// Who it is when it dials.
+    pub(crate) process: u64,
 }
 
 impl Worker {
-    pub(crate) fn new(handler: Arc<dyn RequestHandler>) -> Self {
-        Self::with(handler, SplitServerConfig::default(), true)
+    pub(crate) async fn new(handler: Arc<dyn RequestHandler>) -> Self {
+        Self::with(handler, SplitServerConfig::default(), true).await
     }
 
-    pub(crate) fn with(
+    pub(crate) async fn with(
         handler: Arc<dyn RequestHandler>,
         config: SplitServerConfig,
         pool: bool,
@@ -75,6 +77,7 @@ impl Worker {
             ..TcpStreamClientConfig::default()
         };
         back.tcp.mux.max_message_bytes = MAX_MESSAGE_BYTES;
+        let process = back.tcp.mux.process;
         let back = Arc::new(TcpStreamClient::new(back.checked().unwrap()));
         let split = SplitServer::new(config, Arc::clone(&back) as _, handler);
         let tcp = TcpConfig {
@@ -85,8 +88,8 @@ impl Worker {
             Arc::new(|_: IncomingRequest<'_>, _: ResponseSink| panic!("nothing comes by mux"));
         let tcp = TcpServer::new(tcp.checked().unwrap(), no_mux)
             .with_request_plane(Arc::new(split.clone()));
-        tcp.listen("127.0.0.1:0".parse().unwrap()).unwrap();
-        Self { split, back, tcp }
+        tcp.start("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        Self { split, back, tcp, process }
     }
 
     /// `HOST:PORT`.

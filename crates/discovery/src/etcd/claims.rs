@@ -58,6 +58,7 @@ pub(super) struct Claims {
     members: Arc<Members>,
     commands: mpsc::Receiver<Command>,
     lease: watch::Receiver<Option<i64>>,
+    seen_lease: Option<i64>,
     signals: Arc<Signals>,
     guard: Arc<Guard>,
     claims: Vec<Claim>,
@@ -99,6 +100,7 @@ impl Claims {
             members,
             commands,
             lease,
+            seen_lease: None,
             signals,
             guard,
             claims: Vec::new(),
@@ -129,7 +131,8 @@ impl Claims {
                         self.obey(command);
                     }
                 }
-                Ok(()) = self.lease.changed() => self.doubt_all(),
+                // Looked at before the next work, which may come for another reason first.
+                Ok(()) = self.lease.changed() => {}
                 () = wake.notified() => {}
                 lost = guard.lost() => self.doubt(&lost),
                 () = due => {}
@@ -203,6 +206,9 @@ impl Claims {
     /// Brings etcd to what is claimed, as far as it is due.
     async fn tend(&mut self) {
         let lease = *self.lease.borrow_and_update();
+        if std::mem::replace(&mut self.seen_lease, lease) != lease {
+            self.doubt_all();
+        }
         let now = Instant::now();
         let mut work = JoinSet::new();
         let mut waiting: Vec<_> = self.due(lease, now);
@@ -281,7 +287,7 @@ impl Claims {
                     // "requested lease not found"
                     self.signals.is_doubted.notify_one();
                 }
-                tracing::debug!(key = %self.claims[at].entry.key, %fault, "not registered");
+                tracing::debug!(key = %self.claims[at].entry.key, %fault, "not registered");                tracing::debug!(key = %self.claims[at].entry.key, %fault, "not registered");
                 // A refusal stays one: whoever waits is told.
                 if fault.is_refusal()
                     && let Some(answer) = self.claims[at].answer.take()

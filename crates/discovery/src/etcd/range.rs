@@ -52,7 +52,10 @@ pub(super) struct Range {
 #[derive(Clone, Copy)]
 struct At {
     cluster: u64,
+    /// Of the last list.
     revision: i64,
+    /// The highest of the list and of the events since.
+    newest: i64,
 }
 
 struct Entry {
@@ -97,8 +100,8 @@ impl Range {
         }
         self.bad.retain(|bad| parse_key(bad).is_some_and(|key| present.contains(&key)));
         let is_other = has_forgotten
-            || self.at.is_some_and(|at| at.cluster != cluster || at.revision > revision);
-        self.at = Some(At { cluster, revision });
+            || self.at.is_some_and(|at| at.cluster != cluster || at.newest > revision);
+        self.at = Some(At { cluster, revision, newest: revision });
         if is_other || went_back {
             tracing::warn!(
                 missing = old.len(), ?guard,
@@ -136,11 +139,12 @@ impl Range {
         }
     }
 
-    /// An event may come that a list has overtaken.
+    /// False for the event of a revision that the list has seen already.
     fn is_news(&mut self, revision: i64) -> bool {
-        // Events of one revision come together, so the same revision again is still news; the
-        // list's own is not, and its entries stand at most at that one.
-        self.at.is_some_and(|at| revision > at.revision)
+        self.at.as_mut().is_some_and(|at| {
+            at.newest = at.newest.max(revision);
+            revision > at.revision
+        })
     }
 
     fn put(&mut self, key: InstanceKey, item: &Item) {

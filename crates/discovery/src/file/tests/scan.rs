@@ -1,6 +1,7 @@
 //! What a watcher sees.
 
 use super::*;
+use crate::host_id;
 
 #[test]
 fn a_silent_entry_ends_with_its_ttl_and_a_touch_brings_it_back() {
