@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     CheckedTcpConfig,
-    accept::{self, Accept},
+    accept::{self, Accept, Admit},
     connections::Connections,
     socket::Socket,
     unix::SocketFile,
@@ -148,9 +148,13 @@ impl TcpServer {
     }
 }
 
-impl Shared {
+impl Admit for Shared {
+    fn stop_accepting(&self) -> &CancellationToken {
+        &self.stop_accepting
+    }
+
     /// Serves an accepted socket, or closes it when there are too many.
-    pub(crate) fn admit(self: &Arc<Self>, socket: Socket) {
+    fn admit(self: &Arc<Self>, socket: Socket) {
         if self.connections.count() >= self.config.max_connections {
             tracing::debug!("connection refused: max_connections reached");
             return;
@@ -176,7 +180,7 @@ impl Shared {
     }
 }
 
-fn listen_tcp(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+pub(crate) fn listen_tcp(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     let domain = if address.is_ipv6() { Domain::IPV6 } else { Domain::IPV4 };
     let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
