@@ -60,6 +60,12 @@ impl Context {
         child
     }
 
+    /// Cancels `follower` whenever this one is cancelled, at once if it is already. Only a weak
+    /// reference is kept. Two contexts may follow each other.
+    pub fn link(&self, follower: &Self) {
+        self.on_cancel(Arc::downgrade(&follower.0));
+    }
+
     /// The request's id, which is also the id of its response stream.
     pub fn id(&self) -> StreamId {
         self.0.id
@@ -297,6 +303,26 @@ mod tests {
         fn on_cancel(&self, _: StopKind, _: CancelReason) {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    #[test]
+    fn linked_contexts_end_together_whoever_is_cancelled() {
+        let pair = || (Context::new(), Context::new());
+        for first in [true, false] {
+            let (a, b) = pair();
+            a.link(&b);
+            b.link(&a);
+            let (one, other) = if first { (&a, &b) } else { (&b, &a) };
+            one.cancel(StopKind::Stop, CancelReason::Shutdown);
+            assert!(other.is_stopped() && !other.is_killed());
+            one.kill();
+            assert!(other.is_killed());
+            assert_eq!(other.reason(), Some(CancelReason::Shutdown));
+        }
+        let (a, b) = pair();
+        a.kill();
+        a.link(&b);
+        assert!(b.is_killed(), "late, and still told");
     }
 
     #[test]

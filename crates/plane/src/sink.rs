@@ -54,6 +54,14 @@ impl ResponseSink {
         Self { target, context, sent: 0, ended: false }
     }
 
+    /// The same sink for a request whose context is another than the stream's own. Whoever joins
+    /// the two [links](Context::link) them.
+    #[must_use]
+    pub fn with_context(mut self, context: Context) -> Self {
+        self.context = context;
+        self
+    }
+
     /// The request's context.
     pub fn context(&self) -> &Context {
         &self.context

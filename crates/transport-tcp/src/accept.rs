@@ -2,7 +2,9 @@
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
-use crate::{server::Shared, socket::Socket};
+use tokio_util::sync::CancellationToken;
+
+use crate::socket::Socket;
 
 /// Pause after the first failed accept; doubles up to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
@@ -13,14 +15,23 @@ pub(crate) trait Accept: Send + Sync + 'static {
     fn accept(&self) -> impl Future<Output = io::Result<Socket>> + Send;
 }
 
+/// Whoever has use for the sockets that a listener accepts.
+pub(crate) trait Admit: Send + Sync + 'static {
+    /// Ends the listeners.
+    fn stop_accepting(&self) -> &CancellationToken;
+
+    /// Takes a socket, or closes it by dropping it. Must not block.
+    fn admit(self: &Arc<Self>, socket: Socket);
+}
+
 /// Accepts until told to stop. Without descriptors it pauses instead of spinning: the backlog
 /// holds who comes meanwhile.
-pub(crate) async fn run(listener: impl Accept, shared: Arc<Shared>) {
+pub(crate) async fn run(listener: impl Accept, shared: Arc<impl Admit>) {
     let mut pause = FIRST_PAUSE;
     loop {
         let accepted = tokio::select! {
             biased;
-            () = shared.stop_accepting.cancelled() => return,
+            () = shared.stop_accepting().cancelled() => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -33,7 +44,7 @@ pub(crate) async fn run(listener: impl Accept, shared: Arc<Shared>) {
                 // Doubling makes this rare: at the last pause one line a second.
                 tracing::warn!(%error, ?pause, "cannot accept connections");
                 tokio::select! {
-                    () = shared.stop_accepting.cancelled() => return,
+                    () = shared.stop_accepting().cancelled() => return,
                     () = tokio::time::sleep(pause) => {}
                 }
                 pause = (pause * 2).min(LAST_PAUSE);

@@ -121,6 +121,12 @@ impl Call {
         self.state.lock().consumer.is_started()
     }
 
+    /// True when the connection broke before it was known that the handler has begun.
+    pub(crate) fn is_lost_early(&self) -> bool {
+        let state = self.state.lock();
+        state.lost.is_some() && !state.consumer.is_started()
+    }
+
     /// The stream ended; its window, for the connection to take back.
     pub(crate) fn on_terminal(
         &self,

@@ -39,6 +39,7 @@
 
 mod accept;
 mod call;
+mod call_home;
 mod client;
 mod config;
 mod connection;
@@ -55,6 +56,13 @@ mod unix;
 mod write;
 
 pub use crate::{
+    call_home::{
+        CallHomeHandshake, CheckedTcpStreamClientConfig, CheckedTcpStreamServerConfig,
+        ConnectionInfo, ControlMessage, ListenHost, MAX_INFO_BYTES, Network, PoolUse,
+        RequestRegistration, RequestStream, ResponseStreamPrologue, SinewError, SinewOffer,
+        StreamType, TCP_SERVER, TcpStreamClient, TcpStreamClientConfig, TcpStreamConnectionInfo,
+        TcpStreamServer, TcpStreamServerConfig, TypedError, context_id, context_text,
+    },
     client::TcpTransport,
     config::{CheckedTcpConfig, TcpConfig},
     request_plane::{CheckedTcpRequestConfig, TcpRequestClient, TcpRequestConfig},

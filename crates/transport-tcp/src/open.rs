@@ -21,8 +21,11 @@ impl Connection {
         loop {
             // Registered before the try, so that room made in between is not missed.
             let room = self.room.notified();
-            match self.try_open(&request)? {
-                Ok(stream) => return Ok(Ok(stream)),
+            match self.try_open(&request, request.endpoint.as_str())? {
+                Ok(call) => {
+                    let source = call as Arc<dyn ResponseSource>;
+                    return Ok(Ok(ResponseStream::new(source, request.context.clone())));
+                }
                 Err(Refusal::Retired) => return Ok(Err(request)),
                 Err(Refusal::TooLarge { limit }) => {
                     let message = format!(
@@ -50,10 +53,12 @@ impl Connection {
         }
     }
 
-    fn try_open(
+    /// Sends the request under a name of its own for what is called, if there is room at once.
+    pub(crate) fn try_open(
         self: &Arc<Self>,
         request: &OutgoingRequest,
-    ) -> Result<Result<ResponseStream, Refusal>, Error> {
+        endpoint: &str,
+    ) -> Result<Result<Arc<Call>, Refusal>, Error> {
         if request.context.is_stopped() {
             return Err(cancelled(request));
         }
@@ -72,7 +77,6 @@ impl Connection {
             }
             let mut out = self.out.lock();
             let window = out.outbound.grant_window(request.window);
-            let endpoint = request.endpoint.as_str();
             let mut open = Open::new(request.context.id(), endpoint, request.instance, window);
             open.headers = request.headers.clone();
             open.remaining = remaining;
@@ -95,8 +99,7 @@ impl Connection {
         }
         request.context.on_cancel(Arc::downgrade(&call));
         self.write_out();
-        let source = call as Arc<dyn ResponseSource>;
-        Ok(Ok(ResponseStream::new(source, request.context.clone())))
+        Ok(Ok(call))
     }
 }
 

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     CheckedTcpConfig,
-    accept::{self, Accept},
+    accept::{self, Accept, Admit},
     connections::Connections,
     first_bytes::{self, PeerProtocol, TurnedAway},
     request_plane::RequestPlane,
@@ -179,13 +179,13 @@ impl TcpServer {
     }
 }
 
-impl Shared {
-    fn open(&self) -> usize {
-        self.connections.count() + self.others.load(Ordering::Relaxed)
+impl Admit for Shared {
+    fn stop_accepting(&self) -> &CancellationToken {
+        &self.stop_accepting
     }
 
     /// Serves an accepted socket, or closes it when there are too many.
-    pub(crate) fn admit(self: &Arc<Self>, socket: Socket) {
+    fn admit(self: &Arc<Self>, socket: Socket) {
         if self.open() >= self.config.max_connections {
             tracing::debug!("connection refused: max_connections reached");
             return;
@@ -196,6 +196,12 @@ impl Shared {
         }
         let other = Other::new(Arc::clone(self));
         self.connections.tasks.spawn(Arc::clone(self).welcome(socket, other));
+    }
+}
+
+impl Shared {
+    fn open(&self) -> usize {
+        self.connections.count() + self.others.load(Ordering::Relaxed)
     }
 
     /// Finds out what the peer speaks, and serves it accordingly. A peer that says nothing, or
@@ -257,7 +263,7 @@ impl Drop for Other {
     }
 }
 
-fn listen_tcp(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+pub(crate) fn listen_tcp(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     let domain = if address.is_ipv6() { Domain::IPV6 } else { Domain::IPV4 };
     let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;

@@ -32,6 +32,17 @@ impl Socket {
     /// by the kernel too. Keep-alive alone is suspended while data is unacknowledged, and the
     /// user timeout alone says nothing about an idle connection, so both are set.
     pub(crate) fn tune(&self, dead_after: Duration) -> io::Result<()> {
+        self.tune_unread(dead_after)?;
+        #[cfg(target_os = "linux")]
+        if let Self::Tcp(stream) = self {
+            SockRef::from(stream).set_tcp_user_timeout(Some(dead_after))?;
+        }
+        Ok(())
+    }
+
+    /// As [`tune`](Self::tune), for a connection that its reader may leave unread for as long as
+    /// it likes: under a user timeout the kernel would take that for death.
+    pub(crate) fn tune_unread(&self, dead_after: Duration) -> io::Result<()> {
         let Self::Tcp(stream) = self else { return Ok(()) };
         stream.set_nodelay(true)?;
         let socket = SockRef::from(stream);
@@ -40,10 +51,7 @@ impl Socket {
         let keepalive = TcpKeepalive::new()
             .with_time((dead_after / 3).max(second))
             .with_interval((dead_after / 6).max(second));
-        socket.set_tcp_keepalive(&keepalive)?;
-        #[cfg(target_os = "linux")]
-        socket.set_tcp_user_timeout(Some(dead_after))?;
-        Ok(())
+        socket.set_tcp_keepalive(&keepalive)
     }
 
     pub(crate) fn transport(&self) -> TransportId {

@@ -3,14 +3,17 @@
 use std::{
     io,
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use sinew_mux::Role;
-use sinew_plane::{Address, Code, Error, Executed};
+use sinew_plane::{Address, Code, Error, Executed, RequestHandler};
 use tokio::{
     net::{TcpStream, UnixStream},
     sync::watch,
@@ -27,6 +30,10 @@ pub(crate) struct Target {
     /// The dial under way and what comes of it, for everybody who waits.
     dialling: Mutex<Option<Dial>>,
     failure: Mutex<Option<Failure>>,
+    /// Takes the streams that the other side opens, where this side serves some.
+    handler: Option<Arc<dyn RequestHandler>>,
+    /// Connections that were made.
+    made: Arc<AtomicU64>,
 }
 
 /// What came of a dial; `None` while it is under way.
@@ -52,7 +59,21 @@ impl Target {
             current: ArcSwapOption::empty(),
             dialling: Mutex::new(None),
             failure: Mutex::new(None),
+            handler: None,
+            made: Arc::default(),
         }
+    }
+
+    /// The same target with a handler for the streams that the other side opens, and a count of
+    /// the connections that were made.
+    pub(crate) fn with_handler(
+        mut self,
+        handler: Arc<dyn RequestHandler>,
+        made: Arc<AtomicU64>,
+    ) -> Self {
+        self.handler = Some(handler);
+        self.made = made;
+        self
     }
 
     /// The live connection, if there is one.
@@ -151,7 +172,8 @@ impl Target {
         };
         socket.tune(self.config.mux.keepalive_timeout).map_err(broken)?;
         let config = Arc::clone(&self.config);
-        let connection = self.connections.start(socket, Role::Dialler, config, None);
+        let connection =
+            self.connections.start(socket, Role::Dialler, config, self.handler.clone());
         // Closed again unless the handshake ends well, also when this future is dropped midway.
         let unfinished = CloseOnDrop(Some(connection));
         let Some(connection) = &unfinished.0 else { return Err(closed()) };
@@ -165,7 +187,10 @@ impl Target {
             }
         };
         match outcome {
-            Ok(()) => unfinished.keep().ok_or_else(closed),
+            Ok(()) => {
+                self.made.fetch_add(1, Ordering::Relaxed);
+                unfinished.keep().ok_or_else(closed)
+            }
             // Nothing was sent before the handshake, so any end of it is a failed dial.
             Err(error) if error.code() == Code::ConnectionLost => {
                 let message = format!("{}: {}", self.address, error.message());

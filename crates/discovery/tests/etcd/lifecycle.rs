@@ -79,7 +79,7 @@ async fn a_shutdown_takes_everything_back_and_refuses_more() {
 async fn a_thousand_registrations_at_once_are_seen_by_fifty_watchers() {
     let server = Server::start().await;
     let mut watchers = Vec::new();
-    for _ in 0..std::env::var("N").unwrap().parse().unwrap() {
+    for _ in 0..50 {
         watchers.push(watching(config(&server.url())).await);
     }
     let lasting = EtcdConfig { lease_ttl: PATIENCE, ..config(&server.url()) };
@@ -89,9 +89,7 @@ async fn a_thousand_registrations_at_once_are_seen_by_fifty_watchers() {
         let worker = worker.clone();
         tasks.spawn(async move { worker.register(instance(id)).await.unwrap() });
     }
-    let t = std::time::Instant::now();
     let registrations = tasks.join_all().await;
-    eprintln!("REG {:?}", t.elapsed());
     for (_, view) in &mut watchers {
         until(view, |now| now.len() == 1000).await;
     }

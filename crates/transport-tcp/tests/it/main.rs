@@ -1,6 +1,7 @@
 //! The transport over real sockets: conformance, and peers that misbehave.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod call_home;
 mod closing;
 mod conformance;
 mod fixture;

@@ -1,0 +1,162 @@
+//! A connection that was accepted: who it is, and which stream it came for.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use sinew_codec::TwoPartCodec;
+use sinew_mux::{PREFACE, Role};
+use sinew_plane::{Code, Error};
+use tokio::{io::AsyncReadExt, net::TcpStream, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    accept::Admit,
+    call_home::{
+        info::{StreamType, Subject},
+        line::{Counted, Line},
+        message::{ControlMessage, MAX_HANDSHAKE_BYTES, read_handshake},
+        server::Shared,
+        table::Entry,
+    },
+    socket::Socket,
+};
+
+/// Room for the first read: a handshake, and the prologue and the first items behind it.
+const FIRST_READ_BYTES: usize = 4 << 10;
+
+impl Admit for Shared {
+    fn stop_accepting(&self) -> &CancellationToken {
+        &self.stop_accepting
+    }
+
+    fn admit(self: &Arc<Self>, socket: Socket) {
+        let tcp = &self.config.tcp;
+        if self.connection_count() >= tcp.max_connections {
+            tracing::debug!("call-home connection refused: max_connections reached");
+            return;
+        }
+        if let Err(error) = socket.tune_unread(tcp.mux.keepalive_timeout) {
+            tracing::debug!(%error, "a connection was gone before it was set up");
+            return;
+        }
+        let Socket::Tcp(stream) = socket else { return };
+        let counted = Counted::new(&self.open);
+        let shared = Arc::clone(self);
+        self.connections.tasks.spawn(async move {
+            let until = Instant::now() + shared.config.handshake_timeout;
+            let closing = shared.closing.clone();
+            let served = async {
+                match tokio::time::timeout_at(until, recognise(&stream)).await {
+                    Ok(Some(First::Mux)) => share(&shared, stream, counted, until).await,
+                    Ok(Some(First::Handshake)) => take(&shared, stream, counted, until).await,
+                    Ok(None) | Err(_) => {}
+                }
+            };
+            tokio::select! {
+                biased;
+                () = closing.cancelled() => {}
+                () = served => {}
+            }
+        });
+    }
+}
+
+enum First {
+    Mux,
+    Handshake,
+}
+
+/// Tells by the first byte what a connection speaks, without taking it.
+async fn recognise(stream: &TcpStream) -> Option<First> {
+    let mut first = [0];
+    match stream.peek(&mut first).await {
+        Ok(1..) if first[0] == PREFACE[0] => Some(First::Mux),
+        // The length of a handshake is far below what its first byte stands for.
+        Ok(1..) if first[0] == 0 => Some(First::Handshake),
+        Ok(1..) => {
+            tracing::debug!(byte = first[0], "a call-home connection speaks something else");
+            None
+        }
+        Ok(0) | Err(_) => None,
+    }
+}
+
+/// Runs the mux over a worker's shared connection, and has it known while it lives.
+async fn share(shared: &Arc<Shared>, stream: TcpStream, counted: Counted, until: Instant) {
+    let tcp = Arc::new(shared.config.tcp.clone());
+    let socket = Socket::Tcp(stream);
+    if socket.tune(tcp.mux.keepalive_timeout).is_err() {
+        return;
+    }
+    let connection = shared.connections.start(socket, Role::Acceptor, tcp, None);
+    // It is counted among the mux connections from here on.
+    drop(counted);
+    if tokio::time::timeout_at(until, connection.established()).await.is_err() {
+        let error = Error::new(Code::ConnectTimedOut, "the worker did not say hello in time");
+        connection.close(&error);
+        return;
+    }
+    let Some(process) = connection.peer.get().map(|hello| hello.process) else { return };
+    shared.workers.add(process, &connection);
+    connection.closed.cancelled().await;
+    shared.workers.remove(process, &connection);
+}
+
+/// Reads the handshake and hands the connection to its stream.
+async fn take(shared: &Arc<Shared>, mut stream: TcpStream, counted: Counted, until: Instant) {
+    let mut buffer = BytesMut::with_capacity(FIRST_READ_BYTES);
+    let read = read_first(&mut stream, &mut buffer);
+    let (subject, stream_type) = match tokio::time::timeout_at(until, read).await {
+        Ok(Ok(handshake)) => handshake,
+        Ok(Err(what)) => return tracing::debug!(what, "call-home connection refused"),
+        Err(_) => return tracing::debug!("no call-home handshake in time"),
+    };
+    let entry = Subject::parse(&subject).and_then(|subject| shared.streams.get(subject));
+    let line = Line::new(stream, buffer, shared.config.max_frame_bytes, counted);
+    let refused = match (entry, stream_type) {
+        (Some(Entry::Response(source)), StreamType::Response) => match source.upgrade() {
+            Some(source) => source.attach_line(line).err(),
+            None => Some(line),
+        },
+        (Some(Entry::Request(output)), StreamType::Request) => match output.claim() {
+            Some(items) => {
+                output.send(items, line).await;
+                shared.streams.remove(output.subject, output.context.id());
+                None
+            }
+            None => Some(line),
+        },
+        // The stream that is expected stays expected: this may be somebody else's mistake.
+        _ => Some(line),
+    };
+    if let Some(mut line) = refused {
+        tracing::debug!("a call-home connection for a stream that nobody waits for");
+        // The worker need not find out by itself that nobody listens.
+        line.send(ControlMessage::Kill);
+        line.linger().await;
+    }
+}
+
+/// The handshake's subject and type; what follows it stays in the buffer.
+async fn read_first(
+    stream: &mut TcpStream,
+    buffer: &mut BytesMut,
+) -> Result<(String, StreamType), &'static str> {
+    // Nobody is known yet, so nothing long is waited for.
+    let mut codec =
+        TwoPartCodec::new(2 * MAX_HANDSHAKE_BYTES).with_max_header_size(MAX_HANDSHAKE_BYTES);
+    loop {
+        match codec.decode_frame(buffer) {
+            Ok(Some(frame)) => {
+                let handshake = read_handshake(&frame)?;
+                return Ok((handshake.subject, handshake.stream_type));
+            }
+            Ok(None) => {}
+            Err(_) => return Err("the first message is no handshake"),
+        }
+        match stream.read_buf(buffer).await {
+            Ok(0) | Err(_) => return Err("closed before its handshake"),
+            Ok(_) => {}
+        }
+    }
+}

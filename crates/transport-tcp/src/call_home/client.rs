@@ -1,0 +1,161 @@
+//! The worker's side: dials callers back.
+
+use std::{net::Shutdown as Direction, sync::Arc, time::Duration};
+
+use sinew_plane::{
+    BoxFuture, Code, Context, Error, ResponsePlaneClient, ResponseSink, Shutdown, SinkTarget,
+};
+use socket2::SockRef;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::call_home::{
+    config::CheckedTcpStreamClientConfig,
+    dial::{dial, in_time, resolve},
+    info::{StreamType, TcpStreamConnectionInfo, context_id},
+    input::RequestStream,
+    message::{CallHomeHandshake, json_frame},
+    pool::{Pool, PoolUse},
+    sink::LineSink,
+};
+
+/// The worker's end of the call-home plane: delivers responses to callers, over shared
+/// connections where the caller offers it, else over one connection each.
+pub struct TcpStreamClient {
+    config: Arc<CheckedTcpStreamClientConfig>,
+    tasks: TaskTracker,
+    /// The grace is over: connections end now.
+    ending: CancellationToken,
+    pool: Pool,
+}
+
+impl TcpStreamClient {
+    /// A client that dials when it has something to deliver. To be called within a runtime.
+    pub fn new(config: CheckedTcpStreamClientConfig) -> Self {
+        let config = Arc::new(config);
+        Self {
+            pool: Pool::new(Arc::clone(&config)),
+            config,
+            tasks: TaskTracker::new(),
+            ending: CancellationToken::new(),
+        }
+    }
+
+    /// How the shared connections are used.
+    pub fn pool(&self) -> PoolUse {
+        self.pool.usage()
+    }
+
+    /// Fetches the items of the request from its caller.
+    ///
+    /// # Errors
+    /// As [`connect`](ResponsePlaneClient::connect).
+    pub async fn connect_request_stream(
+        &self,
+        connection_info: &str,
+        context: Context,
+    ) -> Result<RequestStream, Error> {
+        let info = self.read_info(connection_info, StreamType::Request, &context)?;
+        let socket = self.dial(&info, &context).await?;
+        // Nothing follows the handshake in this direction.
+        let _ = SockRef::from(&socket).shutdown(Direction::Write);
+        Ok(RequestStream::new(socket, context, self.config.max_frame_bytes))
+    }
+
+    /// Gives the responses `grace` to end, cuts the rest, and joins every task.
+    pub async fn close(&self, grace: Duration) -> Shutdown {
+        self.tasks.close();
+        let (mut cut_streams, ()) = tokio::join!(self.pool.end(grace), async {
+            let _ = tokio::time::timeout(grace, self.tasks.wait()).await;
+        });
+        cut_streams += self.tasks.len();
+        self.ending.cancel();
+        self.tasks.wait().await;
+        Shutdown { cut_streams, cut_tasks: 0 }
+    }
+
+    fn read_info(
+        &self,
+        text: &str,
+        stream_type: StreamType,
+        context: &Context,
+    ) -> Result<TcpStreamConnectionInfo, Error> {
+        if self.tasks.is_closed() {
+            return Err(Error::draining("the worker is shutting down"));
+        }
+        let info = TcpStreamConnectionInfo::from_text(text)?;
+        let fault = |message: &str| Err(Error::new(Code::InvalidPayload, message));
+        if info.stream_type != stream_type {
+            return fault("the connection info is for the other direction");
+        }
+        // Requests of Dynamo may have ids of any form, which no context can take over.
+        if context_id(&info.context).is_some_and(|id| id != context.id()) {
+            return fault("the connection info belongs to another request");
+        }
+        Ok(info)
+    }
+
+    /// A connection with the handshake sent.
+    async fn dial(
+        &self,
+        info: &TcpStreamConnectionInfo,
+        context: &Context,
+    ) -> Result<TcpStream, Error> {
+        let address = resolve(&self.config, &info.address).await?;
+        let mut socket = dial(&self.config, address, context).await?;
+        let handshake =
+            CallHomeHandshake { subject: info.subject.clone(), stream_type: info.stream_type };
+        in_time(context, socket.write_all(&json_frame(&handshake))).await?.map_err(|cause| {
+            let message = format!("the caller at {address} hung up: {cause}");
+            Error::new(Code::ConnectFailed, message).with_source(cause)
+        })?;
+        Ok(socket)
+    }
+
+    async fn deliver(&self, info: &str, context: Context) -> Result<ResponseSink, Error> {
+        let info = self.read_info(info, StreamType::Response, &context)?;
+        if let Some(offer) = info.sinew.as_ref().filter(|it| it.offers_pool())
+            && self.config.pool
+        {
+            let address = resolve(&self.config, &info.address).await?;
+            match self.pool.stream(address, &info.subject, offer.process(), &context).await {
+                Ok(sink) => return Ok(sink),
+                Err(error) if error.code() == Code::Cancelled => return Err(error),
+                Err(error) if error.code() == Code::DeadlineExceeded => return Err(error),
+                Err(error) => {
+                    tracing::debug!(%error, "no shared connection, so one of its own");
+                }
+            }
+        }
+        let exact = info.sinew.is_some();
+        let socket = self.dial(&info, &context).await?;
+        let sink = LineSink::new(socket, context.clone(), Arc::clone(&self.config), exact);
+        self.tasks.spawn(Arc::clone(&sink).run(self.ending.clone()));
+        Ok(ResponseSink::new(sink as Arc<dyn SinkTarget>, context))
+    }
+}
+
+impl ResponsePlaneClient for TcpStreamClient {
+    fn connect<'a>(
+        &'a self,
+        connection_info: &'a str,
+        context: Context,
+    ) -> BoxFuture<'a, Result<ResponseSink, Error>> {
+        Box::pin(self.deliver(connection_info, context))
+    }
+}
+
+impl Drop for TcpStreamClient {
+    fn drop(&mut self) {
+        self.ending.cancel();
+    }
+}
+
+impl std::fmt::Debug for TcpStreamClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TcpStreamClient")
+            .field("responses", &self.tasks.len())
+            .field("pool", &self.pool.usage())
+            .finish_non_exhaustive()
+    }
+}

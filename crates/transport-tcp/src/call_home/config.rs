@@ -1,0 +1,366 @@
+//! Limits, timing and addresses of both sides of the call-home plane.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+    time::Duration,
+};
+
+use sinew_mux::ConfigError;
+
+use crate::{CheckedTcpConfig, TcpConfig};
+
+/// Where a [`TcpStreamServer`](crate::TcpStreamServer) listens.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum ListenHost {
+    /// The first IPv4 address of this machine that is not loopback, and loopback where there is
+    /// none or where the policy allows nothing else.
+    #[default]
+    Automatic,
+    /// This address. All addresses of the machine when it is `0.0.0.0` or `::`; then one of them
+    /// is advertised.
+    Ip(IpAddr),
+    /// The first address of this network interface, IPv4 first.
+    Interface(String),
+}
+
+/// Settings of a [`TcpStreamServer`](crate::TcpStreamServer). Start from
+/// [`TcpStreamServerConfig::default`].
+#[derive(Debug, Clone)]
+pub struct TcpStreamServerConfig {
+    /// Limits of shared connections; `bind_policy`, `advertise`, `max_connections` and
+    /// `write_timeout` count for all connections.
+    pub tcp: TcpConfig,
+    /// Where to listen.
+    pub host: ListenHost,
+    /// The port to listen on; 0 picks a free one.
+    pub port: u16,
+    /// Longest wait for the first message of a connection.
+    pub handshake_timeout: Duration,
+    /// Longest wait for a worker to dial in, and then once more for it to say that the handler
+    /// has begun.
+    pub prologue_timeout: Duration,
+    /// Longest wait for an item while the consumer wants one. `None`: as long as it takes.
+    pub item_timeout: Option<Duration>,
+    /// Longest wait for a worker to end a stream that was killed, or stopped before it began.
+    pub cancel_timeout: Duration,
+    /// Largest frame, in bytes, 24 for its prefix included.
+    pub max_frame_bytes: usize,
+    /// Streams that are expected or open at once.
+    pub max_streams: usize,
+    /// How long an instance that was removed counts as gone.
+    pub tombstone_ttl: Duration,
+    /// Offer workers to deliver many streams over shared connections. Workers that do not know
+    /// how use one connection per stream.
+    pub pool: bool,
+}
+
+impl Default for TcpStreamServerConfig {
+    fn default() -> Self {
+        Self {
+            tcp: TcpConfig::default(),
+            host: ListenHost::Automatic,
+            port: 0,
+            handshake_timeout: Duration::from_secs(10),
+            prologue_timeout: Duration::from_secs(60),
+            item_timeout: None,
+            cancel_timeout: Duration::from_secs(2),
+            max_frame_bytes: sinew_codec::DEFAULT_MAX_MESSAGE_SIZE,
+            max_streams: 65_536,
+            tombstone_ttl: Duration::from_secs(5),
+            pool: true,
+        }
+    }
+}
+
+impl TcpStreamServerConfig {
+    /// Checks that the settings fit together.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the field and the rule it breaks.
+    pub fn checked(self) -> Result<CheckedTcpStreamServerConfig, ConfigError> {
+        nonzero_waits(&[
+            ("handshake_timeout", self.handshake_timeout),
+            ("prologue_timeout", self.prologue_timeout),
+            ("item_timeout", self.item_timeout.unwrap_or(Duration::MAX)),
+            ("cancel_timeout", self.cancel_timeout),
+        ])?;
+        if self.max_streams == 0 {
+            return Err(ConfigError { field: "max_streams", reason: "must be at least 1" });
+        }
+        check_frame_limit(self.max_frame_bytes)?;
+        let tcp = self.tcp.clone().checked()?;
+        Ok(CheckedTcpStreamServerConfig { tcp, config: self })
+    }
+}
+
+/// A [`TcpStreamServerConfig`] whose settings fit together.
+#[derive(Debug, Clone)]
+pub struct CheckedTcpStreamServerConfig {
+    pub(crate) tcp: CheckedTcpConfig,
+    config: TcpStreamServerConfig,
+}
+
+impl std::ops::Deref for CheckedTcpStreamServerConfig {
+    type Target = TcpStreamServerConfig;
+
+    fn deref(&self) -> &TcpStreamServerConfig {
+        &self.config
+    }
+}
+
+/// Settings of a [`TcpStreamClient`](crate::TcpStreamClient). Start from
+/// [`TcpStreamClientConfig::default`].
+#[derive(Debug, Clone)]
+pub struct TcpStreamClientConfig {
+    /// Limits of shared connections; `connect_timeout` and `write_timeout` count for all
+    /// connections, and a shared one is closed after `idle_timeout` without a stream.
+    pub tcp: TcpConfig,
+    /// Dials after the first one that failed for a reason that may pass.
+    pub dial_retries: u32,
+    /// Pause before the first of them; one longer by as much before each further one.
+    pub dial_backoff: Duration,
+    /// Allow callers with link-local addresses. Off, because services that must not be reached
+    /// with a caller's word alone live there.
+    pub allow_link_local: bool,
+    /// The networks that callers may have addresses in; empty for all.
+    pub allowed_networks: Vec<Network>,
+    /// Largest frame, in bytes, 24 for its prefix included.
+    pub max_frame_bytes: usize,
+    /// Longest wait for the caller to close a connection after the last frame.
+    pub close_timeout: Duration,
+    /// Deliver many streams over shared connections where the caller offers it.
+    pub pool: bool,
+    /// Shared connections to one caller at the most.
+    pub max_per_target: usize,
+    /// A further shared connection is made once each one has so many streams.
+    pub streams_per_connection: usize,
+    /// Longest wait for the caller to ask for its stream over a shared connection, and longest
+    /// wait of such a question for its request.
+    pub open_timeout: Duration,
+}
+
+impl Default for TcpStreamClientConfig {
+    fn default() -> Self {
+        Self {
+            tcp: TcpConfig::default(),
+            dial_retries: 5,
+            dial_backoff: Duration::from_millis(200),
+            allow_link_local: false,
+            allowed_networks: Vec::new(),
+            max_frame_bytes: sinew_codec::DEFAULT_MAX_MESSAGE_SIZE,
+            close_timeout: Duration::from_secs(10),
+            pool: true,
+            max_per_target: 50,
+            streams_per_connection: 256,
+            open_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl TcpStreamClientConfig {
+    /// Checks that the settings fit together.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the field and the rule it breaks.
+    pub fn checked(self) -> Result<CheckedTcpStreamClientConfig, ConfigError> {
+        nonzero_waits(&[
+            ("dial_backoff", self.dial_backoff),
+            ("close_timeout", self.close_timeout),
+            ("open_timeout", self.open_timeout),
+        ])?;
+        for (field, count) in [
+            ("max_per_target", self.max_per_target),
+            ("streams_per_connection", self.streams_per_connection),
+        ] {
+            if count == 0 {
+                return Err(ConfigError { field, reason: "must be at least 1" });
+            }
+        }
+        check_frame_limit(self.max_frame_bytes)?;
+        let tcp = self.tcp.clone().checked()?;
+        Ok(CheckedTcpStreamClientConfig { tcp, config: self })
+    }
+}
+
+/// A [`TcpStreamClientConfig`] whose settings fit together.
+#[derive(Debug, Clone)]
+pub struct CheckedTcpStreamClientConfig {
+    pub(crate) tcp: CheckedTcpConfig,
+    config: TcpStreamClientConfig,
+}
+
+impl std::ops::Deref for CheckedTcpStreamClientConfig {
+    type Target = TcpStreamClientConfig;
+
+    fn deref(&self) -> &TcpStreamClientConfig {
+        &self.config
+    }
+}
+
+fn nonzero_waits(waits: &[(&'static str, Duration)]) -> Result<(), ConfigError> {
+    match waits.iter().find(|(_, wait)| wait.is_zero()) {
+        Some((field, _)) => Err(ConfigError { field, reason: "must be longer than zero" }),
+        None => Ok(()),
+    }
+}
+
+fn check_frame_limit(bytes: usize) -> Result<(), ConfigError> {
+    // A frame of control must fit, and a length must fit into 32 bits on a small machine.
+    if (1024..=1 << 30).contains(&bytes) {
+        return Ok(());
+    }
+    let reason = "must be between 1 KiB and 1 GiB";
+    Err(ConfigError { field: "max_frame_bytes", reason })
+}
+
+/// A range of IP addresses: `10.0.0.0/8`, `fd00::/8`, or one address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    address: IpAddr,
+    prefix: u8,
+}
+
+impl Network {
+    /// True when the address lies in the range. An IPv4 address in IPv6 form counts as IPv4.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (self.address, address.to_canonical()) {
+            (IpAddr::V4(net), IpAddr::V4(address)) => {
+                let shift = 32 - u32::from(self.prefix);
+                (net.to_bits() ^ address.to_bits()).checked_shr(shift).unwrap_or(0) == 0
+            }
+            (IpAddr::V6(net), IpAddr::V6(address)) => {
+                let shift = 128 - u32::from(self.prefix);
+                (net.to_bits() ^ address.to_bits()).checked_shr(shift).unwrap_or(0) == 0
+            }
+            _ => false,
+        }
+    }
+}
+
+impl FromStr for Network {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        let fault = ConfigError {
+            field: "allowed_networks",
+            reason: "must be an IP address with or without a prefix length, as 10.0.0.0/8",
+        };
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| fault.clone())?;
+        let longest = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = match prefix {
+            Some(prefix) => prefix.parse().map_err(|_| fault.clone())?,
+            None => longest,
+        };
+        if prefix > longest { Err(fault) } else { Ok(Self { address, prefix }) }
+    }
+}
+
+impl TcpStreamClientConfig {
+    /// Checks that a response may be sent to `address`. A request names where its response goes,
+    /// so without this a caller could have the worker connect to whatever the worker can reach.
+    pub(crate) fn may_dial(&self, address: SocketAddr) -> Result<(), &'static str> {
+        let ip = address.ip().to_canonical();
+        if address.port() == 0 {
+            return Err("has no port");
+        }
+        if ip.is_unspecified() || ip.is_multicast() {
+            return Err("is not the address of one machine");
+        }
+        let link_local = match ip {
+            IpAddr::V4(ip) if ip.is_broadcast() => {
+                return Err("is not the address of one machine");
+            }
+            IpAddr::V4(ip) => ip.is_link_local(),
+            IpAddr::V6(ip) => ip.is_unicast_link_local(),
+        };
+        if link_local && !self.allow_link_local {
+            return Err("is link-local (allow_link_local)");
+        }
+        let allowed = &self.allowed_networks;
+        if allowed.is_empty() || allowed.iter().any(|network| network.contains(ip)) {
+            Ok(())
+        } else {
+            Err("is in none of allowed_networks")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_broken_rule_names_its_field() {
+        let server = TcpStreamServerConfig::default;
+        let zero = Duration::ZERO;
+        for (config, field) in [
+            (TcpStreamServerConfig { handshake_timeout: zero, ..server() }, "handshake_timeout"),
+            (TcpStreamServerConfig { prologue_timeout: zero, ..server() }, "prologue_timeout"),
+            (TcpStreamServerConfig { item_timeout: Some(zero), ..server() }, "item_timeout"),
+            (TcpStreamServerConfig { max_streams: 0, ..server() }, "max_streams"),
+            (TcpStreamServerConfig { max_frame_bytes: 10, ..server() }, "max_frame_bytes"),
+        ] {
+            assert_eq!(config.checked().unwrap_err().field, field);
+        }
+        let client = TcpStreamClientConfig::default;
+        for (config, field) in [
+            (TcpStreamClientConfig { dial_backoff: zero, ..client() }, "dial_backoff"),
+            (TcpStreamClientConfig { max_per_target: 0, ..client() }, "max_per_target"),
+            (TcpStreamClientConfig { max_frame_bytes: usize::MAX, ..client() }, "max_frame_bytes"),
+        ] {
+            assert_eq!(config.checked().unwrap_err().field, field);
+        }
+    }
+
+    #[test]
+    fn a_network_holds_its_own_addresses() {
+        let net = |text: &str| text.parse::<Network>().unwrap();
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        assert!(net("10.0.0.0/8").contains(ip("10.200.3.4")));
+        assert!(!net("10.0.0.0/8").contains(ip("11.0.0.1")));
+        assert!(net("10.0.0.0/8").contains(ip("::ffff:10.1.1.1")));
+        assert!(net("0.0.0.0/0").contains(ip("8.8.8.8")));
+        assert!(!net("0.0.0.0/0").contains(ip("::1")));
+        assert!(net("192.0.2.7").contains(ip("192.0.2.7")));
+        assert!(!net("192.0.2.7").contains(ip("192.0.2.6")));
+        assert!(net("fd00::/8").contains(ip("fd12::1")));
+        for bad in ["", "10.0.0.0/33", "fd00::/129", "x/8", "10.0.0.0/-1", "10.0.0.0/"] {
+            assert!(bad.parse::<Network>().is_err(), "{bad}");
+        }
+    }
+
+    // B-B16
+    #[test]
+    fn a_caller_cannot_send_the_worker_anywhere() {
+        let config = TcpStreamClientConfig::default();
+        for bad in [
+            "0.0.0.0:22",
+            "[::]:22",
+            "127.0.0.1:0",
+            "169.254.169.254:80",
+            "[::ffff:169.254.169.254]:80",
+            "[fe80::1]:80",
+            "224.0.0.1:80",
+            "[ff02::1]:80",
+            "255.255.255.255:80",
+        ] {
+            assert!(config.may_dial(bad.parse().unwrap()).is_err(), "{bad}");
+        }
+        for good in ["127.0.0.1:80", "[::1]:80", "10.1.2.3:80", "192.0.2.1:80"] {
+            assert!(config.may_dial(good.parse().unwrap()).is_ok(), "{good}");
+        }
+        let link = TcpStreamClientConfig { allow_link_local: true, ..config.clone() };
+        assert!(link.may_dial("169.254.1.1:80".parse().unwrap()).is_ok());
+        let listed = TcpStreamClientConfig {
+            allowed_networks: vec!["10.0.0.0/8".parse().unwrap()],
+            ..config
+        };
+        assert!(listed.may_dial("10.1.1.1:80".parse().unwrap()).is_ok());
+        assert!(listed.may_dial("127.0.0.1:80".parse().unwrap()).is_err());
+    }
+}

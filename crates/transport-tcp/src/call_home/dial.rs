@@ -1,0 +1,150 @@
+//! Reaching the caller, and only the caller.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use sinew_plane::{Code, Context, Error, Executed};
+use tokio::net::TcpStream;
+
+use crate::{
+    call_home::config::{CheckedTcpStreamClientConfig, TcpStreamClientConfig},
+    socket::Socket,
+};
+
+/// The address that a request names for its response, if it may be dialled.
+///
+/// # Errors
+/// [`Code::InvalidPayload`]: it is no address, or none that may be dialled.
+/// [`Code::ConnectFailed`]: its name is not known.
+pub(crate) async fn resolve(
+    config: &TcpStreamClientConfig,
+    text: &str,
+) -> Result<SocketAddr, Error> {
+    let shown: String = text.chars().take(64).collect();
+    let refused = |why: &str| {
+        let message = format!("the response is to go to {shown:?}, which {why}");
+        Error::new(Code::InvalidPayload, message)
+    };
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        config.may_dial(address).map_err(refused)?;
+        return Ok(address);
+    }
+    let named = text.rsplit_once(':').is_some_and(|(name, port)| {
+        !name.is_empty() && !name.contains(':') && port.parse::<u16>().is_ok_and(|it| it != 0)
+    });
+    if !named {
+        return Err(refused("is not written HOST:PORT"));
+    }
+    let looked_up = tokio::time::timeout(config.tcp.connect_timeout, tokio::net::lookup_host(text));
+    let failed = |why: String| {
+        Error::new(Code::ConnectFailed, format!("the caller's address {shown:?}: {why}"))
+    };
+    let addresses = match looked_up.await {
+        Ok(Ok(addresses)) => addresses,
+        Ok(Err(cause)) => return Err(failed(cause.to_string()).with_source(cause)),
+        Err(_) => return Err(failed("no answer from the name service".to_owned())),
+    };
+    let mut why = "has no address";
+    for address in addresses {
+        match config.may_dial(address) {
+            Ok(()) => return Ok(address),
+            Err(reason) => why = reason,
+        }
+    }
+    Err(refused(why))
+}
+
+/// Connects, again after a pause where the failure may pass, for as long as the request wants it.
+pub(crate) async fn dial(
+    config: &CheckedTcpStreamClientConfig,
+    address: SocketAddr,
+    context: &Context,
+) -> Result<TcpStream, Error> {
+    let mut pause = config.dial_backoff;
+    let mut retries = config.dial_retries;
+    loop {
+        let error = match in_time(context, connect(config, address)).await? {
+            Ok(stream) => return Ok(stream),
+            Err(error) => error,
+        };
+        if retries == 0 || !error.1 {
+            return Err(error.0);
+        }
+        retries -= 1;
+        in_time(context, tokio::time::sleep(pause)).await?;
+        pause = pause.saturating_add(config.dial_backoff);
+    }
+}
+
+/// The error, and whether another try makes sense.
+async fn connect(
+    config: &CheckedTcpStreamClientConfig,
+    address: SocketAddr,
+) -> Result<TcpStream, (Error, bool)> {
+    let limit = config.tcp.connect_timeout;
+    let failed = |cause: io::Error| {
+        // No local port is free just now, or the caller's backlog is full or it restarts.
+        let passing = matches!(
+            cause.kind(),
+            io::ErrorKind::AddrNotAvailable | io::ErrorKind::ConnectionRefused
+        );
+        let message = format!("no connection to the caller at {address}: {cause}");
+        (Error::new(Code::ConnectFailed, message).with_source(cause), passing)
+    };
+    let stream = match tokio::time::timeout(limit, TcpStream::connect(address)).await {
+        Ok(stream) => stream.map_err(failed)?,
+        Err(_) => return Err((timed_out(address, limit), false)),
+    };
+    let socket = Socket::Tcp(stream);
+    socket.tune_unread(config.tcp.mux.keepalive_timeout).map_err(failed)?;
+    match socket {
+        Socket::Tcp(stream) => Ok(stream),
+        Socket::Unix(_) => Err(failed(io::ErrorKind::Unsupported.into())),
+    }
+}
+
+fn timed_out(address: SocketAddr, limit: Duration) -> Error {
+    let message = format!("no connection to the caller at {address} within {limit:?}");
+    Error::new(Code::ConnectTimedOut, message)
+}
+
+/// Waits no longer than the request wants it.
+pub(crate) async fn in_time<T>(
+    context: &Context,
+    wait: impl Future<Output = T>,
+) -> Result<T, Error> {
+    let deadline = async {
+        match context.remaining() {
+            Some(left) => tokio::time::sleep(left).await,
+            None => std::future::pending().await,
+        }
+    };
+    let (code, message) = tokio::select! {
+        biased;
+        value = wait => return Ok(value),
+        () = context.killed() => (Code::Cancelled, "cancelled before the caller was reached"),
+        () = deadline => (Code::DeadlineExceeded, "the caller was not reached before the deadline"),
+    };
+    Err(Error::new(code, message).with_executed(Executed::No))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn addresses_that_may_not_be_dialled_are_refused_by_name_too() {
+        let config = TcpStreamClientConfig {
+            allowed_networks: vec!["192.0.2.0/24".parse().unwrap()],
+            ..TcpStreamClientConfig::default()
+        };
+        for bad in ["", "nonsense", "host", "host:0", ":80", "a:b:80", "/run/x.sock", "0.0.0.0:80"]
+        {
+            let error = resolve(&config, bad).await.unwrap_err();
+            assert_eq!(error.code(), Code::InvalidPayload, "{bad:?}: {error:?}");
+        }
+        // It resolves to loopback, which is not on the list.
+        let error = resolve(&config, "localhost:80").await.unwrap_err();
+        assert_eq!(error.code(), Code::InvalidPayload, "{error:?}");
+        assert!(resolve(&config, "192.0.2.9:80").await.is_ok());
+    }
+}

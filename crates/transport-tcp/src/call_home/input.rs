@@ -1,0 +1,162 @@
+//! The items of a request that the worker fetches from the caller.
+
+use std::{
+    collections::VecDeque,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{self, Poll, Waker},
+};
+
+use bytes::{Bytes, BytesMut};
+use futures_core::Stream;
+use parking_lot::Mutex;
+use sinew_codec::TwoPartCodec;
+use sinew_plane::{CancelReason, Code, Context, Error, Executed, OnCancel, StopKind};
+use tokio::net::TcpStream;
+
+use crate::call_home::message::{ControlMessage, MAX_HEADER_BYTES, Message};
+
+/// Room for one read, in bytes.
+const READ_BYTES: usize = 16 << 10;
+
+/// The items of a request, as the caller sends them.
+///
+/// It is read when it is polled: what is not taken holds up the caller. It ends with `None` when
+/// the caller has sent all of them, and else with one error, which has then stopped or killed
+/// the request's context too. Dropping it lets the caller know that no more is wanted.
+pub struct RequestStream {
+    socket: TcpStream,
+    codec: TwoPartCodec,
+    buffer: BytesMut,
+    ready: VecDeque<Bytes>,
+    context: Context,
+    /// How it ended; the inner part is taken when it was told.
+    end: Option<Option<Error>>,
+    bell: Arc<Bell>,
+}
+
+/// Wakes whoever polls when the context is cancelled.
+#[derive(Default)]
+struct Bell(Mutex<Option<Waker>>);
+
+impl OnCancel for Bell {
+    fn on_cancel(&self, _kind: StopKind, _reason: CancelReason) {
+        let waker = self.0.lock().take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl RequestStream {
+    pub(crate) fn new(socket: TcpStream, context: Context, max_frame: usize) -> Self {
+        let bell = Arc::new(Bell::default());
+        context.on_cancel(Arc::downgrade(&bell));
+        Self {
+            socket,
+            codec: TwoPartCodec::new(max_frame).with_max_header_size(MAX_HEADER_BYTES),
+            buffer: BytesMut::new(),
+            ready: VecDeque::new(),
+            context,
+            end: None,
+            bell,
+        }
+    }
+
+    /// The request's context.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Takes whole frames out of the buffer.
+    fn decode(&mut self) {
+        while self.end.is_none() {
+            let frame = match self.codec.decode_frame(&mut self.buffer) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return,
+                Err(cause) => return self.violation(&cause.to_string()),
+            };
+            match Message::read(frame) {
+                Ok(Message::Item(item)) => self.ready.push_back(item),
+                Ok(Message::Control(ControlMessage::Sentinel)) => self.end = Some(None),
+                Ok(Message::Control(ControlMessage::Stop)) => self.cancelled(StopKind::Stop),
+                Ok(Message::Control(ControlMessage::Kill)) => self.cancelled(StopKind::Kill),
+                Ok(Message::Status(_)) => self.violation("a prologue"),
+                Err(what) => self.violation(what),
+            }
+        }
+    }
+
+    fn cancelled(&mut self, kind: StopKind) {
+        let reason = CancelReason::Caller;
+        self.context.cancel(kind, reason);
+        let error = Error::new(Code::Cancelled, reason.to_string());
+        self.end = Some(Some(error.with_executed(Executed::Yes)));
+    }
+
+    fn violation(&mut self, what: &str) {
+        self.context.cancel(StopKind::Kill, CancelReason::Disconnected);
+        let message = format!("the caller sent no request item: {what}");
+        self.end = Some(Some(Error::new(Code::Violation, message).with_executed(Executed::Yes)));
+    }
+
+    fn lost(&mut self, cause: Option<io::Error>) {
+        self.context.cancel(StopKind::Kill, CancelReason::Disconnected);
+        let message = "the request broke off: the caller or the way to it was lost";
+        let error = Error::new(Code::Truncated, message);
+        self.end = Some(Some(match cause {
+            Some(cause) => error.with_source(cause),
+            None => error,
+        }));
+    }
+
+    fn read(&mut self) {
+        self.buffer.reserve(READ_BYTES);
+        match self.socket.try_read_buf(&mut self.buffer) {
+            Ok(0) => self.lost(None),
+            Ok(_) => self.decode(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => self.lost(Some(error)),
+        }
+    }
+}
+
+impl Stream for RequestStream {
+    type Item = Result<Bytes, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        loop {
+            if let Some(item) = this.ready.pop_front() {
+                return Poll::Ready(Some(Ok(item)));
+            }
+            if let Some(end) = &mut this.end {
+                return Poll::Ready(end.take().map(Err));
+            }
+            // Before the look, so that a cancel in between is heard.
+            *this.bell.0.lock() = Some(cx.waker().clone());
+            if this.context.is_killed() {
+                this.cancelled(StopKind::Kill);
+                continue;
+            }
+            match this.socket.poll_read_ready(cx) {
+                Poll::Ready(Ok(())) => this.read(),
+                Poll::Ready(Err(error)) => this.lost(Some(error)),
+                Poll::Pending => {
+                    if this.buffer.is_empty() {
+                        this.buffer = BytesMut::new();
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for RequestStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RequestStream").field("context", &self.context).finish_non_exhaustive()
+    }
+}

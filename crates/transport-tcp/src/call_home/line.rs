@@ -1,0 +1,278 @@
+//! The caller's end of a connection that carries one response.
+
+use std::{
+    collections::VecDeque,
+    io,
+    net::Shutdown,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use sinew_codec::TwoPartCodec;
+use sinew_plane::{Code, Error, Terminal};
+use socket2::SockRef;
+use tokio::{io::AsyncReadExt, net::TcpStream};
+
+use crate::call_home::message::{ControlMessage, Failure, MAX_HEADER_BYTES, Message};
+
+/// Room for the first read, in bytes. It doubles while reads fill it, so that a stream of small
+/// items costs little and one of large items few system calls.
+const FIRST_ROOM: usize = 4 << 10;
+const LAST_ROOM: usize = 64 << 10;
+
+/// Longest wait for the worker to close after this side has ended a stream, and how much of what
+/// it still sends is read and dropped.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 64 << 20;
+
+/// A connection that the handshake has assigned to a response. It is read when the consumer asks
+/// for items and not before: what the consumer does not take stays in the sockets, and holds up
+/// its producer.
+pub(crate) struct Line {
+    socket: TcpStream,
+    codec: TwoPartCodec,
+    buffer: BytesMut,
+    room: usize,
+    /// Control frames that the socket did not take yet.
+    unsent: BytesMut,
+    begun: bool,
+    items: u64,
+    at_end: bool,
+    /// What follows the items that were handed out.
+    next: Option<LineEnd>,
+    counted: Counted,
+}
+
+/// How a response ended on its connection.
+#[derive(Debug)]
+pub(crate) enum LineEnd {
+    /// As the worker said.
+    Said(Terminal),
+    /// The connection ended first.
+    Eof(Option<io::Error>),
+    /// The worker broke the protocol.
+    Violation(Error),
+}
+
+/// What a look at the connection gave.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// The prologue says that the handler has begun; seen only by who asks for no items.
+    Begun,
+    Items,
+    End(LineEnd),
+}
+
+impl Line {
+    /// A connection with what was read from it behind the handshake.
+    pub(crate) fn new(
+        socket: TcpStream,
+        buffer: BytesMut,
+        max_frame: usize,
+        counted: Counted,
+    ) -> Self {
+        let codec = TwoPartCodec::new(max_frame).with_max_header_size(MAX_HEADER_BYTES);
+        Self {
+            socket,
+            codec,
+            buffer,
+            room: FIRST_ROOM,
+            unsent: BytesMut::new(),
+            begun: false,
+            items: 0,
+            at_end: false,
+            next: None,
+            counted: counted,
+        }
+    }
+
+    /// True once the prologue has said that the handler began.
+    pub(crate) fn is_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// Reads until the prologue is there, or until items are, when there is a `batch` for them.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut batch: Option<&mut VecDeque<Bytes>>,
+    ) -> Poll<Found> {
+        if !self.unsent.is_empty() && self.socket.poll_write_ready(cx).is_ready() {
+            self.send_unsent();
+        }
+        loop {
+            if let Some(end) = self.next.take() {
+                return Poll::Ready(Found::End(end));
+            }
+            if batch.is_none() && self.begun {
+                return Poll::Ready(Found::Begun);
+            }
+            self.next = self.decode(batch.as_deref_mut());
+            if batch.as_deref().is_some_and(|batch| !batch.is_empty()) {
+                return Poll::Ready(Found::Items);
+            }
+            if self.next.is_some() || (batch.is_none() && self.begun) {
+                continue;
+            }
+            match self.socket.poll_read_ready(cx) {
+                Poll::Ready(Ok(())) => self.next = self.read(),
+                Poll::Ready(Err(error)) => self.next = Some(LineEnd::Eof(Some(error))),
+                Poll::Pending => {
+                    // A stream that waits keeps no buffer.
+                    if self.buffer.is_empty() {
+                        self.buffer = BytesMut::new();
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    fn read(&mut self) -> Option<LineEnd> {
+        if self.buffer.capacity() - self.buffer.len() < FIRST_ROOM {
+            self.buffer.reserve(self.room);
+        }
+        let room = self.buffer.capacity() - self.buffer.len();
+        match self.socket.try_read_buf(&mut self.buffer) {
+            Ok(0) => {
+                self.at_end = true;
+                // Whole frames were decoded before this read.
+                Some(LineEnd::Eof(None))
+            }
+            Ok(bytes) => {
+                if bytes == room {
+                    self.room = (self.room * 2).min(LAST_ROOM);
+                }
+                None
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => None,
+            Err(error) => {
+                self.at_end = true;
+                Some(LineEnd::Eof(Some(error)))
+            }
+        }
+    }
+
+    /// Takes whole frames out of the buffer, up to the prologue or to its end.
+    fn decode(&mut self, mut batch: Option<&mut VecDeque<Bytes>>) -> Option<LineEnd> {
+        loop {
+            let frame = match self.codec.decode_frame(&mut self.buffer) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return None,
+                Err(cause) => {
+                    let message = format!("the worker sent what is no response frame: {cause}");
+                    let error = Error::new(Code::Violation, message).with_source(cause);
+                    return Some(LineEnd::Violation(error));
+                }
+            };
+            match Message::read(frame) {
+                Ok(Message::Item(item)) if self.begun => {
+                    self.items += 1;
+                    // Nobody asks for the prologue alone once it is there.
+                    if let Some(batch) = batch.as_deref_mut() {
+                        batch.push_back(item);
+                    }
+                }
+                Ok(Message::Item(_)) => return violation("an item before the prologue"),
+                Ok(Message::Control(ControlMessage::Sentinel)) if self.begun => {
+                    return Some(LineEnd::Said(Terminal::Complete { items: self.items }));
+                }
+                Ok(Message::Control(_)) => return violation("a control message out of place"),
+                Ok(Message::Status(status)) => match status.failure() {
+                    Some(Failure::Failed(error)) => {
+                        return Some(LineEnd::Said(Terminal::Failed { error }));
+                    }
+                    Some(Failure::Cancelled(reason)) => {
+                        return Some(LineEnd::Said(Terminal::Cancelled { reason }));
+                    }
+                    None if self.begun => return violation("a second prologue"),
+                    None => {
+                        self.begun = true;
+                        if batch.is_none() {
+                            return None;
+                        }
+                    }
+                },
+                Err(what) => return violation(what),
+            }
+        }
+    }
+
+    /// Sends a control message now, as far as the socket takes it; it always does unless the
+    /// worker has stopped reading.
+    pub(crate) fn send(&mut self, control: ControlMessage) {
+        self.unsent.extend_from_slice(&control.frame());
+        self.send_unsent();
+    }
+
+    fn send_unsent(&mut self) {
+        while !self.unsent.is_empty() {
+            match self.socket.try_write(&self.unsent) {
+                Ok(bytes) => self.unsent.advance(bytes),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Reading will find the same.
+                Err(_) => self.unsent.clear(),
+            }
+        }
+    }
+
+    /// The bare socket, for the other direction. What was read ahead is dropped.
+    pub(crate) fn into_socket(self) -> (TcpStream, Counted) {
+        (self.socket, self.counted)
+    }
+
+    /// True when nothing more can come: closing loses nothing.
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.at_end
+    }
+
+    /// Ends this direction and reads and drops what still comes for a while: a socket that is
+    /// closed with unread input resets the connection, and takes along what was sent.
+    pub(crate) async fn linger(mut self) {
+        let farewell = async {
+            while !self.unsent.is_empty() && self.socket.writable().await.is_ok() {
+                self.send_unsent();
+            }
+            // It fails only when the peer is gone already, which is as good.
+            let _ = SockRef::from(&self.socket).shutdown(Shutdown::Write);
+            let mut dropped = 0;
+            self.buffer = BytesMut::with_capacity(LAST_ROOM);
+            while dropped < LINGER_BYTES {
+                self.buffer.clear();
+                match self.socket.read_buf(&mut self.buffer).await {
+                    Ok(0) | Err(_) => return,
+                    Ok(bytes) => dropped += bytes,
+                }
+            }
+        };
+        let _ = tokio::time::timeout(LINGER, farewell).await;
+    }
+}
+
+fn violation(what: &str) -> Option<LineEnd> {
+    let message = format!("the worker sent {what}");
+    Some(LineEnd::Violation(Error::new(Code::Violation, message)))
+}
+
+/// Counts a connection as open for as long as it lives.
+pub(crate) struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    pub(crate) fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,224 @@
+//! The messages of a call-home connection, each one two-part frame.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Deserializer, Serialize};
+use sinew_codec::{TWO_PART_PREFIX_BYTES, TwoPartMessage, decode_control};
+use sinew_plane::{CancelReason, Code, Error, Executed};
+
+use crate::call_home::{info::StreamType, typed_error::TypedError};
+
+/// Longest handshake, in bytes: a subject, a word, and keys of later versions.
+pub(crate) const MAX_HANDSHAKE_BYTES: usize = 1024;
+
+/// Longest header, in bytes: an error whose texts are at their limits, and the errors beneath.
+pub(crate) const MAX_HEADER_BYTES: usize = 64 * 1024;
+
+/// The first message of the side that dials.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallHomeHandshake {
+    /// The stream that is meant.
+    pub subject: String,
+    /// Which way its items go.
+    pub stream_type: StreamType,
+}
+
+/// The first message of a response: the handler has begun, or has failed before it could.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ResponseStreamPrologue {
+    /// The failure, for people.
+    pub error: Option<String>,
+    /// The failure, for programs. One that cannot be read counts as absent, since the text
+    /// above still says what happened.
+    #[serde(default, deserialize_with = "if_readable", skip_serializing_if = "Option::is_none")]
+    pub typed_error: Option<TypedError>,
+}
+
+impl ResponseStreamPrologue {
+    pub(crate) fn failed(error: &Error) -> Self {
+        Self {
+            error: Some(error.message().to_owned()),
+            typed_error: Some(TypedError::from_error(error)),
+        }
+    }
+
+    pub(crate) fn cancelled(reason: CancelReason) -> Self {
+        Self { error: Some(reason.to_string()), typed_error: Some(TypedError::from_cancel(reason)) }
+    }
+
+    /// The failure it tells of.
+    pub(crate) fn failure(self) -> Option<Failure> {
+        let Some(typed) = self.typed_error else {
+            let text = self.error?;
+            let error = Error::new(Code::HandlerFailed, text).with_executed(Executed::Maybe);
+            return Some(Failure::Failed(error));
+        };
+        Some(match typed.cancelled() {
+            Some(reason) => Failure::Cancelled(reason),
+            None => Failure::Failed(typed.to_error()),
+        })
+    }
+}
+
+fn if_readable<'de, D: Deserializer<'de>>(input: D) -> Result<Option<TypedError>, D::Error> {
+    let value = serde_json::Value::deserialize(input)?;
+    Ok(serde_json::from_value(value).ok())
+}
+
+/// What a prologue or a later error message tells of.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Failed(Error),
+    Cancelled(CancelReason),
+}
+
+/// Words that end a stream, or ask for its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ControlMessage {
+    /// Finish the item in hand, then end.
+    Stop,
+    /// End now.
+    Kill,
+    /// Every item was sent.
+    Sentinel,
+}
+
+impl ControlMessage {
+    fn json(self) -> &'static [u8] {
+        match self {
+            Self::Stop => b"\"stop\"",
+            Self::Kill => b"\"kill\"",
+            Self::Sentinel => b"\"sentinel\"",
+        }
+    }
+
+    fn parse(header: &[u8]) -> Option<Self> {
+        [Self::Stop, Self::Kill, Self::Sentinel].into_iter().find(|it| it.json() == header)
+    }
+
+    /// The whole frame.
+    pub(crate) fn frame(self) -> Bytes {
+        header_frame(self.json())
+    }
+}
+
+/// A message as either side may send it once the handshake is over.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// An item. A message without header and without body is an item of no bytes.
+    Item(Bytes),
+    Control(ControlMessage),
+    /// The prologue, or in its form an error after the first item.
+    Status(ResponseStreamPrologue),
+}
+
+impl Message {
+    /// What a frame means.
+    ///
+    /// # Errors
+    /// What is wrong with it, for the log and the error of the stream.
+    pub(crate) fn read(frame: TwoPartMessage) -> Result<Self, &'static str> {
+        if frame.header.is_empty() {
+            return Ok(Self::Item(frame.body));
+        }
+        if !frame.body.is_empty() {
+            return Err("a control message that carries data");
+        }
+        if let Some(control) = ControlMessage::parse(&frame.header) {
+            return Ok(Self::Control(control));
+        }
+        decode_control(&frame.header, MAX_HEADER_BYTES)
+            .map(Self::Status)
+            .map_err(|_| "a control message that cannot be read")
+    }
+}
+
+/// A handshake, or what is wrong with it.
+pub(crate) fn read_handshake(frame: &TwoPartMessage) -> Result<CallHomeHandshake, &'static str> {
+    if !frame.body.is_empty() {
+        return Err("a handshake that carries data");
+    }
+    decode_control(&frame.header, MAX_HANDSHAKE_BYTES)
+        .map_err(|_| "a handshake that cannot be read")
+}
+
+/// A frame that is only a header. The checksum is left out, as Dynamo does.
+pub(crate) fn header_frame(header: &[u8]) -> Bytes {
+    let mut frame = BytesMut::with_capacity(TWO_PART_PREFIX_BYTES + header.len());
+    frame.put_u64(header.len() as u64);
+    frame.put_u64(0);
+    frame.put_u64(0);
+    frame.put_slice(header);
+    frame.freeze()
+}
+
+/// A header-only frame with a JSON value.
+pub(crate) fn json_frame(value: &impl Serialize) -> Bytes {
+    // Structs of strings and numbers: JSON can hold all of them.
+    header_frame(&serde_json::to_vec(value).unwrap_or_default())
+}
+
+/// What stands before an item of this many bytes.
+pub(crate) fn item_prefix(len: usize) -> [u8; TWO_PART_PREFIX_BYTES] {
+    let mut prefix = [0; TWO_PART_PREFIX_BYTES];
+    prefix[8..16].copy_from_slice(&(len as u64).to_be_bytes());
+    prefix
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(json: &str) -> TwoPartMessage {
+        TwoPartMessage::from_header(json.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn messages_have_the_bytes_of_dynamo() {
+        let handshake =
+            CallHomeHandshake { subject: "s".into(), stream_type: StreamType::Response };
+        let frame = json_frame(&handshake);
+        assert_eq!(&frame[24..], br#"{"subject":"s","stream_type":"response"}"#);
+        assert_eq!(frame[..8], 40_u64.to_be_bytes());
+        assert!(frame[8..24].iter().all(|byte| *byte == 0));
+        assert_eq!(&json_frame(&ResponseStreamPrologue::default())[24..], br#"{"error":null}"#);
+        assert_eq!(&ControlMessage::Sentinel.frame()[24..], br#""sentinel""#);
+        assert_eq!(item_prefix(5)[8..16], 5_u64.to_be_bytes());
+        for control in [ControlMessage::Stop, ControlMessage::Kill, ControlMessage::Sentinel] {
+            assert_eq!(serde_json::to_vec(&control).unwrap(), control.json());
+        }
+    }
+
+    #[test]
+    fn frames_are_told_apart() {
+        assert!(matches!(Message::read(TwoPartMessage::from_data("x")), Ok(Message::Item(_))));
+        assert!(matches!(Message::read(TwoPartMessage::empty()), Ok(Message::Item(_))));
+        let stop = Message::read(header("\"stop\""));
+        assert!(matches!(stop, Ok(Message::Control(ControlMessage::Stop))));
+        assert!(matches!(Message::read(header(r#"{"error":null}"#)), Ok(Message::Status(_))));
+        for bad in
+            ["\"halt\"", "7", "[1]", "{", "null", r#"{"error":1}"#, r#"{"error":"a","error":"b"}"#]
+        {
+            assert!(Message::read(header(bad)).is_err(), "{bad}");
+        }
+        let both = TwoPartMessage::from_parts("\"sentinel\"", "x");
+        assert!(Message::read(both).is_err());
+    }
+
+    #[test]
+    fn an_untyped_error_may_have_run_and_a_typed_one_says_so() {
+        let read = |json: &str| serde_json::from_str::<ResponseStreamPrologue>(json).unwrap();
+        assert!(read(r#"{"error":null}"#).failure().is_none());
+        let Some(Failure::Failed(untyped)) = read(r#"{"error":"boom"}"#).failure() else {
+            panic!("a failure")
+        };
+        assert_eq!((untyped.code(), untyped.executed()), (Code::HandlerFailed, Executed::Maybe));
+        assert_eq!(untyped.message(), "boom");
+        let unknown = read(r#"{"error":"boom","typed_error":{"error_type":"New","message":"b"}}"#);
+        let Some(Failure::Failed(unknown)) = unknown.failure() else { panic!("a failure") };
+        assert_eq!(unknown.code(), Code::HandlerFailed);
+        let broken = read(r#"{"error":"boom","typed_error":7}"#);
+        let Some(Failure::Failed(broken)) = broken.failure() else { panic!("a failure") };
+        assert_eq!(broken.message(), "boom");
+    }
+}

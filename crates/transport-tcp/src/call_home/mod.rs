@@ -1,0 +1,45 @@
+//! The call-home plane: a worker dials its caller back to deliver a response.
+//!
+//! The caller runs a [`TcpStreamServer`], which expects streams; the worker's
+//! [`TcpStreamClient`] dials it. Two forms of the same stream exist. With a plain Dynamo peer
+//! each stream has a connection of its own, whose messages are two-part frames: handshake,
+//! prologue, items, sentinel; `stop` and `kill` the other way. Between Sinew's own ends the
+//! worker keeps a few mux connections to the caller, and the caller opens each stream on one
+//! of them.
+
+mod arrival;
+mod client;
+mod config;
+mod dial;
+mod info;
+mod input;
+mod interface;
+mod line;
+mod message;
+mod output;
+mod pool;
+mod server;
+mod sink;
+mod source;
+mod table;
+mod typed_error;
+mod waiting;
+mod workers;
+
+pub use self::{
+    client::TcpStreamClient,
+    config::{
+        CheckedTcpStreamClientConfig, CheckedTcpStreamServerConfig, ListenHost, Network,
+        TcpStreamClientConfig, TcpStreamServerConfig,
+    },
+    info::{
+        ConnectionInfo, MAX_INFO_BYTES, SinewOffer, StreamType, TCP_SERVER,
+        TcpStreamConnectionInfo, context_id, context_text,
+    },
+    input::RequestStream,
+    message::{CallHomeHandshake, ControlMessage, ResponseStreamPrologue},
+    output::RequestRegistration,
+    pool::PoolUse,
+    server::TcpStreamServer,
+    typed_error::{SinewError, TypedError},
+};

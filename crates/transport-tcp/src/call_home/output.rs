@@ -1,0 +1,118 @@
+//! The items of a request on their way to the worker that fetches them.
+
+use std::{future::poll_fn, io, sync::Arc};
+
+use bytes::{Buf, Bytes};
+use parking_lot::Mutex;
+use sinew_plane::{BoxStream, Context};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+
+use crate::call_home::{
+    info::Subject,
+    line::Line,
+    message::{ControlMessage, item_prefix},
+    server::Shared,
+};
+
+/// A request stream that a worker is expected to fetch, or is fetching.
+pub(crate) struct Output {
+    pub(crate) subject: Subject,
+    pub(crate) context: Context,
+    /// Until a worker has come for them.
+    items: Mutex<Option<BoxStream<'static, Bytes>>>,
+}
+
+impl Output {
+    pub(crate) fn new(
+        subject: Subject,
+        context: Context,
+        items: BoxStream<'static, Bytes>,
+    ) -> Self {
+        Self { subject, context, items: Mutex::new(Some(items)) }
+    }
+
+    /// The items, for the first who asks.
+    pub(crate) fn claim(&self) -> Option<BoxStream<'static, Bytes>> {
+        self.items.lock().take()
+    }
+
+    /// Nobody shall fetch them any more. True if nobody has.
+    pub(crate) fn withdraw(&self) -> bool {
+        self.items.lock().take().is_some()
+    }
+
+    /// Sends the items, then the one frame that says how they ended.
+    pub(crate) async fn send(&self, mut items: BoxStream<'static, Bytes>, line: Line) {
+        let (mut socket, _counted) = line.into_socket();
+        let last = loop {
+            let next = poll_fn(|cx| items.as_mut().poll_next(cx));
+            let item = tokio::select! {
+                biased;
+                () = self.context.stopped() => break self.stopped_by(),
+                item = next => item,
+            };
+            let Some(item) = item else { break ControlMessage::Sentinel };
+            let sent = tokio::select! {
+                biased;
+                // Cut short: without a closing frame the worker takes it for lost and kills.
+                () = self.context.killed() => return,
+                sent = send_item(&mut socket, item) => sent,
+            };
+            if sent.is_err() {
+                // The worker wants no more, or is gone; which of them its response tells.
+                return;
+            }
+        };
+        if socket.write_all(&last.frame()).await.is_ok() {
+            // It fails only when the worker is gone already, which is as good.
+            let _ = socket.shutdown().await;
+        }
+    }
+
+    fn stopped_by(&self) -> ControlMessage {
+        if self.context.is_killed() { ControlMessage::Kill } else { ControlMessage::Stop }
+    }
+}
+
+async fn send_item(socket: &mut TcpStream, item: Bytes) -> io::Result<()> {
+    let prefix = item_prefix(item.len());
+    // One write for both where the socket takes it, and no copy of the item.
+    let mut frame = prefix.chain(item);
+    socket.write_all_buf(&mut frame).await
+}
+
+/// A request stream that a worker is expected to fetch. Dropping it withdraws the expectation;
+/// a worker that has come already is served to the end.
+#[must_use = "dropping the registration withdraws it"]
+pub struct RequestRegistration {
+    connection_info: String,
+    output: Arc<Output>,
+    shared: Arc<Shared>,
+}
+
+impl RequestRegistration {
+    pub(crate) fn new(connection_info: String, output: Arc<Output>, shared: Arc<Shared>) -> Self {
+        Self { connection_info, output, shared }
+    }
+
+    /// What travels to the worker inside the request.
+    pub fn connection_info(&self) -> &str {
+        &self.connection_info
+    }
+}
+
+impl Drop for RequestRegistration {
+    fn drop(&mut self) {
+        if self.output.withdraw() {
+            self.shared.streams.remove(self.output.subject, self.output.context.id());
+        }
+    }
+}
+
+impl std::fmt::Debug for RequestRegistration {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RequestRegistration")
+            .field("connection_info", &self.connection_info)
+            .finish_non_exhaustive()
+    }
+}

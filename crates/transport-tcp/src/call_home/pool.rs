@@ -1,0 +1,278 @@
+//! Connections to callers that many responses share.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use sinew_plane::{Address, Code, Context, Error, Executed, RequestHandler, ResponseSink};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    call_home::{
+        config::CheckedTcpStreamClientConfig,
+        dial::in_time,
+        info::Subject,
+        waiting::{Answer, Questions},
+    },
+    connection::Connection,
+    connections::Connections,
+    target::Target,
+};
+
+/// How often old questions are looked for, and the gauges brought up to date.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How the shared connections of a client are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct PoolUse {
+    /// Connections that were made.
+    pub created: u64,
+    /// Responses that took a connection that was there.
+    pub reused: u64,
+    /// Connections with streams on them.
+    pub active: usize,
+    /// Connections without.
+    pub idle: usize,
+}
+
+/// Shared connections by the caller's address.
+pub(crate) struct Pool(Arc<Inner>);
+
+struct Inner {
+    config: Arc<CheckedTcpStreamClientConfig>,
+    connections: Arc<Connections>,
+    questions: Arc<Questions>,
+    callers: Mutex<HashMap<SocketAddr, Arc<Caller>>>,
+    created: Arc<AtomicU64>,
+    /// Connections that were made and are not yet counted as somebody's.
+    claimed: AtomicU64,
+    reused: AtomicU64,
+    stop: CancellationToken,
+}
+
+/// One address, and a place for each connection to it.
+#[derive(Default)]
+struct Caller {
+    places: Mutex<Vec<Arc<Target>>>,
+}
+
+/// What a caller's places have to offer.
+enum Choice {
+    Ready(Arc<Connection>),
+    /// Every connection has many streams: this one will do, and another is to be made.
+    Grow(Arc<Connection>, Arc<Target>),
+    Dial(Arc<Target>),
+}
+
+impl Pool {
+    pub(crate) fn new(config: Arc<CheckedTcpStreamClientConfig>) -> Self {
+        let inner = Arc::new(Inner {
+            questions: Questions::new(config.open_timeout),
+            config,
+            connections: Arc::default(),
+            callers: Mutex::default(),
+            created: Arc::default(),
+            claimed: AtomicU64::new(0),
+            reused: AtomicU64::new(0),
+            stop: CancellationToken::new(),
+        });
+        let (weak, stop) = (Arc::downgrade(&inner), inner.stop.clone());
+        inner.connections.tasks.spawn(look_after(weak, stop));
+        Self(inner)
+    }
+
+    pub(crate) fn usage(&self) -> PoolUse {
+        self.0.usage()
+    }
+
+    /// The stream that the caller asks for under this subject, over a shared connection.
+    ///
+    /// # Errors
+    /// No connection, another process at the address, or the caller did not ask in time.
+    pub(crate) async fn stream(
+        &self,
+        address: SocketAddr,
+        subject: &str,
+        process: u64,
+        context: &Context,
+    ) -> Result<ResponseSink, Error> {
+        let Some(subject) = Subject::parse(subject) else {
+            return Err(Error::new(Code::InvalidPayload, "the subject is not a UUID"));
+        };
+        let inner = &self.0;
+        // The caller asks when it sends its request, so mostly it has.
+        let wanted = match inner.questions.answer(subject) {
+            Ok(answer) => {
+                inner.reused.fetch_add(1, Ordering::Relaxed);
+                return Ok(join(answer, context));
+            }
+            Err(wanted) => wanted,
+        };
+        let connection = in_time(context, inner.connection(address)).await??;
+        if let Some(peer) = connection.peer.get() {
+            peer.expect_process(process)?;
+        }
+        let limit = inner.config.open_timeout;
+        let asked = async {
+            tokio::select! {
+                biased;
+                answer = wanted.wait() => answer,
+                () = connection.closed.cancelled() => None,
+                () = tokio::time::sleep(limit) => None,
+            }
+        };
+        match in_time(context, asked).await? {
+            Some(answer) => Ok(join(answer, context)),
+            None => {
+                let message = "the caller did not ask for its response";
+                Err(Error::new(Code::ConnectTimedOut, message).with_executed(Executed::No))
+            }
+        }
+    }
+
+    /// Lets the streams end within `grace`, closes the connections, and joins their tasks.
+    /// Returns how many streams were cut.
+    pub(crate) async fn end(&self, grace: Duration) -> usize {
+        self.0.stop.cancel();
+        self.0.connections.end(grace).await
+    }
+}
+
+/// The stream, for a request that has a context already: a cancel of one is a cancel of the
+/// other, and the handler sees its own.
+fn join(answer: Answer, context: &Context) -> ResponseSink {
+    answer.context.link(context);
+    context.link(&answer.context);
+    answer.sink.with_context(context.clone())
+}
+
+impl Inner {
+    fn usage(&self) -> PoolUse {
+        let connections = self.connections.all();
+        let busy = |it: &&Arc<Connection>| it.active.load(Ordering::Relaxed) > 0;
+        let active = connections.iter().filter(busy).count();
+        PoolUse {
+            created: self.created.load(Ordering::Relaxed),
+            reused: self.reused.load(Ordering::Relaxed),
+            active,
+            idle: connections.len() - active,
+        }
+    }
+
+    async fn connection(self: &Arc<Self>, address: SocketAddr) -> Result<Arc<Connection>, Error> {
+        let caller = self.caller(address)?;
+        match self.choose(&caller, address) {
+            Choice::Ready(connection) => {
+                self.reused.fetch_add(1, Ordering::Relaxed);
+                Ok(connection)
+            }
+            Choice::Grow(connection, place) => {
+                self.reused.fetch_add(1, Ordering::Relaxed);
+                // Nobody has to wait for it.
+                let this = Arc::clone(self);
+                self.connections.tasks.spawn(async move {
+                    match place.connection().await {
+                        Ok(_) => {
+                            this.claim();
+                        }
+                        Err(error) => tracing::debug!(%error, "no further shared connection"),
+                    }
+                });
+                Ok(connection)
+            }
+            Choice::Dial(place) => {
+                let connection = place.connection().await?;
+                // Of those who waited for it, all but one found it made.
+                if !self.claim() {
+                    self.reused.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(connection)
+            }
+        }
+    }
+
+    /// Counts a connection that was made as the caller's doing, once for each.
+    fn claim(&self) -> bool {
+        let made = self.created.load(Ordering::Relaxed);
+        let next = |claimed| (claimed < made).then_some(claimed + 1);
+        self.claimed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
+    }
+
+    fn caller(&self, address: SocketAddr) -> Result<Arc<Caller>, Error> {
+        let mut callers = self.callers.lock();
+        let limit = self.config.tcp.max_targets;
+        if !callers.contains_key(&address) && callers.len() >= limit {
+            callers.retain(|_, caller| caller.is_of_use());
+            if callers.len() >= limit {
+                let message = "connections to too many callers at once (max_targets)";
+                return Err(Error::new(Code::Exhausted, message));
+            }
+        }
+        Ok(Arc::clone(callers.entry(address).or_default()))
+    }
+
+    fn choose(self: &Arc<Self>, caller: &Caller, address: SocketAddr) -> Choice {
+        let mut places = caller.places.lock();
+        let live = |place: &Arc<Target>| place.current().filter(|it| it.is_usable());
+        let load = |it: &Arc<Connection>| it.active.load(Ordering::Relaxed);
+        let best = places.iter().filter_map(live).min_by_key(load);
+        let dead = places.iter().find(|place| live(place).is_none()).cloned();
+        match (best, dead) {
+            (Some(best), _) if load(&best) < self.config.streams_per_connection => {
+                Choice::Ready(best)
+            }
+            // A place that is empty is dialled again before there is another.
+            (Some(best), Some(place)) => Choice::Grow(best, place),
+            (Some(best), None) if places.len() < self.config.max_per_target => {
+                Choice::Grow(best, self.place(&mut places, address))
+            }
+            (Some(best), None) => Choice::Ready(best),
+            (None, Some(place)) => Choice::Dial(place),
+            (None, None) => Choice::Dial(self.place(&mut places, address)),
+        }
+    }
+
+    fn place(self: &Arc<Self>, places: &mut Vec<Arc<Target>>, address: SocketAddr) -> Arc<Target> {
+        let config = Arc::new(self.config.tcp.clone());
+        let target = Target::new(Address::tcp(address), config, Arc::clone(&self.connections));
+        let handler = Arc::clone(&self.questions) as Arc<dyn RequestHandler>;
+        let place = Arc::new(target.with_handler(handler, Arc::clone(&self.created)));
+        places.push(Arc::clone(&place));
+        place
+    }
+}
+
+/// Gives up on old questions, until the pool ends.
+async fn look_after(pool: Weak<Inner>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(TICK) => {}
+        }
+        let Some(pool) = pool.upgrade() else { return };
+        pool.questions.expire(Instant::now());
+    }
+}
+
+impl Caller {
+    fn is_of_use(&self) -> bool {
+        let places = self.places.lock();
+        places.iter().any(|place| place.current().is_some_and(|it| it.is_usable()))
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let error = Error::new(Code::ConnectionLost, "the worker's response client was dropped");
+        self.connections.close_all(&error);
+    }
+}

@@ -1,0 +1,332 @@
+//! The caller's side: expects streams, and takes in the workers that dial back.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use sinew_plane::{
+    Address, BoxStream, Code, Context, EndpointName, Error, InstanceId, OutgoingRequest,
+    ResponsePlaneServer, ResponseRegistration, ResponseSource, ResponseStream, Shutdown,
+};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    accept,
+    call_home::{
+        config::CheckedTcpStreamServerConfig,
+        info::{SinewOffer, StreamType, Subject, TcpStreamConnectionInfo, context_text},
+        interface,
+        line::Line,
+        output::{Output, RequestRegistration},
+        source::Source,
+        table::{Entry, Table, Tombstones},
+        workers::Workers,
+    },
+    connections::Connections,
+    server::listen_tcp,
+};
+
+/// The caller's end of the call-home plane: expects response streams, and request streams that
+/// workers fetch, and listens for the workers that dial back.
+///
+/// What a consumer does not take stays in its stream's socket and holds up the producer. Ending,
+/// dropping or cancelling a stream reaches the worker at once.
+pub struct TcpStreamServer {
+    shared: Arc<Shared>,
+    bound: SocketAddr,
+    advertised: String,
+}
+
+/// What the listener, the streams and the server share.
+pub(crate) struct Shared {
+    pub(crate) config: CheckedTcpStreamServerConfig,
+    pub(crate) runtime: Handle,
+    /// The shared connections of workers, and every task of this server.
+    pub(crate) connections: Arc<Connections>,
+    pub(crate) stop_accepting: CancellationToken,
+    /// The grace is over: tasks end now.
+    pub(crate) closing: CancellationToken,
+    pub(crate) streams: Table,
+    pub(crate) workers: Workers,
+    tombstones: Tombstones,
+    /// Connections with one stream, or none yet.
+    pub(crate) open: Arc<AtomicUsize>,
+}
+
+impl TcpStreamServer {
+    /// Listens as the configuration says. To be called within a runtime.
+    ///
+    /// # Errors
+    /// The address or interface does not exist here, cannot be bound, or may not be bound
+    /// without `insecure`.
+    pub fn bind(config: CheckedTcpStreamServerConfig) -> Result<Self, Error> {
+        let refused = |message: String| Error::new(Code::Exhausted, message);
+        let policy = config.tcp.bind_policy;
+        let ip =
+            interface::choose(&config.host, policy, interface::addresses()).map_err(|cause| {
+                refused(format!("no address to listen on: {cause}")).with_source(cause)
+            })?;
+        let address = SocketAddr::new(ip, config.port);
+        policy.check(address).map_err(|error| refused(error.to_string()))?;
+        let (listener, bound) = listen_tcp(address).map_err(|cause| {
+            refused(format!("cannot listen on {address}: {cause}")).with_source(cause)
+        })?;
+        let advertised = advertised(config.tcp.advertise.as_deref(), bound);
+        let shared = Arc::new(Shared {
+            config,
+            runtime: Handle::current(),
+            connections: Arc::default(),
+            stop_accepting: CancellationToken::new(),
+            closing: CancellationToken::new(),
+            streams: Table::default(),
+            workers: Workers::default(),
+            tombstones: Tombstones::default(),
+            open: Arc::default(),
+        });
+        shared.connections.tasks.spawn(accept::run(listener, Arc::clone(&shared)));
+        Ok(Self { shared, bound, advertised })
+    }
+
+    /// The address that is bound, with the real port.
+    pub fn local_address(&self) -> SocketAddr {
+        self.bound
+    }
+
+    /// Connections that are open now: shared ones, those of one stream, and those whose
+    /// handshake is under way.
+    pub fn connections(&self) -> usize {
+        self.shared.connection_count()
+    }
+
+    /// Streams that are expected or open.
+    pub fn streams(&self) -> usize {
+        self.shared.streams.len()
+    }
+
+    /// An instance is there again: requests to it are no longer refused on account of its
+    /// removal.
+    pub fn instance_added(&self, endpoint: &EndpointName, instance: InstanceId) {
+        self.shared.tombstones.clear(endpoint, instance);
+    }
+
+    /// Expects a worker to fetch the items of `context`'s request; they are taken from `items`
+    /// as fast as the worker reads. When the context is stopped or killed the worker is told.
+    ///
+    /// # Errors
+    /// The server is closed or has reached its limit of streams, or the request has a request
+    /// stream already.
+    pub fn register_request_stream(
+        &self,
+        context: &Context,
+        items: BoxStream<'static, Bytes>,
+    ) -> Result<RequestRegistration, Error> {
+        self.shared.check_open()?;
+        let subject = Table::subject(context.id());
+        let output = Arc::new(Output::new(subject, context.clone(), items));
+        let entry = Entry::Request(Arc::clone(&output));
+        self.shared.streams.insert(subject, context.id(), entry, self.shared.config.max_streams)?;
+        let info = self.info(subject, context, StreamType::Request, None);
+        Ok(RequestRegistration::new(info.to_text(), output, Arc::clone(&self.shared)))
+    }
+
+    /// Stops listening, gives the streams `grace` to end, cuts the rest, and joins every task.
+    pub async fn close(&self, grace: Duration) -> Shutdown {
+        self.shared.stop_accepting.cancel();
+        // Past the grace the rest is cut, which is what is counted below.
+        let _ = tokio::time::timeout(grace, self.shared.streams.emptied()).await;
+        let cut_streams = self.shared.cut_all("the caller has shut down");
+        self.shared.closing.cancel();
+        self.shared.connections.end(Duration::ZERO).await;
+        Shutdown { cut_streams, cut_tasks: 0 }
+    }
+
+    fn info(
+        &self,
+        subject: Subject,
+        context: &Context,
+        stream_type: StreamType,
+        sinew: Option<SinewOffer>,
+    ) -> TcpStreamConnectionInfo {
+        TcpStreamConnectionInfo {
+            address: self.advertised.clone(),
+            subject: subject.to_string(),
+            context: context_text(context.id()),
+            stream_type,
+            sinew,
+        }
+    }
+
+    fn expect(&self, request: &OutgoingRequest) -> Result<ResponseRegistration, Error> {
+        self.shared.check_open()?;
+        self.shared.check_alive(request)?;
+        let context = request.context.clone();
+        let mut asked = request.clone();
+        // They travel with the request, not with the question for its response.
+        (asked.body, asked.headers) = Default::default();
+        let subject = Table::subject(context.id());
+        let source = Arc::new(Source::new(subject, asked, Arc::clone(&self.shared)));
+        self.shared.streams.insert(
+            subject,
+            context.id(),
+            Entry::Response(Arc::downgrade(&source)),
+            self.shared.config.max_streams,
+        )?;
+        // Again: a removal sees the entry, or this sees the removal.
+        self.shared.check_alive(request)?;
+        self.shared.check_open()?;
+        context.on_cancel(Arc::downgrade(&source));
+        // A worker that nobody can name cannot be asked.
+        let pool = self.shared.config.pool && request.process.is_some_and(|process| process != 0);
+        if pool {
+            self.shared.workers.seek(&source);
+        }
+        let offer = SinewOffer::new(pool, self.shared.config.tcp.mux.process);
+        let info = self.info(subject, &context, StreamType::Response, Some(offer));
+        let stream = ResponseStream::new(source as Arc<dyn ResponseSource>, context);
+        Ok(ResponseRegistration { connection_info: info.to_text(), stream })
+    }
+}
+
+impl Shared {
+    pub(crate) fn connection_count(&self) -> usize {
+        self.open.load(std::sync::atomic::Ordering::Relaxed) + self.connections.count()
+    }
+
+    fn check_open(&self) -> Result<(), Error> {
+        if self.stop_accepting.is_cancelled() {
+            return Err(Error::draining("the caller's response server is closed"));
+        }
+        Ok(())
+    }
+
+    fn check_alive(&self, request: &OutgoingRequest) -> Result<(), Error> {
+        if self.tombstones.has(&request.endpoint, request.instance) {
+            let message = format!("the instance {} was removed a moment ago", request.instance);
+            return Err(Error::draining(message));
+        }
+        Ok(())
+    }
+
+    /// A response has ended.
+    pub(crate) fn forget(&self, source: &Source) {
+        self.streams.remove(source.subject, source.request.context.id());
+    }
+
+    /// Asks for a response again, its shared connection having broken.
+    pub(crate) fn seek(&self, subject: Subject) {
+        if let Some(Entry::Response(source)) = self.streams.get(subject)
+            && let Some(source) = source.upgrade()
+        {
+            self.workers.seek(&source);
+        }
+    }
+
+    /// Lets a connection end decently, without holding up who ends it.
+    pub(crate) fn linger(&self, line: Line) {
+        // Ending streams works from outside the runtime too.
+        self.connections.tasks.spawn_on(line.linger(), &self.runtime);
+    }
+
+    /// Ends every stream. Returns how many there were.
+    fn cut_all(&self, reason: &str) -> usize {
+        let error = Error::new(Code::ConnectionLost, reason);
+        let ended = |entry: Entry| match entry {
+            Entry::Response(source) => source.upgrade().is_some_and(|source| source.end(&error)),
+            Entry::Request(output) => {
+                self.streams.remove(output.subject, output.context.id());
+                output.withdraw()
+            }
+        };
+        self.streams.all().into_iter().map(ended).filter(|ended| *ended).count()
+    }
+}
+
+/// What workers are told to dial.
+fn advertised(setting: Option<&str>, bound: SocketAddr) -> String {
+    let Some(host) = setting else {
+        return interface::concrete(bound, interface::addresses()).to_string();
+    };
+    let has_port = host.rsplit_once(':').is_some_and(|(name, port)| {
+        port.parse::<u16>().is_ok() && (!name.contains(':') || name.ends_with(']'))
+    });
+    match has_port {
+        true => host.to_owned(),
+        // A bare IPv6 address would run into its port.
+        false if host.contains(':') && !host.starts_with('[') => {
+            format!("[{host}]:{}", bound.port())
+        }
+        false => format!("{host}:{}", bound.port()),
+    }
+}
+
+impl ResponsePlaneServer for TcpStreamServer {
+    fn register(&self, request: &OutgoingRequest) -> Result<ResponseRegistration, Error> {
+        self.expect(request)
+    }
+
+    fn instance_removed(&self, endpoint: &EndpointName, instance: InstanceId) {
+        // First, so that a stream that is expected from here on sees it.
+        self.shared.tombstones.set(endpoint, instance, self.shared.config.tombstone_ttl);
+        let message = "the worker was removed before its response began";
+        let error = Error::new(Code::ConnectionLost, message);
+        for entry in self.shared.streams.all() {
+            if let Entry::Response(source) = entry
+                && let Some(source) = source.upgrade()
+                && source.request.instance == instance
+                && source.request.endpoint == *endpoint
+            {
+                source.end_if_pending(&error);
+            }
+        }
+    }
+
+    fn public_address(&self) -> Option<Address> {
+        Address::new("tcp", &self.advertised).ok()
+    }
+}
+
+impl Drop for TcpStreamServer {
+    fn drop(&mut self) {
+        self.shared.stop_accepting.cancel();
+        self.shared.cut_all("the caller's response server was dropped");
+        self.shared.closing.cancel();
+        let error = Error::new(Code::ConnectionLost, "the caller's response server was dropped");
+        self.shared.connections.close_all(&error);
+    }
+}
+
+impl std::fmt::Debug for TcpStreamServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TcpStreamServer")
+            .field("bound", &self.bound)
+            .field("advertised", &self.advertised)
+            .field("streams", &self.streams())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_advertised_is_one_address_with_a_port() {
+        let bound = "127.0.0.1:81".parse().unwrap();
+        for (setting, told) in [
+            (None, "127.0.0.1:81"),
+            (Some("caller.example"), "caller.example:81"),
+            (Some("caller.example:90"), "caller.example:90"),
+            (Some("192.0.2.1"), "192.0.2.1:81"),
+            (Some("fd00::1"), "[fd00::1]:81"),
+            (Some("[fd00::1]"), "[fd00::1]:81"),
+            (Some("[fd00::1]:90"), "[fd00::1]:90"),
+        ] {
+            assert_eq!(advertised(setting, bound), told);
+        }
+        assert_eq!(advertised(None, "[::1]:81".parse().unwrap()), "[::1]:81");
+    }
+}

@@ -1,0 +1,530 @@
+//! The worker's end of a connection that carries one response.
+
+use std::{
+    collections::VecDeque,
+    io::{self, IoSlice},
+    net::Shutdown,
+    sync::{Arc, Weak},
+    task::{self, Poll, Waker},
+};
+
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+use sinew_codec::{TWO_PART_PREFIX_BYTES, TwoPartCodec};
+use sinew_plane::{
+    CancelReason, Code, Context, Error, Executed, Flush, OnCancel, SinkTarget, StopKind, Terminal,
+    TrySendError, defer_flush,
+};
+use socket2::SockRef;
+use tokio::{net::TcpStream, sync::Notify};
+use tokio_util::sync::CancellationToken;
+
+use crate::call_home::{
+    config::CheckedTcpStreamClientConfig,
+    message::{ControlMessage, Message, ResponseStreamPrologue, item_prefix, json_frame},
+};
+
+/// Frames that wait for the socket. Each costs some 64 bytes, and more of them would only be
+/// more that a caller who stops the stream does not get.
+const QUEUE_FRAMES: usize = 64;
+
+/// Bytes that wait for the socket; one item may exceed it.
+const QUEUE_BYTES: usize = 1 << 20;
+
+/// Pieces in one vectored write: two for each frame of a full queue fit in two writes.
+const SLICES: usize = 64;
+
+/// Longest frame that a caller sends, in bytes: a word in quotes.
+const MAX_CONTROL_BYTES: usize = 1024;
+
+/// A response on its way to the caller, over a connection of its own.
+pub(crate) struct LineSink {
+    socket: TcpStream,
+    context: Context,
+    config: Arc<CheckedTcpStreamClientConfig>,
+    /// The caller is a Sinew one: it can be told why a stream was ended that it did not stop.
+    exact: bool,
+    state: Mutex<State>,
+    /// The task has to look at the state again.
+    changed: Notify,
+    /// Itself, for bursts and to be told of a cancel.
+    this: Weak<Self>,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Frame>,
+    queued_bytes: usize,
+    /// Bytes of the first frame that are written.
+    written: usize,
+    waker: Option<Waker>,
+    listens: bool,
+    begun: bool,
+    /// The terminal is queued, or there will be none; what is queued is the last.
+    ended: bool,
+    /// The connection ends without a sentinel, so this side has to say that nothing follows.
+    half_close: bool,
+    /// The socket takes no more for now.
+    blocked: bool,
+    /// Nothing is written any more.
+    closed: Option<Error>,
+    /// The caller has asked for the end.
+    asked: bool,
+}
+
+/// A frame that waits: an item with its prefix, or a whole control frame.
+struct Frame {
+    prefix: Option<[u8; TWO_PART_PREFIX_BYTES]>,
+    body: Bytes,
+}
+
+impl Frame {
+    fn len(&self) -> usize {
+        self.body.len() + self.prefix.map_or(0, |prefix| prefix.len())
+    }
+}
+
+impl LineSink {
+    pub(crate) fn new(
+        socket: TcpStream,
+        context: Context,
+        config: Arc<CheckedTcpStreamClientConfig>,
+        exact: bool,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            socket,
+            context,
+            config,
+            exact,
+            state: Mutex::default(),
+            changed: Notify::new(),
+            this: this.clone(),
+        })
+    }
+
+    /// Queues what stands before the first item, once.
+    fn begin(state: &mut State) {
+        if !std::mem::replace(&mut state.begun, true) {
+            state.push_control(json_frame(&ResponseStreamPrologue::default()));
+        }
+    }
+
+    /// Writes what waits as far as the socket takes it; the task does the rest.
+    fn write_out(&self) {
+        let waker = {
+            let mut state = self.state.lock();
+            if state.blocked || state.closed.is_some() {
+                return;
+            }
+            self.write_queue(&mut state);
+            if state.blocked || state.ended || state.closed.is_some() {
+                self.changed.notify_one();
+            }
+            if state.has_room() || state.closed.is_some() { state.waker.take() } else { None }
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn write_queue(&self, state: &mut State) {
+        while !state.queue.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let filled = state.fill(&mut slices);
+            match self.socket.try_write_vectored(&slices[..filled]) {
+                Ok(0) => return state.close(broken(&io::ErrorKind::WriteZero.into())),
+                Ok(bytes) => state.advance(bytes),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    state.blocked = true;
+                    return;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return state.close(broken(&error).with_source(error)),
+            }
+        }
+    }
+
+    /// Why nothing more is taken.
+    fn closed_by(&self, state: &State) -> Option<Error> {
+        if let Some(error) = &state.closed {
+            return Some(error.clone());
+        }
+        if self.context.is_killed() {
+            let reason = self.context.reason().unwrap_or(CancelReason::Caller);
+            let code = match reason {
+                CancelReason::DeadlineExceeded => Code::DeadlineExceeded,
+                _ => Code::Cancelled,
+            };
+            return Some(Error::new(code, reason.to_string()).with_executed(Executed::Yes));
+        }
+        None
+    }
+
+    /// The caller or the connection is gone, or wants no more: what waits is dropped, and the
+    /// handler is told.
+    fn cut(&self, error: Error, reason: CancelReason) {
+        let waker = {
+            let mut state = self.state.lock();
+            state.close(error);
+            state.waker.take()
+        };
+        self.context.cancel(StopKind::Kill, reason);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// The task of the connection: hears what the caller says, and writes what the socket did
+    /// not take at once. Ends with the connection.
+    pub(crate) async fn run(self: Arc<Self>, ending: CancellationToken) {
+        tokio::select! {
+            biased;
+            () = ending.cancelled() => {
+                let error = Error::draining("the worker has shut down");
+                self.cut(error, CancelReason::Shutdown);
+            }
+            end = self.serve() => match end {
+                End::Closed => {}
+                End::Lost(error) => self.cut(error, CancelReason::Disconnected),
+                End::Killed => {
+                    let error = Error::new(Code::Cancelled, CancelReason::Caller.to_string());
+                    self.cut(error.with_executed(Executed::Yes), CancelReason::Caller);
+                }
+                End::Violation(what) => {
+                    let error = Error::new(Code::Violation, format!("the caller sent {what}"));
+                    tracing::debug!(what, "a call-home connection is cut");
+                    self.cut(error, CancelReason::Disconnected);
+                }
+            },
+        }
+        // Nothing may follow; what was written still arrives.
+        let _ = SockRef::from(&self.socket).shutdown(Shutdown::Write);
+    }
+
+    async fn serve(&self) -> End {
+        let mut ear = Ear::default();
+        let heard = self.hear(&mut ear);
+        tokio::pin!(heard);
+        let written = tokio::select! {
+            biased;
+            // A caller that has seen the last frame may close before this task has looked.
+            end = &mut heard => match end {
+                End::Lost(_) if self.is_written() => return End::Closed,
+                end => return end,
+            },
+            written = self.write_all() => written,
+        };
+        if let Err(end) = written {
+            return end;
+        }
+        // The last frame is written: the caller closes when it has seen it.
+        match tokio::time::timeout(self.config.close_timeout, heard).await {
+            Ok(End::Lost(_)) | Err(_) => End::Closed,
+            Ok(end) => end,
+        }
+    }
+
+    fn is_written(&self) -> bool {
+        let state = self.state.lock();
+        state.ended && state.queue.is_empty() && state.closed.is_none()
+    }
+
+    /// Until the last frame is written.
+    async fn write_all(&self) -> Result<(), End> {
+        loop {
+            let changed = self.changed.notified();
+            let blocked = {
+                let state = self.state.lock();
+                if let Some(error) = &state.closed {
+                    return Err(End::Lost(error.clone()));
+                }
+                if state.ended && state.queue.is_empty() {
+                    if state.half_close {
+                        // It fails only when the caller is gone already, which is as good.
+                        let _ = SockRef::from(&self.socket).shutdown(Shutdown::Write);
+                    }
+                    return Ok(());
+                }
+                state.blocked
+            };
+            if !blocked {
+                changed.await;
+                continue;
+            }
+            self.writable().await?;
+            self.state.lock().blocked = false;
+            self.write_out();
+        }
+    }
+
+    /// Waits until the socket takes something. A caller that takes its time is within its rights:
+    /// only one that is gone, which the kernel finds out, ends the wait.
+    async fn writable(&self) -> Result<(), End> {
+        let ready = self.socket.writable();
+        match ready.await {
+            Ok(()) => Ok(()),
+            Err(cause) => Err(End::Lost(broken(&cause).with_source(cause))),
+        }
+    }
+
+    /// Until the caller closes, kills or breaks the protocol.
+    async fn hear(&self, ear: &mut Ear) -> End {
+        loop {
+            match ear.next(&self.socket).await {
+                Ok(ControlMessage::Stop) => {
+                    self.state.lock().asked = true;
+                    self.context.cancel(StopKind::Stop, CancelReason::Caller);
+                    self.wake();
+                }
+                Ok(ControlMessage::Kill) => return End::Killed,
+                Ok(ControlMessage::Sentinel) => return End::Violation("a sentinel"),
+                Err(end) => return end,
+            }
+        }
+    }
+
+    fn wake(&self) {
+        let waker = self.state.lock().waker.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// The last frames for a terminal.
+    fn queue_end(&self, state: &mut State, terminal: Terminal) {
+        let status = match terminal {
+            Terminal::Complete { .. } => {
+                Self::begin(state);
+                None
+            }
+            Terminal::Failed { error } => Some(ResponseStreamPrologue::failed(&error)),
+            // The caller knows why, or cannot be told but by silence.
+            Terminal::Cancelled { .. } if state.asked || !self.exact => {
+                state.half_close = true;
+                return;
+            }
+            Terminal::Cancelled { reason } => Some(ResponseStreamPrologue::cancelled(reason)),
+        };
+        if let Some(status) = status {
+            state.push_control(json_frame(&status));
+        }
+        state.push_control(ControlMessage::Sentinel.frame());
+    }
+}
+
+/// How the task of a connection ends.
+enum End {
+    /// Everything was written, and the caller has closed or had its time to.
+    Closed,
+    Lost(Error),
+    Killed,
+    Violation(&'static str),
+}
+
+fn broken(cause: &io::Error) -> Error {
+    Error::new(Code::ConnectionLost, format!("the connection to the caller broke: {cause}"))
+}
+
+/// What the caller says, frame by frame.
+struct Ear {
+    codec: TwoPartCodec,
+    buffer: BytesMut,
+}
+
+impl Default for Ear {
+    fn default() -> Self {
+        let codec =
+            TwoPartCodec::new(2 * MAX_CONTROL_BYTES).with_max_header_size(MAX_CONTROL_BYTES);
+        Self { codec, buffer: BytesMut::new() }
+    }
+}
+
+impl Ear {
+    /// The next control message. Cancel-safe.
+    async fn next(&mut self, socket: &TcpStream) -> Result<ControlMessage, End> {
+        loop {
+            match self.codec.decode_frame(&mut self.buffer) {
+                Ok(Some(frame)) => {
+                    return match Message::read(frame) {
+                        Ok(Message::Control(control)) => Ok(control),
+                        Ok(_) => Err(End::Violation("data")),
+                        Err(what) => Err(End::Violation(what)),
+                    };
+                }
+                Ok(None) => {}
+                Err(_) => return Err(End::Violation("what is no control frame")),
+            }
+            let lost = |text: &str| {
+                let message = format!("the caller {text} before its response ended");
+                End::Lost(Error::new(Code::ConnectionLost, message))
+            };
+            if let Err(cause) = socket.readable().await {
+                return Err(End::Lost(broken(&cause).with_source(cause)));
+            }
+            // Mostly nothing ever comes, so the buffer is made when something does.
+            self.buffer.reserve(64);
+            match socket.try_read_buf(&mut self.buffer) {
+                Ok(0) => return Err(lost("closed the connection")),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(End::Lost(broken(&error).with_source(error))),
+            }
+        }
+    }
+}
+
+impl State {
+    fn push_control(&mut self, body: Bytes) {
+        self.push(Frame { prefix: None, body });
+    }
+
+    fn push(&mut self, frame: Frame) {
+        self.queued_bytes += frame.len();
+        self.queue.push_back(frame);
+    }
+
+    fn has_room(&self) -> bool {
+        self.queue.len() < QUEUE_FRAMES && self.queued_bytes < QUEUE_BYTES
+    }
+
+    /// The unwritten pieces in their order. Returns how many there are.
+    fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let mut skip = self.written;
+        let mut filled = 0;
+        for frame in &self.queue {
+            let prefix = frame.prefix.as_ref().map_or(&[][..], |prefix| &prefix[..]);
+            for piece in [prefix, &frame.body[..]] {
+                if filled == slices.len() {
+                    return filled;
+                }
+                let rest = &piece[skip.min(piece.len())..];
+                skip = skip.saturating_sub(piece.len());
+                if !rest.is_empty() {
+                    slices[filled] = IoSlice::new(rest);
+                    filled += 1;
+                }
+            }
+        }
+        filled
+    }
+
+    fn advance(&mut self, bytes: usize) {
+        self.written += bytes;
+        while let Some(first) = self.queue.front() {
+            let len = first.len();
+            if self.written < len {
+                return;
+            }
+            self.written -= len;
+            self.queued_bytes -= len;
+            self.queue.pop_front();
+        }
+    }
+
+    fn close(&mut self, error: Error) {
+        self.closed.get_or_insert(error);
+        self.ended = true;
+        self.queue.clear();
+        self.queued_bytes = 0;
+        self.written = 0;
+    }
+}
+
+impl OnCancel for LineSink {
+    fn on_cancel(&self, _kind: StopKind, _reason: CancelReason) {
+        self.wake();
+    }
+}
+
+impl Flush for LineSink {
+    fn flush(&self) {
+        self.write_out();
+    }
+}
+
+impl SinkTarget for LineSink {
+    fn poll_ready(&self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
+        let mut state = self.state.lock();
+        if let Some(error) = self.closed_by(&state) {
+            return Poll::Ready(Err(error));
+        }
+        if state.has_room() || state.ended {
+            return Poll::Ready(Ok(()));
+        }
+        state.waker = Some(cx.waker().clone());
+        let listens = std::mem::replace(&mut state.listens, true);
+        drop(state);
+        if !listens {
+            // Most responses never wait, so most need no listener.
+            self.context.on_cancel(self.this.clone());
+        }
+        Poll::Pending
+    }
+
+    fn try_send(&self, item: Bytes) -> Result<(), TrySendError> {
+        let limit = self.config.max_frame_bytes - TWO_PART_PREFIX_BYTES;
+        if item.len() > limit {
+            let message = format!("an item of {} bytes is over the limit of {limit}", item.len());
+            return Err(TrySendError::Closed(Error::new(Code::TooLarge, message)));
+        }
+        let mut state = self.state.lock();
+        if let Some(error) = self.closed_by(&state) {
+            return Err(TrySendError::Closed(error));
+        }
+        if state.ended {
+            let error = Error::new(Code::HandlerFailed, "the stream has ended already");
+            return Err(TrySendError::Closed(error));
+        }
+        if !state.has_room() && !state.blocked {
+            // A burst that is longer than the queue does not wait for its own end.
+            self.write_queue(&mut state);
+            if state.blocked {
+                self.changed.notify_one();
+            }
+            if let Some(error) = &state.closed {
+                return Err(TrySendError::Closed(error.clone()));
+            }
+        }
+        if !state.has_room() {
+            return Err(TrySendError::Full(item));
+        }
+        Self::begin(&mut state);
+        state.push(Frame { prefix: Some(item_prefix(item.len())), body: item });
+        Ok(())
+    }
+
+    fn accept(&self) {
+        let mut state = self.state.lock();
+        if !state.ended {
+            Self::begin(&mut state);
+        }
+    }
+
+    fn finish(&self, terminal: Terminal) {
+        let mut state = self.state.lock();
+        if std::mem::replace(&mut state.ended, true) {
+            return;
+        }
+        if self.context.is_killed() {
+            // After a kill the caller expects no more than the end; frames that are begun must
+            // be whole for the others to be read.
+            let begun = usize::from(state.written > 0);
+            let dropped: usize = state.queue.drain(begun..).map(|frame| frame.len()).sum();
+            state.queued_bytes -= dropped;
+            let reason = self.context.reason().unwrap_or(CancelReason::Caller);
+            self.queue_end(&mut state, Terminal::Cancelled { reason });
+        } else {
+            self.queue_end(&mut state, terminal);
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    fn flush(&self) {
+        let deferred = self.this.upgrade().is_some_and(|this| defer_flush(&this));
+        if !deferred {
+            self.write_out();
+        }
+    }
+}

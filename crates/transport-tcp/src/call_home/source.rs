@@ -1,0 +1,529 @@
+//! A response that a worker is expected to deliver, or is delivering.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::Arc,
+    task::{self, Poll, Waker},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
+use sinew_plane::{
+    CancelReason, Code, Error, Executed, OnCancel, OutgoingRequest, ResponseSource, SourceEvent,
+    StopKind, Terminal,
+};
+use tokio::time::Sleep;
+
+use crate::{
+    call::Call,
+    call_home::{
+        info::Subject,
+        line::{Found, Line, LineEnd},
+        message::ControlMessage,
+        server::Shared,
+    },
+};
+
+/// How often a stream is asked for again when shared connections break under it before it began.
+const REOPENS: u32 = 3;
+
+/// A response that is expected, and where it comes from once it does: over a connection of its
+/// own, or as a stream of a connection that a worker shares among many.
+pub(crate) struct Source {
+    pub(crate) subject: Subject,
+    /// Whom the request went to, without its body.
+    pub(crate) request: OutgoingRequest,
+    shared: Arc<Shared>,
+    state: Mutex<State>,
+}
+
+struct State {
+    phase: Phase,
+    waker: Option<Waker>,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Since when what is waited for now, before the stream began, has been waited for.
+    since: Instant,
+    /// Since when the consumer has waited for an item.
+    hungry: Option<Instant>,
+    cancelled: Option<Cancel>,
+    reopens: u32,
+}
+
+#[derive(Clone, Copy)]
+struct Cancel {
+    kind: StopKind,
+    reason: CancelReason,
+    since: Instant,
+}
+
+enum Phase {
+    /// Nobody has come yet.
+    Expected,
+    Plain(Box<Line>),
+    Shared(Arc<Call>),
+    Ended(End),
+}
+
+#[derive(Clone)]
+enum End {
+    Terminal(Terminal),
+    Lost(Error),
+}
+
+impl State {
+    fn has_begun(&self) -> bool {
+        match &self.phase {
+            Phase::Expected | Phase::Ended(_) => false,
+            Phase::Plain(line) => line.is_begun(),
+            Phase::Shared(call) => call.is_started(),
+        }
+    }
+}
+
+/// A limit that was reached.
+enum Due {
+    /// The worker did not do what it was asked to in time.
+    Cancel(Cancel),
+    Deadline,
+    Prologue,
+    Item,
+}
+
+impl Source {
+    pub(crate) fn new(subject: Subject, request: OutgoingRequest, shared: Arc<Shared>) -> Self {
+        let state = State {
+            phase: Phase::Expected,
+            waker: None,
+            timer: None,
+            since: Instant::now(),
+            hungry: None,
+            cancelled: None,
+            reopens: 0,
+        };
+        Self { subject, request, shared, state: Mutex::new(state) }
+    }
+
+    /// A worker has dialled in for this stream. Gives the connection back when the stream has
+    /// one already, or has ended.
+    pub(crate) fn attach_line(&self, line: Line) -> Result<(), Line> {
+        let (before, waker) = {
+            let mut state = self.state.lock();
+            match &state.phase {
+                Phase::Expected => {}
+                // The worker knows better which of its connections still live.
+                Phase::Shared(call) if !call.is_started() => {}
+                _ => return Err(line),
+            }
+            state.since = Instant::now();
+            let before = std::mem::replace(&mut state.phase, Phase::Plain(Box::new(line)));
+            (before, state.waker.take())
+        };
+        if let Phase::Shared(call) = before {
+            call.abandon();
+        }
+        wake(waker);
+        Ok(())
+    }
+
+    /// The stream was opened on a shared connection.
+    pub(crate) fn attach_call(&self, call: Arc<Call>) {
+        let waker = {
+            let mut state = self.state.lock();
+            if !matches!(state.phase, Phase::Expected) {
+                drop(state);
+                call.abandon();
+                return;
+            }
+            state.phase = Phase::Shared(call);
+            state.waker.take()
+        };
+        wake(waker);
+    }
+
+    /// True while a shared connection would be of use.
+    pub(crate) fn is_expected(&self) -> bool {
+        matches!(self.state.lock().phase, Phase::Expected)
+    }
+
+    /// Ends the stream if it has not begun.
+    pub(crate) fn end_if_pending(&self, error: &Error) {
+        self.cut(error, true);
+    }
+
+    /// Ends the stream, begun or not. True if it had not ended.
+    pub(crate) fn end(&self, error: &Error) -> bool {
+        self.cut(error, false)
+    }
+
+    fn cut(&self, error: &Error, only_pending: bool) -> bool {
+        let state = self.state.lock();
+        let begun = state.has_begun();
+        if matches!(state.phase, Phase::Ended(_)) || (begun && only_pending) {
+            return false;
+        }
+        let error = if begun { truncated(error) } else { error.clone() };
+        self.finish(state, End::Lost(error), true);
+        true
+    }
+
+    /// Ends the stream for the consumer; the worker is told to stop if it does not know.
+    fn finish(&self, mut state: MutexGuard<'_, State>, end: End, kill: bool) {
+        let before = std::mem::replace(&mut state.phase, Phase::Ended(end));
+        state.timer = None;
+        let waker = state.waker.take();
+        drop(state);
+        self.shared.forget(self);
+        match before {
+            Phase::Plain(mut line) => {
+                if kill {
+                    line.send(ControlMessage::Kill);
+                }
+                // With nothing left to come, closing at once is what the worker waits for.
+                if !line.is_at_end() {
+                    self.shared.linger(*line);
+                }
+            }
+            Phase::Shared(call) if kill => call.abandon(),
+            Phase::Shared(_) | Phase::Expected | Phase::Ended(_) => {}
+        }
+        wake(waker);
+    }
+
+    fn ask_to_end(&self, kind: StopKind, reason: CancelReason) {
+        let mut state = self.state.lock();
+        if state.cancelled.is_some_and(|before| before.kind >= kind) {
+            return;
+        }
+        // The first reason is kept, the clock starts anew with the stronger kind.
+        let reason = state.cancelled.map_or(reason, |before| before.reason);
+        state.cancelled = Some(Cancel { kind, reason, since: Instant::now() });
+        match &mut state.phase {
+            Phase::Expected => {
+                let end = End::Terminal(Terminal::Cancelled { reason });
+                self.finish(state, end, true);
+            }
+            Phase::Plain(line) => {
+                line.send(match kind {
+                    StopKind::Stop => ControlMessage::Stop,
+                    StopKind::Kill => ControlMessage::Kill,
+                });
+                let waker = state.waker.take();
+                drop(state);
+                wake(waker);
+            }
+            Phase::Shared(call) => {
+                let call = Arc::clone(call);
+                drop(state);
+                // With the reason, before the context tells it the same.
+                call.on_cancel(kind, reason);
+            }
+            Phase::Ended(_) => {}
+        }
+    }
+
+    /// One look at where the stream comes from. `None`: nothing yet, and the waker is kept.
+    fn look(
+        &self,
+        state: &mut State,
+        cx: &mut task::Context<'_>,
+        batch: Option<&mut VecDeque<Bytes>>,
+    ) -> Option<Look> {
+        match &mut state.phase {
+            Phase::Expected => None,
+            Phase::Plain(line) => match line.poll(cx, batch) {
+                Poll::Pending => None,
+                Poll::Ready(Found::Begun) => Some(Look::Begun),
+                Poll::Ready(Found::Items) => Some(Look::Items),
+                Poll::Ready(Found::End(end)) => {
+                    let (end, kill) = ended(line, end, state.cancelled, &self.request);
+                    Some(Look::End(end, kill))
+                }
+            },
+            Phase::Shared(call) => {
+                let polled = match batch {
+                    Some(batch) => call.poll_batch(cx, batch).map(|event| match event {
+                        SourceEvent::Items => Look::Items,
+                        SourceEvent::Ended(terminal) => Look::End(End::Terminal(terminal), false),
+                        SourceEvent::Lost(error) => Look::End(End::Lost(error), false),
+                    }),
+                    None => call.poll_started(cx).map(|started| match started {
+                        Ok(()) => Look::Begun,
+                        Err(error) => Look::Refused(error),
+                    }),
+                };
+                match polled {
+                    Poll::Pending => None,
+                    Poll::Ready(Look::End(..) | Look::Refused(_)) if call.is_lost_early() => {
+                        Some(Look::LostEarly)
+                    }
+                    Poll::Ready(look) => Some(look),
+                }
+            }
+            Phase::Ended(end) => Some(Look::Over(end.clone())),
+        }
+    }
+
+    fn poll(
+        self: &Source,
+        cx: &mut task::Context<'_>,
+        mut batch: Option<&mut VecDeque<Bytes>>,
+    ) -> Poll<Step> {
+        loop {
+            let mut state = self.state.lock();
+            match self.look(&mut state, cx, batch.as_deref_mut()) {
+                Some(Look::Begun) => return Poll::Ready(Step::Begun),
+                Some(Look::Items) => {
+                    state.hungry = None;
+                    return Poll::Ready(Step::Items);
+                }
+                Some(Look::Over(end)) => return Poll::Ready(Step::End(end)),
+                Some(Look::Refused(error)) => return Poll::Ready(Step::Refused(error)),
+                Some(Look::End(end, kill)) => {
+                    self.finish(state, end, kill);
+                    continue;
+                }
+                Some(Look::LostEarly) => {
+                    self.seek_again(state);
+                    continue;
+                }
+                None => {}
+            }
+            if state.has_begun() {
+                state.hungry.get_or_insert_with(Instant::now);
+            }
+            let Some(due) = self.poll_timer(&mut state, cx) else {
+                state.waker = Some(cx.waker().clone());
+                return Poll::Pending;
+            };
+            self.give_up(state, due);
+        }
+    }
+
+    /// The shared connection broke before the stream began on it: another one may do.
+    fn seek_again(&self, mut state: MutexGuard<'_, State>) {
+        state.reopens += 1;
+        if state.reopens > REOPENS || state.cancelled.is_some() {
+            let end = match state.cancelled {
+                Some(Cancel { reason, .. }) => End::Terminal(Terminal::Cancelled { reason }),
+                None => End::Lost(gone("the worker's connections broke")),
+            };
+            return self.finish(state, end, false);
+        }
+        state.phase = Phase::Expected;
+        drop(state);
+        self.shared.seek(self.subject);
+    }
+
+    /// The limit that was reached, if one was; else the timer is set for the next.
+    fn poll_timer(&self, state: &mut State, cx: &mut task::Context<'_>) -> Option<Due> {
+        let (at, due) = self.next_limit(state)?;
+        if at <= Instant::now() {
+            return Some(due);
+        }
+        let at = tokio::time::Instant::from_std(at);
+        let timer = match &mut state.timer {
+            Some(timer) => {
+                if timer.deadline() != at {
+                    timer.as_mut().reset(at);
+                }
+                timer
+            }
+            None => {
+                // The consumer may poll from outside the runtime.
+                let _runtime = self.shared.runtime.enter();
+                state.timer.insert(Box::pin(tokio::time::sleep_until(at)))
+            }
+        };
+        timer.as_mut().poll(cx).is_ready().then_some(due)
+    }
+
+    fn next_limit(&self, state: &State) -> Option<(Instant, Due)> {
+        let config = &self.shared.config;
+        let (begun, shared) = (state.has_begun(), matches!(state.phase, Phase::Shared(_)));
+        let cancel = state.cancelled.and_then(|cancel| {
+            // A shared connection answers for itself: it is watched, and a kill is acknowledged.
+            let limited = !shared && (cancel.kind == StopKind::Kill || !begun);
+            limited
+                .then(|| Some((later(cancel.since, config.cancel_timeout)?, Due::Cancel(cancel))))
+        });
+        let deadline = self.request.context.deadline().filter(|_| state.cancelled.is_none());
+        let wait = if begun {
+            let limit = config.item_timeout.zip(state.hungry);
+            limit.and_then(|(limit, since)| Some((later(since, limit)?, Due::Item)))
+        } else {
+            later(state.since, config.prologue_timeout).map(|at| (at, Due::Prologue))
+        };
+        let limits = [cancel.flatten(), deadline.map(|at| (at, Due::Deadline)), wait];
+        limits.into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    fn give_up(&self, state: MutexGuard<'_, State>, due: Due) {
+        let (end, kill) = match due {
+            Due::Deadline => {
+                drop(state);
+                // Comes back to this stream, which then waits for the worker to have ended.
+                let reason = CancelReason::DeadlineExceeded;
+                self.request.context.cancel(StopKind::Kill, reason);
+                return self.ask_to_end(StopKind::Kill, reason);
+            }
+            Due::Cancel(Cancel { kind, reason, .. }) => {
+                (End::Terminal(Terminal::Cancelled { reason }), kind == StopKind::Stop)
+            }
+            Due::Prologue => {
+                let limit = self.shared.config.prologue_timeout;
+                let text = match state.phase {
+                    Phase::Expected => "the worker did not dial back",
+                    _ => "the worker dialled back and did not begin",
+                };
+                let error = Error::new(Code::ConnectTimedOut, format!("{text} within {limit:?}"));
+                (End::Lost(error.with_executed(Executed::Maybe)), true)
+            }
+            Due::Item => {
+                let error = Error::new(Code::Truncated, "the worker sent no item for too long");
+                (End::Lost(error), true)
+            }
+        };
+        self.finish(state, end, kill);
+    }
+}
+
+enum Look {
+    Begun,
+    Items,
+    /// It ended just now; the worker is to be killed, or knows.
+    End(End, bool),
+    /// It ended before, as was seen already.
+    Over(End),
+    /// It ended before it began, on a shared connection.
+    Refused(Error),
+    LostEarly,
+}
+
+enum Step {
+    Begun,
+    Items,
+    End(End),
+    Refused(Error),
+}
+
+/// What the end of a connection means for the stream, and whether the worker is still to be told.
+fn ended(
+    line: &Line,
+    end: LineEnd,
+    cancelled: Option<Cancel>,
+    request: &OutgoingRequest,
+) -> (End, bool) {
+    let cause = match end {
+        LineEnd::Said(terminal) => return (End::Terminal(terminal), false),
+        LineEnd::Violation(error) => return (End::Lost(stopped_short(line, &error)), true),
+        LineEnd::Eof(cause) => cause,
+    };
+    // The end of the connection is how a worker acknowledges that it was stopped.
+    if let Some(Cancel { reason, .. }) = cancelled {
+        return (End::Terminal(Terminal::Cancelled { reason }), false);
+    }
+    if request.context.remaining().is_some_and(|left| left.is_zero()) {
+        let reason = CancelReason::DeadlineExceeded;
+        return (End::Terminal(Terminal::Cancelled { reason }), false);
+    }
+    let text = match &cause {
+        Some(cause) => format!("the worker's connection broke: {cause}"),
+        None => "the worker closed the connection".to_owned(),
+    };
+    let error = stopped_short(line, &gone(text));
+    (End::Lost(cause.map_or(error.clone(), |cause| error.with_source(cause))), false)
+}
+
+fn stopped_short(line: &Line, error: &Error) -> Error {
+    match (line.is_begun(), error.code()) {
+        (true, Code::ConnectionLost) => truncated(error),
+        (true, _) => error.clone().with_executed(Executed::Yes),
+        (false, _) => error.clone(),
+    }
+}
+
+fn gone(text: impl Into<String>) -> Error {
+    Error::new(Code::ConnectionLost, text)
+}
+
+fn truncated(error: &Error) -> Error {
+    Error::new(Code::Truncated, error.message())
+}
+
+fn later(since: Instant, limit: std::time::Duration) -> Option<Instant> {
+    since.checked_add(limit)
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+impl End {
+    /// How the stream ended before any item, as an error.
+    fn early(&self) -> Result<(), Error> {
+        match self {
+            Self::Lost(error) | Self::Terminal(Terminal::Failed { error }) => Err(error.clone()),
+            Self::Terminal(Terminal::Cancelled { reason }) => {
+                let code = match reason {
+                    CancelReason::DeadlineExceeded => Code::DeadlineExceeded,
+                    _ => Code::Cancelled,
+                };
+                Err(Error::new(code, reason.to_string()).with_executed(Executed::Maybe))
+            }
+            Self::Terminal(Terminal::Complete { .. }) => Ok(()),
+        }
+    }
+}
+
+impl OnCancel for Source {
+    fn on_cancel(&self, kind: StopKind, reason: CancelReason) {
+        self.ask_to_end(kind, reason);
+    }
+}
+
+impl ResponseSource for Source {
+    fn poll_started(&self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
+        self.poll(cx, None).map(|step| match step {
+            Step::Begun | Step::Items => Ok(()),
+            Step::End(end) => end.early(),
+            Step::Refused(error) => Err(error),
+        })
+    }
+
+    fn poll_batch(
+        &self,
+        cx: &mut task::Context<'_>,
+        batch: &mut VecDeque<Bytes>,
+    ) -> Poll<SourceEvent> {
+        self.poll(cx, Some(batch)).map(|step| match step {
+            Step::Begun | Step::Items => SourceEvent::Items,
+            Step::End(End::Terminal(terminal)) => SourceEvent::Ended(terminal),
+            Step::End(End::Lost(error)) | Step::Refused(error) => SourceEvent::Lost(error),
+        })
+    }
+
+    fn cancel(&self, kind: StopKind) {
+        self.ask_to_end(kind, CancelReason::Caller);
+    }
+
+    fn abandon(&self) {
+        let state = self.state.lock();
+        if matches!(state.phase, Phase::Ended(_)) {
+            return;
+        }
+        let reason = CancelReason::Caller;
+        self.finish(state, End::Terminal(Terminal::Cancelled { reason }), true);
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        if !matches!(self.state.get_mut().phase, Phase::Ended(_)) {
+            self.shared.forget(self);
+        }
+    }
+}

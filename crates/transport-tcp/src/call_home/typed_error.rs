@@ -1,0 +1,238 @@
+//! Errors as Dynamo spells them, and as both ends of Sinew keep them exactly.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sinew_plane::{CancelReason, Code, Error, Executed};
+
+/// Longest diagnostic that Dynamo keeps, in bytes.
+const MAX_TEXT_BYTES: usize = 4096;
+
+/// An error in the form in which Dynamo 1.6 sends it, with one more key between Sinew's own ends.
+///
+/// `class` decides what a caller may do; `error_type` is the older word for it. Both are kept as
+/// text, so that a word of a later version survives being read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct TypedError {
+    /// The older word: `WorkerOverloaded`, `Disconnected`, ... or `{"Backend": WORD}`.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub error_type: Value,
+    /// The class: `InvalidRequest`, `CapacityExhausted`, `Internal`, ...
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub class: Value,
+    /// The cause, from Dynamo's closed list: `transport.disconnected`, ...
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What people read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// What operators read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diagnostic: Option<String>,
+    /// Details that may be shown to a client, tagged by `type`.
+    #[serde(default, alias = "public_details", skip_serializing_if = "Option::is_none")]
+    pub public: Option<Value>,
+    /// The error beneath, in the same form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caused_by: Option<Value>,
+    /// What Sinew knows on top.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sinew: Option<SinewError>,
+}
+
+/// The parts of an [`Error`] that Dynamo's form has no words for, as the numbers of the mux.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SinewError {
+    /// [`Code::to_wire`].
+    pub code: u16,
+    /// [`Executed::to_wire`].
+    pub executed: u8,
+    /// The stream did not fail but was ended early: [`CancelReason::to_wire`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancelled: Option<u8>,
+}
+
+impl TypedError {
+    /// Spells an error for a Dynamo caller, and for a Sinew one.
+    pub fn from_error(error: &Error) -> Self {
+        let (error_type, class, reason) = words_of(error.code());
+        let message = cut(error.message());
+        Self {
+            error_type: error_type.into(),
+            class: class.into(),
+            reason: Some(reason.to_owned()),
+            diagnostic: Some(message.clone()),
+            message: Some(message),
+            sinew: Some(SinewError {
+                code: error.code().to_wire(),
+                executed: error.executed().to_wire(),
+                cancelled: None,
+            }),
+            ..Self::default()
+        }
+    }
+
+    /// Spells a stream that was ended early, for a caller that did not ask for it.
+    pub(crate) fn from_cancel(reason: CancelReason) -> Self {
+        let code = match reason {
+            CancelReason::DeadlineExceeded => Code::DeadlineExceeded,
+            _ => Code::Cancelled,
+        };
+        let mut typed = Self::from_error(&Error::new(code, reason.to_string()));
+        if let Some(sinew) = &mut typed.sinew {
+            sinew.cancelled = Some(reason.to_wire());
+        }
+        typed
+    }
+
+    /// The error this spells. What is not known fails closed: the handler failed, and may have
+    /// run.
+    pub fn to_error(&self) -> Error {
+        let text = self.message.as_deref().or(self.diagnostic.as_deref());
+        let text = text.or(self.reason.as_deref()).unwrap_or("the worker gave no reason");
+        let exact = self.sinew.and_then(|it| Some((Code::from_wire(it.code)?, it.executed)));
+        if let Some((code, executed)) = exact {
+            return Error::new(code, text).with_executed(Executed::from_wire(executed));
+        }
+        let (code, executed) = code_of(&self.class, &self.error_type, self.reason.as_deref());
+        Error::new(code, text).with_executed(executed)
+    }
+
+    /// Why the stream was ended early, if it was that and no failure.
+    pub(crate) fn cancelled(&self) -> Option<CancelReason> {
+        self.sinew?.cancelled.map(CancelReason::from_wire)
+    }
+}
+
+/// `error_type`, `class` and `reason` for a code. The class must be the one that Dynamo's list
+/// has for the reason, else Dynamo takes the error for an invalid one; and the first two decide
+/// whether Dynamo's router sets the worker aside, which an error of the application must not do.
+fn words_of(code: Code) -> (&'static str, &'static str, &'static str) {
+    match code {
+        Code::ConnectFailed | Code::NoTransport | Code::WrongPeer => {
+            ("CannotConnect", "Unavailable", "transport.cannot_connect")
+        }
+        Code::ConnectionLost | Code::Truncated => {
+            ("Disconnected", "Unavailable", "transport.disconnected")
+        }
+        Code::ConnectTimedOut => {
+            ("ConnectionTimeout", "DeadlineExceeded", "transport.connection_timeout")
+        }
+        Code::Violation | Code::Version | Code::Corrupt => {
+            ("BackendProtocol", "BackendProtocol", "backend.protocol")
+        }
+        Code::InvalidPayload => ("InvalidArgument", "InvalidRequest", "request.invalid_argument"),
+        Code::TooLarge => ("PayloadTooLarge", "PayloadTooLarge", "request.payload_too_large"),
+        Code::Cancelled => ("Cancelled", "Cancelled", "request.cancelled"),
+        Code::DeadlineExceeded => {
+            ("DeadlineExceeded", "DeadlineExceeded", "request.deadline_exceeded")
+        }
+        Code::Overloaded => ("WorkerOverloaded", "CapacityExhausted", "capacity.worker_overloaded"),
+        Code::Exhausted => ("ResourceExhausted", "CapacityExhausted", "capacity.pool_exhausted"),
+        Code::Draining | Code::UnknownEndpoint => {
+            ("WorkerUnavailable", "Unavailable", "backend.worker_unavailable")
+        }
+        Code::NoInstances => ("Unavailable", "Unavailable", "backend.unavailable"),
+        // The handler's own failure, and codes of later versions.
+        _ => ("Unknown", "Internal", "runtime.unclassified"),
+    }
+}
+
+/// The code for Dynamo's words. Nothing but the words that say so of a worker means that nothing
+/// ran: an error that comes over the response plane comes from a worker that had the request.
+fn code_of(class: &Value, error_type: &Value, reason: Option<&str>) -> (Code, Executed) {
+    let word = |value: &Value| match value {
+        Value::Object(backend) => backend.get("Backend").and_then(Value::as_str).map(str::to_owned),
+        other => other.as_str().map(str::to_owned),
+    };
+    let class = word(class).or_else(|| word(error_type));
+    match (class.as_deref(), reason) {
+        (_, Some("capacity.worker_overloaded")) | (Some("WorkerOverloaded"), None) => {
+            (Code::Overloaded, Executed::No)
+        }
+        (_, Some("backend.worker_unavailable")) | (Some("WorkerUnavailable"), None) => {
+            (Code::Draining, Executed::No)
+        }
+        (Some("InvalidRequest" | "InvalidArgument" | "UnsupportedMedia"), _) => {
+            (Code::InvalidPayload, Executed::Maybe)
+        }
+        (Some("PayloadTooLarge"), _) => (Code::TooLarge, Executed::Maybe),
+        (Some("CapacityExhausted" | "ResourceExhausted" | "RateLimited"), _) => {
+            (Code::Exhausted, Executed::Maybe)
+        }
+        (Some("Cancelled"), _) => (Code::Cancelled, Executed::Maybe),
+        (Some("DeadlineExceeded" | "ConnectionTimeout" | "ResponseTimeout"), _) => {
+            (Code::DeadlineExceeded, Executed::Maybe)
+        }
+        (Some("BackendProtocol"), _) => (Code::Violation, Executed::Maybe),
+        (Some("Unavailable" | "CannotConnect" | "Disconnected"), _) => {
+            (Code::ConnectionLost, Executed::Maybe)
+        }
+        _ => (Code::HandlerFailed, Executed::Maybe),
+    }
+}
+
+fn cut(text: &str) -> String {
+    let end = (0..=MAX_TEXT_BYTES.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+    text[..end.unwrap_or(0)].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Error {
+        serde_json::from_str::<TypedError>(json).unwrap().to_error()
+    }
+
+    #[test]
+    fn every_error_comes_back_exactly_between_sinews_own_ends() {
+        for code in Code::ALL {
+            for executed in [Executed::No, Executed::Maybe, Executed::Yes] {
+                let error = Error::new(*code, "why").with_executed(executed);
+                let text = serde_json::to_string(&TypedError::from_error(&error)).unwrap();
+                let back = read(&text);
+                assert_eq!((back.code(), back.executed()), (*code, executed));
+                assert_eq!(back.message(), "why");
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_as_dynamo_sends_it_is_understood() {
+        let error = read(
+            r#"{"error_type":"Unknown","class":"Internal","reason":"runtime.unclassified","message":"engine refused fail","diagnostic":"engine refused fail"}"#,
+        );
+        assert_eq!((error.code(), error.executed()), (Code::HandlerFailed, Executed::Maybe));
+        assert_eq!(error.message(), "engine refused fail");
+        let overloaded = read(
+            r#"{"error_type":"WorkerOverloaded","class":"CapacityExhausted","reason":"capacity.worker_overloaded","message":"m"}"#,
+        );
+        assert_eq!((overloaded.code(), overloaded.executed()), (Code::Overloaded, Executed::No));
+        let backend = read(r#"{"error_type":{"Backend":"Disconnected"},"message":"m"}"#);
+        assert_eq!(backend.code(), Code::ConnectionLost);
+    }
+
+    #[test]
+    fn an_unknown_class_fails_closed() {
+        for json in [
+            r#"{"class":"FromTheFuture","reason":"new.thing","message":"m"}"#,
+            r#"{"class":7}"#,
+            r#"{"sinew":{"code":9999,"executed":0},"message":"m"}"#,
+            "{}",
+        ] {
+            let error = read(json);
+            assert_eq!(error.code(), Code::HandlerFailed, "{json}");
+            assert!(!error.is_safe_to_resend(), "{json}");
+        }
+    }
+
+    #[test]
+    fn long_messages_are_cut_and_a_cancel_is_told_from_a_failure() {
+        let error = Error::handler("\u{e4}".repeat(4000));
+        let typed = TypedError::from_error(&error);
+        assert!(typed.message.unwrap().len() <= MAX_TEXT_BYTES);
+        assert_eq!(TypedError::from_error(&error).cancelled(), None);
+        let cancel = TypedError::from_cancel(CancelReason::Shutdown);
+        assert_eq!(cancel.cancelled(), Some(CancelReason::Shutdown));
+    }
+}

@@ -1,0 +1,172 @@
+//! Callers that ask for their streams over shared connections, and requests that wait to be
+//! asked for theirs.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use sinew_plane::{
+    CancelReason, Code, Context, Error, IncomingRequest, OnCancel, RequestHandler, ResponseSink,
+    StopKind,
+};
+use tokio::sync::oneshot;
+
+use crate::call_home::{info::Subject, workers::CALL_HOME};
+
+/// Questions that wait for their requests. A caller asks when it sends the request, so this is
+/// what may be under way between the two planes; each costs about 1 KiB.
+const MAX_QUESTIONS: usize = 16_384;
+
+/// Brings questions and requests together, whichever comes first.
+pub(crate) struct Questions {
+    state: Mutex<State>,
+    /// How long a question is kept.
+    limit: Duration,
+    this: Weak<Self>,
+}
+
+#[derive(Default)]
+struct State {
+    asked: FxHashMap<Subject, Asked>,
+    wanted: FxHashMap<Subject, Want>,
+    /// Questions by age; those that were taken are still in it.
+    ages: VecDeque<(Instant, Subject)>,
+    next: u64,
+}
+
+/// A request that waits to be asked; the number tells it from a later one of the same subject.
+struct Want {
+    number: u64,
+    tell: oneshot::Sender<Answer>,
+}
+
+/// A caller has asked for its stream.
+struct Asked {
+    answer: Answer,
+    /// Hears when the caller takes the question back.
+    _ear: Arc<Ear>,
+}
+
+/// A stream to answer on, with the context that the caller cancels.
+pub(crate) struct Answer {
+    pub(crate) sink: ResponseSink,
+    pub(crate) context: Context,
+}
+
+struct Ear {
+    questions: Weak<Questions>,
+    subject: Subject,
+}
+
+impl OnCancel for Ear {
+    fn on_cancel(&self, _kind: StopKind, _reason: CancelReason) {
+        // Dropped outside the lock: a sink has its own business when it goes.
+        let _taken_back = self.questions.upgrade().and_then(|it| it.take(self.subject));
+    }
+}
+
+impl Questions {
+    pub(crate) fn new(limit: Duration) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self { state: Mutex::default(), limit, this: this.clone() })
+    }
+
+    fn take(&self, subject: Subject) -> Option<Answer> {
+        self.state.lock().asked.remove(&subject).map(|asked| asked.answer)
+    }
+
+    /// The stream to answer on, now or once the caller has asked.
+    pub(crate) fn answer(self: &Arc<Self>, subject: Subject) -> Result<Answer, Wanted> {
+        let mut state = self.state.lock();
+        if let Some(asked) = state.asked.remove(&subject) {
+            drop(state);
+            return Ok(asked.answer);
+        }
+        let (tell, told) = oneshot::channel();
+        state.next += 1;
+        let number = state.next;
+        state.wanted.insert(subject, Want { number, tell });
+        Err(Wanted { questions: Arc::clone(self), subject, number, told })
+    }
+
+    /// Gives up on questions that nobody has come to answer.
+    pub(crate) fn expire(&self, now: Instant) {
+        let mut expired = Vec::new();
+        {
+            let mut state = self.state.lock();
+            while let Some((at, subject)) = state.ages.front().copied() {
+                let known = state.asked.contains_key(&subject);
+                if known && now < at + self.limit {
+                    break;
+                }
+                state.ages.pop_front();
+                expired.extend(state.asked.remove(&subject));
+            }
+        }
+        for Asked { answer, .. } in expired {
+            // It may have run, with its answer cut off by the loss of a connection.
+            let message = "no request of this stream came to the worker";
+            answer.sink.fail(Error::new(Code::ConnectionLost, message));
+        }
+    }
+}
+
+impl RequestHandler for Questions {
+    fn handle(&self, request: IncomingRequest<'_>, sink: ResponseSink) {
+        let subject = request.endpoint.strip_prefix(CALL_HOME).and_then(Subject::parse);
+        let Some(subject) = subject else {
+            let message = "this connection is for responses alone";
+            return sink.reject(Error::new(Code::UnknownEndpoint, message));
+        };
+        let answer = Answer { sink, context: request.context };
+        let now = Instant::now();
+        self.expire(now);
+        let mut state = self.state.lock();
+        if let Some(want) = state.wanted.remove(&subject) {
+            drop(state);
+            // A request that has given up meanwhile drops it, which ends the stream.
+            let _ = want.tell.send(answer);
+            return;
+        }
+        if state.asked.len() >= MAX_QUESTIONS || state.asked.contains_key(&subject) {
+            drop(state);
+            let message = "too many streams wait for their requests";
+            return answer.sink.reject(Error::new(Code::Overloaded, message));
+        }
+        let ear = Arc::new(Ear { questions: self.this.clone(), subject });
+        let context = answer.context.clone();
+        let listener = Arc::downgrade(&ear);
+        state.asked.insert(subject, Asked { answer, _ear: ear });
+        state.ages.push_back((now, subject));
+        drop(state);
+        // Last, as it is called back at once when the context is cancelled already.
+        context.on_cancel(listener);
+    }
+}
+
+/// A request that waits for its caller to ask. Dropping it ends the wait.
+pub(crate) struct Wanted {
+    questions: Arc<Questions>,
+    subject: Subject,
+    number: u64,
+    told: oneshot::Receiver<Answer>,
+}
+
+impl Wanted {
+    /// Waits. `None` when another request has come for the same stream.
+    pub(crate) async fn wait(mut self) -> Option<Answer> {
+        (&mut self.told).await.ok()
+    }
+}
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        let mut state = self.questions.state.lock();
+        if state.wanted.get(&self.subject).is_some_and(|want| want.number == self.number) {
+            state.wanted.remove(&self.subject);
+        }
+    }
+}

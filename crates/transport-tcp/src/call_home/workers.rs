@@ -1,0 +1,114 @@
+//! The workers that have shared connections to this caller, and the streams that wait for one.
+
+use std::sync::{Arc, Weak, atomic::Ordering};
+
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+
+use crate::{call_home::source::Source, connection::Connection};
+
+/// Name under which a stream is opened on a shared connection, before its subject.
+pub(crate) const CALL_HOME: &str = "call-home/";
+
+/// Shared connections by the process at their other end.
+#[derive(Default)]
+pub(crate) struct Workers {
+    by_process: Mutex<FxHashMap<u64, Worker>>,
+}
+
+#[derive(Default)]
+struct Worker {
+    connections: Vec<Arc<Connection>>,
+    /// Streams that were expected while there was no connection.
+    waiting: Vec<Weak<Source>>,
+}
+
+impl Workers {
+    /// Opens the stream on a connection of its worker, or does so as soon as there is one.
+    pub(crate) fn seek(&self, source: &Arc<Source>) {
+        let Some(process) = source.request.process else { return };
+        let mut refused = Vec::new();
+        loop {
+            let connection = {
+                let mut workers = self.by_process.lock();
+                sweep(&mut workers);
+                let worker = workers.entry(process).or_default();
+                let usable = |it: &&Arc<Connection>| {
+                    it.is_usable() && !refused.iter().any(|no| Arc::ptr_eq(no, it))
+                };
+                let busy = |it: &&Arc<Connection>| it.active.load(Ordering::Relaxed);
+                let Some(least) = worker.connections.iter().filter(usable).min_by_key(busy) else {
+                    // Under the same lock as the look, so that no connection comes in between.
+                    worker.wait(source);
+                    return;
+                };
+                Arc::clone(least)
+            };
+            if open(source, &connection) {
+                return;
+            }
+            refused.push(connection);
+        }
+    }
+
+    /// A connection came up: what waited for one is opened on it.
+    pub(crate) fn add(&self, process: u64, connection: &Arc<Connection>) {
+        let waiting = {
+            let mut workers = self.by_process.lock();
+            let worker = workers.entry(process).or_default();
+            worker.connections.push(Arc::clone(connection));
+            std::mem::take(&mut worker.waiting)
+        };
+        for source in waiting.iter().filter_map(Weak::upgrade) {
+            if source.is_expected() && !open(&source, connection) {
+                self.seek(&source);
+            }
+        }
+    }
+
+    /// A connection is gone. Its streams have been told.
+    pub(crate) fn remove(&self, process: u64, connection: &Arc<Connection>) {
+        let mut workers = self.by_process.lock();
+        if let Some(worker) = workers.get_mut(&process) {
+            worker.connections.retain(|it| !Arc::ptr_eq(it, connection));
+            if worker.connections.is_empty() && !worker.is_waited_for() {
+                workers.remove(&process);
+            }
+        }
+    }
+}
+
+/// Forgets workers that nobody waits for, when the table would grow.
+fn sweep(workers: &mut FxHashMap<u64, Worker>) {
+    if workers.len() == workers.capacity() {
+        workers.retain(|_, it| !it.connections.is_empty() || it.is_waited_for());
+    }
+}
+
+impl Worker {
+    fn wait(&mut self, source: &Arc<Source>) {
+        // Streams that came another way, or ended, are swept when the list would grow.
+        if self.waiting.len() == self.waiting.capacity() {
+            self.waiting.retain(|source| source.strong_count() > 0);
+        }
+        self.waiting.push(Arc::downgrade(source));
+    }
+
+    fn is_waited_for(&self) -> bool {
+        self.waiting.iter().any(|source| source.strong_count() > 0)
+    }
+}
+
+/// False when the connection takes no more streams, for now or for good.
+fn open(source: &Arc<Source>, connection: &Arc<Connection>) -> bool {
+    let name = format!("{CALL_HOME}{}", source.subject);
+    match connection.try_open(&source.request, &name) {
+        Ok(Ok(call)) => {
+            source.attach_call(call);
+            true
+        }
+        Ok(Err(_)) => false,
+        // Cancelled or late: the stream knows, or will see.
+        Err(_) => true,
+    }
+}
