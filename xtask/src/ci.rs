@@ -5,7 +5,7 @@ use clap::Args;
 
 use crate::steps::{Report, Step};
 use crate::workspace::Workspace;
-use crate::{checks, dependencies, fuzz, layers, pictures, publish, test, tidy};
+use crate::{checks, dependencies, fuzz, interop, layers, pictures, publish, test, tidy};
 
 /// Cheap checks first, so that a slip is known within a minute; then what needs a build.
 const STEPS: &[Step] = &[
@@ -31,6 +31,11 @@ const STEPS: &[Step] = &[
         name: "doctests",
         about: "the examples in the documentation run",
         run: |workspace| test::doctests(workspace, &["--locked"]),
+    },
+    Step {
+        name: "interop",
+        about: "Sinew works among unmodified Dynamo peers",
+        run: |workspace| interop::run(workspace, &["--locked"]),
     },
     Step { name: "publish", about: "every crate packs and compiles packed", run: publish::dry_run },
     Step { name: "fuzz", about: "decoders survive a short fuzzing", run: fuzz::briefly },

@@ -13,6 +13,7 @@ mod checks;
 mod ci;
 mod dependencies;
 mod fuzz;
+mod interop;
 mod layers;
 mod licence;
 mod pictures;

@@ -6,11 +6,11 @@ use std::process::Command;
 use anyhow::Result;
 use clap::Args;
 
-use crate::process;
 use crate::servers::{self, ALL, Life, Running};
 use crate::steps::Report;
 use crate::tools::{self, ETCDCTL};
 use crate::workspace::Workspace;
+use crate::{interop, process};
 
 /// Every target but benches: a bench is not a test, and running one as a test takes minutes.
 const TARGETS: [&str; 4] = ["--lib", "--bins", "--tests", "--examples"];
@@ -22,11 +22,15 @@ Examples:
   cargo xtask test                               # what must be green before a push
   cargo xtask test -p sinew-mux                  # one package
   cargo xtask test -p sinew-mux -- credit        # one package, tests with `credit` in their name
+  cargo xtask test --interop                     # among unmodified Dynamo peers, built for it
 
 etcd, etcdctl and nats-server are installed with apt when they are missing and you are root; else the
 command to run is printed. They listen on free ports of 127.0.0.1, and end when this ends.
 If SINEW_TEST_ETCD or SINEW_TEST_NATS is set already, that server is used instead.")]
 pub(crate) struct Options {
+    /// Run the tests with unmodified Dynamo 1.6 peers instead, which takes minutes to build
+    #[arg(long)]
+    interop: bool,
     /// Passed on to `cargo test`; without any, all packages and all doctests run
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
@@ -34,6 +38,13 @@ pub(crate) struct Options {
 
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let mut report = Report::default();
+    if options.interop {
+        let arguments: Vec<_> = options.arguments.iter().map(String::as_str).collect();
+        report.run("interop", "Sinew works among Dynamo peers", || {
+            interop::run(workspace, &arguments)
+        });
+        return report.finish(0);
+    }
     let tests = || {
         if options.arguments.is_empty() {
             return all(workspace, &[]);
@@ -51,10 +62,11 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     report.finish(usize::from(!passed))
 }
 
-/// All unit and integration tests; `extra` goes to cargo.
+/// All unit and integration tests but those with Dynamo peers; `extra` goes to cargo.
 pub(crate) fn all(workspace: &Workspace, extra: &[&str]) -> Result<()> {
     let mut cargo = process::cargo(&workspace.root);
-    cargo.args(["test", "--workspace", "--all-features"]).args(TARGETS).args(extra);
+    cargo.args(["test", "--workspace", "--exclude", interop::PACKAGE, "--all-features"]);
+    cargo.args(TARGETS).args(extra);
     with_servers(workspace, &mut cargo)
 }
 
@@ -72,13 +84,14 @@ fn chosen(arguments: &[String]) -> Vec<&str> {
         .any(|argument| argument.starts_with("-p") || argument.starts_with("--package"));
     let mut all = vec!["test", "--all-features"];
     if !names_packages {
-        all.push("--workspace");
+        all.extend(["--workspace", "--exclude", interop::PACKAGE]);
     }
     all.extend(arguments.iter().map(String::as_str));
     all
 }
 
-fn with_servers(workspace: &Workspace, cargo: &mut Command) -> Result<()> {
+/// Runs `cargo` with real etcd and NATS servers, which end with it.
+pub(crate) fn with_servers(workspace: &Workspace, cargo: &mut Command) -> Result<()> {
     tools::ensure(&[ETCDCTL])?;
     let folder = workspace.target().join("test-servers");
     let mut running: Vec<Running> = Vec::new();
@@ -114,9 +127,15 @@ mod tests {
 
     #[test]
     fn all_packages_are_tested_unless_some_are_named() {
-        assert_eq!(chosen_from(&["credit"]), "test --all-features --workspace credit");
+        assert_eq!(
+            chosen_from(&["credit"]),
+            "test --all-features --workspace --exclude sinew-interop credit"
+        );
         assert_eq!(chosen_from(&["-p", "sinew-mux"]), "test --all-features -p sinew-mux");
         // After `--` the words belong to the test program.
-        assert_eq!(chosen_from(&["--", "-p"]), "test --all-features --workspace -- -p");
+        assert_eq!(
+            chosen_from(&["--", "-p"]),
+            "test --all-features --workspace --exclude sinew-interop -- -p"
+        );
     }
 }

@@ -146,9 +146,9 @@ impl RequestControlMessage {
         }
         let message = TwoPartMessage::from_parts(header, body.unwrap_or_default());
         // Release builds of Dynamo write no checksum either.
-        codec(max_bytes).with_checksum(ChecksumMode::Off).encode_message(&message).map_err(|error| {
-            Error::new(Code::TooLarge, format!("the request: {error}")).with_source(error)
-        })
+        codec(max_bytes).with_checksum(ChecksumMode::Off).encode_message(&message).map_err(
+            |error| Error::new(Code::TooLarge, format!("the request: {error}")).with_source(error),
+        )
     }
 
     /// Reads the payload of a request. The body, `None` when there is none, is a slice of it.

@@ -58,8 +58,13 @@ mod tests {
     use super::*;
 
     /// The words for which a router of Dynamo 1.6 sets a worker aside.
-    const BLAMED: [&str; 5] =
-        ["CannotConnect", "Disconnected", "ConnectionTimeout", "ResponseTimeout", "WorkerUnavailable"];
+    const BLAMED: [&str; 5] = [
+        "CannotConnect",
+        "Disconnected",
+        "ConnectionTimeout",
+        "ResponseTimeout",
+        "WorkerUnavailable",
+    ];
 
     #[test]
     fn no_error_of_a_handler_gets_its_worker_set_aside() {
@@ -80,10 +85,7 @@ mod tests {
             (Error::new(Code::Overloaded, ""), Telling::Prologue),
             (Error::draining(""), Telling::Prologue),
             (Error::new(Code::UnknownEndpoint, ""), Telling::Prologue),
-            (
-                Error::new(Code::InvalidPayload, "").with_executed(Executed::Yes),
-                Telling::Prologue,
-            ),
+            (Error::new(Code::InvalidPayload, "").with_executed(Executed::Yes), Telling::Prologue),
             (Error::handler(""), Telling::Item),
             (Error::new(Code::HandlerGone, ""), Telling::Item),
             (Error::new(Code::Overloaded, "").with_executed(Executed::Yes), Telling::Item),

@@ -126,7 +126,10 @@ mod tests {
     #[test]
     fn the_rest_is_metadata() {
         let metadata = metadata(&given());
-        assert_eq!(metadata.into_iter().collect::<Vec<_>>(), [("tenant".into(), "gr\u{fc}n".into())]);
+        assert_eq!(
+            metadata.into_iter().collect::<Vec<_>>(),
+            [("tenant".into(), "gr\u{fc}n".into())]
+        );
     }
 
     #[test]

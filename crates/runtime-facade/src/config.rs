@@ -16,6 +16,9 @@ use crate::{DiscoverySource, RequestPlane, place};
 pub struct Config {
     /// Where instances are announced and found.
     pub discovery: DiscoverySource,
+    /// How to speak with etcd, where `discovery` names it; its members are named there.
+    #[cfg(feature = "etcd")]
+    pub etcd: sinew_discovery::EtcdConfig,
     /// Which planes requests may take, and are taken from.
     pub request_plane: RequestPlane,
     /// NATS servers, `nats://HOST:PORT` or `tls://HOST:PORT`; with none there is no NATS.
@@ -50,6 +53,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             discovery: DiscoverySource::File(place::discovery_dir()),
+            #[cfg(feature = "etcd")]
+            etcd: sinew_discovery::EtcdConfig::default(),
             request_plane: RequestPlane::Auto,
             nats: Vec::new(),
             #[cfg(feature = "nats")]

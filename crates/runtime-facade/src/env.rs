@@ -30,6 +30,34 @@ const VARIABLES: &[Variable] = &[
             Ok(())
         },
     },
+    #[cfg(feature = "etcd")]
+    Variable {
+        name: "SINEW_ETCD_LEASE_TTL",
+        aliases: &["ETCD_LEASE_TTL"],
+        apply: |config, text| {
+            let seconds = text.parse().map_err(|_| "must be seconds".to_owned())?;
+            config.etcd.lease_ttl = Duration::from_secs(seconds);
+            Ok(())
+        },
+    },
+    #[cfg(feature = "etcd")]
+    Variable {
+        name: "SINEW_ETCD_USER",
+        aliases: &["ETCD_AUTH_USERNAME"],
+        apply: |config, text| {
+            config.etcd.user.get_or_insert_default().0 = text.to_owned();
+            Ok(())
+        },
+    },
+    #[cfg(feature = "etcd")]
+    Variable {
+        name: "SINEW_ETCD_PASSWORD",
+        aliases: &["ETCD_AUTH_PASSWORD"],
+        apply: |config, text| {
+            config.etcd.user.get_or_insert_default().1 = text.to_owned();
+            Ok(())
+        },
+    },
     Variable {
         name: "SINEW_REQUEST_PLANE",
         aliases: &["DYN_REQUEST_PLANE", "DYN_REQUEST_PLANE_MODE"],
@@ -228,7 +256,9 @@ fn dynamo_discovery(
             let member = |one: &str| one.trim().trim_start_matches("http://").to_owned();
             let members: Vec<_> = list.split(',').map(member).collect();
             let source = format!("etcd://{}", members.join(",")).parse();
-            source.map(Some).map_err(|error: ConfigError| fault("ETCD_ENDPOINTS", error.to_string()))
+            source
+                .map(Some)
+                .map_err(|error: ConfigError| fault("ETCD_ENDPOINTS", error.to_string()))
         }
         Some(other) => Err(fault(
             "DYN_DISCOVERY_BACKEND",

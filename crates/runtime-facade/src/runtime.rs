@@ -61,7 +61,7 @@ impl Runtime {
     /// # Errors
     /// Discovery cannot be reached, or a transport cannot be set up.
     pub async fn new(config: CheckedConfig) -> Result<Self, StartError> {
-        let discovery = discovery::open(&config.discovery).await?;
+        let discovery = discovery::open(&config.discovery, &config).await?;
         let view = discovery.watch().await?;
         let process = config.tcp.mux.process;
         let locals = LocalEndpoints::new();
@@ -75,7 +75,8 @@ impl Runtime {
         let here = Here { host: host_id(), process: Some(process), addresses };
         let registry = Arc::new(TransportRegistry::new());
         let planes = Planes::new(&config, ingress.clone(), view.clone()).await?;
-        let mut transports: Vec<Arc<dyn DuplexTransport>> = vec![Arc::new(MemoryTransport::new(hub))];
+        let mut transports: Vec<Arc<dyn DuplexTransport>> =
+            vec![Arc::new(MemoryTransport::new(hub))];
         if config.request_plane != RequestPlane::Nats {
             transports.push(Arc::new(TcpTransport::unix(config.tcp.clone())));
             transports.push(Arc::new(TcpTransport::new(config.tcp.clone())));

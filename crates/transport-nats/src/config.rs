@@ -68,8 +68,7 @@ impl NatsConfig {
     /// # Errors
     /// [`NatsConfigError`] names the field, the rule it breaks and the way out.
     pub fn checked(self) -> Result<CheckedNatsConfig, NatsConfigError> {
-        let fault =
-            |field, reason: &str| Err(NatsConfigError { field, reason: reason.to_owned() });
+        let fault = |field, reason: &str| Err(NatsConfigError { field, reason: reason.to_owned() });
         let servers = self.checked_servers()?;
         self.auth.check()?;
         self.tls.check()?;
@@ -107,7 +106,8 @@ impl NatsConfig {
         let servers = servers.collect::<Result<Vec<_>, _>>().map_err(fault)?;
         for server in &servers {
             if server.is_tls() && !cfg!(feature = "tls") {
-                let reason = format!("has {server}, and this program was built without feature tls");
+                let reason =
+                    format!("has {server}, and this program was built without feature tls");
                 return Err(fault(reason));
             }
             if !server.is_tls() && !server.is_loopback() && !self.insecure {
@@ -147,7 +147,8 @@ pub enum NatsAuth {
 
 impl NatsAuth {
     fn check(&self) -> Result<(), NatsConfigError> {
-        let fault = |reason: &str| Err(NatsConfigError { field: "auth", reason: reason.to_owned() });
+        let fault =
+            |reason: &str| Err(NatsConfigError { field: "auth", reason: reason.to_owned() });
         match self {
             Self::Nkey(_) | Self::CredentialsFile(_) if !cfg!(feature = "nkeys") => {
                 fault("asks for an nkey, and this program was built without feature nkeys")
@@ -227,7 +228,11 @@ mod tests {
     #[test]
     fn each_broken_rule_names_its_field() {
         let base = NatsConfig::default;
-        let half = NatsTls { ca_file: None, client_certificate_file: Some("c".into()), client_key_file: None };
+        let half = NatsTls {
+            ca_file: None,
+            client_certificate_file: Some("c".into()),
+            client_key_file: None,
+        };
         let cases = [
             (NatsConfig { servers: vec![], ..base() }, "servers"),
             (NatsConfig { request_timeout: Duration::ZERO, ..base() }, "request_timeout"),

@@ -121,7 +121,9 @@ async fn another(link: &Link, last: &Session) -> Wires {
     for attempt in 1.. {
         match establish(&link.config, last.epoch + 1).await {
             Ok(wires) => return wires,
-            Err(failure) => tracing::warn!(error = %failure.error, attempt, "no connection to NATS"),
+            Err(failure) => {
+                tracing::warn!(error = %failure.error, attempt, "no connection to NATS")
+            }
         }
         pause(&link.config, attempt).await;
     }

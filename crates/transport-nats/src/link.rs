@@ -117,7 +117,8 @@ impl Link {
         let (mut expected, reply) = self.expect(&session, &subject)?;
         let deadline = Instant::now() + self.config.request_timeout;
         let client = &session.client;
-        let sent = client.publish_with_reply_and_headers(subject.clone(), reply, headers.0, payload);
+        let sent =
+            client.publish_with_reply_and_headers(subject.clone(), reply, headers.0, payload);
         match timeout_at(deadline, sent).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(not_sent(&error, limit, size)),

@@ -102,8 +102,9 @@ mod tests {
     #[test]
     fn pauses_double_up_to_the_longest() {
         let (base, max) = (Duration::from_millis(50), Duration::from_secs(2));
-        let pauses: Vec<_> =
-            [0, 1, 2, 3, 6, 7, 1000, usize::MAX].map(|n| full_jitter(n, base, max).as_millis()).into();
+        let pauses: Vec<_> = [0, 1, 2, 3, 6, 7, 1000, usize::MAX]
+            .map(|n| full_jitter(n, base, max).as_millis())
+            .into();
         assert_eq!(pauses, [50, 50, 100, 200, 1600, 2000, 2000, 2000]);
     }
 }

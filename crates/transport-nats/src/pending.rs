@@ -93,9 +93,8 @@ impl Pending {
 
     /// Fails what went over a connection of client `epoch` before its connection number `current`.
     pub(crate) fn lose(&self, epoch: u64, current: u64) {
-        let is_lost = |entry: &Entry| {
-            entry.carrier.epoch == epoch && entry.carrier.connects < current
-        };
+        let is_lost =
+            |entry: &Entry| entry.carrier.epoch == epoch && entry.carrier.connects < current;
         self.fail(is_lost, || Answer::Lost);
     }
 

@@ -58,7 +58,8 @@ impl NatsServer {
         let draining = link.stop.closing.child_token();
         let cut = link.stop.cut.child_token();
         let subject = names.subject.clone();
-        let serving = Serving::new(Arc::clone(&link), names, Arc::clone(&self.handler), draining.clone());
+        let serving =
+            Serving::new(Arc::clone(&link), names, Arc::clone(&self.handler), draining.clone());
         let live = serving.register(&session).await?;
         let run = cut.clone().run_until_cancelled_owned(serving.run(live));
         let task = link.endpoints.spawn(async move {

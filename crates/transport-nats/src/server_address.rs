@@ -98,8 +98,19 @@ mod tests {
     #[test]
     fn what_is_no_address_is_refused() {
         for text in [
-            "", "localhost:4222", "http://h", "nats://", "nats://h:", "nats://h:0", "nats://h:x",
-            "nats://h:65536", "nats://a b", "nats://a/b", "nats://[::1", "nats://[::1]4222", "nats://h\r\n",
+            "",
+            "localhost:4222",
+            "http://h",
+            "nats://",
+            "nats://h:",
+            "nats://h:0",
+            "nats://h:x",
+            "nats://h:65536",
+            "nats://a b",
+            "nats://a/b",
+            "nats://[::1",
+            "nats://[::1]4222",
+            "nats://h\r\n",
         ] {
             assert!(ServerAddress::parse(text).is_err(), "{text:?}");
         }

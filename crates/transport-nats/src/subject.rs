@@ -40,10 +40,12 @@ impl ServedNames {
 }
 
 fn check_part(name: &EndpointName, which: &str, part: &str) -> Result<(), Error> {
-    let is_plain =
-        |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_');
-    let renamed: String =
-        part.chars().map(|c| c.to_ascii_lowercase()).map(|c| if c == '.' { '_' } else { c }).collect();
+    let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_');
+    let renamed: String = part
+        .chars()
+        .map(|c| c.to_ascii_lowercase())
+        .map(|c| if c == '.' { '_' } else { c })
+        .collect();
     let renamed = renamed.trim_start_matches('_');
     if part.bytes().all(is_plain) && renamed == part {
         return Ok(());
@@ -79,7 +81,9 @@ pub(crate) fn check_target(subject: &str, inbox_prefix: &str) -> Result<(), Erro
         return fault("holds a wildcard or what is not visible ASCII");
     }
     let is_inbox = |prefix| {
-        subject.strip_prefix(prefix).is_some_and(|rest: &str| rest.is_empty() || rest.starts_with('.'))
+        subject
+            .strip_prefix(prefix)
+            .is_some_and(|rest: &str| rest.is_empty() || rest.starts_with('.'))
     };
     if subject.starts_with('$') || is_inbox("_INBOX") || is_inbox(inbox_prefix) {
         return fault("belongs to the server or to replies");
@@ -127,8 +131,24 @@ mod tests {
         assert!(check_target("ns1_backend.generate-1", "_INBOX").is_ok());
         let long = "a".repeat(5000);
         for subject in [
-            "", ".", ".a", "a.", "a..b", "a b", "a\tb", "a\r\nPUB x 0", "a.*", "a.>", "\u{e4}.b",
-            "$SYS.a", "$JS.API", "$SRV.PING", "_INBOX.x", "_INBOX", "mine.x", long.as_str(),
+            "",
+            ".",
+            ".a",
+            "a.",
+            "a..b",
+            "a b",
+            "a\tb",
+            "a\r\nPUB x 0",
+            "a.*",
+            "a.>",
+            "\u{e4}.b",
+            "$SYS.a",
+            "$JS.API",
+            "$SRV.PING",
+            "_INBOX.x",
+            "_INBOX",
+            "mine.x",
+            long.as_str(),
         ] {
             let refusal = check_target(subject, "mine").unwrap_err();
             assert_eq!(refusal.code(), Code::InvalidPayload, "{subject:?}");

@@ -23,7 +23,11 @@ use tokio::{
 const GRACE: Duration = Duration::from_secs(10);
 
 fn main() -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(serve())
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?
+        .block_on(serve())
 }
 
 async fn serve() -> anyhow::Result<()> {
@@ -36,7 +40,8 @@ async fn serve() -> anyhow::Result<()> {
     }
     // Before the ready line, so that no signal sent behind it finds the default action.
     let mut terminate = signal(SignalKind::terminate())?;
-    let served = builder.engine(engine_fn(move |request| engine::answer(instance, request))).await?;
+    let served =
+        builder.engine(engine_fn(move |request| engine::answer(instance, request))).await?;
     print(&json!({
         "ready": true,
         "instance": instance.to_string(),

@@ -141,7 +141,8 @@ fn encode<T: Serialize>(codec: PayloadCodec, value: &T) -> Result<Bytes, Error> 
 }
 
 fn violation(codec: PayloadCodec, reason: &str) -> Error {
-    let message = format!("the worker sent a frame that is no item in {}: {reason}", codec.format());
+    let message =
+        format!("the worker sent a frame that is no item in {}: {reason}", codec.format());
     Error::new(Code::Violation, message).with_executed(Executed::Yes)
 }
 

@@ -19,7 +19,8 @@ pub(super) fn envelope(frame: &Bytes) -> Result<(Option<&[u8]>, bool), Malformed
         match walker.text()? {
             Some("data") if data.is_none() => data = Some(&bytes[walker.skip()?]),
             Some("complete_final") if is_final.is_none() => {
-                let value = walker.boolean().ok_or(Malformed("complete_final is no truth value"))?;
+                let value =
+                    walker.boolean().ok_or(Malformed("complete_final is no truth value"))?;
                 is_final = Some(value);
             }
             Some("data" | "complete_final") => return Err(Malformed("a key stands twice")),

@@ -39,10 +39,7 @@ fn outer(items: ItemCodec, value: &Value) -> Bytes {
 
 #[test]
 fn an_item_has_the_bytes_of_dynamo() {
-    assert_eq!(
-        JSON.wrap(b"\"hello-0\""),
-        r#"{"data":{"data":"hello-0"},"complete_final":false}"#
-    );
+    assert_eq!(JSON.wrap(b"\"hello-0\""), r#"{"data":{"data":"hello-0"},"complete_final":false}"#);
     assert_eq!(
         &MSGPACK.wrap(b"\xa7hello-0")[..],
         b"\x82\xa4data\x81\xa4data\xa7hello-0\xaecomplete_final\xc2"
@@ -63,10 +60,7 @@ fn the_end_has_the_bytes_of_dynamo() {
 fn annotated_items_are_wrapped_once_and_come_back_untouched() {
     let annotated = br#"{"data":1,"id":"7","event":"error"}"#;
     let frame = JSON.annotated(true).wrap(annotated);
-    assert_eq!(
-        frame,
-        r#"{"data":{"data":1,"id":"7","event":"error"},"complete_final":false}"#
-    );
+    assert_eq!(frame, r#"{"data":{"data":1,"id":"7","event":"error"},"complete_final":false}"#);
     assert_eq!(&item(JSON.annotated(true), frame)[..], annotated);
     let annotated = b"\x81\xa4data\x01";
     let frame = MSGPACK.annotated(true).wrap(annotated);
@@ -160,7 +154,8 @@ fn errors_as_dynamo_sends_them_end_the_stream() {
         assert_eq!(failure(items, outer(items, &later)).code(), Code::HandlerFailed);
         let unreadable = json!({"error": [1]});
         assert_eq!(failure(items, outer(items, &unreadable)).code(), Code::HandlerFailed);
-        let backend = json!({"error": {"error_type": {"Backend": "EngineShutdown"}, "message": "b"}});
+        let backend =
+            json!({"error": {"error_type": {"Backend": "EngineShutdown"}, "message": "b"}});
         assert_eq!(failure(items, outer(items, &backend)).message(), "b");
     }
 }

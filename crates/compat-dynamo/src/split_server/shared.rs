@@ -50,9 +50,8 @@ impl Shared {
         responses: Arc<dyn ResponsePlaneClient>,
         handler: Arc<dyn RequestHandler>,
     ) -> Self {
-        let semaphore = |permits: usize| {
-            Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)))
-        };
+        let semaphore =
+            |permits: usize| Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
         metrics::describe_counter!(
             DIAL_BACK_FAILURES,
             "Callers that could not be dialled back with their response"

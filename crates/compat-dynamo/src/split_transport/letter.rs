@@ -75,10 +75,11 @@ impl Letter {
         request: OutgoingRequest,
         max_bytes: usize,
     ) -> Result<(Bytes, Headers), Error> {
-        let connection_info = RawValue::from_string(connection_info.to_owned()).map_err(|error| {
-            let message = format!("the response plane's connection info is no JSON: {error}");
-            Error::new(Code::NoTransport, message)
-        })?;
+        let connection_info =
+            RawValue::from_string(connection_info.to_owned()).map_err(|error| {
+                let message = format!("the response plane's connection info is no JSON: {error}");
+                Error::new(Code::NoTransport, message)
+            })?;
         let control = RequestControlMessage {
             id: context_text(request.context.id()),
             request_type: RequestType::SingleIn,

@@ -79,9 +79,8 @@ impl SplitTransport {
 
     /// What needs no peer to be known.
     fn check(&self, address: &Address, request: &OutgoingRequest) -> Result<(), Error> {
-        let nothing_ran = |code, message: String| {
-            Err(Error::new(code, message).with_executed(Executed::No))
-        };
+        let nothing_ran =
+            |code, message: String| Err(Error::new(code, message).with_executed(Executed::No));
         if !self.dials(address) {
             let message = format!("{address} is no address of the transport {}", self.id);
             return nothing_ran(Code::NoTransport, message);

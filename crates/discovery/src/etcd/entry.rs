@@ -1,6 +1,8 @@
 //! One key of ours in etcd: put there, found there, taken away.
 
-use etcd_client::{Compare, CompareOp, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse};
+use etcd_client::{
+    Compare, CompareOp, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse,
+};
 
 use super::members::{Fault, Members};
 use crate::{
@@ -97,8 +99,7 @@ impl Entry {
     /// Takes the entry away if it is still ours.
     pub(super) async fn remove(&self, members: &Members) -> Result<(), Fault> {
         let asked = members.call(|mut client| {
-            let is_ours =
-                Compare::value(self.name.clone(), CompareOp::Equal, self.value.clone());
+            let is_ours = Compare::value(self.name.clone(), CompareOp::Equal, self.value.clone());
             let delete = TxnOp::delete(self.name.clone(), None);
             let txn = Txn::new().when([is_ours]).and_then([delete]);
             async move { client.txn(txn).await.map(drop) }

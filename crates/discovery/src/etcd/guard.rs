@@ -149,9 +149,8 @@ impl Guard {
         let mut state = self.lock();
         let (name, key) = state.keys.iter_mut().find(|(_, key)| !key.is_watched)?;
         key.is_watched = true;
-        let mut options = WatchOptions::new()
-            .with_watch_id(key.id)
-            .with_filters([WatchFilterType::NoPut]);
+        let mut options =
+            WatchOptions::new().with_watch_id(key.id).with_filters([WatchFilterType::NoPut]);
         if key.since > 0 {
             options = options.with_start_revision(key.since + 1);
         }

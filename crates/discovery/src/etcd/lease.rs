@@ -61,9 +61,9 @@ impl Keeper {
     async fn grant(&self) -> (i64, Duration) {
         let mut backoff = backoff();
         loop {
-            let asked = self.members.call(|mut client| async move {
-                client.lease_grant(self.ttl_seconds, None).await
-            });
+            let asked = self
+                .members
+                .call(|mut client| async move { client.lease_grant(self.ttl_seconds, None).await });
             match asked.await {
                 // A lease whose answer got lost ends by itself.
                 Ok(granted) => return (granted.id(), seconds(granted.ttl())),

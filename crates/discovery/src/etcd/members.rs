@@ -186,7 +186,8 @@ impl Members {
                 self.note_answer(endpoint);
                 return Err(fault);
             }
-            tracing::debug!(%fault, "etcd member fails");            tracing::debug!(%fault, "etcd member fails");
+            tracing::debug!(%fault, "etcd member fails");
+            tracing::debug!(%fault, "etcd member fails");
             self.turn_away(turn);
             last = fault;
         }

@@ -29,9 +29,9 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use self::config::EtcdConfig;
 #[cfg(feature = "etcd-tls")]
 pub use self::config::EtcdTls;
-pub use self::config::EtcdConfig;
 use self::{
     board::Board,
     claims::{Claims, Command, Hold},
@@ -127,8 +127,7 @@ impl EtcdDiscovery {
         let tasks = TaskTracker::new();
         let keeping = keep(Arc::clone(&members), config.ttl_seconds(), received, stop.clone());
         tasks.spawn(keeping);
-        let wanted =
-            Wanted { each: HashSet::new(), stop_each: stop.child_token(), all: false };
+        let wanted = Wanted { each: HashSet::new(), stop_each: stop.child_token(), all: false };
         let shared = Shared {
             endpoints: config.endpoints.join(","),
             guard_time: config.reset_guard,
@@ -166,7 +165,8 @@ impl EtcdDiscovery {
     }
 
     async fn watch_all_wanted(&self) -> Result<View, DiscoveryError> {
-        let unavailable = |what| DiscoveryError::Unavailable { backend: BACKEND, what, source: None };
+        let unavailable =
+            |what| DiscoveryError::Unavailable { backend: BACKEND, what, source: None };
         self.shared.board.answered().await.map_err(unavailable)?;
         self.shared.board.view().ok_or_else(|| self.shared.has_ended())
     }

@@ -104,13 +104,13 @@ impl Range {
         self.at = Some(At { cluster, revision, newest: revision });
         if is_other || went_back {
             tracing::warn!(
-                missing = old.len(), ?guard,
+                missing = old.len(),
+                ?guard,
                 "etcd has come back without its data: keeping what was there for a while"
             );
-            let held = self.held.get_or_insert_with(|| Held {
-                until: now + guard,
-                instances: BTreeMap::new(),
-            });
+            let held = self
+                .held
+                .get_or_insert_with(|| Held { until: now + guard, instances: BTreeMap::new() });
             held.until = held.until.max(now + guard);
             held.instances.extend(old.into_iter().map(|(key, entry)| (key, entry.instance)));
         }

@@ -11,8 +11,7 @@ const GUARD: Duration = Duration::from_secs(30);
 
 fn instance(id: u64, weight: u32) -> crate::Instance {
     let here = vec!["tcp://10.0.0.7:9001".parse().unwrap()];
-    let mut one =
-        crate::Instance::new("a/b/c".parse().unwrap(), sinew_plane::InstanceId(id), here);
+    let mut one = crate::Instance::new("a/b/c".parse().unwrap(), sinew_plane::InstanceId(id), here);
     one.incarnation = sinew_plane::Incarnation(id);
     one.weight = weight;
     one

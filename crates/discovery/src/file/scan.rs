@@ -9,7 +9,6 @@ use std::{
 
 use super::{
     directory::{Directory, Identity, Listed},
-
     sighting::{Sighting, Stamp},
 };
 use crate::{

@@ -5,9 +5,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use sinew_discovery::{
-    Change, Discovery as _, DiscoveryError, EtcdDiscovery, Instance, host_id,
-};
+use sinew_discovery::{Change, Discovery as _, DiscoveryError, EtcdDiscovery, Instance, host_id};
 
 use crate::{
     server::Server,

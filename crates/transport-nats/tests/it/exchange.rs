@@ -92,7 +92,7 @@ async fn too_large_is_refused_before_sending_and_names_the_limit() {
     let mut headers = Headers::new();
     headers.insert("n", "v").unwrap();
     let client = NatsRequestClient::new(connection);
-    let mut with_headers = async |bytes: usize| {
+    let with_headers = async |bytes: usize| {
         let payload = Bytes::from(vec![0; bytes]);
         client.send_request(SUBJECT.to_owned(), payload, headers.clone()).await
     };
@@ -131,7 +131,8 @@ async fn an_unknown_acknowledgement_is_a_violation() {
 #[tokio::test]
 async fn silence_ends_with_the_limit_and_may_have_run() {
     let server = Server::start();
-    let config = NatsConfig { request_timeout: std::time::Duration::from_millis(100), ..server.config() };
+    let config =
+        NatsConfig { request_timeout: std::time::Duration::from_millis(100), ..server.config() };
     let caller = connect(config).await;
     let stranger = server.stranger().await;
     let mut requests = stranger.subscribe(SUBJECT).await.unwrap();

@@ -66,6 +66,21 @@ struct Gate {
     changed: Condvar,
 }
 
+impl Gate {
+    /// Waits while it is closed. Needs a runtime of several threads then, on which the other
+    /// tasks go on.
+    fn pass(&self) {
+        let mut is_closed = self.is_closed.lock();
+        if *is_closed {
+            tokio::task::block_in_place(|| {
+                while *is_closed {
+                    self.changed.wait(&mut is_closed);
+                }
+            });
+        }
+    }
+}
+
 impl RequestPlaneHandler for Recorder {
     fn accept(&self, request: PlaneRequest<'_>) -> Result<(), Error> {
         assert_eq!(request.transport.as_str(), "nats");
@@ -77,11 +92,7 @@ impl RequestPlaneHandler for Recorder {
             all.push(seen);
             all.len() - 1
         };
-        let mut is_closed = self.gate.is_closed.lock();
-        while *is_closed {
-            self.gate.changed.wait(&mut is_closed);
-        }
-        drop(is_closed);
+        self.gate.pass();
         (self.answer)(number)?;
         self.accepted.fetch_add(1, Ordering::SeqCst);
         Ok(())

@@ -82,7 +82,9 @@ async fn addresses_from_discovery_reach_workers_only() {
     let server = Server::start();
     let caller = server.connect().await;
     let client = NatsRequestClient::new(caller);
-    for subject in ["$SYS.REQ.x", "$JS.API.INFO", "_INBOX.a", "a.*", ">", "a b", "a\r\nPUB b 0\r\n", ""] {
+    for subject in
+        ["$SYS.REQ.x", "$JS.API.INFO", "_INBOX.a", "a.*", ">", "a b", "a\r\nPUB b 0\r\n", ""]
+    {
         let sent = client.send_request(subject.to_owned(), Bytes::new(), Headers::new()).await;
         assert_eq!(sent.unwrap_err().code(), Code::InvalidPayload, "{subject:?}");
     }
@@ -112,7 +114,9 @@ async fn a_ping_with_a_bad_reply_subject_leaves_the_endpoint_up() {
     let (worker, caller) = (server.connect().await, server.connect().await);
     let handler = Recorder::accepting();
     let _endpoint = serve(&worker, &handler).await;
-    server.send_raw(b"PUB $SRV.PING .. 0\r\n\r\nPUB $SRV.INFO a..b 0\r\n\r\nPUB $SRV.STATS 0\r\n\r\n");
+    server.send_raw(
+        b"PUB $SRV.PING .. 0\r\n\r\nPUB $SRV.INFO a..b 0\r\n\r\nPUB $SRV.STATS 0\r\n\r\n",
+    );
     until("it still serves", async || send(&caller, "good").await.is_ok()).await;
     let stranger = server.stranger().await;
     stranger.request("$SRV.PING", Bytes::new()).await.unwrap();

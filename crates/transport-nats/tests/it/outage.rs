@@ -68,7 +68,8 @@ async fn a_restart_under_load_hangs_nobody_and_needs_no_new_registration() {
     let failures = Arc::new(AtomicUsize::new(0));
     let callers: Vec<_> = (0..32)
         .map(|_| {
-            let (caller, stop, failures) = (caller.clone(), Arc::clone(&stop), Arc::clone(&failures));
+            let (caller, stop, failures) =
+                (caller.clone(), Arc::clone(&stop), Arc::clone(&failures));
             tokio::spawn(async move {
                 while !stop.load(Ordering::SeqCst) {
                     let Err(error) = send(&caller, "x").await else { continue };
@@ -116,7 +117,8 @@ async fn the_limit_of_a_restarted_server_counts() {
     let _endpoint = serve(&connection, &handler).await;
     assert_eq!(send(&connection, &"x".repeat(2000)).await.unwrap_err().code(), Code::TooLarge);
     server.restart_with("max_payload: 4096");
-    until("the larger one passes", async || send(&connection, &"x".repeat(2000)).await.is_ok()).await;
+    until("the larger one passes", async || send(&connection, &"x".repeat(2000)).await.is_ok())
+        .await;
     assert_eq!(connection.max_payload(), Some(4096));
 }
 
@@ -161,7 +163,8 @@ fn cluster() -> (Server, Server) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lame_duck_is_left_without_losing_a_request() {
     let (mut first, mut second) = cluster();
-    let config = || NatsConfig { servers: vec![first.url(), second.url()], ..NatsConfig::default() };
+    let config =
+        || NatsConfig { servers: vec![first.url(), second.url()], ..NatsConfig::default() };
     // Only the first runs, so that is where everybody goes.
     let (worker, caller) = (connect(config()).await, connect(config()).await);
     let handler = Recorder::accepting();

@@ -22,7 +22,8 @@ async fn of_a_thousand_at_once_those_over_capacity_hear_so() {
     });
     let _endpoint = serve(&worker, &handler).await;
 
-    let answers = join_all((0..1000).map(|n| send(&caller, if n % 2 == 0 { "a" } else { "b" }))).await;
+    let answers =
+        join_all((0..1000).map(|n| send(&caller, if n % 2 == 0 { "a" } else { "b" }))).await;
     let accepted = answers.iter().filter(|answer| answer.is_ok()).count();
     assert_eq!(accepted, CAPACITY);
     assert_eq!(handler.accepted.load(Ordering::SeqCst), CAPACITY);

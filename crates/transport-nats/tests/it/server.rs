@@ -106,7 +106,9 @@ impl Server {
     /// A peer that keeps to no rules: sends bytes, and returns when the server has read them.
     pub(crate) fn send_raw(&self, bytes: &[u8]) {
         let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).unwrap();
-        socket.write_all(b"CONNECT {\"headers\":true,\"verbose\":false,\"pedantic\":false}\r\n").unwrap();
+        socket
+            .write_all(b"CONNECT {\"headers\":true,\"verbose\":false,\"pedantic\":false}\r\n")
+            .unwrap();
         socket.write_all(bytes).unwrap();
         socket.write_all(b"PING\r\n").unwrap();
         let mut lines = BufReader::new(socket).lines();

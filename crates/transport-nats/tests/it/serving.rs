@@ -5,9 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use serde_json::Value;
-use sinew_plane::{
-    Code, Headers, InstanceId, RequestPlaneClient, RequestPlaneHandler,
-};
+use sinew_plane::{Code, Headers, InstanceId, RequestPlaneClient, RequestPlaneHandler};
 use sinew_transport_nats::{NatsRequestClient, NatsServer};
 
 use crate::{
@@ -15,7 +13,10 @@ use crate::{
     server::{GUARD, Server, until},
 };
 
-fn nats_server(connection: &sinew_transport_nats::NatsConnection, handler: &Arc<Recorder>) -> NatsServer {
+fn nats_server(
+    connection: &sinew_transport_nats::NatsConnection,
+    handler: &Arc<Recorder>,
+) -> NatsServer {
     NatsServer::new(connection.clone(), Arc::clone(handler) as Arc<dyn RequestPlaneHandler>)
 }
 
@@ -39,8 +40,7 @@ async fn a_stock_caller_finds_the_instance_and_gets_an_empty_acknowledgement() {
     let mut headers = async_nats::HeaderMap::new();
     headers.insert("request-id", "9");
     let subject = "ns1_backend.generate-5315a1fc98a8560e";
-    let answer =
-        stranger.request_with_headers(subject, headers, "body".into()).await.unwrap();
+    let answer = stranger.request_with_headers(subject, headers, "body".into()).await.unwrap();
     assert!(answer.payload.is_empty());
     assert!(answer.headers.is_none());
     assert_eq!(handler.seen.lock()[0].headers, [("request-id".to_owned(), "9".to_owned())]);
@@ -91,11 +91,17 @@ async fn two_instances_of_an_endpoint_have_their_own_subjects() {
     let endpoint = name("ns1/backend/generate");
     let first = nats_server(&connection, &one).serve(&endpoint, InstanceId(1)).await.unwrap();
     let second = nats_server(&connection, &two).serve(&endpoint, InstanceId(2)).await.unwrap();
-    assert_eq!((first.subject(), second.subject()), ("ns1_backend.generate-1", "ns1_backend.generate-2"));
+    assert_eq!(
+        (first.subject(), second.subject()),
+        ("ns1_backend.generate-1", "ns1_backend.generate-2")
+    );
 
     let client = NatsRequestClient::new(connection);
     for _ in 0..10 {
-        client.send_request(first.subject().to_owned(), Bytes::new(), Headers::new()).await.unwrap();
+        client
+            .send_request(first.subject().to_owned(), Bytes::new(), Headers::new())
+            .await
+            .unwrap();
     }
     assert_eq!((one.count(), two.count()), (10, 0));
     // One goes, the other stays.
@@ -130,9 +136,11 @@ async fn dotted_and_upper_case_names_are_refused_with_a_way_out() {
     let connection = server.connect().await;
     let handler = Recorder::accepting();
     let nats = nats_server(&connection, &handler);
-    for (endpoint, part, instead) in
-        [("a.b/c/d", "namespace", "a_b"), ("Ab/c/d", "namespace", "ab"), ("a/b/v1.2", "endpoint", "v1_2")]
-    {
+    for (endpoint, part, instead) in [
+        ("a.b/c/d", "namespace", "a_b"),
+        ("Ab/c/d", "namespace", "ab"),
+        ("a/b/v1.2", "endpoint", "v1_2"),
+    ] {
         let refusal = nats.serve(&name(endpoint), InstanceId(1)).await.unwrap_err();
         assert_eq!(refusal.code(), Code::InvalidPayload);
         let text = refusal.message();
@@ -181,10 +189,8 @@ async fn dropping_everything_closes_the_connection() {
     let stranger = server.stranger().await;
     let mut pings = stranger.subscribe("nothing").await.unwrap();
     drop((connection, endpoint));
-    until("the worker is gone", async || {
-        stranger.request(SUBJECT, Bytes::new()).await.is_err()
-    })
-    .await;
+    until("the worker is gone", async || stranger.request(SUBJECT, Bytes::new()).await.is_err())
+        .await;
     until("nothing holds the handler", async || Arc::strong_count(&handler) == 1).await;
     pings.unsubscribe().await.unwrap();
     assert!(pings.next().await.is_none());

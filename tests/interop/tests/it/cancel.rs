@@ -20,10 +20,9 @@ async fn stock_cancels(plane: Plane, how: &str, outcome: &str) {
     let place = Place::new(Backend::File, plane);
     let mut worker = ours::worker(&place, Codec::Msgpack).await;
     let mut client = stock::Client::start(&place, 1).await;
-    for request in [
-        json!({ "forever": true, "delay_ms": 1 }),
-        json!({ "items": 9, "stall_after": 3 }),
-    ] {
+    for request in
+        [json!({ "forever": true, "delay_ms": 1 }), json!({ "items": 9, "stall_after": 3 })]
+    {
         let ended = client.call(json!({ "request": request, "cancel_after": 3, "how": how })).await;
         assert!(ended.error.is_none(), "{ended:?}");
         assert!(ended.count >= 3, "{ended:?}");
@@ -37,10 +36,9 @@ async fn sinew_cancels(plane: Plane, kind: StopKind, outcome: &str) {
     let place = Place::new(Backend::File, plane);
     let mut worker = stock::worker(&place, Codec::Msgpack).await;
     let caller = ours::Caller::start(&place, 1).await;
-    for request in [
-        json!({ "forever": true, "delay_ms": 1 }),
-        json!({ "items": 9, "stall_after": 3 }),
-    ] {
+    for request in
+        [json!({ "forever": true, "delay_ms": 1 }), json!({ "items": 9, "stall_after": 3 })]
+    {
         let request = SingleIn::new(request);
         let mut response = soon("an answer", caller.router.generate(request)).await.unwrap();
         for _ in 0..3 {
