@@ -37,6 +37,8 @@
 #[cfg(any(feature = "dns", feature = "etcd"))]
 mod backoff;
 mod discovery;
+#[cfg(feature = "dns")]
+mod dns;
 mod error;
 #[cfg(feature = "etcd")]
 mod etcd;
@@ -52,6 +54,8 @@ pub mod record;
 mod seeds;
 mod snapshot;
 
+#[cfg(feature = "dns")]
+pub use crate::dns::{DnsConfig, DnsDiscovery};
 #[cfg(feature = "etcd-tls")]
 pub use crate::etcd::EtcdTls;
 #[cfg(feature = "etcd")]

@@ -33,12 +33,17 @@ pub struct NatsConnection {
     _end: Arc<DropGuard>,
 }
 
-/// What a connection has counted since it was made.
+/// The state of a connection, and what it has counted since it was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct NatsStats {
     /// Times that the connection broke.
     pub disconnects: u64,
+    /// Times that another client took the place of one whose server announced its end, or that
+    /// had ended itself.
+    pub replaced: u64,
+    /// Requests that wait for their acknowledgement now.
+    pub in_flight: usize,
     /// Messages to endpoints that were dropped because they could not be answered: without a
     /// reply subject, or with one outside [`NatsConfig::inbox_prefix`](crate::NatsConfig).
     pub dropped: u64,
@@ -93,11 +98,13 @@ impl NatsConnection {
         self.link.connected().ok().map(|session| session.client.server_info().port)
     }
 
-    /// What was counted.
+    /// What it does and has counted.
     pub fn stats(&self) -> NatsStats {
         let counters = &self.link.counters;
         NatsStats {
             disconnects: counters.disconnects.load(Ordering::Relaxed),
+            replaced: counters.replaced.load(Ordering::Relaxed),
+            in_flight: self.link.pending.len(),
             dropped: counters.dropped.load(Ordering::Relaxed),
             late_replies: counters.late_replies.load(Ordering::Relaxed),
             slow_consumer: counters.slow_consumer.load(Ordering::Relaxed),

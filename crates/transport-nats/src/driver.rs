@@ -77,6 +77,7 @@ pub(crate) async fn drive(link: Arc<Link>, mut wires: Wires) {
         let Some(next) = next else { continue };
         let old = std::mem::replace(&mut wires, next);
         link.sessions.send_replace(Some(wires.session.clone()));
+        Counters::count(&link.counters.replaced);
         link.drivers.spawn(retire(Arc::clone(&link), old));
     }
     link.sessions.send_replace(None);
@@ -187,8 +188,11 @@ fn on_event(link: &Link, session: &Session, event: Option<Event>) -> Option<Left
         None | Some(Event::Closed) => return Some(Left::Died),
         Some(Event::LameDuckMode) => return Some(Left::LameDuck),
         Some(Event::Disconnected) => {
-            tracing::warn!("the connection to NATS broke; connecting again");
-            Counters::count(&link.counters.disconnects);
+            // One that was replaced may break unnoticed.
+            if link.sessions.borrow().as_ref().is_some_and(|used| used.epoch == session.epoch) {
+                tracing::warn!("the connection to NATS broke; connecting again");
+                Counters::count(&link.counters.disconnects);
+            }
             lose_what_broke(link, session);
         }
         Some(Event::Connected) => lose_what_broke(link, session),

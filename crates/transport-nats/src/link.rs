@@ -69,6 +69,7 @@ pub(crate) struct StopTokens {
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) disconnects: AtomicU64,
+    pub(crate) replaced: AtomicU64,
     pub(crate) dropped: AtomicU64,
     pub(crate) late_replies: AtomicU64,
     pub(crate) slow_consumer: AtomicU64,

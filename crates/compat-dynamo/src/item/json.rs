@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
 use super::{
@@ -26,9 +26,14 @@ pub(super) fn envelope(frame: &Bytes) -> Result<(Option<&[u8]>, bool), Malformed
     Ok((envelope.data.map(bytes_of), envelope.complete_final))
 }
 
+/// A field that is there, also when it is null.
+fn there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    Deserialize::deserialize(deserializer).map(Some)
+}
+
 #[derive(Deserialize)]
 struct Fields<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "there")]
     data: Option<&'a RawValue>,
     #[serde(borrow, default)]
     event: Option<Cow<'a, str>>,
@@ -68,12 +73,16 @@ pub(super) fn notes(item: &[u8]) -> Option<Notes<'_>> {
     if says_nothing && !is_type::<Bare<'_>>(item) {
         return None;
     }
+    let has_comment = fields.comment.is_some();
     let failure = Failure {
         error: fields.error.map(|error| read(error.get())),
         is_event: fields.event.as_deref() == Some(ERROR_EVENT),
         comment: fields.comment.unwrap_or_default(),
     };
-    Some(Notes { data: fields.data.map(bytes_of), error: failure.into_error() })
+    // An item may well be null; beside annotations it only stands for none.
+    let is_annotation = fields.event.is_some() || has_comment;
+    let data = fields.data.map(bytes_of).filter(|data| *data != b"null" || !is_annotation);
+    Some(Notes { data, error: failure.into_error() })
 }
 
 fn is_type<'a, T: Deserialize<'a>>(item: &'a [u8]) -> bool {

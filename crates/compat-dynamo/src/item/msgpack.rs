@@ -41,13 +41,17 @@ pub(super) fn notes(item: &[u8]) -> Option<Notes<'_>> {
     let entries = walker.map().ok()??;
     let mut data = None;
     let mut failure = Failure::default();
-    let (mut is_annotated, mut is_foreign) = (false, false);
+    let (mut is_annotated, mut is_annotation, mut is_foreign) = (false, false, false);
     for _ in 0..entries {
         let key = walker.text().ok()??;
         let value = &item[walker.skip().ok()?];
+        if key == "data" {
+            data = Some(value);
+            is_annotated = true;
+            continue;
+        }
         let Some(value) = present(value) else { continue };
         match key {
-            "data" => data = Some(value),
             "event" => failure.is_event = Walker::new(value).text().ok()?? == ERROR_EVENT,
             "comment" => failure.comment = comments(value)?,
             "error" => failure.error = Some(PayloadFormat::Msgpack.decode(value).ok()),
@@ -57,11 +61,13 @@ pub(super) fn notes(item: &[u8]) -> Option<Notes<'_>> {
                 continue;
             }
         }
-        is_annotated = true;
+        (is_annotated, is_annotation) = (true, true);
     }
     if is_foreign && !is_annotated {
         return None;
     }
+    // An item may well be nil; beside annotations it only stands for none.
+    let data = data.filter(|data| present(data).is_some() || !is_annotation);
     Some(Notes { data, error: failure.into_error() })
 }
 

@@ -105,10 +105,21 @@ fn annotations_without_data_are_nothing_for_the_caller() {
             json!({"id": "7"}),
             json!({"event": "worker", "comment": ["5"]}),
             json!({"data": null, "event": "worker"}),
-            json!({"data": null, "id": null, "event": null, "comment": null, "error": null}),
+            json!({"id": null, "event": null, "comment": null, "error": null}),
         ] {
             let content = content(items, outer(items, &value));
             assert!(matches!(content, Content::Nothing), "{value}: {content:?}");
+        }
+    }
+}
+
+#[test]
+fn an_item_may_be_null() {
+    for items in [JSON, MSGPACK] {
+        for value in [json!({"data": null}), json!({"data": null, "id": "7", "event": null})] {
+            let content = content(items, outer(items, &value));
+            let Content::Item(item) = content else { panic!("{value}: {content:?}") };
+            assert_eq!(items.codec().format().decode::<Value>(&item).unwrap(), Value::Null);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use sinew_compat_dynamo::{SplitScheme, SplitServer, SplitServerConfig, SplitTransport};
 use sinew_plane::{
-    Address, DuplexServer, IncomingRequest, RequestHandler, RequestPlaneServer, ResponseSink,
+    Address, DuplexServer, IncomingRequest, InstanceId, RequestHandler, RequestPlaneServer, ResponseSink,
 };
 use sinew_transport_tcp::{
     ListenHost, TcpConfig, TcpRequestClient, TcpRequestConfig, TcpServer, TcpStreamClient,
@@ -33,10 +33,14 @@ pub(crate) fn response_server(pool: bool) -> Arc<TcpStreamServer> {
     let mut config = TcpStreamServerConfig {
         host: ListenHost::Ip([127, 0, 0, 1].into()),
         max_frame_bytes: MAX_MESSAGE_BYTES + FRAME_PREFIX_BYTES,
+        // How long a worker is waited for whose connection broke before it began: less than a
+        // case of the suite waits for that, and far more than a worker here takes.
+        prologue_timeout: Duration::from_secs(8),
         pool,
         ..TcpStreamServerConfig::default()
     };
     config.tcp.mux.max_message_bytes = MAX_MESSAGE_BYTES;
+    config.tcp.mux.process = InstanceId::random().0;
     Arc::new(TcpStreamServer::bind(config.checked().unwrap()).unwrap())
 }
 
@@ -77,7 +81,8 @@ impl Worker {
             ..TcpStreamClientConfig::default()
         };
         back.tcp.mux.max_message_bytes = MAX_MESSAGE_BYTES;
-        let process = back.tcp.mux.process;
+        let process = InstanceId::random().0;
+        back.tcp.mux.process = process;
         let back = Arc::new(TcpStreamClient::new(back.checked().unwrap()));
         let split = SplitServer::new(config, Arc::clone(&back) as _, handler);
         let tcp = TcpConfig {

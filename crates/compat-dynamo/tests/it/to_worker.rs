@@ -248,7 +248,6 @@ async fn a_worker_that_is_gone_leaves_a_true_prefix() {
 
 #[tokio::test]
 async fn what_is_no_frame_and_what_follows_the_end_is_a_violation() {
-    let peers = Peers::new().await;
     for frames in [
         &[&b"not an item"[..]][..],
         &[b"\x81\xaecomplete_final\xc3"],
@@ -256,6 +255,7 @@ async fn what_is_no_frame_and_what_follows_the_end_is_a_violation() {
         &[br#"{"complete_final":true}"#, br#"{"data":{"data":1},"complete_final":false}"#],
         &[br#"{"complete_final":true}"#, br#"{"complete_final":true}"#],
     ] {
+        let peers = Peers::new().await;
         let (mut stream, mut back) = peers.begun(request("json")).await;
         send(&mut back, frames).await;
         sentinel(&mut back).await;
@@ -268,9 +268,9 @@ async fn what_is_no_frame_and_what_follows_the_end_is_a_violation() {
 
 #[tokio::test]
 async fn an_error_prologue_fails_the_call() {
-    let peers = Peers::new().await;
     let typed = br#"{"error":"Generate Error: no","typed_error":{"error_type":"Unknown","class":"Internal","reason":"runtime.unclassified","message":"no","diagnostic":"no"}}"#;
     for prologue in [&typed[..], br#"{"error":"no"}"#] {
+        let peers = Peers::new().await;
         let (mut stream, mut back) = peers.call(request("json")).await;
         back.write(&two_part(prologue, b"")).await;
         sentinel(&mut back).await;
@@ -284,17 +284,17 @@ async fn an_error_prologue_fails_the_call() {
 
 #[tokio::test]
 async fn refusals_in_the_acknowledgement_are_safe_to_resend() {
-    let peers = Peers::new().await;
     for (answer, code) in [
         ("Server overloaded: worker at capacity", Code::Overloaded),
         ("Server unavailable: unknown endpoint 1/a/b/c", Code::UnknownEndpoint),
         ("Server unavailable: worker pool channel closed", Code::Draining),
     ] {
+        let peers = Peers::new().await;
         let error = peers.refusal(answer.as_bytes()).await;
         assert_eq!(error.code(), code, "{answer}");
         assert!(error.is_safe_to_resend(), "{answer}");
+        assert_eq!(peers.transport.open_streams(), 0);
     }
-    assert_eq!(peers.transport.open_streams(), 0);
 }
 
 #[tokio::test]
@@ -310,8 +310,8 @@ async fn an_unknown_acknowledgement_is_a_violation_and_never_a_success() {
 
 #[tokio::test]
 async fn a_stop_and_a_kill_reach_the_worker_and_its_silence_is_the_end() {
-    let peers = Peers::new().await;
     for (kind, word) in [("stop", "\"stop\""), ("kill", "\"kill\"")] {
+        let peers = Peers::new().await;
         let (mut stream, mut back) = peers.begun(request("json")).await;
         send(&mut back, &[br#"{"data":{"data":1},"complete_final":false}"#]).await;
         assert_eq!(soon("an item", stream.next()).await.unwrap().unwrap(), "1");

@@ -8,7 +8,8 @@
 //! |---|---|---|
 //! | Dynamo | as ever | one address of scheme `dynamo-tcp` or `dynamo-nats` |
 //! | us, with a `tcp` address | an ordinary TCP worker | everything |
-//! | us, without one | not parsable as host and port: skipped with a warning | everything |
+//! | us, with a `nats` address and no `tcp` one | an ordinary NATS worker | everything |
+//! | us, without either | not parsable as host and port: skipped with a warning | everything |
 //!
 //! ```
 //! use sinew_discovery::{Instance, record::{self, Record}};
@@ -99,14 +100,18 @@ pub fn encode(record: &Record) -> Result<Vec<u8>, DiscoveryError> {
     let Some(first) = instance.addresses.first() else {
         return Err(invalid(format!("{} has no address: nobody could call it", instance.key())));
     };
-    let tcp = instance.addresses.iter().find(|address| address.scheme() == "tcp");
+    let of = |scheme| instance.addresses.iter().find(|address| address.scheme() == scheme);
+    let transport = match (of("tcp"), of("nats")) {
+        (None, Some(nats)) => value::nats_transport(nats),
+        (tcp, _) => value::tcp_transport(&instance.key(), tcp.unwrap_or(first)),
+    };
     let value = Value {
         kind: value::ENDPOINT.to_owned(),
         component: instance.endpoint.component().to_owned(),
         endpoint: instance.endpoint.endpoint().to_owned(),
         namespace: instance.endpoint.namespace().to_owned(),
         instance_id: instance.id.0,
-        transport: value::tcp_transport(&instance.key(), tcp.unwrap_or(first)),
+        transport,
         request_plane_codec: Some(codec_for_dynamo(&instance.codecs)),
         sinew: Some(Sinew::of(record)),
     };

@@ -144,6 +144,22 @@ fn a_worker_without_tcp_or_a_codec_of_dynamo_is_one_that_stock_clients_skip() {
 }
 
 #[test]
+fn a_worker_that_is_reached_over_nats_alone_says_so_to_stock_clients() {
+    let mut record = our_record();
+    let subject = "ns1_backend.generate-5315a1fc98a85605";
+    let nats = format!("nats://{subject}").parse().unwrap();
+    record.instance.addresses.push(nats);
+    let transport = |record: &Record| {
+        let value: Json = serde_json::from_slice(&encode(record).unwrap()).unwrap();
+        value["transport"].clone()
+    };
+    assert!(transport(&record)["tcp"].is_string(), "both: direct first");
+    record.instance.addresses.retain(|address| address.scheme() == "nats");
+    assert_eq!(transport(&record), json!({ "nats_tcp": subject }));
+    assert_eq!(decode(&stock_key(), &encode(&record).unwrap()).unwrap(), record);
+}
+
+#[test]
 fn what_nobody_could_call_is_not_written() {
     let mut record = our_record();
     record.instance.addresses.clear();

@@ -117,6 +117,11 @@ pub(super) fn tcp_transport(key: &InstanceKey, address: &Address) -> Map<String,
     Map::from_iter([("tcp".to_owned(), Json::String(text))])
 }
 
+/// `{"nats_tcp": "subject"}`.
+pub(super) fn nats_transport(address: &Address) -> Map<String, Json> {
+    Map::from_iter([("nats_tcp".to_owned(), Json::String(address.rest().to_owned()))])
+}
+
 /// The address of a worker that only says how Dynamo reaches it.
 pub(super) fn stock_address(transport: &Map<String, Json>) -> Option<Address> {
     let of = |tag: &str, scheme| {

@@ -106,9 +106,7 @@ async fn too_large_is_refused_before_sending_and_names_the_limit() {
 async fn an_unknown_acknowledgement_is_a_violation() {
     let server = Server::start();
     let caller = server.connect().await;
-    let stranger = server.stranger().await;
-    let mut requests = stranger.subscribe(SUBJECT).await.unwrap();
-    stranger.flush().await.unwrap();
+    let (stranger, mut requests) = server.listener(SUBJECT).await;
     let mut with_error = async_nats::HeaderMap::new();
     with_error.insert("Nats-Service-Error", "out of order");
     let answering = tokio::spawn(async move {
@@ -120,6 +118,7 @@ async fn an_unknown_acknowledgement_is_a_violation() {
             let reply = requests.next().await.unwrap().reply.unwrap();
             stranger.publish_with_headers(reply, headers, body).await.unwrap();
         }
+        stranger.flush().await.unwrap();
     });
     for _ in 0..3 {
         let error = send(&caller, "x").await.unwrap_err();
@@ -134,9 +133,7 @@ async fn silence_ends_with_the_limit_and_may_have_run() {
     let config =
         NatsConfig { request_timeout: std::time::Duration::from_millis(100), ..server.config() };
     let caller = connect(config).await;
-    let stranger = server.stranger().await;
-    let mut requests = stranger.subscribe(SUBJECT).await.unwrap();
-    stranger.flush().await.unwrap();
+    let (stranger, mut requests) = server.listener(SUBJECT).await;
 
     let error = send(&caller, "x").await.unwrap_err();
     assert_eq!((error.code(), error.executed()), (Code::ConnectionLost, Executed::Maybe));
@@ -153,9 +150,7 @@ async fn silence_ends_with_the_limit_and_may_have_run() {
 async fn more_in_flight_than_allowed_is_refused_here() {
     let server = Server::start();
     let caller = connect(NatsConfig { max_in_flight: 1, ..server.config() }).await;
-    let stranger = server.stranger().await;
-    let mut requests = stranger.subscribe(SUBJECT).await.unwrap();
-    stranger.flush().await.unwrap();
+    let (stranger, mut requests) = server.listener(SUBJECT).await;
 
     let mut first = std::pin::pin!(send(&caller, "1"));
     let request = tokio::select! {

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use async_nats::Subscriber;
 use sinew_transport_nats::{NatsConfig, NatsConnection};
 
 /// A guard against hanging; what is waited for takes milliseconds.
@@ -101,6 +102,15 @@ impl Server {
     /// A peer that is not ours.
     pub(crate) async fn stranger(&self) -> async_nats::Client {
         async_nats::connect(self.url()).await.unwrap()
+    }
+
+    /// A peer that is not ours, and what comes to it on `subject`.
+    pub(crate) async fn listener(&self, subject: &str) -> (async_nats::Client, Subscriber) {
+        let stranger = self.stranger().await;
+        let messages = stranger.subscribe(subject.to_owned()).await.unwrap();
+        // The server handles what comes from one connection in order: it has the subscription.
+        stranger.request("nobody", "".into()).await.unwrap_err();
+        (stranger, messages)
     }
 
     /// A peer that keeps to no rules: sends bytes, and returns when the server has read them.

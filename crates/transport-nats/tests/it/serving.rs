@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
 use serde_json::Value;
 use sinew_plane::{Code, Headers, InstanceId, RequestPlaneClient, RequestPlaneHandler};
 use sinew_transport_nats::{NatsRequestClient, NatsServer};
@@ -187,11 +186,8 @@ async fn dropping_everything_closes_the_connection() {
     let handler = Recorder::accepting();
     let endpoint = serve(&connection, &handler).await;
     let stranger = server.stranger().await;
-    let mut pings = stranger.subscribe("nothing").await.unwrap();
     drop((connection, endpoint));
     until("the worker is gone", async || stranger.request(SUBJECT, Bytes::new()).await.is_err())
         .await;
     until("nothing holds the handler", async || Arc::strong_count(&handler) == 1).await;
-    pings.unsubscribe().await.unwrap();
-    assert!(pings.next().await.is_none());
 }

@@ -51,6 +51,6 @@ async fn a_stock_client_is_told_that_its_sinew_worker_was_killed() {
         worker.signal(Signal::KILL);
         let ended = client.end(call).await;
         let error = ended.error.expect("an error");
-        assert_eq!((&error["at"], &error["class"]), (&json!("item"), &json!("Disconnected")));
+        assert_eq!((&error["at"], &error["type"]), (&json!("item"), &json!("Disconnected")));
     }
 }

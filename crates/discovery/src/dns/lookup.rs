@@ -1,0 +1,208 @@
+//! Asking DNS.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use hickory_resolver::{
+    TokioResolver,
+    config::{ConnectionConfig, NameServerConfig, ResolverConfig},
+    net::{DnsError, NetError, runtime::TokioRuntimeProvider},
+    proto::{
+        op::ResponseCode,
+        rr::{Name, RData, RecordType, rdata::SRV},
+    },
+};
+
+use super::target::{Target, What};
+use crate::MAX_ADDRESSES;
+
+/// One question and its repetition; a server that takes longer counts as silent.
+const TIMEOUT: Duration = Duration::from_secs(2);
+const ATTEMPTS: usize = 2;
+
+/// Most servers that are taken of one answer.
+const MAX_SERVERS: usize = 1024;
+
+/// One server that DNS names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Found {
+    /// The same in every process and every answer.
+    pub(super) name: String,
+    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) weight: u32,
+}
+
+/// What DNS said.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// In an order of their own, without doubles; empty when the name has no such records.
+    pub(super) servers: Vec<Found>,
+    /// Until when it holds; `None` when that was not said.
+    pub(super) valid_until: Option<Instant>,
+}
+
+/// A question that can be asked again and again.
+pub(super) struct Lookup {
+    resolver: TokioResolver,
+    what: What,
+}
+
+impl Lookup {
+    /// # Errors
+    /// The system's settings cannot be read.
+    pub(super) fn new(target: &Target) -> Result<Self, NetError> {
+        let mut builder = match target.server {
+            None => TokioResolver::builder_tokio()?,
+            Some(server) => {
+                let at_port = |mut way: ConnectionConfig| {
+                    way.port = server.port();
+                    way
+                };
+                let ways = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(at_port);
+                let server = NameServerConfig::new(server.ip(), true, ways.into());
+                let config = ResolverConfig::from_name_servers(vec![server]);
+                TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+            }
+        };
+        let options = builder.options_mut();
+        options.timeout = TIMEOUT;
+        options.attempts = ATTEMPTS;
+        // Asked again when the answer has run out, never before.
+        options.cache_size = 0;
+        Ok(Self { resolver: builder.build()?, what: target.what.clone() })
+    }
+
+    /// # Errors
+    /// Nobody answered, or not with an answer.
+    pub(super) async fn ask(&self) -> Result<Answer, NetError> {
+        match &self.what {
+            What::Address(address) => {
+                let servers = vec![at(*address)];
+                Ok(Answer { servers, valid_until: None })
+            }
+            What::Host { name, port } => self.host(name, *port).await,
+            What::Service(name) => self.service(name).await,
+        }
+    }
+
+    async fn host(&self, name: &Name, port: u16) -> Result<Answer, NetError> {
+        let (ips, valid_until) = self.ips(name).await?;
+        let mut servers: Vec<_> =
+            ips.into_iter().map(|ip| at(SocketAddr::new(ip, port))).take(MAX_SERVERS).collect();
+        servers.sort();
+        servers.dedup();
+        Ok(Answer { servers, valid_until })
+    }
+
+    /// The servers of the lowest priority number that have an address; the others are there for
+    /// the day on which these have none.
+    async fn service(&self, name: &Name) -> Result<Answer, NetError> {
+        let (records, mut valid_until) = self.records(name, RecordType::SRV).await?;
+        let mut by_priority: BTreeMap<u16, Vec<SRV>> = BTreeMap::new();
+        for record in records.into_iter().take(MAX_SERVERS) {
+            // The root as a target means that the service is decidedly not available there.
+            if let RData::SRV(srv) = record
+                && srv.port != 0
+                && !srv.target.is_root()
+            {
+                by_priority.entry(srv.priority).or_default().push(srv);
+            }
+        }
+        let mut last_error = None;
+        for services in by_priority.into_values() {
+            let mut servers = Vec::new();
+            for srv in services {
+                match self.ips(&srv.target).await {
+                    Ok((ips, until)) => {
+                        valid_until = earlier(valid_until, until);
+                        servers.extend(server(&srv, ips));
+                    }
+                    Err(error) => last_error = Some(error),
+                }
+            }
+            // One of several that cannot be asked for would seem to be gone.
+            if let Some(error) = last_error.take() {
+                return Err(error);
+            }
+            if !servers.is_empty() {
+                servers.sort();
+                servers.dedup_by(|one, other| one.name == other.name);
+                return Ok(Answer { servers, valid_until });
+            }
+        }
+        Ok(Answer { servers: Vec::new(), valid_until })
+    }
+
+    /// The addresses of a host, of both kinds. One kind is enough when nobody answers for the
+    /// other, as some home routers never do for IPv6.
+    async fn ips(&self, name: &Name) -> Result<(Vec<IpAddr>, Option<Instant>), NetError> {
+        let (v4, v6) =
+            tokio::join!(self.records(name, RecordType::A), self.records(name, RecordType::AAAA));
+        let (records, until) = match (v4, v6) {
+            (Ok((mut v4, one)), Ok((v6, other))) => {
+                v4.extend(v6);
+                (v4, earlier(one, other))
+            }
+            (Ok((some, until)), Err(error)) | (Err(error), Ok((some, until))) => {
+                if some.is_empty() {
+                    return Err(error);
+                }
+                (some, until)
+            }
+            (Err(error), Err(_)) => return Err(error),
+        };
+        let ip = |data| match data {
+            RData::A(ip) => Some(IpAddr::V4(ip.0)),
+            RData::AAAA(ip) => Some(IpAddr::V6(ip.0)),
+            _ => None,
+        };
+        Ok((records.into_iter().filter_map(ip).collect(), until))
+    }
+
+    /// The data of records; none when the name is not there or has no such records.
+    async fn records(
+        &self,
+        name: &Name,
+        kind: RecordType,
+    ) -> Result<(Vec<RData>, Option<Instant>), NetError> {
+        match self.resolver.lookup(name.clone(), kind).await {
+            Ok(found) => {
+                let of_kind = found.answers().iter().filter(|one| one.record_type() == kind);
+                let records = of_kind.map(|one| one.data.clone()).collect();
+                Ok((records, Some(found.valid_until())))
+            }
+            Err(NetError::Dns(DnsError::NoRecordsFound(none)))
+                if matches!(none.response_code, ResponseCode::NXDomain | ResponseCode::NoError) =>
+            {
+                let ttl = none.negative_ttl.map(|ttl| Duration::from_secs(ttl.into()));
+                Ok((Vec::new(), ttl.map(|ttl| Instant::now() + ttl)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn at(address: SocketAddr) -> Found {
+    Found { name: address.to_string(), addresses: vec![address], weight: 1 }
+}
+
+fn server(srv: &SRV, mut ips: Vec<IpAddr>) -> Option<Found> {
+    ips.sort();
+    ips.dedup();
+    ips.truncate(MAX_ADDRESSES);
+    let addresses: Vec<_> = ips.into_iter().map(|ip| SocketAddr::new(ip, srv.port)).collect();
+    let name = format!("{}:{}", srv.target.to_lowercase(), srv.port);
+    // A weight of 0 asks for next to nothing, and 1 is the least there is.
+    let weight = u32::from(srv.weight).clamp(1, 1000);
+    (!addresses.is_empty()).then_some(Found { name, addresses, weight })
+}
+
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}

@@ -1,0 +1,264 @@
+//! Discovery through names in DNS.
+
+mod config;
+mod lookup;
+mod target;
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use sinew_plane::{Address, BoxFuture, EndpointName, Incarnation, InstanceId};
+use tokio::{sync::watch, task::JoinSet, time::Instant};
+
+pub use self::config::DnsConfig;
+use self::{
+    lookup::{Answer, Found, Lookup},
+    target::Target,
+};
+use crate::{
+    Discovery, DiscoveryError, Instance, MAX_INSTANCES, Registration, Snapshot, View,
+    backoff::Backoff, fingerprint::fingerprint,
+};
+
+const BACKEND: &str = "dns";
+
+/// So many answers in a row must say that nothing is there, before it is believed.
+const EMPTY_ANSWERS: u32 = 3;
+
+/// Endpoints that can be wanted. Each costs an instance per server.
+const MAX_WANTED: usize = 1024;
+
+/// Discovery through a name in DNS. Read-only.
+///
+/// | text | servers |
+/// |---|---|
+/// | `dns://NAME:PORT` | each A and AAAA record of the name, on that port |
+/// | `dns://_SERVICE._tcp.NAME` | each SRV record, with its port and weight; of several priorities the lowest number that has addresses |
+///
+/// `?server=IP:PORT` behind it asks that server instead of the system's. Every server counts as
+/// one that serves each [wanted](Discovery::want) endpoint, under an id that derives from its
+/// address (or its SRV target) and is the same in every process. The server itself has another
+/// id, so these instances carry [`any_id`](Instance::any_id).
+///
+/// The name is asked for again when the answer's time is over, within the bounds of
+/// [`DnsConfig`]. When nobody answers, the last good answer stays, for ever. An answer that
+/// nothing is there (the name does not exist, or has no such records) is believed after the third
+/// in a row, and not before [`empty_after`](DnsConfig::empty_after): name servers lose zones for
+/// moments. Fewer servers than before are believed at once.
+#[derive(Clone)]
+pub struct DnsDiscovery {
+    shared: Arc<Shared>,
+    /// Aborted with the last handle.
+    tasks: Arc<Mutex<JoinSet<()>>>,
+}
+
+struct Shared {
+    target: Target,
+    config: DnsConfig,
+    state: Mutex<State>,
+    published: watch::Sender<Snapshot>,
+    /// How the first answer was, once it is there.
+    first: watch::Sender<Option<Result<(), String>>>,
+}
+
+#[derive(Default)]
+struct State {
+    wanted: BTreeSet<EndpointName>,
+    servers: Vec<Found>,
+    /// Since when, and how often in a row, answers have been empty although servers are known.
+    empty: Option<(Instant, u32)>,
+}
+
+impl DnsDiscovery {
+    /// Discovery through `target`, as the table above shows it; `dns://` may be left out. Asks
+    /// nobody yet.
+    ///
+    /// # Errors
+    /// [`DiscoveryError::Invalid`] when it is not such a text.
+    pub fn new(target: &str) -> Result<Self, DiscoveryError> {
+        Self::with_config(target, DnsConfig::default())
+    }
+
+    /// As [`new`](Self::new), with other times.
+    ///
+    /// # Errors
+    /// [`DiscoveryError::Invalid`] also when a value of `config` is out of its bounds.
+    pub fn with_config(target: &str, config: DnsConfig) -> Result<Self, DiscoveryError> {
+        config.check()?;
+        let shared = Shared {
+            target: target.parse()?,
+            config,
+            state: Mutex::default(),
+            published: watch::Sender::default(),
+            first: watch::Sender::default(),
+        };
+        Ok(Self { shared: Arc::new(shared), tasks: Arc::default() })
+    }
+
+    /// Ends the task and waits for its end. Views keep what they show.
+    pub async fn shutdown(&self) {
+        let mut tasks = {
+            let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *tasks)
+        };
+        tasks.shutdown().await;
+    }
+
+    /// Starts to ask, once. The runtime in which the first view is taken does the work.
+    fn start(&self) -> Result<(), DiscoveryError> {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        if tasks.is_empty() {
+            let lookup = Lookup::new(&self.shared.target)
+                .map_err(|error| self.shared.unavailable(&error.to_string()))?;
+            tasks.spawn(Arc::clone(&self.shared).follow(lookup));
+        }
+        Ok(())
+    }
+
+    async fn first_view(&self) -> Result<View, DiscoveryError> {
+        self.start()?;
+        let mut first = self.shared.first.subscribe();
+        let answer = match first.wait_for(Option::is_some).await {
+            Ok(answer) => answer.clone().unwrap_or(Ok(())),
+            Err(_) => Ok(()),
+        };
+        match answer {
+            Ok(()) => Ok(View::new(self.shared.published.subscribe())),
+            Err(error) => Err(self.shared.unavailable(&error)),
+        }
+    }
+}
+
+impl Shared {
+    async fn follow(self: Arc<Self>, lookup: Lookup) {
+        let mut backoff = Backoff::new(self.config.min_ttl, FAILURE_PAUSE.max(self.config.min_ttl));
+        let mut is_failing = false;
+        loop {
+            let pause = match lookup.ask().await {
+                Ok(answer) => {
+                    if std::mem::take(&mut is_failing) {
+                        tracing::info!(target = %self.target, "DNS answers again");
+                    }
+                    backoff.reset();
+                    let pause = self.pause(&answer);
+                    self.take(answer);
+                    self.first.send_replace(Some(Ok(())));
+                    pause
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut is_failing, true) {
+                        tracing::warn!(
+                            target = %self.target, %error,
+                            "DNS does not answer: keeping what is known"
+                        );
+                    }
+                    self.first.send_if_modified(|first| {
+                        // Once it was good, a failure is no reason to refuse a view.
+                        let is_news = !matches!(first, Some(Ok(())));
+                        if is_news {
+                            *first = Some(Err(error.to_string()));
+                        }
+                        is_news
+                    });
+                    backoff.pause()
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// How long to believe an answer.
+    fn pause(&self, answer: &Answer) -> Duration {
+        let until = answer.valid_until.map(std::time::Instant::from);
+        let said = until.map(|until| until.saturating_duration_since(std::time::Instant::now()));
+        let DnsConfig { min_ttl, max_ttl, .. } = self.config;
+        let bounded = said.unwrap_or(max_ttl).clamp(min_ttl, max_ttl);
+        // Later by up to a tenth, so that a fleet that started together does not ask together.
+        bounded.mul_f64(1.0 + fastrand::f64() / 10.0)
+    }
+
+    fn take(&self, answer: Answer) {
+        let mut state = self.lock();
+        if answer.servers.is_empty() && !state.servers.is_empty() {
+            let (since, times) = state.empty.unwrap_or((Instant::now(), 0));
+            state.empty = Some((since, times + 1));
+            if times + 1 < EMPTY_ANSWERS || since.elapsed() < self.config.empty_after {
+                return;
+            }
+            tracing::warn!(target = %self.target, "DNS has no servers any more");
+        }
+        state.empty = None;
+        state.servers = answer.servers;
+        self.publish(&state);
+    }
+
+    fn publish(&self, state: &State) {
+        let pairs = state.wanted.iter().flat_map(|endpoint| {
+            state.servers.iter().map(move |server| Arc::new(instance(endpoint, server)))
+        });
+        let instances: Vec<_> = pairs.take(MAX_INSTANCES).collect();
+        self.published.send_if_modified(|snapshot| {
+            let next = Snapshot::new(snapshot.revision() + 1, instances);
+            let is_changed = !snapshot.changes_to(&next).is_empty();
+            if is_changed {
+                *snapshot = next;
+            }
+            is_changed
+        });
+    }
+
+    fn unavailable(&self, why: &str) -> DiscoveryError {
+        let what = format!("asking for {}: {why}", self.target);
+        DiscoveryError::Unavailable { backend: BACKEND, what, source: None }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Longest pause between two questions that nobody answers.
+const FAILURE_PAUSE: Duration = Duration::from_secs(10);
+
+fn instance(endpoint: &EndpointName, server: &Found) -> Instance {
+    let number = fingerprint(&["dns", &server.name]);
+    let addresses = server.addresses.iter();
+    let addresses = addresses.filter_map(|one| Address::new("tcp", &one.to_string()).ok());
+    Instance {
+        incarnation: Incarnation(number),
+        weight: server.weight,
+        any_id: true,
+        ..Instance::new(endpoint.clone(), InstanceId(number), addresses.collect())
+    }
+}
+
+impl Discovery for DnsDiscovery {
+    fn name(&self) -> &'static str {
+        BACKEND
+    }
+
+    fn register(&self, _: Instance) -> BoxFuture<'_, Result<Registration, DiscoveryError>> {
+        Box::pin(async { Err(DiscoveryError::ReadOnly { backend: BACKEND }) })
+    }
+
+    fn watch(&self) -> BoxFuture<'_, Result<View, DiscoveryError>> {
+        Box::pin(self.first_view())
+    }
+
+    fn want(&self, endpoint: &EndpointName) {
+        let mut state = self.shared.lock();
+        if state.wanted.len() < MAX_WANTED && state.wanted.insert(endpoint.clone()) {
+            self.shared.publish(&state);
+        }
+    }
+}
+
+impl fmt::Debug for DnsDiscovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DnsDiscovery({})", self.shared.target)
+    }
+}
