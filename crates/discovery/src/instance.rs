@@ -1,5 +1,7 @@
 //! One running server of an endpoint, as discovery knows it.
 
+use std::sync::Arc;
+
 use sinew_plane::{Address, EndpointName, Incarnation, InstanceId};
 
 /// Most addresses that are kept of one instance; more are cut.
@@ -7,9 +9,10 @@ pub const MAX_ADDRESSES: usize = 8;
 
 /// One running server of an endpoint: who it is, where it is, what it speaks.
 ///
-/// Two values are equal when everything in them is: a changed weight or incarnation is a change,
-/// whatever the key it stands under.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Two values are equal when everything but the [`source`](Self::source) in them is: a changed
+/// weight or incarnation is a change, whatever the key it stands under; the same told by another
+/// provider is none.
+#[derive(Debug, Clone)]
 pub struct Instance {
     /// What it serves.
     pub endpoint: EndpointName,
@@ -33,6 +36,10 @@ pub struct Instance {
     /// The id is ours, made up to tell seeds apart, and the server does not know it: requests
     /// must carry `InstanceId(0)`, which a server takes as "whoever answers".
     pub any_id: bool,
+    /// Which of several providers told of it, as [`MergedDiscovery`](crate::MergedDiscovery)
+    /// names them; `None` from a single provider. Not written down in records, and no part of
+    /// equality.
+    pub source: Option<Arc<str>>,
 }
 
 impl Instance {
@@ -49,6 +56,7 @@ impl Instance {
             process: None,
             idempotent: false,
             any_id: false,
+            source: None,
         }
     }
 
@@ -57,6 +65,37 @@ impl Instance {
         InstanceKey { endpoint: self.endpoint.clone(), id: self.id }
     }
 }
+
+impl PartialEq for Instance {
+    fn eq(&self, other: &Self) -> bool {
+        // Taken apart, so that a new field is not forgotten here.
+        let Self {
+            endpoint,
+            id,
+            incarnation,
+            addresses,
+            codecs,
+            weight,
+            host,
+            process,
+            idempotent,
+            any_id,
+            source: _,
+        } = self;
+        *endpoint == other.endpoint
+            && *id == other.id
+            && *incarnation == other.incarnation
+            && *addresses == other.addresses
+            && *codecs == other.codecs
+            && *weight == other.weight
+            && *host == other.host
+            && *process == other.process
+            && *idempotent == other.idempotent
+            && *any_id == other.any_id
+    }
+}
+
+impl Eq for Instance {}
 
 /// What tells an instance from all others.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -34,7 +34,6 @@
 //!
 //! The [`record`] module is how an instance is written down where others read it.
 
-#[cfg(any(feature = "dns", feature = "etcd"))]
 mod backoff;
 mod discovery;
 #[cfg(feature = "dns")]
@@ -48,6 +47,7 @@ mod fingerprint;
 mod host;
 mod instance;
 mod memory;
+mod merged;
 #[cfg(any(feature = "etcd", feature = "file"))]
 mod process;
 pub mod record;
@@ -68,6 +68,7 @@ pub use crate::{
     host::host_id,
     instance::{Instance, InstanceKey, MAX_ADDRESSES},
     memory::MemoryDiscovery,
+    merged::MergedDiscovery,
     seeds::StaticDiscovery,
     snapshot::{Change, Snapshot},
 };

@@ -39,7 +39,8 @@ impl DnsConfig {
             ("empty_after", self.empty_after, Duration::ZERO, DAY),
         ] {
             if value < least || value > most {
-                let reason = format!("{name} of dns discovery is {value:?}: use {least:?} to {most:?}");
+                let reason =
+                    format!("{name} of dns discovery is {value:?}: use {least:?} to {most:?}");
                 return Err(DiscoveryError::Invalid { reason });
             }
         }

@@ -173,8 +173,8 @@ impl Shared {
 
     /// How long to believe an answer.
     fn pause(&self, answer: &Answer) -> Duration {
-        let until = answer.valid_until.map(std::time::Instant::from);
-        let said = until.map(|until| until.saturating_duration_since(std::time::Instant::now()));
+        let now = std::time::Instant::now();
+        let said = answer.valid_until.map(|until| until.saturating_duration_since(now));
         let DnsConfig { min_ttl, max_ttl, .. } = self.config;
         let bounded = said.unwrap_or(max_ttl).clamp(min_ttl, max_ttl);
         // Later by up to a tenth, so that a fleet that started together does not ask together.

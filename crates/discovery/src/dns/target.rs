@@ -43,9 +43,8 @@ impl FromStr for Target {
         let server = match options.split_once('=') {
             Some(("server", server)) => {
                 let with_port = server.parse::<SocketAddr>();
-                let address = with_port.or_else(|_| {
-                    server.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, DNS_PORT))
-                });
+                let address = with_port
+                    .or_else(|_| server.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, DNS_PORT)));
                 Some(address.map_err(|_| fault("the server is not an address"))?)
             }
             None if options.is_empty() => None,
@@ -105,8 +104,19 @@ mod tests {
     fn what_cannot_be_asked_for_is_refused() {
         let long = format!("{}.pool:1", "x".repeat(64));
         for bad in [
-            "", "dns://", "name", ":1", ".:1", "name:0", "name:x", "1.2.3.4:0", "a..b:1", "a:1?x=1",
-            "a:1?server=name", "pool._tcp", &long,
+            "",
+            "dns://",
+            "name",
+            ":1",
+            ".:1",
+            "name:0",
+            "name:x",
+            "1.2.3.4:0",
+            "a..b:1",
+            "a:1?x=1",
+            "a:1?server=name",
+            "pool._tcp",
+            &long,
         ] {
             let error = bad.parse::<Target>().unwrap_err().to_string();
             assert!(error.contains("dns://NAME:PORT"), "{bad}: {error}");

@@ -43,6 +43,7 @@ fn our_record() -> Record {
         process: Some(0xfedc_ba98_7654_3210),
         idempotent: true,
         any_id: false,
+        source: None,
     };
     Record { instance, owner: Some(Owner { pid: 4711, start: 123_456 }) }
 }

@@ -85,7 +85,8 @@ async fn sinew_calls_stock(backend: Backend, plane: Plane, codec: Codec) {
     assert!(ended.items.iter().all(|item| item["pad"].as_str().unwrap().len() == 5 * MIB));
 
     let error = caller.call(json!({ "items": 3, "fail": "before" })).await.unwrap_err();
-    assert_eq!((error.code(), error.executed()), (Code::HandlerFailed, Executed::Yes), "{error:?}");
+    // What a stock worker says before its stream does not tell whether its engine had begun.
+    assert_eq!((error.code(), error.executed()), (Code::HandlerFailed, Executed::Maybe));
     assert!(error.message().contains("the engine refuses this request"), "{error}");
 
     let ended = caller.call(json!({ "items": 3, "fail": "after:2" })).await.unwrap();

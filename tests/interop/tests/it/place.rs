@@ -54,7 +54,7 @@ impl Place {
 
     /// What sets up a process, a stock one and ours alike.
     pub(crate) fn variables(&self) -> Vec<(String, String)> {
-        let mut all = vec![("DYN_LOG", "error".to_owned())];
+        let mut all = Vec::new();
         match self.backend {
             Backend::File => {
                 all.push(("DYN_DISCOVERY_BACKEND", "file".to_owned()));

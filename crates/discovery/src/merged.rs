@@ -1,0 +1,229 @@
+//! Several providers as one.
+
+mod board;
+mod hold;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::HashSet,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use sinew_plane::{BoxFuture, EndpointName};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use self::{board::Board, hold::Hold};
+use crate::{Discovery, DiscoveryError, Instance, Registration, View, backoff::Backoff};
+
+const BACKEND: &str = "merged";
+
+/// How long a first view waits for providers that take their time, when another has answered.
+const FIRST_WAIT: Duration = Duration::from_secs(2);
+
+/// Between two tries at a provider that fails.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+fn backoff() -> Backoff {
+    Backoff::new(FIRST_PAUSE, LONGEST_PAUSE)
+}
+
+/// Several providers merged into one view, with the [source](Instance::source) of each entry.
+///
+/// **Watching.** One provider that fails hides none of the others: it is tried again until it
+/// works, and what it showed before stays. A first view waits 2 s for providers that have not
+/// answered yet, and fails only when all have failed. When two providers show an instance under
+/// one key, the one that an instance wrote itself counts, not one made up for a given address
+/// ([`any_id`](Instance::any_id)). Of equal ones, that of the provider named first; of different
+/// ones, the one that was seen last: a worker that starts anew is then known by its new life as
+/// soon as any provider tells, while another may still show the former one.
+///
+/// **Announcing.** An instance is registered with every provider that takes registrations. One is
+/// enough; those that are not available are tried again until the registration is taken back. A
+/// key that is taken in one of them is an error, and nothing stays registered then.
+///
+/// Its tasks run on the runtimes in which the first view was asked for or an instance was
+/// registered, and end when the last handle (and each registration) is dropped.
+#[derive(Clone)]
+pub struct MergedDiscovery {
+    providers: Arc<[Provider]>,
+    board: Arc<Board>,
+    /// Aborted with the last handle.
+    tasks: Arc<Mutex<JoinSet<()>>>,
+}
+
+#[derive(Clone)]
+struct Provider {
+    source: Arc<str>,
+    discovery: Arc<dyn Discovery>,
+}
+
+impl MergedDiscovery {
+    /// All of these, best first. The sources are their [names](Discovery::name), with `#2`, `#3`
+    /// behind when there are several of one kind.
+    ///
+    /// # Errors
+    /// [`DiscoveryError::Invalid`] when there is none.
+    pub fn new(
+        providers: impl IntoIterator<Item = Arc<dyn Discovery>>,
+    ) -> Result<Self, DiscoveryError> {
+        let mut taken = HashSet::new();
+        let mut named = Vec::new();
+        for discovery in providers {
+            let name = discovery.name();
+            let mut source = name.to_owned();
+            let mut number = 1;
+            while !taken.insert(source.clone()) {
+                number += 1;
+                source = format!("{name}#{number}");
+            }
+            named.push((source, discovery));
+        }
+        Self::named(named)
+    }
+
+    /// All of these, best first, under the given names.
+    ///
+    /// # Errors
+    /// [`DiscoveryError::Invalid`] when there is none.
+    pub fn named<S: Into<Arc<str>>>(
+        providers: impl IntoIterator<Item = (S, Arc<dyn Discovery>)>,
+    ) -> Result<Self, DiscoveryError> {
+        let provider = |(source, discovery): (S, _)| Provider { source: source.into(), discovery };
+        let providers: Arc<[_]> = providers.into_iter().map(provider).collect();
+        if providers.is_empty() {
+            let reason = "merged discovery needs at least one provider".to_owned();
+            return Err(DiscoveryError::Invalid { reason });
+        }
+        let board = Arc::new(Board::new(providers.iter().map(|one| Arc::clone(&one.source))));
+        Ok(Self { providers, board, tasks: Arc::default() })
+    }
+
+    /// The names of the providers, best first.
+    pub fn sources(&self) -> impl Iterator<Item = &str> {
+        self.providers.iter().map(|one| &*one.source)
+    }
+
+    /// Ends the tasks that follow the providers, and waits for their end. Views keep what they
+    /// show; the providers themselves are their owners' to shut down.
+    pub async fn shutdown(&self) {
+        let mut tasks = {
+            let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *tasks)
+        };
+        tasks.shutdown().await;
+    }
+
+    /// Starts to follow all providers, once.
+    fn start(&self) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        if tasks.is_empty() {
+            for (at, provider) in self.providers.iter().enumerate() {
+                tasks.spawn(follow(provider.clone(), at, Arc::clone(&self.board)));
+            }
+        }
+    }
+
+    async fn first_view(&self) -> Result<View, DiscoveryError> {
+        self.start();
+        // One that takes its time is waited for longer only when there is nothing else.
+        if timeout(FIRST_WAIT, self.board.all_have_answered()).await.is_err() {
+            self.board.one_has_answered().await;
+        }
+        self.board.view().map_err(|what| DiscoveryError::Unavailable {
+            backend: BACKEND,
+            what,
+            source: None,
+        })
+    }
+
+    async fn register_everywhere(
+        &self,
+        instance: Instance,
+    ) -> Result<Registration, DiscoveryError> {
+        let mut hold = Hold::default();
+        let mut failed = Vec::new();
+        let mut is_read_only = true;
+        for provider in &*self.providers {
+            match provider.discovery.register(instance.clone()).await {
+                Ok(registration) => hold.add(registration),
+                Err(DiscoveryError::ReadOnly { .. }) => continue,
+                Err(error @ DiscoveryError::Unavailable { .. }) => {
+                    failed.push((provider, error));
+                }
+                // Dropping the hold takes the others back.
+                Err(error) => return Err(error),
+            }
+            is_read_only = false;
+        }
+        if is_read_only {
+            return Err(DiscoveryError::ReadOnly { backend: BACKEND });
+        }
+        if hold.is_empty() {
+            let first = failed.into_iter().next().map(|(_, error)| error);
+            return Err(first.unwrap_or(DiscoveryError::ReadOnly { backend: BACKEND }));
+        }
+        for (provider, error) in failed {
+            let source = &provider.source;
+            tracing::warn!(%source, %error, "not registered there yet: trying again");
+            hold.try_again(provider.clone(), instance.clone());
+        }
+        Ok(Registration::new(&instance, Box::new(hold)))
+    }
+}
+
+/// Brings what one provider shows to the board, for ever.
+async fn follow(provider: Provider, at: usize, board: Arc<Board>) {
+    let mut backoff = backoff();
+    loop {
+        match provider.discovery.watch().await {
+            Ok(mut view) => {
+                backoff.reset();
+                board.show(at, &view.snapshot());
+                while view.changed().await.is_some() {
+                    board.show(at, &view.snapshot());
+                }
+                tracing::debug!(source = %provider.source, "has ended: keeping what it showed");
+            }
+            Err(error) => {
+                tracing::debug!(source = %provider.source, %error, "cannot be watched");
+                board.fail(at, error.to_string());
+            }
+        }
+        sleep(backoff.pause()).await;
+    }
+}
+
+impl Discovery for MergedDiscovery {
+    fn name(&self) -> &'static str {
+        BACKEND
+    }
+
+    fn register(&self, instance: Instance) -> BoxFuture<'_, Result<Registration, DiscoveryError>> {
+        Box::pin(self.register_everywhere(instance))
+    }
+
+    fn watch(&self) -> BoxFuture<'_, Result<View, DiscoveryError>> {
+        Box::pin(self.first_view())
+    }
+
+    fn want(&self, endpoint: &EndpointName) {
+        self.providers.iter().for_each(|one| one.discovery.want(endpoint));
+    }
+
+    fn want_all(&self) {
+        self.providers.iter().for_each(|one| one.discovery.want_all());
+    }
+}
+
+impl fmt::Debug for MergedDiscovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MergedDiscovery({})", self.sources().collect::<Vec<_>>().join(", "))
+    }
+}
