@@ -6,7 +6,8 @@ use anyhow::Result;
 use sinew_plane::BoxFuture;
 
 use crate::{
-    Command, Control, Pace, Peer, Sample, Server, Service, Stats, Workload, measure, workload,
+    Command, Control, Pace, Peer, Sample, Server, Service, Shape, Stats, Workload, measure,
+    workload,
 };
 
 /// A [`Peer`] as a value among others. Every peer is one; what is measured stays compiled for
@@ -17,6 +18,9 @@ pub trait Contestant: Send + Sync {
 
     /// See [`Peer::about`].
     fn about(&self) -> &'static str;
+
+    /// See [`Peer::runs`].
+    fn runs(&self, shape: &Shape) -> bool;
 
     /// Starts its server in this process.
     fn host(&self) -> BoxFuture<'_, Result<Box<dyn Host>>>;
@@ -47,6 +51,10 @@ impl<P: Peer> Contestant for P {
 
     fn about(&self) -> &'static str {
         Peer::about(self)
+    }
+
+    fn runs(&self, shape: &Shape) -> bool {
+        Peer::runs(self, shape)
     }
 
     fn host(&self) -> BoxFuture<'_, Result<Box<dyn Host>>> {
@@ -80,6 +88,7 @@ impl<P: Peer> Hosted<P> {
             cpu_ns: measure::cpu_ns(),
             resident_bytes: measure::resident_bytes(),
             writes: self.server.writes(),
+            pool: self.server.pool(),
             parked: self.service.parked(),
             lanes: engine.lanes(),
             passes: engine.passes(),

@@ -30,6 +30,23 @@ pub enum Command {
     StopPasses,
 }
 
+/// How a server shares its connections back to callers, counted since its start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolCount {
+    /// Connections that were made.
+    pub created: u64,
+    /// Responses that took one that was there.
+    pub reused: u64,
+}
+
+impl PoolCount {
+    /// Responses of a hundred that took a connection that was there; not a number before the
+    /// first one.
+    pub fn reuse_percent(self) -> f64 {
+        100.0 * self.reused as f64 / (self.created + self.reused) as f64
+    }
+}
+
 /// What a server answers to every command, counted since its start.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Stats {
@@ -39,6 +56,9 @@ pub struct Stats {
     pub resident_bytes: Option<u64>,
     /// Writes to its sockets, where the peer counts them.
     pub writes: Option<u64>,
+    /// Its shared connections back, where the peer has such.
+    #[serde(default)]
+    pub pool: Option<PoolCount>,
     /// Streams that are kept open without an item.
     pub parked: usize,
     /// Streams that the engine feeds.

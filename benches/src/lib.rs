@@ -33,7 +33,7 @@ mod workload;
 pub use crate::{
     cli::run,
     contestant::{Contestant, Host},
-    control::{Command, Control, Stats},
+    control::{Command, Control, PoolCount, Stats},
     measure::{Pace, Sample},
     peer::{Caller, Peer, Sent, Server, Sink, builtin},
     results::Results,

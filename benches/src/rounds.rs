@@ -16,7 +16,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) json: bool,
 }
 
-/// The pace of a run that is published: 5 rounds of 12 workloads on 4 peers in 3 to 4 minutes.
+/// The pace of a run that is published: 5 rounds of 13 workloads on 6 peers in 6 minutes.
 pub(crate) const FULL: Pace =
     Pace { warm_up: Duration::from_millis(150), measured: Duration::from_millis(600) };
 
@@ -33,7 +33,8 @@ impl Plan<'_> {
             for workload in &self.workloads {
                 let mut line =
                     format!("round {} of {}  {:<12}", round + 1, self.rounds, workload.name);
-                for peer in &self.peers {
+                let fits = |peer: &&&dyn Contestant| peer.runs(&workload.shape);
+                for peer in self.peers.iter().filter(fits) {
                     let sample = cell::spawn(peer.name(), workload, self.pace)
                         .with_context(|| format!("round {}", round + 1))?;
                     line += &format!("  {} {}", peer.name(), headline(workload, &sample));

@@ -2,6 +2,7 @@
 
 mod raw;
 mod sinew;
+mod split;
 
 use std::{
     sync::Arc,
@@ -12,7 +13,7 @@ use anyhow::Result;
 use bytes::Bytes;
 use futures_core::Stream;
 
-use crate::{Contestant, Service};
+use crate::{Contestant, PoolCount, Service, Shape};
 
 /// One of the things that are compared.
 ///
@@ -32,6 +33,11 @@ pub trait Peer: Send + Sync + 'static {
     /// What it is, in a sentence for the report.
     fn about(&self) -> &'static str;
 
+    /// False for what it cannot carry out within its limits, which the report leaves out.
+    fn runs(&self, _shape: &Shape) -> bool {
+        true
+    }
+
     /// Serves on a free address of this host, inside a tokio runtime.
     fn serve(
         &self,
@@ -49,6 +55,11 @@ pub trait Server: Send + Sync + 'static {
 
     /// Writes to its sockets so far, if it counts them.
     fn writes(&self) -> Option<u64>;
+
+    /// How it shares connections back to its callers, if it does.
+    fn pool(&self) -> Option<PoolCount> {
+        None
+    }
 }
 
 /// A client with one connection, shared by its clones.
@@ -61,6 +72,11 @@ pub trait Caller: Clone + Send + Sync + 'static {
 
     /// Writes to its socket so far, if it counts them.
     fn writes(&self) -> Option<u64>;
+
+    /// Connections that are open now for responses alone, if there are such.
+    fn response_connections(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// What became of an item that was to be sent.
@@ -109,5 +125,7 @@ pub fn builtin() -> Vec<Box<dyn Contestant>> {
         Box::new(raw::RawMux::with_eager_writes()),
         Box::new(sinew::SinewTcp),
         Box::new(sinew::SinewUnix),
+        Box::new(split::Split::pooled()),
+        Box::new(split::Split::single()),
     ]
 }

@@ -125,7 +125,7 @@ impl Caller for SinewCaller {
     }
 }
 
-pub(super) struct SinewItems(ResponseStream);
+pub(super) struct SinewItems(pub(super) ResponseStream);
 
 impl Stream for SinewItems {
     type Item = Result<Bytes>;
@@ -135,7 +135,7 @@ impl Stream for SinewItems {
     }
 }
 
-pub(super) struct SinewSink(ResponseSink);
+pub(super) struct SinewSink(pub(super) ResponseSink);
 
 impl Sink for SinewSink {
     fn try_send(&mut self, item: &Bytes) -> Sent {

@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use tokio::task::JoinSet;
 
 use crate::{
-    Ask, Caller, Command, Control, Pace, Sample, engine,
+    Ask, Caller, Command, Control, Pace, PoolCount, Sample, engine,
     measure::{self, Latencies, latencies, quantile_us},
 };
 
@@ -26,7 +26,8 @@ pub(super) async fn unary<C: Caller>(
     let done = drive(caller, load, callers, pace, control).await?;
     let per_second = done.exchanges() / done.seconds;
     let moved_mib = 2.0 * bytes as f64 / f64::from(1 << 20);
-    Ok(Sample::default()
+    Ok(done
+        .sharing()
         .with("p50_us", quantile_us(&done.whole, 0.5))
         .with("p99_us", quantile_us(&done.whole, 0.99))
         .with("per_second", per_second)
@@ -47,9 +48,11 @@ pub(super) async fn stream<C: Caller>(
     let load = Load { request, items: u64::from(items), item_bytes: engine::ITEM_BYTES };
     let done = drive(caller, load, callers, pace, control).await?;
     let received = done.exchanges() * f64::from(items);
-    Ok(Sample::default()
+    Ok(done
+        .sharing()
         .with("items_per_second", received / done.seconds)
         .with("first_p50_us", quantile_us(&done.first, 0.5))
+        .with("first_p99_us", quantile_us(&done.first, 0.99))
         .with("cpu_ns", done.cpu_ns / received))
 }
 
@@ -70,11 +73,27 @@ struct Done {
     seconds: f64,
     /// Both sides.
     cpu_ns: f64,
+    /// As the server counted it since its start.
+    pool: Option<PoolCount>,
+    /// At the end, under load.
+    response_connections: Option<usize>,
 }
 
 impl Done {
     fn exchanges(&self) -> f64 {
         self.whole.len() as f64
+    }
+
+    /// A sample with how connections for responses were used, where there are such.
+    fn sharing(&self) -> Sample {
+        let mut sample = Sample::default();
+        if let Some(pool) = self.pool {
+            sample = sample.with("pool_reuse_percent", pool.reuse_percent());
+        }
+        if let Some(connections) = self.response_connections {
+            sample = sample.with("response_connections", connections as f64);
+        }
+        sample
     }
 }
 
@@ -93,9 +112,11 @@ async fn drive<C: Caller>(
         tasks.spawn(call_again(caller.clone(), load.clone(), begin, begin + pace.measured));
     }
     tokio::time::sleep_until(begin.into()).await;
-    let cpu_before = cpu_of_both(control).await?;
+    let cpu_before = control.command(Command::Report).await?.cpu_ns + measure::cpu_ns();
     tokio::time::sleep_until((begin + pace.measured).into()).await;
-    let cpu_ns = cpu_of_both(control).await?.saturating_sub(cpu_before) as f64;
+    let response_connections = caller.response_connections();
+    let server = control.command(Command::Report).await?;
+    let cpu_ns = (server.cpu_ns + measure::cpu_ns()).saturating_sub(cpu_before) as f64;
     let (mut first, mut whole) = (latencies()?, latencies()?);
     while let Some(task) = tasks.join_next().await {
         let (task_first, task_whole) = task??;
@@ -103,12 +124,8 @@ async fn drive<C: Caller>(
         whole.add(task_whole)?;
     }
     ensure!(!whole.is_empty(), "no exchange ended within {:?}", pace.measured);
-    Ok(Done { first, whole, seconds: pace.measured.as_secs_f64(), cpu_ns })
-}
-
-async fn cpu_of_both(control: &mut dyn Control) -> Result<u64> {
-    let server = control.command(Command::Report).await?.cpu_ns;
-    Ok(server + measure::cpu_ns())
+    let (seconds, pool) = (pace.measured.as_secs_f64(), server.pool);
+    Ok(Done { first, whole, seconds, cpu_ns, pool, response_connections })
 }
 
 /// One caller. What ends between `begin` and `end` counts.

@@ -35,9 +35,13 @@ pub(super) async fn run<C: Caller>(
         (Some(before), Some(after)) => after.saturating_sub(before) as f64 / streams as f64,
         _ => f64::NAN,
     };
-    Ok(Sample::default()
+    let mut sample = Sample::default()
         .with("client_bytes", each(client_before, client_after))
-        .with("server_bytes", each(server_before, server.resident_bytes)))
+        .with("server_bytes", each(server_before, server.resident_bytes));
+    if let Some(connections) = caller.response_connections() {
+        sample = sample.with("response_connections", connections as f64);
+    }
+    Ok(sample)
 }
 
 async fn ask_once<C: Caller>(caller: &C) -> Result<()> {

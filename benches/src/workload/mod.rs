@@ -23,7 +23,8 @@ pub struct Workload {
 #[derive(Debug, Clone, Copy)]
 pub enum Shape {
     /// Requests of `bytes`, each answered with as much, by `callers` at once.
-    /// Metrics: `p50_us`, `p99_us`, `per_second`, `mib_per_second`, `cpu_us`.
+    /// Metrics: `p50_us`, `p99_us`, `per_second`, `mib_per_second`, `cpu_us`; with connections for
+    /// responses alone `response_connections`, and with shared ones `pool_reuse_percent`.
     Unary {
         /// Callers on one connection, each with one request under way.
         callers: usize,
@@ -31,7 +32,8 @@ pub enum Shape {
         bytes: usize,
     },
     /// Requests of 512 B, each answered with `items` of 64 B as fast as possible.
-    /// Metrics: `items_per_second`, `first_p50_us`, `cpu_ns`.
+    /// Metrics: `items_per_second`, `first_p50_us`, `first_p99_us`, `cpu_ns`; with connections for
+    /// responses alone `response_connections`, and with shared ones `pool_reuse_percent`.
     Stream {
         /// Callers on one connection, each with one stream under way.
         callers: usize,
@@ -49,9 +51,10 @@ pub enum Shape {
         /// From pass to pass; `None` for one after the other.
         every: Option<Duration>,
     },
-    /// Streams that are open and say nothing. Metrics: `client_bytes`, `server_bytes`.
+    /// Streams that are open and say nothing. Metrics: `client_bytes`, `server_bytes`; with
+    /// connections for responses alone `response_connections`.
     Idle {
-        /// How many, on one connection.
+        /// How many, on one connection where the peer has one for all.
         streams: usize,
     },
 }
@@ -80,6 +83,7 @@ pub(crate) const ALL: &[Workload] = &[
     Workload { name: "large-1", shape: Shape::Unary { callers: 1, bytes: MIB } },
     Workload { name: "large-4", shape: Shape::Unary { callers: 4, bytes: MIB } },
     Workload { name: "idle", shape: Shape::Idle { streams: 10_000 } },
+    Workload { name: "idle-1000", shape: Shape::Idle { streams: 1_000 } },
 ];
 
 /// Runs a workload against a server at `address`.

@@ -31,12 +31,8 @@ pub(crate) struct LsArgs {
 /// Lists what is there.
 pub(crate) async fn run(settings: &Settings, args: LsArgs) -> Result<Exit, Failure> {
     let runtime = settings.runtime().await?;
-    if let Some(name) = &args.name {
-        // Sources that cannot list by themselves learn what is asked for.
-        let _ = runtime.client(name.clone());
-    }
     let is_wanted = |one: &Instance| args.name.as_ref().is_none_or(|name| *name == one.endpoint);
-    let view = runtime.instances();
+    let view = runtime.browse(args.name.as_ref()).await?;
     if args.watch {
         return follow(view, &args, is_wanted).await;
     }

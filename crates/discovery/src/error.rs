@@ -39,7 +39,10 @@ impl fmt::Display for DiscoveryError {
                 write!(f, "{backend} discovery is not available: {what}")
             }
             Self::ReadOnly { backend } => {
-                write!(f, "{backend} discovery does not take registrations: use file:PATH instead")
+                write!(
+                    f,
+                    "{backend} discovery does not take registrations: use file:PATH or etcd://HOST:PORT"
+                )
             }
             Self::Taken { key } => {
                 write!(f, "{key} is registered by another live process: choose another instance id")

@@ -31,6 +31,9 @@
 //! | [`MemoryDiscovery`] | one process | always there |
 //! | [`StaticDiscovery`] | whoever was given the same addresses; read-only | always there |
 //! | `FileDiscovery` | whoever sees the directory, Dynamo's peers too | `file`, on by default |
+//! | `EtcdDiscovery` | whoever uses the cluster, Dynamo's peers too | `etcd`; TLS with `etcd-tls` |
+//! | `DnsDiscovery` | whoever asks the same name; read-only | `dns` |
+//! | [`MergedDiscovery`] | what several of these know, as one view | always there |
 //!
 //! The [`record`] module is how an instance is written down where others read it.
 

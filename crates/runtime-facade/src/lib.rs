@@ -55,6 +55,7 @@ pub use crate::{
     serve::{ServeBuilder, Served},
 };
 pub use sinew_codec::PayloadFormat;
+pub use sinew_compat_dynamo::{Annotated, DynamoError, ITEMS_ANNOTATED, ITEMS_HEADER};
 pub use sinew_discovery::{Change, Instance, InstanceKey, Snapshot, View};
 pub use sinew_ingress::IncomingOwned;
 pub use sinew_plane::{
@@ -64,11 +65,12 @@ pub use sinew_plane::{
     Window, burst, engine_fn, push_engine_fn,
 };
 pub use sinew_router::{Client, Explanation, PushRouter, RetryConfig, RouterMode};
-pub use sinew_transport_tcp::TcpConfig;
+pub use sinew_transport_tcp::{TcpConfig, TcpStreamClientConfig, TcpStreamServerConfig};
 
 /// The crates underneath, whole.
 pub mod layers {
     pub use sinew_codec as codec;
+    pub use sinew_compat_dynamo as compat_dynamo;
     pub use sinew_discovery as discovery;
     pub use sinew_ingress as ingress;
     pub use sinew_plane as plane;
@@ -76,5 +78,7 @@ pub mod layers {
     pub use sinew_router as router;
     pub use sinew_telemetry as telemetry;
     pub use sinew_transport_memory as transport_memory;
+    #[cfg(feature = "nats")]
+    pub use sinew_transport_nats as transport_nats;
     pub use sinew_transport_tcp as transport_tcp;
 }

@@ -133,6 +133,18 @@ impl Runtime {
         self.0.view.clone()
     }
 
+    /// What discovery knows of one endpoint, or of all, once it has answered.
+    ///
+    /// # Errors
+    /// Discovery cannot be reached.
+    pub async fn browse(&self, endpoint: Option<&EndpointName>) -> Result<View, StartError> {
+        match endpoint {
+            Some(endpoint) => self.0.discovery.want(endpoint),
+            None => self.0.discovery.want_all(),
+        }
+        Ok(self.0.discovery.watch().await?)
+    }
+
     /// The transports of this process, to add one's own.
     pub fn transports(&self) -> &Arc<TransportRegistry> {
         &self.0.registry

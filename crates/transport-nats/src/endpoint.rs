@@ -38,13 +38,16 @@ pub(crate) struct Serving {
 /// A registration with one session. Dropping it takes it back.
 pub(crate) struct Live {
     epoch: u64,
-    service: Option<Service>,
     requests: Endpoint,
+    _service: Started,
 }
 
-impl Drop for Live {
+/// A micro service that has started. The library does not stop it when it is dropped.
+struct Started(Option<Service>);
+
+impl Drop for Started {
     fn drop(&mut self) {
-        if let Some(service) = self.service.take() {
+        if let Some(service) = self.0.take() {
             // Aborts the library's task for the service; nothing in it waits.
             let _ = service.stop().now_or_never();
         }
@@ -85,15 +88,10 @@ impl Serving {
         let started = builder.start(&self.names.service, env!("CARGO_PKG_VERSION")).await;
         let service = started.map_err(fault)?;
         let group = service.group(&self.names.service);
+        let _service = Started(Some(service));
         let endpoint = group.endpoint_builder().name(&self.names.endpoint);
         let requests = endpoint.add(&self.names.endpoint).await;
-        let live = match requests {
-            Ok(requests) => Live { epoch: session.epoch, service: Some(service), requests },
-            Err(cause) => {
-                let _ = service.stop().await;
-                return Err(fault(cause));
-            }
-        };
+        let live = Live { epoch: session.epoch, requests: requests.map_err(fault)?, _service };
         self.link.sync(session).await?;
         Ok(live)
     }

@@ -61,7 +61,7 @@ impl NatsServer {
         let serving =
             Serving::new(Arc::clone(&link), names, Arc::clone(&self.handler), draining.clone());
         let live = serving.register(&session).await?;
-        let run = cut.clone().run_until_cancelled_owned(serving.run(live));
+        let run = Box::pin(cut.clone().run_until_cancelled_owned(serving.run(live)));
         let task = link.endpoints.spawn(async move {
             run.await;
             drop(claim);

@@ -24,7 +24,9 @@ pub(super) fn envelope(frame: &Bytes) -> Result<(Option<&[u8]>, bool), Malformed
                 is_final = Some(value);
             }
             Some("data" | "complete_final") => return Err(Malformed("a key stands twice")),
-            Some(_) => drop(walker.skip()?),
+            Some(_) => {
+                walker.skip()?;
+            }
             None => return Err(Malformed("a key is not text")),
         }
     }

@@ -192,7 +192,7 @@ impl RequestPlaneHandler for SplitServer {
             return Err(error.clone());
         }
         let (endpoint, instance) =
-            found.unwrap_or_else(|| (Cow::Borrowed(request.target), InstanceId(0)));
+            found.unwrap_or((Cow::Borrowed(request.target), InstanceId(0)));
         let is_annotated = shared.declared.is_annotated(&endpoint);
         let endpoint = endpoint.into_owned();
         let arrival = match (Arrival::read(request, endpoint, instance, is_annotated), &admitted) {

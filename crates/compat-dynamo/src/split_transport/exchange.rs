@@ -167,11 +167,14 @@ impl State {
 
     /// What an end in order means: with a Dynamo worker it takes two marks, and both count.
     fn completed(&self, context: &Context) -> End {
-        if self.items.is_none() || self.is_final {
-            return End::Terminal(Terminal::Complete { items: self.given });
+        let complete = End::Terminal(Terminal::Complete { items: self.given });
+        if self.items.is_none() {
+            return complete;
         }
         match context.reason() {
+            // A stopped Dynamo engine may end its stream as if that were all there is to say.
             Some(reason) => End::Terminal(Terminal::Cancelled { reason }),
+            None if self.is_final => complete,
             None => {
                 let message = "the worker ended the stream without saying that it is complete";
                 End::Lost(Error::new(Code::Truncated, message))

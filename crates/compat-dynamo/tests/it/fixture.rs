@@ -4,7 +4,8 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use sinew_compat_dynamo::{SplitScheme, SplitServer, SplitServerConfig, SplitTransport};
 use sinew_plane::{
-    Address, DuplexServer, IncomingRequest, InstanceId, RequestHandler, RequestPlaneServer, ResponseSink,
+    Address, DuplexServer, IncomingRequest, InstanceId, RequestHandler, RequestPlaneServer,
+    ResponseSink,
 };
 use sinew_transport_tcp::{
     ListenHost, TcpConfig, TcpRequestClient, TcpRequestConfig, TcpServer, TcpStreamClient,

@@ -1,1 +1,282 @@
-//! x
+//! Requests that a worker does not take, and its own end.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use sinew_compat_dynamo::{EndpointDeclaration, SplitServer, SplitServerConfig};
+use sinew_plane::{
+    BoxFuture, Code, Context, DuplexServer, Error, Headers, IncomingRequest, InstanceId,
+    PlaneRequest, RequestHandler, RequestPlaneHandler, ResponsePlaneClient, ResponseSink, Shutdown,
+    TransportId,
+};
+use sinew_testkit::handlers::echo;
+use tokio::sync::Notify;
+
+use crate::{
+    dynamo::{Caller, Line, request_frame, two_part},
+    fixture::{Worker, soon},
+};
+
+const PATH: &str = "1f/ns1/backend/generate";
+
+/// Serves one endpoint, or refuses even that.
+struct Picky {
+    refusal: Option<Error>,
+    runs: AtomicUsize,
+}
+
+impl Picky {
+    fn new(refusal: Option<Error>) -> Arc<Self> {
+        Arc::new(Self { refusal, runs: AtomicUsize::new(0) })
+    }
+}
+
+impl RequestHandler for Picky {
+    fn handle(&self, _: IncomingRequest<'_>, sink: ResponseSink) {
+        self.runs.fetch_add(1, Ordering::Relaxed);
+        sink.complete();
+    }
+
+    fn admits(&self, endpoint: &str, instance: InstanceId) -> Result<(), Error> {
+        if (endpoint, instance) != ("ns1/backend/generate", InstanceId(0x1f)) {
+            return Err(Error::new(Code::UnknownEndpoint, "somebody else's"));
+        }
+        self.refusal.clone().map_or(Ok(()), Err)
+    }
+}
+
+async fn answer(worker: &Worker, path: &str, payload: &[u8]) -> String {
+    let mut line = Line::dial(&worker.host()).await;
+    line.write(&request_frame(path, "{}", payload)).await;
+    line.ack().await
+}
+
+#[tokio::test]
+async fn an_unknown_endpoint_is_refused_in_the_words_of_dynamo() {
+    let handler = Picky::new(None);
+    let worker = Worker::new(Arc::clone(&handler) as _).await;
+    let caller = Caller::new().await;
+    let payload = two_part(caller.control("json").as_bytes(), b"1");
+    for path in [
+        "1e/ns1/backend/generate",
+        "1f/ns1/backend/other",
+        "1f/ns1/backend",
+        "no path at all",
+        "1f/ns1/back%2Fend/generate",
+    ] {
+        let answer = answer(&worker, path, &payload).await;
+        assert_eq!(answer, format!("Server unavailable: unknown endpoint {path}"));
+    }
+    assert_eq!(answer(&worker, PATH, &payload).await, "");
+    let mut back = caller.worker().await;
+    assert_eq!(back.header().await, r#"{"error":null}"#);
+    assert_eq!(handler.runs.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn what_the_handler_would_refuse_is_refused_in_the_acknowledgement() {
+    for (refusal, answered) in [
+        (
+            Error::new(Code::Overloaded, "worker at capacity"),
+            "Server overloaded: worker at capacity",
+        ),
+        (Error::draining("going away"), "Server unavailable: going away"),
+    ] {
+        let handler = Picky::new(Some(refusal));
+        let worker = Worker::new(Arc::clone(&handler) as _).await;
+        let caller = Caller::new().await;
+        let payload = two_part(caller.control("json").as_bytes(), b"1");
+        assert_eq!(answer(&worker, PATH, &payload).await, answered);
+        assert_eq!(handler.runs.load(Ordering::Relaxed), 0);
+    }
+}
+
+#[tokio::test]
+async fn malformed_requests_are_refused_with_an_answer_that_callers_know() {
+    let worker = Worker::new(echo()).await;
+    let caller = Caller::new().await;
+    let control = caller.control("json");
+    for payload in [
+        Vec::new(),
+        b"nonsense".to_vec(),
+        two_part(b"{}", b"1"),
+        two_part(b"", b"1"),
+        two_part(control.replace("json", "cbor").as_bytes(), b"1"),
+        two_part(&vec![b' '; 200 << 10], b"1"),
+        two_part(control.replacen('{', r#"{"sinew":{"v":1,"instance":"x"},"#, 1).as_bytes(), b"1"),
+        two_part(
+            control.replacen('{', r#"{"sinew":{"v":1,"headers":[["A","b"]]},"#, 1).as_bytes(),
+            b"",
+        ),
+    ] {
+        let answer = answer(&worker, PATH, &payload).await;
+        assert!(answer.starts_with("Server unavailable: malformed request"), "{answer}");
+        assert!(answer.len() < 400, "{answer}");
+    }
+    assert_eq!(worker.split.pending(), 0);
+}
+
+#[tokio::test]
+async fn a_shape_that_no_handler_takes_is_told_on_the_response_plane() {
+    let handler = Picky::new(None);
+    let worker = Worker::new(Arc::clone(&handler) as _).await;
+    let caller = Caller::new().await;
+    let control = caller.control("json");
+    for payload in [
+        two_part(control.replace("single_in", "many_in").as_bytes(), b""),
+        two_part(control.replace("single_in", "many_in").as_bytes(), b"1"),
+        two_part(control.as_bytes(), b""),
+    ] {
+        assert_eq!(answer(&worker, PATH, &payload).await, "");
+        let mut back = caller.worker().await;
+        let prologue: serde_json::Value = serde_json::from_str(&back.header().await).unwrap();
+        // The one class for which a router of Dynamo does not blame the worker.
+        assert_eq!(prologue["typed_error"]["class"], "InvalidRequest");
+        assert_eq!(back.header().await, "\"sentinel\"");
+    }
+    assert_eq!(handler.runs.load(Ordering::Relaxed), 0);
+}
+
+/// A way back that stays closed until it is opened.
+#[derive(Default)]
+struct Gate {
+    opened: Notify,
+    dials: AtomicUsize,
+}
+
+impl ResponsePlaneClient for Gate {
+    fn connect<'a>(&'a self, _: &'a str, _: Context) -> BoxFuture<'a, Result<ResponseSink, Error>> {
+        Box::pin(async {
+            self.dials.fetch_add(1, Ordering::Relaxed);
+            self.opened.notified().await;
+            Err(Error::new(Code::ConnectFailed, "nobody there"))
+        })
+    }
+}
+
+async fn payload() -> Bytes {
+    two_part(Caller::new().await.control("json").as_bytes(), b"1").into()
+}
+
+fn accept(server: &SplitServer, target: &str, payload: &Bytes, plane: &str) -> Result<(), Error> {
+    server.accept(PlaneRequest {
+        target,
+        headers: Headers::new(),
+        payload: payload.clone(),
+        transport: &TransportId::new(plane),
+    })
+}
+
+/// Waits until tasks of the server have done what they can.
+async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let waiting = async {
+        while !done() {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(what, waiting).await;
+}
+
+#[tokio::test]
+async fn requests_whose_caller_is_not_dialled_yet_are_bounded_by_number_and_by_bytes() {
+    let payload = payload().await;
+    for config in [
+        SplitServerConfig { max_pending: 3, ..SplitServerConfig::default() },
+        SplitServerConfig { max_pending_bytes: 3 << 10, ..SplitServerConfig::default() },
+    ] {
+        let gate = Arc::new(Gate::default());
+        let server = SplitServer::new(config, Arc::clone(&gate) as _, Picky::new(None));
+        for _ in 0..3 {
+            accept(&server, PATH, &payload, "tcp").unwrap();
+        }
+        let refusal = accept(&server, PATH, &payload, "tcp").unwrap_err();
+        assert_eq!((refusal.code(), refusal.message()), (Code::Overloaded, "worker at capacity"));
+        until("the dials", || gate.dials.load(Ordering::Relaxed) == 3).await;
+        // A dial that fails makes room as one that succeeds does.
+        gate.opened.notify_one();
+        until("a place", || server.pending() == 2).await;
+        accept(&server, PATH, &payload, "tcp").unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_draining_server_refuses_and_its_shutdown_cuts_what_outlives_the_grace() {
+    let gate = Arc::new(Gate::default());
+    let handler = Picky::new(None);
+    let server =
+        SplitServer::new(SplitServerConfig::default(), Arc::clone(&gate) as _, handler.clone());
+    let payload = payload().await;
+    accept(&server, PATH, &payload, "tcp").unwrap();
+    server.drain();
+    let refusal = accept(&server, PATH, &payload, "tcp").unwrap_err();
+    assert_eq!(refusal.code(), Code::Draining);
+    assert!(refusal.is_safe_to_resend());
+    let cut = soon("the shutdown", server.shutdown(Duration::from_millis(20))).await;
+    assert_eq!(cut, Shutdown { cut_streams: 1, cut_tasks: 0 });
+    assert_eq!((server.pending(), handler.runs.load(Ordering::Relaxed)), (0, 0));
+    assert_eq!(soon("another", server.shutdown(Duration::ZERO)).await, Shutdown::default());
+}
+
+#[tokio::test]
+async fn a_caller_that_cannot_be_dialled_runs_nothing() {
+    let handler = Picky::new(None);
+    let worker = Worker::new(Arc::clone(&handler) as _).await;
+    let caller = Caller::new().await;
+    let payload = two_part(caller.control("json").as_bytes(), b"1");
+    // Nobody listens there any more.
+    drop(caller);
+    assert_eq!(answer(&worker, PATH, &payload).await, "");
+    until("the dial to fail", || worker.split.pending() == 0).await;
+    assert_eq!(handler.runs.load(Ordering::Relaxed), 0);
+    worker.tcp.shutdown(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn a_caller_over_nats_is_told_of_refusals_on_the_response_plane() {
+    let subject = "ns1_backend.generate-1f";
+    let handler = Picky::new(Some(Error::new(Code::Overloaded, "worker at capacity")));
+    let worker = Worker::new(Arc::clone(&handler) as _).await;
+    let caller = Caller::new().await;
+    let payload: Bytes = two_part(caller.control("json").as_bytes(), b"1").into();
+
+    let unknown = accept(&worker.split, subject, &payload, "nats").unwrap_err();
+    assert_eq!(unknown.message(), format!("unknown endpoint {subject}"));
+    let mut back = caller.worker().await;
+    assert!(back.header().await.contains("unknown endpoint"));
+    assert_eq!(back.header().await, "\"sentinel\"");
+
+    let mut declaration =
+        EndpointDeclaration::new("ns1/backend/generate".parse().unwrap(), InstanceId(0x1f));
+    declaration.subject = Some(subject.to_owned());
+    let _declared = worker.split.declare(declaration);
+    let full = accept(&worker.split, subject, &payload, "nats").unwrap_err();
+    assert_eq!(full.code(), Code::Overloaded);
+    let mut back = caller.worker().await;
+    assert!(back.header().await.contains("\"WorkerOverloaded\""));
+    assert_eq!(back.header().await, "\"sentinel\"");
+
+    // A Sinew caller reads the answer, and is not dialled for it.
+    let control = caller.control("json").replacen('{', r#"{"sinew":{"v":1},"#, 1);
+    let ours: Bytes = two_part(control.as_bytes(), b"1").into();
+    assert!(accept(&worker.split, subject, &ours, "nats").is_err());
+    assert_eq!(worker.split.pending(), 0);
+    assert_eq!(handler.runs.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn telling_refusals_is_bounded() {
+    let gate = Arc::new(Gate::default());
+    let config = SplitServerConfig { max_pending_refusals: 2, ..SplitServerConfig::default() };
+    let server = SplitServer::new(config, Arc::clone(&gate) as _, Picky::new(None));
+    let payload = payload().await;
+    for _ in 0..50 {
+        assert!(accept(&server, "nobody.here-1", &payload, "nats").is_err());
+    }
+    assert_eq!(server.pending(), 2);
+}

@@ -60,7 +60,7 @@ mod tests {
             (DnsConfig { min_ttl: Duration::ZERO, ..good.clone() }, "min_ttl"),
             (DnsConfig { min_ttl: good.max_ttl * 2, ..good.clone() }, "min_ttl"),
             (DnsConfig { max_ttl: DAY * 2, ..good.clone() }, "max_ttl"),
-            (DnsConfig { empty_after: DAY * 2, ..good.clone() }, "empty_after"),
+            (DnsConfig { empty_after: DAY * 2, ..good }, "empty_after"),
         ] {
             let error = bad.check().unwrap_err().to_string();
             assert!(error.starts_with(name), "{error}");

@@ -92,20 +92,24 @@ impl Board {
     /// Waits until every range that is known now was listed or could not be.
     ///
     /// # Errors
-    /// Why the first one could not be.
+    /// Why the first one could not be, when none could: with something to show, an outage is no
+    /// reason to refuse a view.
     pub(super) async fn answered(&self) -> Result<(), String> {
         let mut answers = self.answers.subscribe();
         let asked: Vec<_> = self.lock_ranges().keys().cloned().collect();
         loop {
-            let mut is_open = false;
-            for prefix in &asked {
-                match self.lock_ranges().get(prefix) {
-                    Some(Standing::Failed(why)) => return Err(why.clone()),
-                    Some(Standing::Asked) => is_open = true,
-                    Some(Standing::Listed(_)) | None => {}
+            let (mut is_open, mut is_listed, mut failure) = (false, false, None);
+            for standing in asked.iter().filter_map(|one| self.lock_ranges().get(one).cloned()) {
+                match standing {
+                    Standing::Failed(why) => drop(failure.get_or_insert(why)),
+                    Standing::Asked => is_open = true,
+                    Standing::Listed(_) => is_listed = true,
                 }
             }
-            if !is_open || answers.changed().await.is_err() {
+            if !is_open {
+                return failure.filter(|_| !is_listed).map_or(Ok(()), Err);
+            }
+            if answers.changed().await.is_err() {
                 return Ok(());
             }
         }

@@ -34,7 +34,7 @@ const AUDIT_EVERY: Duration = Duration::from_secs(60);
 
 /// What the owner of the claims is asked for.
 pub(super) enum Command {
-    Register { entry: Entry, answer: oneshot::Sender<Result<Hold, DiscoveryError>> },
+    Register { entry: Box<Entry>, answer: oneshot::Sender<Result<Hold, DiscoveryError>> },
     Withdraw { token: u64, answer: oneshot::Sender<Result<(), DiscoveryError>> },
 }
 
@@ -75,8 +75,6 @@ struct Claim {
     answer: Option<oneshot::Sender<Result<Hold, DiscoveryError>>>,
     /// Who waits for the withdrawal, from then on.
     leaving: Option<Vec<oneshot::Sender<Result<(), DiscoveryError>>>>,
-    /// The lease under which it was last seen to stand.
-    lease: Option<i64>,
     /// When it is looked at again.
     due: Instant,
     /// So that a key that somebody else has taken is reported once.
@@ -142,7 +140,7 @@ impl Claims {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Register { entry, answer } => self.add(entry, answer),
+            Command::Register { entry, answer } => self.add(*entry, answer),
             Command::Withdraw { token, answer } => {
                 match self.claims.iter_mut().find(|claim| claim.token == token) {
                     Some(claim) => {
@@ -185,7 +183,6 @@ impl Claims {
             is_dropped: Arc::default(),
             answer: Some(answer),
             leaving: None,
-            lease: None,
             due: Instant::now(),
             is_displaced: false,
         });
@@ -223,11 +220,11 @@ impl Claims {
                         Some(lease) => Outcome::Placed(entry.place(&members, lease).await),
                         None => Outcome::Removed(entry.remove(&members).await),
                     };
-                    (token, lease, outcome)
+                    (token, outcome)
                 });
             }
-            if let Some(Ok((token, lease, outcome))) = work.join_next().await {
-                failed |= !self.note(token, lease, outcome);
+            if let Some(Ok((token, outcome))) = work.join_next().await {
+                failed |= !self.note(token, outcome);
             }
             if failed {
                 // Most often nobody answers; asking for each of a thousand would take minutes.
@@ -268,14 +265,14 @@ impl Claims {
     }
 
     /// False when it has to be tried again.
-    fn note(&mut self, token: u64, lease: Option<i64>, outcome: Outcome) -> bool {
+    fn note(&mut self, token: u64, outcome: Outcome) -> bool {
         let Some(at) = self.claims.iter().position(|claim| claim.token == token) else {
             return true;
         };
         match outcome {
             Outcome::Removed(result) => self.note_removed(at, result),
             Outcome::Placed(Ok(Placed::Held { revision })) => {
-                self.note_held(at, lease, revision);
+                self.note_held(at, revision);
                 true
             }
             Outcome::Placed(Ok(Placed::Taken)) => {
@@ -302,11 +299,10 @@ impl Claims {
         }
     }
 
-    fn note_held(&mut self, at: usize, lease: Option<i64>, revision: i64) {
+    fn note_held(&mut self, at: usize, revision: i64) {
         self.backoff.reset();
         let wake = Arc::clone(&self.wake);
         let claim = &mut self.claims[at];
-        claim.lease = lease;
         claim.due = Instant::now() + AUDIT_EVERY.mul_f64(0.75 + fastrand::f64() / 2.0);
         if std::mem::take(&mut claim.is_displaced) {
             tracing::info!(key = %claim.entry.key, "registered again");

@@ -38,7 +38,7 @@ pub struct EtcdConfig {
     /// How long instances stay in the view after etcd has come back without its data, at most
     /// 1 h; default 30 s. Long enough for their owners to register again.
     pub reset_guard: Duration,
-    /// How to speak TLS.
+    /// How to speak TLS, when every member is `https`; `None` is the default of [`EtcdTls`].
     #[cfg(feature = "etcd-tls")]
     pub tls: Option<EtcdTls>,
 }
@@ -111,11 +111,8 @@ impl EtcdConfig {
 
     fn can_speak(&self, endpoint: &str) -> bool {
         let (scheme, rest) = endpoint.split_once("://").unwrap_or(("", endpoint));
-        let is_known = match scheme {
-            "" | "http" => true,
-            "https" => cfg!(feature = "etcd-tls"),
-            _ => false,
-        };
+        let is_known =
+            matches!(scheme, "" | "http") || (scheme == "https" && cfg!(feature = "etcd-tls"));
         let port = rest.trim_end_matches('/').rsplit_once(':').map(|(_, port)| port.parse::<u16>());
         is_known && port.is_some_and(|port| port.is_ok_and(|port| port != 0))
     }
@@ -141,6 +138,8 @@ impl EtcdConfig {
         #[cfg(feature = "etcd-tls")]
         if let Some(tls) = &self.tls {
             options = options.with_tls(tls.options());
+        } else if self.endpoints.iter().any(|one| one.starts_with("https://")) {
+            options = options.with_tls(EtcdTls::default().options());
         }
         options
     }

@@ -157,7 +157,7 @@ impl EtcdDiscovery {
         let value = record::encode(&record)?;
         let key = instance.key();
         let name = Entry::name_of(&key);
-        let entry = Entry { key, name, record, value, former: None };
+        let entry = Box::new(Entry { key, name, record, value, former: None });
         let command = |answer| Command::Register { entry, answer };
         let hold = self.shared.ask("registering", command).await??;
         let taken = Taken { hold, shared: Arc::clone(&self.shared) };

@@ -1,1 +1,209 @@
-//! t
+//! The DNS backend against a name server of our own, over real sockets.
+
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
+mod server;
+
+use std::{sync::Arc, time::Duration};
+
+use sinew_discovery::{
+    Discovery as _, DiscoveryError, DnsConfig, DnsDiscovery, Instance, Snapshot, View,
+};
+use sinew_plane::{EndpointName, InstanceId};
+
+use crate::server::{Answer, Server};
+
+/// Long enough for a busy machine; reaching it is a failure.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn endpoint() -> EndpointName {
+    "a/b/c".parse().unwrap()
+}
+
+fn quick() -> DnsConfig {
+    let ms = Duration::from_millis;
+    DnsConfig { min_ttl: ms(100), max_ttl: ms(200), empty_after: ms(1000) }
+}
+
+fn open(server: &Server, name: &str, config: DnsConfig) -> DnsDiscovery {
+    let text = format!("dns://{name}?server={}", server.address());
+    let discovery = DnsDiscovery::with_config(&text, config).unwrap();
+    discovery.want(&endpoint());
+    discovery
+}
+
+fn addresses(snapshot: &Snapshot) -> Vec<String> {
+    let mut all: Vec<_> = snapshot
+        .iter()
+        .flat_map(|one| one.addresses.iter().map(|address| address.as_str().to_owned()))
+        .collect();
+    all.sort();
+    all
+}
+
+async fn until(view: &mut View, is_so: impl Fn(&Snapshot) -> bool) {
+    while !is_so(&view.snapshot()) {
+        tokio::time::timeout(PATIENCE, view.changed()).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn each_address_of_a_name_is_an_instance_of_whatever_is_wanted() {
+    let server = Server::start().await;
+    server.say("workers.pool.", Answer::a(&["10.0.0.1", "10.0.0.2", "10.0.0.1"]));
+    server.say("workers.pool.", Answer::aaaa(&["2001:db8::7"]));
+    let discovery = open(&server, "workers.pool:9000", quick());
+    let mut view = discovery.watch().await.unwrap();
+    let expected = ["tcp://10.0.0.1:9000", "tcp://10.0.0.2:9000", "tcp://[2001:db8::7]:9000"];
+    assert_eq!(addresses(&view.snapshot()), expected);
+    assert!(view.snapshot().iter().all(|one| one.any_id && one.endpoint == endpoint()));
+    // Known already, so there at once; and under the same ids as in any other process.
+    let other: EndpointName = "a/b/d".parse().unwrap();
+    discovery.want(&other);
+    assert!(view.has_instance_of(&other).await);
+    let ids = |name: &EndpointName| -> Vec<_> {
+        view.snapshot().of(name).map(|one| (one.id, one.incarnation)).collect()
+    };
+    assert_eq!(ids(&endpoint()), ids(&other));
+    let again = open(&server, "workers.pool:9000", quick()).watch().await.unwrap();
+    assert_eq!(
+        ids(&endpoint()),
+        again.snapshot().iter().map(|one| (one.id, one.incarnation)).collect::<Vec<_>>()
+    );
+    let mine = Instance::new(endpoint(), InstanceId(1), Vec::new());
+    let error = discovery.register(mine).await.unwrap_err();
+    assert!(matches!(error, DiscoveryError::ReadOnly { backend: "dns" }));
+    discovery.shutdown().await;
+}
+
+#[tokio::test]
+async fn changes_are_seen_when_the_time_of_an_answer_is_over() {
+    let server = Server::start().await;
+    server.say("pool.", Answer::a(&["10.0.0.1"]));
+    let discovery = open(&server, "pool:1", quick());
+    let mut view = discovery.watch().await.unwrap();
+    server.say("pool.", Answer::a(&["10.0.0.2", "10.0.0.3"]));
+    until(&mut view, |now| now.len() == 2).await;
+    server.say("pool.", Answer::a(&["10.0.0.3"]));
+    until(&mut view, |now| addresses(now) == ["tcp://10.0.0.3:1"]).await;
+}
+
+#[tokio::test]
+async fn the_time_of_an_answer_is_honoured_within_its_bounds() {
+    let server = Server::start().await;
+    server.say("long.", Answer::a(&["10.0.0.1"]).ttl(3600));
+    server.say("short.", Answer::a(&["10.0.0.1"]).ttl(0));
+    let wide = DnsConfig { max_ttl: PATIENCE * 60, ..quick() };
+    let (long, short) = (open(&server, "long:1", wide.clone()), open(&server, "short:1", wide));
+    let _views = (long.watch().await.unwrap(), short.watch().await.unwrap());
+    let asked_for_long = server.asked("long.");
+    let begun = std::time::Instant::now();
+    server.until_asked("short.", server.asked("short.") + 10).await;
+    // Two questions per look, for both kinds of address.
+    assert!(begun.elapsed() >= Duration::from_millis(400), "the floor holds");
+    assert_eq!(server.asked("long."), asked_for_long, "an hour is an hour");
+}
+
+#[tokio::test]
+async fn services_bring_their_ports_and_weights() {
+    let server = Server::start().await;
+    let service = "_sinew._tcp.pool.";
+    server.say(
+        service,
+        Answer::srv(&[
+            (10, 5, 9001, "one.pool."),
+            (10, 0, 9002, "two.pool."),
+            (10, 7, 0, "two.pool."),
+            (20, 1, 9009, "spare.pool."),
+        ]),
+    );
+    server.say("one.pool.", Answer::a(&["10.0.0.1", "10.0.0.11"]));
+    server.say("two.pool.", Answer::a(&["10.0.0.2"]));
+    server.say("spare.pool.", Answer::a(&["10.0.0.9"]));
+    let discovery = open(&server, "_sinew._tcp.pool", quick());
+    let mut view = discovery.watch().await.unwrap();
+    let shown = |now: &Snapshot| -> Vec<(u32, Vec<String>)> {
+        let one = |one: &Arc<Instance>| {
+            (one.weight, one.addresses.iter().map(|to| to.as_str().to_owned()).collect())
+        };
+        let mut all: Vec<_> = now.iter().map(one).collect();
+        all.sort();
+        all
+    };
+    let two = ["tcp://10.0.0.1:9001", "tcp://10.0.0.11:9001"].map(str::to_owned).to_vec();
+    let expected = [(1, vec!["tcp://10.0.0.2:9002".to_owned()]), (5, two)];
+    assert_eq!(shown(&view.snapshot()), expected);
+    // The spare ones are there when none of the others has an address.
+    server.say("one.pool.", Answer::nothing());
+    server.say("two.pool.", Answer::nothing());
+    until(&mut view, |now| addresses(now) == ["tcp://10.0.0.9:9009"]).await;
+    server.say(service, Answer::srv(&[(10, 0, 1, ".")]));
+    until(&mut view, Snapshot::is_empty).await;
+}
+
+#[tokio::test]
+async fn a_server_that_fails_or_is_silent_leaves_the_last_answer() {
+    let server = Server::start().await;
+    server.say("pool.", Answer::a(&["10.0.0.1"]));
+    let discovery = open(&server, "pool:1", quick());
+    let mut view = discovery.watch().await.unwrap();
+    for fault in [Answer::failure(), Answer::garbage(), Answer::silence()] {
+        server.say("pool.", fault);
+        server.until_asked("pool.", server.asked("pool.") + 8).await;
+        assert_eq!(view.snapshot().len(), 1);
+        assert_eq!(discovery.watch().await.unwrap().snapshot().len(), 1);
+    }
+    server.say("pool.", Answer::a(&["10.0.0.2"]));
+    until(&mut view, |now| addresses(now) == ["tcp://10.0.0.2:1"]).await;
+}
+
+#[tokio::test]
+async fn nothing_is_believed_when_it_is_said_for_long_enough() {
+    let server = Server::start().await;
+    server.say("pool.", Answer::a(&["10.0.0.1"]));
+    let discovery = open(&server, "pool:1", quick());
+    let mut view = discovery.watch().await.unwrap();
+    // A moment without the name is none.
+    server.say("pool.", Answer::no_such_name());
+    server.until_asked("pool.", server.asked("pool.") + 4).await;
+    assert_eq!(view.snapshot().len(), 1);
+    server.say("pool.", Answer::a(&["10.0.0.1"]));
+    server.until_asked("pool.", server.asked("pool.") + 4).await;
+    let begun = std::time::Instant::now();
+    server.say("pool.", Answer::no_such_name());
+    until(&mut view, Snapshot::is_empty).await;
+    assert!(begun.elapsed() >= quick().empty_after / 2, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_name_that_is_not_there_yet_is_an_answer_and_no_server_is_none() {
+    let server = Server::start().await;
+    server.say("pool.", Answer::no_such_name());
+    let discovery = open(&server, "pool:1", quick());
+    let mut view = discovery.watch().await.unwrap();
+    assert!(view.snapshot().is_empty());
+    server.say("pool.", Answer::a(&["10.0.0.1"]));
+    assert!(view.has_instance_of(&endpoint()).await);
+
+    server.say("lost.", Answer::failure());
+    let error = open(&server, "lost:1", quick()).watch().await.unwrap_err();
+    assert!(matches!(error, DiscoveryError::Unavailable { backend: "dns", .. }), "{error}");
+    assert!(error.to_string().contains("lost:1"), "{error}");
+}
+
+#[tokio::test]
+async fn a_thousand_servers_come_over_tcp_and_no_more_than_can_be_used_are_kept() {
+    let server = Server::start().await;
+    let many: Vec<_> = (0..1200_u32).map(|n| format!("10.1.{}.{}", n / 250, n % 250 + 1)).collect();
+    let many: Vec<_> = many.iter().map(String::as_str).collect();
+    server.say("pool.", Answer::a(&many));
+    let discovery = open(&server, "pool:1", quick());
+    assert_eq!(discovery.watch().await.unwrap().snapshot().len(), 1024);
+}
+
+#[tokio::test]
+async fn an_address_needs_no_server() {
+    let discovery = DnsDiscovery::new("dns://127.0.0.1:9?server=127.0.0.1:1").unwrap();
+    discovery.want(&endpoint());
+    assert_eq!(addresses(&discovery.watch().await.unwrap().snapshot()), ["tcp://127.0.0.1:9"]);
+}

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use sinew_discovery::{Discovery as _, DiscoveryError, EtcdConfig, EtcdDiscovery, Instance, View};
+use sinew_discovery::{
+    Discovery as _, DiscoveryError, EtcdConfig, EtcdDiscovery, Instance, Registration, View,
+};
 
 use crate::{
     server::Server,
@@ -177,17 +179,20 @@ async fn a_killed_leader_loses_no_entry() {
     servers[leader].kill();
     // Both go on with the other members.
     let other = Instance { process: Some(1), ..instance(2) };
-    eventually_registers(&worker_side, other).await;
+    let _other = eventually_registers(&worker_side, other).await;
     until(&mut view, |now| now.len() == 2).await;
     let now = servers[survivor].entry(&key()).unwrap();
     assert_eq!(now, before, "the same lease all along");
     assert!(!had_gap(watch, caller).await, "it was never out of the view");
 }
 
-async fn eventually_registers(discovery: &EtcdDiscovery, instance: Instance) {
+async fn eventually_registers(discovery: &EtcdDiscovery, instance: Instance) -> Registration {
     let limit = tokio::time::Instant::now() + PATIENCE;
-    while let Err(error) = discovery.register(instance.clone()).await.map(std::mem::forget) {
-        assert!(tokio::time::Instant::now() < limit, "{error}");
+    loop {
+        match discovery.register(instance.clone()).await {
+            Ok(registration) => return registration,
+            Err(error) => assert!(tokio::time::Instant::now() < limit, "{error}"),
+        }
     }
 }
 

@@ -12,10 +12,10 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    time::{Instant, sleep},
+    time::{Instant, interval},
 };
 
-use crate::support::PATIENCE;
+use crate::support::{LOOK_EVERY, PATIENCE};
 
 /// One member, running or not.
 pub(crate) struct Server {
@@ -93,10 +93,11 @@ impl Server {
     /// Waits until it does its work.
     pub(crate) async fn ready(&self) {
         let limit = Instant::now() + PATIENCE;
+        let mut looks = interval(LOOK_EVERY);
         while !self.is_healthy().await.unwrap_or(false) {
             let log = self.folder.path().join("log");
             assert!(Instant::now() < limit, "{}", std::fs::read_to_string(log).unwrap());
-            sleep(Duration::from_millis(20)).await;
+            looks.tick().await;
         }
     }
 

@@ -11,6 +11,9 @@ use sinew_plane::{EndpointName, InstanceId};
 /// Long enough for a busy machine; reaching it is a failure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Between two looks at another process, which tells nobody here what it does.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(20);
+
 /// The shortest lease that etcd takes.
 pub(crate) const TTL: Duration = Duration::from_secs(2);
 
@@ -59,8 +62,9 @@ pub(crate) async fn until(view: &mut View, is_so: impl Fn(&Snapshot) -> bool) {
 /// Asks again and again for something that has no event of its own.
 pub(crate) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let limit = tokio::time::Instant::now() + PATIENCE;
+    let mut looks = tokio::time::interval(LOOK_EVERY);
     while !is_so() {
         assert!(tokio::time::Instant::now() < limit, "{what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        looks.tick().await;
     }
 }

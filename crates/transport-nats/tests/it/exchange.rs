@@ -130,9 +130,7 @@ async fn an_unknown_acknowledgement_is_a_violation() {
 #[tokio::test]
 async fn silence_ends_with_the_limit_and_may_have_run() {
     let server = Server::start();
-    let config =
-        NatsConfig { request_timeout: std::time::Duration::from_millis(100), ..server.config() };
-    let caller = connect(config).await;
+    let caller = server.connect_impatiently().await;
     let (stranger, mut requests) = server.listener(SUBJECT).await;
 
     let error = send(&caller, "x").await.unwrap_err();

@@ -1,15 +1,13 @@
 //! Peers that keep to no rules.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use futures_util::StreamExt;
 use sinew_plane::{Code, Headers, RequestPlaneClient};
-use sinew_transport_nats::{NatsConfig, NatsRequestClient};
+use sinew_transport_nats::NatsRequestClient;
 
 use crate::{
     handler::{Recorder, SUBJECT, send, serve},
-    server::{Server, connect, until},
+    server::{Server, until},
 };
 
 fn with_header_block(block: &str) -> Vec<u8> {
@@ -22,8 +20,7 @@ async fn broken_header_blocks_are_dropped_and_the_endpoint_comes_back() {
     let server = Server::start();
     let worker = server.connect().await;
     // What is sent while the worker is away gets no answer.
-    let patience = Duration::from_millis(300);
-    let caller = connect(NatsConfig { request_timeout: patience, ..server.config() }).await;
+    let caller = server.connect_impatiently().await;
     let handler = Recorder::accepting();
     let _endpoint = serve(&worker, &handler).await;
     send(&caller, "good").await.unwrap();
@@ -49,7 +46,7 @@ async fn broken_header_blocks_are_dropped_and_the_endpoint_comes_back() {
 #[tokio::test]
 async fn payloads_and_subjects_that_are_not_utf8_harm_nobody() {
     let server = Server::start();
-    let (worker, caller) = (server.connect().await, server.connect().await);
+    let (worker, caller) = (server.connect().await, server.connect_impatiently().await);
     let handler = Recorder::accepting();
     let _endpoint = serve(&worker, &handler).await;
     let mut bytes = format!("PUB {SUBJECT} _INBOX.\u{0}.y 4\r\n").into_bytes();
@@ -93,8 +90,7 @@ async fn addresses_from_discovery_reach_workers_only() {
 #[tokio::test]
 async fn a_handler_that_panics_costs_its_own_request() {
     let server = Server::start();
-    let patience = Duration::from_millis(300);
-    let connection = connect(NatsConfig { request_timeout: patience, ..server.config() }).await;
+    let connection = server.connect_impatiently().await;
     let handler = Recorder::answering(|n| {
         assert_ne!(n, 0, "a bug in the handler");
         Ok(())

@@ -1,7 +1,9 @@
 //! The plane against real NATS servers, started from PATH on free ports.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod access;
 mod drain;
+mod encrypted;
 mod exchange;
 mod handler;
 mod hostile;

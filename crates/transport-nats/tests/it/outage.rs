@@ -78,7 +78,7 @@ async fn a_restart_under_load_hangs_nobody_and_needs_no_new_registration() {
                             | (Code::ConnectionLost, Executed::Maybe)
                     );
                     assert!(known, "{error:?}");
-                    tokio::time::sleep(Duration::from_millis(5)).await;
+                    until("there is a connection", async || caller.is_connected()).await;
                 }
             })
         })
@@ -123,9 +123,11 @@ async fn the_limit_of_a_restarted_server_counts() {
 #[tokio::test]
 async fn a_start_waits_for_its_server() {
     let mut server = Server::stopped("");
+    // Somebody else, who hangs up at once: the first attempt fails.
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", server.port)).await.unwrap();
     let connecting = tokio::spawn(NatsConnection::connect(server.config().checked().unwrap()));
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    assert!(!connecting.is_finished());
+    drop(listener.accept().await.unwrap());
+    drop(listener);
     server.run();
     let connection = connecting.await.unwrap().unwrap();
     assert!(connection.is_connected());

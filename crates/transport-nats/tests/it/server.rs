@@ -58,6 +58,7 @@ impl Server {
         while !self.answers() {
             let log = || std::fs::read_to_string(self.folder.path().join("log"));
             assert!(start.elapsed() < GUARD, "no answer; its log: {:?}", log());
+            // tidy-allow: sleep, another process cannot wake us; this only paces the looking
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -97,6 +98,12 @@ impl Server {
 
     pub(crate) async fn connect(&self) -> NatsConnection {
         connect(self.config()).await
+    }
+
+    /// A connection for those who send into the void and need not wait for long.
+    pub(crate) async fn connect_impatiently(&self) -> NatsConnection {
+        let request_timeout = Duration::from_millis(300);
+        connect(NatsConfig { request_timeout, ..self.config() }).await
     }
 
     /// A peer that is not ours.
@@ -146,6 +153,7 @@ pub(crate) fn free_port() -> u16 {
 pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let asked = async {
         while !is_so().await {
+            // tidy-allow: sleep, it paces the asking and decides nothing
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };

@@ -85,7 +85,7 @@ async fn a_caller_registers_no_service() {
 #[tokio::test]
 async fn two_instances_of_an_endpoint_have_their_own_subjects() {
     let server = Server::start();
-    let connection = server.connect().await;
+    let connection = server.connect_impatiently().await;
     let (one, two) = (Recorder::accepting(), Recorder::accepting());
     let endpoint = name("ns1/backend/generate");
     let first = nats_server(&connection, &one).serve(&endpoint, InstanceId(1)).await.unwrap();
@@ -150,7 +150,7 @@ async fn dotted_and_upper_case_names_are_refused_with_a_way_out() {
 #[tokio::test]
 async fn dropping_an_endpoint_ends_it() {
     let server = Server::start();
-    let connection = server.connect().await;
+    let connection = server.connect_impatiently().await;
     let handler = Recorder::accepting();
     let endpoint = serve(&connection, &handler).await;
     send(&connection, "x").await.unwrap();
@@ -185,9 +185,11 @@ async fn dropping_everything_closes_the_connection() {
     let connection = server.connect().await;
     let handler = Recorder::accepting();
     let endpoint = serve(&connection, &handler).await;
-    let stranger = server.stranger().await;
+    let caller = server.connect_impatiently().await;
     drop((connection, endpoint));
-    until("the worker is gone", async || stranger.request(SUBJECT, Bytes::new()).await.is_err())
-        .await;
+    until("the worker is gone", async || {
+        send(&caller, "x").await.is_err_and(|error| error.code() == Code::UnknownEndpoint)
+    })
+    .await;
     until("nothing holds the handler", async || Arc::strong_count(&handler) == 1).await;
 }

@@ -1,0 +1,247 @@
+//! Each variable, and what it sets.
+
+use std::time::Duration;
+
+#[cfg(feature = "nats")]
+use sinew_transport_nats::NatsAuth;
+use sinew_transport_tcp::ListenHost;
+
+use crate::{Config, ConfigError, DiscoverySource};
+
+/// A variable, the names of others that mean the same, and what it sets.
+pub(super) struct Variable {
+    pub(super) name: &'static str,
+    pub(super) aliases: &'static [&'static str],
+    pub(super) apply: fn(&mut Config, &str) -> Result<(), String>,
+}
+
+impl Variable {
+    /// A value as messages may show it: not at all when it is a secret.
+    pub(super) fn shown(&self, text: &str) -> String {
+        let is_secret = ["PASSWORD", "TOKEN", "NKEY"].iter().any(|word| self.name.ends_with(word));
+        if is_secret { "a secret".to_owned() } else { format!("{text:?}") }
+    }
+}
+
+pub(super) const VARIABLES: &[Variable] = &[
+    Variable {
+        name: "SINEW_DISCOVERY",
+        aliases: &[],
+        apply: |config, text| {
+            config.discovery = text.parse().map_err(|error: ConfigError| error.to_string())?;
+            Ok(())
+        },
+    },
+    Variable {
+        name: "SINEW_DISCOVERY_DIR",
+        aliases: &["DYN_FILE_KV"],
+        apply: |config, text| {
+            config.discovery = DiscoverySource::File(text.into());
+            Ok(())
+        },
+    },
+    #[cfg(feature = "etcd")]
+    Variable {
+        name: "SINEW_ETCD_LEASE_TTL",
+        aliases: &["ETCD_LEASE_TTL"],
+        apply: |config, text| {
+            let seconds = text.parse().map_err(|_| "must be seconds".to_owned())?;
+            config.etcd.lease_ttl = Duration::from_secs(seconds);
+            Ok(())
+        },
+    },
+    #[cfg(feature = "etcd")]
+    Variable {
+        name: "SINEW_ETCD_USER",
+        aliases: &["ETCD_AUTH_USERNAME"],
+        apply: |config, text| {
+            config.etcd.user.get_or_insert_default().0 = text.to_owned();
+            Ok(())
+        },
+    },
+    #[cfg(feature = "etcd")]
+    Variable {
+        name: "SINEW_ETCD_PASSWORD",
+        aliases: &["ETCD_AUTH_PASSWORD"],
+        apply: |config, text| {
+            config.etcd.user.get_or_insert_default().1 = text.to_owned();
+            Ok(())
+        },
+    },
+    Variable {
+        name: "SINEW_REQUEST_PLANE",
+        aliases: &["DYN_REQUEST_PLANE", "DYN_REQUEST_PLANE_MODE"],
+        apply: |config, text| text.parse().map(|plane| config.request_plane = plane),
+    },
+    Variable {
+        name: "SINEW_NATS_SERVER",
+        aliases: &["NATS_SERVER"],
+        apply: |config, text| {
+            config.nats = text.split(',').map(|one| one.trim().to_owned()).collect();
+            Ok(())
+        },
+    },
+    #[cfg(feature = "nats")]
+    Variable {
+        name: "SINEW_NATS_USER",
+        aliases: &["NATS_AUTH_USERNAME"],
+        apply: |config, text| {
+            let (user, password) = (text.to_owned(), String::new());
+            config.nats_auth = NatsAuth::UserPassword { user, password };
+            Ok(())
+        },
+    },
+    #[cfg(feature = "nats")]
+    Variable {
+        name: "SINEW_NATS_PASSWORD",
+        aliases: &["NATS_AUTH_PASSWORD"],
+        apply: |config, text| match &mut config.nats_auth {
+            NatsAuth::UserPassword { password, .. } => {
+                text.clone_into(password);
+                Ok(())
+            }
+            _ => Err("needs SINEW_NATS_USER beside it".to_owned()),
+        },
+    },
+    #[cfg(feature = "nats")]
+    Variable {
+        name: "SINEW_NATS_TOKEN",
+        aliases: &["NATS_AUTH_TOKEN"],
+        apply: |config, text| {
+            config.nats_auth = NatsAuth::Token(text.to_owned());
+            Ok(())
+        },
+    },
+    #[cfg(feature = "nats")]
+    Variable {
+        name: "SINEW_NATS_NKEY",
+        aliases: &["NATS_AUTH_NKEY"],
+        apply: |config, text| {
+            config.nats_auth = NatsAuth::Nkey(text.to_owned());
+            Ok(())
+        },
+    },
+    #[cfg(feature = "nats")]
+    Variable {
+        name: "SINEW_NATS_CREDENTIALS_FILE",
+        aliases: &["NATS_AUTH_CREDENTIALS_FILE"],
+        apply: |config, text| {
+            config.nats_auth = NatsAuth::CredentialsFile(text.into());
+            Ok(())
+        },
+    },
+    Variable {
+        name: "SINEW_CALL_HOME_HOST",
+        aliases: &["DYN_TCP_RESPONSE_STREAM_HOST"],
+        apply: |config, text| {
+            config.call_home.host = match text.parse() {
+                Ok(ip) => ListenHost::Ip(ip),
+                Err(_) => ListenHost::Interface(text.to_owned()),
+            };
+            Ok(())
+        },
+    },
+    Variable {
+        name: "SINEW_CALL_HOME_PORT",
+        aliases: &["DYN_TCP_RESPONSE_STREAM_PORT"],
+        apply: |config, text| {
+            let port = text.parse().map_err(|_| "must be a port, 0 to 65535".to_owned())?;
+            config.call_home.port = port;
+            Ok(())
+        },
+    },
+    Variable {
+        name: "SINEW_CALL_HOME_ADVERTISE",
+        aliases: &[],
+        apply: |config, text| {
+            config.call_home.tcp.advertise = Some(text.to_owned());
+            Ok(())
+        },
+    },
+    Variable {
+        name: "SINEW_TCP_POOL_ENABLED",
+        aliases: &["DYN_TCP_POOL_ENABLED"],
+        apply: |config, text| {
+            switch(text).map(|on| (config.call_home.pool, config.dial_back.pool) = (on, on))
+        },
+    },
+    Variable {
+        name: "SINEW_TCP_POOL_MAX_PER_TARGET",
+        aliases: &["DYN_TCP_POOL_MAX_PER_TARGET"],
+        apply: |config, text| {
+            let most = text.parse().map_err(|_| "must be a number".to_owned())?;
+            config.dial_back.max_per_target = most;
+            Ok(())
+        },
+    },
+    Variable {
+        name: "SINEW_LISTEN_HOST",
+        aliases: &["DYN_TCP_RPC_HOST"],
+        apply: |config, text| {
+            let host = text.parse().map_err(|_| "must be an IP address".to_owned())?;
+            config.listen.set_ip(host);
+            Ok(())
+        },
+    },
+    Variable {
+        name: "SINEW_LISTEN_PORT",
+        aliases: &["DYN_TCP_RPC_PORT"],
+        apply: |config, text| {
+            let port = text.parse().map_err(|_| "must be a port, 0 to 65535".to_owned())?;
+            config.listen.set_port(port);
+            Ok(())
+        },
+    },
+    Variable {
+        name: "SINEW_ADVERTISE",
+        aliases: &[],
+        apply: |config, text| {
+            config.advertise = Some(text.to_owned());
+            Ok(())
+        },
+    },
+    Variable {
+        name: "SINEW_INSECURE",
+        aliases: &[],
+        apply: |config, text| switch(text).map(|on| config.insecure = on),
+    },
+    Variable {
+        name: "SINEW_UNIX",
+        aliases: &[],
+        apply: |config, text| switch(text).map(|on| config.unix = on),
+    },
+    Variable {
+        name: "SINEW_MAX_IN_FLIGHT",
+        aliases: &[],
+        apply: |config, text| {
+            config.max_in_flight = text.parse().map_err(|_| "must be a number".to_owned())?;
+            Ok(())
+        },
+    },
+    Variable {
+        name: "SINEW_GRACE_MS",
+        aliases: &[],
+        apply: |config, text| {
+            let millis = text.parse().map_err(|_| "must be milliseconds".to_owned())?;
+            config.grace = Duration::from_millis(millis);
+            Ok(())
+        },
+    },
+    Variable {
+        name: "SINEW_MAX_MESSAGE_BYTES",
+        aliases: &["DYN_TCP_MAX_MESSAGE_SIZE"],
+        apply: |config, text| {
+            let bytes = text.parse().map_err(|_| "must be a number of bytes".to_owned())?;
+            config.tcp.mux.max_message_bytes = bytes;
+            Ok(())
+        },
+    },
+];
+
+fn switch(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Ok(true),
+        "0" | "false" | "no" | "off" => Ok(false),
+        _ => Err("must be true or false".to_owned()),
+    }
+}
