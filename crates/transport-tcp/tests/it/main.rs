@@ -6,3 +6,6 @@ mod conformance;
 mod fixture;
 mod hostile;
 mod recovery;
+mod request_calling;
+mod request_fixture;
+mod request_serving;
