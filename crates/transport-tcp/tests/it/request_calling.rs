@@ -438,7 +438,14 @@ async fn a_worker_that_crashed_and_came_back_is_found_again() {
     let client = caller(defaults());
     send(&client, at, "p").await.unwrap();
     drop(server);
-    soon("the failure", async { while send(&client, at, "p").await.is_ok() {} }).await;
+    soon("the loss to be noticed", async {
+        while client.connections() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let error = send(&client, at, "p").await.unwrap_err();
+    assert!(error.is_safe_to_resend(), "{error:?}");
     let _server = soon("the port", async {
         loop {
             match worker_at(config(), &taker, at) {
