@@ -571,3 +571,51 @@ async fn callers_that_come_and_go_leave_every_place_free() {
     all_accepted(storm(&client, at, 100)).await;
     assert!(server.connections() <= 2);
 }
+
+#[tokio::test]
+async fn a_caller_that_gives_up_in_the_queue_takes_no_place() {
+    let mut gate = Gate::closed().await;
+    let client = caller(TcpRequestConfig { pool_size: 1, max_pipelined: 1, ..defaults() });
+    let first = storm(&client, gate.at, 1);
+    gate.requests(1).await;
+    let mut gone = storm(&client, gate.at, 3);
+    let waiting = storm(&client, gate.at, 1);
+    tokio::task::yield_now().await;
+    for task in &mut gone {
+        task.abort();
+        let _ = task.await;
+    }
+    gate.open();
+    all_accepted(first).await;
+    all_accepted(waiting).await;
+    all_accepted(storm(&client, gate.at, 1)).await;
+    assert_eq!(*gate.requests.borrow(), 3, "those who gave up are not sent");
+}
+
+#[tokio::test]
+async fn a_caller_that_gives_up_before_its_request_is_written_is_not_sent_and_leaves_its_place() {
+    let worker = RawWorker::new().await;
+    let client = caller(TcpRequestConfig { pool_size: 1, max_pipelined: 2, ..defaults() });
+    let (large, address) = (Bytes::from(vec![0; 20 << 20]), format!("{}/large", worker.at));
+    let first = tokio::spawn({
+        let client = client.clone();
+        async move { client.send_request(address, large, Headers::new()).await }
+    });
+    let mut raw = worker.accept().await;
+    // It is begun, and more than the sockets hold is left of it: the next stays behind it.
+    soon("its start", raw.socket.peek(&mut [0])).await.unwrap();
+    let mut gone = storm(&client, worker.at, 1);
+    tokio::task::yield_now().await;
+    gone[0].abort();
+    let _ = (&mut gone[0]).await;
+    assert_eq!(raw.request().await.unwrap().path(), "large");
+    raw.write(&answer("")).await;
+    soon("the answer", first).await.unwrap().unwrap();
+    // Both places are free again: two requests come before either is acknowledged.
+    let pair = storm(&client, worker.at, 2);
+    for _ in 0..2 {
+        assert_eq!(raw.request().await.unwrap().path(), "1f/a/b/c");
+    }
+    raw.write(&[answer(""), answer("")].concat()).await;
+    all_accepted(pair).await;
+}
