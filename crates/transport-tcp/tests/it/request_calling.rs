@@ -165,6 +165,26 @@ async fn the_pool_grows_only_when_all_connections_are_full_and_up_to_its_size() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_that_fit_on_one_connection_stay_on_it() {
+    let taker = Arc::default();
+    let server = worker(config(), &taker);
+    let at = server.local_address().unwrap();
+    let client = caller(TcpRequestConfig { max_pipelined: 8, ..defaults() });
+    let callers = (0..8).map(|_| {
+        let client = client.clone();
+        tokio::spawn(async move {
+            for _ in 0..500 {
+                send(&client, at, "1f/a/b/c").await.unwrap();
+            }
+        })
+    });
+    for caller in callers.collect::<Vec<_>>() {
+        caller.await.unwrap();
+    }
+    assert_eq!((taker.count(), client.connections()), (4_000, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sustained_load_stays_within_the_pool() {
     let taker = Arc::default();
     let server = worker(config(), &taker);
@@ -618,4 +638,21 @@ async fn a_caller_that_gives_up_before_its_request_is_written_is_not_sent_and_le
     }
     raw.write(&[answer(""), answer("")].concat()).await;
     all_accepted(pair).await;
+}
+
+#[tokio::test]
+async fn who_waits_while_the_last_connection_ends_gets_another() {
+    let worker = RawWorker::new().await;
+    let client = caller(TcpRequestConfig { pool_size: 1, max_pipelined: 1, ..defaults() });
+    let first = storm(&client, worker.at, 1);
+    let mut raw = worker.accept().await;
+    raw.request().await.unwrap();
+    let second = storm(&client, worker.at, 1);
+    tokio::task::yield_now().await;
+    drop(raw);
+    join_all(first).await.remove(0).unwrap().unwrap_err();
+    let mut raw = worker.accept().await;
+    raw.request().await.unwrap();
+    raw.write(&answer("")).await;
+    all_accepted(second).await;
 }
