@@ -8,4 +8,5 @@ mod hostile;
 mod recovery;
 mod request_calling;
 mod request_fixture;
+mod request_pool;
 mod request_serving;

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use sinew_codec::{TcpRequestCodec, TcpRequestMessage};
 use sinew_plane::{Code, Error, Headers, PlaneRequest, RequestPlaneClient, RequestPlaneHandler};
@@ -11,6 +12,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::watch,
+    task::JoinHandle,
 };
 
 use crate::fixture::{echo, soon};
@@ -81,6 +83,29 @@ pub(crate) async fn send(
 ) -> Result<Bytes, Error> {
     let sent = client.send_request(format!("{at}/{path}"), Bytes::from("hi"), Headers::new());
     soon("the acknowledgement", sent).await
+}
+
+pub(crate) fn defaults() -> TcpRequestConfig {
+    TcpRequestConfig::default()
+}
+
+/// Starts so many requests at once.
+pub(crate) fn storm(
+    client: &TcpRequestClient,
+    at: SocketAddr,
+    count: usize,
+) -> Vec<JoinHandle<Result<Bytes, Error>>> {
+    let one = || {
+        let client = client.clone();
+        tokio::spawn(async move { send(&client, at, "1f/a/b/c").await })
+    };
+    (0..count).map(|_| one()).collect()
+}
+
+pub(crate) async fn all_accepted(storm: Vec<JoinHandle<Result<Bytes, Error>>>) {
+    for outcome in join_all(storm).await {
+        assert_eq!(outcome.unwrap().unwrap(), Bytes::new());
+    }
 }
 
 /// A request frame made by hand.
