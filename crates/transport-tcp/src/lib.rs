@@ -6,6 +6,10 @@
 //! per stream; what the bytes mean is decided by the machines of `sinew-mux`. This crate knows
 //! no discovery and no routing.
 //!
+//! The request plane of Dynamo 1.6 shares the port: the first bytes of a connection tell what the
+//! peer speaks. [`TcpServer::with_request_plane`] serves it, [`TcpRequestClient`] calls it; what a
+//! request means and where its response goes is decided above.
+//!
 //! ```
 //! use std::sync::Arc;
 //! use bytes::Bytes;

@@ -7,9 +7,10 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use sinew_plane::{
-    DuplexServer, DuplexTransport, IncomingRequest, InstanceId, OutgoingRequest, ResponseSink,
+    DuplexServer, DuplexTransport, Error, Headers, IncomingRequest, InstanceId, OutgoingRequest,
+    PlaneRequest, RequestPlaneClient, RequestPlaneHandler, ResponseSink,
 };
-use sinew_transport_tcp::{TcpConfig, TcpServer, TcpTransport};
+use sinew_transport_tcp::{TcpConfig, TcpRequestClient, TcpRequestConfig, TcpServer, TcpTransport};
 
 fn echo(request: IncomingRequest<'_>, mut sink: ResponseSink) {
     let body = request.body;
@@ -18,6 +19,21 @@ fn echo(request: IncomingRequest<'_>, mut sink: ResponseSink) {
             sink.complete();
         }
     });
+}
+
+/// Takes every request of the request plane.
+struct Taker;
+
+impl RequestPlaneHandler for Taker {
+    fn accept(&self, _: PlaneRequest<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+async fn send(client: &TcpRequestClient, server: &TcpServer) -> Result<Bytes, Error> {
+    let address = format!("{}/1f/a/b/c", server.local_address().unwrap());
+    let sent = client.send_request(address, Bytes::from("request"), Headers::new());
+    tokio::time::timeout(Duration::from_secs(20), sent).await.unwrap()
 }
 
 async fn call(client: &TcpTransport, server: &TcpServer) -> Bytes {
@@ -37,6 +53,9 @@ async fn a_server_without_descriptors_recovers_when_it_has_some() {
     let config = config.checked().unwrap();
     let any = "127.0.0.1:0".parse().unwrap();
     let server = TcpServer::bind(config.clone(), any, Arc::new(echo)).unwrap();
+    let server = server.with_request_plane(Arc::new(Taker));
+    let requests = TcpRequestClient::new(TcpRequestConfig::default().checked().unwrap());
+    send(&requests, &server).await.unwrap();
     let client = TcpTransport::new(config.clone());
     assert_eq!(call(&client, &server).await, "still here");
 
@@ -52,8 +71,13 @@ async fn a_server_without_descriptors_recovers_when_it_has_some() {
         sockets.push(socket);
         assert!(sockets.len() < 64, "the limit holds");
     }
-    // The connection that was there goes on meanwhile.
+    // The connections that were there go on meanwhile.
     assert_eq!(call(&client, &server).await, "still here");
+    send(&requests, &server).await.unwrap();
+    // A caller without descriptors fails and has sent nothing.
+    let starved = TcpRequestClient::new(TcpRequestConfig::default().checked().unwrap());
+    let error = send(&starved, &server).await.unwrap_err();
+    assert!(error.is_safe_to_resend(), "{error:?}");
 
     drop(sockets);
     limit.current = before;
@@ -61,4 +85,5 @@ async fn a_server_without_descriptors_recovers_when_it_has_some() {
     // Longer than the longest pause of the listener is not needed.
     let newcomer = TcpTransport::new(config);
     assert_eq!(call(&newcomer, &server).await, "still here");
+    send(&starved, &server).await.unwrap();
 }

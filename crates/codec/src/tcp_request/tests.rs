@@ -118,7 +118,7 @@ fn every_truncation_is_incomplete_then_truncated_at_the_end() {
         let at_once = codec.decode_message(Bytes::copy_from_slice(&whole[..len]));
         assert!(matches!(at_once, Err(TcpRequestError::Truncated { .. })), "{len}");
     }
-    let mut longer = whole.clone();
+    let mut longer = whole;
     longer.put_slice(b"xy");
     let result = TcpRequestCodec::default().decode_message(longer.freeze());
     assert!(matches!(result, Err(TcpRequestError::TrailingBytes { count: 2 })));

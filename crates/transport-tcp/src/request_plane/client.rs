@@ -236,6 +236,43 @@ impl std::fmt::Debug for TcpRequestClient {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::TcpRequestConfig;
+
+    #[tokio::test]
+    async fn no_more_dials_than_allowed_are_under_way_over_all_hosts() {
+        let config = TcpRequestConfig { max_connects: 2, ..TcpRequestConfig::default() };
+        let client = TcpRequestClient::new(config.checked().unwrap());
+        let taken = client.inner.common.dials.acquire_many(2).await.unwrap();
+        let mut listeners = Vec::new();
+        let mut dials = Vec::new();
+        for _ in 0..8 {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = format!("{}/p", listener.local_addr().unwrap());
+            listeners.push(listener);
+            let client = client.clone();
+            dials.push(tokio::spawn(async move { client.warm_up(&address).await }));
+        }
+        // All of them have come as far as they can.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!((client.hosts(), client.connections()), (8, 0));
+        assert!(dials.iter().all(|dial| !dial.is_finished()));
+        drop(taken);
+        for dial in dials {
+            dial.await.unwrap().unwrap();
+        }
+        assert_eq!(client.connections(), 8);
+        assert_eq!(client.inner.common.dials.available_permits(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_that_does_not_come_is_a_connect_timeout() {
+        let client = TcpRequestClient::new(TcpRequestConfig::default().checked().unwrap());
+        let _taken = client.inner.common.dials.acquire_many(64).await.unwrap();
+        let error = client.warm_up("127.0.0.1:9/p").await.unwrap_err();
+        assert_eq!((error.code(), error.executed()), (Code::ConnectTimedOut, Executed::No));
+    }
 
     #[test]
     fn addresses_are_those_of_dynamos_records() {

@@ -203,12 +203,12 @@ impl Connection {
             let mut state = self.state.lock();
             take_answers(codec, buffer, &mut state.outbox, &mut answers)
         };
-        let count = answers.len();
+        // Before the callers are told: one that sends again at once finds its old place free.
+        self.release(answers.len());
         for (answer, data) in answers {
             // A caller that has gone does not want to know.
             let _ = answer.send(ack::decode(&data));
         }
-        self.release(count);
         result
     }
 

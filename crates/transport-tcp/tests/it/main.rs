@@ -7,3 +7,7 @@ mod conformance;
 mod fixture;
 mod hostile;
 mod recovery;
+mod request_calling;
+mod request_fixture;
+mod request_pool;
+mod request_serving;
