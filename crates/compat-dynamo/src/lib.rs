@@ -49,7 +49,8 @@ pub use crate::{
     item::{Content, Frame, ItemCodec},
     scheme::SplitScheme,
     split_server::{
-        DIAL_BACK_FAILURES, DeclaredEndpoint, EndpointDeclaration, SplitServer, SplitServerConfig,
+        BidirectionalEndpoint, BidirectionalHandler, DIAL_BACK_FAILURES, DeclaredEndpoint,
+        EndpointDeclaration, SplitServer, SplitServerConfig,
     },
     split_transport::SplitTransport,
     target::instance_path,

@@ -15,7 +15,7 @@ use std::{
 use sinew_plane::{BoxFuture, EndpointName};
 use tokio::{
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use self::{board::Board, hold::Hold};
@@ -182,9 +182,9 @@ impl MergedDiscovery {
 async fn follow(provider: Provider, at: usize, board: Arc<Board>) {
     let mut backoff = backoff();
     loop {
+        let begun = Instant::now();
         match provider.discovery.watch().await {
             Ok(mut view) => {
-                backoff.reset();
                 board.show(at, &view.snapshot());
                 while view.changed().await.is_some() {
                     board.show(at, &view.snapshot());
@@ -196,7 +196,7 @@ async fn follow(provider: Provider, at: usize, board: Arc<Board>) {
                 board.fail(at, error.to_string());
             }
         }
-        sleep(backoff.pause()).await;
+        sleep(backoff.pause_after(begun.elapsed())).await;
     }
 }
 

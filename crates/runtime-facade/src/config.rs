@@ -4,8 +4,9 @@ use std::{fmt, net::SocketAddr, time::Duration};
 
 use sinew_plane::{Address, BindPolicy, Incarnation};
 use sinew_transport_tcp::{
-    CheckedTcpConfig, CheckedTcpStreamClientConfig, CheckedTcpStreamServerConfig, ListenHost,
-    TcpConfig, TcpStreamClientConfig, TcpStreamServerConfig,
+    CheckedTcpConfig, CheckedTcpRequestConfig, CheckedTcpStreamClientConfig,
+    CheckedTcpStreamServerConfig, ListenHost, TcpConfig, TcpRequestConfig, TcpStreamClientConfig,
+    TcpStreamServerConfig,
 };
 
 use crate::{DiscoverySource, RequestPlane, place};
@@ -41,6 +42,8 @@ pub struct Config {
     /// Limits and timing of TCP and Unix connections. Its address settings are overridden by
     /// the ones above.
     pub tcp: TcpConfig,
+    /// How this process sends requests over Dynamo's TCP frames.
+    pub frames: TcpRequestConfig,
     /// Where workers dial this process back, for requests whose response comes on another
     /// connection; it listens from the first such request on. Its connections are set up as
     /// `tcp` says, and it binds and advertises as `listen` and `advertise` allow.
@@ -66,6 +69,7 @@ impl Default for Config {
             max_in_flight: 8_192,
             grace: Duration::from_secs(30),
             tcp: TcpConfig::default(),
+            frames: TcpRequestConfig::default(),
             call_home: TcpStreamServerConfig::default(),
             dial_back: TcpStreamClientConfig::default(),
         }
@@ -101,8 +105,9 @@ impl Config {
         let call_home = self.call_home_over(&tcp)?;
         let dial_back = TcpStreamClientConfig { tcp: tcp.clone(), ..self.dial_back.clone() };
         let dial_back = dial_back.checked().map_err(|error| fault("dial_back", &error))?;
+        let frames = self.frames.clone().checked().map_err(|error| fault("frames", &error))?;
         let tcp = tcp.checked().map_err(|error| fault("tcp", &error))?;
-        Ok(CheckedConfig { config: self, tcp, call_home, dial_back })
+        Ok(CheckedConfig { config: self, tcp, frames, call_home, dial_back })
     }
 
     /// Where workers dial back: on the host that `listen` names, unless it says its own.
@@ -131,6 +136,7 @@ fn fault(setting: &str, error: &dyn fmt::Display) -> ConfigError {
 pub struct CheckedConfig {
     config: Config,
     pub(crate) tcp: CheckedTcpConfig,
+    pub(crate) frames: CheckedTcpRequestConfig,
     pub(crate) call_home: CheckedTcpStreamServerConfig,
     pub(crate) dial_back: CheckedTcpStreamClientConfig,
 }

@@ -65,7 +65,9 @@ pub use sinew_plane::{
     Window, burst, engine_fn, push_engine_fn,
 };
 pub use sinew_router::{Client, Explanation, PushRouter, RetryConfig, RouterMode};
-pub use sinew_transport_tcp::{TcpConfig, TcpStreamClientConfig, TcpStreamServerConfig};
+pub use sinew_transport_tcp::{
+    TcpConfig, TcpRequestConfig, TcpStreamClientConfig, TcpStreamServerConfig,
+};
 
 /// The crates underneath, whole.
 pub mod layers {

@@ -9,12 +9,11 @@ use sinew_compat_dynamo::{SplitScheme, SplitServer, SplitServerConfig, SplitTran
 use sinew_discovery::{Change, View};
 use sinew_ingress::Ingress;
 use sinew_plane::{
-    Address, Code, DuplexTransport, EndpointName, Error, InstanceId, OutgoingRequest,
-    RequestPlaneClient, ResponsePlaneServer, ResponseRegistration, Shutdown,
+    Address, DuplexTransport, EndpointName, Error, InstanceId, OutgoingRequest, RequestPlaneClient,
+    ResponsePlaneServer, ResponseRegistration, Shutdown,
 };
 use sinew_transport_tcp::{
-    CheckedTcpStreamServerConfig, TcpRequestClient, TcpRequestConfig, TcpStreamClient,
-    TcpStreamServer,
+    CheckedTcpStreamServerConfig, TcpRequestClient, TcpStreamClient, TcpStreamServer,
 };
 use tokio::task::JoinHandle;
 
@@ -58,10 +57,7 @@ impl Planes {
 
     /// The calling sides: Dynamo's TCP frames unless the settings say NATS, and NATS when there
     /// is a connection.
-    pub(crate) fn transports(
-        &self,
-        config: &CheckedConfig,
-    ) -> Result<Vec<Arc<dyn DuplexTransport>>, StartError> {
+    pub(crate) fn transports(&self, config: &CheckedConfig) -> Vec<Arc<dyn DuplexTransport>> {
         let limit = config.tcp.mux.max_message_bytes;
         let mut all: Vec<Arc<dyn DuplexTransport>> = Vec::new();
         let mut add = |scheme, requests: Arc<dyn RequestPlaneClient>| {
@@ -69,9 +65,7 @@ impl Planes {
             all.push(Arc::new(SplitTransport::new(scheme, limit, requests, responses)));
         };
         if config.request_plane != RequestPlane::Nats {
-            let frames = TcpRequestConfig::default().checked();
-            let frames = frames.map_err(|error| Error::new(Code::Exhausted, error.to_string()))?;
-            let requests = Arc::new(TcpRequestClient::new(frames));
+            let requests = Arc::new(TcpRequestClient::new(config.frames.clone()));
             add(SplitScheme::SplitTcp, requests.clone());
             add(SplitScheme::DynamoTcp, requests);
         }
@@ -80,7 +74,7 @@ impl Planes {
             add(SplitScheme::Nats, nats.client());
             add(SplitScheme::DynamoNats, nats.client());
         }
-        Ok(all)
+        all
     }
 
     /// Ends the serving side, behind the requests that it took.

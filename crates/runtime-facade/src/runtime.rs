@@ -81,7 +81,7 @@ impl Runtime {
             transports.push(Arc::new(TcpTransport::unix(config.tcp.clone())));
             transports.push(Arc::new(TcpTransport::new(config.tcp.clone())));
         }
-        transports.extend(planes.transports(&config)?);
+        transports.extend(planes.transports(&config));
         for transport in transports {
             let registration = TransportRegistration::duplex(&*transport);
             registry.register_duplex_transport(registration, transport)?;

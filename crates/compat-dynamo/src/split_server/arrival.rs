@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde_json::value::RawValue;
 use sinew_codec::checksum_of;
 use sinew_plane::{Code, Context, Error, Executed, InstanceId, PlaneRequest, StreamId};
 use sinew_transport_tcp::context_id;
@@ -25,7 +26,9 @@ pub(super) struct Arrival {
     pub(super) connection_info: String,
     /// How items are wrapped; `None` when they go bare.
     pub(super) items: Option<ItemCodec>,
-    /// It has a shape that no handler here takes.
+    /// Where to fetch the items of the request, when it is a stream.
+    pub(super) request_stream: Option<String>,
+    /// It has a shape that its endpoint does not take.
     pub(super) fault: Option<Error>,
 }
 
@@ -40,14 +43,17 @@ impl Arrival {
         endpoint: String,
         instance: InstanceId,
         is_annotated: bool,
+        takes_stream: bool,
     ) -> Result<Self, Error> {
         let over_nats = is_over_nats(&request);
         let (control, body) = RequestControlMessage::decode(request.payload)?;
-        let fault = shape_fault(&control, body.is_some());
+        let fault = shape_fault(&control, body.is_some(), takes_stream);
         let scheme = SplitScheme::of_arrival(over_nats, control.sinew.is_some());
         let builder = Context::builder().id(stream_id(&control.id));
         let items = ItemCodec::new(control.payload_codec).annotated(is_annotated);
-        let connection_info = String::from(Box::<str>::from(control.connection_info));
+        let text = |info: Box<RawValue>| String::from(Box::<str>::from(info));
+        let connection_info = text(control.connection_info);
+        let request_stream = control.request_stream_connection_info.map(text);
         let body = body.unwrap_or_default();
         let arrival = |instance, context, attempt, items| Self {
             endpoint,
@@ -58,6 +64,7 @@ impl Arrival {
             attempt,
             connection_info,
             items,
+            request_stream,
             fault,
         };
         let Some(sinew) = control.sinew else {
@@ -80,15 +87,24 @@ impl Arrival {
     }
 }
 
-/// Why no handler takes a request of this shape.
-fn shape_fault(control: &RequestControlMessage, has_body: bool) -> Option<Error> {
-    let message = match control.request_type {
-        RequestType::ManyIn => "this endpoint takes one request, and not a stream of them",
+/// Why an endpoint does not take a request of this shape.
+fn shape_fault(
+    control: &RequestControlMessage,
+    has_body: bool,
+    takes_stream: bool,
+) -> Option<Error> {
+    let message = match (control.request_type, takes_stream) {
+        (RequestType::ManyIn, false) => "this endpoint takes one request, and not a stream of them",
+        (RequestType::SingleIn, true) => "this endpoint takes a stream of requests, and not one",
+        (RequestType::ManyIn, true) if has_body => "the request has a body beside its stream",
+        (RequestType::ManyIn, true) if control.request_stream_connection_info.is_none() => {
+            "the request does not say where its stream is"
+        }
         // No value has no bytes in the formats that Dynamo knows.
-        RequestType::SingleIn if !has_body && control.sinew.is_none() => {
+        (RequestType::SingleIn, false) if !has_body && control.sinew.is_none() => {
             "the request has no body beside its control message"
         }
-        RequestType::SingleIn => return None,
+        (RequestType::SingleIn, false) | (RequestType::ManyIn, true) => return None,
     };
     Some(Error::new(Code::InvalidPayload, message).with_executed(Executed::No))
 }

@@ -1,6 +1,7 @@
 //! The serving side of a split exchange.
 
 mod arrival;
+mod bidirectional;
 mod config;
 mod declared;
 mod shared;
@@ -9,13 +10,15 @@ mod wrapped;
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use sinew_plane::{
-    Code, Error, IncomingRequest, InstanceId, PlaneRequest, RequestHandler, RequestPlaneHandler,
-    ResponsePlaneClient, ResponseSink, Shutdown,
+    Code, EndpointName, Error, IncomingRequest, InstanceId, PlaneRequest, RequestHandler,
+    RequestPlaneHandler, ResponsePlaneClient, ResponseSink, Shutdown,
 };
+use sinew_transport_tcp::{RequestStream, TcpStreamClient};
 use tokio::time::timeout;
 
 use self::{
     arrival::{Arrival, is_over_nats},
+    bidirectional::Bidirectional,
     declared::Declared,
     shared::{Place, Shared},
     wrapped::Wrapped,
@@ -23,6 +26,7 @@ use self::{
 use crate::target;
 
 pub use self::{
+    bidirectional::{BidirectionalEndpoint, BidirectionalHandler},
     config::SplitServerConfig,
     declared::{DeclaredEndpoint, EndpointDeclaration},
     shared::DIAL_BACK_FAILURES,
@@ -56,6 +60,17 @@ impl SplitServer {
     /// annotated. Needed for neither where requests come with a path and items are plain.
     pub fn declare(&self, declaration: EndpointDeclaration) -> DeclaredEndpoint {
         Declared::insert(&self.0.declared, declaration)
+    }
+
+    /// Serves an endpoint whose requests are streams; `streams` fetches their items. It is served
+    /// beside what the server's own handler serves, and counts before it.
+    pub fn serve_bidirectional(
+        &self,
+        endpoint: EndpointName,
+        streams: Arc<TcpStreamClient>,
+        handler: Arc<dyn BidirectionalHandler>,
+    ) -> BidirectionalEndpoint {
+        self.0.bidirectional.insert(endpoint, Bidirectional { handler, streams })
     }
 
     /// Refuses new requests from now on. What was accepted goes on.
@@ -95,9 +110,17 @@ impl Shared {
     }
 
     /// Whether the request is taken, as far as is known without its payload.
-    fn admit(&self, endpoint: &str, instance: InstanceId, bytes: usize) -> Result<Place, Error> {
+    fn admit(
+        &self,
+        endpoint: &str,
+        instance: InstanceId,
+        many: Option<&Bidirectional>,
+        bytes: usize,
+    ) -> Result<Place, Error> {
         self.check_draining()?;
-        self.handler.admits(endpoint, instance)?;
+        if many.is_none() {
+            self.handler.admits(endpoint, instance)?;
+        }
         self.place(bytes)
     }
 
@@ -128,7 +151,11 @@ impl Shared {
         }
     }
 
-    async fn serve(self: Arc<Self>, arrival: Arrival, place: Place) {
+    async fn serve(self: Arc<Self>, arrival: Arrival, place: Place, many: Option<Bidirectional>) {
+        let input = match &many {
+            Some(many) => Some(self.fetch(many, &arrival).await),
+            None => None,
+        };
         let Some(sink) = self.dial_back(&arrival).await else { return };
         drop(place);
         let sink = match arrival.items {
@@ -144,7 +171,22 @@ impl Shared {
             transport: &transport,
             attempt: arrival.attempt,
         };
-        self.handler.handle(request, sink);
+        match (many, input) {
+            (Some(many), Some(Ok(items))) => many.handler.handle(request, items, sink),
+            (_, Some(Err(error))) => sink.reject(error),
+            (_, None) => self.handler.handle(request, sink),
+        }
+    }
+
+    /// Dials for the items of a request.
+    async fn fetch(&self, many: &Bidirectional, arrival: &Arrival) -> Result<RequestStream, Error> {
+        // The shape was looked at: there is one.
+        let info = arrival.request_stream.as_deref().unwrap_or_default();
+        tokio::select! {
+            biased;
+            () = self.cut.cancelled() => Err(Error::draining("the worker is shutting down")),
+            items = many.streams.connect_request_stream(info, arrival.context.clone()) => items,
+        }
     }
 
     /// Tells a caller on the response plane why nothing runs for it.
@@ -177,9 +219,11 @@ impl RequestPlaneHandler for SplitServer {
     fn accept(&self, request: PlaneRequest<'_>) -> Result<(), Error> {
         let shared = &self.0;
         let found = shared.look_up(request.target);
+        let many = found.as_ref().and_then(|(endpoint, _)| shared.bidirectional.find(endpoint));
         let admitted = match &found {
             Some((endpoint, instance)) => {
-                let admitted = shared.admit(endpoint, *instance, request.payload.len());
+                let bytes = request.payload.len();
+                let admitted = shared.admit(endpoint, *instance, many.as_ref(), bytes);
                 admitted.map_err(|error| match error.code() {
                     Code::UnknownEndpoint => unknown(request.target),
                     _ => error,
@@ -191,11 +235,11 @@ impl RequestPlaneHandler for SplitServer {
         if let (Err(error), false) = (&admitted, deaf) {
             return Err(error.clone());
         }
-        let (endpoint, instance) =
-            found.unwrap_or((Cow::Borrowed(request.target), InstanceId(0)));
+        let (endpoint, instance) = found.unwrap_or((Cow::Borrowed(request.target), InstanceId(0)));
         let is_annotated = shared.declared.is_annotated(&endpoint);
         let endpoint = endpoint.into_owned();
-        let arrival = match (Arrival::read(request, endpoint, instance, is_annotated), &admitted) {
+        let read = Arrival::read(request, endpoint, instance, is_annotated, many.is_some());
+        let arrival = match (read, &admitted) {
             (Ok(arrival), _) => arrival,
             (Err(_), Err(error)) => return Err(error.clone()),
             (Err(malformed), Ok(_)) => return Err(malformed),
@@ -212,7 +256,7 @@ impl RequestPlaneHandler for SplitServer {
                 Ok(())
             }
             (Ok(place), None) => {
-                shared.spawn(Arc::clone(shared).serve(arrival, place));
+                shared.spawn(Arc::clone(shared).serve(arrival, place, many));
                 Ok(())
             }
         }

@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{SplitServerConfig, declared::Declared};
+use super::{SplitServerConfig, bidirectional::Registered, declared::Declared};
 
 /// Callers that could not be dialled back, whose requests were accepted. Counter.
 pub const DIAL_BACK_FAILURES: &str = "dial_back_failures_total";
@@ -23,6 +23,7 @@ pub(super) struct Shared {
     pub(super) responses: Arc<dyn ResponsePlaneClient>,
     pub(super) handler: Arc<dyn RequestHandler>,
     pub(super) declared: Arc<Declared>,
+    pub(super) bidirectional: Arc<Registered>,
     pub(super) runtime: Handle,
     pub(super) tasks: TaskTracker,
     pub(super) cut: CancellationToken,
@@ -64,6 +65,7 @@ impl Shared {
             responses,
             handler,
             declared: Arc::default(),
+            bidirectional: Arc::default(),
             runtime: Handle::current(),
             tasks: TaskTracker::new(),
             cut: CancellationToken::new(),

@@ -14,6 +14,7 @@ use sinew_plane::{
     CancelReason, Code, Context, Error, Executed, Outcome, ResponseSource, ResponseStream,
     SourceEvent, StopKind, Terminal,
 };
+use sinew_transport_tcp::RequestRegistration;
 
 use super::roster::Place;
 use crate::{Content, ItemCodec};
@@ -37,7 +38,14 @@ struct State {
     end: Option<End>,
     /// Who waits, to be woken by a cut.
     waker: Option<Waker>,
-    place: Option<Place>,
+    hold: Option<Hold>,
+}
+
+/// What lives as long as the response is under way.
+pub(super) struct Hold {
+    pub(super) place: Place,
+    /// The request, when it is a stream.
+    pub(super) _input: Option<RequestRegistration>,
 }
 
 /// How it ended, to be told as often as somebody asks.
@@ -61,7 +69,7 @@ impl Exchange {
         inner: ResponseStream,
         items: Option<ItemCodec>,
         context: Context,
-        place: Place,
+        hold: Hold,
     ) -> Arc<Self> {
         let state = State {
             inner: Some(inner),
@@ -71,13 +79,13 @@ impl Exchange {
             is_final: false,
             end: None,
             waker: None,
-            place: None,
+            hold: None,
         };
         let exchange = Arc::new(Self { state: Mutex::new(state), context });
-        place.take(Arc::downgrade(&exchange));
+        hold.place.take(Arc::downgrade(&exchange));
         // A close looks at the roster first and cuts then, or has been seen to cut by now.
-        let is_cut = place.is_cut();
-        exchange.state.lock().place = Some(place);
+        let is_cut = hold.place.is_cut();
+        exchange.state.lock().hold = Some(hold);
         if is_cut {
             exchange.cut();
         }
@@ -94,7 +102,7 @@ impl Exchange {
             let begun = state.is_started || state.given > 0;
             let code = if begun { Code::Truncated } else { Code::ConnectionLost };
             state.end = Some(End::Lost(Error::new(code, "the transport was closed")));
-            ((state.inner.take(), state.place.take()), state.waker.take())
+            ((state.inner.take(), state.hold.take()), state.waker.take())
         };
         // Without the lock: this tells the worker, and the roster.
         drop(left);
@@ -233,9 +241,9 @@ impl ResponseSource for Exchange {
         }
         let Some(end) = &state.end else { return Poll::Pending };
         let event = end.event();
-        let place = state.place.take();
+        let hold = state.hold.take();
         drop(state);
-        drop(place);
+        drop(hold);
         Poll::Ready(event)
     }
 
@@ -247,7 +255,7 @@ impl ResponseSource for Exchange {
     fn abandon(&self) {
         let left = {
             let mut state = self.state.lock();
-            (state.inner.take(), state.place.take())
+            (state.inner.take(), state.hold.take())
         };
         drop(left);
     }

@@ -72,27 +72,34 @@ impl Letter {
     pub(super) fn seal(
         self,
         connection_info: &str,
+        input: Option<&str>,
         request: OutgoingRequest,
         max_bytes: usize,
     ) -> Result<(Bytes, Headers), Error> {
-        let connection_info =
-            RawValue::from_string(connection_info.to_owned()).map_err(|error| {
-                let message = format!("the response plane's connection info is no JSON: {error}");
-                Error::new(Code::NoTransport, message)
-            })?;
+        let connection_info = raw(connection_info)?;
+        let request_stream_connection_info = input.map(raw).transpose()?;
+        let request_type =
+            if input.is_some() { RequestType::ManyIn } else { RequestType::SingleIn };
         let control = RequestControlMessage {
             id: context_text(request.context.id()),
-            request_type: RequestType::SingleIn,
+            request_type,
             response_type: ResponseType::ManyOut,
             payload_codec: self.codec,
             connection_info,
             metadata: self.metadata,
             frontend_send_ts_ns: None,
-            request_stream_connection_info: None,
+            request_stream_connection_info,
             sinew: self.sinew,
         };
         Ok((control.encode(Some(request.body), max_bytes)?, self.beside))
     }
+}
+
+fn raw(connection_info: &str) -> Result<Box<RawValue>, Error> {
+    RawValue::from_string(connection_info.to_owned()).map_err(|error| {
+        let message = format!("a connection info of the response plane is no JSON: {error}");
+        Error::new(Code::NoTransport, message)
+    })
 }
 
 fn format_of(request: &OutgoingRequest) -> Result<PayloadFormat, Error> {

@@ -8,12 +8,17 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use sinew_plane::{
-    Address, BoxFuture, Code, Context, DuplexTransport, Error, Executed, OutgoingRequest,
-    RequestPlaneClient, ResponsePlaneServer, ResponseStream, Shutdown, TransportCapabilities,
-    TransportId, ack,
+    Address, BoxFuture, BoxStream, Code, Context, DuplexTransport, Error, Executed,
+    OutgoingRequest, RequestPlaneClient, ResponsePlaneServer, ResponseStream, Shutdown,
+    TransportCapabilities, TransportId, ack,
 };
+use sinew_transport_tcp::{RequestRegistration, TcpStreamServer};
 
-use self::{exchange::Exchange, letter::Letter, roster::Roster};
+use self::{
+    exchange::{Exchange, Hold},
+    letter::Letter,
+    roster::Roster,
+};
 use crate::{CONTROL_MESSAGE_MAX_BYTES, SplitScheme};
 
 /// What a request is at most beside its body: the control message and the frame around both.
@@ -53,10 +58,33 @@ impl SplitTransport {
         self.roster.len()
     }
 
+    /// Opens an exchange whose request is a stream: `items`, in the request's format, which the
+    /// worker fetches from `streams` as fast as it reads them. The request's body must be empty.
+    /// What is left of them when the response ends is dropped.
+    ///
+    /// # Errors
+    /// As [`open`](DuplexTransport::open).
+    pub async fn open_bidirectional(
+        &self,
+        address: &Address,
+        request: OutgoingRequest,
+        items: BoxStream<'static, Bytes>,
+        streams: &TcpStreamServer,
+    ) -> Result<ResponseStream, Error> {
+        if !request.body.is_empty() {
+            let message = "a request that is a stream has no body beside it";
+            return Err(Error::new(Code::InvalidPayload, message));
+        }
+        self.check(address, &request)?;
+        let input = streams.register_request_stream(&request.context, items)?;
+        self.send(address, request, Some(input)).await
+    }
+
     async fn send(
         &self,
         address: &Address,
         request: OutgoingRequest,
+        input: Option<RequestRegistration>,
     ) -> Result<ResponseStream, Error> {
         self.check(address, &request)?;
         let place = self.roster.enter()?;
@@ -68,12 +96,15 @@ impl SplitTransport {
         let limit = self.capabilities.max_message_bytes.saturating_add(ENVELOPE_BYTES);
         let address = self.scheme.plane_address(address, &request);
         let items = letter.items;
-        let (payload, headers) = letter.seal(&registration.connection_info, request, limit)?;
+        let fetch = input.as_ref().map(RequestRegistration::connection_info);
+        let info = &registration.connection_info;
+        let (payload, headers) = letter.seal(info, fetch, request, limit)?;
         let sending = self.requests.send_request(address, payload, headers);
         let answer = in_time(&context, &self.roster, sending).await?;
         // Accepted is an empty answer. A plane that passes on another text must not make it one.
         ack::decode(&answer)?;
-        let exchange = Exchange::new(registration.stream, items, context.clone(), place);
+        let hold = Hold { place, _input: input };
+        let exchange = Exchange::new(registration.stream, items, context.clone(), hold);
         Ok(ResponseStream::new(exchange, context))
     }
 
@@ -145,7 +176,7 @@ impl DuplexTransport for SplitTransport {
         address: &'a Address,
         request: OutgoingRequest,
     ) -> BoxFuture<'a, Result<ResponseStream, Error>> {
-        Box::pin(self.send(address, request))
+        Box::pin(self.send(address, request, None))
     }
 
     /// Closes this transport's streams. The planes may serve others, and stay as they are.

@@ -44,11 +44,7 @@ pub(super) const VARIABLES: &[Variable] = &[
     Variable {
         name: "SINEW_ETCD_LEASE_TTL",
         aliases: &["ETCD_LEASE_TTL"],
-        apply: |config, text| {
-            let seconds = text.parse().map_err(|_| "must be seconds".to_owned())?;
-            config.etcd.lease_ttl = Duration::from_secs(seconds);
-            Ok(())
-        },
+        apply: |config, text| seconds(text).map(|time| config.etcd.lease_ttl = time),
     },
     #[cfg(feature = "etcd")]
     Variable {
@@ -175,6 +171,28 @@ pub(super) const VARIABLES: &[Variable] = &[
         },
     },
     Variable {
+        name: "SINEW_ACK_TIMEOUT",
+        aliases: &["DYN_TCP_REQUEST_TIMEOUT"],
+        apply: |config, text| seconds(text).map(|time| config.frames.request_timeout = time),
+    },
+    Variable {
+        name: "SINEW_CONNECT_TIMEOUT",
+        aliases: &["DYN_TCP_CONNECT_TIMEOUT"],
+        apply: |config, text| {
+            let time = seconds(text)?;
+            (config.frames.connect_timeout, config.tcp.connect_timeout) = (time, time);
+            Ok(())
+        },
+    },
+    Variable {
+        name: "SINEW_FRAME_CONNECTIONS",
+        aliases: &["DYN_TCP_POOL_SIZE"],
+        apply: |config, text| {
+            config.frames.pool_size = text.parse().map_err(|_| "must be a number".to_owned())?;
+            Ok(())
+        },
+    },
+    Variable {
         name: "SINEW_LISTEN_HOST",
         aliases: &["DYN_TCP_RPC_HOST"],
         apply: |config, text| {
@@ -233,10 +251,17 @@ pub(super) const VARIABLES: &[Variable] = &[
         apply: |config, text| {
             let bytes = text.parse().map_err(|_| "must be a number of bytes".to_owned())?;
             config.tcp.mux.max_message_bytes = bytes;
+            config.tcp.max_request_bytes = bytes;
+            config.frames.max_message_bytes = bytes;
+            (config.call_home.max_frame_bytes, config.dial_back.max_frame_bytes) = (bytes, bytes);
             Ok(())
         },
     },
 ];
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    text.parse().map(Duration::from_secs).map_err(|_| "must be seconds".to_owned())
+}
 
 fn switch(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
