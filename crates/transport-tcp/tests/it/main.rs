@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod call_home;
+mod call_home_pooled;
 mod closing;
 mod conformance;
 mod fixture;
