@@ -116,6 +116,7 @@ impl Pool {
         let wanted = match inner.questions.answer(subject) {
             Ok(answer) => {
                 inner.count_reuse();
+                inner.grow(address);
                 inner.metrics.acquired(since);
                 return Ok(join(answer, context));
             }
@@ -186,16 +187,7 @@ impl Inner {
             }
             Choice::Grow(connection, place) => {
                 self.count_reuse();
-                // Nobody has to wait for it.
-                let this = Arc::clone(self);
-                self.connections.tasks.spawn(async move {
-                    match place.connection().await {
-                        Ok(_) => {
-                            this.claim();
-                        }
-                        Err(error) => tracing::debug!(%error, "no further shared connection"),
-                    }
-                });
+                self.dial_ahead(place);
                 Ok(connection)
             }
             Choice::Dial(place) => {
@@ -207,6 +199,28 @@ impl Inner {
                 Ok(connection)
             }
         }
+    }
+
+    /// Makes another connection when each has many streams.
+    fn grow(self: &Arc<Self>, address: SocketAddr) {
+        if let Ok(caller) = self.caller(address)
+            && let Choice::Grow(_, place) = self.choose(&caller, address)
+        {
+            self.dial_ahead(place);
+        }
+    }
+
+    /// Dials without anybody having to wait for it.
+    fn dial_ahead(self: &Arc<Self>, place: Arc<Target>) {
+        let this = Arc::clone(self);
+        self.connections.tasks.spawn(async move {
+            match place.connection().await {
+                Ok(_) => {
+                    this.claim();
+                }
+                Err(error) => tracing::debug!(%error, "no further shared connection"),
+            }
+        });
     }
 
     /// Counts a connection that was made as the caller's doing, once for each.

@@ -3,6 +3,7 @@
 
 mod call_home;
 mod call_home_pooled;
+mod call_home_wire;
 mod closing;
 mod conformance;
 mod fixture;
