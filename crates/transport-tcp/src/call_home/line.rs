@@ -181,6 +181,7 @@ impl Line {
                 }
                 Ok(Message::Item(_)) => return violation("an item before the prologue"),
                 Ok(Message::Control(ControlMessage::Sentinel)) if self.begun => {
+                    self.at_end = true;
                     return Some(LineEnd::Said(Terminal::Complete { items: self.items }));
                 }
                 Ok(Message::Control(_)) => return violation("a control message out of place"),

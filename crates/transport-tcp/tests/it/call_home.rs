@@ -102,7 +102,9 @@ async fn nothing_and_much_and_large_items_arrive() {
         sink.complete();
     });
     let (items, _) = drain(stream).await;
-    assert!((0..10_000_u32).eq(items.iter().map(|it| u32::from_be_bytes(it[..].try_into().unwrap()))));
+    assert!(
+        (0..10_000_u32).eq(items.iter().map(|it| u32::from_be_bytes(it[..].try_into().unwrap())))
+    );
     assert_eq!(items.len(), 10_000);
 
     let (stream, mut sink) = pair(&caller, &worker).await;
@@ -250,7 +252,11 @@ async fn a_cancel_before_the_worker_came_ends_at_once_and_the_worker_is_killed()
         let ResponseRegistration { connection_info, mut stream } =
             caller.register(&request()).unwrap();
         let context = stream.context().clone();
-        if kill { context.kill() } else { context.stop() }
+        if kill {
+            context.kill()
+        } else {
+            context.stop()
+        }
         let error = soon("the end", stream.started()).await.unwrap_err();
         assert_eq!(error.code(), Code::Cancelled);
         assert!(matches!(drain(stream).await.1, Outcome::Cancelled { .. }));
@@ -576,10 +582,10 @@ async fn a_killed_request_does_not_dial_on() {
     let worker = worker(slow);
     let context = Context::new();
     let (text, killer) = (info.to_text(), context.clone());
-    let (dialled, ()) = tokio::join!(
-        soon("the dial to be given up", worker.connect(&text, context)),
-        async { killer.kill() }
-    );
+    let (dialled, ()) =
+        tokio::join!(soon("the dial to be given up", worker.connect(&text, context)), async {
+            killer.kill()
+        });
     let error = dialled.unwrap_err();
     assert_eq!((error.code(), error.executed()), (Code::Cancelled, Executed::No));
 }
@@ -601,8 +607,11 @@ async fn addresses_to_bind_and_to_tell_are_apart() {
     use sinew_transport_tcp::ListenHost;
     let open = TcpConfig { bind_policy: BindPolicy::Insecure, ..TcpConfig::default() };
     let any = ListenHost::Ip("0.0.0.0".parse().unwrap());
-    let wildcard =
-        caller(TcpStreamServerConfig { tcp: open.clone(), host: any.clone(), ..Default::default() });
+    let wildcard = caller(TcpStreamServerConfig {
+        tcp: open.clone(),
+        host: any.clone(),
+        ..Default::default()
+    });
     let told = wildcard.public_address().unwrap();
     assert!(!told.rest().starts_with("0.0.0.0"), "{told}");
     assert!(told.rest().ends_with(&wildcard.local_address().port().to_string()), "{told}");
