@@ -6,6 +6,10 @@
 //! per stream; what the bytes mean is decided by the machines of `sinew-mux`. This crate knows
 //! no discovery and no routing.
 //!
+//! Beside this, a response can come on its own: a [`TcpStreamServer`] at the caller expects it,
+//! and the worker's [`TcpStreamClient`] dials back with it, in the bytes of NVIDIA Dynamo 1.6 or,
+//! between Sinew's own ends, over a few mux connections that many responses share.
+//!
 //! ```
 //! use std::sync::Arc;
 //! use bytes::Bytes;

@@ -212,13 +212,7 @@ async fn a_worker_that_breaks_the_protocol_is_killed_and_the_stream_fails() {
         let caller = any_caller();
         let (mut stream, mut worker) = expect(&caller).await;
         worker.send(&bytes).await;
-        let error = loop {
-            match next(&mut stream).await {
-                Some(Ok(item)) => panic!("{what}: {item:?}"),
-                Some(Err(error)) => break error,
-                None => panic!("{what}: complete"),
-            }
-        };
+        let Some(Err(error)) = next(&mut stream).await else { panic!("{what} was accepted") };
         assert_eq!(error.code(), Code::Violation, "{what}: {error:?}");
         assert!(!error.is_safe_to_resend(), "{what}");
         assert_eq!(worker.control().await.as_deref(), Some("\"kill\""), "{what}");
