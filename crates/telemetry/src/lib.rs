@@ -39,6 +39,7 @@ pub mod trace;
 mod endpoint;
 #[cfg(feature = "subscriber")]
 mod logging;
+mod pool;
 #[cfg(feature = "prometheus")]
 mod prometheus;
 mod timing;
@@ -47,6 +48,7 @@ mod transport;
 pub use crate::{
     endpoint::{EndpointMetrics, RequestMetrics},
     names::describe,
+    pool::TcpPoolMetrics,
     timing::{Stopwatch, enable_timing, is_timing_enabled},
     trace::{TraceParent, TraceParentError},
     transport::{ActiveStream, TransportMetrics},

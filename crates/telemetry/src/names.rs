@@ -24,6 +24,17 @@ pub const INGRESS_RESPONSE_BYTES: &str = "ingress_response_bytes_total";
 /// Requests that were refused or failed. Counter; labels [`ENDPOINT`], [`CATEGORY`].
 pub const INGRESS_ERRORS: &str = "ingress_errors_total";
 
+/// Shared connections to callers that a worker made. Counter.
+pub const TCP_POOL_CREATED: &str = "tcp_pool_connections_created_total";
+/// Responses that took a shared connection that was there. Counter.
+pub const TCP_POOL_REUSED: &str = "tcp_pool_connections_reused_total";
+/// Shared connections with streams on them. Gauge, up to date within a second.
+pub const TCP_POOL_ACTIVE: &str = "tcp_pool_active_connections";
+/// Shared connections without streams. Gauge, up to date within a second.
+pub const TCP_POOL_IDLE: &str = "tcp_pool_idle_connections";
+/// From wanting to deliver a response to having a stream for it, in seconds. Histogram.
+pub const TCP_POOL_LATENCY: &str = "tcp_pool_acquisition_latency_seconds";
+
 /// Label: the name of a transport, an open set: `tcp`, `unix`, `memory`, ...
 pub const TRANSPORT: &str = "transport";
 /// Label: `namespace/component/endpoint`, or [`UNKNOWN_ENDPOINT`].
@@ -87,6 +98,11 @@ pub const ALL: &[Metric] = {
         metric(INGRESS_REQUEST_BYTES, Counter, Bytes, &[ENDPOINT], "Payload of admitted requests"),
         metric(INGRESS_RESPONSE_BYTES, Counter, Bytes, &[ENDPOINT], "Payload of response items"),
         metric(INGRESS_ERRORS, Counter, Count, &[ENDPOINT, CATEGORY], "Refused or failed requests"),
+        metric(TCP_POOL_CREATED, Counter, Count, &[], "Shared connections made"),
+        metric(TCP_POOL_REUSED, Counter, Count, &[], "Uses of a shared connection that was there"),
+        metric(TCP_POOL_ACTIVE, Gauge, Count, &[], "Shared connections with streams"),
+        metric(TCP_POOL_IDLE, Gauge, Count, &[], "Shared connections without streams"),
+        metric(TCP_POOL_LATENCY, Histogram, Seconds, &[], "Until a response has its stream"),
     ]
 };
 

@@ -68,6 +68,50 @@ fn concerns_one_peer(error: &io::Error) -> bool {
 mod tests {
     use super::*;
 
+    /// A listener that is out of descriptors for a while.
+    struct Exhausted(std::sync::atomic::AtomicUsize);
+
+    impl Accept for Exhausted {
+        async fn accept(&self) -> io::Result<Socket> {
+            let tries = self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            match tries {
+                // ECONNABORTED costs no pause, EMFILE does.
+                1 => Err(io::Error::from_raw_os_error(103)),
+                0 | 2 | 3 => Err(io::Error::from_raw_os_error(24)),
+                4 | 5 => Ok(Socket::Unix(tokio::net::UnixStream::pair()?.0)),
+                _ => std::future::pending().await,
+            }
+        }
+    }
+
+    #[derive(Default)]
+    struct Admitted {
+        stop: CancellationToken,
+        sockets: std::sync::atomic::AtomicUsize,
+    }
+
+    impl Admit for Admitted {
+        fn stop_accepting(&self) -> &CancellationToken {
+            &self.stop
+        }
+
+        fn admit(self: &Arc<Self>, _socket: Socket) {
+            if self.sockets.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 1 {
+                self.stop.cancel();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn accepting_goes_on_after_exhaustion() {
+        let admitted = Arc::new(Admitted::default());
+        let began = std::time::Instant::now();
+        run(Exhausted(0.into()), Arc::clone(&admitted)).await;
+        assert_eq!(admitted.sockets.load(std::sync::atomic::Ordering::Relaxed), 2);
+        // Three pauses, each twice the one before.
+        assert!(began.elapsed() >= FIRST_PAUSE * (1 + 2 + 4), "{:?}", began.elapsed());
+    }
+
     #[test]
     fn exhaustion_pauses_and_a_lost_peer_does_not() {
         // EMFILE, ENFILE, ENOBUFS, ENOMEM

@@ -10,6 +10,10 @@
 //! peer speaks. [`TcpServer::with_request_plane`] serves it, [`TcpRequestClient`] calls it; what a
 //! request means and where its response goes is decided above.
 //!
+//! Beside this, a response can come on its own: a [`TcpStreamServer`] at the caller expects it,
+//! and the worker's [`TcpStreamClient`] dials back with it, in the bytes of NVIDIA Dynamo 1.6 or,
+//! between Sinew's own ends, over a few mux connections that many responses share.
+//!
 //! ```
 //! use std::sync::Arc;
 //! use bytes::Bytes;

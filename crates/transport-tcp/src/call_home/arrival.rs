@@ -112,7 +112,7 @@ async fn take(shared: &Arc<Shared>, mut stream: TcpStream, counted: Counted, unt
         Err(_) => return tracing::debug!("no call-home handshake in time"),
     };
     let entry = Subject::parse(&subject).and_then(|subject| shared.streams.get(subject));
-    let line = Line::new(stream, buffer, shared.config.max_frame_bytes, counted);
+    let line = Box::new(Line::new(stream, buffer, shared.config.max_frame_bytes, counted));
     let refused = match (entry, stream_type) {
         (Some(Entry::Response(source)), StreamType::Response) => match source.upgrade() {
             Some(source) => source.attach_line(line).err(),
@@ -120,7 +120,7 @@ async fn take(shared: &Arc<Shared>, mut stream: TcpStream, counted: Counted, unt
         },
         (Some(Entry::Request(output)), StreamType::Request) => match output.claim() {
             Some(items) => {
-                output.send(items, line).await;
+                output.send(items, *line).await;
                 shared.streams.remove(output.subject, output.context.id());
                 None
             }

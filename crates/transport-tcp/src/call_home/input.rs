@@ -71,6 +71,8 @@ impl RequestStream {
 
     /// Takes whole frames out of the buffer.
     fn decode(&mut self) {
+        // As with responses: a few small items do not hold a whole piece of reading.
+        let sparse = self.buffer.len() < self.buffer.capacity() / 4;
         while self.end.is_none() {
             let frame = match self.codec.decode_frame(&mut self.buffer) {
                 Ok(Some(frame)) => frame,
@@ -78,7 +80,10 @@ impl RequestStream {
                 Err(cause) => return self.violation(&cause.to_string()),
             };
             match Message::read(frame) {
-                Ok(Message::Item(item)) => self.ready.push_back(item),
+                Ok(Message::Item(item)) => {
+                    let item = if sparse { Bytes::copy_from_slice(&item) } else { item };
+                    self.ready.push_back(item);
+                }
                 Ok(Message::Control(ControlMessage::Sentinel)) => self.end = Some(None),
                 Ok(Message::Control(ControlMessage::Stop)) => self.cancelled(StopKind::Stop),
                 Ok(Message::Control(ControlMessage::Kill)) => self.cancelled(StopKind::Kill),

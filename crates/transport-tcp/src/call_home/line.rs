@@ -87,7 +87,7 @@ impl Line {
             items: 0,
             at_end: false,
             next: None,
-            counted: counted,
+            counted,
         }
     }
 
@@ -134,7 +134,7 @@ impl Line {
     }
 
     fn read(&mut self) -> Option<LineEnd> {
-        if self.buffer.capacity() - self.buffer.len() < FIRST_ROOM {
+        if self.buffer.capacity() - self.buffer.len() < self.room / 2 {
             self.buffer.reserve(self.room);
         }
         let room = self.buffer.capacity() - self.buffer.len();
@@ -161,7 +161,13 @@ impl Line {
 
     /// Takes whole frames out of the buffer, up to the prologue or to its end.
     fn decode(&mut self, mut batch: Option<&mut VecDeque<Bytes>>) -> Option<LineEnd> {
+        // A consumer may keep what it gets for long: items that are little of what was read are
+        // copied, so that a few of them do not hold a whole piece of reading each.
+        let sparse = self.buffer.len() < self.buffer.capacity() / 4;
         loop {
+            if self.begun && batch.is_none() {
+                return None;
+            }
             let frame = match self.codec.decode_frame(&mut self.buffer) {
                 Ok(Some(frame)) => frame,
                 Ok(None) => return None,
@@ -174,13 +180,14 @@ impl Line {
             match Message::read(frame) {
                 Ok(Message::Item(item)) if self.begun => {
                     self.items += 1;
-                    // Nobody asks for the prologue alone once it is there.
                     if let Some(batch) = batch.as_deref_mut() {
+                        let item = if sparse { Bytes::copy_from_slice(&item) } else { item };
                         batch.push_back(item);
                     }
                 }
                 Ok(Message::Item(_)) => return violation("an item before the prologue"),
                 Ok(Message::Control(ControlMessage::Sentinel)) if self.begun => {
+                    self.at_end = true;
                     return Some(LineEnd::Said(Terminal::Complete { items: self.items }));
                 }
                 Ok(Message::Control(_)) => return violation("a control message out of place"),
@@ -192,12 +199,7 @@ impl Line {
                         return Some(LineEnd::Said(Terminal::Cancelled { reason }));
                     }
                     None if self.begun => return violation("a second prologue"),
-                    None => {
-                        self.begun = true;
-                        if batch.is_none() {
-                            return None;
-                        }
-                    }
+                    None => self.begun = true,
                 },
                 Err(what) => return violation(what),
             }

@@ -6,6 +6,15 @@
 //! prologue, items, sentinel; `stop` and `kill` the other way. Between Sinew's own ends the
 //! worker keeps a few mux connections to the caller, and the caller opens each stream on one
 //! of them.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `info`, `message`, `typed_error` | what is said, and how |
+//! | `server`, `table`, `source`, `line` | the caller: what is expected, and how it is read |
+//! | `arrival`, `workers` | who dials in, and for which stream |
+//! | `client`, `dial`, `sink` | the worker: reaching the caller, and writing to it |
+//! | `pool`, `waiting` | the worker's shared connections |
+//! | `output`, `input` | the items of a request, at the caller and at the worker |
 
 mod arrival;
 mod client;

@@ -12,6 +12,7 @@ use std::{
 
 use parking_lot::Mutex;
 use sinew_plane::{Address, Code, Context, Error, Executed, RequestHandler, ResponseSink};
+use sinew_telemetry::TcpPoolMetrics;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -55,6 +56,7 @@ struct Inner {
     /// Connections that were made and are not yet counted as somebody's.
     claimed: AtomicU64,
     reused: AtomicU64,
+    metrics: TcpPoolMetrics,
     stop: CancellationToken,
 }
 
@@ -82,6 +84,7 @@ impl Pool {
             created: Arc::default(),
             claimed: AtomicU64::new(0),
             reused: AtomicU64::new(0),
+            metrics: TcpPoolMetrics::new(),
             stop: CancellationToken::new(),
         });
         let (weak, stop) = (Arc::downgrade(&inner), inner.stop.clone());
@@ -108,10 +111,13 @@ impl Pool {
             return Err(Error::new(Code::InvalidPayload, "the subject is not a UUID"));
         };
         let inner = &self.0;
+        let since = inner.metrics.acquire();
         // The caller asks when it sends its request, so mostly it has.
         let wanted = match inner.questions.answer(subject) {
             Ok(answer) => {
-                inner.reused.fetch_add(1, Ordering::Relaxed);
+                inner.count_reuse();
+                inner.grow(address);
+                inner.metrics.acquired(since);
                 return Ok(join(answer, context));
             }
             Err(wanted) => wanted,
@@ -130,7 +136,10 @@ impl Pool {
             }
         };
         match in_time(context, asked).await? {
-            Some(answer) => Ok(join(answer, context)),
+            Some(answer) => {
+                inner.metrics.acquired(since);
+                Ok(join(answer, context))
+            }
             None => {
                 let message = "the caller did not ask for its response";
                 Err(Error::new(Code::ConnectTimedOut, message).with_executed(Executed::No))
@@ -142,7 +151,9 @@ impl Pool {
     /// Returns how many streams were cut.
     pub(crate) async fn end(&self, grace: Duration) -> usize {
         self.0.stop.cancel();
-        self.0.connections.end(grace).await
+        let cut = self.0.connections.end(grace).await;
+        self.0.show();
+        cut
     }
 }
 
@@ -171,39 +182,68 @@ impl Inner {
         let caller = self.caller(address)?;
         match self.choose(&caller, address) {
             Choice::Ready(connection) => {
-                self.reused.fetch_add(1, Ordering::Relaxed);
+                self.count_reuse();
                 Ok(connection)
             }
             Choice::Grow(connection, place) => {
-                self.reused.fetch_add(1, Ordering::Relaxed);
-                // Nobody has to wait for it.
-                let this = Arc::clone(self);
-                self.connections.tasks.spawn(async move {
-                    match place.connection().await {
-                        Ok(_) => {
-                            this.claim();
-                        }
-                        Err(error) => tracing::debug!(%error, "no further shared connection"),
-                    }
-                });
+                self.count_reuse();
+                self.dial_ahead(place);
                 Ok(connection)
             }
             Choice::Dial(place) => {
                 let connection = place.connection().await?;
                 // Of those who waited for it, all but one found it made.
                 if !self.claim() {
-                    self.reused.fetch_add(1, Ordering::Relaxed);
+                    self.count_reuse();
                 }
                 Ok(connection)
             }
         }
     }
 
+    /// Makes another connection when each has many streams.
+    fn grow(self: &Arc<Self>, address: SocketAddr) {
+        if let Ok(caller) = self.caller(address)
+            && let Choice::Grow(_, place) = self.choose(&caller, address)
+        {
+            self.dial_ahead(place);
+        }
+    }
+
+    /// Dials without anybody having to wait for it.
+    fn dial_ahead(self: &Arc<Self>, place: Arc<Target>) {
+        let this = Arc::clone(self);
+        self.connections.tasks.spawn(async move {
+            match place.connection().await {
+                Ok(_) => {
+                    this.claim();
+                }
+                Err(error) => tracing::debug!(%error, "no further shared connection"),
+            }
+        });
+    }
+
     /// Counts a connection that was made as the caller's doing, once for each.
     fn claim(&self) -> bool {
         let made = self.created.load(Ordering::Relaxed);
         let next = |claimed| (claimed < made).then_some(claimed + 1);
-        self.claimed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
+        let claimed = self.claimed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        if claimed.is_ok() {
+            self.metrics.created();
+            self.show();
+        }
+        claimed.is_ok()
+    }
+
+    fn count_reuse(&self) {
+        self.reused.fetch_add(1, Ordering::Relaxed);
+        self.metrics.reused();
+    }
+
+    /// Brings the gauges up to date.
+    fn show(&self) {
+        let usage = self.usage();
+        self.metrics.connections(usage.active, usage.idle);
     }
 
     fn caller(&self, address: SocketAddr) -> Result<Arc<Caller>, Error> {
@@ -250,7 +290,7 @@ impl Inner {
     }
 }
 
-/// Gives up on old questions, until the pool ends.
+/// Gives up on old questions and keeps the gauges true, until the pool ends.
 async fn look_after(pool: Weak<Inner>, stop: CancellationToken) {
     loop {
         tokio::select! {
@@ -260,6 +300,7 @@ async fn look_after(pool: Weak<Inner>, stop: CancellationToken) {
         }
         let Some(pool) = pool.upgrade() else { return };
         pool.questions.expire(Instant::now());
+        pool.show();
     }
 }
 

@@ -258,12 +258,22 @@ impl LineSink {
     }
 
     /// Waits until the socket takes something. A caller that takes its time is within its rights:
-    /// only one that is gone, which the kernel finds out, ends the wait.
+    /// the kernel finds out whether it is gone. For a request that was killed there is no more
+    /// than the time for a close.
     async fn writable(&self) -> Result<(), End> {
-        let ready = self.socket.writable();
-        match ready.await {
-            Ok(()) => Ok(()),
-            Err(cause) => Err(End::Lost(broken(&cause).with_source(cause))),
+        let given_up = async {
+            self.context.killed().await;
+            tokio::time::sleep(self.config.close_timeout).await;
+        };
+        tokio::select! {
+            biased;
+            ready = self.socket.writable() => {
+                ready.map_err(|cause| End::Lost(broken(&cause).with_source(cause)))
+            }
+            () = given_up => {
+                let message = "the caller does not read its response";
+                Err(End::Lost(Error::new(Code::ConnectionLost, message)))
+            }
         }
     }
 
@@ -526,5 +536,55 @@ impl SinkTarget for LineSink {
         if !deferred {
             self.write_out();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(body: &'static str) -> Frame {
+        Frame { prefix: Some(item_prefix(body.len())), body: Bytes::from_static(body.as_bytes()) }
+    }
+
+    /// What is left to write, as one piece.
+    fn rest(state: &State) -> Vec<u8> {
+        let mut slices = [IoSlice::new(&[]); 16];
+        let filled = state.fill(&mut slices);
+        slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect()
+    }
+
+    #[test]
+    fn writes_that_end_anywhere_go_on_where_they_ended() {
+        let mut state = State::default();
+        state.push_control(ControlMessage::Stop.frame());
+        state.push(item("one"));
+        state.push(item(""));
+        state.push(item("two"));
+        let mut expected = rest(&state);
+        assert_eq!(expected.len(), 24 + 6 + 24 + 3 + 24 + 24 + 3);
+        // Pieces of every length, one after the other.
+        let mut piece = 0;
+        while !state.queue.is_empty() {
+            piece = (piece % 29 + 1).min(expected.len());
+            state.advance(piece);
+            expected.drain(..piece);
+            assert_eq!(rest(&state), expected);
+        }
+        assert_eq!((state.queued_bytes, state.written), (0, 0));
+    }
+
+    #[test]
+    fn the_queue_has_a_bound_in_frames_and_in_bytes() {
+        let mut state = State::default();
+        for _ in 0..QUEUE_FRAMES {
+            assert!(state.has_room());
+            state.push(item("x"));
+        }
+        assert!(!state.has_room());
+        let mut state = State::default();
+        let body = Bytes::from(vec![0; QUEUE_BYTES]);
+        state.push(Frame { prefix: None, body });
+        assert!(!state.has_room(), "one item may exceed it, and no more");
     }
 }

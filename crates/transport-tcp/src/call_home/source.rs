@@ -107,7 +107,7 @@ impl Source {
 
     /// A worker has dialled in for this stream. Gives the connection back when the stream has
     /// one already, or has ended.
-    pub(crate) fn attach_line(&self, line: Line) -> Result<(), Line> {
+    pub(crate) fn attach_line(&self, line: Box<Line>) -> Result<(), Box<Line>> {
         let (before, waker) = {
             let mut state = self.state.lock();
             match &state.phase {
@@ -117,7 +117,7 @@ impl Source {
                 _ => return Err(line),
             }
             state.since = Instant::now();
-            let before = std::mem::replace(&mut state.phase, Phase::Plain(Box::new(line)));
+            let before = std::mem::replace(&mut state.phase, Phase::Plain(line));
             (before, state.waker.take())
         };
         if let Phase::Shared(call) = before {

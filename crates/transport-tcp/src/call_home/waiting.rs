@@ -47,6 +47,7 @@ struct Want {
 /// A caller has asked for its stream.
 struct Asked {
     answer: Answer,
+    at: Instant,
     /// Hears when the caller takes the question back.
     _ear: Arc<Ear>,
 }
@@ -98,12 +99,15 @@ impl Questions {
         {
             let mut state = self.state.lock();
             while let Some((at, subject)) = state.ages.front().copied() {
-                let known = state.asked.contains_key(&subject);
-                if known && now < at + self.limit {
+                // It may have been answered, and asked again since.
+                let waits = state.asked.get(&subject).is_some_and(|asked| asked.at == at);
+                if waits && now < at + self.limit {
                     break;
                 }
                 state.ages.pop_front();
-                expired.extend(state.asked.remove(&subject));
+                if waits {
+                    expired.extend(state.asked.remove(&subject));
+                }
             }
         }
         for Asked { answer, .. } in expired {
@@ -139,7 +143,7 @@ impl RequestHandler for Questions {
         let ear = Arc::new(Ear { questions: self.this.clone(), subject });
         let context = answer.context.clone();
         let listener = Arc::downgrade(&ear);
-        state.asked.insert(subject, Asked { answer, _ear: ear });
+        state.asked.insert(subject, Asked { answer, at: now, _ear: ear });
         state.ages.push_back((now, subject));
         drop(state);
         // Last, as it is called back at once when the context is cancelled already.

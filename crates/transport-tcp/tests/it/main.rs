@@ -2,6 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod call_home;
+mod call_home_hostile;
+mod call_home_input;
+mod call_home_pooled;
+mod call_home_wire;
 mod closing;
 mod conformance;
 mod fixture;
