@@ -87,7 +87,8 @@ fn row(target: &Target, names: &[&str], results: &Results) -> Option<Row> {
 }
 
 fn key(picture: &mut Picture, names: &[&str]) {
-    let mut x = LEFT;
+    // From the margin, because all peers do not fit right of the titles.
+    let mut x = 24.0;
     for (name, colour) in names.iter().zip(COLOURS.iter().cycle()) {
         picture.rectangle(x, 72.0, 12.0, 12.0, colour);
         picture.text(x + 18.0, 82.0, 13, INK, "start", name);

@@ -54,7 +54,11 @@ async fn streams_bring_all_their_items() {
 async fn passes_reach_every_stream_in_few_writes() {
     let every = Some(Duration::from_millis(2));
     let shape = Shape::Passes { callers: 2, streams: 32, every };
-    expect(shape, &["items_per_second", "cpu_ns", "writes_per_pass", "items_per_write"]).await;
+    expect(shape, &["items_per_second", "cpu_ns"]).await;
+    for peer in builtin().iter().filter(|peer| !peer.name().contains("split")) {
+        let sample = measure(&**peer, shape).await;
+        assert!(sample.get("items_per_write") > Some(1.0), "{}: {sample:?}", peer.name());
+    }
     expect(Shape::Passes { callers: 2, streams: 32, every: None }, &["items_per_second"]).await;
 }
 
@@ -66,6 +70,32 @@ async fn idle_streams_are_held() {
         // So few streams may fit into memory that was there before.
         assert!(sample.get("client_bytes").is_some(), "{}", peer.name());
         assert!(sample.get("server_bytes").is_some(), "{}", peer.name());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pooled_call_home_shares_what_unpooled_makes_for_each_response() {
+    let samples = |shape| async move {
+        let peers = builtin();
+        let split = |name| peers.iter().find(|peer| peer.name() == name).unwrap();
+        let pooled = measure(&**split("sinew-split-pooled"), shape).await;
+        (pooled, measure(&**split("sinew-split-single"), shape).await)
+    };
+    let (pooled, single) = samples(Shape::Unary { callers: 8, bytes: 128 }).await;
+    assert!(pooled.get("pool_reuse_percent") > Some(90.0), "{pooled:?}");
+    assert_eq!(pooled.get("response_connections"), Some(1.0), "{pooled:?}");
+    assert_eq!(single.get("pool_reuse_percent"), None, "{single:?}");
+    let (pooled, single) = samples(Shape::Idle { streams: 300 }).await;
+    assert!(pooled.get("response_connections") <= Some(2.0), "{pooled:?}");
+    assert!(single.get("response_connections") >= Some(300.0), "{single:?}");
+}
+
+#[test]
+fn what_a_peer_cannot_carry_out_is_left_out() {
+    let idle = |streams| Shape::Idle { streams };
+    for peer in builtin() {
+        assert!(peer.runs(&idle(1_000)), "{}", peer.name());
+        assert_eq!(peer.runs(&idle(10_000)), !peer.name().contains("split"), "{}", peer.name());
     }
 }
 

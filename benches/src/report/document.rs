@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{
-    Conditions,
+    Conditions, call_home,
     measures::{GROUPS, Measure, number},
     measures_of,
     targets::{self, Target},
@@ -18,7 +18,7 @@ const NOT_MEASURED: &str = "\
 - Against other systems (tonic, tarpc, NATS, QUIC, HTTP/2, Dynamo, velo): their programs are not
   part of this command.
 - 512 paced streams, deviation from the pace.
-- Pooled against unpooled call-home, and Sinew speaking Dynamo's protocol.
+- Sinew with unmodified Dynamo peers, whose items are wrapped, and the request plane over NATS.
 - More than one machine: all of this is loopback, where a round trip costs nothing but CPU.
 ";
 
@@ -33,6 +33,7 @@ pub(super) fn compose(
     summary(&mut text, results);
     for group in GROUPS {
         let measures: Vec<_> = measures_of(workloads)
+            .filter(|measure| measure.told.by_peer())
             .filter(|measure| measure.group().is_some_and(|of| of.name == group.name))
             .collect();
         if measures.is_empty() {
@@ -43,6 +44,7 @@ pub(super) fn compose(
             table(&mut text, measure, peers, results);
         }
     }
+    call_home::section(&mut text, workloads, results);
     push(&mut text, format_args!("\n## Not measured here\n\n{NOT_MEASURED}"));
     text
 }
@@ -171,7 +173,7 @@ fn capitalised(title: &str) -> String {
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
-fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+pub(super) fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {
     // Writing to a String cannot fail.
     let _ = text.write_fmt(arguments);
 }

@@ -18,6 +18,27 @@ pub(crate) struct Measure {
     pub(crate) title: &'static str,
     pub(crate) unit: &'static str,
     pub(crate) better: Better,
+    pub(crate) told: Told,
+}
+
+/// Where the report tells a measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// In a table of its own, with all peers.
+    ByPeer,
+    /// Beside the others of pooled and unpooled call-home.
+    Pooled,
+    Both,
+}
+
+impl Told {
+    pub(crate) fn by_peer(self) -> bool {
+        self != Self::Pooled
+    }
+
+    pub(crate) fn pooled(self) -> bool {
+        self != Self::ByPeer
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,26 +105,79 @@ const fn measure(
     unit: &'static str,
     better: Better,
 ) -> Measure {
-    Measure { workload, metric, title, unit, better }
+    Measure { workload, metric, title, unit, better, told: Told::ByPeer }
+}
+
+/// The same where the report compares pooled and unpooled call-home.
+const fn pooled(measure: Measure) -> Measure {
+    Measure { told: Told::Pooled, ..measure }
+}
+
+/// The same in both places.
+const fn both(measure: Measure) -> Measure {
+    Measure { told: Told::Both, ..measure }
 }
 
 use Better::{Higher, Lower};
 
 /// All measures, in the order of the report. The first of a workload stands for it in short.
 pub(crate) const ALL: &[Measure] = &[
-    measure("unary-1", "p50_us", "1 caller, median latency", "µs", Lower),
-    measure("unary-1", "p99_us", "1 caller, 99th percentile of latency", "µs", Lower),
+    both(measure("unary-1", "p50_us", "1 caller, median latency", "µs", Lower)),
+    both(measure("unary-1", "p99_us", "1 caller, 99th percentile of latency", "µs", Lower)),
     measure("unary-16", "per_second", "16 callers, requests per second", "/s", Higher),
+    pooled(measure("unary-16", "p50_us", "16 callers, median latency", "µs", Lower)),
+    pooled(measure("unary-16", "p99_us", "16 callers, 99th percentile of latency", "µs", Lower)),
     measure("unary-64", "per_second", "64 callers, requests per second", "/s", Higher),
-    measure("unary-64", "cpu_us", "64 callers, CPU per request, both sides", "µs", Lower),
+    pooled(measure("unary-64", "p50_us", "64 callers, median latency", "µs", Lower)),
+    pooled(measure("unary-64", "p99_us", "64 callers, 99th percentile of latency", "µs", Lower)),
+    both(measure("unary-64", "cpu_us", "64 callers, CPU per request, both sides", "µs", Lower)),
+    pooled(measure("unary-64", "response_connections", "64 callers, connections", "", Lower)),
+    pooled(measure(
+        "unary-64",
+        "pool_reuse_percent",
+        "64 callers, reuse of connections",
+        "%",
+        Higher,
+    )),
     measure("unary-256", "per_second", "256 callers, requests per second", "/s", Higher),
     measure("stream-1", "items_per_second", "1 caller, items per second", "/s", Higher),
-    measure("stream-1", "first_p50_us", "1 caller, median time to the first item", "µs", Lower),
+    both(measure(
+        "stream-1",
+        "first_p50_us",
+        "1 caller, median time to the first item",
+        "µs",
+        Lower,
+    )),
+    pooled(measure("stream-1", "first_p99_us", "1 caller, 99th percentile of it", "µs", Lower)),
     measure("stream-1", "cpu_ns", "1 caller, CPU per item, both sides", "ns", Lower),
     measure("stream-16", "items_per_second", "16 callers, items per second", "/s", Higher),
+    pooled(measure(
+        "stream-16",
+        "first_p50_us",
+        "16 callers, median time to the first item",
+        "µs",
+        Lower,
+    )),
+    pooled(measure("stream-16", "first_p99_us", "16 callers, 99th percentile of it", "µs", Lower)),
     measure("stream-16", "cpu_ns", "16 callers, CPU per item, both sides", "ns", Lower),
     measure("stream-64", "items_per_second", "64 callers, items per second", "/s", Higher),
-    measure("stream-64", "cpu_ns", "64 callers, CPU per item, both sides", "ns", Lower),
+    pooled(measure(
+        "stream-64",
+        "first_p50_us",
+        "64 callers, median time to the first item",
+        "µs",
+        Lower,
+    )),
+    pooled(measure("stream-64", "first_p99_us", "64 callers, 99th percentile of it", "µs", Lower)),
+    both(measure("stream-64", "cpu_ns", "64 callers, CPU per item, both sides", "ns", Lower)),
+    pooled(measure("stream-64", "response_connections", "64 callers, connections", "", Lower)),
+    pooled(measure(
+        "stream-64",
+        "pool_reuse_percent",
+        "64 callers, reuse of connections",
+        "%",
+        Higher,
+    )),
     measure("passes-flat", "items_per_second", "flat out, items per second", "/s", Higher),
     measure("passes-flat", "cpu_ns", "flat out, CPU per item, both sides", "ns", Lower),
     measure("passes-flat", "writes_per_pass", "flat out, writes per pass", "", Lower),
@@ -122,6 +196,21 @@ pub(crate) const ALL: &[Measure] = &[
     measure("large-4", "mib_per_second", "4 callers, throughput", "MiB/s", Higher),
     measure("idle", "client_bytes", "memory per stream, client", "B", Lower),
     measure("idle", "server_bytes", "memory per stream, server", "B", Lower),
+    pooled(measure("idle-1000", "response_connections", "1,000 streams, connections", "", Lower)),
+    pooled(measure(
+        "idle-1000",
+        "client_bytes",
+        "1,000 streams, memory of each, client",
+        "B",
+        Lower,
+    )),
+    pooled(measure(
+        "idle-1000",
+        "server_bytes",
+        "1,000 streams, memory of each, server",
+        "B",
+        Lower,
+    )),
 ];
 
 impl Measure {
@@ -143,6 +232,8 @@ impl Measure {
     /// A value as it is read: `17.2 µs`, `400 k/s`.
     pub(crate) fn with_unit(&self, value: f64) -> String {
         match self.unit {
+            // Cut off and not rounded: what is not all must not read as all.
+            "%" => format!("{:.2} %", (value * 100.0).floor() / 100.0),
             unit if unit.starts_with('/') || unit.is_empty() => number(value) + unit,
             unit => format!("{} {unit}", number(value)),
         }

@@ -1,5 +1,6 @@
 //! What a run found, for the terminal and for `docs/`.
 
+mod call_home;
 mod document;
 pub(crate) mod measures;
 pub(crate) mod targets;

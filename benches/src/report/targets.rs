@@ -49,6 +49,11 @@ use Bound::{AtLeast, AtMost};
 
 const TCP: &str = "sinew-tcp";
 const UDS: &str = "sinew-uds";
+/// Call-home over shared connections.
+pub(crate) const POOLED: &str = "sinew-split-pooled";
+/// Call-home with a connection for each response.
+pub(crate) const SINGLE: &str = "sinew-split-single";
+const SAME_UNPOOLED: Of = Of::Peer(SINGLE);
 const RAW_MUX: Of = Of::Peer("raw-mux");
 const RAW_MUXI: Of = Of::Peer("raw-muxi");
 
@@ -74,6 +79,14 @@ pub(crate) const ALL: &[Target] = &[
     target("idle", "client_bytes", TCP, AtMost(1024.0), Of::Unit),
     target("idle", "server_bytes", TCP, AtMost(1.5), RAW_MUX),
     target("idle", "server_bytes", TCP, AtMost(1024.0), Of::Unit),
+    target("unary-1", "p50_us", POOLED, AtMost(0.95), SAME_UNPOOLED),
+    target("unary-1", "p99_us", POOLED, AtMost(0.9), SAME_UNPOOLED),
+    target("unary-16", "p50_us", POOLED, AtMost(0.95), SAME_UNPOOLED),
+    target("unary-16", "p99_us", POOLED, AtMost(0.9), SAME_UNPOOLED),
+    target("unary-64", "p50_us", POOLED, AtMost(0.95), SAME_UNPOOLED),
+    target("unary-64", "p99_us", POOLED, AtMost(0.9), SAME_UNPOOLED),
+    target("unary-64", "pool_reuse_percent", POOLED, AtLeast(99.0), Of::Unit),
+    target("idle-1000", "response_connections", POOLED, AtMost(4.0), Of::Unit),
 ];
 
 impl Target {

@@ -85,18 +85,25 @@ fn print(text: &str) -> Result<(), Failure> {
     })
 }
 
+/// With several discoveries a column says which one told.
 fn table<'a>(instances: impl Iterator<Item = &'a Instance>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["ENDPOINT", "INSTANCE", "ADDRESSES", "CODECS", "WEIGHT"]);
+    let instances: Vec<_> = instances.collect();
+    let is_merged = instances.iter().any(|one| one.source.is_some());
+    let columns = ["ENDPOINT", "INSTANCE", "ADDRESSES", "CODECS", "WEIGHT", "SOURCE"];
+    let shown = if is_merged { columns.len() } else { columns.len() - 1 };
+    table.set_header(&columns[..shown]);
     for one in instances {
-        table.add_row([
+        let cells = [
             one.endpoint.to_string(),
             one.id.to_string(),
             addresses(one).join("\n"),
             one.codecs.join(","),
             one.weight.to_string(),
-        ]);
+            one.source.as_deref().unwrap_or_default().to_owned(),
+        ];
+        table.add_row(cells.into_iter().take(shown));
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
@@ -110,14 +117,18 @@ fn addresses(instance: &Instance) -> Vec<&str> {
 }
 
 fn as_json(instance: &Instance) -> Value {
-    json!({
+    let mut object = json!({
         "endpoint": instance.endpoint.as_str(),
         "instance": instance.id.to_string(),
         "addresses": addresses(instance),
         "codecs": instance.codecs,
         "weight": instance.weight,
         "idempotent": instance.idempotent,
-    })
+    });
+    if let Some(source) = &instance.source {
+        object["source"] = (**source).into();
+    }
+    object
 }
 
 fn subject(change: &Change) -> &Instance {
@@ -169,6 +180,15 @@ mod tests {
         assert_eq!(lines[1].find("tcp://").unwrap(), column, "{text}");
         assert_eq!(lines[2].find("unix://").unwrap(), column, "{text}");
         assert!(lines[0].starts_with("ENDPOINT"), "{text}");
+    }
+
+    #[test]
+    fn merged_discoveries_say_which_one_told() {
+        let mut one = instance(10);
+        one.source = Some("file:/kv".into());
+        assert!(table([one.clone(), instance(11)].iter()).contains("file:/kv"));
+        assert_eq!(as_json(&one)["source"], "file:/kv");
+        assert!(as_json(&instance(11)).get("source").is_none());
     }
 
     #[test]

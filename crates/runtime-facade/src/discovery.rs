@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use sinew_discovery::{Discovery, FileDiscovery, MemoryDiscovery, StaticDiscovery};
+use sinew_discovery::{
+    Discovery, FileDiscovery, MemoryDiscovery, MergedDiscovery, StaticDiscovery,
+};
+#[cfg(feature = "dns")]
+use sinew_discovery::DnsDiscovery;
 #[cfg(feature = "etcd")]
 use sinew_discovery::{EtcdConfig, EtcdDiscovery};
 use sinew_plane::{Address, BoxFuture};
@@ -29,14 +33,24 @@ pub(crate) fn open<'a>(
             }
             #[cfg(not(feature = "etcd"))]
             DiscoverySource::Etcd(_) => return Err(missing("etcd").into()),
+            #[cfg(feature = "dns")]
+            DiscoverySource::Dns(name) => Arc::new(DnsDiscovery::new(name)?),
+            #[cfg(not(feature = "dns"))]
             DiscoverySource::Dns(_) => return Err(missing("dns").into()),
-            DiscoverySource::Merged(_) => return Err(missing("merged").into()),
+            DiscoverySource::Merged(all) => {
+                let mut opened = Vec::new();
+                for one in all {
+                    opened.push((one.to_string(), open(one, config).await?));
+                }
+                Arc::new(MergedDiscovery::named(opened)?)
+            }
         };
         Ok(opened)
     })
 }
 
 /// What to do about a backend that was left out of this build.
+#[cfg(not(all(feature = "dns", feature = "etcd")))]
 fn missing(feature: &str) -> ConfigError {
     let reason = format!(
         "this build has no {feature}: build with the feature `{feature}`, or the `sinew` command \

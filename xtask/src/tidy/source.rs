@@ -64,8 +64,12 @@ fn is_library_source(file: &File) -> bool {
     file.path.starts_with("crates/") && file.path.contains("/src/")
 }
 
+/// By its own name, or by the nearest of the folders `tests` and `src` that it lies in: a program
+/// that tests run is in a `src` below `tests`.
 fn is_test(file: &File) -> bool {
-    file.name() == "tests.rs" || format!("/{}", file.path).contains("/tests/")
+    let folders = file.path.rsplit('/').skip(1);
+    let nearest = folders.into_iter().find(|folder| matches!(*folder, "tests" | "src"));
+    file.name() == "tests.rs" || nearest == Some("tests")
 }
 
 fn calls_sleep(code: &str) -> bool {
@@ -128,6 +132,7 @@ mod tests {
         check_text("crates/a/src/b/tests.rs", sleeping, &[(2, "sleep")]);
         check_text("tests/tests/it.rs", sleeping, &[(2, "sleep")]);
         check_text("crates/a/src/b.rs", sleeping, &[]);
+        check_text("tests/program/src/main.rs", sleeping, &[]);
         let off = format!("//! Off.\n#[{}]\n", "ignore");
         check_text("crates/a/src/b.rs", &off, &[(2, "ignore")]);
     }

@@ -152,8 +152,11 @@ impl Shared {
     }
 
     async fn serve(self: Arc<Self>, arrival: Arrival, place: Place, many: Option<Bidirectional>) {
-        let input = match &many {
-            Some(many) => Some(self.fetch(many, &arrival).await),
+        let input = match many {
+            Some(many) => {
+                let items = self.fetch(&many, &arrival).await;
+                Some(items.map(|items| (many.handler, items)))
+            }
             None => None,
         };
         let Some(sink) = self.dial_back(&arrival).await else { return };
@@ -171,10 +174,10 @@ impl Shared {
             transport: &transport,
             attempt: arrival.attempt,
         };
-        match (many, input) {
-            (Some(many), Some(Ok(items))) => many.handler.handle(request, items, sink),
-            (_, Some(Err(error))) => sink.reject(error),
-            (_, None) => self.handler.handle(request, sink),
+        match input {
+            Some(Ok((handler, items))) => handler.handle(request, items, sink),
+            Some(Err(error)) => sink.reject(error),
+            None => self.handler.handle(request, sink),
         }
     }
 

@@ -268,3 +268,23 @@ mod pooled {
         }
     }
 }
+
+#[tokio::test]
+async fn responses_share_connections_where_the_caller_knows_who_answers() {
+    let worker = Worker::new(sinew_testkit::handlers::counting()).await;
+    let responses = response_server(true);
+    let transport = transport(SplitScheme::SplitTcp, Arc::clone(&responses));
+    let address = worker.address();
+    let call = async || {
+        let mut request = sinew_testkit::request("3");
+        request.process = Some(worker.process);
+        let mut stream = transport.open(&address, request).await.unwrap();
+        assert_eq!(sinew_testkit::Received::read(&mut stream).await.complete().len(), 3);
+    };
+    for _ in 0..100 {
+        call().await;
+    }
+    let usage = worker.back.pool();
+    assert_eq!((usage.created, responses.connections()), (1, 1), "{usage:?}");
+    assert!(usage.reused >= 99, "{usage:?}");
+}

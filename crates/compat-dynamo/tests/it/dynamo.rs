@@ -182,6 +182,11 @@ impl Caller {
         )
     }
 
+    /// A connection of a worker, its handshake still to be read.
+    pub(crate) async fn connection(&self) -> Line {
+        Line::accept(&self.listener).await
+    }
+
     /// The worker that dials back, behind its handshake.
     pub(crate) async fn worker(&self) -> Line {
         let mut line = Line::accept(&self.listener).await;

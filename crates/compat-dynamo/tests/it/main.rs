@@ -2,6 +2,7 @@
 //! against a peer that is written out here.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod bidirectional;
 mod conformance;
 mod dynamo;
 mod fixture;

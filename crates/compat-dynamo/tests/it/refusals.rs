@@ -9,7 +9,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use sinew_compat_dynamo::{EndpointDeclaration, SplitServer, SplitServerConfig};
+use sinew_compat_dynamo::{
+    DIAL_BACK_FAILURES, EndpointDeclaration, SplitServer, SplitServerConfig,
+};
 use sinew_plane::{
     BoxFuture, Code, Context, DuplexServer, Error, Headers, IncomingRequest, InstanceId,
     PlaneRequest, RequestHandler, RequestPlaneHandler, ResponsePlaneClient, ResponseSink, Shutdown,
@@ -279,4 +281,18 @@ async fn telling_refusals_is_bounded() {
         assert!(accept(&server, "nobody.here-1", &payload, "nats").is_err());
     }
     assert_eq!(server.pending(), 2);
+}
+
+#[tokio::test]
+async fn failed_dials_are_counted() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let gate = Arc::new(Gate::default());
+    let server = metrics::with_local_recorder(&recorder, || {
+        SplitServer::new(SplitServerConfig::default(), Arc::clone(&gate) as _, Picky::new(None))
+    });
+    accept(&server, PATH, &payload().await, "tcp").unwrap();
+    gate.opened.notify_one();
+    until("the dial to fail", || server.pending() == 0).await;
+    let text = recorder.handle().render();
+    assert!(text.contains(&format!("{DIAL_BACK_FAILURES} 1\n")), "{text}");
 }
