@@ -180,5 +180,4 @@ fn codec(max_bytes: usize) -> TwoPartCodec {
 }
 
 #[cfg(test)]
-#[path = "control/tests.rs"]
 mod tests;

@@ -15,7 +15,7 @@ use std::{
 use sinew_plane::{BoxFuture, EndpointName};
 use tokio::{
     task::JoinSet,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, timeout_at},
 };
 
 use self::{board::Board, hold::Hold};
@@ -133,8 +133,15 @@ impl MergedDiscovery {
     async fn first_view(&self) -> Result<View, DiscoveryError> {
         self.start();
         // One that takes its time is waited for longer only when there is nothing else.
-        if timeout(FIRST_WAIT, self.board.all_have_answered()).await.is_err() {
+        let limit = Instant::now() + FIRST_WAIT;
+        if timeout_at(limit, self.board.all_have_answered()).await.is_err() {
             self.board.one_has_answered().await;
+        }
+        // What was wanted since they were first asked shows in their views only.
+        for (at, provider) in self.providers.iter().enumerate() {
+            if let Ok(Ok(view)) = timeout_at(limit, provider.discovery.watch()).await {
+                self.board.show(at, &view);
+            }
         }
         self.board.view().map_err(|what| DiscoveryError::Unavailable {
             backend: BACKEND,
@@ -185,9 +192,9 @@ async fn follow(provider: Provider, at: usize, board: Arc<Board>) {
         let begun = Instant::now();
         match provider.discovery.watch().await {
             Ok(mut view) => {
-                board.show(at, &view.snapshot());
+                board.show(at, &view);
                 while view.changed().await.is_some() {
-                    board.show(at, &view.snapshot());
+                    board.show(at, &view);
                 }
                 tracing::debug!(source = %provider.source, "has ended: keeping what it showed");
             }

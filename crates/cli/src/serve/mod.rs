@@ -117,7 +117,7 @@ fn say_where(
     metrics: Option<&Metrics>,
 ) {
     let tcp = served.addresses().iter().find(|address| address.scheme() == "tcp");
-    let place = tcp.map_or("", |address| address.as_str());
+    let place = tcp.or(served.addresses().first()).map_or("", |address| address.as_str());
     let sinew = match tcp {
         Some(tcp) if !announced => format!("sinew --discovery static:{}", tcp.rest()),
         _ => settings.same_place(),

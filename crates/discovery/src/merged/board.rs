@@ -48,13 +48,14 @@ impl Board {
         }
     }
 
-    /// What a provider shows now.
-    pub(super) fn show(&self, at: usize, snapshot: &Snapshot) {
+    /// What a provider shows now. Two views of one provider may be told of at once: each is read
+    /// under the lock, so the last one is the newest.
+    pub(super) fn show(&self, at: usize, view: &View) {
         let mut state = self.lock();
         state.clock += 1;
         let clock = state.clock;
         if let Some(provider) = state.providers.get_mut(at) {
-            provider.take(snapshot, clock);
+            provider.take(&view.snapshot(), clock);
             provider.answer = Some(Ok(()));
         }
         self.publish(&state);

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use sinew_plane::{Address, Incarnation, InstanceId};
+use tokio::time::timeout;
 
 use super::*;
 use crate::{Change, MemoryDiscovery, Snapshot, StaticDiscovery};
