@@ -10,9 +10,9 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `info`, `message`, `typed_error` | what is said, and how |
-//! | `server`, `table`, `source`, `line` | the caller: what is expected, and how it is read |
+//! | `server`, `table`, `source`, `line`, `end` | the caller: what is expected, and how it is read |
 //! | `arrival`, `workers` | who dials in, and for which stream |
-//! | `client`, `dial`, `sink` | the worker: reaching the caller, and writing to it |
+//! | `client`, `dial`, `sink`, `queue`, `ear` | the worker: reaching the caller, writing to it, hearing it |
 //! | `pool`, `waiting` | the worker's shared connections |
 //! | `output`, `input` | the items of a request, at the caller and at the worker |
 
@@ -20,6 +20,8 @@ mod arrival;
 mod client;
 mod config;
 mod dial;
+mod ear;
+mod end;
 mod info;
 mod input;
 mod interface;
@@ -27,6 +29,7 @@ mod line;
 mod message;
 mod output;
 mod pool;
+mod queue;
 mod server;
 mod sink;
 mod source;

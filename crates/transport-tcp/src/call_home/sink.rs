@@ -1,16 +1,15 @@
 //! The worker's end of a connection that carries one response.
 
 use std::{
-    collections::VecDeque,
     io::{self, IoSlice},
     net::Shutdown,
     sync::{Arc, Weak},
     task::{self, Poll, Waker},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use parking_lot::Mutex;
-use sinew_codec::{TWO_PART_PREFIX_BYTES, TwoPartCodec};
+use sinew_codec::TWO_PART_PREFIX_BYTES;
 use sinew_plane::{
     CancelReason, Code, Context, Error, Executed, Flush, OnCancel, SinkTarget, StopKind, Terminal,
     TrySendError, defer_flush,
@@ -21,21 +20,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::call_home::{
     config::CheckedTcpStreamClientConfig,
-    message::{ControlMessage, Message, ResponseStreamPrologue, item_prefix, json_frame},
+    ear::Ear,
+    message::{ControlMessage, ResponseStreamPrologue, json_frame},
+    queue::{Frame, Queue, SLICES},
 };
-
-/// Frames that wait for the socket. Each costs some 64 bytes, and more of them would only be
-/// more that a caller who stops the stream does not get.
-const QUEUE_FRAMES: usize = 64;
-
-/// Bytes that wait for the socket; one item may exceed it.
-const QUEUE_BYTES: usize = 1 << 20;
-
-/// Pieces in one vectored write: two for each frame of a full queue fit in two writes.
-const SLICES: usize = 64;
-
-/// Longest frame that a caller sends, in bytes: a word in quotes.
-const MAX_CONTROL_BYTES: usize = 1024;
 
 /// A response on its way to the caller, over a connection of its own.
 pub(crate) struct LineSink {
@@ -53,10 +41,7 @@ pub(crate) struct LineSink {
 
 #[derive(Default)]
 struct State {
-    queue: VecDeque<Frame>,
-    queued_bytes: usize,
-    /// Bytes of the first frame that are written.
-    written: usize,
+    queue: Queue,
     waker: Option<Waker>,
     listens: bool,
     begun: bool,
@@ -70,18 +55,6 @@ struct State {
     closed: Option<Error>,
     /// The caller has asked for the end.
     asked: bool,
-}
-
-/// A frame that waits: an item with its prefix, or a whole control frame.
-struct Frame {
-    prefix: Option<[u8; TWO_PART_PREFIX_BYTES]>,
-    body: Bytes,
-}
-
-impl Frame {
-    fn len(&self) -> usize {
-        self.body.len() + self.prefix.map_or(0, |prefix| prefix.len())
-    }
 }
 
 impl LineSink {
@@ -120,7 +93,7 @@ impl LineSink {
             if state.blocked || state.ended || state.closed.is_some() {
                 self.changed.notify_one();
             }
-            if state.has_room() || state.closed.is_some() { state.waker.take() } else { None }
+            if state.queue.has_room() || state.closed.is_some() { state.waker.take() } else { None }
         };
         if let Some(waker) = waker {
             waker.wake();
@@ -130,10 +103,10 @@ impl LineSink {
     fn write_queue(&self, state: &mut State) {
         while !state.queue.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES];
-            let filled = state.fill(&mut slices);
+            let filled = state.queue.fill(&mut slices);
             match self.socket.try_write_vectored(&slices[..filled]) {
                 Ok(0) => return state.close(broken(&io::ErrorKind::WriteZero.into())),
-                Ok(bytes) => state.advance(bytes),
+                Ok(bytes) => state.queue.advance(bytes),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     state.blocked = true;
                     return;
@@ -323,7 +296,7 @@ impl LineSink {
 }
 
 /// How the task of a connection ends.
-enum End {
+pub(crate) enum End {
     /// Everything was written, and the caller has closed or had its time to.
     Closed,
     Lost(Error),
@@ -331,113 +304,19 @@ enum End {
     Violation(&'static str),
 }
 
-fn broken(cause: &io::Error) -> Error {
+pub(crate) fn broken(cause: &io::Error) -> Error {
     Error::new(Code::ConnectionLost, format!("the connection to the caller broke: {cause}"))
 }
 
-/// What the caller says, frame by frame.
-struct Ear {
-    codec: TwoPartCodec,
-    buffer: BytesMut,
-}
-
-impl Default for Ear {
-    fn default() -> Self {
-        let codec =
-            TwoPartCodec::new(2 * MAX_CONTROL_BYTES).with_max_header_size(MAX_CONTROL_BYTES);
-        Self { codec, buffer: BytesMut::new() }
-    }
-}
-
-impl Ear {
-    /// The next control message. Cancel-safe.
-    async fn next(&mut self, socket: &TcpStream) -> Result<ControlMessage, End> {
-        loop {
-            match self.codec.decode_frame(&mut self.buffer) {
-                Ok(Some(frame)) => {
-                    return match Message::read(frame) {
-                        Ok(Message::Control(control)) => Ok(control),
-                        Ok(_) => Err(End::Violation("data")),
-                        Err(what) => Err(End::Violation(what)),
-                    };
-                }
-                Ok(None) => {}
-                Err(_) => return Err(End::Violation("what is no control frame")),
-            }
-            let lost = |text: &str| {
-                let message = format!("the caller {text} before its response ended");
-                End::Lost(Error::new(Code::ConnectionLost, message))
-            };
-            if let Err(cause) = socket.readable().await {
-                return Err(End::Lost(broken(&cause).with_source(cause)));
-            }
-            // Mostly nothing ever comes, so the buffer is made when something does.
-            self.buffer.reserve(64);
-            match socket.try_read_buf(&mut self.buffer) {
-                Ok(0) => return Err(lost("closed the connection")),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(End::Lost(broken(&error).with_source(error))),
-            }
-        }
-    }
-}
-
 impl State {
-    fn push_control(&mut self, body: Bytes) {
-        self.push(Frame { prefix: None, body });
-    }
-
-    fn push(&mut self, frame: Frame) {
-        self.queued_bytes += frame.len();
-        self.queue.push_back(frame);
-    }
-
-    fn has_room(&self) -> bool {
-        self.queue.len() < QUEUE_FRAMES && self.queued_bytes < QUEUE_BYTES
-    }
-
-    /// The unwritten pieces in their order. Returns how many there are.
-    fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        let mut skip = self.written;
-        let mut filled = 0;
-        for frame in &self.queue {
-            let prefix = frame.prefix.as_ref().map_or(&[][..], |prefix| &prefix[..]);
-            for piece in [prefix, &frame.body[..]] {
-                if filled == slices.len() {
-                    return filled;
-                }
-                let rest = &piece[skip.min(piece.len())..];
-                skip = skip.saturating_sub(piece.len());
-                if !rest.is_empty() {
-                    slices[filled] = IoSlice::new(rest);
-                    filled += 1;
-                }
-            }
-        }
-        filled
-    }
-
-    fn advance(&mut self, bytes: usize) {
-        self.written += bytes;
-        while let Some(first) = self.queue.front() {
-            let len = first.len();
-            if self.written < len {
-                return;
-            }
-            self.written -= len;
-            self.queued_bytes -= len;
-            self.queue.pop_front();
-        }
+    fn push_control(&mut self, frame: Bytes) {
+        self.queue.push(Frame::whole(frame));
     }
 
     fn close(&mut self, error: Error) {
         self.closed.get_or_insert(error);
         self.ended = true;
         self.queue.clear();
-        self.queued_bytes = 0;
-        self.written = 0;
     }
 }
 
@@ -459,7 +338,7 @@ impl SinkTarget for LineSink {
         if let Some(error) = self.closed_by(&state) {
             return Poll::Ready(Err(error));
         }
-        if state.has_room() || state.ended {
+        if state.queue.has_room() || state.ended {
             return Poll::Ready(Ok(()));
         }
         state.waker = Some(cx.waker().clone());
@@ -486,7 +365,7 @@ impl SinkTarget for LineSink {
             let error = Error::new(Code::HandlerFailed, "the stream has ended already");
             return Err(TrySendError::Closed(error));
         }
-        if !state.has_room() && !state.blocked {
+        if !state.queue.has_room() && !state.blocked {
             // A burst that is longer than the queue does not wait for its own end.
             self.write_queue(&mut state);
             if state.blocked {
@@ -496,11 +375,11 @@ impl SinkTarget for LineSink {
                 return Err(TrySendError::Closed(error.clone()));
             }
         }
-        if !state.has_room() {
+        if !state.queue.has_room() {
             return Err(TrySendError::Full(item));
         }
         Self::begin(&mut state);
-        state.push(Frame { prefix: Some(item_prefix(item.len())), body: item });
+        state.queue.push(Frame::item(item));
         Ok(())
     }
 
@@ -517,11 +396,8 @@ impl SinkTarget for LineSink {
             return;
         }
         if self.context.is_killed() {
-            // After a kill the caller expects no more than the end; frames that are begun must
-            // be whole for the others to be read.
-            let begun = usize::from(state.written > 0);
-            let dropped: usize = state.queue.drain(begun..).map(|frame| frame.len()).sum();
-            state.queued_bytes -= dropped;
+            // After a kill the caller expects no more than the end.
+            state.queue.drop_unbegun();
             let reason = self.context.reason().unwrap_or(CancelReason::Caller);
             self.queue_end(&mut state, Terminal::Cancelled { reason });
         } else {
@@ -536,55 +412,5 @@ impl SinkTarget for LineSink {
         if !deferred {
             self.write_out();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn item(body: &'static str) -> Frame {
-        Frame { prefix: Some(item_prefix(body.len())), body: Bytes::from_static(body.as_bytes()) }
-    }
-
-    /// What is left to write, as one piece.
-    fn rest(state: &State) -> Vec<u8> {
-        let mut slices = [IoSlice::new(&[]); 16];
-        let filled = state.fill(&mut slices);
-        slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect()
-    }
-
-    #[test]
-    fn writes_that_end_anywhere_go_on_where_they_ended() {
-        let mut state = State::default();
-        state.push_control(ControlMessage::Stop.frame());
-        state.push(item("one"));
-        state.push(item(""));
-        state.push(item("two"));
-        let mut expected = rest(&state);
-        assert_eq!(expected.len(), 24 + 6 + 24 + 3 + 24 + 24 + 3);
-        // Pieces of every length, one after the other.
-        let mut piece = 0;
-        while !state.queue.is_empty() {
-            piece = (piece % 29 + 1).min(expected.len());
-            state.advance(piece);
-            expected.drain(..piece);
-            assert_eq!(rest(&state), expected);
-        }
-        assert_eq!((state.queued_bytes, state.written), (0, 0));
-    }
-
-    #[test]
-    fn the_queue_has_a_bound_in_frames_and_in_bytes() {
-        let mut state = State::default();
-        for _ in 0..QUEUE_FRAMES {
-            assert!(state.has_room());
-            state.push(item("x"));
-        }
-        assert!(!state.has_room());
-        let mut state = State::default();
-        let body = Bytes::from(vec![0; QUEUE_BYTES]);
-        state.push(Frame { prefix: None, body });
-        assert!(!state.has_room(), "one item may exceed it, and no more");
     }
 }

@@ -19,8 +19,9 @@ use tokio::time::Sleep;
 use crate::{
     call::Call,
     call_home::{
+        end::{Cancel, End, ended, gone, truncated},
         info::Subject,
-        line::{Found, Line, LineEnd},
+        line::{Found, Line},
         message::ControlMessage,
         server::Shared,
     },
@@ -51,25 +52,12 @@ struct State {
     reopens: u32,
 }
 
-#[derive(Clone, Copy)]
-struct Cancel {
-    kind: StopKind,
-    reason: CancelReason,
-    since: Instant,
-}
-
 enum Phase {
     /// Nobody has come yet.
     Expected,
     Plain(Box<Line>),
     Shared(Arc<Call>),
     Ended(End),
-}
-
-#[derive(Clone)]
-enum End {
-    Terminal(Terminal),
-    Lost(Error),
 }
 
 impl State {
@@ -408,50 +396,6 @@ enum Step {
     Refused(Error),
 }
 
-/// What the end of a connection means for the stream, and whether the worker is still to be told.
-fn ended(
-    line: &Line,
-    end: LineEnd,
-    cancelled: Option<Cancel>,
-    request: &OutgoingRequest,
-) -> (End, bool) {
-    let cause = match end {
-        LineEnd::Said(terminal) => return (End::Terminal(terminal), false),
-        LineEnd::Violation(error) => return (End::Lost(stopped_short(line, &error)), true),
-        LineEnd::Eof(cause) => cause,
-    };
-    // The end of the connection is how a worker acknowledges that it was stopped.
-    if let Some(Cancel { reason, .. }) = cancelled {
-        return (End::Terminal(Terminal::Cancelled { reason }), false);
-    }
-    if request.context.remaining().is_some_and(|left| left.is_zero()) {
-        let reason = CancelReason::DeadlineExceeded;
-        return (End::Terminal(Terminal::Cancelled { reason }), false);
-    }
-    let text = match &cause {
-        Some(cause) => format!("the worker's connection broke: {cause}"),
-        None => "the worker closed the connection".to_owned(),
-    };
-    let error = stopped_short(line, &gone(text));
-    (End::Lost(cause.map_or(error.clone(), |cause| error.with_source(cause))), false)
-}
-
-fn stopped_short(line: &Line, error: &Error) -> Error {
-    match (line.is_begun(), error.code()) {
-        (true, Code::ConnectionLost) => truncated(error),
-        (true, _) => error.clone().with_executed(Executed::Yes),
-        (false, _) => error.clone(),
-    }
-}
-
-fn gone(text: impl Into<String>) -> Error {
-    Error::new(Code::ConnectionLost, text)
-}
-
-fn truncated(error: &Error) -> Error {
-    Error::new(Code::Truncated, error.message())
-}
-
 fn later(since: Instant, limit: std::time::Duration) -> Option<Instant> {
     since.checked_add(limit)
 }
@@ -459,23 +403,6 @@ fn later(since: Instant, limit: std::time::Duration) -> Option<Instant> {
 fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
         waker.wake();
-    }
-}
-
-impl End {
-    /// How the stream ended before any item, as an error.
-    fn early(&self) -> Result<(), Error> {
-        match self {
-            Self::Lost(error) | Self::Terminal(Terminal::Failed { error }) => Err(error.clone()),
-            Self::Terminal(Terminal::Cancelled { reason }) => {
-                let code = match reason {
-                    CancelReason::DeadlineExceeded => Code::DeadlineExceeded,
-                    _ => Code::Cancelled,
-                };
-                Err(Error::new(code, reason.to_string()).with_executed(Executed::Maybe))
-            }
-            Self::Terminal(Terminal::Complete { .. }) => Ok(()),
-        }
     }
 }
 

@@ -14,7 +14,7 @@ use sinew_transport_tcp::{
     TcpStreamServerConfig,
 };
 
-use crate::fixture::soon;
+use crate::fixture::{soon, until};
 
 pub(crate) fn caller(config: TcpStreamServerConfig) -> TcpStreamServer {
     TcpStreamServer::bind(config.checked().unwrap()).unwrap()
@@ -318,7 +318,7 @@ async fn a_paused_consumer_keeps_its_stream() {
         sink.complete();
         Ok::<_, Error>(())
     });
-    // The pause is what is tested.
+    // tidy-allow: sleep, the pause is what is tested
     tokio::time::sleep(Duration::from_secs(4)).await;
     let (items, outcome) = drain(stream).await;
     assert!(matches!(outcome, Outcome::Complete { items: 32 }), "{outcome:?}");
@@ -465,12 +465,7 @@ async fn a_tombstone_expires() {
     let caller = caller(TcpStreamServerConfig { tombstone_ttl: ttl, ..Default::default() });
     caller.instance_removed(&request().endpoint, InstanceId(7));
     assert!(caller.register(&request()).is_err());
-    soon("the tombstone to expire", async {
-        while caller.register(&request()).is_err() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    until("the tombstone to expire", || caller.register(&request()).is_ok()).await;
 }
 
 /// Removal and prologue race; whichever wins, the two ends agree.
@@ -561,6 +556,7 @@ async fn a_caller_that_is_not_up_yet_is_dialled_again_and_not_for_ever() {
     let patient = self::worker(TcpStreamClientConfig { dial_retries: 50, ..config });
     let context = Context::new();
     let (dialled, _listener) = tokio::join!(patient.connect(&text, context), async {
+        // tidy-allow: sleep, the caller comes up late
         tokio::time::sleep(Duration::from_millis(50)).await;
         std::net::TcpListener::bind(("127.0.0.1", port)).unwrap()
     });

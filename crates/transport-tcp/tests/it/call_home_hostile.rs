@@ -21,7 +21,7 @@ use crate::{
     call_home_wire::{
         PROLOGUE, RawWorker, SENTINEL, checked, expect, frame, header, item, receive,
     },
-    fixture::soon,
+    fixture::{soon, until},
 };
 
 /// The transcript of the wire description, with the caller's part played by this crate.
@@ -359,6 +359,7 @@ async fn a_worker_that_stalls_between_items_is_given_up_where_a_limit_is_set() {
         worker.send(&[&header(PROLOGUE)[..], &item("one"), stalled].concat()).await;
         assert_eq!(next(&mut stream).await.unwrap().unwrap(), "one");
         // A consumer that takes its time is not the worker's fault.
+        // tidy-allow: sleep, slowness is the subject
         tokio::time::sleep(Duration::from_millis(150)).await;
         let (items, outcome) = drain(stream).await;
         assert!(items.is_empty());
@@ -368,6 +369,7 @@ async fn a_worker_that_stalls_between_items_is_given_up_where_a_limit_is_set() {
     let (mut stream, mut worker) = expect(&caller).await;
     worker.send(&[header(PROLOGUE), item("one")].concat()).await;
     assert_eq!(next(&mut stream).await.unwrap().unwrap(), "one");
+    // tidy-allow: sleep, slowness is the subject
     tokio::time::sleep(Duration::from_millis(150)).await;
     worker.send(&[item("two"), header(SENTINEL)].concat()).await;
     assert_eq!(drain(stream).await.0, ["two"]);
@@ -483,12 +485,7 @@ async fn a_handshake_that_does_not_come_is_not_waited_for() {
         let read = tokio::io::AsyncReadExt::read_to_end(&mut silent.socket, &mut said);
         let _ = soon("the caller to close", read).await;
     }
-    soon("the connections to be gone", async {
-        while caller.connections() > 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    until("the connections to be gone", || caller.connections() == 0).await;
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ use tokio::{io::AsyncWriteExt, net::TcpListener};
 use crate::{
     call_home::{any_caller, arrived, caller, connect, drain, plain, request, worker},
     call_home_wire::{RawWorker, SENTINEL, frame, header, item},
-    fixture::soon,
+    fixture::{soon, until},
 };
 
 fn items(texts: &'static [&'static str]) -> BoxStream<'static, Bytes> {
@@ -54,12 +54,7 @@ async fn items_reach_the_worker_and_end_cleanly() {
     }
     assert!(next(&mut fetched).await.is_none());
     assert!(!fetched.context().is_stopped());
-    soon("the caller to have done", async {
-        while caller.streams() > 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    until("the caller to have done", || caller.streams() == 0).await;
 }
 
 #[tokio::test]
@@ -194,18 +189,14 @@ async fn a_worker_that_does_not_read_holds_up_the_caller_and_one_that_drops_free
     let mut before = usize::MAX;
     soon("the sender to be held up", async {
         while std::mem::replace(&mut before, taken.load(Ordering::Relaxed)) != before {
+            // tidy-allow: sleep, nothing tells that nothing more happens
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     })
     .await;
     assert!(before < 4096, "256 MiB were taken for a worker that reads nothing");
     drop(fetched);
-    soon("the caller to let go", async {
-        while caller.streams() > 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    until("the caller to let go", || caller.streams() == 0).await;
 }
 
 #[tokio::test]
@@ -217,12 +208,7 @@ async fn a_kill_reaches_a_worker_that_does_not_read() {
     let mut fetched = fetch(&worker, registered.connection_info()).await;
     assert!(next(&mut fetched).await.unwrap().is_ok());
     context.kill();
-    soon("the caller to let go", async {
-        while caller.streams() > 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    until("the caller to let go", || caller.streams() == 0).await;
     let error = loop {
         match next(&mut fetched).await {
             Some(Ok(_)) => {}

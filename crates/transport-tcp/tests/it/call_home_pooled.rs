@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     call_home::{any_caller, arrived, caller, connect, drain, next, plain, request, worker},
     call_home_wire::{PROLOGUE, RawWorker, SENTINEL, header, item},
-    fixture::soon,
+    fixture::{soon, until},
 };
 
 const CALLER: u64 = 0xCA11;
@@ -67,15 +67,6 @@ async fn exchange(caller: &TcpStreamServer, worker: &TcpStreamClient) {
     sink.send(Bytes::from("hello")).await.unwrap();
     sink.complete();
     assert_eq!(drain(stream).await.0, ["hello"]);
-}
-
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    soon(what, async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
 }
 
 #[tokio::test]

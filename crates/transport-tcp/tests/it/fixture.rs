@@ -78,3 +78,13 @@ pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
         Err(_) => panic!("waited 20 s for {what}"),
     }
 }
+
+/// Waits until something holds that nobody tells of.
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    soon(what, async {
+        while !holds() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
