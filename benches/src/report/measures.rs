@@ -232,6 +232,7 @@ impl Measure {
     /// A value as it is read: `17.2 µs`, `400 k/s`.
     pub(crate) fn with_unit(&self, value: f64) -> String {
         match self.unit {
+            "µs" if value >= 9_995.0 => format!("{} ms", number(value / 1e3)),
             // Cut off and not rounded: what is not all must not read as all.
             "%" => format!("{:.2} %", (value * 100.0).floor() / 100.0),
             unit if unit.starts_with('/') || unit.is_empty() => number(value) + unit,
@@ -275,6 +276,18 @@ mod tests {
         ] {
             assert_eq!(number(value), expected);
         }
+    }
+
+    #[test]
+    fn units_fit_their_values() {
+        let find = |workload, metric| Measure::find(workload, metric).unwrap();
+        let latency = find("unary-1", "p50_us");
+        assert_eq!(latency.with_unit(3_076.0), "3,076 µs");
+        assert_eq!(latency.with_unit(12_040.0), "12.0 ms");
+        assert_eq!(find("unary-16", "per_second").with_unit(400_000.0), "400 k/s");
+        let reuse = find("unary-64", "pool_reuse_percent");
+        assert_eq!(reuse.with_unit(99.999), "99.99 %", "not all, so it must not read as all");
+        assert_eq!(reuse.with_unit(100.0), "100.00 %");
     }
 
     #[test]

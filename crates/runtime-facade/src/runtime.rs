@@ -172,6 +172,9 @@ impl Runtime {
             }
         };
         let _ = tokio::time::timeout(grace.max(LAST_WORDS), withdrawals).await;
+        if let Some(one) = announced.first().filter(|_| !grace.is_zero()) {
+            one.propagation().await;
+        }
         self.0.planes.server.drain();
         let requests = self.0.ingress.shutdown(grace).await;
         let split = self.0.planes.shutdown(LAST_WORDS).await;

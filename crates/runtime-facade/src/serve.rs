@@ -1,9 +1,9 @@
 //! Serving one endpoint.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use serde_core::{Serialize, de::DeserializeOwned};
-use sinew_compat_dynamo::{DeclaredEndpoint, EndpointDeclaration};
+use sinew_compat_dynamo::{DeclaredEndpoint, EndpointDeclaration, SplitServer};
 use sinew_discovery::{Instance, Registration};
 use sinew_ingress::{EndpointConfig, Handler, PushFace, PushHandler, RawHandler, ServedEndpoint};
 use sinew_plane::{
@@ -137,7 +137,8 @@ impl ServeBuilder {
         let addresses = instance.addresses.clone();
         let registration = inner.discovery.register(instance).await?;
         let registration = Mutex::new(Some(registration));
-        let announced = Announced { served, planes, registration };
+        let dynamo = inner.planes.server.clone();
+        let announced = Announced { served, planes, dynamo, registration };
         let announced = Arc::new(announced);
         {
             let mut all = inner.announced.lock();
@@ -196,10 +197,22 @@ pub(crate) struct Announced {
     served: ServedEndpoint,
     #[expect(dead_code, reason = "kept for as long as the endpoint is served")]
     planes: Reachable,
+    dynamo: SplitServer,
     registration: Mutex<Option<Registration>>,
 }
 
+/// How long a withdrawal takes to reach a Dynamo caller, with room to spare: its watch of etcd or
+/// of a folder tells it within milliseconds.
+const PROPAGATION: Duration = Duration::from_millis(500);
+
 impl Announced {
+    /// Waits until those who would not send a refused request elsewhere know that it is gone.
+    pub(crate) async fn propagation(&self) {
+        if self.dynamo.has_dynamo_callers() {
+            tokio::time::sleep(PROPAGATION).await;
+        }
+    }
+
     /// Takes it out of discovery; it is still served to who knows of it.
     pub(crate) async fn withdraw(&self) {
         if let Some(registration) = self.registration.lock().await.take()
@@ -239,10 +252,13 @@ impl Served {
         self.announced.served.in_flight()
     }
 
-    /// Takes it out of discovery, refuses new requests, and waits for those in flight.
+    /// Takes it out of discovery, refuses new requests, and waits for those in flight. Where
+    /// Dynamo callers were served, new requests are taken for half a second more: until the
+    /// withdrawal has reached them they would fail, because Dynamo does not send them elsewhere.
     /// Cancel-safe: dropped midway, it stays withdrawn.
     pub async fn drain(&self) {
         self.announced.withdraw().await;
+        self.announced.propagation().await;
         self.announced.served.drain().await;
     }
 }

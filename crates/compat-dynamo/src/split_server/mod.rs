@@ -7,7 +7,12 @@ mod declared;
 mod shared;
 mod wrapped;
 
-use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    fmt,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use sinew_plane::{
     Code, EndpointName, Error, IncomingRequest, InstanceId, PlaneRequest, RequestHandler,
@@ -76,6 +81,12 @@ impl SplitServer {
     /// Refuses new requests from now on. What was accepted goes on.
     pub fn drain(&self) {
         self.0.drain();
+    }
+
+    /// True once a request of a Dynamo caller was accepted. Those do not send a refused request
+    /// elsewhere: whoever leaves discovery does well to go on serving for a moment.
+    pub fn has_dynamo_callers(&self) -> bool {
+        self.0.has_dynamo_callers.load(Ordering::Relaxed)
     }
 
     /// Requests that were accepted and have not reached the handler, and responses whose last
@@ -152,6 +163,9 @@ impl Shared {
     }
 
     async fn serve(self: Arc<Self>, arrival: Arrival, place: Place, many: Option<Bidirectional>) {
+        if !arrival.scheme.is_bare() {
+            self.has_dynamo_callers.store(true, Ordering::Relaxed);
+        }
         let input = match many {
             Some(many) => {
                 let items = self.fetch(&many, &arrival).await;

@@ -29,6 +29,8 @@ pub(super) struct Shared {
     pub(super) cut: CancellationToken,
     pub(super) failures: Counter,
     is_draining: AtomicBool,
+    /// A Dynamo caller was served.
+    pub(super) has_dynamo_callers: AtomicBool,
     places: Arc<Semaphore>,
     /// In steps of [`STEP_BYTES`].
     room: Arc<Semaphore>,
@@ -71,6 +73,7 @@ impl Shared {
             cut: CancellationToken::new(),
             failures: metrics::counter!(DIAL_BACK_FAILURES),
             is_draining: AtomicBool::new(false),
+            has_dynamo_callers: AtomicBool::new(false),
         }
     }
 
