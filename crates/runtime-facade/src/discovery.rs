@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "dns")]
+use sinew_discovery::DnsDiscovery;
 use sinew_discovery::{
     Discovery, FileDiscovery, MemoryDiscovery, MergedDiscovery, StaticDiscovery,
 };
-#[cfg(feature = "dns")]
-use sinew_discovery::DnsDiscovery;
 #[cfg(feature = "etcd")]
 use sinew_discovery::{EtcdConfig, EtcdDiscovery};
 use sinew_plane::{Address, BoxFuture};
 
-use crate::{Config, ConfigError, DiscoverySource, StartError};
+#[cfg(not(all(feature = "dns", feature = "etcd")))]
+use crate::ConfigError;
+use crate::{Config, DiscoverySource, StartError};
 
 /// Opens a source. A boxed future, because a merged source opens others.
 pub(crate) fn open<'a>(
