@@ -20,7 +20,7 @@ pub(crate) struct Plan<'a> {
 pub(crate) const FULL: Pace =
     Pace { warm_up: Duration::from_millis(150), measured: Duration::from_millis(600) };
 
-/// Of one that shows whether all works: 3 rounds in about 40 s.
+/// Of one that shows whether all works: 3 rounds in about a minute.
 pub(crate) const QUICK: Pace =
     Pace { warm_up: Duration::from_millis(40), measured: Duration::from_millis(180) };
 

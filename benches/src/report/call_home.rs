@@ -14,8 +14,8 @@ comes back on another connection, for which the worker dials the caller. Unpoole
 each response has a connection of its own, with handshake, prologue and sentinel. Pooled
 (`sinew-split-pooled`) the worker keeps a few connections to the caller, and responses are streams
 on them. All else is the same code. Connections are those for responses, at the end of a measurement
-and so under load; the reuse rate is `tcp_pool_connections_reused_total` by that and
-`tcp_pool_connections_created_total`, as the server counted them since its start.
+and so under load. Reuse is `tcp_pool_connections_reused_total` as a share of it and of
+`tcp_pool_connections_created_total` together, as the server counted them since its start.
 ";
 
 /// Adds the section, unless neither of the two was measured.
@@ -57,9 +57,14 @@ fn row(measure: &Measure, results: &Results) -> Option<String> {
         measure.full_title(),
         pooled.unwrap_or_default(),
         single.unwrap_or_default(),
-        ratio.map(number).unwrap_or_default(),
+        ratio.map(shown).unwrap_or_default(),
         verdicts.join(", ")
     ))
+}
+
+/// Thousandths where hundredths would read as nothing: 4 connections of 1,000.
+fn shown(ratio: f64) -> String {
+    if ratio < 0.01 { format!("{ratio:.3}") } else { number(ratio) }
 }
 
 #[cfg(test)]

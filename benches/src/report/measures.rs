@@ -131,7 +131,13 @@ pub(crate) const ALL: &[Measure] = &[
     pooled(measure("unary-64", "p50_us", "64 callers, median latency", "µs", Lower)),
     pooled(measure("unary-64", "p99_us", "64 callers, 99th percentile of latency", "µs", Lower)),
     both(measure("unary-64", "cpu_us", "64 callers, CPU per request, both sides", "µs", Lower)),
-    pooled(measure("unary-64", "response_connections", "64 callers, connections", "", Lower)),
+    pooled(measure(
+        "unary-64",
+        "response_connections",
+        "64 callers, connections",
+        "connections",
+        Lower,
+    )),
     pooled(measure(
         "unary-64",
         "pool_reuse_percent",
@@ -170,7 +176,13 @@ pub(crate) const ALL: &[Measure] = &[
     )),
     pooled(measure("stream-64", "first_p99_us", "64 callers, 99th percentile of it", "µs", Lower)),
     both(measure("stream-64", "cpu_ns", "64 callers, CPU per item, both sides", "ns", Lower)),
-    pooled(measure("stream-64", "response_connections", "64 callers, connections", "", Lower)),
+    pooled(measure(
+        "stream-64",
+        "response_connections",
+        "64 callers, connections",
+        "connections",
+        Lower,
+    )),
     pooled(measure(
         "stream-64",
         "pool_reuse_percent",
@@ -196,7 +208,13 @@ pub(crate) const ALL: &[Measure] = &[
     measure("large-4", "mib_per_second", "4 callers, throughput", "MiB/s", Higher),
     measure("idle", "client_bytes", "memory per stream, client", "B", Lower),
     measure("idle", "server_bytes", "memory per stream, server", "B", Lower),
-    pooled(measure("idle-1000", "response_connections", "1,000 streams, connections", "", Lower)),
+    pooled(measure(
+        "idle-1000",
+        "response_connections",
+        "1,000 streams, connections",
+        "connections",
+        Lower,
+    )),
     pooled(measure(
         "idle-1000",
         "client_bytes",
@@ -233,6 +251,8 @@ impl Measure {
     pub(crate) fn with_unit(&self, value: f64) -> String {
         match self.unit {
             "µs" if value >= 9_995.0 => format!("{} ms", number(value / 1e3)),
+            // Its title says of what.
+            "connections" => format!("{value:.0}"),
             // Cut off and not rounded: what is not all must not read as all.
             "%" => format!("{:.2} %", (value * 100.0).floor() / 100.0),
             unit if unit.starts_with('/') || unit.is_empty() => number(value) + unit,
@@ -284,6 +304,7 @@ mod tests {
         let latency = find("unary-1", "p50_us");
         assert_eq!(latency.with_unit(3_076.0), "3,076 µs");
         assert_eq!(latency.with_unit(12_040.0), "12.0 ms");
+        assert_eq!(find("idle-1000", "response_connections").with_unit(4.0), "4");
         assert_eq!(find("unary-16", "per_second").with_unit(400_000.0), "400 k/s");
         let reuse = find("unary-64", "pool_reuse_percent");
         assert_eq!(reuse.with_unit(99.999), "99.99 %", "not all, so it must not read as all");

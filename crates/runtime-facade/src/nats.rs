@@ -66,7 +66,7 @@ impl Nats {
         endpoint: &EndpointName,
         instance: InstanceId,
     ) -> Result<(NatsEndpoint, Address), Error> {
-        let served = self.server.serve(endpoint, instance).await?;
+        let served = Box::pin(self.server.serve(endpoint, instance)).await?;
         let address = Address::new("nats", served.subject());
         let address = address.map_err(|error| {
             Error::new(sinew_plane::Code::Exhausted, format!("its NATS subject: {error}"))

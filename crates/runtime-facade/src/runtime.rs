@@ -61,6 +61,11 @@ impl Runtime {
     /// # Errors
     /// Discovery cannot be reached, or a transport cannot be set up.
     pub async fn new(config: CheckedConfig) -> Result<Self, StartError> {
+        // On the heap, because it is large and seldom.
+        Box::pin(Self::start(config)).await
+    }
+
+    async fn start(config: CheckedConfig) -> Result<Self, StartError> {
         let discovery = discovery::open(&config.discovery, &config).await?;
         let view = discovery.watch().await?;
         let process = config.tcp.mux.process;
