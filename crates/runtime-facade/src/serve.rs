@@ -91,7 +91,7 @@ impl ServeBuilder {
         Resp: Serialize + Send + Sync + 'static,
         E: AsyncEngine<Req, Resp> + 'static,
     {
-        self.start(PushHandler::new(engine).into(), &["msgpack", "json"]).await
+        Box::pin(self.start(PushHandler::new(engine).into(), &["msgpack", "json"])).await
     }
 
     /// Serves bytes with an engine that files sinks away and pushes into them.
@@ -102,7 +102,7 @@ impl ServeBuilder {
         self,
         engine: P,
     ) -> Result<Served, StartError> {
-        self.start(PushFace::new(engine).into(), &["raw"]).await
+        Box::pin(self.start(PushFace::new(engine).into(), &["raw"])).await
     }
 
     /// Serves bytes with an async function that owns its sink.
@@ -114,7 +114,7 @@ impl ServeBuilder {
         F: Fn(IncomingOwned, ResponseSink) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        self.start(RawHandler::new(answer).into(), &["raw"]).await
+        Box::pin(self.start(RawHandler::new(answer).into(), &["raw"])).await
     }
 
     async fn start(self, handler: Handler, codecs: &[&str]) -> Result<Served, StartError> {
