@@ -3,7 +3,8 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use sinew_plane::{
-    CancelReason, EndpointName, Error, IncomingRequest, InstanceId, RequestHandler, ResponseSink, Shutdown,
+    CancelReason, EndpointName, Error, IncomingRequest, InstanceId, RequestHandler, ResponseSink,
+    Shutdown,
 };
 use sinew_registry::{LocalEndpoint, LocalEndpoints};
 use sinew_telemetry::EndpointMetrics;

@@ -18,7 +18,6 @@ use crate::{Config, DiscoverySource, StartError};
 /// Opens a source. A boxed future, because a merged source opens others.
 pub(crate) fn open<'a>(
     source: &'a DiscoverySource,
-    #[cfg_attr(not(feature = "etcd"), expect(unused_variables, reason = "what etcd needs"))]
     config: &'a Config,
 ) -> BoxFuture<'a, Result<Arc<dyn Discovery>, StartError>> {
     Box::pin(async move {

@@ -1,12 +1,13 @@
 //! The split exchange in this process: where requests are acknowledged, and who dials whom back.
 
 use std::{
+    collections::VecDeque,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use sinew_compat_dynamo::{SplitScheme, SplitServer, SplitServerConfig, SplitTransport};
-use sinew_discovery::{Change, View};
+use sinew_discovery::{Change, Instance, View};
 use sinew_ingress::Ingress;
 use sinew_plane::{
     Address, DuplexTransport, EndpointName, Error, InstanceId, OutgoingRequest, RequestPlaneClient,
@@ -15,7 +16,10 @@ use sinew_plane::{
 use sinew_transport_tcp::{
     CheckedTcpStreamServerConfig, TcpRequestClient, TcpStreamClient, TcpStreamServer,
 };
-use tokio::task::JoinHandle;
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, timeout_at},
+};
 
 #[cfg(feature = "nats")]
 use crate::nats::Nats;
@@ -145,16 +149,39 @@ impl Drop for CallHome {
     }
 }
 
-/// Tells the server who came and who went.
+/// How long one that has gone from discovery may still begin to answer what it has accepted. A
+/// worker that leaves in order, or whose entry was lost, dials back within milliseconds; only the
+/// requests of one that is dead wait for so long.
+const LAST_DIALS: Duration = Duration::from_secs(2);
+
+/// Tells the server who came, and, a little later, who went.
 async fn follow(mut view: View, server: Arc<TcpStreamServer>) {
-    while let Some(changes) = view.changed().await {
+    // In the order of the times; at most as many as went within the last of them.
+    let mut gone: VecDeque<(Instant, Arc<Instance>)> = VecDeque::new();
+    loop {
+        let changed = match gone.front() {
+            Some((due, _)) => timeout_at(*due, view.changed()).await,
+            None => Ok(view.changed().await),
+        };
+        let changes = match changed {
+            Ok(Some(changes)) => changes,
+            Ok(None) => return,
+            Err(_) => Vec::new(),
+        };
         for change in changes {
             match change {
-                Change::Removed(one) => server.instance_removed(&one.endpoint, one.id),
+                Change::Removed(one) => gone.push_back((Instant::now() + LAST_DIALS, one)),
                 Change::Added(one) | Change::Changed { new: one, .. } => {
+                    gone.retain(|(_, gone)| gone.key() != one.key());
                     server.instance_added(&one.endpoint, one.id);
                 }
             }
+        }
+        let now = Instant::now();
+        while gone.front().is_some_and(|(due, _)| *due <= now)
+            && let Some((_, one)) = gone.pop_front()
+        {
+            server.instance_removed(&one.endpoint, one.id);
         }
     }
 }

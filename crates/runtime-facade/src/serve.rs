@@ -168,8 +168,9 @@ struct Reachable {
     _declared: DeclaredEndpoint,
     /// Over NATS, if at all.
     address: Option<Address>,
+    /// Until it is left.
     #[cfg(feature = "nats")]
-    _nats: Option<NatsEndpoint>,
+    nats: Mutex<Option<NatsEndpoint>>,
 }
 
 impl Reachable {
@@ -183,19 +184,32 @@ impl Reachable {
             (address, served) = (Some(subject), Some(endpoint));
         }
         let _declared = planes.server.declare(declaration);
-        Ok(Self { _declared, address, _nats: served })
+        Ok(Self { _declared, address, nats: Mutex::new(served) })
     }
 
     #[cfg(not(feature = "nats"))]
     async fn new(planes: &Planes, declaration: EndpointDeclaration) -> Result<Self, Error> {
         Ok(Self { _declared: planes.server.declare(declaration), address: None })
     }
+
+    /// Leaves NATS once no more requests come. What is on its way to a subscription when that one
+    /// ends is lost, and its caller waits in vain.
+    async fn leave(&self) {
+        #[cfg(feature = "nats")]
+        if let Some(endpoint) = self.nats.lock().await.take() {
+            endpoint.drain(LAST_REQUESTS).await;
+        }
+    }
 }
+
+/// Longest time that an endpoint refuses requests over NATS, one after another, before it leaves:
+/// routers leave one that refuses alone for a second.
+#[cfg(feature = "nats")]
+const LAST_REQUESTS: Duration = Duration::from_secs(2);
 
 /// An endpoint that is served and announced.
 pub(crate) struct Announced {
     served: ServedEndpoint,
-    #[expect(dead_code, reason = "kept for as long as the endpoint is served")]
     planes: Reachable,
     dynamo: SplitServer,
     registration: Mutex<Option<Registration>>,
@@ -260,6 +274,7 @@ impl Served {
         self.announced.withdraw().await;
         self.announced.propagation().await;
         self.announced.served.drain().await;
+        self.announced.planes.leave().await;
     }
 }
 

@@ -32,10 +32,6 @@ pub(super) struct Arrival {
     pub(super) fault: Option<Error>,
 }
 
-pub(super) fn is_over_nats(request: &PlaneRequest<'_>) -> bool {
-    request.transport.as_str() == NATS
-}
-
 impl Arrival {
     /// Reads a request for an instance.
     pub(super) fn read(
@@ -45,7 +41,7 @@ impl Arrival {
         is_annotated: bool,
         takes_stream: bool,
     ) -> Result<Self, Error> {
-        let over_nats = is_over_nats(&request);
+        let over_nats = request.transport.as_str() == NATS;
         let (control, body) = RequestControlMessage::decode(request.payload)?;
         let fault = shape_fault(&control, body.is_some(), takes_stream);
         let scheme = SplitScheme::of_arrival(over_nats, control.sinew.is_some());

@@ -8,9 +8,6 @@ pub struct SplitServerConfig {
     pub max_pending: usize,
     /// Bytes of payload of those requests together. Default 512 MiB.
     pub max_pending_bytes: usize,
-    /// Refusals that wait for a connection to be told, to callers that do not read them in an
-    /// acknowledgement. Beyond it such a caller is not told. Default 256.
-    pub max_pending_refusals: usize,
     /// Largest item towards a Dynamo caller, in bytes. Default 31 MiB: with the wrapping it stays
     /// under the 32 MiB that receivers take.
     pub max_item_bytes: usize,
@@ -18,11 +15,6 @@ pub struct SplitServerConfig {
 
 impl Default for SplitServerConfig {
     fn default() -> Self {
-        Self {
-            max_pending: 4096,
-            max_pending_bytes: 512 << 20,
-            max_pending_refusals: 256,
-            max_item_bytes: 31 << 20,
-        }
+        Self { max_pending: 4096, max_pending_bytes: 512 << 20, max_item_bytes: 31 << 20 }
     }
 }

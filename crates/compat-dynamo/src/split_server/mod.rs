@@ -22,7 +22,7 @@ use sinew_transport_tcp::{RequestStream, TcpStreamClient};
 use tokio::time::timeout;
 
 use self::{
-    arrival::{Arrival, is_over_nats},
+    arrival::Arrival,
     bidirectional::Bidirectional,
     declared::Declared,
     shared::{Place, Shared},
@@ -43,8 +43,9 @@ const JOIN_LIMIT: Duration = Duration::from_secs(5);
 /// Takes requests off an acknowledging plane, dials their callers back and hands both to a
 /// handler. Clones share everything.
 ///
-/// A request that is refused before it was accepted is answered in its acknowledgement. Callers
-/// of Dynamo over NATS do not read that, so they are dialled back and told there as well.
+/// A refusal is told in the acknowledgement, in words that callers of Dynamo understand on every
+/// plane. Only a request of a shape that its endpoint does not take is accepted and then told so
+/// on the response plane: there is no acknowledgement that does not blame the worker for it.
 #[derive(Clone)]
 pub struct SplitServer(Arc<Shared>);
 
@@ -207,23 +208,11 @@ impl Shared {
     }
 
     /// Tells a caller on the response plane why nothing runs for it.
-    fn refuse_there(self: &Arc<Self>, mut arrival: Arrival, error: Error) {
-        let Some(place) = self.refusal_place() else {
-            tracing::warn!(
-                endpoint = arrival.endpoint,
-                request_id = %arrival.context.id(),
-                "a caller could not be told of a refusal: too many are being told of theirs"
-            );
-            return;
-        };
-        arrival.body = bytes::Bytes::new();
-        let shared = Arc::clone(self);
-        self.spawn(async move {
-            if let Some(sink) = shared.dial_back(&arrival).await {
-                sink.reject(error);
-            }
-            drop(place);
-        });
+    async fn refuse(self: Arc<Self>, arrival: Arrival, fault: Error, place: Place) {
+        if let Some(sink) = self.dial_back(&arrival).await {
+            sink.reject(fault);
+        }
+        drop(place);
     }
 }
 
@@ -234,49 +223,23 @@ fn unknown(target: &str) -> Error {
 
 impl RequestPlaneHandler for SplitServer {
     fn accept(&self, request: PlaneRequest<'_>) -> Result<(), Error> {
-        let shared = &self.0;
-        let found = shared.look_up(request.target);
-        let many = found.as_ref().and_then(|(endpoint, _)| shared.bidirectional.find(endpoint));
-        let admitted = match &found {
-            Some((endpoint, instance)) => {
-                let bytes = request.payload.len();
-                let admitted = shared.admit(endpoint, *instance, many.as_ref(), bytes);
-                admitted.map_err(|error| match error.code() {
-                    Code::UnknownEndpoint => unknown(request.target),
-                    _ => error,
-                })
-            }
-            None => Err(unknown(request.target)),
-        };
-        let deaf = is_over_nats(&request);
-        if let (Err(error), false) = (&admitted, deaf) {
-            return Err(error.clone());
-        }
-        let (endpoint, instance) = found.unwrap_or((Cow::Borrowed(request.target), InstanceId(0)));
+        let (shared, target) = (&self.0, request.target);
+        let (endpoint, instance) = shared.look_up(target).ok_or_else(|| unknown(target))?;
+        let many = shared.bidirectional.find(&endpoint);
+        let bytes = request.payload.len();
+        let admitted = shared.admit(&endpoint, instance, many.as_ref(), bytes);
+        let place = admitted.map_err(|error| match error.code() {
+            Code::UnknownEndpoint => unknown(target),
+            _ => error,
+        })?;
         let is_annotated = shared.declared.is_annotated(&endpoint);
         let endpoint = endpoint.into_owned();
-        let read = Arrival::read(request, endpoint, instance, is_annotated, many.is_some());
-        let arrival = match (read, &admitted) {
-            (Ok(arrival), _) => arrival,
-            (Err(_), Err(error)) => return Err(error.clone()),
-            (Err(malformed), Ok(_)) => return Err(malformed),
-        };
-        match (admitted, arrival.fault.clone()) {
-            (Err(error), _) => {
-                if !arrival.scheme.is_bare() {
-                    shared.refuse_there(arrival, error.clone());
-                }
-                Err(error)
-            }
-            (Ok(_), Some(fault)) => {
-                shared.refuse_there(arrival, fault);
-                Ok(())
-            }
-            (Ok(place), None) => {
-                shared.spawn(Arc::clone(shared).serve(arrival, place, many));
-                Ok(())
-            }
+        let mut arrival = Arrival::read(request, endpoint, instance, is_annotated, many.is_some())?;
+        match arrival.fault.take() {
+            Some(fault) => shared.spawn(Arc::clone(shared).refuse(arrival, fault, place)),
+            None => shared.spawn(Arc::clone(shared).serve(arrival, place, many)),
         }
+        Ok(())
     }
 }
 

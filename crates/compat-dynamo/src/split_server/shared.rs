@@ -34,7 +34,6 @@ pub(super) struct Shared {
     places: Arc<Semaphore>,
     /// In steps of [`STEP_BYTES`].
     room: Arc<Semaphore>,
-    refusals: Arc<Semaphore>,
 }
 
 /// A step in which room is counted: small enough to waste little, large enough that a semaphore
@@ -62,7 +61,6 @@ impl Shared {
         Self {
             places: semaphore(config.max_pending),
             room: semaphore(config.max_pending_bytes.div_ceil(STEP_BYTES)),
-            refusals: semaphore(config.max_pending_refusals),
             config,
             responses,
             handler,
@@ -96,10 +94,5 @@ impl Shared {
             _place: Arc::clone(&self.places).try_acquire_owned().map_err(full)?,
             _room: Arc::clone(&self.room).try_acquire_many_owned(steps).map_err(full)?,
         })
-    }
-
-    /// A place for telling a refusal to somebody who has to be dialled for it.
-    pub(super) fn refusal_place(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.refusals).try_acquire_owned().ok()
     }
 }

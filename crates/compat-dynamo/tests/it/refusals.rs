@@ -240,45 +240,48 @@ async fn a_caller_that_cannot_be_dialled_runs_nothing() {
 }
 
 #[tokio::test]
-async fn a_caller_over_nats_is_told_of_refusals_on_the_response_plane() {
+async fn a_refusal_over_nats_is_in_the_acknowledgement_alone() {
     let subject = "ns1_backend.generate-1f";
+    let gate = Arc::new(Gate::default());
     let handler = Picky::new(Some(Error::new(Code::Overloaded, "worker at capacity")));
-    let worker = Worker::new(Arc::clone(&handler) as _).await;
+    let server =
+        SplitServer::new(SplitServerConfig::default(), Arc::clone(&gate) as _, handler.clone());
     let caller = Caller::new().await;
-    let payload: Bytes = two_part(caller.control("json").as_bytes(), b"1").into();
+    let stock: Bytes = two_part(caller.control("json").as_bytes(), b"1").into();
+    let control = caller.control("json").replacen('{', r#"{"sinew":{"v":1},"#, 1);
+    let ours: Bytes = two_part(control.as_bytes(), b"1").into();
 
-    let unknown = accept(&worker.split, subject, &payload, "nats").unwrap_err();
-    assert_eq!(unknown.message(), format!("unknown endpoint {subject}"));
-    let mut back = caller.worker().await;
-    assert!(back.header().await.contains("unknown endpoint"));
-    assert_eq!(back.header().await, "\"sentinel\"");
-
+    for payload in [&stock, &ours] {
+        let unknown = accept(&server, subject, payload, "nats").unwrap_err();
+        assert_eq!(unknown.code(), Code::UnknownEndpoint);
+        assert_eq!(unknown.message(), format!("unknown endpoint {subject}"));
+    }
     let mut declaration =
         EndpointDeclaration::new("ns1/backend/generate".parse().unwrap(), InstanceId(0x1f));
     declaration.subject = Some(subject.to_owned());
-    let _declared = worker.split.declare(declaration);
-    let full = accept(&worker.split, subject, &payload, "nats").unwrap_err();
-    assert_eq!(full.code(), Code::Overloaded);
-    let mut back = caller.worker().await;
-    assert!(back.header().await.contains("\"WorkerOverloaded\""));
-    assert_eq!(back.header().await, "\"sentinel\"");
-
-    // A Sinew caller reads the answer, and is not dialled for it.
-    let control = caller.control("json").replacen('{', r#"{"sinew":{"v":1},"#, 1);
-    let ours: Bytes = two_part(control.as_bytes(), b"1").into();
-    assert!(accept(&worker.split, subject, &ours, "nats").is_err());
-    assert_eq!(worker.split.pending(), 0);
+    let _declared = server.declare(declaration);
+    for payload in [&stock, &ours] {
+        let full = accept(&server, subject, payload, "nats").unwrap_err();
+        assert_eq!(full.code(), Code::Overloaded);
+    }
+    assert_eq!((server.pending(), gate.dials.load(Ordering::Relaxed)), (0, 0));
     assert_eq!(handler.runs.load(Ordering::Relaxed), 0);
 }
 
 #[tokio::test]
-async fn telling_refusals_is_bounded() {
+async fn callers_that_wait_to_be_told_of_a_shape_count_as_pending_ones() {
     let gate = Arc::new(Gate::default());
-    let config = SplitServerConfig { max_pending_refusals: 2, ..SplitServerConfig::default() };
+    let config = SplitServerConfig { max_pending: 2, ..SplitServerConfig::default() };
     let server = SplitServer::new(config, Arc::clone(&gate) as _, Picky::new(None));
-    let payload = payload().await;
+    let control = Caller::new().await.control("json").replace("single_in", "many_in");
+    let payload: Bytes = two_part(control.as_bytes(), b"1").into();
+    for plane in ["tcp", "nats"] {
+        accept(&server, PATH, &payload, plane).unwrap();
+    }
     for _ in 0..50 {
-        assert!(accept(&server, "nobody.here-1", &payload, "nats").is_err());
+        // Not accepted either, so that nobody waits for a word that does not come.
+        let refusal = accept(&server, PATH, &payload, "nats").unwrap_err();
+        assert_eq!(refusal.code(), Code::Overloaded);
     }
     assert_eq!(server.pending(), 2);
 }
