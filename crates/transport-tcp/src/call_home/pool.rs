@@ -42,6 +42,8 @@ pub struct PoolUse {
     pub active: usize,
     /// Connections without.
     pub idle: usize,
+    /// Streams on all of them, those included whose requests have not come yet.
+    pub streams: usize,
 }
 
 /// Shared connections by the caller's address.
@@ -168,13 +170,14 @@ fn join(answer: Answer, context: &Context) -> ResponseSink {
 impl Inner {
     fn usage(&self) -> PoolUse {
         let connections = self.connections.all();
-        let busy = |it: &&Arc<Connection>| it.active.load(Ordering::Relaxed) > 0;
-        let active = connections.iter().filter(busy).count();
+        let loads = connections.iter().map(|it| it.active.load(Ordering::Relaxed));
+        let active = loads.clone().filter(|load| *load > 0).count();
         PoolUse {
             created: self.created.load(Ordering::Relaxed),
             reused: self.reused.load(Ordering::Relaxed),
             active,
-            idle: connections.len() - active,
+            idle: connections.len().saturating_sub(active),
+            streams: loads.sum(),
         }
     }
 

@@ -8,8 +8,8 @@ use sinew_plane::{
     ResponseRegistration, ResponseSink, StreamId,
 };
 use sinew_transport_tcp::{
-    StreamType, TcpConfig, TcpStreamClient, TcpStreamClientConfig, TcpStreamConnectionInfo,
-    TcpStreamServerConfig,
+    SinewOffer, StreamType, TcpConfig, TcpStreamClient, TcpStreamClientConfig,
+    TcpStreamConnectionInfo, TcpStreamServerConfig,
 };
 use tokio::{
     io::AsyncWriteExt,
@@ -50,13 +50,17 @@ const SUBJECT: &str = "11111111-2222-4333-8444-555555555555";
 
 impl RawCaller {
     async fn bind(stream_type: StreamType) -> Self {
+        Self::offering(stream_type, None).await
+    }
+
+    async fn offering(stream_type: StreamType, sinew: Option<SinewOffer>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let info = TcpStreamConnectionInfo {
             address: listener.local_addr().unwrap().to_string(),
             subject: SUBJECT.into(),
             context: sinew_transport_tcp::context_text(StreamId(9)),
             stream_type,
-            sinew: None,
+            sinew,
         };
         Self { listener, info: info.to_text() }
     }
@@ -113,8 +117,15 @@ async fn an_error_before_the_first_item_is_a_typed_prologue_and_a_sentinel() {
 /// What a stock caller gets for a stream that is cancelled: no more data, no sentinel, EOF.
 #[tokio::test]
 async fn a_stop_or_a_kill_ends_in_eof_without_a_sentinel() {
-    for (word, killed) in [("\"stop\"", false), ("\"kill\"", true)] {
-        let (caller, worker) = (RawCaller::bind(StreamType::Response).await, worker(plain()));
+    let offer = SinewOffer { v: 1, pool: false, process: None };
+    for (word, killed, sinew) in [
+        ("\"stop\"", false, None),
+        ("\"kill\"", true, None),
+        ("\"stop\"", false, Some(offer.clone())),
+        ("\"kill\"", true, Some(offer)),
+    ] {
+        let caller = RawCaller::offering(StreamType::Response, sinew).await;
+        let worker = worker(plain());
         let (mut socket, mut sink) = caller.accept(&worker).await;
         sink.send(Bytes::from("one")).await.unwrap();
         receive(&mut socket).await.unwrap();
@@ -376,6 +387,22 @@ async fn a_worker_that_stalls_between_items_is_given_up_where_a_limit_is_set() {
 }
 
 #[tokio::test]
+async fn a_worker_that_is_slow_and_within_the_limit_is_not_given_up() {
+    let item_timeout = Some(Duration::from_secs(1));
+    let caller = caller(TcpStreamServerConfig { item_timeout, ..Default::default() });
+    let (stream, mut worker) = expect(&caller).await;
+    let reader = tokio::spawn(drain(stream));
+    worker.send(&header(PROLOGUE)).await;
+    for _ in 0..5 {
+        // tidy-allow: sleep, slowness is the subject
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        worker.send(&item("x")).await;
+    }
+    worker.send(&header(SENTINEL)).await;
+    assert_eq!(reader.await.unwrap().0.len(), 5);
+}
+
+#[tokio::test]
 async fn stop_and_kill_leave_at_once_and_a_kill_is_not_softened() {
     let caller = any_caller();
     let (mut stream, mut worker) = expect(&caller).await;
@@ -528,9 +555,12 @@ fn a_stream_may_live_outside_the_runtime() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let (caller, worker) = runtime.block_on(async { (any_caller(), worker(plain())) });
     let ResponseRegistration { connection_info, stream } = caller.register(&request()).unwrap();
+    let mut stream = stream;
+    // Nothing is there, so a limit is set.
+    let mut waker = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(std::pin::pin!(stream.started()).as_mut().poll(&mut waker).is_pending());
     let mut sink = runtime.block_on(connect(&worker, &connection_info));
     runtime.block_on(sink.send(Bytes::from("one"))).unwrap();
-    let mut stream = stream;
     let first = futures_util::StreamExt::next(&mut stream);
     assert_eq!(futures_executor(first).unwrap().unwrap(), "one");
     drop(stream);

@@ -146,6 +146,19 @@ async fn a_further_connection_comes_when_each_has_many_streams_and_up_to_a_limit
     assert_eq!(worker.pool().created, 3);
 }
 
+/// Also when every request finds its question there already.
+#[tokio::test]
+async fn a_further_connection_comes_when_callers_ask_ahead() {
+    let config = TcpStreamClientConfig { streams_per_connection: 3, ..pooled() };
+    let (caller, worker) = (pooled_caller(), worker(config));
+    exchange(&caller, &worker).await;
+    until("the first to be over", || worker.pool().streams == 0).await;
+    let registered: Vec<_> = (0..3).map(|_| caller.register(&to_worker()).unwrap()).collect();
+    until("the questions", || worker.pool().streams == 3).await;
+    let _sink = connect(&worker, &registered[0].connection_info).await;
+    until("another connection", || caller.connections() == 2).await;
+}
+
 #[tokio::test]
 async fn without_the_pool_at_either_end_each_stream_has_a_connection() {
     let no_pool_here = worker(TcpStreamClientConfig { pool: false, ..pooled() });
@@ -244,8 +257,9 @@ async fn a_cancel_reaches_the_request_of_the_worker_and_comes_back() {
     let (stream, sink) = pair(&caller, &worker).await;
     drop(stream);
     soon("the kill", sink.context().killed()).await;
-    let (stream, sink) = pair(&caller, &worker).await;
+    let (stream, mut sink) = pair(&caller, &worker).await;
     sink.context().cancel(sinew_plane::StopKind::Kill, CancelReason::Shutdown);
+    assert_eq!(sink.send(Bytes::new()).await.unwrap_err().code(), Code::Cancelled);
     drop(sink);
     let outcome = drain(stream).await.1;
     assert!(matches!(outcome, Outcome::Cancelled { reason: CancelReason::Shutdown }));
@@ -409,16 +423,23 @@ async fn the_removal_of_an_instance_ends_what_has_not_begun() {
 
 #[tokio::test]
 async fn questions_without_a_request_are_taken_back_or_expire() {
+    // Withdrawn, as for a request that was refused.
+    let open_timeout = Duration::from_secs(600);
+    let config = TcpStreamClientConfig { open_timeout, ..pooled() };
+    let (caller, patient) = (pooled_caller(), worker(config));
+    exchange(&caller, &patient).await;
+    let withdrawn = caller.register(&to_worker()).unwrap();
+    until("the question", || patient.pool().active == 1).await;
+    drop(withdrawn);
+    until("the question to be taken back", || patient.pool().active == 0).await;
+    soon("the close", patient.close(Duration::ZERO)).await;
+    until("the connection to go", || caller.connections() == 0).await;
+
+    // Never followed by a request.
     let open_timeout = Duration::from_millis(100);
     let config = TcpStreamClientConfig { open_timeout, ..pooled() };
-    let (caller, worker) = (pooled_caller(), worker(config));
+    let worker = worker(config);
     exchange(&caller, &worker).await;
-    // Withdrawn, as for a request that was refused.
-    let withdrawn = caller.register(&to_worker()).unwrap();
-    until("the question", || worker.pool().active == 1).await;
-    drop(withdrawn);
-    until("the question to be taken back", || worker.pool().active == 0).await;
-    // Never followed by a request.
     let mut lost = caller.register(&to_worker()).unwrap();
     let error = soon("the question to expire", lost.stream.started()).await.unwrap_err();
     assert!(!error.is_safe_to_resend(), "{error:?}");
