@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::{
     Contestant, Pace, Sample, Workload,
-    control::{self, ServerProcess},
+    control::{self, Servers},
 };
 
 /// Worker threads of each side.
@@ -25,8 +25,12 @@ const TOO_LATE: i32 = 3;
 
 /// Runs a cell in a process of its own, so that neither memory nor threads of an earlier one are
 /// left, and returns what it measured.
-pub(crate) fn spawn(peer: &str, workload: &Workload, pace: Pace) -> Result<Sample> {
-    let program = std::env::current_exe().context("finding this program")?;
+pub(crate) fn spawn(peer: &dyn Contestant, workload: &Workload, pace: Pace) -> Result<Sample> {
+    let program = match peer.program() {
+        Some(program) => program.to_owned(),
+        None => std::env::current_exe().context("finding this program")?,
+    };
+    let peer = peer.name();
     let output = Command::new(program)
         .args(["cell", peer, workload.name, &serde_json::to_string(&pace)?])
         .stdin(Stdio::null())
@@ -46,10 +50,10 @@ pub(crate) fn run(peer: &dyn Contestant, workload: &Workload, pace: Pace) -> Res
         std::process::exit(TOO_LATE);
     });
     runtime()?.block_on(async {
-        let mut server = ServerProcess::start(peer.name()).await?;
-        let address = server.address.clone();
-        let sample = peer.measure(workload, pace, &address, &mut server).await?;
-        server.end().await?;
+        let mut servers = Servers::start(peer.name(), workload.shape.engines()).await?;
+        let addresses = servers.addresses();
+        let sample = peer.measure(workload, pace, &addresses, &mut servers).await?;
+        servers.end().await?;
         Ok(sample)
     })
 }

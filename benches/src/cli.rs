@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 
 use crate::{
-    Contestant, Workload, cell,
+    Contestant, Workload, cell, elsewhere,
     machine::{self, Machine},
     report::{self, Conditions},
     rounds::{FULL, Plan, QUICK},
@@ -62,12 +62,16 @@ enum Part {
     Serve { peer: String },
     #[command(hide = true)]
     Cell { peer: String, workload: String, pace: String },
+    /// Says which peers it has, for another program that takes them in
+    #[command(hide = true)]
+    List,
 }
 
-/// Runs the program with these peers; the status to exit with.
+/// Runs the program with these peers; the status to exit with. `typed` is what a reader types to
+/// run it, in the report.
 #[expect(clippy::print_stderr, reason = "the way a program says why it failed")]
-pub fn run(peers: &[Box<dyn Contestant>]) -> i32 {
-    match dispatch(&Cli::parse(), peers) {
+pub fn run(typed: &str, peers: &[Box<dyn Contestant>]) -> i32 {
+    match dispatch(&Cli::parse(), typed, peers) {
         Ok(()) => 0,
         Err(error) => {
             eprintln!("sinew-bench: {error:#}");
@@ -77,7 +81,7 @@ pub fn run(peers: &[Box<dyn Contestant>]) -> i32 {
 }
 
 #[expect(clippy::print_stdout, reason = "a cell's result goes to its parent")]
-fn dispatch(cli: &Cli, peers: &[Box<dyn Contestant>]) -> Result<()> {
+fn dispatch(cli: &Cli, typed: &str, peers: &[Box<dyn Contestant>]) -> Result<()> {
     match &cli.part {
         Some(Part::Serve { peer }) => cell::serve(find(peers, peer)?),
         Some(Part::Cell { peer, workload, pace }) => {
@@ -87,13 +91,14 @@ fn dispatch(cli: &Cli, peers: &[Box<dyn Contestant>]) -> Result<()> {
             println!("{}", serde_json::to_string(&sample)?);
             Ok(())
         }
-        None => measure(cli, peers),
+        Some(Part::List) => elsewhere::list(peers),
+        None => measure(cli, typed, peers),
     }
 }
 
 #[expect(clippy::print_stdout, reason = "the table is what the program is for")]
 #[expect(clippy::print_stderr, reason = "where the report went, beside the table")]
-fn measure(cli: &Cli, peers: &[Box<dyn Contestant>]) -> Result<()> {
+fn measure(cli: &Cli, typed: &str, peers: &[Box<dyn Contestant>]) -> Result<()> {
     let plan = plan(cli, peers)?;
     let is_whole = plan.peers.len() == peers.len() && plan.workloads.len() == workload::ALL.len();
     let by_default = (is_whole && !cli.quick && cli.millis.is_none()).then(|| PathBuf::from(DOCS));
@@ -109,7 +114,7 @@ fn measure(cli: &Cli, peers: &[Box<dyn Contestant>]) -> Result<()> {
         pace: plan.pace,
         load_before,
         load_after: machine::load_average(),
-        command: command(cli),
+        command: command(cli, typed),
     };
     if !cli.json {
         println!("{}", report::table(&plan.peers, &plan.workloads, &results));
@@ -166,8 +171,8 @@ fn find<'a>(peers: &'a [Box<dyn Contestant>], name: &str) -> Result<&'a dyn Cont
 }
 
 /// What a reader types to repeat the run.
-fn command(cli: &Cli) -> String {
-    let mut text = "cargo xtask bench".to_owned();
+fn command(cli: &Cli, typed: &str) -> String {
+    let mut text = typed.to_owned();
     let mut options = Vec::new();
     if cli.quick {
         options.push("--quick".to_owned());
@@ -209,14 +214,14 @@ mod tests {
         let peers = crate::builtin();
         assert!(plan(&cli("--only nobody"), &peers).is_err());
         assert!(plan(&cli("--rounds 0"), &peers).is_err());
-        let error = measure(&cli("--rounds 2"), &peers).unwrap_err();
+        let error = measure(&cli("--rounds 2"), "", &peers).unwrap_err();
         assert!(error.to_string().contains("at least 3 rounds"), "{error}");
     }
 
     #[test]
     fn the_command_is_what_was_typed() {
-        assert_eq!(command(&cli("")), "cargo xtask bench");
+        assert_eq!(command(&cli(""), "cargo xtask bench"), "cargo xtask bench");
         let typed = "--quick --rounds 4 --only raw-mux";
-        assert_eq!(command(&cli(typed)), format!("cargo xtask bench {typed}"));
+        assert_eq!(command(&cli(typed), "bench"), format!("bench {typed}"));
     }
 }

@@ -1,36 +1,41 @@
 //! Any peer, once its types no longer matter: what a run goes through.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Result;
 use sinew_plane::BoxFuture;
 
 use crate::{
-    Command, Control, Pace, Peer, Sample, Server, Service, Shape, Stats, Workload, measure,
-    workload,
+    Command, Control, Pace, Peer, Sample, Server, Service, Stats, Workload, measure, workload,
 };
 
 /// A [`Peer`] as a value among others. Every peer is one; what is measured stays compiled for
 /// its own types.
 pub trait Contestant: Send + Sync {
     /// See [`Peer::name`].
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &str;
 
     /// See [`Peer::about`].
-    fn about(&self) -> &'static str;
+    fn about(&self) -> &str;
 
     /// See [`Peer::runs`].
-    fn runs(&self, shape: &Shape) -> bool;
+    fn runs(&self, workload: &Workload) -> bool;
+
+    /// The program that has it, unless it is this one.
+    fn program(&self) -> Option<&Path> {
+        None
+    }
 
     /// Starts its server in this process.
     fn host(&self) -> BoxFuture<'_, Result<Box<dyn Host>>>;
 
-    /// Runs a workload against a server at `address` that answers to `control`.
+    /// Runs a workload against servers at `addresses` that answer to `control`: as many as the
+    /// workload has [engines](crate::Shape::engines).
     fn measure<'a>(
         &'a self,
         workload: &'a Workload,
         pace: Pace,
-        address: &'a str,
+        addresses: &'a [String],
         control: &'a mut dyn Control,
     ) -> BoxFuture<'a, Result<Sample>>;
 }
@@ -45,16 +50,16 @@ pub trait Host: Send + Sync {
 }
 
 impl<P: Peer> Contestant for P {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         Peer::name(self)
     }
 
-    fn about(&self) -> &'static str {
+    fn about(&self) -> &str {
         Peer::about(self)
     }
 
-    fn runs(&self, shape: &Shape) -> bool {
-        Peer::runs(self, shape)
+    fn runs(&self, workload: &Workload) -> bool {
+        Peer::runs(self, &workload.shape)
     }
 
     fn host(&self) -> BoxFuture<'_, Result<Box<dyn Host>>> {
@@ -69,10 +74,10 @@ impl<P: Peer> Contestant for P {
         &'a self,
         workload: &'a Workload,
         pace: Pace,
-        address: &'a str,
+        addresses: &'a [String],
         control: &'a mut dyn Control,
     ) -> BoxFuture<'a, Result<Sample>> {
-        Box::pin(workload::run(self, workload, pace, address, control))
+        Box::pin(workload::run(self, workload, pace, addresses, control))
     }
 }
 
@@ -85,7 +90,7 @@ impl<P: Peer> Hosted<P> {
     fn stats(&self) -> Stats {
         let engine = &self.service.engine;
         Stats {
-            cpu_ns: measure::cpu_ns(),
+            cpu_ns: measure::cpu_ns() + self.server.helpers_cpu_ns(),
             resident_bytes: measure::resident_bytes(),
             writes: self.server.writes(),
             pool: self.server.pool(),

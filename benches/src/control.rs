@@ -69,7 +69,28 @@ pub struct Stats {
     pub items: u64,
 }
 
-/// A server that can be asked.
+impl Stats {
+    /// Of two servers together. What one of them does not tell is not told.
+    fn plus(self, other: Self) -> Self {
+        let sum = |one: Option<u64>, two: Option<u64>| Some(one? + two?);
+        let pools = self.pool.zip(other.pool);
+        Self {
+            cpu_ns: self.cpu_ns + other.cpu_ns,
+            resident_bytes: sum(self.resident_bytes, other.resident_bytes),
+            writes: sum(self.writes, other.writes),
+            pool: pools.map(|(one, two)| PoolCount {
+                created: one.created + two.created,
+                reused: one.reused + two.reused,
+            }),
+            parked: self.parked + other.parked,
+            lanes: self.lanes + other.lanes,
+            passes: self.passes + other.passes,
+            items: self.items + other.items,
+        }
+    }
+}
+
+/// Something that can be asked as a server.
 pub trait Control: Send {
     /// Carries out a command and answers.
     fn command(&mut self, command: Command) -> BoxFuture<'_, Result<Stats>>;
@@ -81,17 +102,56 @@ impl Control for Box<dyn Host> {
     }
 }
 
+/// Servers of one peer, told and asked as if they were one.
+pub(crate) struct Servers(Vec<ServerProcess>);
+
+impl Servers {
+    pub(crate) async fn start(peer: &str, count: usize) -> Result<Self> {
+        let mut servers = Vec::with_capacity(count);
+        for _ in 0..count {
+            servers.push(ServerProcess::start(peer).await?);
+        }
+        Ok(Self(servers))
+    }
+
+    pub(crate) fn addresses(&self) -> Vec<String> {
+        self.0.iter().map(|server| server.address.clone()).collect()
+    }
+
+    pub(crate) async fn end(self) -> Result<()> {
+        for server in self.0 {
+            server.end().await?;
+        }
+        Ok(())
+    }
+
+    async fn ask(&mut self, command: Command) -> Result<Stats> {
+        let mut all = Stats::default();
+        for (index, server) in self.0.iter_mut().enumerate() {
+            let stats = server.ask(command).await?;
+            all = if index == 0 { stats } else { all.plus(stats) };
+        }
+        Ok(all)
+    }
+}
+
+impl Control for Servers {
+    fn command(&mut self, command: Command) -> BoxFuture<'_, Result<Stats>> {
+        Box::pin(self.ask(command))
+    }
+}
+
 /// A server in a process of its own, which ends with this value.
-pub(crate) struct ServerProcess {
+struct ServerProcess {
     child: Child,
     commands: ChildStdin,
     answers: Lines<BufReader<ChildStdout>>,
-    pub(crate) address: String,
+    address: String,
 }
 
 impl ServerProcess {
     /// Starts this program again as the server of a peer.
-    pub(crate) async fn start(peer: &str) -> Result<Self> {
+    async fn start(peer: &str) -> Result<Self> {
         let program = std::env::current_exe().context("finding this program")?;
         let mut child = tokio::process::Command::new(program)
             .args(["serve", peer])
@@ -114,7 +174,7 @@ impl ServerProcess {
     }
 
     /// Ends the server and waits for it.
-    pub(crate) async fn end(self) -> Result<()> {
+    async fn end(self) -> Result<()> {
         let Self { mut child, commands, .. } = self;
         // The end of its input is its signal to go.
         drop(commands);
@@ -126,12 +186,6 @@ impl ServerProcess {
                 bail!("the server did not end and was killed")
             }
         }
-    }
-}
-
-impl Control for ServerProcess {
-    fn command(&mut self, command: Command) -> BoxFuture<'_, Result<Stats>> {
-        Box::pin(self.ask(command))
     }
 }
 

@@ -7,23 +7,26 @@
 //!
 //! The peers built in are Sinew and two muxes that do the least one can do. Others, whose
 //! dependencies do not belong into this workspace, implement [`Peer`] in a program of their own
-//! and pass themselves to [`run`]:
+//! and pass themselves to [`run`]. A program can also take in the peers of [another](elsewhere()), whose
+//! dependencies it could not live with:
 //!
 //! ```no_run
 //! let mut peers = sinew_benches::builtin();
 //! // peers.push(Box::new(MyPeer));
-//! std::process::exit(sinew_benches::run(&peers));
+//! std::process::exit(sinew_benches::run("cargo run --release --", &peers));
 //! ```
 
 mod cell;
 mod cli;
 mod contestant;
 mod control;
+mod elsewhere;
 mod engine;
 mod machine;
 mod measure;
 mod peer;
 mod plot;
+mod reply;
 pub mod report;
 mod results;
 mod rounds;
@@ -34,9 +37,11 @@ pub use crate::{
     cli::run,
     contestant::{Contestant, Host},
     control::{Command, Control, PoolCount, Stats},
+    elsewhere::elsewhere,
     measure::{Pace, Sample},
     peer::{Caller, Peer, Sent, Server, Sink, builtin},
+    reply::ReplySink,
     results::Results,
-    service::{Ask, Service},
+    service::{Ask, Service, ready_items},
     workload::{Shape, Workload},
 };

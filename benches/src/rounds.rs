@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::{Contestant, Pace, Results, Sample, Workload, cell, report::measures};
+use crate::{Contestant, Pace, Results, Sample, Workload, cell, machine, report::measures};
 
 /// What is run.
 pub(crate) struct Plan<'a> {
@@ -33,9 +33,9 @@ impl Plan<'_> {
             for workload in &self.workloads {
                 let mut line =
                     format!("round {} of {}  {:<12}", round + 1, self.rounds, workload.name);
-                let fits = |peer: &&&dyn Contestant| peer.runs(&workload.shape);
+                let fits = |peer: &&&dyn Contestant| peer.runs(workload);
                 for peer in self.peers.iter().filter(fits) {
-                    let sample = cell::spawn(peer.name(), workload, self.pace)
+                    let sample = cell::spawn(*peer, workload, self.pace)
                         .with_context(|| format!("round {}", round + 1))?;
                     line += &format!("  {} {}", peer.name(), headline(workload, &sample));
                     if self.json {
@@ -68,6 +68,7 @@ fn print_json(
         "round": round + 1,
         "workload": workload.name,
         "peer": peer.name(),
+        "load": machine::load_average(),
         "metrics": serde_json::to_value(sample)?,
     });
     println!("{line}");

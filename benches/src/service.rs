@@ -1,12 +1,16 @@
 //! What every server does, whatever carries it.
 
-use std::{future::poll_fn, sync::Arc};
+use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use bytes::{BufMut, Bytes, BytesMut};
+use futures_core::Stream;
 use parking_lot::Mutex;
 
-use crate::{Sent, Sink, engine::Engine};
+use crate::{
+    Sent, Sink,
+    engine::{self, Engine},
+};
 
 /// What a request asks for, written at the beginning of its body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +28,11 @@ pub enum Ask {
     Park,
     /// To be fed by the engine: one item per pass.
     Lane,
+    /// Items of 64 B at an even pace, until nobody takes them.
+    Paced {
+        /// Microseconds from item to item.
+        every_us: u32,
+    },
 }
 
 impl Ask {
@@ -35,6 +44,7 @@ impl Ask {
             Self::Stream { items, item_bytes } => (1, items, item_bytes),
             Self::Park => (2, 0, 0),
             Self::Lane => (3, 0, 0),
+            Self::Paced { every_us } => (4, every_us, 0),
         };
         body.put_u8(kind);
         body.put_u32(items);
@@ -43,7 +53,11 @@ impl Ask {
         body.freeze()
     }
 
-    fn read(body: &[u8]) -> Result<Self> {
+    /// What a body asks for.
+    ///
+    /// # Errors
+    /// It is shorter than 9 bytes or asks for nothing known.
+    pub fn read(body: &[u8]) -> Result<Self> {
         let (head, _) = body.split_first_chunk::<9>().context("a request without an ask")?;
         let [kind, a, b, c, d, e, f, g, h] = *head;
         let (items, item_bytes) =
@@ -53,6 +67,7 @@ impl Ask {
             1 => Self::Stream { items, item_bytes },
             2 => Self::Park,
             3 => Self::Lane,
+            4 => Self::Paced { every_us: items },
             other => bail!("a request that asks for {other}"),
         })
     }
@@ -88,6 +103,12 @@ impl<S: Sink> Service<S> {
                 sink.flush();
                 self.engine.add(sink);
             }
+            Ok(Ask::Paced { every_us }) => {
+                sink.accept();
+                sink.flush();
+                // Ends by itself with the connection.
+                tokio::spawn(pace(sink, Duration::from_micros(u64::from(every_us).max(1))));
+            }
             Err(_) => drop(sink),
         }
     }
@@ -115,13 +136,34 @@ async fn produce<S: Sink>(mut sink: S, items: u32, item_bytes: u32) {
     sink.end();
 }
 
+/// One item per period. An item for which there is no room is left out, and its gap is measured.
+async fn pace<S: Sink>(mut sink: S, every: Duration) {
+    let item = Bytes::from(vec![b'p'; engine::ITEM_BYTES]);
+    let mut ticks = tokio::time::interval(every);
+    loop {
+        ticks.tick().await;
+        if sink.try_send(&item) == Sent::Closed {
+            return;
+        }
+        sink.flush();
+    }
+}
+
+/// What [`Ask::Stream`] asks for, for peers whose servers return a stream instead of sending:
+/// nothing stands between it and the peer.
+pub fn ready_items(items: u32, item_bytes: u32) -> impl Stream<Item = Bytes> + Send + use<> {
+    let item = Bytes::from(vec![b'i'; item_bytes as usize]);
+    futures_util::stream::iter((0..items).map(move |_| item.clone()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_body_says_what_it_asks_for() {
-        for ask in [Ask::Echo, Ask::Stream { items: 256, item_bytes: 64 }, Ask::Park, Ask::Lane] {
+        for ask in [Ask::Echo, Ask::Stream { items: 256, item_bytes: 64 }, Ask::Park, Ask::Lane, Ask::Paced { every_us: 7 }]
+        {
             let body = ask.body(128);
             assert_eq!((body.len(), Ask::read(&body).unwrap()), (128, ask));
         }

@@ -56,6 +56,11 @@ pub trait Server: Send + Sync + 'static {
     /// Writes to its sockets so far, if it counts them.
     fn writes(&self) -> Option<u64>;
 
+    /// CPU time so far of other processes that it needs to serve, such as a broker.
+    fn helpers_cpu_ns(&self) -> u64 {
+        0
+    }
+
     /// How it shares connections back to its callers, if it does.
     fn pool(&self) -> Option<PoolCount> {
         None

@@ -44,7 +44,7 @@ pub(super) async fn run<C: Caller>(
     Ok(sample)
 }
 
-async fn ask_once<C: Caller>(caller: &C) -> Result<()> {
+pub(super) async fn ask_once<C: Caller>(caller: &C) -> Result<()> {
     let mut response = caller.open(Ask::Echo.body(REQUEST_BYTES)).await?;
     while let Some(item) = response.next().await {
         item?;

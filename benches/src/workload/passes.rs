@@ -12,12 +12,16 @@ use anyhow::{Result, ensure};
 use futures_util::StreamExt;
 use tokio::task::JoinSet;
 
-use crate::{Ask, Caller, Command, Control, Pace, Sample, Stats, measure, workload::idle};
+use super::{idle, pass_times::PassTimes};
+use crate::{
+    Ask, Caller, Command, Control, Pace, Sample, Stats,
+    measure::{self, latencies, quantile_us},
+};
 
 const REQUEST_BYTES: usize = 512;
 
 pub(super) async fn run<C: Caller>(
-    callers: &[C],
+    callers: &[(usize, C)],
     streams: usize,
     every: Option<Duration>,
     pace: Pace,
@@ -25,12 +29,14 @@ pub(super) async fn run<C: Caller>(
 ) -> Result<Sample> {
     let mut consumers = JoinSet::new();
     let mut counters = Vec::with_capacity(streams);
+    let engines = callers.iter().map(|(engine, _)| engine + 1).max().unwrap_or(0);
+    let times: Vec<_> = (0..engines).map(|_| Arc::new(PassTimes::default())).collect();
     let request = Ask::Lane.body(REQUEST_BYTES);
-    for caller in callers.iter().cycle().take(streams) {
+    for (engine, caller) in callers.iter().cycle().take(streams) {
         let response = caller.open(request.clone()).await?;
         // A counter of its own, so that consumers on different cores do not share a line.
         let counter = Arc::new(AtomicU64::new(0));
-        consumers.spawn(consume(response, Arc::clone(&counter)));
+        consumers.spawn(consume(response, Arc::clone(&counter), Arc::clone(&times[*engine])));
         counters.push(counter);
     }
     idle::wait_for(control, |stats| stats.lanes == streams).await?;
@@ -38,19 +44,30 @@ pub(super) async fn run<C: Caller>(
     control.command(Command::StartPasses { every_us }).await?;
     tokio::time::sleep(pace.warm_up).await;
     let before = Moment::take(callers, &counters, control).await?;
+    let timed_before: Vec<_> = times.iter().map(|times| times.seen()).collect();
     tokio::time::sleep(pace.measured).await;
     let after = Moment::take(callers, &counters, control).await?;
+    let mut last = latencies()?;
+    for (times, before) in times.iter().zip(timed_before) {
+        times.add_since(before, &mut last)?;
+    }
     control.command(Command::StopPasses).await?;
     ensure!(consumers.try_join_next().is_none(), "a stream ended during the passes");
-    sample(&before, &after)
+    Ok(sample(&before, &after)?
+        .with("last_p50_us", quantile_us(&last, 0.5))
+        .with("last_p99_us", quantile_us(&last, 0.99)))
 }
 
-async fn consume<I>(mut response: I, counter: Arc<AtomicU64>) -> Result<()>
+async fn consume<I>(
+    mut response: I,
+    counter: Arc<AtomicU64>,
+    times: Arc<PassTimes>,
+) -> Result<()>
 where
     I: futures_core::Stream<Item = Result<bytes::Bytes>> + Unpin,
 {
     while let Some(item) = response.next().await {
-        item?;
+        times.arrived(&item?);
         counter.fetch_add(1, Ordering::Relaxed);
     }
     Ok(())
@@ -67,7 +84,7 @@ struct Moment {
 
 impl Moment {
     async fn take<C: Caller>(
-        callers: &[C],
+        callers: &[(usize, C)],
         counters: &[Arc<AtomicU64>],
         control: &mut dyn Control,
     ) -> Result<Self> {
@@ -76,7 +93,7 @@ impl Moment {
             at: Instant::now(),
             received: counters.iter().map(|counter| counter.load(Ordering::Relaxed)).sum(),
             client_cpu_ns: measure::cpu_ns(),
-            client_writes: callers.iter().map(Caller::writes).sum(),
+            client_writes: callers.iter().map(|(_, caller)| caller.writes()).sum(),
             server,
         })
     }

@@ -17,6 +17,9 @@ impl Connection {
         self: &Arc<Self>,
         request: OutgoingRequest,
     ) -> Result<Result<ResponseStream, OutgoingRequest>, Error> {
+        if request.context.is_stopped() {
+            return Err(cancelled(&request));
+        }
         let started = Instant::now();
         loop {
             // Registered before the try, so that room made in between is not missed.
@@ -54,12 +57,13 @@ impl Connection {
     }
 
     /// Sends the request under a name of its own for what is called, if there is room at once.
+    /// A stop goes along with it.
     pub(crate) fn try_open(
         self: &Arc<Self>,
         request: &OutgoingRequest,
         endpoint: &str,
     ) -> Result<Result<Arc<Call>, Refusal>, Error> {
-        if request.context.is_stopped() {
+        if request.context.is_killed() {
             return Err(cancelled(request));
         }
         let remaining = request.context.remaining();

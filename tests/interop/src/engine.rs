@@ -1,6 +1,6 @@
 //! The engine: the items that a [`Job`] asks for.
 
-use std::{sync::OnceLock, time::Duration};
+use std::{collections::BTreeMap, sync::OnceLock, time::Duration};
 
 use futures_util::{Stream, stream};
 use serde_json::{Value, json};
@@ -101,7 +101,9 @@ struct Report {
 
 impl Report {
     fn start(context: Context) -> Self {
-        print(&json!({ "event": "start", "request": context.id().to_string() }));
+        let headers: BTreeMap<_, _> = context.headers().iter().collect();
+        let request = context.id().to_string();
+        print(&json!({ "event": "start", "request": request, "headers": headers }));
         Self { context, outcome: OnceLock::new() }
     }
 

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use sinew::Code;
+
 use crate::{
     fleet::{Caller, Place, SHORT_LEASE, Worker, key_of},
     load::{Held, Load},
@@ -15,6 +17,9 @@ use crate::{
 
 /// The lease of stock peers that ask for a short one.
 const LEASE: Duration = Duration::from_secs(10);
+
+/// Until all is as it was, once etcd answers.
+const AT_ONCE: Duration = Duration::from_secs(5);
 
 async fn two_workers(place: &Place) -> [Worker; 2] {
     [place.worker().await, place.worker().await]
@@ -53,7 +58,7 @@ async fn a_minute_without_etcd_fails_no_request() {
     members[0].run().await;
     let back = Instant::now();
     let newcomer = a_new_caller_sees(&place, &workers).await;
-    assert!(back.elapsed() < Duration::from_secs(5), "after {:?}", back.elapsed());
+    assert!(back.elapsed() < AT_ONCE, "after {:?}", back.elapsed());
     // Both are kept again: each lease has been renewed since.
     for worker in &workers {
         let etcd = &members[0];
@@ -72,32 +77,48 @@ async fn a_minute_without_etcd_fails_no_request() {
     vigil.end().await;
 }
 
-/// A member that hangs for longer than the leases last lets them run out when it goes on: a
-/// worker that could not be asked is no worker that is gone.
+/// A member that hangs for longer than the leases last lets them run out when it goes on, and then
+/// shows a moment without instances. Nothing that runs minds, and the moment is short.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn leases_that_ran_out_in_an_outage_fail_no_request() {
+async fn leases_that_ran_out_in_an_outage_are_replaced_at_once() {
     let members = Etcd::cluster::<1>().await;
     let place = Place::etcd(&members, SHORT_LEASE);
     let workers = two_workers(&place).await;
-    let before = members[0].entry(&key_of(workers[0].id())).await.unwrap();
+    let mut before = Vec::new();
+    for worker in &workers {
+        before.push(members[0].entry(&key_of(worker.id())).await.unwrap());
+    }
     let caller = place.caller(2).await;
     let load = Load::start(&caller.router, 8);
     load.uses(&ids(&workers)).await;
+    let held = Held::begin(&caller.router, 50, workers[0].id()).await;
 
     members[0].hang();
     let hung = Instant::now();
     while hung.elapsed() < SHORT_LEASE * 4 {
         load.completes(100).await;
     }
+    let account = load.completes(1).await;
+    assert!(account.failed.is_empty(), "{:#?}", account.failed);
     members[0].go_on();
-    until("the first worker to stand under another lease", async || {
-        let now = members[0].entry(&key_of(workers[0].id())).await;
-        now.is_some_and(|now| now.lease != before.lease && now.value == before.value)
-    })
-    .await;
+    let back = Instant::now();
+    for (worker, before) in workers.iter().zip(before) {
+        until("the worker to stand under another lease", async || {
+            let now = members[0].entry(&key_of(worker.id())).await;
+            now.is_some_and(|now| now.lease != before.lease && now.value == before.value)
+        })
+        .await;
+    }
     a_new_caller_sees(&place, &workers).await;
+    caller.sees(2).await;
+    assert!(back.elapsed() < AT_ONCE, "after {:?}", back.elapsed());
     load.uses(&ids(&workers)).await;
-    load.ends_without_failure().await;
+    place.shop.open_gate();
+    held.complete().await;
+    for failure in load.end().await.failed {
+        assert_eq!(failure.error.code(), Code::NoInstances, "{failure:?}");
+        assert!(failure.begun < back + AT_ONCE, "{failure:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -14,7 +14,7 @@ use sinew::{Error, InstanceId, ManyOut, Outcome, SingleIn};
 use tokio::{
     sync::watch,
     task::{JoinHandle, JoinSet},
-    time::interval,
+    time::{MissedTickBehavior, interval},
 };
 
 use crate::{
@@ -35,9 +35,8 @@ pub(crate) struct Failure {
     /// How it ended, where it had begun.
     pub(crate) outcome: Option<Outcome>,
     pub(crate) error: Error,
+    pub(crate) begun: Instant,
     pub(crate) took: Duration,
-    /// Which caller of a load made it.
-    pub(crate) lane: usize,
 }
 
 /// Makes a request and reads the response to its end, checking each item. Says who made them.
@@ -45,7 +44,7 @@ pub(crate) async fn call(router: &Router, job: Job) -> Result<InstanceId, Failur
     soon("a request to end", async {
         let begun = Instant::now();
         let failure =
-            |by, outcome, error| Failure { by, outcome, error, took: begun.elapsed(), lane: 0 };
+            |by, outcome, error| Failure { by, outcome, error, begun, took: begun.elapsed() };
         let (items, how) = router
             .generate_explained(SingleIn::new(job))
             .await
@@ -104,17 +103,19 @@ impl Load {
     /// Starts so many callers, each with one request after another.
     pub(crate) fn start(router: &Router, callers: usize) -> Self {
         let (account, stop) = (watch::Sender::<Account>::default(), Arc::<AtomicBool>::default());
-        let lane = |lane| {
+        let lane = |_| {
             let (router, account, stop) = (router.clone(), account.clone(), Arc::clone(&stop));
             tokio::spawn(async move {
                 let mut pace = interval(PACE);
+                // A long response is followed by one request, not by all that it held up.
+                pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 while !stop.load(Ordering::SeqCst) {
                     pace.tick().await;
                     account.send_modify(|account| account.begun += 1);
                     let result = call(&router, Job::SHORT).await;
                     account.send_modify(|account| match result {
                         Ok(by) => *account.completed.entry(by).or_default() += 1,
-                        Err(failure) => account.failed.push(Failure { lane, ..failure }),
+                        Err(failure) => account.failed.push(failure),
                     });
                 }
             })
@@ -199,8 +200,8 @@ impl Held {
                 by: Some(id),
                 outcome: Some(outcome),
                 error,
+                begun,
                 took: begun.elapsed(),
-                lane: 0,
             }));
         }
         ends

@@ -1,4 +1,5 @@
 //! A Dynamo peer by hand: its frames, and nothing that could be wrong in the same way as ours.
+//! The interop tests use this file too.
 
 use serde_json::Value;
 use tokio::{
@@ -6,7 +7,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::fixture::soon;
+use crate::soon;
 
 /// A two-part frame without a checksum, as release builds write it.
 pub(crate) fn two_part(header: &[u8], body: &[u8]) -> Vec<u8> {
@@ -85,6 +86,26 @@ impl Line {
         String::from_utf8(self.read(length).await).unwrap()
     }
 
+    /// The next request, to be acknowledged on this connection.
+    pub(crate) async fn request(&mut self) -> Received {
+        let path = self.number::<2>().await;
+        let path = String::from_utf8(self.read(path).await).unwrap();
+        let headers = self.number::<2>().await;
+        let headers = serde_json::from_slice(&self.read(headers).await).unwrap();
+        let length = self.number::<4>().await;
+        let before = (self.number::<8>().await, self.number::<8>().await, self.number::<8>().await);
+        assert_eq!((24 + before.0 + before.1, before.2), (length, 0));
+        let control = serde_json::from_slice(&self.read(before.0).await).unwrap();
+        let body = self.read(before.1).await;
+        Received { path, headers, control, body }
+    }
+
+    /// Acknowledges a request; with no text it is accepted.
+    pub(crate) async fn acknowledge(&mut self, text: &str) {
+        let length = (text.len() as u32).to_be_bytes();
+        self.write(&[&length, text.as_bytes()].concat()).await;
+    }
+
     /// Nothing more comes.
     pub(crate) async fn end(&mut self) {
         let mut rest = Vec::new();
@@ -118,17 +139,14 @@ impl Worker {
 
     /// Takes a request; the connection waits for its acknowledgement.
     pub(crate) async fn request(&self) -> (Received, Line) {
-        let mut line = Line::accept(&self.listener).await;
-        let path = line.number::<2>().await;
-        let path = String::from_utf8(line.read(path).await).unwrap();
-        let headers = line.number::<2>().await;
-        let headers = serde_json::from_slice(&line.read(headers).await).unwrap();
-        let length = line.number::<4>().await;
-        let before = (line.number::<8>().await, line.number::<8>().await, line.number::<8>().await);
-        assert_eq!((24 + before.0 + before.1, before.2), (length, 0));
-        let control = serde_json::from_slice(&line.read(before.0).await).unwrap();
-        let body = line.read(before.1).await;
-        (Received { path, headers, control, body }, line)
+        let mut line = self.connection().await;
+        let received = line.request().await;
+        (received, line)
+    }
+
+    /// A connection for requests.
+    pub(crate) async fn connection(&self) -> Line {
+        Line::accept(&self.listener).await
     }
 
     /// Takes a request, accepts it, and dials back as far as the handshake.

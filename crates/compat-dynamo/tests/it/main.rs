@@ -9,3 +9,5 @@ mod fixture;
 mod refusals;
 mod to_caller;
 mod to_worker;
+
+use fixture::soon;

@@ -29,7 +29,8 @@ pub enum ListenHost {
 #[derive(Debug, Clone)]
 pub struct TcpStreamServerConfig {
     /// Limits of shared connections; `bind_policy`, `advertise`, `max_connections` and
-    /// `write_timeout` count for all connections.
+    /// `write_timeout` count for all connections. When a shared connection breaks before a
+    /// stream has begun on it, `open_timeout` is the longest wait for another one.
     pub tcp: TcpConfig,
     /// Where to listen.
     pub host: ListenHost,

@@ -7,7 +7,7 @@ use sinew_plane::{CancelReason, Code, Error, Executed, OutgoingRequest, StopKind
 use crate::call_home::line::{Line, LineEnd};
 
 /// The consumer has asked for the end.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Cancel {
     pub(crate) kind: StopKind,
     pub(crate) reason: CancelReason,

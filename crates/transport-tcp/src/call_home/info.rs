@@ -132,6 +132,12 @@ impl Subject {
         hyphenated.then(|| Uuid::try_parse(text).ok()).flatten().map(|it| Self(it.as_u128()))
     }
 
+    /// Some of its random bits.
+    pub(crate) fn spread(self) -> usize {
+        // Those at the top: no version, no variant, no shard.
+        (self.0 >> 96) as usize
+    }
+
     /// Which part of the table it stands in.
     pub(crate) fn shard(self) -> usize {
         (self.0 & 0xF) as usize

@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Deserializer, Serialize};
 use sinew_codec::{TWO_PART_PREFIX_BYTES, TwoPartMessage, decode_control};
-use sinew_plane::{CancelReason, Code, Error, Executed};
+use sinew_plane::{CancelReason, Code, Error, Executed, StopKind};
 
 use crate::call_home::{info::StreamType, typed_error::TypedError};
 
@@ -99,6 +99,15 @@ impl ControlMessage {
     /// The whole frame.
     pub(crate) fn frame(self) -> Bytes {
         header_frame(self.json())
+    }
+}
+
+impl From<StopKind> for ControlMessage {
+    fn from(kind: StopKind) -> Self {
+        match kind {
+            StopKind::Stop => Self::Stop,
+            StopKind::Kill => Self::Kill,
+        }
     }
 }
 

@@ -10,7 +10,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `info`, `message`, `typed_error` | what is said, and how |
-//! | `server`, `table`, `source`, `line`, `end` | the caller: what is expected, and how it is read |
+//! | `server`, `table`, `source`, `limits`, `line`, `end` | the caller: what is expected, and how it is read |
 //! | `arrival`, `workers` | who dials in, and for which stream |
 //! | `client`, `dial`, `sink`, `queue`, `ear` | the worker: reaching the caller, writing to it, hearing it |
 //! | `pool`, `waiting` | the worker's shared connections |
@@ -25,6 +25,7 @@ mod end;
 mod info;
 mod input;
 mod interface;
+mod limits;
 mod line;
 mod message;
 mod output;

@@ -36,6 +36,11 @@ impl Output {
         self.items.lock().take()
     }
 
+    /// True once somebody has come for them, or nobody shall.
+    pub(crate) fn is_claimed(&self) -> bool {
+        self.items.lock().is_none()
+    }
+
     /// Nobody shall fetch them any more. True if nobody has.
     pub(crate) fn withdraw(&self) -> bool {
         self.items.lock().take().is_some()

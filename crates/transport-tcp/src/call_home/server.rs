@@ -22,7 +22,7 @@ use crate::{
         interface,
         line::Line,
         output::{Output, RequestRegistration},
-        source::Source,
+        source::{Source, is_of_sinew},
         table::{Entry, Table, Tombstones},
         workers::Workers,
     },
@@ -180,7 +180,7 @@ impl TcpStreamServer {
         self.shared.check_open()?;
         context.on_cancel(Arc::downgrade(&source));
         // A worker that nobody can name cannot be asked.
-        let pool = self.shared.config.pool && request.process.is_some_and(|process| process != 0);
+        let pool = self.shared.config.pool && is_of_sinew(request);
         if pool {
             self.shared.workers.seek(&source);
         }

@@ -11,8 +11,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use sinew_plane::{
-    CancelReason, Code, Error, Executed, OnCancel, OutgoingRequest, ResponseSource, SourceEvent,
-    StopKind, Terminal,
+    CancelReason, Error, OnCancel, OutgoingRequest, ResponseSource, SourceEvent, StopKind, Terminal,
 };
 use tokio::time::Sleep;
 
@@ -21,6 +20,7 @@ use crate::{
     call_home::{
         end::{Cancel, End, ended, gone, truncated},
         info::Subject,
+        limits::{Clocks, Due, Stage},
         line::{Found, Line},
         message::ControlMessage,
         server::Shared,
@@ -44,11 +44,7 @@ struct State {
     phase: Phase,
     waker: Option<Waker>,
     timer: Option<Pin<Box<Sleep>>>,
-    /// Since when what is waited for now, before the stream began, has been waited for.
-    since: Instant,
-    /// Since when the consumer has waited for an item.
-    hungry: Option<Instant>,
-    cancelled: Option<Cancel>,
+    clocks: Clocks,
     reopens: u32,
 }
 
@@ -61,22 +57,18 @@ enum Phase {
 }
 
 impl State {
-    fn has_begun(&self) -> bool {
-        match &self.phase {
-            Phase::Expected | Phase::Ended(_) => false,
+    fn stage(&self) -> Stage {
+        let begun = match &self.phase {
+            Phase::Expected | Phase::Ended(_) => return Stage::Expected,
             Phase::Plain(line) => line.is_begun(),
             Phase::Shared(call) => call.is_started(),
-        }
+        };
+        if begun { Stage::Begun } else { Stage::Attached }
     }
-}
 
-/// A limit that was reached.
-enum Due {
-    /// The worker did not do what it was asked to in time.
-    Cancel(Cancel),
-    Deadline,
-    Prologue,
-    Item,
+    fn has_begun(&self) -> bool {
+        self.stage() == Stage::Begun
+    }
 }
 
 impl Source {
@@ -85,9 +77,7 @@ impl Source {
             phase: Phase::Expected,
             waker: None,
             timer: None,
-            since: Instant::now(),
-            hungry: None,
-            cancelled: None,
+            clocks: Clocks::new(),
             reopens: 0,
         };
         Self { subject, request, shared, state: Mutex::new(state) }
@@ -95,7 +85,7 @@ impl Source {
 
     /// A worker has dialled in for this stream. Gives the connection back when the stream has
     /// one already, or has ended.
-    pub(crate) fn attach_line(&self, line: Box<Line>) -> Result<(), Box<Line>> {
+    pub(crate) fn attach_line(&self, mut line: Box<Line>) -> Result<(), Box<Line>> {
         let (before, waker) = {
             let mut state = self.state.lock();
             match &state.phase {
@@ -104,7 +94,11 @@ impl Source {
                 Phase::Shared(call) if !call.is_started() => {}
                 _ => return Err(line),
             }
-            state.since = Instant::now();
+            state.clocks.since = Instant::now();
+            state.clocks.lost = None;
+            if let Some(Cancel { kind, .. }) = state.clocks.cancelled {
+                line.send(kind.into());
+            }
             let before = std::mem::replace(&mut state.phase, Phase::Plain(line));
             (before, state.waker.take())
         };
@@ -117,22 +111,32 @@ impl Source {
 
     /// The stream was opened on a shared connection.
     pub(crate) fn attach_call(&self, call: Arc<Call>) {
-        let waker = {
+        let (cancelled, waker) = {
             let mut state = self.state.lock();
             if !matches!(state.phase, Phase::Expected) {
                 drop(state);
                 call.abandon();
                 return;
             }
-            state.phase = Phase::Shared(call);
-            state.waker.take()
+            state.phase = Phase::Shared(Arc::clone(&call));
+            state.clocks.lost = None;
+            (state.clocks.cancelled, state.waker.take())
         };
+        if let Some(Cancel { kind, reason, .. }) = cancelled {
+            call.on_cancel(kind, reason);
+        }
         wake(waker);
     }
 
     /// True while a shared connection would be of use.
     pub(crate) fn is_expected(&self) -> bool {
         matches!(self.state.lock().phase, Phase::Expected)
+    }
+
+    /// True until it has begun or ended.
+    pub(crate) fn is_pending(&self) -> bool {
+        let state = self.state.lock();
+        !matches!(state.phase, Phase::Ended(_)) && !state.has_begun()
     }
 
     /// Ends the stream if it has not begun.
@@ -181,22 +185,27 @@ impl Source {
 
     fn ask_to_end(&self, kind: StopKind, reason: CancelReason) {
         let mut state = self.state.lock();
-        if state.cancelled.is_some_and(|before| before.kind >= kind) {
+        let before = state.clocks.cancelled;
+        if before.is_some_and(|before| before.kind >= kind) {
             return;
         }
         // The first reason is kept, the clock starts anew with the stronger kind.
-        let reason = state.cancelled.map_or(reason, |before| before.reason);
-        state.cancelled = Some(Cancel { kind, reason, since: Instant::now() });
+        let reason = before.map_or(reason, |before| before.reason);
+        state.clocks.cancelled = Some(Cancel { kind, reason, since: Instant::now() });
         match &mut state.phase {
+            // Told when it comes: its handler may finish the item in hand. Dynamo's word for a
+            // stop at this point is that the exchange is over.
+            Phase::Expected if kind == StopKind::Stop && is_of_sinew(&self.request) => {
+                let waker = state.waker.take();
+                drop(state);
+                wake(waker);
+            }
             Phase::Expected => {
                 let end = End::Terminal(Terminal::Cancelled { reason });
                 self.finish(state, end, true);
             }
             Phase::Plain(line) => {
-                line.send(match kind {
-                    StopKind::Stop => ControlMessage::Stop,
-                    StopKind::Kill => ControlMessage::Kill,
-                });
+                line.send(kind.into());
                 let waker = state.waker.take();
                 drop(state);
                 wake(waker);
@@ -225,7 +234,7 @@ impl Source {
                 Poll::Ready(Found::Begun) => Some(Look::Begun),
                 Poll::Ready(Found::Items) => Some(Look::Items),
                 Poll::Ready(Found::End(end)) => {
-                    let (end, kill) = ended(line, end, state.cancelled, &self.request);
+                    let (end, kill) = ended(line, end, state.clocks.cancelled, &self.request);
                     Some(Look::End(end, kill))
                 }
             },
@@ -263,7 +272,7 @@ impl Source {
             match self.look(&mut state, cx, batch.as_deref_mut()) {
                 Some(Look::Begun) => return Poll::Ready(Step::Begun),
                 Some(Look::Items) => {
-                    state.hungry = None;
+                    state.clocks.hungry = None;
                     return Poll::Ready(Step::Items);
                 }
                 Some(Look::Over(end)) => return Poll::Ready(Step::End(end)),
@@ -279,7 +288,7 @@ impl Source {
                 None => {}
             }
             if state.has_begun() {
-                state.hungry.get_or_insert_with(Instant::now);
+                state.clocks.hungry.get_or_insert_with(Instant::now);
             }
             let Some(due) = self.poll_timer(&mut state, cx) else {
                 state.waker = Some(cx.waker().clone());
@@ -292,14 +301,16 @@ impl Source {
     /// The shared connection broke before the stream began on it: another one may do.
     fn seek_again(&self, mut state: MutexGuard<'_, State>) {
         state.reopens += 1;
-        if state.reopens > REOPENS || state.cancelled.is_some() {
-            let end = match state.cancelled {
+        let cancelled = state.clocks.cancelled;
+        if state.reopens > REOPENS || cancelled.is_some() {
+            let end = match cancelled {
                 Some(Cancel { reason, .. }) => End::Terminal(Terminal::Cancelled { reason }),
                 None => End::Lost(gone("the worker's connections broke")),
             };
             return self.finish(state, end, false);
         }
         state.phase = Phase::Expected;
+        state.clocks.lost = Some(Instant::now());
         drop(state);
         self.shared.seek(self.subject);
     }
@@ -328,53 +339,28 @@ impl Source {
     }
 
     fn next_limit(&self, state: &State) -> Option<(Instant, Due)> {
-        let config = &self.shared.config;
-        let (begun, shared) = (state.has_begun(), matches!(state.phase, Phase::Shared(_)));
-        let cancel = state.cancelled.and_then(|cancel| {
-            // A shared connection answers for itself: it is watched, and a kill is acknowledged.
-            let limited = !shared && (cancel.kind == StopKind::Kill || !begun);
-            limited
-                .then(|| Some((later(cancel.since, config.cancel_timeout)?, Due::Cancel(cancel))))
-        });
-        let deadline = self.request.context.deadline().filter(|_| state.cancelled.is_none());
-        let wait = if begun {
-            let limit = config.item_timeout.zip(state.hungry);
-            limit.and_then(|(limit, since)| Some((later(since, limit)?, Due::Item)))
-        } else {
-            later(state.since, config.prologue_timeout).map(|at| (at, Due::Prologue))
-        };
-        let limits = [cancel.flatten(), deadline.map(|at| (at, Due::Deadline)), wait];
-        limits.into_iter().flatten().min_by_key(|(at, _)| *at)
+        let is_shared = matches!(state.phase, Phase::Shared(_));
+        let deadline = self.request.context.deadline();
+        state.clocks.next(state.stage(), is_shared, deadline, &self.shared.config)
     }
 
     fn give_up(&self, state: MutexGuard<'_, State>, due: Due) {
-        let (end, kill) = match due {
-            Due::Deadline => {
+        match due.end(&self.shared.config) {
+            Some((end, kill)) => self.finish(state, end, kill),
+            None => {
                 drop(state);
                 // Comes back to this stream, which then waits for the worker to have ended.
                 let reason = CancelReason::DeadlineExceeded;
                 self.request.context.cancel(StopKind::Kill, reason);
-                return self.ask_to_end(StopKind::Kill, reason);
+                self.ask_to_end(StopKind::Kill, reason);
             }
-            Due::Cancel(Cancel { kind, reason, .. }) => {
-                (End::Terminal(Terminal::Cancelled { reason }), kind == StopKind::Stop)
-            }
-            Due::Prologue => {
-                let limit = self.shared.config.prologue_timeout;
-                let text = match state.phase {
-                    Phase::Expected => "the worker did not dial back",
-                    _ => "the worker dialled back and did not begin",
-                };
-                let error = Error::new(Code::ConnectTimedOut, format!("{text} within {limit:?}"));
-                (End::Lost(error.with_executed(Executed::Maybe)), true)
-            }
-            Due::Item => {
-                let error = Error::new(Code::Truncated, "the worker sent no item for too long");
-                (End::Lost(error), true)
-            }
-        };
-        self.finish(state, end, kill);
+        }
     }
+}
+
+/// True when discovery knows the worker's process, which is so for Sinew workers alone.
+pub(crate) fn is_of_sinew(request: &OutgoingRequest) -> bool {
+    request.process.is_some_and(|process| process != 0)
 }
 
 enum Look {
@@ -394,10 +380,6 @@ enum Step {
     Items,
     End(End),
     Refused(Error),
-}
-
-fn later(since: Instant, limit: std::time::Duration) -> Option<Instant> {
-    since.checked_add(limit)
 }
 
 fn wake(waker: Option<Waker>) {

@@ -35,7 +35,7 @@ pub(crate) struct Table {
 #[derive(Default)]
 struct Shard {
     by_subject: FxHashMap<Subject, Entry>,
-    /// One stream each way for a request.
+    /// The latest stream of a request each way. Before there is another it must have begun.
     by_request: FxHashMap<(StreamId, StreamType), Subject>,
 }
 
@@ -53,6 +53,14 @@ impl Entry {
             Self::Request(_) => StreamType::Request,
         }
     }
+
+    /// True while the worker has not come for it, or has not begun.
+    fn is_pending(&self) -> bool {
+        match self {
+            Self::Response(source) => source.upgrade().is_some_and(|source| source.is_pending()),
+            Self::Request(output) => !output.is_claimed(),
+        }
+    }
 }
 
 impl Table {
@@ -64,7 +72,7 @@ impl Table {
     /// Adds a stream.
     ///
     /// # Errors
-    /// The request has a stream of this kind already, or there are `limit` streams.
+    /// The request has a stream of this kind that has not begun, or there are `limit` streams.
     pub(crate) fn insert(
         &self,
         subject: Subject,
@@ -73,11 +81,22 @@ impl Table {
         limit: usize,
     ) -> Result<(), Error> {
         let key = (request, entry.stream_type());
-        let mut shard = self.shards[subject.shard()].lock();
-        if shard.by_request.contains_key(&key) {
-            let message = format!("a stream of the request {request} is expected already");
-            return Err(Error::new(Code::Violation, message).with_executed(Executed::No));
-        }
+        let mut begun = None;
+        let mut shard = loop {
+            let shard = self.shards[subject.shard()].lock();
+            let before = shard.by_request.get(&key).copied();
+            if before == begun || before.is_none() {
+                break shard;
+            }
+            let entry = before.and_then(|before| shard.by_subject.get(&before)).cloned();
+            // Asked without the lock: a stream whose last holder lets go here wants it too.
+            drop(shard);
+            if entry.is_some_and(|entry| entry.is_pending()) {
+                let message = format!("a stream of the request {request} is expected already");
+                return Err(Error::new(Code::Violation, message).with_executed(Executed::No));
+            }
+            begun = before;
+        };
         if self.streams.fetch_add(1, Ordering::AcqRel) >= limit {
             self.streams.fetch_sub(1, Ordering::AcqRel);
             let message = "too many response streams at once (max_streams)";
@@ -99,7 +118,11 @@ impl Table {
             let mut shard = self.shards[subject.shard()].lock();
             let removed = shard.by_subject.remove(&subject);
             if let Some(entry) = &removed {
-                shard.by_request.remove(&(request, entry.stream_type()));
+                let key = (request, entry.stream_type());
+                // The request may have a later stream by now.
+                if shard.by_request.get(&key) == Some(&subject) {
+                    shard.by_request.remove(&key);
+                }
             }
             removed
         };

@@ -1,5 +1,7 @@
 //! Errors as Dynamo spells them, and as both ends of Sinew keep them exactly.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sinew_plane::{CancelReason, Code, Error, Executed};
@@ -49,6 +51,9 @@ pub struct SinewError {
     /// The stream did not fail but was ended early: [`CancelReason::to_wire`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancelled: Option<u8>,
+    /// When to come back, in milliseconds: [`Error::retry_after`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u32>,
 }
 
 impl TypedError {
@@ -56,6 +61,8 @@ impl TypedError {
     pub fn from_error(error: &Error) -> Self {
         let (error_type, class, reason) = words_of(error.code());
         let message = cut(error.message());
+        // Within the bounds of the mux, where 0 stands for no hint.
+        let whole = |delay: Duration| u32::try_from(delay.as_millis()).unwrap_or(u32::MAX).max(1);
         Self {
             error_type: error_type.into(),
             class: class.into(),
@@ -66,6 +73,7 @@ impl TypedError {
                 code: error.code().to_wire(),
                 executed: error.executed().to_wire(),
                 cancelled: None,
+                retry_after_ms: error.retry_after().map(whole),
             }),
             ..Self::default()
         }
@@ -89,12 +97,16 @@ impl TypedError {
     pub fn to_error(&self) -> Error {
         let text = self.message.as_deref().or(self.diagnostic.as_deref());
         let text = text.or(self.reason.as_deref()).unwrap_or("the worker gave no reason");
-        let exact = self.sinew.and_then(|it| Some((Code::from_wire(it.code)?, it.executed)));
-        if let Some((code, executed)) = exact {
-            return Error::new(code, text).with_executed(Executed::from_wire(executed));
+        let exact = self.sinew.and_then(|it| {
+            Some((Code::from_wire(it.code)?, Executed::from_wire(it.executed)))
+        });
+        let (code, executed) = exact
+            .unwrap_or_else(|| code_of(&self.class, &self.error_type, self.reason.as_deref()));
+        let error = Error::new(code, text).with_executed(executed);
+        match self.sinew.and_then(|it| it.retry_after_ms) {
+            Some(delay) => error.with_retry_after(Duration::from_millis(delay.into())),
+            None => error,
         }
-        let (code, executed) = code_of(&self.class, &self.error_type, self.reason.as_deref());
-        Error::new(code, text).with_executed(executed)
     }
 
     /// Why the stream was ended early, if it was that and no failure.

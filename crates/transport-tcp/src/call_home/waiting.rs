@@ -21,6 +21,10 @@ use crate::call_home::{info::Subject, workers::CALL_HOME};
 /// what may be under way between the two planes; each costs about 1 KiB.
 const MAX_QUESTIONS: usize = 16_384;
 
+/// Answered questions that are remembered, in 64 KiB. A connection that breaks under more streams
+/// which have not begun has some of them wait for the limit instead of ending at once.
+const REMEMBERED: usize = 4_096;
+
 /// Brings questions and requests together, whichever comes first.
 pub(crate) struct Questions {
     state: Mutex<State>,
@@ -29,9 +33,11 @@ pub(crate) struct Questions {
     this: Weak<Self>,
 }
 
-#[derive(Default)]
 struct State {
     asked: FxHashMap<Subject, Asked>,
+    /// Questions that were answered, each where its bits say, until another takes its place.
+    /// One that comes back has lost its connection, and its handler with it.
+    answered: Box<[Option<Subject>]>,
     wanted: FxHashMap<Subject, Want>,
     /// Questions by age; those that were taken are still in it.
     ages: VecDeque<(Instant, Subject)>,
@@ -64,7 +70,11 @@ struct Ear {
 }
 
 impl OnCancel for Ear {
-    fn on_cancel(&self, _kind: StopKind, _reason: CancelReason) {
+    fn on_cancel(&self, kind: StopKind, _reason: CancelReason) {
+        if kind == StopKind::Stop {
+            // For the handler to hear, which the request is on its way to.
+            return;
+        }
         // Dropped outside the lock: a sink has its own business when it goes.
         let _taken_back = self.questions.upgrade().and_then(|it| it.take(self.subject));
     }
@@ -72,7 +82,14 @@ impl OnCancel for Ear {
 
 impl Questions {
     pub(crate) fn new(limit: Duration) -> Arc<Self> {
-        Arc::new_cyclic(|this| Self { state: Mutex::default(), limit, this: this.clone() })
+        let state = State {
+            asked: FxHashMap::default(),
+            answered: vec![None; REMEMBERED].into(),
+            wanted: FxHashMap::default(),
+            ages: VecDeque::new(),
+            next: 0,
+        };
+        Arc::new_cyclic(|this| Self { state: Mutex::new(state), limit, this: this.clone() })
     }
 
     fn take(&self, subject: Subject) -> Option<Answer> {
@@ -83,6 +100,7 @@ impl Questions {
     pub(crate) fn answer(self: &Arc<Self>, subject: Subject) -> Result<Answer, Wanted> {
         let mut state = self.state.lock();
         if let Some(asked) = state.asked.remove(&subject) {
+            state.answered[place(subject)] = Some(subject);
             drop(state);
             return Ok(asked.answer);
         }
@@ -118,6 +136,10 @@ impl Questions {
     }
 }
 
+fn place(subject: Subject) -> usize {
+    subject.spread() % REMEMBERED
+}
+
 impl RequestHandler for Questions {
     fn handle(&self, request: IncomingRequest<'_>, sink: ResponseSink) {
         let subject = request.endpoint.strip_prefix(CALL_HOME).and_then(Subject::parse);
@@ -129,7 +151,13 @@ impl RequestHandler for Questions {
         let now = Instant::now();
         self.expire(now);
         let mut state = self.state.lock();
+        if state.answered[place(subject)] == Some(subject) {
+            drop(state);
+            let message = "the connection of the response was lost, and its handler with it";
+            return answer.sink.fail(Error::new(Code::ConnectionLost, message));
+        }
         if let Some(want) = state.wanted.remove(&subject) {
+            state.answered[place(subject)] = Some(subject);
             drop(state);
             // A request that has given up meanwhile drops it, which ends the stream.
             let _ = want.tell.send(answer);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use serde_json::Value;
-use sinew::{Config, Error, Outcome, PushRouter, RouterMode, Runtime, SingleIn};
+use sinew::{Config, Context, Error, Outcome, PushRouter, RouterMode, Runtime, SingleIn};
 
 use crate::{
     place::{Codec, Place},
@@ -13,9 +13,14 @@ use crate::{
 
 /// A Sinew worker that does the same jobs as a stock one.
 pub(crate) async fn worker(place: &Place, codec: Codec) -> Process {
+    worker_with(place, codec, &[]).await
+}
+
+/// The same with further settings.
+pub(crate) async fn worker_with(place: &Place, codec: Codec, more: &[(&str, &str)]) -> Process {
     let name = place.endpoint.to_string();
     let program = env!("CARGO_BIN_EXE_sinew-peer");
-    Process::start(program, &[&name, codec.name()], &place.variables()).await
+    Process::start(program, &[&name, codec.name()], &place.variables_and(more)).await
 }
 
 /// A Sinew runtime with a router.
@@ -34,8 +39,18 @@ pub(crate) struct Ended {
 impl Caller {
     /// A caller that sees exactly so many instances.
     pub(crate) async fn start(place: &Place, instances: usize) -> Self {
-        let config = Config::from_variables(place.variables()).unwrap().checked().unwrap();
-        let runtime = Runtime::new(config).await.unwrap();
+        Self::start_with(place, instances, |_| {}).await
+    }
+
+    /// The same with further settings.
+    pub(crate) async fn start_with(
+        place: &Place,
+        instances: usize,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        let mut config = Config::from_variables(place.variables()).unwrap();
+        change(&mut config);
+        let runtime = Runtime::new(config.checked().unwrap()).await.unwrap();
         let client = runtime.client(place.endpoint.clone());
         let router = PushRouter::from_client(client, RouterMode::RoundRobin).await.unwrap();
         let caller = Self { runtime, router };
@@ -56,7 +71,13 @@ impl Caller {
 
     /// One call, read to its end; an error is one before the response began.
     pub(crate) async fn call(&self, job: Value) -> Result<Ended, Error> {
-        let mut response = soon("an answer", self.router.generate(SingleIn::new(job))).await?;
+        self.call_in(Context::new(), job).await
+    }
+
+    /// The same in a context of its own.
+    pub(crate) async fn call_in(&self, context: Context, job: Value) -> Result<Ended, Error> {
+        let request = SingleIn::with_context(job, context);
+        let mut response = soon("an answer", self.router.generate(request)).await?;
         let mut items = Vec::new();
         while let Some(item) = soon("an item", response.next()).await {
             items.extend(item.ok());

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use sinew::EndpointName;
+use sinew::{EndpointName, PayloadFormat};
 use tempfile::TempDir;
 
 /// What keeps the entries of the instances.
@@ -33,6 +33,13 @@ impl Codec {
             Self::Msgpack => "msgpack",
         }
     }
+
+    pub(crate) fn format(self) -> PayloadFormat {
+        match self {
+            Self::Json => PayloadFormat::Json,
+            Self::Msgpack => PayloadFormat::Msgpack,
+        }
+    }
 }
 
 /// A deployment of its own: an endpoint that no other test uses, and the variables that lead all
@@ -41,7 +48,8 @@ pub(crate) struct Place {
     pub(crate) endpoint: EndpointName,
     pub(crate) plane: Plane,
     backend: Backend,
-    folder: TempDir,
+    /// The root of the file store.
+    pub(crate) folder: TempDir,
 }
 
 impl Place {
@@ -73,6 +81,12 @@ impl Place {
             }
         }
         all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    /// The same and more, for one process.
+    pub(crate) fn variables_and(&self, more: &[(&str, &str)]) -> Vec<(String, String)> {
+        let more = more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        self.variables().into_iter().chain(more).collect()
     }
 }
 

@@ -5,9 +5,9 @@ use std::{process::Stdio, time::Duration};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader},
     process::{Child, ChildStdin, Command},
-    sync::mpsc::{self, UnboundedReceiver},
+    sync::mpsc::{self, UnboundedReceiver, UnboundedSender},
     time::timeout,
 };
 
@@ -19,7 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Process {
     child: Child,
     stdin: ChildStdin,
-    /// Read all the time, so that no process waits at a full pipe for a test to look.
+    /// Those of its log among them, where `DYN_LOG` asks for one. Read all the time, so that no
+    /// process waits at a full pipe for a test to look.
     lines: UnboundedReceiver<Value>,
     /// The line with which it said that it is ready.
     pub(crate) ready: Value,
@@ -35,19 +36,17 @@ impl Process {
         let mut command = Command::new(program);
         command.args(arguments).envs(variables.iter().cloned()).kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let has_log = variables.iter().any(|(name, _)| name == "DYN_LOG");
+        if has_log {
+            command.stderr(Stdio::piped());
+        }
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{program}: {error}"));
         let stdin = child.stdin.take().unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
         let (told, lines) = mpsc::unbounded_channel();
-        tokio::spawn(async move {
-            while let Ok(Some(line)) = stdout.next_line().await {
-                // What is not JSON is a log line.
-                let told = serde_json::from_str(&line).map_or(Ok(()), |line| told.send(line));
-                if told.is_err() {
-                    return;
-                }
-            }
-        });
+        if let Some(log) = child.stderr.take() {
+            tokio::spawn(read(log, told.clone()));
+        }
+        tokio::spawn(read(child.stdout.take().unwrap(), told));
         let mut process = Self { child, stdin, lines, ready: Value::Null };
         process.ready = process.line(|line| line["ready"] == true).await;
         process
@@ -79,6 +78,17 @@ impl Process {
     /// Waits for its end.
     pub(crate) async fn ended(&mut self) {
         timeout(PATIENCE, self.child.wait()).await.unwrap().unwrap();
+    }
+}
+
+/// Passes on the lines that are JSON; others are meant for people.
+async fn read(output: impl AsyncRead + Unpin, told: UnboundedSender<Value>) {
+    let mut lines = BufReader::new(output).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        let told = serde_json::from_str(&line).map_or(Ok(()), |line| told.send(line));
+        if told.is_err() {
+            return;
+        }
     }
 }
 

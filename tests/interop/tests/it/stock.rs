@@ -9,11 +9,27 @@ use crate::{
 
 /// A stock worker that does jobs.
 pub(crate) async fn worker(place: &Place, codec: Codec) -> Process {
+    start("worker", place, codec, &[]).await
+}
+
+/// The same with a log, whose lines stand among its others.
+pub(crate) async fn worker_with_log(place: &Place, codec: Codec) -> Process {
+    start("worker", place, codec, &LOG).await
+}
+
+/// A stock worker whose requests are streams, which it echoes.
+pub(crate) async fn bidi_worker(place: &Place, codec: Codec) -> Process {
+    start("bidi-worker", place, codec, &[]).await
+}
+
+/// A log in lines of JSON.
+const LOG: [(&str, &str); 2] = [("DYN_LOG", "info"), ("DYN_LOGGING_JSONL", "1")];
+
+async fn start(role: &str, place: &Place, codec: Codec, more: &[(&str, &str)]) -> Process {
     let name = place.endpoint.to_string();
     let program = service("SINEW_TEST_DYNAMO");
-    let arguments =
-        ["worker", "--endpoint", &name, "--codec", codec.name(), "--until-stdin-closes"];
-    Process::start(&program, &arguments, &place.variables()).await
+    let arguments = [role, "--endpoint", &name, "--codec", codec.name(), "--until-stdin-closes"];
+    Process::start(&program, &arguments, &place.variables_and(more)).await
 }
 
 /// A stock client with its router.
@@ -37,10 +53,19 @@ pub(crate) struct Ended {
 impl Client {
     /// A client that sees exactly so many instances.
     pub(crate) async fn start(place: &Place, instances: usize) -> Self {
+        Self::start_with(place, instances, &[]).await
+    }
+
+    /// The same with a log.
+    pub(crate) async fn start_with_log(place: &Place, instances: usize) -> Self {
+        Self::start_with(place, instances, &LOG).await
+    }
+
+    async fn start_with(place: &Place, instances: usize, more: &[(&str, &str)]) -> Self {
         let name = place.endpoint.to_string();
         let program = service("SINEW_TEST_DYNAMO");
         let arguments = ["client", "--endpoint", &name];
-        let process = Process::start(&program, &arguments, &place.variables()).await;
+        let process = Process::start(&program, &arguments, &place.variables_and(more)).await;
         let mut client = Self { process, next: 0 };
         client.wait_for(instances).await;
         client
@@ -85,9 +110,29 @@ impl Client {
 
     /// Many calls; the summary of them.
     pub(crate) async fn load(&mut self, load: Value) -> Value {
-        let id = self.send(json!({ "load": load })).await;
+        let id = self.begin(json!({ "load": load })).await;
+        self.summary(id).await
+    }
+
+    /// Waits until a load that tells of its progress has got on.
+    pub(crate) async fn progress(&mut self, id: &Value) {
+        self.process.line(|line| line["id"] == *id && line.get("progress").is_some()).await;
+    }
+
+    /// Ends a load without a number of requests.
+    pub(crate) async fn finish(&mut self, id: Value) -> Value {
+        self.send(json!({ "finish": id })).await;
+        self.summary(id).await
+    }
+
+    async fn summary(&mut self, id: Value) -> Value {
         let line = self.process.line(|line| line["id"] == id && line.get("load").is_some()).await;
         line["load"].clone()
+    }
+
+    /// The next line of its log with this message.
+    pub(crate) async fn log(&mut self, message: &str) -> Value {
+        self.process.line(|line| line["message"] == message).await
     }
 
     async fn send(&mut self, mut command: Value) -> Value {

@@ -1,0 +1,3 @@
+fn main() {
+    std::process::exit(sinew_benches::run(&sinew_benches::builtin()));
+}

@@ -1,0 +1,119 @@
+//! How long a stream is waited for, and how it ends when that is over.
+
+use std::time::{Duration, Instant};
+
+use sinew_plane::{Code, Error, Executed, StopKind, Terminal};
+
+use crate::call_home::{
+    config::CheckedTcpStreamServerConfig,
+    end::{Cancel, End, gone},
+};
+
+/// How far a stream has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// No connection carries it.
+    Expected,
+    /// One does, and the handler has not begun.
+    Attached,
+    Begun,
+}
+
+/// Since when what has been waited for.
+pub(crate) struct Clocks {
+    /// What comes next before the stream begins: the worker, then the beginning.
+    pub(crate) since: Instant,
+    /// Another shared connection of the worker: one broke before the stream began on it.
+    pub(crate) lost: Option<Instant>,
+    /// The item that the consumer wants.
+    pub(crate) hungry: Option<Instant>,
+    pub(crate) cancelled: Option<Cancel>,
+}
+
+/// A limit that was reached.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Due {
+    /// The worker did not do what it was asked to in time.
+    Cancel(Cancel),
+    Deadline,
+    /// No shared connection came in place of the one that was lost.
+    Connection,
+    Worker,
+    Prologue,
+    Item,
+}
+
+impl Clocks {
+    pub(crate) fn new() -> Self {
+        Self { since: Instant::now(), lost: None, hungry: None, cancelled: None }
+    }
+
+    /// The limit that is reached first. `is_shared`: the connection carries other streams too.
+    pub(crate) fn next(
+        &self,
+        stage: Stage,
+        is_shared: bool,
+        deadline: Option<Instant>,
+        config: &CheckedTcpStreamServerConfig,
+    ) -> Option<(Instant, Due)> {
+        let cancel = self.cancelled.and_then(|cancel| {
+            // A shared connection answers for itself: it is watched, and a kill is acknowledged.
+            let hard = cancel.kind == StopKind::Kill || stage != Stage::Begun;
+            let limited = hard && !is_shared;
+            limited
+                .then(|| Some((later(cancel.since, config.cancel_timeout)?, Due::Cancel(cancel))))
+        });
+        let deadline = deadline.filter(|_| self.cancelled.is_none());
+        let wait = match stage {
+            Stage::Expected => Some((self.since, config.prologue_timeout, Due::Worker)),
+            Stage::Attached => Some((self.since, config.prologue_timeout, Due::Prologue)),
+            Stage::Begun => {
+                let limit = self.hungry.zip(config.item_timeout);
+                limit.map(|(since, limit)| (since, limit, Due::Item))
+            }
+        };
+        let lost = self.lost.filter(|_| stage == Stage::Expected);
+        let lost = lost.and_then(|since| later(since, config.tcp.open_timeout));
+        let limits = [
+            cancel.flatten(),
+            deadline.map(|at| (at, Due::Deadline)),
+            lost.map(|at| (at, Due::Connection)),
+            wait.and_then(|(since, limit, due)| Some((later(since, limit)?, due))),
+        ];
+        limits.into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+}
+
+impl Due {
+    /// How the stream ends, and whether the worker is to be killed. `None` for the deadline, of
+    /// which the worker is told first.
+    pub(crate) fn end(self, config: &CheckedTcpStreamServerConfig) -> Option<(End, bool)> {
+        let error = match self {
+            Self::Deadline => return None,
+            Self::Cancel(Cancel { kind, reason, .. }) => {
+                let end = End::Terminal(Terminal::Cancelled { reason });
+                return Some((end, kind == StopKind::Stop));
+            }
+            Self::Connection => gone(format!(
+                "the worker's connection was lost before its response began, and there was no \
+                 other within {:?}",
+                config.tcp.open_timeout
+            )),
+            Self::Worker => late("the worker did not dial back", config.prologue_timeout),
+            Self::Prologue => {
+                late("the worker dialled back and did not begin", config.prologue_timeout)
+            }
+            Self::Item => Error::new(Code::Truncated, "the worker sent no item for too long"),
+        };
+        Some((End::Lost(error), true))
+    }
+}
+
+fn late(what: &str, limit: Duration) -> Error {
+    let error = Error::new(Code::ConnectTimedOut, format!("{what} within {limit:?}"));
+    error.with_executed(Executed::Maybe)
+}
+
+fn later(since: Instant, limit: Duration) -> Option<Instant> {
+    since.checked_add(limit)
+}
