@@ -89,7 +89,8 @@ impl<S: Sink> Engine<S> {
         let mut running = self.running.lock();
         if running.is_none() {
             let stop = CancellationToken::new();
-            let run = Arc::clone(self).run(pace);
+            // A pass asks more sockets than a task may between two yields, and it yields itself.
+            let run = tokio::task::unconstrained(Arc::clone(self).run(pace));
             let until = stop.clone();
             let task = tokio::spawn(async move {
                 until.run_until_cancelled_owned(run).await;

@@ -16,6 +16,7 @@
 //! std::process::exit(sinew_benches::run("cargo run --release --", &peers));
 //! ```
 
+mod broker;
 mod cell;
 mod cli;
 mod contestant;
@@ -34,6 +35,7 @@ mod service;
 mod workload;
 
 pub use crate::{
+    broker::Broker,
     cli::run,
     contestant::{Contestant, Host},
     control::{Command, Control, PoolCount, Stats},

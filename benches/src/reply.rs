@@ -85,7 +85,9 @@ mod tests {
             assert_eq!(sink.try_send(&item), Sent::Taken);
         }
         assert_eq!(sink.try_send(&item), Sent::Full);
-        assert!(futures_util::poll!(std::pin::pin!(poll_fn(|cx| sink.poll_ready(cx)))).is_pending());
+        assert!(
+            futures_util::poll!(std::pin::pin!(poll_fn(|cx| sink.poll_ready(cx)))).is_pending()
+        );
         assert!(items.next().await.is_some());
         assert!(poll_fn(|cx| sink.poll_ready(cx)).await);
         assert_eq!(sink.try_send(&item), Sent::Taken);

@@ -3,14 +3,18 @@
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use futures_core::Stream;
 use parking_lot::Mutex;
+use tokio::time::MissedTickBehavior;
 
 use crate::{
     Sent, Sink,
     engine::{self, Engine},
 };
+
+/// A digit for what is asked, and two numbers of eight hexadecimal digits.
+const HEAD_BYTES: usize = 17;
 
 /// What a request asks for, written at the beginning of its body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,9 +40,9 @@ pub enum Ask {
 }
 
 impl Ask {
-    /// A request body of `bytes` bytes, at least 9.
+    /// A request body of `bytes` bytes, at least 17. It is text, because some peers carry nothing
+    /// else.
     pub fn body(self, bytes: usize) -> Bytes {
-        let mut body = BytesMut::with_capacity(bytes);
         let (kind, items, item_bytes) = match self {
             Self::Echo => (0, 0, 0),
             Self::Stream { items, item_bytes } => (1, items, item_bytes),
@@ -46,28 +50,27 @@ impl Ask {
             Self::Lane => (3, 0, 0),
             Self::Paced { every_us } => (4, every_us, 0),
         };
-        body.put_u8(kind);
-        body.put_u32(items);
-        body.put_u32(item_bytes);
-        body.resize(bytes.max(9), b'x');
-        body.freeze()
+        let mut body = format!("{kind}{items:08x}{item_bytes:08x}").into_bytes();
+        body.resize(bytes.max(HEAD_BYTES), b'x');
+        body.into()
     }
 
     /// What a body asks for.
     ///
     /// # Errors
-    /// It is shorter than 9 bytes or asks for nothing known.
+    /// It is shorter than 17 bytes or asks for nothing known.
     pub fn read(body: &[u8]) -> Result<Self> {
-        let (head, _) = body.split_first_chunk::<9>().context("a request without an ask")?;
-        let [kind, a, b, c, d, e, f, g, h] = *head;
-        let (items, item_bytes) =
-            (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]));
-        Ok(match kind {
-            0 => Self::Echo,
-            1 => Self::Stream { items, item_bytes },
-            2 => Self::Park,
-            3 => Self::Lane,
-            4 => Self::Paced { every_us: items },
+        let head = body.get(..HEAD_BYTES).context("a request without an ask")?;
+        let number = |digits: &[u8]| -> Result<u32> {
+            Ok(u32::from_str_radix(std::str::from_utf8(digits)?, 16)?)
+        };
+        let (items, item_bytes) = (number(&head[1..9])?, number(&head[9..])?);
+        Ok(match head[0] {
+            b'0' => Self::Echo,
+            b'1' => Self::Stream { items, item_bytes },
+            b'2' => Self::Park,
+            b'3' => Self::Lane,
+            b'4' => Self::Paced { every_us: items },
             other => bail!("a request that asks for {other}"),
         })
     }
@@ -140,6 +143,7 @@ async fn produce<S: Sink>(mut sink: S, items: u32, item_bytes: u32) {
 async fn pace<S: Sink>(mut sink: S, every: Duration) {
     let item = Bytes::from(vec![b'p'; engine::ITEM_BYTES]);
     let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         if sink.try_send(&item) == Sent::Closed {
@@ -162,12 +166,18 @@ mod tests {
 
     #[test]
     fn a_body_says_what_it_asks_for() {
-        for ask in [Ask::Echo, Ask::Stream { items: 256, item_bytes: 64 }, Ask::Park, Ask::Lane, Ask::Paced { every_us: 7 }]
-        {
+        for ask in [
+            Ask::Echo,
+            Ask::Stream { items: 256, item_bytes: 64 },
+            Ask::Park,
+            Ask::Lane,
+            Ask::Paced { every_us: 7 },
+        ] {
             let body = ask.body(128);
             assert_eq!((body.len(), Ask::read(&body).unwrap()), (128, ask));
         }
         assert!(Ask::read(b"short").is_err());
-        assert!(Ask::read(&[9; 9]).is_err());
+        assert!(Ask::read(&[b'9'; 17]).is_err());
+        assert!(Ask::read(&[b'x'; 17]).is_err());
     }
 }

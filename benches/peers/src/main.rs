@@ -2,8 +2,15 @@
 //! `cargo xtask bench --peers`.
 
 mod grpc;
+mod http_sse;
+mod nats;
+mod quic;
 mod raw_conn;
+mod tarpc_rpc;
+mod velo_node;
 mod wire;
+
+use self::velo_node::Streams;
 
 /// Files that a peer with a connection for each stream may open: below the number that a process
 /// is commonly allowed.
@@ -14,5 +21,13 @@ fn main() {
     peers.push(Box::new(raw_conn::RawConn));
     peers.push(Box::new(grpc::Tonic { is_tuned: false }));
     peers.push(Box::new(grpc::Tonic { is_tuned: true }));
+    peers.push(Box::new(tarpc_rpc::Tarpc));
+    peers.push(Box::new(quic::Quic));
+    peers.push(Box::new(http_sse::Http { is_v2: false }));
+    peers.push(Box::new(http_sse::Http { is_v2: true }));
+    peers.push(Box::new(nats::Nats));
+    for streams in [Streams::Mux, Streams::WideMux, Streams::Connection] {
+        peers.push(Box::new(velo_node::VeloPeer { streams }));
+    }
     std::process::exit(sinew_benches::run("cargo xtask bench --peers", &peers));
 }

@@ -11,7 +11,7 @@ use std::{
     task::{Context, Poll, Waker, ready},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use sinew_benches::{Sent, Sink};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -77,7 +77,9 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             }
             self.buffer.reserve(READ_BYTES);
             let read = ready!(poll_read_buf(Pin::new(&mut self.half), cx, &mut self.buffer))?;
-            ensure!(read > 0, "the connection is gone");
+            if read == 0 {
+                return Poll::Ready(Err(anyhow!("the connection is gone")));
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! What is compared: a way to carry a request there and items back.
 
+mod memory;
 mod raw;
 mod sinew;
 mod split;
@@ -130,6 +131,7 @@ pub fn builtin() -> Vec<Box<dyn Contestant>> {
         Box::new(raw::RawMux::with_eager_writes()),
         Box::new(sinew::SinewTcp),
         Box::new(sinew::SinewUnix),
+        Box::new(memory::SinewMemory),
         Box::new(split::Split::pooled()),
         Box::new(split::Split::single()),
     ]

@@ -65,7 +65,7 @@ impl Peer for Split {
     }
 
     fn runs(&self, shape: &Shape) -> bool {
-        !matches!(shape, Shape::Idle { streams } if *streams > MAX_STREAMS)
+        shape.streams() <= MAX_STREAMS
     }
 
     async fn serve(&self, service: Arc<Service<SinewSink>>) -> Result<SplitHost> {

@@ -75,10 +75,19 @@ pub(crate) const GROUPS: &[Group] = &[
         title: "The forward pass",
         about: "An engine emits one item of 64 B on each of 256 long streams per pass, as a \
                 decode step of an inference server does. The streams belong to 4 callers with a \
-                connection each and have a consumer task each. Flat out, a pass leaves out \
+                connection each and have a consumer task each. Where there are two engines, each is \
+                a process, has half of the streams, and has a connection from each caller. The time \
+                to the last item is from the start of a pass until its last item was received. Flat out, a pass leaves out \
                 streams without credit and the next begins when they have it again; paced, there \
                 is a pass every 5 ms. Writes are those of the server's sockets; those of the \
                 clients carry credit.",
+    },
+    Group {
+        name: "paced",
+        title: "Paced streams",
+        about: "Streams on one connection, on each of which a task of the server sends an item of \
+                64 B every 10 ms, as long generations do. The deviation is how much longer or \
+                shorter than 10 ms the time between two items is when they arrive.",
     },
     Group {
         name: "large",
@@ -95,6 +104,20 @@ pub(crate) const GROUPS: &[Group] = &[
                 client; a pointer and the number at the server, where it can neither be cancelled \
                 nor run out of credit. Their ratio was made a target when the raw mux took 1,350 B \
                 and 900 B, so a bound in bytes stands beside it.",
+    },
+    Group {
+        name: "connect",
+        title: "Connecting",
+        about: "A new client, its connection and all that goes before, a request of 128 B and its \
+                answer; one after the other, each without anything of the one before.",
+    },
+    Group {
+        name: "slow",
+        title: "A slow reader",
+        about: "16 callers of short streams, first alone and then with one more stream on their \
+                connection, whose server sends as fast as it may and whose reader takes an item per \
+                10 ms. The raw muxes have no flow control and would pile up what the reader leaves, \
+                so they have no part in it.",
     },
 ];
 
@@ -204,10 +227,115 @@ pub(crate) const ALL: &[Measure] = &[
     measure("passes-paced", "writes_per_pass", "paced, writes per pass", "", Lower),
     measure("passes-paced", "items_per_write", "paced, items per write", "", Higher),
     measure("passes-paced", "cpu_ns", "paced, CPU per item, both sides", "ns", Lower),
+    measure("passes-paced", "last_p50_us", "paced, median time to the last item", "µs", Lower),
+    measure("passes-paced", "last_p99_us", "paced, 99th percentile of it", "µs", Lower),
+    measure(
+        "passes-two-flat",
+        "items_per_second",
+        "two engines flat out, items per second",
+        "/s",
+        Higher,
+    ),
+    measure(
+        "passes-two-flat",
+        "cpu_ns",
+        "two engines flat out, CPU per item, both sides",
+        "ns",
+        Lower,
+    ),
+    measure(
+        "passes-two-paced",
+        "last_p50_us",
+        "two engines paced, median time to the last item",
+        "µs",
+        Lower,
+    ),
+    measure(
+        "passes-two-paced",
+        "last_p99_us",
+        "two engines paced, 99th percentile of it",
+        "µs",
+        Lower,
+    ),
+    measure(
+        "passes-two-paced",
+        "items_per_write",
+        "two engines paced, items per write",
+        "",
+        Higher,
+    ),
+    measure(
+        "passes-two-paced",
+        "cpu_ns",
+        "two engines paced, CPU per item, both sides",
+        "ns",
+        Lower,
+    ),
+    measure(
+        "passes-1024-flat",
+        "items_per_second",
+        "1,024 streams flat out, items per second",
+        "/s",
+        Higher,
+    ),
+    measure(
+        "passes-1024-flat",
+        "cpu_ns",
+        "1,024 streams flat out, CPU per item, both sides",
+        "ns",
+        Lower,
+    ),
+    measure(
+        "passes-1024-paced",
+        "last_p50_us",
+        "1,024 streams paced, median time to the last item",
+        "µs",
+        Lower,
+    ),
+    measure(
+        "passes-1024-paced",
+        "last_p99_us",
+        "1,024 streams paced, 99th percentile of it",
+        "µs",
+        Lower,
+    ),
+    measure(
+        "passes-1024-paced",
+        "items_per_write",
+        "1,024 streams paced, items per write",
+        "",
+        Higher,
+    ),
+    measure(
+        "passes-1024-paced",
+        "cpu_ns",
+        "1,024 streams paced, CPU per item, both sides",
+        "ns",
+        Lower,
+    ),
+    measure(
+        "paced-64",
+        "deviation_p99_us",
+        "64 streams, 99th percentile of the deviation",
+        "µs",
+        Lower,
+    ),
+    measure("paced-64", "cpu_us", "64 streams, CPU per item, both sides", "µs", Lower),
+    measure(
+        "paced-512",
+        "deviation_p99_us",
+        "512 streams, 99th percentile of the deviation",
+        "µs",
+        Lower,
+    ),
+    measure("paced-512", "cpu_us", "512 streams, CPU per item, both sides", "µs", Lower),
+    measure("paced-512", "items_percent", "512 streams, items that came of those due", "%", Higher),
     measure("large-1", "mib_per_second", "1 caller, throughput", "MiB/s", Higher),
     measure("large-4", "mib_per_second", "4 callers, throughput", "MiB/s", Higher),
     measure("idle", "client_bytes", "memory per stream, client", "B", Lower),
     measure("idle", "server_bytes", "memory per stream, server", "B", Lower),
+    both(measure("idle-1000", "client_bytes", "1,000 streams, memory of each, client", "B", Lower)),
+    both(measure("idle-1000", "server_bytes", "1,000 streams, memory of each, server", "B", Lower)),
     pooled(measure(
         "idle-1000",
         "response_connections",
@@ -215,20 +343,11 @@ pub(crate) const ALL: &[Measure] = &[
         "connections",
         Lower,
     )),
-    pooled(measure(
-        "idle-1000",
-        "client_bytes",
-        "1,000 streams, memory of each, client",
-        "B",
-        Lower,
-    )),
-    pooled(measure(
-        "idle-1000",
-        "server_bytes",
-        "1,000 streams, memory of each, server",
-        "B",
-        Lower,
-    )),
+    measure("connect", "p50_us", "median until the first answer", "µs", Lower),
+    measure("connect", "p99_us", "99th percentile of it", "µs", Lower),
+    measure("connect", "cpu_us", "CPU of each, both sides", "µs", Lower),
+    measure("slow", "kept_percent", "rate that the fast keep", "%", Higher),
+    measure("slow", "items_per_second", "items per second of the fast", "/s", Higher),
 ];
 
 impl Measure {

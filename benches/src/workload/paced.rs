@@ -1,10 +1,13 @@
 //! Streams with an item at an even pace each, as long generations have: how even is it on arrival?
 
-use std::time::{Duration, Instant};
+use std::{
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use futures_util::StreamExt;
-use tokio::task::JoinSet;
+use tokio::{sync::watch, task::JoinSet};
 
 use super::idle;
 use crate::{
@@ -23,15 +26,13 @@ pub(super) async fn run<C: Caller>(
 ) -> Result<Sample> {
     idle::ask_once(&caller).await?;
     let request = Ask::Paced { every_us: every.as_micros().try_into()? }.body(REQUEST_BYTES);
-    let mut open = Vec::with_capacity(streams);
+    let (tell, told) = watch::channel(None);
+    let mut consumers = JoinSet::new();
     for _ in 0..streams {
-        open.push(caller.open(request.clone()).await?);
+        consumers.spawn(gaps(caller.open(request.clone()).await?, told.clone()));
     }
     let begin = Instant::now() + pace.warm_up;
-    let mut consumers = JoinSet::new();
-    for response in open {
-        consumers.spawn(gaps(response, begin, begin + pace.measured));
-    }
+    tell.send_replace(Some(begin..begin + pace.measured));
     tokio::time::sleep_until(begin.into()).await;
     let cpu_before = control.command(Command::Report).await?.cpu_ns + measure::cpu_ns();
     tokio::time::sleep_until((begin + pace.measured).into()).await;
@@ -52,22 +53,24 @@ pub(super) async fn run<C: Caller>(
         .with("items_percent", 100.0 * items / expected))
 }
 
-/// The times between items that came between `begin` and `end`.
-async fn gaps<I>(mut response: I, begin: Instant, end: Instant) -> Result<Vec<Duration>>
+/// When to count, once all streams are open.
+type Period = Option<Range<Instant>>;
+
+/// The times between the items that come in the period.
+async fn gaps<I>(mut response: I, period: watch::Receiver<Period>) -> Result<Vec<Duration>>
 where
     I: futures_core::Stream<Item = Result<bytes::Bytes>> + Unpin,
 {
     let mut gaps = Vec::new();
     let mut before = None;
     loop {
-        let item = match tokio::time::timeout_at(end.into(), response.next()).await {
-            Ok(item) => item,
-            Err(_) => return Ok(gaps),
-        };
-        item.context("a stream ended")??;
+        response.next().await.context("a stream ended")??;
         let now = Instant::now();
-        if let Some(before) = before.replace(now).filter(|_| now >= begin) {
-            gaps.push(now - before);
+        let gap = before.replace(now).map(|before| now - before);
+        match &*period.borrow() {
+            Some(period) if now >= period.end => return Ok(gaps),
+            Some(period) if period.contains(&now) => gaps.extend(gap),
+            _ => {}
         }
     }
 }

@@ -33,9 +33,10 @@ impl PassTimes {
         }
     }
 
-    /// Passes of which an item has come.
+    /// One more than the number of the newest pass of which an item has come.
     pub(super) fn seen(&self) -> usize {
-        self.last.partition_point(|last| last.load(Ordering::Relaxed) > 0)
+        let newest = self.last.iter().rposition(|last| last.load(Ordering::Relaxed) > 0);
+        newest.map_or(0, |newest| newest + 1)
     }
 
     /// Adds all passes from the one with this number on, but for the newest, of which items may
@@ -43,7 +44,11 @@ impl PassTimes {
     pub(super) fn add_since(&self, number: usize, times: &mut Latencies) -> Result<()> {
         let whole = self.seen().saturating_sub(1);
         for last in self.last.get(number..whole).unwrap_or_default() {
-            times.record(last.load(Ordering::Relaxed))?;
+            match last.load(Ordering::Relaxed) {
+                // No stream had room for an item of this pass.
+                0 => {}
+                last => times.record(last)?,
+            }
         }
         Ok(())
     }

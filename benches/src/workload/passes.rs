@@ -58,11 +58,7 @@ pub(super) async fn run<C: Caller>(
         .with("last_p99_us", quantile_us(&last, 0.99)))
 }
 
-async fn consume<I>(
-    mut response: I,
-    counter: Arc<AtomicU64>,
-    times: Arc<PassTimes>,
-) -> Result<()>
+async fn consume<I>(mut response: I, counter: Arc<AtomicU64>, times: Arc<PassTimes>) -> Result<()>
 where
     I: futures_core::Stream<Item = Result<bytes::Bytes>> + Unpin,
 {

@@ -1,11 +1,14 @@
 //! Settings that all commands share.
 
-use std::fmt::Write;
+use std::{fmt::Write, time::Duration};
 
 use clap::Args;
 use sinew::{Config, DiscoverySource, RequestPlane, Runtime};
 
 use crate::exit::{Exit, Failure};
+
+/// How long a person waits for an etcd or a NATS that does not answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Settings that all commands share.
 #[derive(Debug, Args)]
@@ -58,9 +61,11 @@ impl Settings {
         Ok(config)
     }
 
-    /// A runtime for commands that only call or look.
+    /// A runtime for commands that only call or look, whose caller is waiting.
     pub(crate) async fn runtime(&self) -> Result<Runtime, Failure> {
-        start(self.config()?).await
+        let mut config = self.config()?;
+        config.startup_wait = config.startup_wait.min(PATIENCE);
+        start(config).await
     }
 
     /// `sinew` with the options that make another command find what this one serves.

@@ -7,6 +7,7 @@
 //! | what happened | how a stock caller is told |
 //! |---|---|
 //! | refused, nothing ran | an error instead of the stream: the router goes elsewhere |
+//! | refused for want of room | an error item: a full worker can be reached, and has room soon |
 //! | the request is at fault | the same with class `InvalidRequest`: the caller gets it as it is |
 //! | the handler failed | an error item in a stream that ends in order: the worker is not blamed |
 
@@ -25,8 +26,13 @@ pub(crate) enum Telling {
 
 impl Telling {
     pub(crate) fn of(error: &Error) -> Self {
-        let at_fault = error.code() == Code::InvalidPayload;
-        if error.executed() == Executed::No || at_fault { Self::Prologue } else { Self::Item }
+        match error.code() {
+            Code::InvalidPayload => Self::Prologue,
+            // Only what the acknowledgement could not know: others took the room in between.
+            Code::Overloaded => Self::Item,
+            _ if error.executed() == Executed::No => Self::Prologue,
+            _ => Self::Item,
+        }
     }
 }
 
@@ -80,9 +86,9 @@ mod tests {
     }
 
     #[test]
-    fn refusals_come_instead_of_the_stream_and_failures_within_it() {
+    fn refusals_come_instead_of_the_stream_and_the_rest_within_it() {
         for (error, telling) in [
-            (Error::new(Code::Overloaded, ""), Telling::Prologue),
+            (Error::new(Code::Overloaded, ""), Telling::Item),
             (Error::draining(""), Telling::Prologue),
             (Error::new(Code::UnknownEndpoint, ""), Telling::Prologue),
             (Error::new(Code::InvalidPayload, "").with_executed(Executed::Yes), Telling::Prologue),

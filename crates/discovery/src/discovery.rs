@@ -3,7 +3,7 @@
 use sinew_plane::{BoxFuture, EndpointName, Incarnation, InstanceId};
 use tokio::sync::watch;
 
-use crate::{Change, DiscoveryError, Instance, Snapshot};
+use crate::{Change, DiscoveryError, Instance, Snapshot, Want};
 
 /// A source of instances, and a place to announce one's own.
 pub trait Discovery: Send + Sync {
@@ -31,12 +31,26 @@ pub trait Discovery: Send + Sync {
     /// this returns. Sources that have to ask somebody first (etcd, DNS) show them when the answer
     /// is there, as a change: [`View::has_instance_of`] waits for it. All others know already and
     /// ignore it. Never blocks.
-    fn want(&self, _endpoint: &EndpointName) {}
+    ///
+    /// The interest lasts as long as the [`Want`]. When nobody has one any more, a source for
+    /// which going on costs something (etcd) ends that, and its instances leave every view.
+    fn want(&self, _endpoint: &EndpointName) -> Want {
+        Want::default()
+    }
 
-    /// Says that somebody wants to see every endpoint, as a listing does. Sources that show only
-    /// what was wanted then show all they can find, as a change; all others ignore it. Never
-    /// blocks.
+    /// Says that somebody wants to see every endpoint, as a listing does, from now on. Sources
+    /// that show only what was wanted then show all they can find, as a change; all others ignore
+    /// it. Never blocks.
     fn want_all(&self) {}
+
+    /// Ends the backend, for all handles of it: takes back what was registered through it, and
+    /// ends and joins its tasks. Waits for that, 5 s at most: whoever does not answer by then (an
+    /// etcd that is away, a file system that hangs) is left to itself. Views end or stay as they
+    /// are; later calls fail as unavailable. Backends without tasks of their own do nothing and
+    /// go on. A second call waits for what a dropped first one has left to do.
+    fn shutdown(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
 }
 
 /// A snapshot that follows its source. Clones follow on their own.
@@ -44,13 +58,20 @@ pub trait Discovery: Send + Sync {
 pub struct View {
     receiver: watch::Receiver<Snapshot>,
     seen: Snapshot,
+    wanted: Want,
 }
 
 impl View {
     /// A view over the snapshots that a backend publishes. The current one counts as seen.
     pub fn new(mut receiver: watch::Receiver<Snapshot>) -> Self {
         let seen = receiver.borrow_and_update().clone();
-        Self { receiver, seen }
+        Self { receiver, seen, wanted: Want::default() }
+    }
+
+    /// The same view, which keeps `want` as long as it lives, as its clones do.
+    #[must_use]
+    pub fn holding(self, want: Want) -> Self {
+        Self { wanted: self.wanted.and(want), ..self }
     }
 
     /// The newest snapshot.

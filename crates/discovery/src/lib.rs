@@ -56,6 +56,7 @@ mod process;
 pub mod record;
 mod seeds;
 mod snapshot;
+mod want;
 
 #[cfg(feature = "dns")]
 pub use crate::dns::{DnsConfig, DnsDiscovery};
@@ -74,6 +75,7 @@ pub use crate::{
     merged::MergedDiscovery,
     seeds::StaticDiscovery,
     snapshot::{Change, Snapshot},
+    want::Want,
 };
 
 /// Most instances that one backend keeps; more are not taken. At a few hundred bytes each, this

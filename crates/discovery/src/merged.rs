@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use self::{board::Board, hold::Hold};
-use crate::{Discovery, DiscoveryError, Instance, Registration, View, backoff::Backoff};
+use crate::{Discovery, DiscoveryError, Instance, Registration, View, Want, backoff::Backoff};
 
 const BACKEND: &str = "merged";
 
@@ -49,14 +49,17 @@ fn backoff() -> Backoff {
 /// key that is taken in one of them is an error, and nothing stays registered then.
 ///
 /// Its tasks run on the runtimes in which the first view was asked for or an instance was
-/// registered, and end when the last handle (and each registration) is dropped.
+/// registered, and end when the last handle (and each registration) is dropped, or with
+/// [`shutdown`](Discovery::shutdown), which goes on to shut the providers down.
 #[derive(Clone)]
 pub struct MergedDiscovery {
     providers: Arc<[Provider]>,
     board: Arc<Board>,
-    /// Aborted with the last handle.
-    tasks: Arc<Mutex<JoinSet<()>>>,
+    followers: Arc<Followers>,
 }
+
+/// The tasks that follow the providers: aborted with the last handle, `None` after the shutdown.
+struct Followers(Mutex<Option<JoinSet<()>>>);
 
 #[derive(Clone)]
 struct Provider {
@@ -102,7 +105,8 @@ impl MergedDiscovery {
             return Err(DiscoveryError::Invalid { reason });
         }
         let board = Arc::new(Board::new(providers.iter().map(|one| Arc::clone(&one.source))));
-        Ok(Self { providers, board, tasks: Arc::default() })
+        let followers = Arc::new(Followers(Mutex::new(Some(JoinSet::new()))));
+        Ok(Self { providers, board, followers })
     }
 
     /// The names of the providers, best first.
@@ -110,28 +114,38 @@ impl MergedDiscovery {
         self.providers.iter().map(|one| &*one.source)
     }
 
-    /// Ends the tasks that follow the providers, and waits for their end. Views keep what they
-    /// show; the providers themselves are their owners' to shut down.
-    pub async fn shutdown(&self) {
-        let mut tasks = {
-            let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *tasks)
-        };
-        tasks.shutdown().await;
+    /// Its own tasks first, so that nobody sees the providers end one by one.
+    async fn end(&self) {
+        let followers = self.followers.lock().take();
+        if let Some(mut followers) = followers {
+            followers.shutdown().await;
+        }
+        // Whoever still waits for a first answer.
+        for at in 0..self.providers.len() {
+            self.board.fail(at, "it was shut down".to_owned());
+        }
+        // All at once: one that hangs takes no time from the others.
+        let mut ends = JoinSet::new();
+        for provider in self.providers.iter().cloned() {
+            ends.spawn(async move { provider.discovery.shutdown().await });
+        }
+        while ends.join_next().await.is_some() {}
     }
 
     /// Starts to follow all providers, once.
-    fn start(&self) {
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        if tasks.is_empty() {
+    fn start(&self) -> Result<(), DiscoveryError> {
+        let mut followers = self.followers.lock();
+        let followers = followers.as_mut().ok_or_else(has_ended)?;
+        if followers.is_empty() {
             for (at, provider) in self.providers.iter().enumerate() {
-                tasks.spawn(follow(provider.clone(), at, Arc::clone(&self.board)));
+                followers.spawn(follow(provider.clone(), at, Arc::clone(&self.board)));
             }
         }
+        Ok(())
     }
 
     async fn first_view(&self) -> Result<View, DiscoveryError> {
-        self.start();
+        self.start()?;
         // One that takes its time is waited for longer only when there is nothing else.
         let limit = Instant::now() + FIRST_WAIT;
         if timeout_at(limit, self.board.all_have_answered()).await.is_err() {
@@ -154,6 +168,9 @@ impl MergedDiscovery {
         &self,
         instance: Instance,
     ) -> Result<Registration, DiscoveryError> {
+        if self.followers.have_ended() {
+            return Err(has_ended());
+        }
         let mut hold = Hold::default();
         let mut failed = Vec::new();
         let mut is_read_only = true;
@@ -179,10 +196,26 @@ impl MergedDiscovery {
         for (provider, error) in failed {
             let source = &provider.source;
             tracing::warn!(%source, %error, "not registered there yet: trying again");
-            hold.try_again(provider.clone(), instance.clone());
+            let followers = Arc::downgrade(&self.followers);
+            hold.try_again(provider.clone(), instance.clone(), followers);
         }
         Ok(Registration::new(&instance, Box::new(hold)))
     }
+}
+
+impl Followers {
+    fn have_ended(&self) -> bool {
+        self.lock().is_none()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<JoinSet<()>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn has_ended() -> DiscoveryError {
+    let what = "it was shut down".to_owned();
+    DiscoveryError::Unavailable { backend: BACKEND, what, source: None }
 }
 
 /// Brings what one provider shows to the board, for ever.
@@ -220,12 +253,18 @@ impl Discovery for MergedDiscovery {
         Box::pin(self.first_view())
     }
 
-    fn want(&self, endpoint: &EndpointName) {
-        self.providers.iter().for_each(|one| one.discovery.want(endpoint));
+    fn want(&self, endpoint: &EndpointName) -> Want {
+        let wants = self.providers.iter().map(|one| one.discovery.want(endpoint));
+        wants.fold(Want::default(), Want::and)
     }
 
     fn want_all(&self) {
         self.providers.iter().for_each(|one| one.discovery.want_all());
+    }
+
+    /// Its own tasks, and then the providers. Views keep what they show.
+    fn shutdown(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.end())
     }
 }
 

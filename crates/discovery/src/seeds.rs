@@ -6,7 +6,7 @@ use sinew_plane::{Address, BoxFuture, EndpointName, Incarnation, InstanceId};
 use tokio::sync::watch;
 
 use crate::{
-    Discovery, DiscoveryError, Instance, MAX_INSTANCES, Registration, Snapshot, View,
+    Discovery, DiscoveryError, Instance, MAX_INSTANCES, Registration, Snapshot, View, Want,
     fingerprint::fingerprint,
 };
 
@@ -24,7 +24,7 @@ const BACKEND: &str = "static";
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let seeds = StaticDiscovery::addresses(["tcp://127.0.0.1:9001", "tcp://127.0.0.1:9002"])?;
-/// seeds.want(&"text/words/split".parse()?);
+/// let _wanted = seeds.want(&"text/words/split".parse()?);
 /// assert_eq!(seeds.watch().await?.snapshot().len(), 2);
 /// # Ok(())
 /// # }
@@ -110,8 +110,10 @@ impl Discovery for StaticDiscovery {
         Box::pin(async move { Ok(View::new(self.published.subscribe())) })
     }
 
-    fn want(&self, endpoint: &EndpointName) {
+    /// For good: the seeds of an endpoint cost nothing but their memory.
+    fn want(&self, endpoint: &EndpointName) -> Want {
         self.add(endpoint, self.serve_all.iter().cloned());
+        Want::default()
     }
 }
 
@@ -128,9 +130,9 @@ mod tests {
         let seeds = StaticDiscovery::addresses(["tcp://h:1", " tcp://h:2"]).unwrap();
         let mut view = seeds.watch().await.unwrap();
         assert!(view.snapshot().is_empty());
-        seeds.want(&name("a/b/c"));
-        seeds.want(&name("a/b/d"));
-        seeds.want(&name("a/b/c"));
+        for endpoint in ["a/b/c", "a/b/d", "a/b/c"] {
+            drop(seeds.want(&name(endpoint)));
+        }
         let snapshot = view.snapshot();
         assert_eq!((snapshot.len(), snapshot.revision()), (4, 2));
         let ids: BTreeSet<_> = snapshot.of(&name("a/b/c")).map(|one| one.id).collect();
@@ -145,7 +147,7 @@ mod tests {
         let at = |text: &str| [text.parse::<Address>().unwrap()];
         let seeds = StaticDiscovery::new(name("a/b/c"), at("tcp://h:1"))
             .and(name("x/y/z"), at("tcp://h:2"));
-        seeds.want(&name("q/q/q"));
+        let _wanted = seeds.want(&name("q/q/q"));
         let snapshot = seeds.watch().await.unwrap().snapshot();
         assert_eq!(snapshot.len(), 2);
         let mine = snapshot.iter().next().unwrap().as_ref().clone();
@@ -167,7 +169,7 @@ mod tests {
         let many = (0..MAX_INSTANCES as u64 + 9)
             .map(|port| Address::new("tcp", &format!("h:{port}")).unwrap());
         let seeds = seeds.and(name("a/b/c"), many);
-        seeds.want(&name("a/b/d"));
+        let _wanted = seeds.want(&name("a/b/d"));
         assert_eq!(seeds.watch().await.unwrap().snapshot().len(), MAX_INSTANCES);
     }
 }

@@ -6,17 +6,27 @@ use sinew_discovery::Instance;
 use sinew_plane::{Error, InstanceId};
 
 use crate::{
-    Choice, Ejections, Picker, RetryBudget, RetryConfig, RouterMode, client::Members,
+    Choice, Ejections, Permit, Picker, RetryBudget, RetryConfig, RouterMode, client::Members,
     retry::Attempts,
 };
 
-/// The rotation, who is left out, and how much may be sent again. Takes time as an argument.
+/// The rotation, what is in flight where, who is left out, and how much may be sent again. Takes
+/// time as an argument.
 #[derive(Debug)]
 pub(crate) struct Balance {
     picker: Picker,
     ejections: Ejections,
     budget: RetryBudget,
     random: fastrand::Rng,
+}
+
+/// Who is to be asked, and counts as busy with it from now on.
+#[derive(Debug)]
+pub(crate) struct Chosen {
+    pub(crate) choice: Choice,
+    pub(crate) permit: Permit,
+    /// It is asked in spite of an ejection: it was named, or there was nobody else.
+    pub(crate) in_spite: bool,
 }
 
 impl Balance {
@@ -34,7 +44,8 @@ impl Balance {
     }
 
     /// The next instance to ask: one that was not asked yet, that is not ejected, and that is
-    /// preferred; without such a one first the preference goes, then the ejections.
+    /// preferred; without such a one first the preference goes, then the ejections. Chosen and
+    /// counted in one, so that requests that choose at the same time see each other.
     pub(crate) fn choose(
         &mut self,
         mode: RouterMode,
@@ -42,19 +53,43 @@ impl Balance {
         attempts: &Attempts,
         preferred: Option<&dyn Fn(&Instance) -> bool>,
         now: Instant,
-    ) -> Option<Choice> {
+    ) -> Option<Chosen> {
+        let (choice, in_spite) = self.pick(mode, members, attempts, preferred, now)?;
+        let permit = self.picker.admit(&choice);
+        Some(Chosen { choice, permit, in_spite })
+    }
+
+    fn pick(
+        &mut self,
+        mode: RouterMode,
+        members: &Members,
+        attempts: &Attempts,
+        preferred: Option<&dyn Fn(&Instance) -> bool>,
+        now: Instant,
+    ) -> Option<(Choice, bool)> {
         let Self { picker, ejections, .. } = self;
         let instances = &members.instances;
         let asked = |one: &Instance| attempts.was_asked(one.id);
         // Who was named is asked, ejected or not.
         if matches!(mode, RouterMode::Direct(_)) {
-            return picker.pick(mode, instances, asked);
+            return picker.pick(mode, instances, asked).map(|choice| (choice, true));
         }
         let out = |one: &Instance| asked(one) || ejections.is_ejected(one, now);
         let near = preferred
             .and_then(|preferred| picker.pick(mode, instances, |one| out(one) || !preferred(one)));
-        near.or_else(|| picker.pick(mode, instances, out))
-            .or_else(|| picker.pick(mode, instances, asked))
+        if let Some(choice) = near.or_else(|| picker.pick(mode, instances, out)) {
+            return Some((choice, false));
+        }
+        picker.pick(mode, instances, asked).map(|choice| (choice, true))
+    }
+
+    /// Whether the instance is left out by now.
+    pub(crate) fn is_ejected(&self, instance: &Instance, now: Instant) -> bool {
+        self.ejections.is_ejected(instance, now)
+    }
+
+    pub(crate) fn in_flight(&self, id: InstanceId) -> u32 {
+        self.picker.in_flight(id)
     }
 
     pub(crate) fn succeeded(&mut self, id: InstanceId) {
@@ -99,18 +134,18 @@ mod tests {
         let mode = RouterMode::RoundRobin;
         balance.failed(&members.instances[0], &gone, now);
         for _ in 0..10 {
-            assert_eq!(balance.choose(mode, &members, &none, None, now).unwrap().id.0, 2);
+            assert_eq!(balance.choose(mode, &members, &none, None, now).unwrap().choice.id.0, 2);
         }
         let mut asked = Attempts::default();
         asked.failed(InstanceId(2), gone.clone());
-        assert_eq!(balance.choose(mode, &members, &asked, None, now).unwrap().id.0, 1);
+        assert_eq!(balance.choose(mode, &members, &asked, None, now).unwrap().choice.id.0, 1);
         balance.failed(&members.instances[1], &gone, now);
         assert!(balance.choose(mode, &members, &none, None, now).is_some(), "all are asked then");
         let direct = RouterMode::Direct(InstanceId(1));
-        assert_eq!(balance.choose(direct, &members, &none, None, now).unwrap().id.0, 1);
+        assert_eq!(balance.choose(direct, &members, &none, None, now).unwrap().choice.id.0, 1);
         let later = now + Duration::from_secs(1);
         let ids: Vec<_> = (0..2)
-            .map(|_| balance.choose(mode, &members, &none, None, later).unwrap().id.0)
+            .map(|_| balance.choose(mode, &members, &none, None, later).unwrap().choice.id.0)
             .collect();
         assert_ne!(ids[0], ids[1], "both serve again: {ids:?}");
     }
@@ -123,7 +158,8 @@ mod tests {
         let near = |one: &Instance| one.id.0 == 3;
         let mut attempts = Attempts::default();
         let mut choose = |attempts: &Attempts| {
-            balance.choose(RouterMode::Random, &members, attempts, Some(&near), now).unwrap().id.0
+            let chosen = balance.choose(RouterMode::Random, &members, attempts, Some(&near), now);
+            chosen.unwrap().choice.id.0
         };
         assert!((0..20).all(|_| choose(&attempts) == 3));
         attempts.failed(InstanceId(3), Error::draining(""));

@@ -1,6 +1,6 @@
 //! One request from its first attempt to the one that serves it.
 
-use std::marker::PhantomData;
+use std::{marker::PhantomData, sync::Arc};
 
 use bytes::Bytes;
 use serde_core::{Serialize, de::DeserializeOwned};
@@ -9,15 +9,21 @@ use sinew_discovery::Instance;
 use sinew_plane::{Context, Error, Executed, InstanceId, ManyOut, OutgoingRequest, TransportId};
 
 use crate::{
-    Choice, Explanation, LOCAL, RouterMode,
+    Explanation, LOCAL, RouterMode,
     addressed::cancelled,
+    balance::Chosen,
     client::Members,
     in_process,
     payload::{self, BodyCache},
     push_router::{Shared, now},
     response,
     retry::Attempts,
+    serving::Serving,
 };
+
+/// Most choices that one request drops because they no longer hold. Each costs a change at the
+/// very moment, so more than a few are a storm, in which asking says more than looking.
+const MAX_PASSED_OVER: usize = 16;
 
 /// One request on its way through its attempts.
 pub(crate) struct Call<'a, Req, Resp> {
@@ -28,6 +34,8 @@ pub(crate) struct Call<'a, Req, Resp> {
     data: Option<Req>,
     bodies: BodyCache,
     attempts: Attempts,
+    /// How often a choice no longer held before anything was sent.
+    passed_over: usize,
     response: PhantomData<fn() -> Resp>,
 }
 
@@ -49,6 +57,7 @@ where
             data: Some(data),
             bodies: BodyCache::default(),
             attempts: Attempts::default(),
+            passed_over: 0,
             response: PhantomData,
         }
     }
@@ -60,13 +69,15 @@ where
                 return Err(self.cancelled());
             }
             let members = self.shared.client.members();
-            let Some(choice) = self.choose(&members) else {
+            let Some(chosen) = self.choose(&members) else {
                 self.wait_for_next_round().await?;
                 continue;
             };
+            let choice = chosen.choice;
             let instance = &members.instances[choice.index];
-            match self.attempt(&members, choice).await {
-                Ok((response, transport)) => {
+            match self.attempt(&members, chosen).await {
+                Ok(None) => self.passed_over += 1,
+                Ok(Some((response, transport))) => {
                     self.shared.balance.lock().succeeded(choice.id);
                     let (instance, why) = (choice.id, choice.why);
                     let attempts = self.attempts.into_failed();
@@ -95,7 +106,7 @@ where
         }
     }
 
-    fn choose(&self, members: &Members) -> Option<Choice> {
+    fn choose(&self, members: &Members) -> Option<Chosen> {
         let near = |one: &Instance| self.shared.client.is_local(one);
         let preferred = self.shared.prefer_local.then_some(&near as &dyn Fn(&Instance) -> bool);
         let mut balance = self.shared.balance.lock();
@@ -125,12 +136,20 @@ where
         }
     }
 
+    /// Sends the request to the one that was chosen; `None` when that no longer held by the time
+    /// the request was ready, and nothing was sent. The permit ends with an error.
     async fn attempt(
         &mut self,
-        members: &Members,
-        choice: Choice,
-    ) -> Result<(ManyOut<Resp>, TransportId), Error> {
+        members: &Arc<Members>,
+        chosen: Chosen,
+    ) -> Result<Option<(ManyOut<Resp>, TransportId)>, Error> {
+        let Chosen { choice, permit, in_spite } = chosen;
         let instance = &members.instances[choice.index];
+        let serving = Serving {
+            permit,
+            instance: Arc::clone(instance),
+            balance: Arc::clone(&self.shared.balance),
+        };
         let local = self.shared.client.local(instance);
         if let Some(local) = local
             && let Some(engine) = local.engine::<Req, Resp>()
@@ -138,8 +157,8 @@ where
             // Asked first, because an engine that refuses keeps the value.
             local.admits()?;
             let Some(data) = self.data.take() else { return Err(self.give_up("")) };
-            let response = in_process::call(engine, data, self.context).await?;
-            return Ok((response, LOCAL));
+            let response = in_process::call(engine, data, self.context, serving).await?;
+            return Ok(Some((response, LOCAL)));
         }
         let routes = &members.routes[choice.index];
         if routes.is_empty() {
@@ -151,9 +170,23 @@ where
             None => payload::format_for(instance)?,
         };
         let request = self.request(instance, format)?;
+        if self.passed_over < MAX_PASSED_OVER && !self.still_holds(members, instance, in_spite) {
+            tracing::debug!(instance = %instance.key(), "passed over before anything was sent");
+            return Ok(None);
+        }
         let started = self.shared.client.addressed().send(routes, request).await?;
         let transport = started.transport.clone();
-        Ok((response::remote(started, format, self.context), transport))
+        let response = response::remote(started, format, self.context, serving);
+        Ok(Some((response, transport)))
+    }
+
+    /// Whether the instance would still be chosen. Encoding a large request takes time, in which
+    /// other requests may have found it overloaded or gone, or discovery withdrawn it.
+    fn still_holds(&self, members: &Arc<Members>, instance: &Instance, in_spite: bool) -> bool {
+        let newest = self.shared.client.members();
+        let known =
+            Arc::ptr_eq(members, &newest) || newest.instances.iter().any(|one| **one == *instance);
+        known && (in_spite || !self.shared.balance.lock().is_ejected(instance, now()))
     }
 
     fn request(

@@ -8,6 +8,14 @@ use std::{
 use sinew_discovery::Instance;
 use sinew_plane::{Code, Error, Incarnation, InstanceId};
 
+/// How long an instance rests that refused for overload and did not say for how long. One that
+/// stays full is then asked at most ten times a second, which is what [`BudgetConfig`] grants
+/// beside its percentage: going by load, an instance that refuses at once would always look idle,
+/// be asked first by every request and use up the budget of them all.
+///
+/// [`BudgetConfig`]: crate::BudgetConfig
+const OVERLOAD_REST: Duration = Duration::from_millis(100);
+
 /// Instances that are left out for a short time because they could not be reached or refused to
 /// work, so that a dead worker is not asked by every request until discovery has noticed.
 ///
@@ -20,30 +28,32 @@ pub struct Ejections {
 }
 
 impl Ejections {
-    /// Nobody ejected; ejections will last for `period`.
+    /// Nobody ejected; ejections will last for `period`, and there are none if that is zero.
     pub fn new(period: Duration) -> Self {
         Self { period, ejected: HashMap::new() }
     }
 
     /// Leaves the instance out if the error says that it will not serve the next request
-    /// either. Overload is not such an error, unless the server says when to come back.
+    /// either. One that is overloaded is left out for as long as it asks, up to the period, or
+    /// for a tenth of a second.
     pub fn failed(&mut self, instance: &Instance, error: &Error, now: Instant) {
         let period = match error.code() {
             Code::ConnectFailed
             | Code::ConnectTimedOut
             | Code::ConnectionLost
+            | Code::Truncated
             | Code::NoTransport
             | Code::Version
             | Code::WrongPeer
             | Code::Draining
             | Code::UnknownEndpoint => self.period,
-            Code::Overloaded => match error.retry_after() {
-                // A server may ask for rest, but not put itself out of sight.
-                Some(delay) => delay.min(self.period),
-                None => return,
-            },
+            // A server may ask for rest, but not put itself out of sight.
+            Code::Overloaded => error.retry_after().unwrap_or(OVERLOAD_REST).min(self.period),
             _ => return,
         };
+        if period.is_zero() {
+            return;
+        }
         // What has expired goes when something is added, so the table holds at most the
         // instances that failed within one period.
         self.ejected.retain(|_, (_, until)| now < *until);
@@ -95,9 +105,10 @@ mod tests {
     fn only_errors_that_will_come_again_eject() {
         for (code, ejects) in [
             (Code::ConnectionLost, true),
+            (Code::Truncated, true),
             (Code::Draining, true),
             (Code::UnknownEndpoint, true),
-            (Code::Overloaded, false),
+            (Code::Overloaded, true),
             (Code::HandlerFailed, false),
             (Code::InvalidPayload, false),
             (Code::Cancelled, false),
@@ -119,6 +130,31 @@ mod tests {
         assert!(!ejections.is_ejected(&one, now + Duration::from_millis(200)));
         ejections.failed(&one, &busy(Duration::from_secs(900)), now);
         assert!(!ejections.is_ejected(&one, now + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn one_that_is_overloaded_and_says_no_more_rests_for_a_tenth_of_a_second() {
+        let (mut ejections, now) = ejections();
+        let one = instance(1);
+        ejections.failed(&one, &Error::new(Code::Overloaded, ""), now);
+        assert!(ejections.is_ejected(&one, now + Duration::from_millis(99)));
+        assert!(!ejections.is_ejected(&one, now + Duration::from_millis(100)));
+        let mut short = Ejections::new(Duration::from_millis(30));
+        short.failed(&one, &Error::new(Code::Overloaded, ""), now);
+        assert!(!short.is_ejected(&one, now + Duration::from_millis(30)));
+    }
+
+    #[test]
+    fn a_period_of_zero_ejects_nobody() {
+        let now = Instant::now();
+        let mut ejections = Ejections::new(Duration::ZERO);
+        let one = instance(1);
+        for code in Code::ALL {
+            let error = Error::new(*code, "").with_retry_after(Duration::from_secs(1));
+            ejections.failed(&one, &error, now);
+            assert!(!ejections.is_ejected(&one, now), "{code}");
+        }
+        assert!(ejections.ejected.is_empty());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use sinew_plane::{AsyncEngine, Context, Error, Executed, ManyOut, SingleIn};
 use crate::{
     addressed::cancelled,
     response::{self, panicked},
+    serving::Serving,
 };
 
 /// Runs the engine on the caller's task. Its panics end the request, not the caller.
@@ -15,6 +16,7 @@ pub(crate) async fn call<Req, Resp: Send + 'static>(
     engine: Arc<dyn AsyncEngine<Req, Resp>>,
     data: Req,
     context: &Context,
+    serving: Serving,
 ) -> Result<ManyOut<Resp>, Error> {
     // If the caller goes away before there is a response to drop, the engine has to hear of it.
     let unfinished = KillOnDrop(Some(context));
@@ -27,7 +29,7 @@ pub(crate) async fn call<Req, Resp: Send + 'static>(
         () = context.killed() => Err(cancelled(context, Executed::Yes)),
     };
     unfinished.done();
-    Ok(response::local(values?, context))
+    Ok(response::local(values?, context, serving))
 }
 
 struct KillOnDrop<'a>(Option<&'a Context>);

@@ -1,9 +1,9 @@
 //! Which instance gets a request, and what happens when that one cannot serve it.
 //!
 //! A [`Client`] follows the instances of one endpoint; a [`PushRouter`] picks one for each
-//! request, sends it there, and moves on to another where that is safe. Choosing
-//! ([`Picker`]), leaving out ([`Ejections`]) and budgeting ([`RetryBudget`]) are plain values
-//! that take time as an argument. The crate knows no wire format, and no transport by name.
+//! request, sends it there, and moves on to another where that is safe. Choosing ([`Picker`]: in
+//! rotation, by lot or by load), leaving out ([`Ejections`]) and budgeting ([`RetryBudget`]) are
+//! plain values that take time as an argument. The crate knows no wire format, and no transport by name.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -53,16 +53,19 @@ mod backoff;
 mod balance;
 mod budget;
 mod call;
+mod choice;
 mod client;
 mod ejection;
 mod explain;
 mod in_process;
 mod mode;
+mod occupancy;
 mod payload;
 mod picker;
 mod push_router;
 mod response;
 mod retry;
+mod serving;
 #[cfg(test)]
 mod tests;
 
@@ -70,11 +73,13 @@ pub use crate::{
     addressed::{AddressedPushRouter, RequestTransport, Started},
     backoff::Backoff,
     budget::{BudgetConfig, RetryBudget},
+    choice::{Choice, Load, Loads, Why},
     client::Client,
     ejection::Ejections,
     explain::{Explanation, LOCAL},
     mode::RouterMode,
-    picker::{Choice, Picker, Why},
+    occupancy::Permit,
+    picker::Picker,
     push_router::PushRouter,
     retry::RetryConfig,
 };

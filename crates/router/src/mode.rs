@@ -5,6 +5,9 @@ use std::fmt;
 use sinew_plane::InstanceId;
 
 /// How a router chooses among the instances of an endpoint.
+///
+/// Load is what this router and its clones have in flight at an instance, whatever the mode that
+/// sent it there; equal loads are decided by lot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum RouterMode {
@@ -13,6 +16,11 @@ pub enum RouterMode {
     RoundRobin,
     /// By lot, with the odds of the weights.
     Random,
+    /// The less loaded of two drawn by lot, each relative to its weight. Routers that do not know
+    /// of each other's requests do not all run to the same instance this way.
+    PowerOfTwoChoices,
+    /// The least loaded of all, relative to its weight.
+    LeastLoaded,
     /// Always the same one. Signed ids of the design documents go through `InstanceId::from`.
     Direct(InstanceId),
 }
@@ -22,6 +30,8 @@ impl fmt::Display for RouterMode {
         match self {
             Self::RoundRobin => f.write_str("round-robin"),
             Self::Random => f.write_str("random"),
+            Self::PowerOfTwoChoices => f.write_str("power-of-two-choices"),
+            Self::LeastLoaded => f.write_str("least-loaded"),
             Self::Direct(id) => write!(f, "direct {id}"),
         }
     }

@@ -1,11 +1,11 @@
 //! The choice itself: no clock, no I/O, and no allocation unless the instances changed.
 
-use std::sync::Arc;
+use std::{cmp::Ordering, sync::Arc};
 
 use sinew_discovery::Instance;
 use sinew_plane::InstanceId;
 
-use crate::RouterMode;
+use crate::{Choice, Load, Loads, Permit, RouterMode, Why, occupancy::Occupancy};
 
 /// Chooses instances from a list, fairly and by weight.
 ///
@@ -13,6 +13,10 @@ use crate::RouterMode;
 /// richest is chosen and pays for all. With equal weights that is an exact rotation. What each
 /// instance has gained is kept under its id, so a change of the list does not begin the
 /// rotation anew.
+///
+/// The modes that go by load see the requests that were told to [`admit`](Self::admit) and whose
+/// permits live, relative to the weights. Equal loads are decided by lot, with the odds of the
+/// weights, so that an idle service gets its traffic spread and not all at one end of the list.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -33,6 +37,7 @@ use crate::RouterMode;
 #[derive(Debug)]
 pub struct Picker {
     shares: Vec<Share>,
+    occupancy: Occupancy,
     /// Who is chosen first among equals. Random, so that many routers that start at once do
     /// not all begin with the same instance.
     start: usize,
@@ -43,40 +48,6 @@ pub struct Picker {
 struct Share {
     id: InstanceId,
     gained: i64,
-}
-
-/// What was chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Choice {
-    /// Its place in the list.
-    pub index: usize,
-    /// Its id.
-    pub id: InstanceId,
-    /// By which rule.
-    pub why: Why,
-}
-
-/// By which rule an instance was chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Why {
-    /// Its turn.
-    Turn,
-    /// By lot.
-    Lot,
-    /// The caller named it.
-    Named,
-}
-
-impl Why {
-    /// The rule in a few words.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Turn => "next in rotation",
-            Self::Lot => "drawn by lot",
-            Self::Named => "named by the caller",
-        }
-    }
 }
 
 impl Picker {
@@ -90,7 +61,7 @@ impl Picker {
         let mut random = fastrand::Rng::with_seed(seed);
         // More than any list is long; it is reduced to the list where it is used.
         let start = random.usize(..1 << 16);
-        Self { shares: Vec::new(), start, random }
+        Self { shares: Vec::new(), occupancy: Occupancy::default(), start, random }
     }
 
     /// Chooses one of `instances` that `skip` does not rule out; `None` when all are ruled out,
@@ -101,6 +72,7 @@ impl Picker {
         instances: &[Arc<Instance>],
         skip: impl Fn(&Instance) -> bool,
     ) -> Option<Choice> {
+        self.occupancy.follow(instances);
         let (index, why) = match mode {
             RouterMode::RoundRobin => (self.by_turn(instances, skip)?, Why::Turn),
             RouterMode::Random => (self.by_lot(instances, skip)?, Why::Lot),
@@ -108,8 +80,27 @@ impl Picker {
                 let found = |one: &Arc<Instance>| one.id == id && !skip(one);
                 (instances.iter().position(found)?, Why::Named)
             }
+            RouterMode::PowerOfTwoChoices => {
+                let (index, loads) = self.by_lower_load(instances, skip)?;
+                (index, Why::LowerLoad(loads))
+            }
+            RouterMode::LeastLoaded => {
+                let (index, loads) = self.by_lowest_load(instances, skip)?;
+                (index, Why::LowestLoad(loads))
+            }
         };
         Some(Choice { index, id: instances[index].id, why })
+    }
+
+    /// Counts a request as in flight at the instance that was chosen, until the permit is
+    /// dropped.
+    pub fn admit(&mut self, choice: &Choice) -> Permit {
+        self.occupancy.admit(choice.index, choice.id)
+    }
+
+    /// How many requests are in flight at an instance.
+    pub fn in_flight(&self, id: InstanceId) -> u32 {
+        self.occupancy.of(id)
     }
 
     fn by_turn(
@@ -180,6 +171,74 @@ impl Picker {
             drawn -= weight(one);
             drawn < 0
         })
+    }
+
+    /// The less loaded of two different ones, the first among equals. Both are drawn with the
+    /// odds of the weights: drawn evenly, a heavy one among many would be looked at too seldom to
+    /// get its share.
+    fn by_lower_load(
+        &mut self,
+        instances: &[Arc<Instance>],
+        skip: impl Fn(&Instance) -> bool,
+    ) -> Option<(usize, Loads)> {
+        let first = self.by_lot(instances, &skip)?;
+        let drawn = instances[first].id;
+        let load = self.load(instances, first);
+        let Some(second) = self.by_lot(instances, |one| one.id == drawn || skip(one)) else {
+            return Some((first, Loads { chosen: load, next: None }));
+        };
+        let other = self.load(instances, second);
+        Some(if other.compare(&load).is_lt() {
+            (second, Loads { chosen: other, next: Some(load) })
+        } else {
+            (first, Loads { chosen: load, next: Some(other) })
+        })
+    }
+
+    /// The least loaded of all.
+    fn by_lowest_load(
+        &mut self,
+        instances: &[Arc<Instance>],
+        skip: impl Fn(&Instance) -> bool,
+    ) -> Option<(usize, Loads)> {
+        let mut best = None::<(usize, Loads)>;
+        // The weight of all that are as little loaded as the best. Each further one replaces it
+        // with the odds of its own weight in that, which is a fair lot in a single pass.
+        let mut tied = 0;
+        for (index, one) in instances.iter().enumerate() {
+            if skip(one) {
+                continue;
+            }
+            let load = self.load(instances, index);
+            let Some((_, loads)) = &mut best else {
+                tied = weight(one);
+                best = Some((index, Loads { chosen: load, next: None }));
+                continue;
+            };
+            let wins = match load.compare(&loads.chosen) {
+                Ordering::Less => {
+                    tied = weight(one);
+                    true
+                }
+                Ordering::Equal => {
+                    tied += weight(one);
+                    self.random.i64(0..tied) < weight(one)
+                }
+                Ordering::Greater => false,
+            };
+            if wins {
+                best = Some((index, Loads { chosen: load, next: Some(loads.chosen) }));
+            } else if loads.next.is_none_or(|next| load.compare(&next).is_lt()) {
+                loads.next = Some(load);
+            }
+        }
+        best
+    }
+
+    fn load(&self, instances: &[Arc<Instance>], index: usize) -> Load {
+        let one = &instances[index];
+        // At least one, as in `weight`.
+        Load { instance: one.id, in_flight: self.occupancy.at(index), weight: one.weight.max(1) }
     }
 }
 

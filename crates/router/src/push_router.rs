@@ -18,7 +18,8 @@ use crate::{
 };
 
 /// Calls an endpoint: one typed request in, a stream of typed values out, from whichever
-/// instance the [`RouterMode`] says. Clones share the rotation, the budget and the ejections.
+/// instance the [`RouterMode`] says. Clones share the rotation, the counts of requests in flight,
+/// the budget and the ejections.
 ///
 /// An instance in the same process whose engine has exactly these types is called directly:
 /// nothing is serialised. `PushRouter<Bytes, Bytes>` passes bodies and items on untouched.
@@ -57,7 +58,8 @@ where
         Ok(Self { shared: Arc::new(shared), mode, types: PhantomData })
     }
 
-    /// The same router with other retry rules, a fresh budget and no ejections.
+    /// The same router with other retry rules, a fresh budget, no ejections and nothing in flight:
+    /// what the router it was made from sends is not seen by this one.
     #[must_use]
     pub fn with_retry(self, retry: RetryConfig) -> Self {
         self.change(|shared| {
@@ -99,6 +101,12 @@ where
     /// How one is chosen.
     pub fn mode(&self) -> RouterMode {
         self.mode
+    }
+
+    /// How many requests of this router and its clones an instance has in hand: from the choice
+    /// until the attempt fails, or the response ends or is dropped.
+    pub fn in_flight(&self, id: impl Into<InstanceId>) -> u32 {
+        self.shared.balance.lock().in_flight(id.into())
     }
 
     /// Sends a request and returns the response as soon as a handler has taken it.
@@ -159,6 +167,28 @@ where
         request: impl Into<SingleIn<Req>>,
     ) -> Result<ManyOut<Resp>, Error> {
         Ok(self.run(RouterMode::RoundRobin, request.into()).await?.0)
+    }
+
+    /// As [`generate`](Self::generate), at the less loaded of two instances drawn by lot.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate).
+    pub async fn power_of_two_choices(
+        &self,
+        request: impl Into<SingleIn<Req>>,
+    ) -> Result<ManyOut<Resp>, Error> {
+        Ok(self.run(RouterMode::PowerOfTwoChoices, request.into()).await?.0)
+    }
+
+    /// As [`generate`](Self::generate), at the least loaded instance.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate).
+    pub async fn least_loaded(
+        &self,
+        request: impl Into<SingleIn<Req>>,
+    ) -> Result<ManyOut<Resp>, Error> {
+        Ok(self.run(RouterMode::LeastLoaded, request.into()).await?.0)
     }
 
     /// Watches the deadline over everything that happens before the response begins.

@@ -5,7 +5,7 @@ use std::{
     marker::PhantomData,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::Arc,
     task::{self, Poll, ready},
     time::Instant,
 };
@@ -23,16 +23,15 @@ use crate::{
     Started,
     addressed::{cancelled, count},
     payload,
+    serving::{Ending, Served, Serving},
 };
-
-/// How a stream ended, told to the `ManyOut` around it.
-type Ending = Arc<OnceLock<Outcome>>;
 
 /// The response over a transport.
 pub(crate) fn remote<T: DeserializeOwned + Send + 'static>(
     started: Started,
     format: PayloadFormat,
     context: &Context,
+    serving: Serving,
 ) -> ManyOut<T> {
     let ending = Ending::default();
     let values = Remote {
@@ -42,13 +41,14 @@ pub(crate) fn remote<T: DeserializeOwned + Send + 'static>(
         ending: Arc::clone(&ending),
         value: PhantomData,
     };
-    many_out(values, context, ending)
+    many_out(values, context, ending, serving)
 }
 
 /// The response of an engine in this process.
 pub(crate) fn local<T: Send + 'static>(
     values: BoxStream<'static, Result<T, Error>>,
     context: &Context,
+    serving: Serving,
 ) -> ManyOut<T> {
     let ending = Ending::default();
     let values = Local {
@@ -59,14 +59,16 @@ pub(crate) fn local<T: Send + 'static>(
         context: context.clone(),
         ending: Arc::clone(&ending),
     };
-    many_out(values, context, ending)
+    many_out(values, context, ending, serving)
 }
 
 fn many_out<T>(
-    values: impl Stream<Item = Result<T, Error>> + Send + 'static,
+    values: impl Stream<Item = Result<T, Error>> + Send + Unpin + 'static,
     context: &Context,
     ending: Ending,
+    serving: Serving,
 ) -> ManyOut<T> {
+    let values = Served::new(values, serving, Arc::clone(&ending));
     ManyOut::new(values, context.clone()).with_ending(move || ending.get().cloned())
 }
 

@@ -29,7 +29,9 @@ pub struct RetryConfig {
     /// Longest wait that a server may ask for in place of the backoff. One that asks for more
     /// ends the request, and its error says when to come back.
     pub max_wait: Duration,
-    /// How long an instance that could not be reached is left out by other requests.
+    /// How long an instance that could not be reached, does not serve or was lost midway is left
+    /// out by other requests, and the longest rest of one that is overloaded. Zero leaves nobody
+    /// out.
     pub ejection: Duration,
 }
 

@@ -17,7 +17,8 @@ use crate::{DiscoverySource, RequestPlane, place};
 pub struct Config {
     /// Where instances are announced and found.
     pub discovery: DiscoverySource,
-    /// How to speak with etcd, where `discovery` names it; its members are named there.
+    /// How to speak with etcd, where `discovery` names it. Its members are named
+    /// there, and `startup_wait` is how long it is waited for.
     #[cfg(feature = "etcd")]
     pub etcd: sinew_discovery::EtcdConfig,
     /// Which planes requests may take, and are taken from.
@@ -37,6 +38,8 @@ pub struct Config {
     pub unix: bool,
     /// Requests in flight over all endpoints of this process; more are refused.
     pub max_in_flight: usize,
+    /// How long a start waits for an etcd or a NATS that is not there yet.
+    pub startup_wait: Duration,
     /// How long a shutdown lets requests finish.
     pub grace: Duration,
     /// Limits and timing of TCP and Unix connections. Its address settings are overridden by
@@ -67,6 +70,7 @@ impl Default for Config {
             insecure: false,
             unix: true,
             max_in_flight: 8_192,
+            startup_wait: Duration::from_secs(120),
             grace: Duration::from_secs(30),
             tcp: TcpConfig::default(),
             frames: TcpRequestConfig::default(),
@@ -86,6 +90,9 @@ impl Config {
         policy.check(self.listen).map_err(|error| ConfigError::new("listen", error.to_string()))?;
         if self.max_in_flight == 0 {
             return Err(ConfigError::new("max_in_flight", "must be at least 1"));
+        }
+        if self.startup_wait.is_zero() {
+            return Err(ConfigError::new("startup_wait", "must be longer than zero"));
         }
         if let Some(advertise) = &self.advertise {
             Address::new("tcp", advertise)

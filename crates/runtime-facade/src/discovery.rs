@@ -29,7 +29,8 @@ pub(crate) fn open<'a>(
             DiscoverySource::Memory => Arc::new(MemoryDiscovery::new()),
             #[cfg(feature = "etcd")]
             DiscoverySource::Etcd(members) => {
-                let etcd = EtcdConfig { endpoints: members.clone(), ..config.etcd.clone() };
+                let mut etcd = EtcdConfig { endpoints: members.clone(), ..config.etcd.clone() };
+                etcd.startup_timeout = config.startup_wait;
                 Arc::new(EtcdDiscovery::connect(etcd).await?)
             }
             #[cfg(not(feature = "etcd"))]

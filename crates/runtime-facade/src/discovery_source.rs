@@ -79,6 +79,12 @@ fn members(rest: &str) -> Result<Vec<String>, String> {
     let list = rest.strip_prefix("//").unwrap_or_default();
     let member = |one: &str| {
         let one = one.trim();
+        if one.contains('@') {
+            // Not quoted: what stands before it may be a password.
+            let reason = "user and password do not belong into an address: set SINEW_ETCD_USER \
+                          and SINEW_ETCD_PASSWORD";
+            return Err(reason.to_owned());
+        }
         let has_port = one.rsplit_once(':').is_some_and(|(host, port)| {
             !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok()
         });
@@ -150,6 +156,7 @@ mod tests {
             "etcd:127.0.0.1:1",
             "etcd://host",
             "etcd://http://host:1",
+            "etcd://bob:hunter2@host:1",
             "dns:",
             "dns://",
             "static:",
@@ -157,7 +164,8 @@ mod tests {
             "static:x://",
             "memory;",
         ] {
-            assert!(bad.parse::<DiscoverySource>().is_err(), "{bad:?}");
+            let error = bad.parse::<DiscoverySource>().unwrap_err();
+            assert!(!error.to_string().contains("hunter2"), "{error}");
         }
     }
 

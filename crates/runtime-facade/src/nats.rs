@@ -10,9 +10,6 @@ use sinew_transport_nats::{
 
 use crate::{CheckedConfig, ConfigError, RequestPlane, StartError};
 
-/// How long a process that can do without NATS waits for it.
-const OPTIONAL: Duration = Duration::from_secs(2);
-
 /// A connection, and both sides over it.
 pub(crate) struct Nats {
     connection: NatsConnection,
@@ -21,8 +18,7 @@ pub(crate) struct Nats {
 }
 
 impl Nats {
-    /// Connects where the settings want NATS. Where it is one plane of several, a server that
-    /// does not answer is left out.
+    /// Connects where the settings want NATS, waiting for a server that is not there yet.
     pub(crate) async fn connect(
         config: &CheckedConfig,
         handler: &SplitServer,
@@ -36,23 +32,13 @@ impl Nats {
             nats.servers.clone_from(&config.nats);
         }
         nats.auth = config.nats_auth.clone();
-        if !is_only {
-            nats.startup_timeout = nats.startup_timeout.min(OPTIONAL);
-        }
+        nats.startup_timeout = config.startup_wait;
         let checked = nats.checked();
         let checked = checked.map_err(|error| ConfigError::new("nats", error.to_string()))?;
-        match NatsConnection::connect(checked).await {
-            Ok(connection) => {
-                let client = Arc::new(NatsRequestClient::new(connection.clone()));
-                let server = NatsServer::new(connection.clone(), Arc::new(handler.clone()));
-                Ok(Some(Self { connection, client, server }))
-            }
-            Err(error) if is_only => Err(error.into()),
-            Err(error) => {
-                tracing::warn!(%error, "going on without NATS");
-                Ok(None)
-            }
-        }
+        let connection = NatsConnection::connect(checked).await?;
+        let client = Arc::new(NatsRequestClient::new(connection.clone()));
+        let server = NatsServer::new(connection.clone(), Arc::new(handler.clone()));
+        Ok(Some(Self { connection, client, server }))
     }
 
     /// The calling side.

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use sinew_compat_dynamo::{SplitScheme, SplitServer, SplitServerConfig, SplitTransport};
 use sinew_discovery::{Change, Instance, View};
 use sinew_ingress::Ingress;
@@ -17,9 +18,10 @@ use sinew_transport_tcp::{
     CheckedTcpStreamServerConfig, TcpRequestClient, TcpStreamClient, TcpStreamServer,
 };
 use tokio::{
-    task::JoinHandle,
+    runtime::Handle,
     time::{Instant, timeout_at},
 };
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 #[cfg(feature = "nats")]
 use crate::nats::Nats;
@@ -31,6 +33,7 @@ pub(crate) struct Planes {
     pub(crate) server: SplitServer,
     dial_back: Arc<TcpStreamClient>,
     call_home: Arc<CallHome>,
+    frames: Arc<TcpRequestClient>,
     #[cfg(feature = "nats")]
     pub(crate) nats: Option<Nats>,
 }
@@ -44,7 +47,7 @@ impl Planes {
     ) -> Result<Self, StartError> {
         let dial_back = Arc::new(TcpStreamClient::new(config.dial_back.clone()));
         let server =
-            SplitServer::new(SplitServerConfig::default(), dial_back.clone(), Arc::new(ingress));
+            SplitServer::new(server_limits(config), dial_back.clone(), Arc::new(ingress));
         let call_home = Arc::new(CallHome::new(config.call_home.clone(), view));
         #[cfg(feature = "nats")]
         let nats = Nats::connect(config, &server).await?;
@@ -54,6 +57,7 @@ impl Planes {
             server,
             dial_back,
             call_home,
+            frames: Arc::new(TcpRequestClient::new(config.frames.clone())),
             #[cfg(feature = "nats")]
             nats,
         })
@@ -69,9 +73,8 @@ impl Planes {
             all.push(Arc::new(SplitTransport::new(scheme, limit, requests, responses)));
         };
         if config.request_plane != RequestPlane::Nats {
-            let requests = Arc::new(TcpRequestClient::new(config.frames.clone()));
-            add(SplitScheme::SplitTcp, requests.clone());
-            add(SplitScheme::DynamoTcp, requests);
+            add(SplitScheme::SplitTcp, self.frames.clone());
+            add(SplitScheme::DynamoTcp, self.frames.clone());
         }
         #[cfg(feature = "nats")]
         if let Some(nats) = &self.nats {
@@ -82,16 +85,28 @@ impl Planes {
     }
 
     /// Ends the serving side, behind the requests that it took.
-    pub(crate) async fn shutdown(&self, grace: Duration) -> Shutdown {
-        let server = self.server.shutdown(grace).await;
-        let dial_back = self.dial_back.close(grace).await;
-        let call_home = self.call_home.close(grace).await;
+    pub(crate) async fn end_serving(&self, grace: Duration) -> Shutdown {
+        self.server.shutdown(grace).await + self.dial_back.close(grace).await
+    }
+
+    /// Ends the calling side and NATS, behind the transports that used them.
+    pub(crate) async fn end_calling(&self, grace: Duration) -> Shutdown {
+        self.frames.close().await;
+        let ended = self.call_home.close(grace).await;
         #[cfg(feature = "nats")]
         if let Some(nats) = &self.nats {
-            return server + dial_back + call_home + nats.close(grace).await;
+            return ended + nats.close(grace).await;
         }
-        server + dial_back + call_home
+        ended
     }
+}
+
+/// What fits into a frame of the size that the settings allow, with its wrapping.
+fn server_limits(config: &CheckedConfig) -> SplitServerConfig {
+    const WRAPPING: usize = 4096;
+    let mut limits = SplitServerConfig::default();
+    limits.max_item_bytes = config.dial_back.max_frame_bytes.saturating_sub(WRAPPING);
+    limits
 }
 
 #[cfg(not(feature = "nats"))]
@@ -108,44 +123,68 @@ fn refuse_nats(config: &CheckedConfig) -> Result<(), StartError> {
 struct CallHome {
     config: CheckedTcpStreamServerConfig,
     view: View,
-    listening: OnceLock<Result<Listening, Error>>,
-}
-
-struct Listening {
-    server: Arc<TcpStreamServer>,
+    /// The runtime that this process was started in: the listener outlives whoever needs it first.
+    runtime: Handle,
+    listening: OnceLock<Arc<TcpStreamServer>>,
+    /// Held while it is bound.
+    binding: Mutex<()>,
     /// Follows discovery, so that nobody waits for a worker that is gone.
-    follower: JoinHandle<()>,
+    follower: TaskTracker,
+    closing: CancellationToken,
 }
 
 impl CallHome {
     fn new(config: CheckedTcpStreamServerConfig, view: View) -> Self {
-        Self { config, view, listening: OnceLock::new() }
-    }
-
-    fn server(&self) -> Result<&TcpStreamServer, Error> {
-        let listening = self.listening.get_or_init(|| {
-            let server = Arc::new(TcpStreamServer::bind(self.config.clone())?);
-            let follower = tokio::spawn(follow(self.view.clone(), Arc::clone(&server)));
-            Ok(Listening { server, follower })
-        });
-        match listening {
-            Ok(listening) => Ok(&listening.server),
-            Err(error) => Err(error.clone()),
+        Self {
+            config,
+            view,
+            runtime: Handle::current(),
+            listening: OnceLock::new(),
+            binding: Mutex::default(),
+            follower: TaskTracker::new(),
+            closing: CancellationToken::new(),
         }
     }
 
+    /// The server, bound by the first who asks. A failure is told and not kept: the port may be
+    /// free the next time.
+    fn server(&self) -> Result<&TcpStreamServer, Error> {
+        if let Some(server) = self.listening.get() {
+            return Ok(server);
+        }
+        let _binding = self.binding.lock();
+        if self.closing.is_cancelled() {
+            return Err(Error::draining("the runtime is shutting down"));
+        }
+        if self.listening.get().is_none() {
+            let _within = self.runtime.enter();
+            let server = Arc::new(TcpStreamServer::bind(self.config.clone())?);
+            let following = follow(self.view.clone(), Arc::clone(&server));
+            let following = self.closing.clone().run_until_cancelled_owned(following);
+            self.follower.spawn(following);
+            // Under the lock nobody else sets it.
+            let _ = self.listening.set(server);
+        }
+        self.listening.get().map(|server| &**server).ok_or_else(|| Error::draining("not bound"))
+    }
+
     async fn close(&self, grace: Duration) -> Shutdown {
-        let Some(Ok(listening)) = self.listening.get() else { return Shutdown::default() };
-        listening.follower.abort();
-        listening.server.close(grace).await
+        {
+            let _binding = self.binding.lock();
+            self.closing.cancel();
+        }
+        self.follower.close();
+        self.follower.wait().await;
+        match self.listening.get() {
+            Some(server) => server.close(grace).await,
+            None => Shutdown::default(),
+        }
     }
 }
 
 impl Drop for CallHome {
     fn drop(&mut self) {
-        if let Some(Ok(listening)) = self.listening.get() {
-            listening.follower.abort();
-        }
+        self.closing.cancel();
     }
 }
 
@@ -192,8 +231,8 @@ impl ResponsePlaneServer for CallHome {
     }
 
     fn instance_removed(&self, endpoint: &EndpointName, instance: InstanceId) {
-        if let Some(Ok(listening)) = self.listening.get() {
-            listening.server.instance_removed(endpoint, instance);
+        if let Some(server) = self.listening.get() {
+            server.instance_removed(endpoint, instance);
         }
     }
 

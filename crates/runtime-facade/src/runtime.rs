@@ -128,9 +128,9 @@ impl Runtime {
 
     /// The instances of an endpoint, for a [`PushRouter`](crate::PushRouter).
     pub fn client(&self, endpoint: EndpointName) -> Client {
-        self.0.discovery.want(&endpoint);
+        let view = self.0.view.clone().holding(self.0.discovery.want(&endpoint));
         let (registry, locals) = (Arc::clone(&self.0.registry), self.0.locals.clone());
-        Client::new(endpoint, self.0.view.clone(), registry, locals, self.0.here.clone())
+        Client::new(endpoint, view, registry, locals, self.0.here.clone())
     }
 
     /// Everything that discovery knows, as it changes.
@@ -143,11 +143,13 @@ impl Runtime {
     /// # Errors
     /// Discovery cannot be reached.
     pub async fn browse(&self, endpoint: Option<&EndpointName>) -> Result<View, StartError> {
-        match endpoint {
-            Some(endpoint) => self.0.discovery.want(endpoint),
-            None => self.0.discovery.want_all(),
-        }
-        Ok(self.0.discovery.watch().await?)
+        let discovery = &self.0.discovery;
+        let Some(endpoint) = endpoint else {
+            discovery.want_all();
+            return Ok(discovery.watch().await?);
+        };
+        let want = discovery.want(endpoint);
+        Ok(discovery.watch().await?.holding(want))
     }
 
     /// The transports of this process, to add one's own.
@@ -182,7 +184,7 @@ impl Runtime {
         }
         self.0.planes.server.drain();
         let requests = self.0.ingress.shutdown(grace).await;
-        let split = self.0.planes.shutdown(LAST_WORDS).await;
+        let split = self.0.planes.end_serving(LAST_WORDS).await;
         // The requests had their grace; what their connections still carry is their ends.
         let server = self.0.server.lock().take();
         let connections = match server {
@@ -190,7 +192,11 @@ impl Runtime {
             None => Shutdown::default(),
         };
         self.0.local_server.shutdown(LAST_WORDS).await;
-        requests + split + connections + self.0.registry.close(LAST_WORDS).await
+        let calls = self.0.registry.close(LAST_WORDS).await;
+        let planes = self.0.planes.end_calling(LAST_WORDS).await;
+        // Bounded by itself.
+        self.0.discovery.shutdown().await;
+        requests + split + connections + calls + planes
     }
 
     /// True once the runtime shuts down.

@@ -203,6 +203,12 @@ pub struct CheckedNatsConfig {
 }
 
 impl CheckedNatsConfig {
+    /// Messages that one subscription holds for its reader: a reply to each request that can wait
+    /// for one; of an endpoint's messages, as many as are told that there are too many.
+    pub(crate) fn subscription_capacity(&self) -> usize {
+        self.max_in_flight.max(self.queue_limit)
+    }
+
     /// The servers as messages show them.
     pub(crate) fn servers_text(&self) -> String {
         self.servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")

@@ -1,10 +1,10 @@
 //! The connection to NATS that callers and endpoints of a process share.
 
-use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use sinew_plane::{Error, Shutdown};
 use tokio::{
-    sync::watch,
+    sync::{broadcast, watch},
     time::{Instant, timeout, timeout_at},
 };
 use tokio_util::{
@@ -14,13 +14,18 @@ use tokio_util::{
 
 use crate::{
     CheckedNatsConfig, driver,
-    link::{Counters, Link, StopTokens},
+    link::{Link, StopTokens},
+    metrics::Counters,
     pending::Pending,
 };
 
 /// Longest wait for the last acknowledgements to leave when the grace of a close is over: a write
 /// to a live server takes well under a millisecond.
 const LAST_WRITE: Duration = Duration::from_millis(500);
+
+/// Denied subscriptions that those who register have not looked at yet: an endpoint of ours makes
+/// ten, and few are registered at once.
+const DENIALS: usize = 128;
 
 /// A connection to NATS. Clones share it; when the last one and everything made from it is
 /// dropped, it is closed without grace.
@@ -39,6 +44,8 @@ pub struct NatsConnection {
 pub struct NatsStats {
     /// Times that the connection broke.
     pub disconnects: u64,
+    /// Times that there was a connection again after it broke.
+    pub reconnects: u64,
     /// Times that another client took the place of one whose server announced its end, or that
     /// had ended itself.
     pub replaced: u64,
@@ -69,7 +76,8 @@ impl NatsConnection {
             pending: Pending::new(config.max_in_flight),
             config,
             sessions: watch::Sender::new(Some(wires.session.clone())),
-            counters: Counters::default(),
+            counters: Counters::new(),
+            denied_subscriptions: broadcast::Sender::new(DENIALS),
             stop: StopTokens {
                 closing: root.child_token(),
                 cut: root.child_token(),
@@ -98,16 +106,18 @@ impl NatsConnection {
         self.link.connected().ok().map(|session| session.client.server_info().port)
     }
 
-    /// What it does and has counted.
+    /// What it does and has counted. Most of it is also in the
+    /// [metrics](crate::metrics).
     pub fn stats(&self) -> NatsStats {
         let counters = &self.link.counters;
         NatsStats {
-            disconnects: counters.disconnects.load(Ordering::Relaxed),
-            replaced: counters.replaced.load(Ordering::Relaxed),
+            disconnects: counters.disconnects.get(),
+            reconnects: counters.reconnects.get(),
+            replaced: counters.replaced.get(),
             in_flight: self.link.pending.len(),
-            dropped: counters.dropped.load(Ordering::Relaxed),
-            late_replies: counters.late_replies.load(Ordering::Relaxed),
-            slow_consumer: counters.slow_consumer.load(Ordering::Relaxed),
+            dropped: counters.dropped.get(),
+            late_replies: counters.late_replies.get(),
+            slow_consumer: counters.slow_consumer.get(),
         }
     }
 

@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::{
     CheckedNatsConfig,
-    link::{Counters, Link, Session},
+    link::{Link, Session},
     options::{full_jitter, options},
 };
 
@@ -77,7 +77,7 @@ pub(crate) async fn drive(link: Arc<Link>, mut wires: Wires) {
         let Some(next) = next else { continue };
         let old = std::mem::replace(&mut wires, next);
         link.sessions.send_replace(Some(wires.session.clone()));
-        Counters::count(&link.counters.replaced);
+        link.counters.replaced.count();
         link.drivers.spawn(retire(Arc::clone(&link), old));
     }
     link.sessions.send_replace(None);
@@ -191,20 +191,27 @@ fn on_event(link: &Link, session: &Session, event: Option<Event>) -> Option<Left
             // One that was replaced may break unnoticed.
             if link.sessions.borrow().as_ref().is_some_and(|used| used.epoch == session.epoch) {
                 tracing::warn!("the connection to NATS broke; connecting again");
-                Counters::count(&link.counters.disconnects);
+                link.counters.disconnects.count();
             }
             lose_what_broke(link, session);
         }
-        Some(Event::Connected) => lose_what_broke(link, session),
+        Some(Event::Connected) => {
+            link.counters.note_reconnect();
+            lose_what_broke(link, session);
+        }
         Some(Event::SlowConsumer(_)) => {
             tracing::warn!("NATS messages came faster than they were read; some are lost");
-            Counters::count(&link.counters.slow_consumer);
+            link.counters.slow_consumer.count();
         }
         Some(Event::ServerError(ServerError::Other(text))) => {
             // Server texts name subjects and no secrets.
             tracing::warn!(error = %text, "the NATS server reports an error");
-            if let Some(subject) = denied_subject(&text) {
+            if let Some(subject) = denied_subject(&text, "Publish") {
                 link.pending.deny(subject);
+            }
+            if let Some(subject) = denied_subject(&text, "Subscription") {
+                // Fails while nobody registers, and then nobody asks.
+                let _ = link.denied_subscriptions.send(subject.into());
             }
         }
         Some(Event::ServerError(error)) => {
@@ -229,15 +236,16 @@ fn on_reply(link: &Link, session: &Session, message: Option<Message>) -> Option<
     let token = message.subject.strip_prefix(inbox).and_then(|rest| rest.strip_prefix('.'));
     let token = token.unwrap_or_default().to_owned();
     if !link.pending.reply(&token, message) {
-        Counters::count(&link.counters.late_replies);
+        link.counters.late_replies.count();
     }
     None
 }
 
-/// The subject that we may not send to, from the server's own words.
-fn denied_subject(text: &str) -> Option<&str> {
-    let (_, rest) = text.split_once("Permissions Violation for Publish to \"")?;
-    rest.split_once('"').map(|(subject, _)| subject)
+/// The subject of what we may not do, from the server's own words.
+fn denied_subject<'a>(text: &'a str, act: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once("Permissions Violation for ")?;
+    let (subject, _) = rest.strip_prefix(act)?.strip_prefix(" to \"")?.split_once('"')?;
+    Some(subject)
 }
 
 #[cfg(test)]
@@ -246,9 +254,12 @@ mod tests {
 
     #[test]
     fn the_server_says_what_is_denied() {
-        let text = "Permissions Violation for Publish to \"a.b\"";
-        assert_eq!(denied_subject(text), Some("a.b"));
-        let other = "Permissions Violation for Subscription to \"a.b\"";
-        assert_eq!(denied_subject(other), None);
+        let publish = "Permissions Violation for Publish to \"a.b\"";
+        assert_eq!(denied_subject(publish, "Publish"), Some("a.b"));
+        assert_eq!(denied_subject(publish, "Subscription"), None);
+        let subscribe = "Permissions Violation for Subscription to \"a.b\" using queue \"q\"";
+        assert_eq!(denied_subject(subscribe, "Subscription"), Some("a.b"));
+        assert_eq!(denied_subject(subscribe, "Publish"), None);
+        assert_eq!(denied_subject("Authorization Violation", "Publish"), None);
     }
 }

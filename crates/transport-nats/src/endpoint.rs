@@ -2,8 +2,7 @@
 
 use std::{collections::VecDeque, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use async_nats::service::{Request, Service, ServiceExt, endpoint::Endpoint};
-use futures_util::{FutureExt, StreamExt};
+use futures_util::FutureExt;
 use sinew_plane::{Code, Error, PlaneRequest, RequestPlaneHandler, TransportId, ack};
 use tokio::{
     sync::watch,
@@ -13,45 +12,26 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     headers,
-    link::{Counters, Link, Session},
+    link::{Link, Session},
+    metrics::EndpointMetrics,
+    registration::{Live, Received},
     subject::ServedNames,
 };
 
 /// The name of this transport.
 pub const NATS: TransportId = TransportId::from_static("nats");
 
-/// The queue group of stock Dynamo workers, and the client library's own default.
-const QUEUE_GROUP: &str = "q";
-
 /// A leaving endpoint goes once no request has come for this long. The library stops to listen
 /// before the server stops to send; what comes between is lost, so it must be nothing.
 const QUIET: Duration = Duration::from_millis(50);
 
-/// Everything about one instance but its present registration.
+/// Everything about one subject that is served but its present registration.
 pub(crate) struct Serving {
     link: Arc<Link>,
     names: ServedNames,
     handler: Arc<dyn RequestPlaneHandler>,
     draining: CancellationToken,
-}
-
-/// A registration with one session. Dropping it takes it back.
-pub(crate) struct Live {
-    epoch: u64,
-    requests: Endpoint,
-    _service: Started,
-}
-
-/// A micro service that has started. The library does not stop it when it is dropped.
-struct Started(Option<Service>);
-
-impl Drop for Started {
-    fn drop(&mut self) {
-        if let Some(service) = self.0.take() {
-            // Aborts the library's task for the service; nothing in it waits.
-            let _ = service.stop().now_or_never();
-        }
-    }
+    metrics: EndpointMetrics,
 }
 
 /// Why an endpoint turns away from a registration.
@@ -72,28 +52,14 @@ impl Serving {
         names: ServedNames,
         handler: Arc<dyn RequestPlaneHandler>,
         draining: CancellationToken,
+        metrics: EndpointMetrics,
     ) -> Self {
-        Self { link, names, handler, draining }
+        Self { link, names, handler, draining, metrics }
     }
 
     /// Registers with a session, and waits until the server knows.
     pub(crate) async fn register(&self, session: &Session) -> Result<Live, Error> {
-        let fault = |cause: async_nats::Error| {
-            let message = format!("cannot serve {} over NATS: {cause}", self.names.subject);
-            Error::new(Code::ConnectFailed, message)
-        };
-        // One service for each endpoint: the library's service keeps listing an endpoint that
-        // has ended for as long as it lives itself.
-        let builder = session.client.service_builder().queue_group(QUEUE_GROUP);
-        let started = builder.start(&self.names.service, env!("CARGO_PKG_VERSION")).await;
-        let service = started.map_err(fault)?;
-        let group = service.group(&self.names.service);
-        let _service = Started(Some(service));
-        let endpoint = group.endpoint_builder().name(&self.names.endpoint);
-        let requests = endpoint.add(&self.names.endpoint).await;
-        let live = Live { epoch: session.epoch, requests: requests.map_err(fault)?, _service };
-        self.link.sync(session).await?;
-        Ok(live)
+        Live::register(&self.link, &self.names, session).await
     }
 
     /// Serves over whichever session there is, until it drains.
@@ -103,7 +69,7 @@ impl Serving {
             live = match self.serve(&mut live, &mut sessions).await {
                 Left::Draining => return self.leave(live, true).await,
                 Left::Lost => {
-                    let epoch = live.epoch;
+                    let epoch = live.epoch();
                     drop(live);
                     match self.register_again(epoch, &mut sessions).await {
                         Some(next) => next,
@@ -152,13 +118,13 @@ impl Serving {
             // What has come is taken in before the next one is handed on, so that those who do
             // not fit hear so now.
             let is_open = self.take_in(live, &mut queue).await;
+            self.metrics.queued(queue.len());
             if let Some(request) = queue.pop_front() {
+                self.hand_on(request).await;
                 if self.draining.is_cancelled() {
-                    self.hand_on(request).await;
                     self.hand_on_all(&mut queue).await;
                     return Left::Draining;
                 }
-                self.hand_on(request).await;
                 continue;
             }
             if !is_open {
@@ -167,8 +133,8 @@ impl Serving {
             tokio::select! {
                 biased;
                 () = self.draining.cancelled() => return Left::Draining,
-                replacement = replacement(sessions, live.epoch) => return Left::Replaced(replacement),
-                request = live.requests.next() => match request {
+                replacement = replacement(sessions, live.epoch()) => return Left::Replaced(replacement),
+                request = live.next() => match request {
                     Some(request) => queue.push_back(request),
                     None => return Left::Lost,
                 },
@@ -177,32 +143,34 @@ impl Serving {
     }
 
     /// Puts what has come into the queue, and refuses what does not fit. False when no more comes.
-    async fn take_in(&self, live: &mut Live, queue: &mut VecDeque<Request>) -> bool {
-        while let Some(request) = live.requests.next().now_or_never() {
+    async fn take_in(&self, live: &mut Live, queue: &mut VecDeque<Received>) -> bool {
+        while let Some(request) = live.next().now_or_never() {
             let Some(request) = request else { return false };
             if queue.len() < self.link.config.queue_limit {
                 queue.push_back(request);
             } else {
                 let limit = self.link.config.queue_limit;
                 let message = format!("{limit} requests wait for the worker already");
+                self.metrics.refused();
                 self.answer(&request, &Err(Error::new(Code::Overloaded, message))).await;
             }
         }
         true
     }
 
-    async fn hand_on_all(&self, queue: &mut VecDeque<Request>) {
+    async fn hand_on_all(&self, queue: &mut VecDeque<Received>) {
         while let Some(request) = queue.pop_front() {
+            self.metrics.queued(queue.len());
             self.hand_on(request).await;
         }
     }
 
-    async fn hand_on(&self, request: Request) {
+    async fn hand_on(&self, request: Received) {
         if !self.is_answerable(&request) {
-            Counters::count(&self.link.counters.dropped);
+            self.link.counters.dropped.count();
             return;
         }
-        let message = &request.message;
+        let message = request.message();
         let accepted = AssertUnwindSafe(|| {
             self.handler.accept(PlaneRequest {
                 target: &self.names.subject,
@@ -219,19 +187,19 @@ impl Serving {
     }
 
     /// Replies go to inboxes and nowhere else, whatever a caller asks for.
-    fn is_answerable(&self, request: &Request) -> bool {
+    fn is_answerable(&self, request: &Received) -> bool {
         let prefix = self.link.config.inbox_prefix.as_str();
-        let reply = request.message.reply.as_ref();
+        let reply = request.message().reply.as_ref();
         let rest = reply.and_then(|reply| reply.strip_prefix(prefix));
         rest.is_some_and(|rest| rest.starts_with('.'))
     }
 
-    async fn answer(&self, request: &Request, outcome: &Result<(), Error>) {
+    async fn answer(&self, request: &Received, outcome: &Result<(), Error>) {
         if !self.is_answerable(request) {
-            Counters::count(&self.link.counters.dropped);
+            self.link.counters.dropped.count();
             return;
         }
-        let answer = request.respond(Ok(ack::encode(outcome)));
+        let answer = request.respond(ack::encode(outcome));
         // Waits only while the connection takes nothing; after this long nobody listens for it.
         match timeout(self.link.config.request_timeout, answer).await {
             Ok(Ok(())) => {}
@@ -240,25 +208,34 @@ impl Serving {
         }
     }
 
-    /// Takes a registration back without losing a request: goes on until none come, and only
-    /// then stops to listen. Those that come meanwhile are refused, or handed on.
+    /// Takes a registration back without losing a request.
     async fn leave(&self, mut live: Live, refuse: bool) {
-        while let Ok(Some(request)) = timeout(QUIET, live.requests.next()).await {
+        if live.retract().await {
+            // With the answer to this, all that was sent here has come: as much as before of
+            // what the other workers take from now on, so none of it is turned away.
+            let _ = self.link.sync(live.session()).await;
+            while let Some(Some(request)) = live.next().now_or_never() {
+                self.hand_on(request).await;
+            }
+        }
+        // Goes on until none come, and only then stops to listen.
+        while let Ok(Some(request)) = timeout(QUIET, live.next()).await {
             self.turn_away(request, refuse).await;
         }
-        let _ = live.requests.stop().await;
-        while let Some(request) = live.requests.next().await {
+        live.stop().await;
+        while let Some(request) = live.next().await {
             self.turn_away(request, refuse).await;
         }
         // The acknowledgements are on their way, and nobody is sent here any more.
         let session = self.link.sessions.borrow().clone();
-        if let Some(session) = session.filter(|session| session.epoch == live.epoch) {
+        if let Some(session) = session.filter(|session| session.epoch == live.epoch()) {
             let _ = self.link.sync(&session).await;
         }
     }
 
-    async fn turn_away(&self, request: Request, refuse: bool) {
+    async fn turn_away(&self, request: Received, refuse: bool) {
         if refuse {
+            self.metrics.refused();
             let refusal = Err(Error::draining("the worker is going away"));
             self.answer(&request, &refusal).await;
         } else {

@@ -26,7 +26,7 @@ impl std::error::Error for PayloadTooLarge {}
 /// Which setting cannot be used, and why. Nothing was connected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NatsConfigError {
-    /// The field of [`NatsConfig`](crate::NatsConfig).
+    /// The field of [`NatsConfig`](crate::NatsConfig), or of the settings of a queue.
     pub field: &'static str,
     /// The rule it breaks and the way out. Names no secret.
     pub reason: String,

@@ -10,22 +10,28 @@ const ENTRY_OVERHEAD_BYTES: usize = 4;
 
 /// Turns headers into those of NATS. Also says how many bytes they take on the wire.
 pub(crate) fn to_nats(headers: &Headers) -> Result<(HeaderMap, usize), Error> {
-    let mut map = HeaderMap::new();
-    let mut size = 0;
+    let mut block = (HeaderMap::new(), 0);
     for (name, value) in headers.iter() {
-        // Parsed and never converted with `into`, which panics on a line end.
-        let parsed = name.parse::<HeaderName>().ok().zip(value.parse::<HeaderValue>().ok());
-        let Some((parsed_name, parsed_value)) = parsed else {
-            let message = format!("the header {name:?} cannot travel over NATS");
-            return Err(Error::new(Code::InvalidPayload, message));
-        };
-        map.insert(parsed_name, parsed_value);
-        size += name.len() + value.len() + ENTRY_OVERHEAD_BYTES;
+        add(&mut block, name, value)?;
     }
-    if size > 0 {
-        size += BLOCK_OVERHEAD_BYTES;
+    Ok(block)
+}
+
+/// Adds one that is not among them yet.
+pub(crate) fn add(block: &mut (HeaderMap, usize), name: &str, value: &str) -> Result<(), Error> {
+    let (map, size) = block;
+    // Parsed and never converted with `into`, which panics on a line end.
+    let parsed = name.parse::<HeaderName>().ok().zip(value.parse::<HeaderValue>().ok());
+    let Some((parsed_name, parsed_value)) = parsed else {
+        let message = format!("the header {name:?} cannot travel over NATS");
+        return Err(Error::new(Code::InvalidPayload, message));
+    };
+    if *size == 0 {
+        *size = BLOCK_OVERHEAD_BYTES;
     }
-    Ok((map, size))
+    *size += name.len() + value.len() + ENTRY_OVERHEAD_BYTES;
+    map.insert(parsed_name, parsed_value);
+    Ok(())
 }
 
 /// Reads the headers of a message. What [`Headers`] cannot hold is left out, and so is a name

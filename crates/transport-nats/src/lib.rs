@@ -42,12 +42,20 @@ mod endpoint;
 mod error;
 mod headers;
 mod link;
+pub mod metrics;
 mod options;
 mod pending;
+#[cfg(feature = "jetstream")]
+mod queue;
+mod registration;
 mod server;
 mod server_address;
 mod subject;
 
+#[cfg(feature = "jetstream")]
+pub use crate::queue::{
+    CheckedQueueConfig, Enqueued, NatsQueue, QueueConfig, QueueItem, QueueStatus,
+};
 pub use crate::{
     client::NatsRequestClient,
     config::{CheckedNatsConfig, NatsAuth, NatsConfig, NatsTls},
@@ -55,4 +63,5 @@ pub use crate::{
     endpoint::NATS,
     error::{NatsConfigError, PayloadTooLarge},
     server::{NatsEndpoint, NatsServer},
+    subject::shared_subject,
 };

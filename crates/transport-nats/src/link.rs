@@ -1,21 +1,19 @@
 //! What the client, the endpoints and the driver of one connection share.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use async_nats::{Client, HeaderMap, Message, PublishErrorKind, StatusCode, connection::State};
 use bytes::Bytes;
 use sinew_plane::{Code, Error, Executed};
 use tokio::{
-    sync::watch,
+    sync::{broadcast, watch},
     time::{Instant, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     CheckedNatsConfig, PayloadTooLarge,
+    metrics::Counters,
     pending::{Answer, Carrier, Expected, Pending, lost},
 };
 
@@ -48,6 +46,8 @@ pub(crate) struct Link {
     pub(crate) sessions: watch::Sender<Option<Session>>,
     pub(crate) pending: Pending,
     pub(crate) counters: Counters,
+    /// Subjects that the server does not let us subscribe to, as it says so.
+    pub(crate) denied_subscriptions: broadcast::Sender<Arc<str>>,
     pub(crate) stop: StopTokens,
     /// The tasks of the endpoints.
     pub(crate) endpoints: TaskTracker,
@@ -63,22 +63,6 @@ pub(crate) struct StopTokens {
     pub(crate) cut: CancellationToken,
     /// The connection is closed.
     pub(crate) done: CancellationToken,
-}
-
-/// See [`NatsStats`](crate::NatsStats).
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) disconnects: AtomicU64,
-    pub(crate) replaced: AtomicU64,
-    pub(crate) dropped: AtomicU64,
-    pub(crate) late_replies: AtomicU64,
-    pub(crate) slow_consumer: AtomicU64,
-}
-
-impl Counters {
-    pub(crate) fn count(counter: &AtomicU64) {
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
 }
 
 impl Link {
@@ -163,7 +147,11 @@ impl Link {
     }
 
     /// Takes a place in the table. Of an empty `subject` it is the reply subject that counts.
-    fn expect(&self, session: &Session, subject: &str) -> Result<(Expected<'_>, String), Error> {
+    pub(crate) fn expect(
+        &self,
+        session: &Session,
+        subject: &str,
+    ) -> Result<(Expected<'_>, String), Error> {
         let carrier = Carrier { epoch: session.epoch, connects: session.connects() };
         let expected = self.pending.expect(carrier, subject)?;
         let reply = format!("{}.{}", session.inbox, expected.token());

@@ -21,9 +21,7 @@ pub(crate) async fn options(
         .connection_timeout(config.connect_timeout)
         .ping_interval(config.ping_interval)
         .custom_inbox_prefix(&config.inbox_prefix)
-        // Holds a reply to each request that can wait for one; of an endpoint's messages, as many
-        // as are told that there are too many.
-        .subscription_capacity(config.max_in_flight.max(config.queue_limit))
+        .subscription_capacity(config.subscription_capacity())
         .reconnect_delay_callback(move |attempt| {
             full_jitter(attempt, base, max).mul_f64(fastrand::f64())
         })

@@ -10,9 +10,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{NatsConnection, endpoint::Serving, subject::ServedNames};
+use crate::{NatsConnection, endpoint::Serving, metrics::EndpointMetrics, subject::ServedNames};
 
-/// Serves instances of endpoints, each as a NATS micro service with a subject of its own.
+/// Serves instances of endpoints, each as a NATS micro service with a subject of its own, and on
+/// request the subject that all instances of an endpoint share.
 ///
 /// There is no address to bind, so this is not a `RequestPlaneServer`: it is served where the
 /// connection leads.
@@ -23,7 +24,7 @@ pub struct NatsServer {
     subjects: Arc<Mutex<HashSet<String>>>,
 }
 
-/// One instance that is served. Dropping it ends that at once; [`drain`](Self::drain) is kinder.
+/// One subject that is served. Dropping it ends that at once; [`drain`](Self::drain) is kinder.
 pub struct NatsEndpoint {
     subject: String,
     draining: CancellationToken,
@@ -45,21 +46,47 @@ impl NatsServer {
     ///
     /// # Errors
     /// A name that stock Dynamo peers spell in two ways, with what to write in its place; a
-    /// subject that is served here already; no connection. Nothing is served then.
+    /// subject that is served here already, or that the server does not let us subscribe to; no
+    /// connection. Nothing is served then.
     pub async fn serve(
         &self,
         endpoint: &EndpointName,
         id: InstanceId,
     ) -> Result<NatsEndpoint, Error> {
-        let names = ServedNames::new(endpoint, id)?;
+        self.serve_as(ServedNames::new(endpoint, id)?, endpoint).await
+    }
+
+    /// Answers for `endpoint` on the subject that all workers [share](crate::shared_subject), in
+    /// one queue group: NATS gives each request to one of them, at random. Callers need to know
+    /// no instance.
+    ///
+    /// Once in a process, beside [`serve`](Self::serve) for each instance. The handler sees the
+    /// shared subject as target, and picks the instance. Another worker takes over at once when
+    /// this one drains; a request is not given to another one when the handler refuses it.
+    ///
+    /// Dropping the future midway serves nothing.
+    ///
+    /// # Errors
+    /// As [`serve`](Self::serve); also a name that could be an instance of another endpoint, as
+    /// `generate-1f`.
+    pub async fn serve_shared(&self, endpoint: &EndpointName) -> Result<NatsEndpoint, Error> {
+        self.serve_as(ServedNames::shared(endpoint)?, endpoint).await
+    }
+
+    async fn serve_as(
+        &self,
+        names: ServedNames,
+        endpoint: &EndpointName,
+    ) -> Result<NatsEndpoint, Error> {
         let link = Arc::clone(self.connection.link());
         let session = link.connected()?;
         let claim = self.claim(&names.subject)?;
         let draining = link.stop.closing.child_token();
         let cut = link.stop.cut.child_token();
         let subject = names.subject.clone();
-        let serving =
-            Serving::new(Arc::clone(&link), names, Arc::clone(&self.handler), draining.clone());
+        let handler = Arc::clone(&self.handler);
+        let metrics = EndpointMetrics::new(endpoint);
+        let serving = Serving::new(Arc::clone(&link), names, handler, draining.clone(), metrics);
         let live = serving.register(&session).await?;
         let run = Box::pin(cut.clone().run_until_cancelled_owned(serving.run(live)));
         let task = link.endpoints.spawn(async move {
@@ -100,6 +127,9 @@ impl NatsEndpoint {
 
     /// Refuses new requests with `Server unavailable`, hands on what was received, and leaves
     /// once no more come. What is not done within `grace` is cut, and said to be.
+    ///
+    /// A shared subject refuses nobody: the server is told to send no more, what was sent is
+    /// handed on, and the handler decides.
     pub async fn drain(mut self, grace: Duration) -> Shutdown {
         let deadline = Instant::now() + grace;
         self.draining.cancel();

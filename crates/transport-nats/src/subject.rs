@@ -6,15 +6,17 @@ use sinew_plane::{Code, EndpointName, Error, InstanceId};
 /// a reply subject well under the 4,096 bytes of control line that a NATS server reads.
 const MAX_SUBJECT_BYTES: usize = 1024;
 
-/// The names under which NATS knows one instance of an endpoint.
+/// The names under which NATS knows one instance of an endpoint, or all of them together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ServedNames {
     /// Name of the micro service: `NAMESPACE_COMPONENT`.
     pub(crate) service: String,
-    /// Name of the micro endpoint: `ENDPOINT-ID`, the id in hexadecimal.
+    /// Name of the micro endpoint: `ENDPOINT-ID`, the id in hexadecimal; `ENDPOINT` if shared.
     pub(crate) endpoint: String,
     /// `SERVICE.ENDPOINT`.
     pub(crate) subject: String,
+    /// Whether others answer there too.
+    pub(crate) is_shared: bool,
 }
 
 impl ServedNames {
@@ -24,6 +26,28 @@ impl ServedNames {
     /// with `_` for what is not a letter, digit, `-` or `_`, and without leading `_`. Where the
     /// two differ no request arrives, so such names are refused.
     pub(crate) fn new(name: &EndpointName, id: InstanceId) -> Result<Self, Error> {
+        Self::checked(name, format!("{}-{id}", name.endpoint()), false)
+    }
+
+    /// Names what all instances of an endpoint answer to together.
+    ///
+    /// An endpoint whose name looks like an instance of another one is refused: both would have
+    /// one subject and one queue group, and get each other's requests.
+    pub(crate) fn shared(name: &EndpointName) -> Result<Self, Error> {
+        let id = name.endpoint().rsplit_once('-').map(|(_, id)| id);
+        let is_id = |id: &str| (1..=16).contains(&id.len()) && id.bytes().all(is_hex);
+        if let Some(id) = id.filter(|id| is_id(id)) {
+            let message = format!(
+                "{name} cannot have a shared NATS subject: it ends like that of instance {id} of \
+                 another endpoint; rename the endpoint so that its last part is no hexadecimal \
+                 number"
+            );
+            return Err(Error::new(Code::InvalidPayload, message));
+        }
+        Self::checked(name, name.endpoint().to_owned(), true)
+    }
+
+    fn checked(name: &EndpointName, endpoint: String, is_shared: bool) -> Result<Self, Error> {
         let parts = [
             ("namespace", name.namespace()),
             ("component", name.component()),
@@ -33,10 +57,24 @@ impl ServedNames {
             check_part(name, which, part)?;
         }
         let service = format!("{}_{}", name.namespace(), name.component());
-        let endpoint = format!("{}-{id}", name.endpoint());
         let subject = format!("{service}.{endpoint}");
-        Ok(Self { service, endpoint, subject })
+        Ok(Self { service, endpoint, subject, is_shared })
     }
+}
+
+/// Where to send a request that any instance of an endpoint may take, in
+/// [`NatsServer::serve_shared`](crate::NatsServer::serve_shared)'s queue group:
+/// `NAMESPACE_COMPONENT.ENDPOINT`.
+///
+/// # Errors
+/// [`Code::InvalidPayload`]: the name cannot be served, and what to write in its place.
+pub fn shared_subject(endpoint: &EndpointName) -> Result<String, Error> {
+    ServedNames::shared(endpoint).map(|names| names.subject)
+}
+
+/// As instance ids are written.
+fn is_hex(b: u8) -> bool {
+    b.is_ascii_digit() || (b'a'..=b'f').contains(&b)
 }
 
 fn check_part(name: &EndpointName, which: &str, part: &str) -> Result<(), Error> {
@@ -124,6 +162,20 @@ mod tests {
             }
             assert!(!refusal.is_safe_to_resend());
         }
+    }
+
+    #[test]
+    fn a_shared_subject_is_never_that_of_an_instance() {
+        let shared = |name: &str| shared_subject(&name.parse().unwrap());
+        assert_eq!(shared("ns1/backend/generate").unwrap(), "ns1_backend.generate");
+        assert_eq!(shared("a/b/chat-v1").unwrap(), "a_b.chat-v1");
+        for name in ["a/b/generate-1f", "a/b/x-0", "a/b/generate-5315a1fc98a8560e"] {
+            let refusal = shared(name).unwrap_err();
+            assert_eq!(refusal.code(), Code::InvalidPayload, "{name}");
+            assert!(refusal.message().contains("rename"), "{refusal}");
+        }
+        assert!(shared("a/b/generate-5315a1fc98a8560e0").is_ok(), "too long for an id");
+        assert!(shared("A/b/c").unwrap_err().message().contains("namespace"));
     }
 
     #[test]

@@ -121,6 +121,12 @@ impl Call {
         self.state.lock().consumer.is_started()
     }
 
+    /// True while it is not known whether the handler has begun, or will.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        let state = self.state.lock();
+        !state.consumer.is_started() && state.consumer.ended().is_none()
+    }
+
     /// True when the connection broke before it was known that the handler has begun.
     pub(crate) fn is_lost_early(&self) -> bool {
         let state = self.state.lock();

@@ -13,13 +13,41 @@ use sinew_plane::TransportId;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, ReadBuf},
-    net::{TcpStream, UnixStream, tcp, unix},
+    net::{TcpListener, TcpStream, UnixStream, tcp, unix},
 };
 
 /// Name of the transport over TCP.
 pub const TCP: TransportId = TransportId::from_static("tcp");
 /// Name of the transport over Unix domain sockets.
 pub const UNIX: TransportId = TransportId::from_static("unix");
+
+/// Linux gives a connection that is accepted the options of its listener, as others do that do
+/// not promise it.
+const LISTENER_HANDS_DOWN: bool = cfg!(target_os = "linux");
+
+/// Sets what [`Socket::tune_unread`] does on a listener, once for all that it will accept: four
+/// system calls that each of them is spared.
+pub(crate) fn tune_listener(listener: &TcpListener, dead_after: Duration) -> io::Result<()> {
+    SockRef::from(listener).set_tcp_nodelay(true)?;
+    set_keepalive(SockRef::from(listener), dead_after)
+}
+
+/// Has the kernel find out in about `dead_after` that the peer of a silent connection is gone.
+pub(crate) fn keep_alive(stream: &TcpStream, dead_after: Duration) -> io::Result<()> {
+    set_keepalive(SockRef::from(stream), dead_after)
+}
+
+/// How long a connection is silent before the kernel looks whether its peer is there.
+pub(crate) fn silence(dead_after: Duration) -> Duration {
+    // The kernel counts in whole seconds, and refuses 0.
+    (dead_after / 3).max(Duration::from_secs(1))
+}
+
+fn set_keepalive(socket: SockRef<'_>, dead_after: Duration) -> io::Result<()> {
+    let between = (dead_after / 6).max(Duration::from_secs(1));
+    let keepalive = TcpKeepalive::new().with_time(silence(dead_after)).with_interval(between);
+    socket.set_tcp_keepalive(&keepalive)
+}
 
 /// A connected socket.
 pub(crate) enum Socket {
@@ -45,13 +73,13 @@ impl Socket {
     pub(crate) fn tune_unread(&self, dead_after: Duration) -> io::Result<()> {
         let Self::Tcp(stream) = self else { return Ok(()) };
         stream.set_nodelay(true)?;
-        let socket = SockRef::from(stream);
-        // The kernel counts in whole seconds, and refuses 0.
-        let second = Duration::from_secs(1);
-        let keepalive = TcpKeepalive::new()
-            .with_time((dead_after / 3).max(second))
-            .with_interval((dead_after / 6).max(second));
-        socket.set_tcp_keepalive(&keepalive)
+        keep_alive(stream, dead_after)
+    }
+
+    /// As [`tune_unread`](Self::tune_unread), for a connection that was accepted by a listener
+    /// which was [tuned](tune_listener) itself.
+    pub(crate) fn tune_accepted(&self, dead_after: Duration) -> io::Result<()> {
+        if LISTENER_HANDS_DOWN { Ok(()) } else { self.tune_unread(dead_after) }
     }
 
     pub(crate) fn transport(&self) -> TransportId {
@@ -174,5 +202,28 @@ impl WriteHalf {
             Self::Tcp(half) => SockRef::from(half.as_ref()).shutdown(Shutdown::Write),
             Self::Unix(half) => SockRef::from(half.as_ref()).shutdown(Shutdown::Write),
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The system calls that are spared at each connection are those that need not be made.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_tuned_listener_hands_its_options_down() {
+        let dead_after = Duration::from_secs(42);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        tune_listener(&listener, dead_after).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (_near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let far = Socket::Tcp(far.unwrap().0);
+        far.tune_accepted(dead_after).unwrap();
+        let Socket::Tcp(stream) = &far else { panic!("a TCP connection") };
+        let socket = SockRef::from(stream);
+        assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(14));
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(7));
     }
 }

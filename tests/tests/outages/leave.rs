@@ -41,10 +41,12 @@ async fn a_rolling_restart_over_nats_fails_no_request() {
 
 /// One of two addresses is left by its worker and taken by the next one, in turn. The caller, who
 /// was told both once and for all, hears nothing of it.
-async fn unheard_of(knowing: &Place, places: &[Place; 2]) {
+async fn unheard_of(places: &[Place; 2], address: impl Fn(&Worker) -> String) {
     let ids = [InstanceId(0xa), InstanceId(0xb)];
     let start = async |at: usize| places[at].worker_as(ids[at], usize::MAX).await;
-    let mut workers = [Some(start(0).await), Some(start(1).await)];
+    let workers = [start(0).await, start(1).await];
+    let knowing = places[0].knowing(&workers.each_ref().map(address));
+    let mut workers = workers.map(Some);
     let caller = knowing.caller(2).await;
     let load = Load::start(&caller.router, 8);
     for round in 0..6 {
@@ -59,23 +61,27 @@ async fn unheard_of(knowing: &Place, places: &[Place; 2]) {
     load.ends_without_failure().await;
 }
 
+/// The address of a worker in one scheme.
+fn address_of(worker: &Worker, scheme: &str) -> String {
+    let all = worker.served.addresses();
+    let found = all.iter().find(|address| address.scheme() == scheme);
+    found.unwrap_or_else(|| panic!("no {scheme} in {all:?}")).rest().to_owned()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_that_leave_unheard_of_over_split_tcp_fail_no_request() {
-    let ports = free_ports::<2>();
-    let alone = Place::alone();
-    let places = ports.map(|port| {
-        let mut place = alone.clone();
+    let places = free_ports::<2>().map(|port| {
+        let mut place = Place::alone();
         place.config.listen = ([127, 0, 0, 1], port).into();
         place
     });
-    let addresses = ports.map(|port| format!("split-tcp://127.0.0.1:{port}"));
-    unheard_of(&alone.knowing(&addresses), &places).await;
+    unheard_of(&places, |worker| format!("split-tcp://{}", address_of(worker, "tcp"))).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_that_leave_unheard_of_over_nats_fail_no_request() {
     let nats = Nats::start().await;
     let place = Place::alone().over(&nats);
-    let addresses = ["a", "b"].map(|id| format!("nats://tests_outages.count-{id}"));
-    unheard_of(&place.knowing(&addresses), &[place.clone(), place.clone()]).await;
+    let places = [place.clone(), place];
+    unheard_of(&places, |worker| format!("nats://{}", address_of(worker, "nats"))).await;
 }

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 
 use self::{client::RawCaller, link::Writes, server::RawServer, server::RawSink};
 use super::Peer;
-use crate::Service;
+use crate::{Service, Shape};
 
 pub(super) struct RawMux {
     name: &'static str,
@@ -58,6 +58,11 @@ impl Peer for RawMux {
 
     fn about(&self) -> &'static str {
         self.about
+    }
+
+    /// Without flow control, what a slow reader leaves would pile up without a bound.
+    fn runs(&self, shape: &Shape) -> bool {
+        !matches!(shape, Shape::Slow { .. })
     }
 
     async fn serve(&self, service: Arc<Service<RawSink>>) -> Result<RawServer> {

@@ -98,6 +98,10 @@ pub(crate) enum Mode {
     RoundRobin,
     /// By lot, with the odds of the weights.
     Random,
+    /// The less loaded of two drawn by lot. A single call knows of no load but its own.
+    PowerOfTwoChoices,
+    /// The least loaded. A single call knows of no load but its own.
+    LeastLoaded,
 }
 
 impl From<Mode> for RouterMode {
@@ -105,6 +109,8 @@ impl From<Mode> for RouterMode {
         match mode {
             Mode::RoundRobin => Self::RoundRobin,
             Mode::Random => Self::Random,
+            Mode::PowerOfTwoChoices => Self::PowerOfTwoChoices,
+            Mode::LeastLoaded => Self::LeastLoaded,
         }
     }
 }

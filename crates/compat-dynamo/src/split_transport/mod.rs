@@ -1,6 +1,7 @@
 //! The calling side of a split exchange, as an ordinary duplex transport.
 
 mod exchange;
+mod input;
 mod letter;
 mod roster;
 
@@ -12,10 +13,11 @@ use sinew_plane::{
     OutgoingRequest, RequestPlaneClient, ResponsePlaneServer, ResponseStream, Shutdown,
     TransportCapabilities, TransportId, ack,
 };
-use sinew_transport_tcp::{RequestRegistration, TcpStreamServer};
+use sinew_transport_tcp::TcpStreamServer;
 
 use self::{
     exchange::{Exchange, Hold},
+    input::Input,
     letter::Letter,
     roster::Roster,
 };
@@ -60,7 +62,7 @@ impl SplitTransport {
 
     /// Opens an exchange whose request is a stream: `items`, in the request's format, which the
     /// worker fetches from `streams` as fast as it reads them. The request's body must be empty.
-    /// What is left of them when the response ends is dropped.
+    /// What is left of them when the response ends is dropped, and the worker told so.
     ///
     /// # Errors
     /// As [`open`](DuplexTransport::open).
@@ -76,7 +78,7 @@ impl SplitTransport {
             return Err(Error::new(Code::InvalidPayload, message));
         }
         self.check(address, &request)?;
-        let input = streams.register_request_stream(&request.context, items)?;
+        let input = Input::register(&request.context, items, streams)?;
         self.send(address, request, Some(input)).await
     }
 
@@ -84,7 +86,7 @@ impl SplitTransport {
         &self,
         address: &Address,
         request: OutgoingRequest,
-        input: Option<RequestRegistration>,
+        input: Option<Input>,
     ) -> Result<ResponseStream, Error> {
         self.check(address, &request)?;
         let place = self.roster.enter()?;
@@ -96,7 +98,7 @@ impl SplitTransport {
         let limit = self.capabilities.max_message_bytes.saturating_add(ENVELOPE_BYTES);
         let address = self.scheme.plane_address(address, &request);
         let items = letter.items;
-        let fetch = input.as_ref().map(RequestRegistration::connection_info);
+        let fetch = input.as_ref().map(Input::connection_info);
         let info = &registration.connection_info;
         let (payload, headers) = letter.seal(info, fetch, request, limit)?;
         let sending = self.requests.send_request(address, payload, headers);

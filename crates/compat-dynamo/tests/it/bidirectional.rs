@@ -111,6 +111,49 @@ async fn a_cancel_ends_the_items_and_the_response() {
     }
 }
 
+/// Tells when it is dropped.
+struct Dropped(Reporter<()>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.tell(());
+    }
+}
+
+#[tokio::test]
+async fn what_is_left_of_the_items_is_dropped_with_the_response() {
+    // The worker has enough after the first item, and the caller's next one never comes.
+    let worker = Worker::new(no_unary()).await;
+    let handler = |_: IncomingRequest<'_>, mut items: RequestStream, mut sink: ResponseSink| {
+        tokio::spawn(async move {
+            let item = items.next().await.unwrap().unwrap();
+            sink.send(item).await.unwrap();
+            sink.complete();
+        });
+    };
+    let endpoint = "ns1/backend/generate".parse().unwrap();
+    let _served =
+        worker.split.serve_bidirectional(endpoint, Arc::clone(&worker.back), Arc::new(handler));
+    let responses = response_server(true);
+    let transport = transport(SplitScheme::SplitTcp, Arc::clone(&responses));
+    let address = worker.address();
+    for is_read in [true, false] {
+        let (reporter, mut dropped) = reports();
+        let guard = Dropped(reporter);
+        let endless = stream::iter(["1"]).map(Bytes::from).chain(stream::pending());
+        let endless = endless.inspect(move |_| _ = &guard).boxed();
+        let opening = transport.open_bidirectional(&address, request(), endless, &responses);
+        let mut response = soon("the opening", opening).await.unwrap();
+        if is_read {
+            assert_eq!(Received::read(&mut response).await.complete(), ["1"]);
+        } else {
+            assert_eq!(soon("an item", response.next()).await.unwrap().unwrap(), "1");
+        }
+        drop(response);
+        dropped.next("the end of the items").await;
+    }
+}
+
 #[tokio::test]
 async fn a_body_beside_the_stream_is_not_sent() {
     let responses = response_server(true);
@@ -132,7 +175,7 @@ async fn a_dynamo_worker_gets_the_bytes_that_it_expects() {
     let opening = transport.open_bidirectional(&address, request(), numbers(2), &responses);
     let (stream, (received, _line)) = tokio::join!(opening, async {
         let (received, mut line) = worker.request().await;
-        line.write(&[0; 4]).await;
+        line.acknowledge("").await;
         (received, line)
     });
     let mut stream = stream.unwrap();

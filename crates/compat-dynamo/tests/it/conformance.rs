@@ -130,10 +130,7 @@ macro_rules! cases {
     )+};
 }
 
-/// What holds over connections of one stream too. Left out, for both ways:
-/// `one_context_cancels_all_its_streams`, as a request has one response at a time here, and
-/// `a_stopped_handler_may_still_complete`, as a stop before the worker has dialled back ends the
-/// exchange, which is Dynamo's rule.
+/// What holds over connections of one stream too.
 macro_rules! split_suite {
     ($harness:expr; $($more:tt)*) => {
         cases! { $harness;
@@ -145,6 +142,7 @@ macro_rules! split_suite {
                 a_stop_reaches_the_handler_before_the_first_item,
                 a_kill_reaches_the_handler_before_the_first_item,
                 a_stop_between_items_lets_the_handler_finish,
+                a_stopped_handler_may_still_complete,
                 a_kill_between_items_ends_the_stream,
                 a_kill_is_not_softened_by_a_stop,
                 a_stop_is_hardened_by_a_kill,
@@ -154,6 +152,7 @@ macro_rules! split_suite {
                 a_dropped_stream_cancels_its_handler_before_the_first_item,
                 a_dropped_stream_frees_a_parked_producer,
                 a_context_killed_before_the_call_never_completes,
+                one_context_cancels_all_its_streams,
                 a_cancel_leaves_other_streams_alone,
                 a_cancel_after_the_end_changes_nothing,
                 many_dropped_streams_leave_nothing_behind,
@@ -215,6 +214,8 @@ macro_rules! split_suite {
             }
             terminals: terminals {
                 complete_is_told,
+                an_error_before_the_first_item_comes_whole,
+                an_error_after_items_comes_whole,
                 every_code_survives,
                 a_failed_handler_has_run_whatever_its_error_says,
                 a_rejected_request_is_safe_to_resend,
@@ -232,8 +233,7 @@ macro_rules! split_suite {
 }
 
 /// One connection for each response. The socket's buffer is its window, so the suite's cases
-/// about windows do not apply; and errors lose their hint when to come back, for which Dynamo's
-/// form has no word.
+/// about windows do not apply.
 mod plain {
     split_suite! { crate::conformance::Split::new(false);
         credit: credit {
@@ -261,10 +261,6 @@ mod pooled {
         }
         windows: burst {
             a_burst_fills_no_more_than_the_windows,
-        }
-        errors: terminals {
-            an_error_before_the_first_item_comes_whole,
-            an_error_after_items_comes_whole,
         }
     }
 }

@@ -152,7 +152,7 @@ impl Worker {
     /// Takes a request, accepts it, and dials back as far as the handshake.
     pub(crate) async fn accepted(&self) -> (Received, Line, Line) {
         let (received, mut line) = self.request().await;
-        line.write(&[0; 4]).await;
+        line.acknowledge("").await;
         let back = call_home(&received.control).await;
         (received, line, back)
     }

@@ -34,9 +34,6 @@ pub(crate) fn response_server(pool: bool) -> Arc<TcpStreamServer> {
     let mut config = TcpStreamServerConfig {
         host: ListenHost::Ip([127, 0, 0, 1].into()),
         max_frame_bytes: MAX_MESSAGE_BYTES + FRAME_PREFIX_BYTES,
-        // How long a worker is waited for whose connection broke before it began: less than a
-        // case of the suite waits for that, and far more than a worker here takes.
-        prologue_timeout: Duration::from_secs(8),
         pool,
         ..TcpStreamServerConfig::default()
     };

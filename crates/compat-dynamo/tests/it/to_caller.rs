@@ -205,7 +205,6 @@ async fn a_request_at_fault_is_told_instead_of_the_stream() {
 #[tokio::test]
 async fn a_refusal_behind_the_acknowledgement_sends_the_caller_elsewhere() {
     for (code, class, kind) in [
-        (Code::Overloaded, "CapacityExhausted", "WorkerOverloaded"),
         (Code::Draining, "Unavailable", "WorkerUnavailable"),
         (Code::UnknownEndpoint, "Unavailable", "WorkerUnavailable"),
     ] {
@@ -217,6 +216,19 @@ async fn a_refusal_behind_the_acknowledgement_sends_the_caller_elsewhere() {
         assert_eq!((&*told_class, &*told_kind, &*message), (class, kind, "not now"));
         assert_eq!(back.header().await, "\"sentinel\"");
     }
+}
+
+#[tokio::test]
+async fn a_full_worker_is_not_taken_for_one_that_cannot_be_reached() {
+    let full = Error::new(Code::Overloaded, "not now");
+    let worker = Worker::new(refusing(full)).await;
+    let caller = Caller::new().await;
+    let (_line, mut back) = call(&worker, &caller, "json", b"1").await;
+    assert_eq!(back.header().await, r#"{"error":null}"#);
+    let told: serde_json::Value = serde_json::from_slice(&back.item().await).unwrap();
+    let (class, kind, message) = words(&told["data"]["error"]);
+    assert_eq!((&*class, &*kind, &*message), ("CapacityExhausted", "WorkerOverloaded", "not now"));
+    assert_end(&mut back, JSON_END).await;
 }
 
 /// Sends one item and tells how it was cancelled.

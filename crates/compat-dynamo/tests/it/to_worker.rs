@@ -96,7 +96,7 @@ async fn a_request_has_the_bytes_that_dynamo_sends() {
     let opening = peers.transport.open(&peers.address, request);
     let (stream, (received, _line)) = tokio::join!(opening, async {
         let (received, mut line) = peers.worker.request().await;
-        line.write(&[0; 4]).await;
+        line.acknowledge("").await;
         (received, line)
     });
     drop(stream.unwrap());

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -15,6 +16,7 @@ use hickory_resolver::{
         rr::{Name, RData, RecordType, rdata::SRV},
     },
 };
+use tokio::{task::JoinSet, time::timeout};
 
 use super::target::{Target, What};
 use crate::MAX_ADDRESSES;
@@ -23,8 +25,18 @@ use crate::MAX_ADDRESSES;
 const TIMEOUT: Duration = Duration::from_secs(2);
 const ATTEMPTS: usize = 2;
 
+/// Longest wait for everything that makes up one answer: starting up may wait for it.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
 /// Most servers that are taken of one answer.
 const MAX_SERVERS: usize = 1024;
+
+/// Most targets of services that are taken of one answer: each costs two questions.
+const MAX_TARGETS: usize = 256;
+
+/// Targets that are asked for at once: a name server sees twice as many questions, which it
+/// answers in far less than their time limit.
+const AT_ONCE: usize = 16;
 
 /// One server that DNS names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,9 +58,13 @@ pub(super) struct Answer {
 
 /// A question that can be asked again and again.
 pub(super) struct Lookup {
-    resolver: TokioResolver,
+    asker: Asker,
     what: What,
 }
+
+/// Asks for the records of one name. Clones share all they hold.
+#[derive(Clone)]
+struct Asker(Arc<TokioResolver>);
 
 impl Lookup {
     /// # Errors
@@ -72,12 +88,16 @@ impl Lookup {
         options.attempts = ATTEMPTS;
         // Asked again when the answer has run out, never before.
         options.cache_size = 0;
-        Ok(Self { resolver: builder.build()?, what: target.what.clone() })
+        Ok(Self { asker: Asker(Arc::new(builder.build()?)), what: target.what.clone() })
     }
 
     /// # Errors
     /// Nobody answered, or not with an answer.
     pub(super) async fn ask(&self) -> Result<Answer, NetError> {
+        timeout(ANSWER_LIMIT, self.ask_for_all()).await.unwrap_or(Err(NetError::Timeout))
+    }
+
+    async fn ask_for_all(&self) -> Result<Answer, NetError> {
         match &self.what {
             What::Address(address) => {
                 let servers = vec![at(*address)];
@@ -89,7 +109,7 @@ impl Lookup {
     }
 
     async fn host(&self, name: &Name, port: u16) -> Result<Answer, NetError> {
-        let (ips, valid_until) = self.ips(name).await?;
+        let (ips, valid_until) = self.asker.ips(name).await?;
         let mut servers: Vec<_> =
             ips.into_iter().map(|ip| at(SocketAddr::new(ip, port))).take(MAX_SERVERS).collect();
         servers.sort();
@@ -100,33 +120,10 @@ impl Lookup {
     /// The servers of the lowest priority number that have an address; the others are there for
     /// the day on which these have none.
     async fn service(&self, name: &Name) -> Result<Answer, NetError> {
-        let (records, mut valid_until) = self.records(name, RecordType::SRV).await?;
-        let mut by_priority: BTreeMap<u16, Vec<SRV>> = BTreeMap::new();
-        for record in records.into_iter().take(MAX_SERVERS) {
-            // The root as a target means that the service is decidedly not available there.
-            if let RData::SRV(srv) = record
-                && srv.port != 0
-                && !srv.target.is_root()
-            {
-                by_priority.entry(srv.priority).or_default().push(srv);
-            }
-        }
-        let mut last_error = None;
-        for services in by_priority.into_values() {
-            let mut servers = Vec::new();
-            for srv in services {
-                match self.ips(&srv.target).await {
-                    Ok((ips, until)) => {
-                        valid_until = earlier(valid_until, until);
-                        servers.extend(server(&srv, ips));
-                    }
-                    Err(error) => last_error = Some(error),
-                }
-            }
-            // One of several that cannot be asked for would seem to be gone.
-            if let Some(error) = last_error.take() {
-                return Err(error);
-            }
+        let (records, mut valid_until) = self.asker.records(name, RecordType::SRV).await?;
+        for services in by_priority(records) {
+            let (mut servers, until) = self.targets(services).await?;
+            valid_until = earlier(valid_until, until);
             if !servers.is_empty() {
                 servers.sort();
                 servers.dedup_by(|one, other| one.name == other.name);
@@ -136,6 +133,50 @@ impl Lookup {
         Ok(Answer { servers: Vec::new(), valid_until })
     }
 
+    /// The targets with their addresses, a few at a time. The first that cannot be asked for ends
+    /// it: without that one the answer would say that it is gone.
+    async fn targets(&self, services: Vec<SRV>) -> Result<(Vec<Found>, Option<Instant>), NetError> {
+        let (mut servers, mut valid_until) = (Vec::new(), None);
+        let mut waiting = services.into_iter();
+        let mut asked = JoinSet::new();
+        loop {
+            for srv in waiting.by_ref().take(AT_ONCE - asked.len()) {
+                let asker = self.asker.clone();
+                asked.spawn(async move {
+                    let (ips, until) = asker.ips(&srv.target).await?;
+                    Ok::<_, NetError>((server(&srv, ips), until))
+                });
+            }
+            let Some(answer) = asked.join_next().await else { return Ok((servers, valid_until)) };
+            let (found, until) = answer.map_err(std::io::Error::from)??;
+            servers.extend(found);
+            valid_until = earlier(valid_until, until);
+        }
+    }
+}
+
+/// The services to ask for, those of the lowest priority number first, each group in an order of
+/// its own: servers turn their answers around, and the same ones have to be left out every time.
+fn by_priority(records: Vec<RData>) -> impl Iterator<Item = Vec<SRV>> {
+    let usable = records.into_iter().filter_map(|record| match record {
+        // The root as a target means that the service is decidedly not available there.
+        RData::SRV(srv) if srv.port != 0 && !srv.target.is_root() => Some(srv),
+        _ => None,
+    });
+    let mut services: Vec<_> = usable.collect();
+    services.sort_by(|one, other| {
+        let by_name = || one.target.cmp(&other.target).then(one.port.cmp(&other.port));
+        one.priority.cmp(&other.priority).then_with(by_name)
+    });
+    services.truncate(MAX_TARGETS);
+    let mut groups: BTreeMap<u16, Vec<SRV>> = BTreeMap::new();
+    for srv in services {
+        groups.entry(srv.priority).or_default().push(srv);
+    }
+    groups.into_values()
+}
+
+impl Asker {
     /// The addresses of a host, of both kinds. One kind is enough when nobody answers for the
     /// other, as some home routers never do for IPv6.
     async fn ips(&self, name: &Name) -> Result<(Vec<IpAddr>, Option<Instant>), NetError> {
@@ -168,7 +209,7 @@ impl Lookup {
         name: &Name,
         kind: RecordType,
     ) -> Result<(Vec<RData>, Option<Instant>), NetError> {
-        match self.resolver.lookup(name.clone(), kind).await {
+        match self.0.lookup(name.clone(), kind).await {
             Ok(found) => {
                 let of_kind = found.answers().iter().filter(|one| one.record_type() == kind);
                 let records = of_kind.map(|one| one.data.clone()).collect();

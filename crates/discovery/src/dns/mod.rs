@@ -20,7 +20,7 @@ use self::{
     target::Target,
 };
 use crate::{
-    Discovery, DiscoveryError, Instance, MAX_INSTANCES, Registration, Snapshot, View,
+    Discovery, DiscoveryError, Instance, MAX_INSTANCES, Registration, Snapshot, View, Want,
     backoff::Backoff, fingerprint::fingerprint,
 };
 
@@ -37,7 +37,7 @@ const MAX_WANTED: usize = 1024;
 /// | text | servers |
 /// |---|---|
 /// | `dns://NAME:PORT` | each A and AAAA record of the name, on that port |
-/// | `dns://_SERVICE._tcp.NAME` | each SRV record, with its port and weight; of several priorities the lowest number that has addresses |
+/// | `dns://_SERVICE._tcp.NAME` | each SRV record, with its port and weight; of several priorities the lowest number that has addresses; at most 256 records count |
 ///
 /// `?server=IP:PORT` behind it asks that server instead of the system's. Every server counts as
 /// one that serves each [wanted](Discovery::want) endpoint, under an id that derives from its
@@ -45,15 +45,16 @@ const MAX_WANTED: usize = 1024;
 /// id, so these instances carry [`any_id`](Instance::any_id).
 ///
 /// The name is asked for again when the answer's time is over, within the bounds of
-/// [`DnsConfig`]. When nobody answers, the last good answer stays, for ever. An answer that
-/// nothing is there (the name does not exist, or has no such records) is believed after the third
-/// in a row, and not before [`empty_after`](DnsConfig::empty_after): name servers lose zones for
-/// moments. Fewer servers than before are believed at once.
+/// [`DnsConfig`]. When nobody answers, for the name or one of its targets, or not within 10 s for
+/// all of them, the last good answer stays, for ever. An answer that nothing is there (the name
+/// does not exist, or has no such records) is believed after the third in a row, and not before
+/// [`empty_after`](DnsConfig::empty_after): name servers lose zones for moments. Fewer servers
+/// than before are believed at once.
 #[derive(Clone)]
 pub struct DnsDiscovery {
     shared: Arc<Shared>,
-    /// Aborted with the last handle.
-    tasks: Arc<Mutex<JoinSet<()>>>,
+    /// Aborted with the last handle, `None` after the shutdown.
+    tasks: Arc<Mutex<Option<JoinSet<()>>>>,
 }
 
 struct Shared {
@@ -96,21 +97,30 @@ impl DnsDiscovery {
             published: watch::Sender::default(),
             first: watch::Sender::default(),
         };
-        Ok(Self { shared: Arc::new(shared), tasks: Arc::default() })
+        let tasks = Arc::new(Mutex::new(Some(JoinSet::new())));
+        Ok(Self { shared: Arc::new(shared), tasks })
     }
 
-    /// Ends the task and waits for its end. Views keep what they show.
-    pub async fn shutdown(&self) {
-        let mut tasks = {
-            let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *tasks)
-        };
-        tasks.shutdown().await;
+    async fn end(&self) {
+        let tasks = self.lock_tasks().take();
+        if let Some(mut tasks) = tasks {
+            tasks.shutdown().await;
+        }
+        // Whoever still waits for the first answer.
+        let ended = Some(Err("it was shut down".to_owned()));
+        self.shared.first.send_if_modified(|first| {
+            let is_awaited = first.is_none();
+            if is_awaited {
+                *first = ended;
+            }
+            is_awaited
+        });
     }
 
     /// Starts to ask, once. The runtime in which the first view is taken does the work.
     fn start(&self) -> Result<(), DiscoveryError> {
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tasks = self.lock_tasks();
+        let tasks = tasks.as_mut().ok_or_else(|| self.shared.unavailable("it was shut down"))?;
         if tasks.is_empty() {
             let lookup = Lookup::new(&self.shared.target)
                 .map_err(|error| self.shared.unavailable(&error.to_string()))?;
@@ -130,6 +140,10 @@ impl DnsDiscovery {
             Ok(()) => Ok(View::new(self.shared.published.subscribe())),
             Err(error) => Err(self.shared.unavailable(&error)),
         }
+    }
+
+    fn lock_tasks(&self) -> std::sync::MutexGuard<'_, Option<JoinSet<()>>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -249,11 +263,18 @@ impl Discovery for DnsDiscovery {
         Box::pin(self.first_view())
     }
 
-    fn want(&self, endpoint: &EndpointName) {
+    /// For good: nobody is asked for an endpoint, only for the servers of all of them.
+    fn want(&self, endpoint: &EndpointName) -> Want {
         let mut state = self.shared.lock();
         if state.wanted.len() < MAX_WANTED && state.wanted.insert(endpoint.clone()) {
             self.shared.publish(&state);
         }
+        Want::default()
+    }
+
+    /// Views keep what they show.
+    fn shutdown(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.end())
     }
 }
 

@@ -40,7 +40,11 @@ impl Board {
 
     /// A range that is going to be listed.
     pub(super) fn begin(&self, prefix: &str) {
-        self.lock_ranges().entry(prefix.to_owned()).or_insert(Standing::Asked);
+        let mut ranges = self.lock_ranges();
+        // After the shutdown nobody would answer.
+        if self.lock_published().is_some() {
+            ranges.entry(prefix.to_owned()).or_insert(Standing::Asked);
+        }
     }
 
     /// A range that could not be listed; once it was, that stays.
@@ -63,10 +67,19 @@ impl Board {
         self.answers.send_replace(());
     }
 
+    /// A range that is not followed any more.
+    pub(super) fn remove(&self, prefix: &str) {
+        self.retain(|name| name != prefix);
+    }
+
     /// Keeps one range, of which the others are parts.
     pub(super) fn keep_only(&self, prefix: &str) {
+        self.retain(|name| name == prefix);
+    }
+
+    fn retain(&self, is_kept: impl Fn(&str) -> bool) {
         let mut ranges = self.lock_ranges();
-        ranges.retain(|name, _| name == prefix);
+        ranges.retain(|name, _| is_kept(name));
         self.publish(&ranges);
         drop(ranges);
         self.answers.send_replace(());
@@ -120,9 +133,13 @@ impl Board {
         self.lock_published().as_ref().map(|published| View::new(published.subscribe()))
     }
 
-    /// Ends all views.
+    /// Ends all views, and the waiting for them.
     pub(super) fn close(&self) {
+        let mut ranges = self.lock_ranges();
+        ranges.clear();
         *self.lock_published() = None;
+        drop(ranges);
+        self.answers.send_replace(());
     }
 
     fn lock_ranges(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Standing>> {

@@ -285,7 +285,6 @@ impl Claims {
                     self.signals.is_doubted.notify_one();
                 }
                 tracing::debug!(key = %self.claims[at].entry.key, %fault, "not registered");
-                tracing::debug!(key = %self.claims[at].entry.key, %fault, "not registered");
                 // A refusal stays one: whoever waits is told.
                 if fault.is_refusal()
                     && let Some(answer) = self.claims[at].answer.take()

@@ -24,7 +24,8 @@ const PING_ANSWER: Duration = Duration::from_secs(3);
 pub struct EtcdConfig {
     /// The members of the cluster, at least one: `http://HOST:PORT`, `https://HOST:PORT` (with
     /// the feature `etcd-tls`), or `HOST:PORT`, which is `https` when [`tls`](Self::tls) is set.
-    /// One is used at a time, the next when it fails. Default `http://localhost:2379`.
+    /// One is used at a time, the next when it fails. Default `http://localhost:2379`. Not the
+    /// place for a user and password: these are refused here, because members are logged.
     pub endpoints: Vec<String>,
     /// User name and password. Never shown.
     pub user: Option<(String, String)>,
@@ -38,6 +39,9 @@ pub struct EtcdConfig {
     /// How long instances stay in the view after etcd has come back without its data, at most
     /// 1 h; default 30 s. Long enough for their owners to register again.
     pub reset_guard: Duration,
+    /// How long an endpoint that nobody [wants](crate::Want) any more is still watched, at most
+    /// 1 h; default 30 s. Whoever wants it again by then finds its instances known.
+    pub unwatch_after: Duration,
     /// How to speak TLS, when every member is `https`; `None` is the default of [`EtcdTls`].
     #[cfg(feature = "etcd-tls")]
     pub tls: Option<EtcdTls>,
@@ -64,6 +68,7 @@ impl Default for EtcdConfig {
             request_timeout: MAX_REQUEST,
             startup_timeout: Duration::from_secs(120),
             reset_guard: Duration::from_secs(30),
+            unwatch_after: Duration::from_secs(30),
             #[cfg(feature = "etcd-tls")]
             tls: None,
         }
@@ -86,6 +91,14 @@ impl EtcdConfig {
         if self.endpoints.is_empty() {
             return invalid("etcd discovery needs at least one member: etcd://HOST:PORT".into());
         }
+        if self.endpoints.iter().any(|one| one.contains('@')) {
+            // Not quoted: what stands before it may be a password.
+            return invalid(
+                "a member of etcd has a user or password in its address: write HOST:PORT, and \
+                 give them as EtcdConfig::user"
+                    .into(),
+            );
+        }
         if let Some(bad) = self.endpoints.iter().find(|one| !self.can_speak(one)) {
             return invalid(format!(
                 "{bad:?} is not a member of etcd: write http://HOST:PORT, or https://HOST:PORT \
@@ -99,6 +112,7 @@ impl EtcdConfig {
             ("request_timeout", self.request_timeout, ten_ms, MAX_REQUEST),
             ("startup_timeout", self.startup_timeout, ten_ms, MAX_TTL),
             ("reset_guard", self.reset_guard, secs(0), MAX_TTL),
+            ("unwatch_after", self.unwatch_after, secs(0), MAX_TTL),
         ] {
             if !(least..=most).contains(&value) {
                 return invalid(format!(
@@ -166,7 +180,9 @@ impl EtcdTls {
 impl fmt::Debug for EtcdConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("EtcdConfig");
-        shown.field("endpoints", &self.endpoints);
+        // One that `check` is going to refuse shows no password either.
+        let host = |one: &String| one.rsplit_once('@').map_or(one.clone(), |(_, host)| host.into());
+        shown.field("endpoints", &self.endpoints.iter().map(host).collect::<Vec<_>>());
         shown.field("user", &self.user.as_ref().map(|(name, _)| name));
         shown.field("lease_ttl", &self.lease_ttl);
         shown.finish_non_exhaustive()
@@ -194,6 +210,7 @@ mod tests {
             (EtcdConfig { request_timeout: second * 3, ..good.clone() }, "request_timeout"),
             (EtcdConfig { startup_timeout: Duration::ZERO, ..good.clone() }, "startup_timeout"),
             (EtcdConfig { reset_guard: second * 9999, ..good.clone() }, "reset_guard"),
+            (EtcdConfig { unwatch_after: second * 9999, ..good.clone() }, "unwatch_after"),
         ] {
             let error = bad.check().unwrap_err().to_string();
             assert!(error.starts_with(name), "{error}");
@@ -219,5 +236,17 @@ mod tests {
         let user = Some(("me".to_owned(), "secret".to_owned()));
         let shown = format!("{:?}", EtcdConfig { user, ..EtcdConfig::default() });
         assert!(shown.contains("me") && !shown.contains("secret"), "{shown}");
+    }
+
+    #[test]
+    fn a_password_in_an_address_is_refused_and_never_shown() {
+        for bad in ["bob:hunter2@host:2379", "http://bob:hunter2@host:2379", "hunter2@host:1"] {
+            let config = EtcdConfig::new(["http://host:1", bad]);
+            let error = config.check().unwrap_err();
+            for shown in [error.to_string(), format!("{error:?}"), format!("{config:?}")] {
+                assert!(!shown.contains("hunter2") && !shown.contains("bob"), "{shown}");
+            }
+            assert!(error.to_string().contains("EtcdConfig::user"), "{error}");
+        }
     }
 }

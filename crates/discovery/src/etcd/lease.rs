@@ -14,6 +14,9 @@ use crate::backoff::Backoff;
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(250);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// Longest wait for a lease to be given back: two members that hang. It ends by itself anyway.
+const REVOKE_LIMIT: Duration = Duration::from_secs(4);
+
 pub(super) fn backoff() -> Backoff {
     Backoff::new(FIRST_PAUSE, LONGEST_PAUSE)
 }
@@ -67,7 +70,12 @@ impl Keeper {
             match asked.await {
                 // A lease whose answer got lost ends by itself.
                 Ok(granted) => return (granted.id(), seconds(granted.ttl())),
-                Err(fault) => tracing::debug!(%fault, "no lease"),
+                // Told once by the members, for everything that is asked of them.
+                Err(fault) if fault.is_of_member() => tracing::debug!(%fault, "no lease"),
+                // At most one line per pause.
+                Err(fault) => {
+                    tracing::warn!(%fault, "etcd refuses a lease: nothing can be registered");
+                }
             }
             sleep(backoff.pause()).await;
         }
@@ -109,7 +117,8 @@ impl Keeper {
         let Some(id) = *self.state.borrow() else { return };
         let asked =
             self.members.call(|mut client| async move { client.lease_revoke(id).await.map(drop) });
-        match asked.await {
+        let in_time = timeout(REVOKE_LIMIT, asked).await;
+        match in_time.unwrap_or_else(|_| Err(Fault::of_member("no answer in time"))) {
             Err(fault) if !fault.is_not_found() => {
                 tracing::warn!(%fault, "lease not revoked: its entries end with it");
             }

@@ -187,7 +187,6 @@ impl Members {
                 return Err(fault);
             }
             tracing::debug!(%fault, "etcd member fails");
-            tracing::debug!(%fault, "etcd member fails");
             self.turn_away(turn);
             last = fault;
         }

@@ -12,13 +12,9 @@ mod probe;
 mod range;
 #[cfg(test)]
 mod tests;
+mod wanted;
 
-use std::{
-    collections::HashSet,
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use etcd_client::GetOptions;
 use sinew_plane::{BoxFuture, EndpointName};
@@ -40,9 +36,10 @@ use self::{
     guard::Guard,
     lease::{Keeper, Signals},
     members::Members,
+    wanted::{Added, Wanted},
 };
 use crate::{
-    Discovery, DiscoveryError, Instance, Registration, View, Withdraw, process,
+    Discovery, DiscoveryError, Instance, Registration, View, Want, Withdraw, process,
     record::{self, Record},
 };
 
@@ -53,10 +50,6 @@ const COMMANDS: usize = 64;
 
 /// Longest time that a registration or withdrawal is waited for: three changes of leader.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
-
-/// Endpoints that are watched one by one. Whoever wants more watches all at once: one stream with
-/// everything is then less than a stream for each.
-const MAX_WANTED: usize = 256;
 
 /// Discovery through etcd, in the layout of Dynamo: `v1/instances/{namespace}/{component}/
 /// {endpoint}/{id}`, each value one [record](crate::record). Stock Dynamo peers and ours share
@@ -72,10 +65,11 @@ const MAX_WANTED: usize = 256;
 ///
 /// **Watching.** Only endpoints that were [wanted](Discovery::want) are watched, each by its own
 /// prefix, so that nobody's traffic with etcd grows with the whole cluster's;
-/// [`want_all`](Discovery::want_all), or wanting more than 256 endpoints, watches everything.
-/// A wanted endpoint's instances show in every view once etcd has answered: milliseconds later,
-/// as a change that wakes whoever waits. [`watch`](Discovery::watch) waits for what was wanted
-/// before.
+/// [`want_all`](Discovery::want_all), or wanting more than 256 endpoints at a time, watches
+/// everything from then on. A wanted endpoint's instances show in every view once etcd has
+/// answered: milliseconds later, as a change that wakes whoever waits. [`watch`](Discovery::watch)
+/// waits for what was wanted before. An endpoint that nobody wants any more is watched for
+/// [30 s](EtcdConfig::unwatch_after) longer, and then leaves every view.
 ///
 /// **Losing etcd.** The last good view stays, for ever, and nothing here ever makes a request
 /// wait. Each question has [2 s](EtcdConfig::request_timeout) to be answered; then the next member
@@ -86,8 +80,8 @@ const MAX_WANTED: usize = 256;
 /// for [30 s](EtcdConfig::reset_guard).
 ///
 /// The tasks run on the runtime in which [`connect`](Self::connect) was called. They end, and the
-/// lease is given back, with [`shutdown`](Self::shutdown), which waits for that, or when the last
-/// handle and the last registration are dropped, which does not.
+/// lease is given back, with [`shutdown`](Discovery::shutdown), which waits for that, or when the
+/// last handle and the last registration are dropped, which does not.
 #[derive(Clone)]
 pub struct EtcdDiscovery {
     shared: Arc<Shared>,
@@ -99,17 +93,10 @@ struct Shared {
     members: Arc<Members>,
     board: Arc<Board>,
     commands: mpsc::Sender<Command>,
-    wanted: Mutex<Wanted>,
+    wanted: Arc<Wanted>,
     tasks: TaskTracker,
     runtime: Handle,
     stop: CancellationToken,
-}
-
-struct Wanted {
-    each: HashSet<EndpointName>,
-    /// Ends the watches of single endpoints once everything is watched.
-    stop_each: CancellationToken,
-    all: bool,
 }
 
 impl EtcdDiscovery {
@@ -127,14 +114,16 @@ impl EtcdDiscovery {
         let tasks = TaskTracker::new();
         let keeping = keep(Arc::clone(&members), config.ttl_seconds(), received, stop.clone());
         tasks.spawn(keeping);
-        let wanted = Wanted { each: HashSet::new(), stop_each: stop.child_token(), all: false };
+        let board = Arc::new(Board::new());
+        let linger = config.unwatch_after;
+        let wanted = Arc::new(Wanted::new(Arc::clone(&board), linger, stop.child_token()));
         let shared = Shared {
             endpoints: config.endpoints.join(","),
             guard_time: config.reset_guard,
             members,
-            board: Arc::new(Board::new()),
+            board,
             commands,
-            wanted: Mutex::new(wanted),
+            wanted,
             tasks,
             runtime: Handle::current(),
             stop,
@@ -142,9 +131,7 @@ impl EtcdDiscovery {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Takes back every registration, gives the lease back, and ends all tasks and views. Later
-    /// calls fail as unavailable. Waits for it, a few seconds at most when etcd is away.
-    pub async fn shutdown(&self) {
+    async fn end(&self) {
         self.shared.stop.cancel();
         self.shared.board.close();
         self.shared.tasks.close();
@@ -232,32 +219,34 @@ impl Discovery for EtcdDiscovery {
         Box::pin(self.watch_all_wanted())
     }
 
-    fn want(&self, endpoint: &EndpointName) {
-        let mut wanted = self.shared.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        if wanted.all || wanted.each.contains(endpoint) {
-            return;
+    fn want(&self, endpoint: &EndpointName) -> Want {
+        let wanted = &self.shared.wanted;
+        match wanted.add(endpoint) {
+            Added::Watched(want) => want,
+            Added::New(want, counted) => {
+                let lapse = Arc::clone(wanted).lapse(endpoint.clone(), counted);
+                let until = wanted.stop_each().run_until_cancelled_owned(lapse);
+                self.shared.follow(wanted::prefix_of(endpoint), until, || ());
+                want
+            }
+            Added::TooMany => {
+                self.want_all();
+                Want::default()
+            }
         }
-        if wanted.each.len() >= MAX_WANTED {
-            drop(wanted);
-            return self.want_all();
-        }
-        wanted.each.insert(endpoint.clone());
-        let prefix = format!("{}/{endpoint}/", record::BUCKET);
-        self.shared.follow(prefix, wanted.stop_each.clone(), || ());
     }
 
     fn want_all(&self) {
-        let mut wanted = self.shared.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::mem::replace(&mut wanted.all, true) {
-            return;
+        let wanted = Arc::clone(&self.shared.wanted);
+        if wanted.add_all() {
+            let until = self.shared.stop.clone().cancelled_owned();
+            self.shared.follow(wanted::prefix_of_all(), until, move || wanted.has_all());
         }
-        let prefix = format!("{}/", record::BUCKET);
-        let (board, stop_each) = (Arc::clone(&self.shared.board), wanted.stop_each.clone());
-        let all = prefix.clone();
-        self.shared.follow(prefix, self.shared.stop.clone(), move || {
-            stop_each.cancel();
-            board.keep_only(&all);
-        });
+    }
+
+    /// Gives the lease back, and with it every registration; without etcd they end with it.
+    fn shutdown(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.end())
     }
 }
 
@@ -268,18 +257,21 @@ impl fmt::Debug for EtcdDiscovery {
 }
 
 impl Shared {
-    /// Follows a prefix until told to stop.
-    fn follow(
+    /// Follows a prefix, which is on the board.
+    fn follow<T>(
         &self,
         prefix: String,
-        stop: CancellationToken,
+        until: impl Future<Output = T> + Send + 'static,
         listed: impl FnOnce() + Send + 'static,
     ) {
-        self.board.begin(&prefix);
         let (members, board) = (Arc::clone(&self.members), Arc::clone(&self.board));
         let follower = Follower::new(members, board, prefix, self.guard_time);
         let following = async move {
-            stop.run_until_cancelled_owned(follower.run(listed)).await;
+            tokio::select! {
+                biased;
+                _ = until => {}
+                () = follower.run(listed) => {}
+            }
         };
         self.tasks.spawn_on(following, &self.runtime);
     }

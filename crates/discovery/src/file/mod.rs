@@ -11,9 +11,13 @@ mod worker;
 
 use std::{
     fmt,
+    future::poll_fn,
     path::{Path, PathBuf},
+    pin::{Pin, pin},
     sync::{Arc, Mutex, mpsc as std_mpsc},
+    task::Poll,
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use sinew_plane::BoxFuture;
@@ -34,6 +38,10 @@ const BACKEND: &str = "file";
 
 /// Commands under way to the thread: a burst of registrations at start-up. Senders wait beyond it.
 const COMMANDS: usize = 64;
+
+/// Longest wait for the thread to take everything back: it is at most one look away from that
+/// unless the file system hangs.
+const STOP_LIMIT: Duration = Duration::from_secs(4);
 
 /// Longest file name that file systems take, in bytes.
 const MAX_NAME_BYTES: usize = 255;
@@ -66,8 +74,9 @@ const MAX_NAME_BYTES: usize = 255;
 /// that everyone may write, only files of our own user, of root and of the directory's owner
 /// count; a file that everyone may write never does.
 ///
-/// All file system calls are made by one thread, which ends when the last handle and the last
-/// registration are dropped; views then end too. Works without any async runtime.
+/// All file system calls are made by one thread, which ends with
+/// [`shutdown`](Discovery::shutdown), or when the last handle and the last registration are
+/// dropped; views then end too. Works without any async runtime.
 ///
 /// # Shortcomings
 /// Network file systems cache file times (NFS: 3 to 60 s): mount with `actimeo=1` or raise
@@ -103,10 +112,17 @@ impl FileDiscovery {
     /// [`DiscoveryError::Unavailable`] when no thread can be started.
     pub fn with_config(root: impl AsRef<Path>, config: FileConfig) -> Result<Self, DiscoveryError> {
         config.check()?;
-        let root = root.as_ref().to_owned();
+        Self::start(root.as_ref().to_owned(), Directory::of_store(root.as_ref()), config)
+    }
+
+    fn start(
+        root: PathBuf,
+        directory: Directory,
+        config: FileConfig,
+    ) -> Result<Self, DiscoveryError> {
         let (commands, received) = mpsc::channel(COMMANDS);
         let (alive, ended) = std_mpsc::channel();
-        let worker = Worker::new(config, Directory::of_store(&root), received);
+        let worker = Worker::new(config, directory, received);
         let thread = thread::Builder::new().name("sinew-discovery".to_owned()).spawn(move || {
             worker.run();
             drop(alive);
@@ -125,15 +141,25 @@ impl FileDiscovery {
         &self.shared.root
     }
 
-    /// Takes back every registration of this backend and ends its thread and all its views.
-    /// Later calls fail as unavailable. Not needed when everything is dropped anyway; it is for
-    /// who wants to await the end.
-    pub async fn shutdown(&self) {
+    async fn end(&self) {
         let (answer, done) = oneshot::channel();
-        if self.shared.send(Command::Stop { _answer: answer }).await.is_ok() {
-            // An error is the expected end: the answer is dropped when all is taken back.
-            let _ = done.await;
-        }
+        let mut stopping = pin!(async {
+            if self.shared.send(Command::Stop { answer }).await.is_ok() {
+                // An error is the expected end: the answer is dropped last of all.
+                let _ = done.await;
+            }
+        });
+        let (mut limit, _running) = alarm(STOP_LIMIT);
+        poll_fn(|context| {
+            if stopping.as_mut().poll(context).is_ready() {
+                return Poll::Ready(());
+            }
+            Pin::new(&mut limit).poll(context).map(|_| {
+                let root = self.shared.root.display();
+                tracing::warn!(%root, "not waiting for a file system that hangs");
+            })
+        })
+        .await;
     }
 
     async fn register_one(&self, instance: Instance) -> Result<Registration, DiscoveryError> {
@@ -166,6 +192,25 @@ impl Discovery for FileDiscovery {
     fn watch(&self) -> BoxFuture<'_, Result<View, DiscoveryError>> {
         Box::pin(async move { self.shared.ask(|answer| Command::Watch { answer }).await? })
     }
+
+    /// Not needed when everything is dropped anyway; it is for who wants to await the end.
+    fn shutdown(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.end())
+    }
+}
+
+/// Ends after `limit`, by a thread of its own, because there may be no async runtime to count the
+/// time. The thread ends with the sender.
+fn alarm(limit: Duration) -> (oneshot::Receiver<()>, std_mpsc::Sender<()>) {
+    let (ring, rung) = oneshot::channel();
+    let (running, ended) = std_mpsc::channel::<()>();
+    let timer = thread::Builder::new().name("sinew-discovery".to_owned());
+    // Without a thread it rings at once: `ring` goes with the closure.
+    let _ = timer.spawn(move || {
+        let _ = ended.recv_timeout(limit);
+        drop(ring);
+    });
+    (rung, running)
 }
 
 impl fmt::Debug for FileDiscovery {

@@ -31,7 +31,7 @@ pub(super) enum Command {
     },
     /// Withdraw everything and end; dropping the answer says that it is done.
     Stop {
-        _answer: oneshot::Sender<()>,
+        answer: oneshot::Sender<()>,
     },
 }
 
@@ -44,6 +44,8 @@ pub(super) struct Worker {
     published: watch::Sender<Snapshot>,
     commands: mpsc::Receiver<Command>,
     is_lost: bool,
+    /// Who waits for the end: dropped last.
+    stopped: Option<oneshot::Sender<()>>,
 }
 
 impl Worker {
@@ -60,6 +62,7 @@ impl Worker {
             published: watch::Sender::default(),
             commands,
             is_lost: false,
+            stopped: None,
         }
     }
 
@@ -97,8 +100,8 @@ impl Worker {
         // More come with an unparking of their own; in between, our own records are due.
         for _ in 0..COMMANDS {
             match self.commands.try_recv() {
-                Ok(Command::Stop { _answer }) => {
-                    self.claims.withdraw_all(&self.directory);
+                Ok(Command::Stop { answer }) => {
+                    self.stopped = Some(answer);
                     return None;
                 }
                 Ok(command) => {

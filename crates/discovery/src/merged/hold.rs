@@ -1,11 +1,11 @@
 //! One instance registered with several providers.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use sinew_plane::BoxFuture;
 use tokio::{task::JoinSet, time::sleep};
 
-use super::{Provider, backoff};
+use super::{Followers, Provider, backoff};
 use crate::{DiscoveryError, Instance, Registration, Withdraw};
 
 /// The registrations, and the tries at those that are still to come.
@@ -24,13 +24,22 @@ impl Hold {
         lock(&self.registrations).is_empty()
     }
 
-    /// Registers with a provider that was not available, as soon as it is.
-    pub(super) fn try_again(&mut self, provider: Provider, instance: Instance) {
+    /// Registers with a provider that was not available, as soon as it is. After the shutdown
+    /// (not: the end of the last handle) none is any more.
+    pub(super) fn try_again(
+        &mut self,
+        provider: Provider,
+        instance: Instance,
+        followers: Weak<Followers>,
+    ) {
         let registrations = Arc::clone(&self.registrations);
         self.tries.spawn(async move {
             let mut backoff = backoff();
             loop {
                 sleep(backoff.pause()).await;
+                if followers.upgrade().is_some_and(|followers| followers.have_ended()) {
+                    return;
+                }
                 match provider.discovery.register(instance.clone()).await {
                     Ok(registration) => {
                         tracing::info!(source = %provider.source, "registered there, too");

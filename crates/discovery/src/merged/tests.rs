@@ -1,9 +1,9 @@
 //! Merging, with providers that can be told to fail.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use sinew_plane::{Address, Incarnation, InstanceId};
-use tokio::time::timeout;
+use tokio::{sync::watch, task::yield_now, time::timeout};
 
 use super::*;
 use crate::{Change, MemoryDiscovery, Snapshot, StaticDiscovery};
@@ -12,11 +12,13 @@ use crate::{Change, MemoryDiscovery, Snapshot, StaticDiscovery};
 struct Fickle {
     inside: MemoryDiscovery,
     works: AtomicBool,
+    has_ended: AtomicBool,
 }
 
 impl Fickle {
     fn new(works: bool) -> Arc<Self> {
-        Arc::new(Self { inside: MemoryDiscovery::new(), works: AtomicBool::new(works) })
+        let (inside, works) = (MemoryDiscovery::new(), AtomicBool::new(works));
+        Arc::new(Self { inside, works, has_ended: AtomicBool::default() })
     }
 
     fn check(&self) -> Result<(), DiscoveryError> {
@@ -45,6 +47,60 @@ impl Discovery for Fickle {
             self.check()?;
             self.inside.watch().await
         })
+    }
+
+    fn shutdown(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            yield_now().await;
+            self.has_ended.store(true, Ordering::Relaxed);
+        })
+    }
+}
+
+/// A provider that has to ask before it shows something, and asks only for what was wanted.
+#[derive(Default)]
+struct Shy {
+    inside: MemoryDiscovery,
+    shown: watch::Sender<Snapshot>,
+    wants_all: AtomicBool,
+    wants: Arc<AtomicUsize>,
+}
+
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Discovery for Shy {
+    fn name(&self) -> &'static str {
+        "shy"
+    }
+
+    fn register(&self, one: Instance) -> BoxFuture<'_, Result<Registration, DiscoveryError>> {
+        self.inside.register(one)
+    }
+
+    fn watch(&self) -> BoxFuture<'_, Result<View, DiscoveryError>> {
+        Box::pin(async {
+            // The answer comes while others get their turn.
+            yield_now().await;
+            if self.wants_all.load(Ordering::Relaxed) {
+                self.shown.send_replace(self.inside.watch().await?.snapshot());
+            }
+            Ok(View::new(self.shown.subscribe()))
+        })
+    }
+
+    fn want(&self, _: &EndpointName) -> Want {
+        self.wants.fetch_add(1, Ordering::Relaxed);
+        Want::new(Counted(Arc::clone(&self.wants)))
+    }
+
+    fn want_all(&self) {
+        self.wants_all.store(true, Ordering::Relaxed);
     }
 }
 
@@ -78,7 +134,7 @@ async fn every_entry_has_its_source() {
         Arc::new(seeds),
     ]);
     assert_eq!(all.sources().collect::<Vec<_>>(), ["memory", "memory#2", "static"]);
-    all.want(&instance(0).endpoint);
+    let _wanted = all.want(&instance(0).endpoint);
     let _first = one.register(instance(1)).await.unwrap();
     let mut view = all.watch().await.unwrap();
     assert_eq!(view.snapshot().len(), 2, "what is known when it is asked for");
@@ -89,6 +145,86 @@ async fn every_entry_has_its_source() {
     drop(second);
     until(&mut view, |now| now.len() == 2).await;
     all.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_view_waits_for_what_was_wanted_since_the_first_one() {
+    let shy = Arc::new(Shy::default());
+    let _there = shy.inside.register(instance(1)).await.unwrap();
+    let all = merged([Arc::new(MemoryDiscovery::new()) as Arc<dyn Discovery>, shy.clone()]);
+    assert!(all.watch().await.unwrap().snapshot().is_empty(), "nothing is wanted yet");
+    all.want_all();
+    let view = all.watch().await.unwrap();
+    assert_eq!(view.snapshot().len(), 1);
+    assert_eq!(source(&view, 1), "shy");
+}
+
+#[tokio::test]
+async fn an_interest_is_every_providers_and_lasts_as_long_as_the_last_view_that_holds_it() {
+    let (one, two) = (Arc::new(Shy::default()), Arc::new(Shy::default()));
+    let all = merged([one.clone() as Arc<dyn Discovery>, two.clone()]);
+    let wants = || (one.wants.load(Ordering::Relaxed), two.wants.load(Ordering::Relaxed));
+    let view = all.watch().await.unwrap().holding(all.want(&instance(1).endpoint));
+    let clone = view.clone().holding(all.want(&instance(1).endpoint));
+    assert_eq!(wants(), (2, 2));
+    drop(view);
+    assert_eq!(wants(), (2, 2));
+    drop(clone);
+    assert_eq!(wants(), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_ends_the_providers_too_and_refuses_more() {
+    let (good, bad) = (Fickle::new(true), Fickle::new(false));
+    let all = merged([good.clone() as Arc<dyn Discovery>, bad.clone()]);
+    let registration = all.register(instance(1)).await.unwrap();
+    let view = all.watch().await.unwrap();
+    all.clone().shutdown().await;
+    assert!(good.has_ended.load(Ordering::Relaxed) && bad.has_ended.load(Ordering::Relaxed));
+    assert_eq!(view.snapshot().len(), 1, "a view keeps what it shows");
+    for error in [
+        all.watch().await.map(drop).unwrap_err().to_string(),
+        all.register(instance(2)).await.map(drop).unwrap_err().to_string(),
+    ] {
+        assert!(error.contains("shut down"), "{error}");
+    }
+    // What could not be registered is not tried any more.
+    bad.works.store(true, Ordering::Relaxed);
+    let mut inside = bad.inside.watch().await.unwrap();
+    assert!(timeout(Duration::from_secs(60), inside.changed()).await.is_err());
+    all.shutdown().await;
+    registration.withdraw().await.unwrap();
+}
+
+/// A provider that never answers.
+struct Silent;
+
+impl Discovery for Silent {
+    fn name(&self) -> &'static str {
+        "silent"
+    }
+
+    fn register(&self, _: Instance) -> BoxFuture<'_, Result<Registration, DiscoveryError>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn watch(&self) -> BoxFuture<'_, Result<View, DiscoveryError>> {
+        Box::pin(std::future::pending())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_wakes_who_waits_for_the_first_answer() {
+    let all = merged([Arc::new(Silent) as Arc<dyn Discovery>]);
+    let watching = tokio::spawn({
+        let all = all.clone();
+        async move { all.watch().await }
+    });
+    sleep(FIRST_WAIT * 2).await;
+    assert!(!watching.is_finished());
+    all.shutdown().await;
+    let watched = timeout(Duration::from_secs(30), watching).await.unwrap().unwrap();
+    assert!(watched.unwrap_err().to_string().contains("shut down"));
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ fn quick() -> DnsConfig {
 fn open(server: &Server, name: &str, config: DnsConfig) -> DnsDiscovery {
     let text = format!("dns://{name}?server={}", server.address());
     let discovery = DnsDiscovery::with_config(&text, config).unwrap();
-    discovery.want(&endpoint());
+    let _for_good = discovery.want(&endpoint());
     discovery
 }
 
@@ -59,7 +59,7 @@ async fn each_address_of_a_name_is_an_instance_of_whatever_is_wanted() {
     assert!(view.snapshot().iter().all(|one| one.any_id && one.endpoint == endpoint()));
     // Known already, so there at once; and under the same ids as in any other process.
     let other: EndpointName = "a/b/d".parse().unwrap();
-    discovery.want(&other);
+    let _wanted = discovery.want(&other);
     assert!(view.has_instance_of(&other).await);
     let ids = |name: &EndpointName| -> Vec<_> {
         view.snapshot().of(name).map(|one| (one.id, one.incarnation)).collect()
@@ -74,6 +74,25 @@ async fn each_address_of_a_name_is_an_instance_of_whatever_is_wanted() {
     let error = discovery.register(mine).await.unwrap_err();
     assert!(matches!(error, DiscoveryError::ReadOnly { backend: "dns" }));
     discovery.shutdown().await;
+    assert!(view.snapshot().of(&endpoint()).count() > 0, "a view keeps what it shows");
+    let error = discovery.watch().await.unwrap_err();
+    assert!(error.to_string().contains("shut down"), "{error}");
+    discovery.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_shutdown_wakes_who_waits_for_the_first_answer() {
+    let server = Server::start().await;
+    server.say("pool.", Answer::silence());
+    let discovery = open(&server, "pool:1", quick());
+    let watching = tokio::spawn({
+        let discovery = discovery.clone();
+        async move { discovery.watch().await }
+    });
+    server.until_asked("pool.", 1).await;
+    discovery.shutdown().await;
+    let error = tokio::time::timeout(PATIENCE, watching).await.unwrap().unwrap().unwrap_err();
+    assert!(error.to_string().contains("shut down"), "{error}");
 }
 
 #[tokio::test]
@@ -204,6 +223,57 @@ async fn a_thousand_servers_come_over_tcp_and_no_more_than_can_be_used_are_kept(
 #[tokio::test]
 async fn an_address_needs_no_server() {
     let discovery = DnsDiscovery::new("dns://127.0.0.1:9?server=127.0.0.1:1").unwrap();
-    discovery.want(&endpoint());
+    let _wanted = discovery.want(&endpoint());
     assert_eq!(addresses(&discovery.watch().await.unwrap().snapshot()), ["tcp://127.0.0.1:9"]);
+}
+
+/// Services at so many targets, each of which gets this answer.
+fn service(server: &Server, targets: u16, answer: impl Fn(u16) -> Answer) -> DnsDiscovery {
+    let name = |number: u16| format!("t{number:03}.pool.");
+    let names: Vec<_> = (0..targets).map(name).collect();
+    let records: Vec<_> = names.iter().map(|name| (10, 1, 9000, name.as_str())).collect();
+    server.say("_many._tcp.pool.", Answer::srv(&records));
+    for (number, name) in (0..).zip(&names) {
+        server.say(name, answer(number));
+    }
+    open(server, "_many._tcp.pool", quick())
+}
+
+#[tokio::test]
+async fn the_first_target_that_cannot_be_asked_for_ends_the_answer() {
+    let server = Server::start().await;
+    let discovery = service(&server, 200, |_| Answer::silence());
+    let begun = std::time::Instant::now();
+    assert!(discovery.watch().await.is_err());
+    // One after the other they would take ten minutes.
+    assert!(begun.elapsed() < PATIENCE / 2, "{:?}", begun.elapsed());
+    let asked = (0..200).filter(|number| server.asked(&format!("t{number:03}.pool.")) > 0);
+    assert!(asked.count() <= 16);
+}
+
+#[tokio::test]
+async fn targets_that_take_their_time_do_not_take_all_of_it() {
+    let server = Server::start().await;
+    let discovery = service(&server, 200, |_| Answer::a(&["10.0.0.1"]));
+    // Each has an answer, once the other kind has been waited for in vain.
+    for number in 0..200 {
+        server.say(&format!("t{number:03}.pool."), Answer::silence().over_ipv6());
+    }
+    let begun = std::time::Instant::now();
+    let error = discovery.watch().await.unwrap_err();
+    assert!(error.to_string().contains("timed out"), "{error}");
+    let took = begun.elapsed();
+    // None of them failed by itself, which would have shown after some seconds.
+    assert!((Duration::from_secs(9)..PATIENCE / 2).contains(&took), "{took:?}");
+}
+
+#[tokio::test]
+async fn of_too_many_targets_the_same_ones_are_taken_every_time() {
+    let server = Server::start().await;
+    let discovery = service(&server, 300, |number| {
+        Answer::a(&[&format!("10.0.{}.{}", number / 250, number % 250)])
+    });
+    let view = discovery.watch().await.unwrap();
+    assert_eq!(view.snapshot().len(), 256);
+    assert_eq!((server.asked("t255.pool."), server.asked("t256.pool.")), (2, 0));
 }

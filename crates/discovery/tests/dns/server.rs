@@ -82,6 +82,11 @@ impl Answer {
         Self::of(None, What::Silence)
     }
 
+    /// The same, to questions for IPv6 alone.
+    pub(crate) fn over_ipv6(self) -> Self {
+        Self { kind: Some(AAAA), ..self }
+    }
+
     pub(crate) fn ttl(self, ttl: u32) -> Self {
         Self { ttl, ..self }
     }

@@ -105,24 +105,79 @@ async fn many_wanted_endpoints_become_one_watch() {
     let worker = connect(&server.url()).await;
     let _registration = worker.register(instance(1)).await.unwrap();
     let caller = connect(&server.url()).await;
-    for number in 0..300 {
-        caller.want(&format!("ns1/backend/{number}").parse().unwrap());
-    }
-    caller.want(&endpoint());
+    let of = |number| caller.want(&format!("ns1/backend/{number}").parse().unwrap());
+    let _wanted: Vec<_> = (0..300).map(of).collect();
+    let _wanted_too = caller.want(&endpoint());
     let mut view = caller.watch().await.unwrap();
     until(&mut view, |now| now.len() == 1).await;
     let _more = worker.register(instance(2)).await.unwrap();
     until(&mut view, |now| now.len() == 2).await;
-    let watchers = || {
-        let metrics = format!("127.0.0.1:{}", server.port());
-        let mut stream = std::net::TcpStream::connect(metrics).unwrap();
-        std::io::Write::write_all(&mut stream, b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
-        let text = std::io::read_to_string(stream).unwrap();
-        let line = text.lines().find(|line| line.starts_with("etcd_debugging_mvcc_watcher_total "));
-        line.unwrap().rsplit(' ').next().unwrap().parse::<f64>().unwrap()
-    };
     // The caller's one, and the worker's on its own two keys.
-    eventually("the single watches end", || watchers() <= 3.0).await;
+    eventually("the single watches end", || server.watches() <= 3).await;
+}
+
+#[tokio::test]
+async fn dropping_the_last_who_wants_it_ends_the_watch() {
+    let server = Server::start().await;
+    let quick = EtcdConfig { unwatch_after: Duration::from_millis(100), ..config(&server.url()) };
+    let (caller, view) = watching(quick).await;
+    let worker = connect(&server.url()).await;
+    let _registration = worker.register(instance(1)).await.unwrap();
+    let mut other = caller.watch().await.unwrap();
+    until(&mut other, |now| now.len() == 1).await;
+    let clone = view.clone();
+    drop(view);
+    // The caller's, and the worker's on its own key.
+    eventually("both watches stand", || server.watches() == 2).await;
+    drop(clone);
+    until(&mut other, |now| now.is_empty()).await;
+    eventually("one is left", || server.watches() == 1).await;
+    // Anew, and no answer counts that is not of now.
+    let _more = worker.register(instance(2)).await.unwrap();
+    let wanted = caller.want(&endpoint());
+    let view = caller.watch().await.unwrap().holding(wanted);
+    assert_eq!(view.snapshot().len(), 2);
+}
+
+#[tokio::test]
+async fn a_shutdown_wakes_who_waits_for_a_view() {
+    let server = Server::start().await;
+    let discovery = connect(&server.url()).await;
+    server.pause();
+    let _wanted = discovery.want(&endpoint());
+    let watching = tokio::spawn({
+        let discovery = discovery.clone();
+        async move { discovery.watch().await }
+    });
+    tokio::task::yield_now().await;
+    tokio::time::timeout(PATIENCE, discovery.shutdown()).await.unwrap();
+    let watched = tokio::time::timeout(PATIENCE, watching).await.unwrap().unwrap();
+    assert!(watched.is_err());
+    let _wanted_late = discovery.want(&endpoint());
+    let late = tokio::time::timeout(PATIENCE, discovery.watch()).await.unwrap();
+    assert!(late.unwrap_err().to_string().contains("shut down"));
+    server.resume();
+}
+
+#[tokio::test]
+async fn a_shutdown_does_not_wait_for_an_etcd_that_hangs() {
+    let mut servers = Server::cluster(3).await;
+    let urls: Vec<_> = servers.iter().map(Server::url).collect();
+    let many = EtcdConfig { endpoints: urls, ..config(&servers[0].url()) };
+    let discovery = EtcdDiscovery::connect(many).await.unwrap();
+    let _registration = discovery.register(instance(1)).await.unwrap();
+    servers.iter().for_each(Server::pause);
+    let begun = std::time::Instant::now();
+    discovery.shutdown().await;
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+    servers.iter_mut().for_each(|server| server.resume());
+}
+
+#[tokio::test]
+async fn a_password_in_a_members_address_is_refused() {
+    let error = EtcdDiscovery::connect(config("http://bob:hunter2@127.0.0.1:1")).await.unwrap_err();
+    assert!(matches!(error, DiscoveryError::Invalid { .. }), "{error}");
+    assert!(!error.to_string().contains("hunter2"), "{error}");
 }
 
 #[tokio::test]

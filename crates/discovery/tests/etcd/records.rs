@@ -104,14 +104,14 @@ async fn one_sees_the_endpoints_it_wants_and_all_when_it_wants_all() {
     }
     let caller = connect(&server.url()).await;
     assert!(caller.watch().await.unwrap().snapshot().is_empty(), "nothing is wanted yet");
-    caller.want(&endpoint());
+    let _wanted = caller.want(&endpoint());
     let mut view = caller.watch().await.unwrap();
     let names = |view: &sinew_discovery::View| -> Vec<_> {
         view.snapshot().iter().map(|one| one.endpoint.to_string()).collect()
     };
     assert_eq!(names(&view), ["ns1/backend/generate"]);
     // A view from before wakes, too.
-    caller.want(&other.endpoint);
+    let _wanted_too = caller.want(&other.endpoint);
     assert!(view.has_instance_of(&other.endpoint).await);
     assert_eq!(names(&view), ["ns1/backend/generate", "ns1/backend/generate2"]);
     caller.want_all();

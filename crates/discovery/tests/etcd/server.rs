@@ -158,6 +158,15 @@ impl Server {
         Some((number("create_revision"), number("lease"), output.trim_end().to_owned()))
     }
 
+    /// How many watches of all clients stand.
+    pub(crate) fn watches(&self) -> usize {
+        let mut stream = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, self.client)).unwrap();
+        std::io::Write::write_all(&mut stream, b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        let text = std::io::read_to_string(stream).unwrap();
+        let line = text.lines().find(|line| line.starts_with("etcd_debugging_mvcc_watcher_total "));
+        line.unwrap().rsplit(' ').next().unwrap().parse().unwrap()
+    }
+
     /// True for the member that leads.
     pub(crate) fn is_leader(&self) -> bool {
         let json = self.etcdctl(&["endpoint", "status", "-w", "json"]);

@@ -28,8 +28,8 @@ pub(crate) async fn connect(url: &str) -> EtcdDiscovery {
 /// A backend and a view of the one endpoint of [`instance`].
 pub(crate) async fn watching(config: EtcdConfig) -> (EtcdDiscovery, View) {
     let discovery = EtcdDiscovery::connect(config).await.unwrap();
-    discovery.want(&endpoint());
-    let view = discovery.watch().await.unwrap();
+    let wanted = discovery.want(&endpoint());
+    let view = discovery.watch().await.unwrap().holding(wanted);
     (discovery, view)
 }
 

@@ -6,6 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod loads;
+
 fn instances(weights: &[(u64, u32)]) -> Vec<Arc<Instance>> {
     let make = |(id, weight): &(u64, u32)| {
         let name = "a/b/c".parse().unwrap();
@@ -92,7 +94,12 @@ fn a_debt_from_old_weights_is_forgiven() {
 #[test]
 fn skipped_ones_are_not_chosen_and_lose_nothing() {
     let all = instances(&[(1, 1), (2, 1), (3, 1)]);
-    for mode in [RouterMode::RoundRobin, RouterMode::Random] {
+    for mode in [
+        RouterMode::RoundRobin,
+        RouterMode::Random,
+        RouterMode::PowerOfTwoChoices,
+        RouterMode::LeastLoaded,
+    ] {
         let mut picker = Picker::seeded(9);
         for _ in 0..50 {
             let choice = picker.pick(mode, &all, |one| one.id.0 == 2).unwrap();

@@ -5,5 +5,8 @@ mod failover;
 mod in_process;
 mod limits;
 mod metrics;
+mod occupancy;
 mod over_memory;
+mod quarantine;
+mod recheck;
 mod world;

@@ -34,6 +34,8 @@ pub(super) enum Script {
     Items(Vec<Bytes>),
     /// These items, then the connection is lost.
     Break(Vec<Bytes>),
+    /// These items, then an error of the handler.
+    Fail(Vec<Bytes>, Error),
     /// The handler never takes it.
     NeverStart,
     /// The handler takes it and never says anything.
@@ -101,27 +103,41 @@ struct Source {
     started: Option<Result<(), Error>>,
     items: Mutex<VecDeque<Bytes>>,
     /// `None` for a handler that says nothing more.
-    end: Option<fn(u64) -> SourceEvent>,
-    count: u64,
+    end: Option<End>,
     record: Arc<Record>,
+}
+
+enum End {
+    Complete(u64),
+    Failed(Error),
+    Lost,
+}
+
+impl End {
+    fn event(&self) -> SourceEvent {
+        match self {
+            Self::Complete(items) => SourceEvent::Ended(Terminal::Complete { items: *items }),
+            Self::Failed(error) => SourceEvent::Ended(Terminal::Failed { error: error.clone() }),
+            Self::Lost => SourceEvent::Lost(Error::new(Code::ConnectionLost, "as told")),
+        }
+    }
 }
 
 impl Source {
     fn new(script: Script, record: Arc<Record>) -> Self {
-        let complete: fn(u64) -> SourceEvent =
-            |items| SourceEvent::Ended(Terminal::Complete { items });
-        let lost: fn(u64) -> SourceEvent =
-            |_| SourceEvent::Lost(Error::new(Code::ConnectionLost, "as told"));
         let (started, items, end) = match script {
             Script::FailOpen(_) => unreachable!("has no stream"),
             Script::FailStart(error) => (Some(Err(error)), Vec::new(), None),
-            Script::Items(items) => (Some(Ok(())), items, Some(complete)),
-            Script::Break(items) => (Some(Ok(())), items, Some(lost)),
+            Script::Items(items) => {
+                let end = End::Complete(items.len() as u64);
+                (Some(Ok(())), items, Some(end))
+            }
+            Script::Break(items) => (Some(Ok(())), items, Some(End::Lost)),
+            Script::Fail(items, error) => (Some(Ok(())), items, Some(End::Failed(error))),
             Script::NeverStart => (None, Vec::new(), None),
             Script::StartThenSilence => (Some(Ok(())), Vec::new(), None),
         };
-        let count = items.len() as u64;
-        Self { started, items: Mutex::new(items.into()), end, count, record }
+        Self { started, items: Mutex::new(items.into()), end, record }
     }
 }
 
@@ -141,7 +157,7 @@ impl ResponseSource for Source {
             batch.append(&mut items);
             return Poll::Ready(SourceEvent::Items);
         }
-        self.end.map_or(Poll::Pending, |end| Poll::Ready(end(self.count)))
+        self.end.as_ref().map_or(Poll::Pending, |end| Poll::Ready(end.event()))
     }
 
     fn cancel(&self, _: StopKind) {}

@@ -138,6 +138,20 @@ mod tests {
     }
 
     #[test]
+    fn no_message_shows_a_secret() {
+        for pairs in [
+            [("SINEW_ETCD_PASSWORD", "hunter2"), ("ETCD_AUTH_PASSWORD", "hunter22")],
+            [("SINEW_NATS_SERVER", "nats://bob:hunter2@h:1"), ("NATS_SERVER", "nats://h:1")],
+            [("SINEW_NATS_SERVER", "nats://bob:hunter2@h:1"), ("SINEW_UNIX", "true")],
+            [("SINEW_DISCOVERY", "etcd://bob:hunter2@h:1"), ("SINEW_UNIX", "true")],
+            [("SINEW_NATS_PASSWORD", "hunter2"), ("SINEW_UNIX", "true")],
+        ] {
+            let Err(error) = config(&pairs) else { panic!("{pairs:?}") };
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
     fn a_contradiction_names_both() {
         let error = config(&[("SINEW_LISTEN_PORT", "1"), ("DYN_TCP_RPC_PORT", "2")]).unwrap_err();
         let text = error.to_string();

@@ -18,7 +18,9 @@ pub(super) struct Variable {
 impl Variable {
     /// A value as messages may show it: not at all when it is a secret.
     pub(super) fn shown(&self, text: &str) -> String {
-        let is_secret = ["PASSWORD", "TOKEN", "NKEY"].iter().any(|word| self.name.ends_with(word));
+        let is_secret = ["PASSWORD", "TOKEN", "NKEY"].iter().any(|word| self.name.ends_with(word))
+            // An address may hold one that does not belong there.
+            || text.contains('@');
         if is_secret { "a secret".to_owned() } else { format!("{text:?}") }
     }
 }
@@ -73,6 +75,9 @@ pub(super) const VARIABLES: &[Variable] = &[
         name: "SINEW_NATS_SERVER",
         aliases: &["NATS_SERVER"],
         apply: |config, text| {
+            if text.contains('@') {
+                return Err("holds a user: set SINEW_NATS_USER and SINEW_NATS_PASSWORD".to_owned());
+            }
             config.nats = text.split(',').map(|one| one.trim().to_owned()).collect();
             Ok(())
         },
@@ -235,6 +240,11 @@ pub(super) const VARIABLES: &[Variable] = &[
             config.max_in_flight = text.parse().map_err(|_| "must be a number".to_owned())?;
             Ok(())
         },
+    },
+    Variable {
+        name: "SINEW_STARTUP_WAIT",
+        aliases: &[],
+        apply: |config, text| seconds(text).map(|time| config.startup_wait = time),
     },
     Variable {
         name: "SINEW_GRACE_MS",

@@ -7,7 +7,11 @@ mod encrypted;
 mod exchange;
 mod handler;
 mod hostile;
+mod metrics;
 mod outage;
 mod overload;
+#[cfg(feature = "jetstream")]
+mod queue;
 mod server;
 mod serving;
+mod shared;

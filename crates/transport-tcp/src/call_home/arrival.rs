@@ -12,10 +12,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     accept::Admit,
     call_home::{
-        info::{StreamType, Subject},
+        info::StreamType,
         line::{Counted, Line},
         message::{ControlMessage, MAX_HANDSHAKE_BYTES, read_handshake},
         server::Shared,
+        subject::Subject,
         table::Entry,
     },
     socket::Socket,
@@ -35,20 +36,23 @@ impl Admit for Shared {
             tracing::debug!("call-home connection refused: max_connections reached");
             return;
         }
-        if let Err(error) = socket.tune_unread(tcp.mux.keepalive_timeout) {
+        if let Err(error) = socket.tune_accepted(tcp.mux.keepalive_timeout) {
             tracing::debug!(%error, "a connection was gone before it was set up");
             return;
         }
-        let Socket::Tcp(stream) = socket else { return };
+        let Socket::Tcp(mut stream) = socket else { return };
         let counted = Counted::new(&self.open);
         let shared = Arc::clone(self);
         self.connections.tasks.spawn(async move {
             let until = Instant::now() + shared.config.handshake_timeout;
             let closing = shared.closing.clone();
             let served = async {
-                match tokio::time::timeout_at(until, recognise(&stream)).await {
-                    Ok(Some(First::Mux)) => share(&shared, stream, counted, until).await,
-                    Ok(Some(First::Handshake)) => take(&shared, stream, counted, until).await,
+                let mut first = BytesMut::new();
+                match tokio::time::timeout_at(until, recognise(&mut stream, &mut first)).await {
+                    Ok(Some(First::Mux)) => share(&shared, stream, first, counted, until).await,
+                    Ok(Some(First::Handshake)) => {
+                        take(&shared, stream, first, counted, until).await;
+                    }
                     Ok(None) | Err(_) => {}
                 }
             };
@@ -66,29 +70,37 @@ enum First {
     Handshake,
 }
 
-/// Tells by the first byte what a connection speaks, without taking it.
-async fn recognise(stream: &TcpStream) -> Option<First> {
-    let mut first = [0];
-    match stream.peek(&mut first).await {
-        Ok(1..) if first[0] == PREFACE[0] => Some(First::Mux),
+/// Tells by the first byte what a connection speaks; what was read for that is in `first`.
+async fn recognise(stream: &mut TcpStream, first: &mut BytesMut) -> Option<First> {
+    // A connection on which nothing comes costs no buffer.
+    stream.readable().await.ok()?;
+    first.reserve(FIRST_READ_BYTES);
+    stream.read_buf(first).await.ok()?;
+    match *first.first()? {
+        byte if byte == PREFACE[0] => Some(First::Mux),
         // The length of a handshake is far below what its first byte stands for.
-        Ok(1..) if first[0] == 0 => Some(First::Handshake),
-        Ok(1..) => {
-            tracing::debug!(byte = first[0], "a call-home connection speaks something else");
+        0 => Some(First::Handshake),
+        byte => {
+            tracing::debug!(byte, "a call-home connection speaks something else");
             None
         }
-        Ok(0) | Err(_) => None,
     }
 }
 
 /// Runs the mux over a worker's shared connection, and has it known while it lives.
-async fn share(shared: &Arc<Shared>, stream: TcpStream, counted: Counted, until: Instant) {
+async fn share(
+    shared: &Arc<Shared>,
+    stream: TcpStream,
+    first: BytesMut,
+    counted: Counted,
+    until: Instant,
+) {
     let tcp = Arc::new(shared.config.tcp.clone());
     let socket = Socket::Tcp(stream);
     if socket.tune(tcp.mux.keepalive_timeout).is_err() {
         return;
     }
-    let connection = shared.connections.start(socket, Role::Acceptor, tcp, None);
+    let connection = shared.connections.start_after(first, socket, Role::Acceptor, tcp, None);
     // It is counted among the mux connections from here on.
     drop(counted);
     if tokio::time::timeout_at(until, connection.established()).await.is_err() {
@@ -103,8 +115,13 @@ async fn share(shared: &Arc<Shared>, stream: TcpStream, counted: Counted, until:
 }
 
 /// Reads the handshake and hands the connection to its stream.
-async fn take(shared: &Arc<Shared>, mut stream: TcpStream, counted: Counted, until: Instant) {
-    let mut buffer = BytesMut::with_capacity(FIRST_READ_BYTES);
+async fn take(
+    shared: &Arc<Shared>,
+    mut stream: TcpStream,
+    mut buffer: BytesMut,
+    counted: Counted,
+    until: Instant,
+) {
     let read = read_first(&mut stream, &mut buffer);
     let (subject, stream_type) = match tokio::time::timeout_at(until, read).await {
         Ok(Ok(handshake)) => handshake,

@@ -1,6 +1,10 @@
 //! The worker's side: dials callers back.
 
-use std::{net::Shutdown as Direction, sync::Arc, time::Duration};
+use std::{
+    net::{Shutdown as Direction, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use sinew_plane::{
     BoxFuture, Code, Context, Error, ResponsePlaneClient, ResponseSink, Shutdown, SinkTarget,
@@ -9,14 +13,17 @@ use socket2::SockRef;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::call_home::{
-    config::CheckedTcpStreamClientConfig,
-    dial::{dial, in_time, resolve},
-    info::{StreamType, TcpStreamConnectionInfo, context_id},
-    input::RequestStream,
-    message::{CallHomeHandshake, json_frame},
-    pool::{Pool, PoolUse},
-    sink::LineSink,
+use crate::{
+    call_home::{
+        config::CheckedTcpStreamClientConfig,
+        dial::{Patience, dial, in_time, resolve},
+        info::{StreamType, TcpStreamConnectionInfo, context_id},
+        input::RequestStream,
+        message::{CallHomeHandshake, json_frame},
+        pool::{Pool, PoolUse},
+        sink::LineSink,
+    },
+    socket::keep_alive,
 };
 
 /// The worker's end of the call-home plane: delivers responses to callers, over shared
@@ -56,7 +63,14 @@ impl TcpStreamClient {
         context: Context,
     ) -> Result<RequestStream, Error> {
         let info = self.read_info(connection_info, StreamType::Request, &context)?;
-        let socket = self.dial(&info, &context).await?;
+        let address = resolve(&self.config, &info.address).await?;
+        let patience = Patience::new(&self.config);
+        let socket = self.dial(address, &info, &context, patience).await?;
+        // The caller may have no item for long, and nobody but the kernel sees that it is gone.
+        keep_alive(&socket, self.config.tcp.mux.keepalive_timeout).map_err(|cause| {
+            let message = format!("the connection to the caller broke: {cause}");
+            Error::new(Code::ConnectFailed, message).with_source(cause)
+        })?;
         // Nothing follows the handshake in this direction.
         let _ = SockRef::from(&socket).shutdown(Direction::Write);
         Ok(RequestStream::new(socket, context, self.config.max_frame_bytes))
@@ -98,11 +112,12 @@ impl TcpStreamClient {
     /// A connection with the handshake sent.
     async fn dial(
         &self,
+        address: SocketAddr,
         info: &TcpStreamConnectionInfo,
         context: &Context,
+        mut patience: Patience,
     ) -> Result<TcpStream, Error> {
-        let address = resolve(&self.config, &info.address).await?;
-        let mut socket = dial(&self.config, address, context).await?;
+        let mut socket = dial(&self.config, address, context, &mut patience).await?;
         let handshake =
             CallHomeHandshake { subject: info.subject.clone(), stream_type: info.stream_type };
         in_time(context, socket.write_all(&json_frame(&handshake))).await?.map_err(|cause| {
@@ -114,11 +129,13 @@ impl TcpStreamClient {
 
     async fn deliver(&self, info: &str, context: Context) -> Result<ResponseSink, Error> {
         let info = self.read_info(info, StreamType::Response, &context)?;
+        let address = resolve(&self.config, &info.address).await?;
+        let mut patience = Patience::new(&self.config);
         if let Some(offer) = info.sinew.as_ref().filter(|it| it.offers_pool())
             && self.config.pool
         {
-            let address = resolve(&self.config, &info.address).await?;
-            match self.pool.stream(address, &info.subject, offer.process(), &context).await {
+            let (process, patience) = (offer.process(), &mut patience);
+            match self.pool.stream(address, &info.subject, process, &context, patience).await {
                 Ok(sink) => return Ok(sink),
                 Err(error) if error.code() == Code::Cancelled => return Err(error),
                 Err(error) if error.code() == Code::DeadlineExceeded => return Err(error),
@@ -128,7 +145,7 @@ impl TcpStreamClient {
             }
         }
         let exact = info.sinew.is_some();
-        let socket = self.dial(&info, &context).await?;
+        let socket = self.dial(address, &info, &context, patience).await?;
         let sink = LineSink::new(socket, context.clone(), Arc::clone(&self.config), exact);
         self.tasks.spawn(Arc::clone(&sink).run(self.ending.clone()));
         Ok(ResponseSink::new(sink as Arc<dyn SinkTarget>, context))

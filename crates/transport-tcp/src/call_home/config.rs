@@ -114,8 +114,8 @@ impl std::ops::Deref for CheckedTcpStreamServerConfig {
 /// [`TcpStreamClientConfig::default`].
 #[derive(Debug, Clone)]
 pub struct TcpStreamClientConfig {
-    /// Limits of shared connections; `connect_timeout` and `write_timeout` count for all
-    /// connections, and a shared one is closed after `idle_timeout` without a stream.
+    /// Limits of shared connections; `connect_timeout` counts for all ways to reach a caller
+    /// together, and a shared connection is closed after `idle_timeout` without a stream.
     pub tcp: TcpConfig,
     /// Dials after the first one that failed for a reason that may pass.
     pub dial_retries: u32,

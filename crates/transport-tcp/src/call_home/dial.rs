@@ -1,14 +1,15 @@
 //! Reaching the caller, and only the caller.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use sinew_plane::{Code, Context, Error, Executed};
 use tokio::net::TcpStream;
 
-use crate::{
-    call_home::config::{CheckedTcpStreamClientConfig, TcpStreamClientConfig},
-    socket::Socket,
-};
+use crate::call_home::config::{CheckedTcpStreamClientConfig, TcpStreamClientConfig};
 
 /// The address that a request names for its response, if it may be dialled.
 ///
@@ -53,16 +54,65 @@ pub(crate) async fn resolve(
     Err(refused(why))
 }
 
+/// What is left of the time that reaching a caller may take. Every way that is tried spends of
+/// it; pauses in between do not.
+pub(crate) struct Patience {
+    limit: Duration,
+    left: Duration,
+}
+
+impl Patience {
+    pub(crate) fn new(config: &TcpStreamClientConfig) -> Self {
+        let limit = config.tcp.connect_timeout;
+        Self { limit, left: limit }
+    }
+
+    /// Tries a way for half of the time, so that there is some for another one.
+    pub(crate) async fn spend_half<T>(
+        &mut self,
+        address: SocketAddr,
+        way: impl Future<Output = T>,
+    ) -> Result<T, Error> {
+        self.spend(self.left / 2, address, way).await
+    }
+
+    /// Tries a way for as long as there is time.
+    async fn spend_all<T>(
+        &mut self,
+        address: SocketAddr,
+        way: impl Future<Output = T>,
+    ) -> Result<T, Error> {
+        self.spend(self.left, address, way).await
+    }
+
+    async fn spend<T>(
+        &mut self,
+        time: Duration,
+        address: SocketAddr,
+        way: impl Future<Output = T>,
+    ) -> Result<T, Error> {
+        let began = Instant::now();
+        let tried = tokio::time::timeout(time, way).await;
+        self.left = self.left.saturating_sub(began.elapsed());
+        tried.map_err(|_| {
+            let limit = self.limit;
+            let message = format!("no connection to the caller at {address} within {limit:?}");
+            Error::new(Code::ConnectTimedOut, message)
+        })
+    }
+}
+
 /// Connects, again after a pause where the failure may pass, for as long as the request wants it.
 pub(crate) async fn dial(
     config: &CheckedTcpStreamClientConfig,
     address: SocketAddr,
     context: &Context,
+    patience: &mut Patience,
 ) -> Result<TcpStream, Error> {
     let mut pause = config.dial_backoff;
     let mut retries = config.dial_retries;
     loop {
-        let error = match in_time(context, connect(config, address)).await? {
+        let error = match in_time(context, connect(address, patience)).await? {
             Ok(stream) => return Ok(stream),
             Err(error) => error,
         };
@@ -76,11 +126,7 @@ pub(crate) async fn dial(
 }
 
 /// The error, and whether another try makes sense.
-async fn connect(
-    config: &CheckedTcpStreamClientConfig,
-    address: SocketAddr,
-) -> Result<TcpStream, (Error, bool)> {
-    let limit = config.tcp.connect_timeout;
+async fn connect(address: SocketAddr, patience: &mut Patience) -> Result<TcpStream, (Error, bool)> {
     let failed = |cause: io::Error| {
         // No local port is free just now, or the caller's backlog is full or it restarts.
         let passing = matches!(
@@ -90,21 +136,10 @@ async fn connect(
         let message = format!("no connection to the caller at {address}: {cause}");
         (Error::new(Code::ConnectFailed, message).with_source(cause), passing)
     };
-    let stream = match tokio::time::timeout(limit, TcpStream::connect(address)).await {
-        Ok(stream) => stream.map_err(failed)?,
-        Err(_) => return Err((timed_out(address, limit), false)),
-    };
-    let socket = Socket::Tcp(stream);
-    socket.tune_unread(config.tcp.mux.keepalive_timeout).map_err(failed)?;
-    match socket {
-        Socket::Tcp(stream) => Ok(stream),
-        Socket::Unix(_) => Err(failed(io::ErrorKind::Unsupported.into())),
-    }
-}
-
-fn timed_out(address: SocketAddr, limit: Duration) -> Error {
-    let message = format!("no connection to the caller at {address} within {limit:?}");
-    Error::new(Code::ConnectTimedOut, message)
+    let connected = patience.spend_all(address, TcpStream::connect(address)).await;
+    let stream = connected.map_err(|error| (error, false))?.map_err(failed)?;
+    stream.set_nodelay(true).map_err(failed)?;
+    Ok(stream)
 }
 
 /// Waits no longer than the request wants it.

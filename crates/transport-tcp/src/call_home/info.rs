@@ -5,6 +5,8 @@ use sinew_codec::decode_control;
 use sinew_plane::{Code, Error, Executed, StreamId};
 use uuid::Uuid;
 
+use crate::call_home::subject::{SUBJECT_TEXT_BYTES, Subject, write_uuid};
+
 /// The name of this plane in a [`ConnectionInfo`].
 pub const TCP_SERVER: &str = "tcp_server";
 
@@ -113,40 +115,36 @@ fn read<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Error> {
     })
 }
 
-/// The id of a stream that is expected: 128 random bits of which four say in which part of the
-/// table it stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Subject(u128);
-
-impl Subject {
-    /// A random subject, from the system's generator since it is also the key to the stream.
-    pub(crate) fn random(shard: usize) -> Self {
-        // The lowest bits are free of the UUID's version and variant.
-        let random = Uuid::new_v4().as_u128() & !0xF;
-        Self(random | (shard as u128 & 0xF))
-    }
-
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        // Of the forms that a UUID may have only the one that is sent.
-        let hyphenated = text.len() == 36;
-        hyphenated.then(|| Uuid::try_parse(text).ok()).flatten().map(|it| Self(it.as_u128()))
-    }
-
-    /// Some of its random bits.
-    pub(crate) fn spread(self) -> usize {
-        // Those at the top: no version, no variant, no shard.
-        (self.0 >> 96) as usize
-    }
-
-    /// Which part of the table it stands in.
-    pub(crate) fn shard(self) -> usize {
-        (self.0 & 0xF) as usize
-    }
+/// The text of infos that differ in their subject and request alone, but for those two.
+pub(crate) struct InfoText {
+    head: Box<str>,
+    middle: Box<str>,
+    tail: Box<str>,
 }
 
-impl std::fmt::Display for Subject {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", Uuid::from_u128(self.0).hyphenated())
+impl InfoText {
+    /// `info` without regard to its subject and context.
+    pub(crate) fn new(info: TcpStreamConnectionInfo) -> Self {
+        let (subject, context) = ("SUBJECT", "CONTEXT");
+        let marked =
+            TcpStreamConnectionInfo { subject: subject.into(), context: context.into(), ..info };
+        let text = marked.to_text();
+        // The last ones: an address, which may be any text, stands before both.
+        let (rest, tail) = text.rsplit_once(context).unwrap_or_default();
+        let (head, middle) = rest.rsplit_once(subject).unwrap_or_default();
+        Self { head: head.into(), middle: middle.into(), tail: tail.into() }
+    }
+
+    pub(crate) fn fill(&self, subject: Subject, request: StreamId) -> String {
+        let Self { head, middle, tail } = self;
+        let ids = 2 * SUBJECT_TEXT_BYTES;
+        let mut text = String::with_capacity(head.len() + middle.len() + tail.len() + ids);
+        text.push_str(head);
+        subject.write(&mut text);
+        text.push_str(middle);
+        write_uuid(request.0, &mut text);
+        text.push_str(tail);
+        text
     }
 }
 
@@ -220,16 +218,21 @@ mod tests {
     }
 
     #[test]
-    fn subjects_are_uuids_of_version_4_that_name_their_shard() {
-        for shard in 0..16 {
-            let subject = Subject::random(shard);
-            let text = subject.to_string();
-            assert_eq!(Subject::parse(&text), Some(subject));
-            assert_eq!(subject.shard(), shard);
-            assert_eq!(text.as_bytes()[14], b'4', "{text}");
-        }
-        for bad in ["", "x", "00000000000000000000000000000000", "{}"] {
-            assert_eq!(Subject::parse(bad), None, "{bad:?}");
+    fn a_text_that_is_filled_in_is_the_same_as_one_that_is_written() {
+        let (subject, request) = (Subject::random(3), StreamId(0xABC));
+        for address in ["127.0.0.1:9", "[::1]:1", "SUBJECT.CONTEXT", "a \"quoted\" one\n\u{e4}"] {
+            for sinew in [None, Some(SinewOffer::new(true, 0x1f)), Some(SinewOffer::new(false, 0))]
+            {
+                let info = TcpStreamConnectionInfo {
+                    address: address.into(),
+                    subject: subject.to_string(),
+                    context: context_text(request),
+                    sinew,
+                    ..info()
+                };
+                let written = info.to_text();
+                assert_eq!(InfoText::new(info).fill(subject, request), written);
+            }
         }
     }
 

@@ -9,7 +9,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `info`, `message`, `typed_error` | what is said, and how |
+//! | `info`, `subject`, `message`, `typed_error` | what is said, and how |
 //! | `server`, `table`, `source`, `limits`, `line`, `end` | the caller: what is expected, and how it is read |
 //! | `arrival`, `workers` | who dials in, and for which stream |
 //! | `client`, `dial`, `sink`, `queue`, `ear` | the worker: reaching the caller, writing to it, hearing it |
@@ -34,6 +34,7 @@ mod queue;
 mod server;
 mod sink;
 mod source;
+mod subject;
 mod table;
 mod typed_error;
 mod waiting;

@@ -8,10 +8,10 @@ use sinew_plane::{BoxStream, Context};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use crate::call_home::{
-    info::Subject,
     line::Line,
     message::{ControlMessage, item_prefix},
     server::Shared,
+    subject::Subject,
 };
 
 /// A request stream that a worker is expected to fetch, or is fetching.

@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     call_home::{
         config::CheckedTcpStreamClientConfig,
-        dial::in_time,
-        info::Subject,
+        dial::{Patience, in_time},
+        subject::Subject,
         waiting::{Answer, Questions},
     },
     connection::Connection,
@@ -108,6 +108,7 @@ impl Pool {
         subject: &str,
         process: u64,
         context: &Context,
+        patience: &mut Patience,
     ) -> Result<ResponseSink, Error> {
         let Some(subject) = Subject::parse(subject) else {
             return Err(Error::new(Code::InvalidPayload, "the subject is not a UUID"));
@@ -124,7 +125,8 @@ impl Pool {
             }
             Err(wanted) => wanted,
         };
-        let connection = in_time(context, inner.connection(address)).await??;
+        let dialled = patience.spend_half(address, inner.connection(address));
+        let connection = in_time(context, dialled).await???;
         if let Some(peer) = connection.peer.get() {
             peer.expect_process(process)?;
         }

@@ -18,16 +18,18 @@ use crate::{
     accept,
     call_home::{
         config::CheckedTcpStreamServerConfig,
-        info::{SinewOffer, StreamType, Subject, TcpStreamConnectionInfo, context_text},
+        info::{InfoText, SinewOffer, StreamType, TcpStreamConnectionInfo},
         interface,
         line::Line,
         output::{Output, RequestRegistration},
         source::{Source, is_of_sinew},
+        subject::Subject,
         table::{Entry, Table, Tombstones},
         workers::Workers,
     },
     connections::Connections,
     server::listen_tcp,
+    socket::tune_listener,
 };
 
 /// The caller's end of the call-home plane: expects response streams, and request streams that
@@ -39,6 +41,15 @@ pub struct TcpStreamServer {
     shared: Arc<Shared>,
     bound: SocketAddr,
     advertised: String,
+    infos: Infos,
+}
+
+/// What workers are told to dial.
+struct Infos {
+    request: InfoText,
+    response: InfoText,
+    /// With the offer of shared connections.
+    pooled: InfoText,
 }
 
 /// What the listener, the streams and the server share.
@@ -72,10 +83,15 @@ impl TcpStreamServer {
             })?;
         let address = SocketAddr::new(ip, config.port);
         policy.check(address).map_err(|error| refused(error.to_string()))?;
-        let (listener, bound) = listen_tcp(address).map_err(|cause| {
+        let listening = listen_tcp(address).and_then(|(listener, bound)| {
+            tune_listener(&listener, config.tcp.mux.keepalive_timeout)?;
+            Ok((listener, bound))
+        });
+        let (listener, bound) = listening.map_err(|cause| {
             refused(format!("cannot listen on {address}: {cause}")).with_source(cause)
         })?;
         let advertised = advertised(config.tcp.advertise.as_deref(), bound);
+        let infos = Infos::new(&advertised, config.tcp.mux.process);
         let shared = Arc::new(Shared {
             config,
             runtime: Handle::current(),
@@ -88,7 +104,7 @@ impl TcpStreamServer {
             open: Arc::default(),
         });
         shared.connections.tasks.spawn(accept::run(listener, Arc::clone(&shared)));
-        Ok(Self { shared, bound, advertised })
+        Ok(Self { shared, bound, advertised, infos })
     }
 
     /// The address that is bound, with the real port.
@@ -129,8 +145,8 @@ impl TcpStreamServer {
         let output = Arc::new(Output::new(subject, context.clone(), items));
         let entry = Entry::Request(Arc::clone(&output));
         self.shared.streams.insert(subject, context.id(), entry, self.shared.config.max_streams)?;
-        let info = self.info(subject, context, StreamType::Request, None);
-        Ok(RequestRegistration::new(info.to_text(), output, Arc::clone(&self.shared)))
+        let info = self.infos.request.fill(subject, context.id());
+        Ok(RequestRegistration::new(info, output, Arc::clone(&self.shared)))
     }
 
     /// Stops listening, gives the streams `grace` to end, cuts the rest, and joins every task.
@@ -142,22 +158,6 @@ impl TcpStreamServer {
         self.shared.closing.cancel();
         self.shared.connections.end(Duration::ZERO).await;
         Shutdown { cut_streams, cut_tasks: 0 }
-    }
-
-    fn info(
-        &self,
-        subject: Subject,
-        context: &Context,
-        stream_type: StreamType,
-        sinew: Option<SinewOffer>,
-    ) -> TcpStreamConnectionInfo {
-        TcpStreamConnectionInfo {
-            address: self.advertised.clone(),
-            subject: subject.to_string(),
-            context: context_text(context.id()),
-            stream_type,
-            sinew,
-        }
     }
 
     fn expect(&self, request: &OutgoingRequest) -> Result<ResponseRegistration, Error> {
@@ -184,10 +184,29 @@ impl TcpStreamServer {
         if pool {
             self.shared.workers.seek(&source);
         }
-        let offer = SinewOffer::new(pool, self.shared.config.tcp.mux.process);
-        let info = self.info(subject, &context, StreamType::Response, Some(offer));
+        let info = if pool { &self.infos.pooled } else { &self.infos.response };
+        let connection_info = info.fill(subject, context.id());
         let stream = ResponseStream::new(source as Arc<dyn ResponseSource>, context);
-        Ok(ResponseRegistration { connection_info: info.to_text(), stream })
+        Ok(ResponseRegistration { connection_info, stream })
+    }
+}
+
+impl Infos {
+    fn new(advertised: &str, process: u64) -> Self {
+        let info = |stream_type, sinew| {
+            InfoText::new(TcpStreamConnectionInfo {
+                address: advertised.to_owned(),
+                subject: String::new(),
+                context: String::new(),
+                stream_type,
+                sinew,
+            })
+        };
+        Self {
+            request: info(StreamType::Request, None),
+            response: info(StreamType::Response, Some(SinewOffer::new(false, process))),
+            pooled: info(StreamType::Response, Some(SinewOffer::new(true, process))),
+        }
     }
 }
 

@@ -18,11 +18,14 @@ use socket2::SockRef;
 use tokio::{net::TcpStream, sync::Notify};
 use tokio_util::sync::CancellationToken;
 
-use crate::call_home::{
-    config::CheckedTcpStreamClientConfig,
-    ear::Ear,
-    message::{ControlMessage, ResponseStreamPrologue, json_frame},
-    queue::{Frame, Queue, SLICES},
+use crate::{
+    call_home::{
+        config::CheckedTcpStreamClientConfig,
+        ear::Ear,
+        message::{ControlMessage, ResponseStreamPrologue, json_frame},
+        queue::{Frame, Queue, SLICES},
+    },
+    socket::{keep_alive, silence},
 };
 
 /// A response on its way to the caller, over a connection of its own.
@@ -186,6 +189,7 @@ impl LineSink {
                 end => return end,
             },
             written = self.write_all() => written,
+            end = self.keep_alive() => Err(end),
         };
         if let Err(end) = written {
             return end;
@@ -194,6 +198,18 @@ impl LineSink {
         match tokio::time::timeout(self.config.close_timeout, heard).await {
             Ok(End::Lost(_)) | Err(_) => End::Closed,
             Ok(end) => end,
+        }
+    }
+
+    /// Has the kernel look after the connection once it may have been silent for so long that
+    /// the kernel would look. Most responses are over by then, and save the system calls. Ends
+    /// only when that fails.
+    async fn keep_alive(&self) -> End {
+        let dead_after = self.config.tcp.mux.keepalive_timeout;
+        tokio::time::sleep(silence(dead_after)).await;
+        match keep_alive(&self.socket, dead_after) {
+            Ok(()) => std::future::pending().await,
+            Err(cause) => End::Lost(broken(&cause).with_source(cause)),
         }
     }
 
@@ -412,5 +428,36 @@ impl SinkTarget for LineSink {
         if !deferred {
             self.write_out();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::TcpStreamClientConfig;
+
+    /// A response that goes on is looked after by the kernel, one that is over soon costs nothing.
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_kept_alive_once_it_lasts() {
+        let config = TcpStreamClientConfig::default().checked().unwrap();
+        let silence = silence(config.tcp.mux.keepalive_timeout);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (near, _far) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let sink = LineSink::new(near.unwrap(), Context::new(), Arc::new(config), true);
+        let kept = || SockRef::from(&sink.socket).keepalive().unwrap();
+        let ending = CancellationToken::new();
+        let task = tokio::spawn(Arc::clone(&sink).run(ending.clone()));
+        let moment = Duration::from_millis(1);
+        tokio::time::timeout(silence - moment, task).await.unwrap_err();
+        assert!(!kept(), "it may be over soon");
+        tokio::time::timeout(2 * moment, std::future::pending::<()>()).await.unwrap_err();
+        assert!(kept());
+        assert_eq!(SockRef::from(&sink.socket).tcp_keepalive_time().unwrap(), silence);
+        ending.cancel();
     }
 }

@@ -19,11 +19,11 @@ use crate::{
     call::Call,
     call_home::{
         end::{Cancel, End, ended, gone, truncated},
-        info::Subject,
         limits::{Clocks, Due, Stage},
         line::{Found, Line},
         message::ControlMessage,
         server::Shared,
+        subject::Subject,
     },
 };
 
@@ -135,8 +135,12 @@ impl Source {
 
     /// True until it has begun or ended.
     pub(crate) fn is_pending(&self) -> bool {
-        let state = self.state.lock();
-        !matches!(state.phase, Phase::Ended(_)) && !state.has_begun()
+        match &self.state.lock().phase {
+            Phase::Expected => true,
+            Phase::Plain(line) => !line.is_begun(),
+            Phase::Shared(call) => call.is_unanswered(),
+            Phase::Ended(_) => false,
+        }
     }
 
     /// Ends the stream if it has not begun.

@@ -14,11 +14,7 @@ use rustc_hash::FxHashMap;
 use sinew_plane::{Code, EndpointName, Error, Executed, InstanceId, StreamId};
 use tokio::sync::Notify;
 
-use crate::call_home::{
-    info::{StreamType, Subject},
-    output::Output,
-    source::Source,
-};
+use crate::call_home::{info::StreamType, output::Output, source::Source, subject::Subject};
 
 /// Parts of the table, each with a lock of its own; as many as a subject's bits can name.
 const SHARDS: usize = 16;

@@ -97,11 +97,11 @@ impl TypedError {
     pub fn to_error(&self) -> Error {
         let text = self.message.as_deref().or(self.diagnostic.as_deref());
         let text = text.or(self.reason.as_deref()).unwrap_or("the worker gave no reason");
-        let exact = self.sinew.and_then(|it| {
-            Some((Code::from_wire(it.code)?, Executed::from_wire(it.executed)))
-        });
-        let (code, executed) = exact
-            .unwrap_or_else(|| code_of(&self.class, &self.error_type, self.reason.as_deref()));
+        let exact = self
+            .sinew
+            .and_then(|it| Some((Code::from_wire(it.code)?, Executed::from_wire(it.executed))));
+        let (code, executed) =
+            exact.unwrap_or_else(|| code_of(&self.class, &self.error_type, self.reason.as_deref()));
         let error = Error::new(code, text).with_executed(executed);
         match self.sinew.and_then(|it| it.retry_after_ms) {
             Some(delay) => error.with_retry_after(Duration::from_millis(delay.into())),
@@ -201,11 +201,34 @@ mod tests {
         for code in Code::ALL {
             for executed in [Executed::No, Executed::Maybe, Executed::Yes] {
                 let error = Error::new(*code, "why").with_executed(executed);
-                let text = serde_json::to_string(&TypedError::from_error(&error)).unwrap();
-                let back = read(&text);
-                assert_eq!((back.code(), back.executed()), (*code, executed));
-                assert_eq!(back.message(), "why");
+                let hinted = error.clone().with_retry_after(Duration::from_millis(1500));
+                for error in [error, hinted] {
+                    let text = serde_json::to_string(&TypedError::from_error(&error)).unwrap();
+                    let back = read(&text);
+                    assert_eq!((back.code(), back.executed()), (*code, executed));
+                    assert_eq!((back.message(), back.retry_after()), ("why", error.retry_after()));
+                }
             }
+        }
+    }
+
+    /// Peers that do not know the hint send none, and get no key that they do not need.
+    #[test]
+    fn a_hint_when_to_come_back_is_there_or_not() {
+        let error = Error::new(Code::Overloaded, "full");
+        let text = |error: &Error| serde_json::to_string(&TypedError::from_error(error)).unwrap();
+        assert!(
+            text(&error).ends_with(r#""sinew":{"code":401,"executed":0}}"#),
+            "{}",
+            text(&error)
+        );
+        assert_eq!(read(&text(&error)).retry_after(), None);
+        for (delay, kept) in [
+            (Duration::from_micros(1), Duration::from_millis(1)),
+            (Duration::MAX, Duration::from_millis(u32::MAX.into())),
+        ] {
+            let hinted = error.clone().with_retry_after(delay);
+            assert_eq!(read(&text(&hinted)).retry_after(), Some(kept));
         }
     }
 

@@ -15,7 +15,7 @@ use sinew_plane::{
 };
 use tokio::sync::oneshot;
 
-use crate::call_home::{info::Subject, workers::CALL_HOME};
+use crate::call_home::{subject::Subject, workers::CALL_HOME};
 
 /// Questions that wait for their requests. A caller asks when it sends the request, so this is
 /// what may be under way between the two planes; each costs about 1 KiB.

@@ -14,7 +14,10 @@ use sinew_transport_tcp::{
     TcpStreamServerConfig,
 };
 
-use crate::fixture::{soon, until};
+use crate::{
+    call_home_pooled::{WORKER, pair_for, pooled, pooled_caller},
+    fixture::{soon, until},
+};
 
 pub(crate) fn caller(config: TcpStreamServerConfig) -> TcpStreamServer {
     TcpStreamServer::bind(config.checked().unwrap()).unwrap()
@@ -397,6 +400,45 @@ async fn a_request_has_one_stream_and_the_server_a_limit_of_them() {
     drop(registered);
     let _again = caller.register(&first).unwrap();
     assert_eq!(caller.streams(), 2);
+}
+
+/// Plain and pooled: what has begun does not stand in the way, and its end takes nothing along.
+#[tokio::test]
+async fn a_request_may_have_another_stream_once_the_first_has_begun() {
+    for process in [None, Some(WORKER)] {
+        let (caller, worker) = (pooled_caller(), worker(pooled()));
+        let request = OutgoingRequest { process, ..request() };
+        let (mut first, mut first_sink) = pair_for(&caller, &worker, &request).await;
+        assert_eq!(caller.register(&request).unwrap_err().code(), Code::Violation);
+        first_sink.accept();
+        soon("the start", first.started()).await.unwrap();
+
+        let (mut second, mut second_sink) = pair_for(&caller, &worker, &request).await;
+        assert_eq!(caller.register(&request).unwrap_err().code(), Code::Violation);
+        first_sink.send(Bytes::from("first")).await.unwrap();
+        first_sink.complete();
+        assert_eq!(drain(first).await.0, ["first"]);
+        // The end of the first leaves the second in its place.
+        assert_eq!(caller.streams(), 1);
+        assert_eq!(caller.register(&request).unwrap_err().code(), Code::Violation);
+
+        second_sink.send(Bytes::from("second")).await.unwrap();
+        soon("the start", second.started()).await.unwrap();
+        // One that was refused is out of the way too, while its stream is still held.
+        let (mut refused, refusing) = pair_for(&caller, &worker, &request).await;
+        refusing.reject(Error::new(Code::Overloaded, "full"));
+        assert!(soon("the refusal", refused.started()).await.is_err());
+        // A cancel of the request is one of both.
+        let (third, third_sink) = pair_for(&caller, &worker, &request).await;
+        request.context.kill();
+        for (stream, sink) in [(second, second_sink), (third, third_sink)] {
+            soon("the kill", sink.context().killed()).await;
+            drop(sink);
+            assert!(matches!(drain(stream).await.1, Outcome::Cancelled { .. }));
+        }
+        drop(refused);
+        assert_eq!(caller.streams(), 0);
+    }
 }
 
 #[tokio::test]

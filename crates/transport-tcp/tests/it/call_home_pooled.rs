@@ -26,26 +26,26 @@ use crate::{
     fixture::{soon, until},
 };
 
-const CALLER: u64 = 0xCA11;
-const WORKER: u64 = 0x3032;
+pub(crate) const CALLER: u64 = 0xCA11;
+pub(crate) const WORKER: u64 = 0x3032;
 
-fn tcp(process: u64) -> TcpConfig {
+pub(crate) fn tcp(process: u64) -> TcpConfig {
     TcpConfig { mux: MuxConfig { process, ..MuxConfig::default() }, ..TcpConfig::default() }
 }
 
-fn pooled_caller() -> TcpStreamServer {
+pub(crate) fn pooled_caller() -> TcpStreamServer {
     caller(TcpStreamServerConfig { tcp: tcp(CALLER), ..TcpStreamServerConfig::default() })
 }
 
-fn pooled() -> TcpStreamClientConfig {
+pub(crate) fn pooled() -> TcpStreamClientConfig {
     TcpStreamClientConfig { tcp: tcp(WORKER), ..TcpStreamClientConfig::default() }
 }
 
-fn to_worker() -> OutgoingRequest {
+pub(crate) fn to_worker() -> OutgoingRequest {
     OutgoingRequest { process: Some(WORKER), ..request() }
 }
 
-async fn pair_for(
+pub(crate) async fn pair_for(
     caller: &TcpStreamServer,
     worker: &TcpStreamClient,
     request: &OutgoingRequest,
@@ -309,7 +309,7 @@ async fn the_window_of_a_request_holds_up_its_producer_and_no_other() {
 }
 
 /// A way to the caller that can be cut, and what is told to workers in place of its address.
-struct Bridge {
+pub(crate) struct Bridge {
     port: u16,
     cut: Arc<parking_lot::Mutex<CancellationToken>>,
 }
@@ -335,7 +335,7 @@ impl Bridge {
     }
 
     /// Cuts every connection; later ones pass.
-    fn cut(&self) {
+    pub(crate) fn cut(&self) {
         let mut cut = self.cut.lock();
         cut.cancel();
         *cut = CancellationToken::new();
@@ -343,9 +343,12 @@ impl Bridge {
 }
 
 async fn bridged() -> (Bridge, TcpStreamServer) {
+    bridged_with(tcp(CALLER)).await
+}
+
+pub(crate) async fn bridged_with(mut tcp: TcpConfig) -> (Bridge, TcpStreamServer) {
     let (bridge, listener) = Bridge::new().await;
-    let advertise = Some(format!("127.0.0.1:{}", bridge.port));
-    let tcp = TcpConfig { advertise, ..tcp(CALLER) };
+    tcp.advertise = Some(format!("127.0.0.1:{}", bridge.port));
     let caller = caller(TcpStreamServerConfig { tcp, ..Default::default() });
     bridge.run(listener, caller.local_address());
     (bridge, caller)
@@ -372,8 +375,10 @@ async fn a_connection_that_is_cut_ends_its_streams_and_is_made_anew() {
     exchange(&caller, &worker).await;
     assert_eq!(worker.pool().created, 2);
     // Its handler is gone, and the new connection cannot bring it back.
-    unstarted.context().kill();
-    assert!(soon("the end", unstarted.started()).await.is_err());
+    let error = soon("the end", unstarted.started()).await.unwrap_err();
+    assert_eq!(error.code(), Code::ConnectionLost);
+    assert!(!error.is_safe_to_resend(), "{error:?}");
+    drop(unstarted);
     assert_eq!(caller.streams(), 0);
 }
 

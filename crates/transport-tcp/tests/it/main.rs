@@ -4,6 +4,7 @@
 mod call_home;
 mod call_home_hostile;
 mod call_home_input;
+mod call_home_lost;
 mod call_home_pooled;
 mod call_home_wire;
 mod closing;

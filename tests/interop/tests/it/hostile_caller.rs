@@ -57,6 +57,14 @@ impl Stage {
 
     /// A request that is well-behaved, and then the worker's end, with nothing left to cut.
     async fn ends_well(mut self) {
+        self.serves_on().await;
+        self.worker.signal(Signal::TERM);
+        let end = self.worker.line(|line| line["stopped"] == true).await;
+        assert_eq!((&end["cut_streams"], &end["cut_tasks"]), (&json!(0), &json!(0)));
+    }
+
+    /// A request that is well-behaved.
+    async fn serves_on(&mut self) {
         let mut back = self.begin(r#"{"kind":"values","values":[7]}"#).await;
         assert_eq!(back.item().await, br#"{"data":{"data":7},"complete_final":false}"#);
         assert_eq!(back.item().await, br#"{"complete_final":true}"#);
@@ -65,21 +73,18 @@ impl Stage {
         let start = self.worker.line(|line| line["event"] == "start").await;
         assert_eq!(start["request"], ID.replace('-', ""), "the next to begin");
         assert_eq!(self.outcome().await, "complete");
-        self.worker.signal(Signal::TERM);
-        let end = self.worker.line(|line| line["stopped"] == true).await;
-        assert_eq!((&end["cut_streams"], &end["cut_tasks"]), (&json!(0), &json!(0)));
     }
 }
 
 #[tokio::test]
 async fn a_caller_that_cannot_be_dialled_back_has_nothing_run() {
-    let stage = Stage::new().await;
+    let mut stage = Stage::new().await;
     let dead = dynamo::Caller::new().await;
     let control = dead.control("json").replace(ID, "00000000-0000-4000-8000-000000000000");
     drop(dead);
     assert_eq!(stage.ask(&control, FOREVER).await, "");
     // The next to begin is the next that is asked for.
-    stage.ends_well().await;
+    stage.serves_on().await;
 }
 
 #[tokio::test]

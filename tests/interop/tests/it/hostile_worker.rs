@@ -67,22 +67,33 @@ impl Stage {
                 Ok(other) => panic!("{other:?}"),
             };
             assert!(start.elapsed() < AMPLE, "{error} after {:?}", start.elapsed());
-            println!("{error:?} {:?}", start.elapsed());
             error
         };
         tokio::join!(calling, soon("the worker", behave))
     }
 
+    /// The connection that requests come on: the one from before, if there is one.
+    async fn connection(&self, line: Option<Line>) -> Line {
+        match line {
+            Some(line) => line,
+            None => self.worker.connection().await,
+        }
+    }
+
+    /// A request that the worker accepts and dials back for: the connection that requests come
+    /// on, and the one back.
+    async fn accepted(&self, line: Option<Line>) -> (Line, Line) {
+        let mut line = self.connection(line).await;
+        let request = line.request().await;
+        line.acknowledge("").await;
+        let back = dynamo::call_home(&request.control).await;
+        (line, back)
+    }
+
     /// A call that the worker answers, on the connection that requests come on if there is one.
     async fn ends_well(self, line: Option<Line>) {
         let serving = async {
-            let mut line = match line {
-                Some(line) => line,
-                None => self.worker.connection().await,
-            };
-            let request = line.request().await;
-            line.acknowledge("").await;
-            let mut back = dynamo::call_home(&request.control).await;
+            let (line, mut back) = self.accepted(line).await;
             back.write(&two_part(BEGUN, b"")).await;
             back.write(&two_part(b"", ITEM)).await;
             back.write(&two_part(b"", DONE)).await;
@@ -103,17 +114,20 @@ fn told(error: &Error) -> (Code, Executed) {
 #[tokio::test]
 async fn an_unknown_acknowledgement_is_a_violation_and_never_a_success() {
     let stage = Stage::new().await;
+    let mut line = None;
     for text in ["Read error: early eof", "Invalid endpoint path", "OK"] {
         let behave = async {
-            let (_, mut line) = stage.worker.request().await;
+            let mut line = stage.connection(line).await;
+            line.request().await;
             line.acknowledge(text).await;
-            line.end().await;
+            line
         };
-        let (error, ()) = stage.fails(behave).await;
+        let (error, kept) = stage.fails(behave).await;
         assert_eq!(told(&error), (Code::Violation, Executed::Maybe), "{text}");
         assert!(error.message().contains(text), "{error}");
+        line = Some(kept);
     }
-    stage.ends_well(None).await;
+    stage.ends_well(line).await;
 }
 
 #[tokio::test]
@@ -124,7 +138,7 @@ async fn a_worker_that_does_not_acknowledge_is_not_waited_for() {
         line.end().await;
     };
     let (error, ()) = stage.fails(behave).await;
-    assert_eq!(told(&error), (Code::ConnectTimedOut, Executed::Maybe));
+    assert_eq!(told(&error), (Code::ConnectionLost, Executed::Maybe));
     stage.ends_well(None).await;
 }
 
@@ -145,7 +159,7 @@ async fn a_worker_that_accepts_and_does_not_dial_back_is_not_waited_for() {
 async fn a_worker_that_dials_back_and_does_not_begin_is_not_waited_for() {
     let stage = Stage::new().await;
     let behave = async {
-        let (_, line, mut back) = stage.worker.accepted().await;
+        let (line, mut back) = stage.accepted(None).await;
         assert_eq!(back.header().await, KILL);
         back.end().await;
         line
@@ -158,21 +172,23 @@ async fn a_worker_that_dials_back_and_does_not_begin_is_not_waited_for() {
 #[tokio::test]
 async fn a_worker_that_falls_silent_is_not_waited_for_where_there_is_a_limit() {
     let stage = Stage::new().await;
+    let mut line = None;
     for items in 0..2 {
         let behave = async {
-            let (_, _line, mut back) = stage.worker.accepted().await;
+            let (line, mut back) = stage.accepted(line).await;
             back.write(&two_part(BEGUN, b"")).await;
             for _ in 0..items {
                 back.write(&two_part(b"", ITEM)).await;
             }
             assert_eq!(back.header().await, KILL);
             back.end().await;
+            line
         };
-        let (error, ()) = stage.fails(behave).await;
+        let (error, kept) = stage.fails(behave).await;
         assert_eq!(told(&error), (Code::Truncated, Executed::Yes));
-        break;
+        line = Some(kept);
     }
-    stage.caller.end().await;
+    stage.ends_well(line).await;
 }
 
 /// Writes until the caller will have no more of it. Returns how much it took.
@@ -192,24 +208,17 @@ async fn an_endless_frame_is_cut_off_at_its_prefix() {
     let mut line = None;
     for (header, body) in [(0, 1 << 40), (1 << 40, 0), (u64::MAX, u64::MAX), (0, over)] {
         let behave = async {
-            let mut line = match line {
-                Some(line) => line,
-                None => stage.worker.connection().await,
-            };
-            let request = line.request().await;
-            line.acknowledge("").await;
-            let mut back = dynamo::call_home(&request.control).await;
+            let (line, mut back) = stage.accepted(line).await;
             back.write(&two_part(BEGUN, b"")).await;
             back.write(&[header, body, 0].map(u64::to_be_bytes).concat()).await;
             let taken = flood(&mut back).await;
-            println!("{taken}");
             // What is on its way is read and dropped for a moment, so that the kill arrives.
             assert!(taken < 80 << 20, "{taken}");
             line
         };
-        let (error, back) = stage.fails(behave).await;
+        let (error, kept) = stage.fails(behave).await;
         assert_eq!(told(&error), (Code::Violation, Executed::Yes), "{header} {body}");
-        line = Some(back);
+        line = Some(kept);
     }
     stage.ends_well(line).await;
 }
@@ -229,21 +238,15 @@ async fn garbage_on_the_way_back_is_a_violation() {
         ([two_part(BEGUN, b""), two_part(b"", b"no item")].concat(), Executed::Yes),
     ] {
         let behave = async {
-            let mut line = match line {
-                Some(line) => line,
-                None => stage.worker.connection().await,
-            };
-            let request = line.request().await;
-            line.acknowledge("").await;
-            let mut back = dynamo::call_home(&request.control).await;
+            let (line, mut back) = stage.accepted(line).await;
             back.write(&garbage).await;
             assert_eq!(back.header().await, KILL);
             back.end().await;
             line
         };
-        let (error, back) = stage.fails(behave).await;
+        let (error, kept) = stage.fails(behave).await;
         assert_eq!(told(&error), (Code::Violation, executed), "{}", garbage.escape_ascii());
-        line = Some(back);
+        line = Some(kept);
     }
     stage.ends_well(line).await;
 }

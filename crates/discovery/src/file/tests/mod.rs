@@ -107,6 +107,36 @@ fn bytes_of(instance: &Instance) -> Vec<u8> {
     record::encode(&Record { instance: instance.clone(), owner: None }).unwrap()
 }
 
+#[test]
+fn a_shutdown_does_not_wait_for_a_file_system_that_hangs() {
+    let root = tempfile::tempdir().unwrap();
+    let (begins, begun) = std_mpsc::channel();
+    let (release, released) = std_mpsc::channel::<()>();
+    let hang = move |_: &Path, _: &[u8]| {
+        let _ = begins.send(());
+        let _ = released.recv();
+        Err(io::Error::from(ErrorKind::TimedOut))
+    };
+    let directory = Directory::with_writer(root.path(), Box::new(hang));
+    let path = root.path().to_owned();
+    let discovery = FileDiscovery::start(path, directory, FileConfig::default()).unwrap();
+    // No time in it: the backend has to do without.
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let registering = discovery.clone();
+        let registering = tokio::spawn(async move { registering.register(instance(1)).await });
+        tokio::task::yield_now().await;
+        begun.recv().unwrap();
+        let started = Instant::now();
+        discovery.shutdown().await;
+        assert!(started.elapsed() >= STOP_LIMIT, "it hangs");
+        assert!(started.elapsed() < STOP_LIMIT * 3, "{:?}", started.elapsed());
+        drop(release);
+        discovery.shutdown().await;
+        assert!(registering.await.unwrap().is_err());
+    });
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
 

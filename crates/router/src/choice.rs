@@ -1,0 +1,144 @@
+//! What was chosen, and by which rule.
+
+use std::{cmp::Ordering, fmt};
+
+use sinew_plane::InstanceId;
+
+/// What was chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Choice {
+    /// Its place in the list.
+    pub index: usize,
+    /// Its id.
+    pub id: InstanceId,
+    /// By which rule.
+    pub why: Why,
+}
+
+/// By which rule an instance was chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Why {
+    /// Its turn.
+    Turn,
+    /// By lot.
+    Lot,
+    /// The caller named it.
+    Named,
+    /// The less loaded of the two that were drawn; the other one is [`Loads::next`].
+    LowerLoad(Loads),
+    /// The least loaded of all; the least of the rest is [`Loads::next`].
+    LowestLoad(Loads),
+}
+
+impl Why {
+    /// The rule in a few words.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Turn => "next in rotation",
+            Self::Lot => "drawn by lot",
+            Self::Named => "named by the caller",
+            Self::LowerLoad(_) => "less loaded of two drawn by lot",
+            Self::LowestLoad(_) => "least loaded",
+        }
+    }
+}
+
+impl fmt::Display for Why {
+    /// The rule and, where it goes by load, the loads that were compared.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())?;
+        match self {
+            Self::LowerLoad(loads) | Self::LowestLoad(loads) => write!(f, ": {loads}"),
+            Self::Turn | Self::Lot | Self::Named => Ok(()),
+        }
+    }
+}
+
+/// The loads that decided a choice, before the request itself was counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Loads {
+    /// Of the instance that was chosen.
+    pub chosen: Load,
+    /// Of the one that came next; `None` when there was nobody else to choose.
+    pub next: Option<Load>,
+}
+
+impl fmt::Display for Loads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.next {
+            Some(next) => write!(f, "{} against {next}", self.chosen),
+            None => write!(f, "{}, the only one", self.chosen),
+        }
+    }
+}
+
+/// How busy an instance is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Load {
+    /// Who.
+    pub instance: InstanceId,
+    /// Requests of this router that it has in hand.
+    pub in_flight: u32,
+    /// Its weight, at least 1.
+    pub weight: u32,
+}
+
+impl Load {
+    /// Which of two has fewer requests per weight.
+    pub fn compare(&self, other: &Self) -> Ordering {
+        // Multiplied out, so that nothing is rounded: a / v < b / w as a * w < b * v.
+        let product = |load: &Self, weight| u64::from(load.in_flight) * u64::from(weight);
+        product(self, other.weight).cmp(&product(other, self.weight))
+    }
+}
+
+impl fmt::Display for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} with {} in flight", self.instance, self.in_flight)?;
+        match self.weight {
+            1 => Ok(()),
+            weight => write!(f, " at weight {weight}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(instance: u64, in_flight: u32, weight: u32) -> Load {
+        Load { instance: InstanceId(instance), in_flight, weight }
+    }
+
+    #[test]
+    fn loads_compare_relative_to_weights() {
+        let check = |one: (u32, u32), other: (u32, u32), expected| {
+            let (one, other) = (load(1, one.0, one.1), load(2, other.0, other.1));
+            assert_eq!(one.compare(&other), expected, "{one} and {other}");
+            assert_eq!(other.compare(&one), expected.reverse(), "{other} and {one}");
+        };
+        check((0, 1), (0, 1000), Ordering::Equal);
+        check((3, 1), (4, 1), Ordering::Less);
+        check((3, 1), (6, 2), Ordering::Equal);
+        check((3, 1), (7, 2), Ordering::Less);
+        check((1, 3), (333_333, 1_000_000), Ordering::Greater);
+        check((u32::MAX, u32::MAX), (u32::MAX - 1, u32::MAX), Ordering::Greater);
+    }
+
+    #[test]
+    fn a_choice_by_load_tells_the_loads() {
+        let loads = Loads { chosen: load(0xbeef, 3, 1), next: Some(load(2, 11, 2)) };
+        assert_eq!(
+            Why::LowerLoad(loads).to_string(),
+            "less loaded of two drawn by lot: beef with 3 in flight against 2 with 11 in flight at \
+             weight 2"
+        );
+        let alone = Loads { next: None, ..loads };
+        assert_eq!(
+            Why::LowestLoad(alone).to_string(),
+            "least loaded: beef with 3 in flight, the only one"
+        );
+        assert_eq!(Why::Turn.to_string(), "next in rotation");
+    }
+}

@@ -1,0 +1,172 @@
+//! How many requests each instance has in hand, as one router counts them.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use sinew_discovery::Instance;
+use sinew_plane::InstanceId;
+
+/// Requests in flight per instance, in the order of the list that is chosen from.
+///
+/// A count belongs to the id, not to the registration: one that is withdrawn and comes back while
+/// requests run has not become idle by that.
+#[derive(Debug, Default)]
+pub(crate) struct Occupancy {
+    seats: Vec<Seat>,
+    /// Those outside the list with requests in hand. The idle go when the list changes and
+    /// before one is added, so it holds no more than had requests in flight at that time.
+    gone: Vec<Seat>,
+}
+
+#[derive(Debug)]
+struct Seat {
+    id: InstanceId,
+    in_flight: Arc<AtomicU32>,
+}
+
+/// One request in flight at an instance. Dropping it, by whatever way, ends the count; that takes
+/// no lock.
+#[derive(Debug)]
+#[must_use = "the request counts as over once this is dropped"]
+pub struct Permit(Arc<AtomicU32>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        // Relaxed, here and below: only the number itself is shared, and who has been told of an
+        // end by other means sees the number that goes with it.
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Seat {
+    fn new(id: InstanceId) -> Self {
+        Self { id, in_flight: Arc::default() }
+    }
+
+    fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+}
+
+impl Occupancy {
+    /// Brings the counts into the order of `instances`. Allocates only when the list changed.
+    pub(crate) fn follow(&mut self, instances: &[Arc<Instance>]) {
+        let same = self.seats.len() == instances.len()
+            && self.seats.iter().zip(instances).all(|(seat, one)| seat.id == one.id);
+        if same {
+            return;
+        }
+        let seats = self.seats.drain(..).chain(self.gone.drain(..));
+        let busy = seats.filter(|seat| seat.in_flight() > 0);
+        let mut kept: HashMap<_, _> = busy.map(|seat| (seat.id, seat)).collect();
+        let seat = |one: &Arc<Instance>| kept.remove(&one.id).unwrap_or_else(|| Seat::new(one.id));
+        self.seats = instances.iter().map(seat).collect();
+        self.gone = kept.into_values().collect();
+    }
+
+    /// The count of the instance at a place of the list that was followed last.
+    pub(crate) fn at(&self, index: usize) -> u32 {
+        self.seats[index].in_flight()
+    }
+
+    /// The count of an instance, in the list or not.
+    pub(crate) fn of(&self, id: InstanceId) -> u32 {
+        let found = self.seats.iter().chain(&self.gone).find(|seat| seat.id == id);
+        found.map_or(0, Seat::in_flight)
+    }
+
+    /// Counts a request at an instance that was at `index` when it was chosen.
+    pub(crate) fn admit(&mut self, index: usize, id: InstanceId) -> Permit {
+        let there = self.seats.get(index).filter(|seat| seat.id == id);
+        let known = there.or_else(|| self.seats.iter().chain(&self.gone).find(|one| one.id == id));
+        let in_flight = match known {
+            Some(seat) => Arc::clone(&seat.in_flight),
+            None => {
+                self.gone.retain(|seat| seat.in_flight() > 0);
+                let seat = Seat::new(id);
+                let in_flight = Arc::clone(&seat.in_flight);
+                self.gone.push(seat);
+                in_flight
+            }
+        };
+        in_flight.fetch_add(1, Ordering::Relaxed);
+        Permit(in_flight)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(ids: &[u64]) -> Vec<Arc<Instance>> {
+        let name: sinew_plane::EndpointName = "a/b/c".parse().unwrap();
+        let make = |id: &u64| Instance::new(name.clone(), InstanceId(*id), Vec::new());
+        ids.iter().map(make).map(Arc::new).collect()
+    }
+
+    fn following(ids: &[u64]) -> Occupancy {
+        let mut occupancy = Occupancy::default();
+        occupancy.follow(&list(ids));
+        occupancy
+    }
+
+    #[test]
+    fn a_permit_counts_from_its_admission_to_its_drop() {
+        let mut occupancy = following(&[1, 2]);
+        let permits = [occupancy.admit(0, InstanceId(1)), occupancy.admit(0, InstanceId(1))];
+        assert_eq!((occupancy.at(0), occupancy.at(1)), (2, 0));
+        drop(permits);
+        assert_eq!(occupancy.of(InstanceId(1)), 0);
+    }
+
+    #[test]
+    fn an_id_that_comes_back_while_requests_run_keeps_its_count() {
+        let mut occupancy = following(&[1, 2]);
+        let old = occupancy.admit(1, InstanceId(2));
+        occupancy.follow(&list(&[1]));
+        assert_eq!(occupancy.of(InstanceId(2)), 1, "still counted while it is away");
+        occupancy.follow(&list(&[1, 2, 3]));
+        assert_eq!(occupancy.at(1), 1);
+        let new = occupancy.admit(1, InstanceId(2));
+        assert_eq!(occupancy.at(1), 2);
+        drop(old);
+        assert_eq!(occupancy.at(1), 1, "the permit of the first life counts for the second");
+        drop(new);
+        assert_eq!(occupancy.at(1), 0);
+    }
+
+    #[test]
+    fn a_newcomer_begins_at_zero_whatever_the_others_do() {
+        let mut occupancy = following(&[2, 4]);
+        let _permits = [occupancy.admit(0, InstanceId(2)), occupancy.admit(1, InstanceId(4))];
+        occupancy.follow(&list(&[1, 2, 3, 4, 5]));
+        assert_eq!([0, 1, 2, 3, 4].map(|index| occupancy.at(index)), [0, 1, 0, 1, 0]);
+    }
+
+    #[test]
+    fn those_that_left_idle_are_forgotten() {
+        let mut occupancy = following(&[]);
+        for id in 0..1000 {
+            occupancy.follow(&list(&[id]));
+            drop(occupancy.admit(0, InstanceId(id)));
+            drop(occupancy.admit(0, InstanceId(id + 5000)));
+        }
+        assert_eq!((occupancy.seats.len(), occupancy.gone.len()), (1, 1));
+    }
+
+    #[test]
+    fn an_admission_finds_its_instance_in_a_list_that_has_moved_on() {
+        let mut occupancy = following(&[1, 2, 3]);
+        occupancy.follow(&list(&[2, 3]));
+        let moved = occupancy.admit(2, InstanceId(3));
+        let gone = [occupancy.admit(0, InstanceId(1)), occupancy.admit(0, InstanceId(1))];
+        assert_eq!([1, 2, 3].map(|id| occupancy.of(InstanceId(id))), [2, 0, 1]);
+        drop((moved, gone));
+        assert_eq!([1, 2, 3].map(|id| occupancy.of(InstanceId(id))), [0, 0, 0]);
+    }
+}

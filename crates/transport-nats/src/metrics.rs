@@ -1,0 +1,136 @@
+//! The metrics that this crate hands to the installed recorder, beside those of the ingress: how
+//! many requests there were and how long they took is counted there, for every transport.
+//!
+//! Everything is counted from when its connection or endpoint was made, so install the recorder
+//! before.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use metrics::{Counter, Gauge};
+use sinew_plane::EndpointName;
+
+/// Times that a connection broke. Counter.
+pub const NATS_DISCONNECTS: &str = "nats_disconnects_total";
+/// Times that there was a connection again after it broke. Counter.
+pub const NATS_RECONNECTS: &str = "nats_reconnects_total";
+/// Times that another client took the place of one whose server announced its end, or that had
+/// ended itself. Counter.
+pub const NATS_REPLACEMENTS: &str = "nats_replacements_total";
+/// Messages to endpoints that were dropped because they could not be answered. Counter.
+pub const NATS_DROPPED: &str = "nats_dropped_messages_total";
+/// Replies that nobody waited for any more, or that came twice. Counter.
+pub const NATS_LATE_REPLIES: &str = "nats_late_replies_total";
+/// Times that messages were lost because they came faster than they were read. Counter.
+pub const NATS_SLOW_CONSUMER: &str = "nats_slow_consumer_total";
+/// Requests that were received and not handed on yet. Gauge; label [`ENDPOINT`].
+pub const NATS_QUEUED: &str = "nats_queued_requests";
+/// Requests that were refused without asking the handler, because the queue was full or the
+/// endpoint was leaving. Counter; label [`ENDPOINT`].
+pub const NATS_REFUSALS: &str = "nats_refusals_total";
+
+/// Label: `namespace/component/endpoint`, one that is served here.
+pub const ENDPOINT: &str = "endpoint";
+
+/// Gives the installed recorder the meaning of every metric.
+/// [`NatsConnection::connect`](crate::NatsConnection::connect) does it by itself.
+pub fn describe() {
+    for (name, help) in [
+        (NATS_DISCONNECTS, "Times that a connection to NATS broke"),
+        (NATS_RECONNECTS, "Times that there was a connection to NATS again after it broke"),
+        (NATS_REPLACEMENTS, "Times that another NATS client took the place of an ending one"),
+        (NATS_DROPPED, "Messages to NATS endpoints that could not be answered"),
+        (NATS_LATE_REPLIES, "NATS replies that nobody waited for any more"),
+        (NATS_SLOW_CONSUMER, "Times that NATS messages came faster than they were read"),
+        (NATS_REFUSALS, "NATS requests refused without asking the handler"),
+    ] {
+        metrics::describe_counter!(name, metrics::Unit::Count, help);
+    }
+    let help = "NATS requests received and not handed on yet";
+    metrics::describe_gauge!(NATS_QUEUED, metrics::Unit::Count, help);
+}
+
+/// Counts for [`NatsStats`](crate::NatsStats) and for the recorder.
+pub(crate) struct Counters {
+    pub(crate) disconnects: Count,
+    pub(crate) reconnects: Count,
+    pub(crate) replaced: Count,
+    pub(crate) dropped: Count,
+    pub(crate) late_replies: Count,
+    pub(crate) slow_consumer: Count,
+}
+
+impl Counters {
+    pub(crate) fn new() -> Self {
+        describe();
+        let count = |counter| Count { own: AtomicU64::new(0), counter };
+        Self {
+            disconnects: count(metrics::counter!(NATS_DISCONNECTS)),
+            reconnects: count(metrics::counter!(NATS_RECONNECTS)),
+            replaced: count(metrics::counter!(NATS_REPLACEMENTS)),
+            dropped: count(metrics::counter!(NATS_DROPPED)),
+            late_replies: count(metrics::counter!(NATS_LATE_REPLIES)),
+            slow_consumer: count(metrics::counter!(NATS_SLOW_CONSUMER)),
+        }
+    }
+
+    /// There is a connection. The first one of all, before which nothing broke, is not counted.
+    pub(crate) fn note_reconnect(&self) {
+        if self.disconnects.get() > self.reconnects.get() {
+            self.reconnects.count();
+        }
+    }
+}
+
+/// One of them.
+pub(crate) struct Count {
+    own: AtomicU64,
+    counter: Counter,
+}
+
+impl Count {
+    pub(crate) fn count(&self) {
+        self.own.fetch_add(1, Ordering::Relaxed);
+        self.counter.increment(1);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.own.load(Ordering::Relaxed)
+    }
+}
+
+/// The metrics of one served subject. Its instances share the label, and the gauge is the sum.
+pub(crate) struct EndpointMetrics {
+    queued: Gauge,
+    shown: AtomicU64,
+    refusals: Counter,
+}
+
+impl EndpointMetrics {
+    pub(crate) fn new(name: &EndpointName) -> Self {
+        let label = || [(ENDPOINT, name.to_string())];
+        Self {
+            queued: metrics::gauge!(NATS_QUEUED, &label()),
+            shown: AtomicU64::new(0),
+            refusals: metrics::counter!(NATS_REFUSALS, &label()),
+        }
+    }
+
+    /// So many requests wait now.
+    pub(crate) fn queued(&self, count: usize) {
+        let count = count as u64;
+        let shown = self.shown.swap(count, Ordering::Relaxed);
+        if count != shown {
+            self.queued.increment(count as f64 - shown as f64);
+        }
+    }
+
+    pub(crate) fn refused(&self) {
+        self.refusals.increment(1);
+    }
+}
+
+impl Drop for EndpointMetrics {
+    fn drop(&mut self) {
+        self.queued(0);
+    }
+}

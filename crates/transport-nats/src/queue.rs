@@ -1,0 +1,291 @@
+//! A work queue that NATS JetStream keeps on disk.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use serde::Deserialize;
+use sinew_plane::{Code, Error, Executed, Headers, Shutdown};
+use tokio::time::{Instant, timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::{api::Api, layout::Consumer, pull::Pull};
+pub use self::{
+    item::QueueItem,
+    settings::{CheckedQueueConfig, QueueConfig},
+};
+use crate::{NatsConnection, headers, link::Link};
+
+mod api;
+mod item;
+mod layout;
+mod pull;
+mod settings;
+
+/// Most items that one call takes. They are all in memory at once.
+const MAX_TAKE: usize = 256;
+
+/// A single question to the server waits this long for an item, so that the end of a taker, which
+/// waits for the answer to lose nothing, takes no longer.
+const SLICE: Duration = Duration::from_secs(1);
+
+/// Shortest wait that the server is asked for: without one it does not say that there is nothing
+/// when all takers together have reached `max_unsettled`.
+const SHORTEST_WAIT: Duration = Duration::from_millis(10);
+
+/// Longest message id, in bytes.
+const MAX_ID_BYTES: usize = 256;
+
+/// Items that NATS JetStream keeps until somebody has worked them off: a stream of its own, in
+/// the layout of Dynamo's queue, so that its takers and ours can share one.
+///
+/// | on NATS | is |
+/// |---|---|
+/// | stream | the name; work-queue retention, stored in files, full means refused |
+/// | subjects | `NAME.*`; items go to `NAME.queue` |
+/// | durable pull consumer | `worker-group`, shared by all takers |
+///
+/// A thing of its own, not part of the request plane. **At least once**: an item that is not
+/// acknowledged within `ack_wait` is given out again, up to `max_deliver` times. In the order of
+/// their arrival the first time, as long as there is one taker.
+///
+/// Items that the server has acknowledged outlive its end; the machine's end only from when the
+/// server has synced its files, which it does every two minutes if not configured otherwise. That
+/// an item was settled may be forgotten even when only the server is killed: it comes again then.
+///
+/// Clones share everything. A stream or consumer that is there already is used as it is, whatever
+/// [`QueueConfig`] says.
+#[derive(Clone)]
+pub struct NatsQueue {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    connection: NatsConnection,
+    config: CheckedQueueConfig,
+    consumer: Mutex<Consumer>,
+    draining: CancellationToken,
+    /// Calls that take, and items that were taken.
+    out: TaskTracker,
+}
+
+/// What the server says to an item that it has stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Enqueued {
+    /// The item's number in the queue; they grow.
+    pub sequence: u64,
+    /// An item with this message id was stored before; this one was not, and the number is that
+    /// of the other.
+    pub is_duplicate: bool,
+}
+
+/// How full a queue is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QueueStatus {
+    /// Items that were never given out.
+    pub waiting: u64,
+    /// Items that were given out and are not settled.
+    pub unsettled: u64,
+    /// Of those, how many for more than the first time.
+    pub redelivered: u64,
+    /// Items on disk: the above, and those given out `max_deliver` times, which stay until
+    /// `max_age` for you to look at.
+    pub stored: u64,
+    /// Their size in bytes.
+    pub stored_bytes: u64,
+}
+
+impl NatsQueue {
+    /// Finds the queue, or makes it.
+    ///
+    /// Dropping the future midway leaves a queue that the next call finds.
+    ///
+    /// # Errors
+    /// [`Code::UnknownEndpoint`] if the server has no JetStream; [`Code::InvalidPayload`] if a
+    /// stream of this name is for something else, or the server refuses the settings; as a
+    /// request otherwise.
+    pub async fn open(
+        connection: &NatsConnection,
+        config: CheckedQueueConfig,
+    ) -> Result<Self, Error> {
+        let consumer = layout::ensure(&Api::new(connection.link()), &config).await?;
+        let inner = Inner {
+            connection: connection.clone(),
+            config,
+            consumer: Mutex::new(consumer),
+            draining: connection.link().stop.closing.child_token(),
+            out: TaskTracker::new(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Stores an item. When this returns, the server has it.
+    ///
+    /// Within `duplicate_window` an item with the same `message_id` is stored once, so after an
+    /// error that says [`Executed::Maybe`] the call can be repeated with the same id. It is 1 to
+    /// 256 bytes of visible ASCII.
+    ///
+    /// Dropping the future midway may have stored the item or not.
+    ///
+    /// # Errors
+    /// [`Code::Overloaded`] when the queue is full; [`Code::TooLarge`] as for a request;
+    /// [`Code::InvalidPayload`] for an id that cannot be one, and for headers that begin with
+    /// `nats-`, which are the server's; [`Code::ConnectionLost`] when the server has not said
+    /// whether it stored it.
+    pub async fn enqueue(
+        &self,
+        message_id: &str,
+        payload: Bytes,
+        headers: Headers,
+    ) -> Result<Enqueued, Error> {
+        let fault = |message| Err(Error::new(Code::InvalidPayload, message));
+        let is_id = message_id.bytes().all(|b| b.is_ascii_graphic());
+        if !is_id || !(1..=MAX_ID_BYTES).contains(&message_id.len()) {
+            return fault("a message id must be 1 to 256 bytes of visible ASCII");
+        }
+        if headers.iter().any(|(name, _)| name.starts_with("nats-")) {
+            return fault("headers of queue items must not begin with nats-");
+        }
+        let mut map = headers::to_nats(&headers)?;
+        headers::add(&mut map, api::MESSAGE_ID, message_id)?;
+        // Should another stream have the subject, it refuses.
+        headers::add(&mut map, api::EXPECTED_STREAM, &self.inner.config.name)?;
+        let send = || self.link().request(self.subject(), map.clone(), payload.clone());
+        let reply = match send().await {
+            // Nobody has it, and nothing is stored: the stream went away.
+            Err(error) if error.code() == Code::UnknownEndpoint => {
+                self.ensure().await?;
+                send().await?
+            }
+            reply => reply?,
+        };
+        let stored: Stored = api::read(&reply.payload).map_err(Error::from)?;
+        if stored.stream != self.inner.config.name {
+            let message = "another than the queue answered: something else has its subject";
+            return Err(Error::new(Code::Violation, message).with_executed(Executed::Maybe));
+        }
+        Ok(Enqueued { sequence: stored.seq, is_duplicate: stored.duplicate })
+    }
+
+    /// Takes up to `limit` items, at most 256, as soon as there is one. None when none came
+    /// within `wait`. Each is to be [acknowledged](QueueItem::ack), or it comes again.
+    ///
+    /// When all takers together hold `max_unsettled` items, the last of them come up to a second
+    /// late. That the queue went away shows after the connection's `request_timeout`; it is made
+    /// again then.
+    ///
+    /// Cancel safe as far as nothing is lost; what was on its way comes again after `ack_wait`.
+    ///
+    /// # Errors
+    /// [`Code::Draining`] after [`drain`](Self::drain); [`Code::ConnectFailed`] at once without
+    /// a connection, so pause before the next call; [`Code::ConnectionLost`] when it broke.
+    pub async fn take(&self, limit: usize, wait: Duration) -> Result<Vec<QueueItem>, Error> {
+        let taking = self.inner.out.token();
+        let limit = limit.clamp(1, MAX_TAKE.min(self.link().config.subscription_capacity()));
+        let deadline = Instant::now() + wait;
+        let mut may_ensure = true;
+        loop {
+            if self.inner.draining.is_cancelled() {
+                return Err(Error::draining("this process takes no more items from the queue"));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            let pull = Pull {
+                link: self.link(),
+                config: &self.inner.config,
+                limit,
+                expires: left.clamp(SHORTEST_WAIT, SLICE),
+            };
+            match pull.run().await {
+                Ok(messages) => {
+                    let items: Vec<_> = messages
+                        .into_iter()
+                        .filter_map(|message| self.item(message, &taking))
+                        .collect();
+                    if !items.is_empty() || Instant::now() >= deadline {
+                        return Ok(items);
+                    }
+                }
+                // Fails as it should if it is the server that does not answer.
+                Err(error) if error.code() == Code::UnknownEndpoint && may_ensure => {
+                    may_ensure = false;
+                    self.ensure().await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// How full it is, as the server says.
+    ///
+    /// # Errors
+    /// As a request; [`Code::UnknownEndpoint`] when the queue is gone.
+    pub async fn status(&self) -> Result<QueueStatus, Error> {
+        let (api, config) = (Api::new(self.link()), &self.inner.config);
+        let (stream, consumer) =
+            tokio::try_join!(layout::stream(&api, config), layout::consumer(&api, config))?;
+        Ok(QueueStatus {
+            waiting: consumer.num_pending,
+            unsettled: consumer.num_ack_pending,
+            redelivered: consumer.num_redelivered,
+            stored: stream.state.messages,
+            stored_bytes: stream.state.bytes,
+        })
+    }
+
+    /// Takes nothing more, in any clone, and waits until every item that was taken is gone: they
+    /// can be settled meanwhile. Items still there after `grace` are counted in `cut_streams`;
+    /// unless they are settled yet, others get them after `ack_wait`.
+    ///
+    /// Storing goes on. Close the connection only after this: without one, nothing is settled.
+    pub async fn drain(&self, grace: Duration) -> Shutdown {
+        self.inner.draining.cancel();
+        self.inner.out.close();
+        let _ = timeout(grace, self.inner.out.wait()).await;
+        Shutdown { cut_streams: self.inner.out.len(), cut_tasks: 0 }
+    }
+
+    async fn ensure(&self) -> Result<(), Error> {
+        let consumer = layout::ensure(&Api::new(self.link()), &self.inner.config).await?;
+        *self.inner.consumer.lock() = consumer;
+        Ok(())
+    }
+
+    fn item(
+        &self,
+        message: async_nats::Message,
+        taking: &tokio_util::task::task_tracker::TaskTrackerToken,
+    ) -> Option<QueueItem> {
+        let max_deliver = self.inner.consumer.lock().config.max_deliver;
+        let link = Arc::clone(self.link());
+        let item = QueueItem::new(message, link, max_deliver, taking.clone());
+        if item.is_none() {
+            tracing::warn!(queue = self.inner.config.name, "something else than an item came");
+        }
+        item
+    }
+
+    fn subject(&self) -> String {
+        format!("{}.queue", self.inner.config.name)
+    }
+
+    fn link(&self) -> &Arc<Link> {
+        self.inner.connection.link()
+    }
+}
+
+/// The answer to an item.
+#[derive(Deserialize)]
+struct Stored {
+    stream: String,
+    seq: u64,
+    #[serde(default)]
+    duplicate: bool,
+}
+
+impl std::fmt::Debug for NatsQueue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NatsQueue").field("name", &self.inner.config.name).finish_non_exhaustive()
+    }
+}
