@@ -138,11 +138,13 @@ mod tests {
         }
         let mut asked = Attempts::default();
         asked.failed(InstanceId(2), gone.clone());
-        assert_eq!(balance.choose(mode, &members, &asked, None, now).unwrap().choice.id.0, 1);
+        let last = balance.choose(mode, &members, &asked, None, now).unwrap();
+        assert_eq!((last.choice.id.0, last.in_spite), (1, true));
         balance.failed(&members.instances[1], &gone, now);
         assert!(balance.choose(mode, &members, &none, None, now).is_some(), "all are asked then");
         let direct = RouterMode::Direct(InstanceId(1));
-        assert_eq!(balance.choose(direct, &members, &none, None, now).unwrap().choice.id.0, 1);
+        let named = balance.choose(direct, &members, &none, None, now).unwrap();
+        assert_eq!((named.choice.id.0, named.in_spite), (1, true));
         let later = now + Duration::from_secs(1);
         let ids: Vec<_> = (0..2)
             .map(|_| balance.choose(mode, &members, &none, None, later).unwrap().choice.id.0)

@@ -33,6 +33,10 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! A caller that knows no instance can leave the choice to NATS, if workers ask for that with
+//! [`NatsServer::serve_shared`]. With feature `jetstream` there is also a work queue on disk,
+//! `NatsQueue`, which has nothing to do with the plane but the connection.
 
 mod client;
 mod config;

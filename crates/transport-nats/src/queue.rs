@@ -53,6 +53,25 @@ const MAX_ID_BYTES: usize = 256;
 /// server has synced its files, which it does every two minutes if not configured otherwise. That
 /// an item was settled may be forgotten even when only the server is killed: it comes again then.
 ///
+/// ```no_run
+/// # use std::time::Duration;
+/// # use sinew_plane::Headers;
+/// # use sinew_transport_nats::{NatsConnection, NatsQueue, QueueConfig};
+/// # async fn example(connection: NatsConnection) -> Result<(), Box<dyn std::error::Error>> {
+/// let queue = NatsQueue::open(&connection, QueueConfig::new("jobs").checked()?).await?;
+/// queue.enqueue("order-7", "print it".into(), Headers::new()).await?;
+///
+/// for item in queue.take(16, Duration::from_secs(5)).await? {
+///     match item.payload().starts_with(b"print") {
+///         true => item.ack().await?,
+///         false => item.nak(Duration::from_secs(10)).await?,
+///     }
+/// }
+/// queue.drain(Duration::from_secs(30)).await;
+/// # Ok(())
+/// # }
+/// ```
+///
 /// Clones share everything. A stream or consumer that is there already is used as it is, whatever
 /// [`QueueConfig`] says.
 #[derive(Clone)]

@@ -127,7 +127,7 @@ impl Live {
         // "Stop after so many more" keeps the library listening. The server reads this number as
         // none at all, as it does every one that does not fit an i64, and stops at once; one
         // that took it at its word would go on sending, which whoever leaves has to expect.
-        messages.drain().await.is_ok()
+        messages.unsubscribe_after(u64::MAX).await.is_ok()
     }
 
     /// Stops listening. What was received can still be read.

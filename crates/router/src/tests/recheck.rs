@@ -126,6 +126,22 @@ async fn with_everybody_overloaded_meanwhile_one_is_asked_all_the_same() {
 }
 
 #[tokio::test]
+async fn whoever_is_asked_in_spite_of_an_ejection_is_asked_at_once() {
+    let world = world(3).await;
+    let router = world.typed::<Slow, String>(RouterMode::RoundRobin).await;
+    for id in 1..=3 {
+        find_overloaded(&world, &router, id);
+        // Neither a success nor a failure, which would change who is ejected.
+        world.script(id, Script::NeverStart);
+    }
+    for _ in 0..6 {
+        assert!(router.generate(Slow(None)).now_or_never().is_none());
+    }
+    let asked = &world.asked()[3..];
+    assert!(asked.windows(2).all(|pair| pair[1] == pair[0] % 3 + 1), "one turn each: {asked:?}");
+}
+
+#[tokio::test]
 async fn choices_are_not_dropped_without_end() {
     // Formats that alternate make every choice encode anew, and each encoding finds the instance
     // overloaded that was chosen.

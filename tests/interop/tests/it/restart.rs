@@ -78,7 +78,6 @@ async fn behind_a_stock_router(backend: Backend, plane: Plane, comes: Kind) {
     client.wait_for(2).await;
     client.progress(&load).await;
     let summary = client.finish(load).await;
-    println!("{summary}");
     let errors = summary["errors"].as_object().unwrap();
     let is_given_up = |text: &String| GIVEN_UP.iter().any(|words| text.contains(words));
     assert!(errors.keys().all(is_given_up), "{summary}");
