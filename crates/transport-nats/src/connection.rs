@@ -49,7 +49,8 @@ pub struct NatsStats {
     /// Times that another client took the place of one whose server announced its end, or that
     /// had ended itself.
     pub replaced: u64,
-    /// Requests that wait for their acknowledgement now.
+    /// Requests that wait for their acknowledgement now, and questions to a queue that wait for an
+    /// answer.
     pub in_flight: usize,
     /// Messages to endpoints that were dropped because they could not be answered: without a
     /// reply subject, or with one outside [`NatsConfig::inbox_prefix`](crate::NatsConfig).

@@ -28,10 +28,15 @@ pub(crate) struct Live {
 /// Where requests come from.
 enum Requests {
     /// An instance is a micro service, as stock callers and tools expect.
-    Instance { endpoint: Box<Endpoint>, _service: Started },
+    Instance(Box<Instance>),
     /// What all workers share is a bare subscription: it can be given back while requests come
     /// without losing one, and a micro service of the library's cannot.
     Shared(Subscriber),
+}
+
+struct Instance {
+    endpoint: Endpoint,
+    _service: Started,
 }
 
 /// A micro service that has started. The library does not stop it when it is dropped.
@@ -112,7 +117,7 @@ impl Live {
     /// The next request; `None` when no more come. Cancel safe.
     pub(crate) async fn next(&mut self) -> Option<Received> {
         match &mut self.requests {
-            Requests::Instance { endpoint, .. } => endpoint.next().await.map(Received::Instance),
+            Requests::Instance(it) => it.endpoint.next().await.map(Received::Instance),
             Requests::Shared(messages) => {
                 let message = messages.next().await?;
                 Some(Received::Shared(message, self.session.client.clone()))
@@ -133,7 +138,7 @@ impl Live {
     /// Stops listening. What was received can still be read.
     pub(crate) async fn stop(&mut self) {
         match &mut self.requests {
-            Requests::Instance { endpoint, .. } => drop(endpoint.stop().await),
+            Requests::Instance(it) => drop(it.endpoint.stop().await),
             Requests::Shared(messages) => drop(messages.unsubscribe().await),
         }
     }
@@ -165,7 +170,7 @@ impl Requests {
         let group = service.group(&names.service);
         let _service = Started(Some(service));
         let endpoint = group.endpoint_builder().name(&names.endpoint);
-        let endpoint = Box::new(endpoint.add(&names.endpoint).await?);
-        Ok(Self::Instance { endpoint, _service })
+        let endpoint = endpoint.add(&names.endpoint).await?;
+        Ok(Self::Instance(Box::new(Instance { endpoint, _service })))
     }
 }

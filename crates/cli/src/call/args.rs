@@ -114,3 +114,16 @@ impl From<Mode> for RouterMode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mode_is_called_what_the_router_calls_it() {
+        for mode in Mode::value_variants() {
+            let name = mode.to_possible_value().unwrap();
+            assert_eq!(name.get_name(), RouterMode::from(*mode).to_string());
+        }
+    }
+}

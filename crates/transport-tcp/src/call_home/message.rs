@@ -13,6 +13,9 @@ pub(crate) const MAX_HANDSHAKE_BYTES: usize = 1024;
 /// Longest header, in bytes: an error whose texts are at their limits, and the errors beneath.
 pub(crate) const MAX_HEADER_BYTES: usize = 64 * 1024;
 
+/// The prologue of a handler that has begun.
+const BEGUN: &[u8; 14] = br#"{"error":null}"#;
+
 /// The first message of the side that dials.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallHomeHandshake {
@@ -98,7 +101,14 @@ impl ControlMessage {
 
     /// The whole frame.
     pub(crate) fn frame(self) -> Bytes {
-        header_frame(self.json())
+        static STOP: [u8; 30] = framed(br#""stop""#);
+        static KILL: [u8; 30] = framed(br#""kill""#);
+        static SENTINEL: [u8; 34] = framed(br#""sentinel""#);
+        Bytes::from_static(match self {
+            Self::Stop => &STOP,
+            Self::Kill => &KILL,
+            Self::Sentinel => &SENTINEL,
+        })
     }
 }
 
@@ -136,6 +146,9 @@ impl Message {
         if let Some(control) = ControlMessage::parse(&frame.header) {
             return Ok(Self::Control(control));
         }
+        if frame.header == &BEGUN[..] {
+            return Ok(Self::Status(ResponseStreamPrologue::default()));
+        }
         decode_control(&frame.header, MAX_HEADER_BYTES)
             .map(Self::Status)
             .map_err(|_| "a control message that cannot be read")
@@ -151,8 +164,27 @@ pub(crate) fn read_handshake(frame: &TwoPartMessage) -> Result<CallHomeHandshake
         .map_err(|_| "a handshake that cannot be read")
 }
 
+/// The frame of a prologue that says that the handler has begun.
+pub(crate) fn begun_frame() -> Bytes {
+    static FRAME: [u8; TWO_PART_PREFIX_BYTES + BEGUN.len()] = framed(BEGUN);
+    Bytes::from_static(&FRAME)
+}
+
+/// A frame that is only a short header.
+const fn framed<const HEADER: usize, const FRAME: usize>(header: &[u8; HEADER]) -> [u8; FRAME] {
+    assert!(FRAME == TWO_PART_PREFIX_BYTES + HEADER && HEADER < 256);
+    let mut frame = [0; FRAME];
+    frame[7] = HEADER as u8;
+    let mut at = 0;
+    while at < HEADER {
+        frame[TWO_PART_PREFIX_BYTES + at] = header[at];
+        at += 1;
+    }
+    frame
+}
+
 /// A frame that is only a header. The checksum is left out, as Dynamo does.
-pub(crate) fn header_frame(header: &[u8]) -> Bytes {
+fn header_frame(header: &[u8]) -> Bytes {
     let mut frame = BytesMut::with_capacity(TWO_PART_PREFIX_BYTES + header.len());
     frame.put_u64(header.len() as u64);
     frame.put_u64(0);
@@ -190,11 +222,13 @@ mod tests {
         assert_eq!(&frame[24..], br#"{"subject":"s","stream_type":"response"}"#);
         assert_eq!(frame[..8], 40_u64.to_be_bytes());
         assert!(frame[8..24].iter().all(|byte| *byte == 0));
-        assert_eq!(&json_frame(&ResponseStreamPrologue::default())[24..], br#"{"error":null}"#);
+        assert_eq!(begun_frame(), json_frame(&ResponseStreamPrologue::default()));
+        assert_eq!(&begun_frame()[24..], br#"{"error":null}"#);
         assert_eq!(&ControlMessage::Sentinel.frame()[24..], br#""sentinel""#);
         assert_eq!(item_prefix(5)[8..16], 5_u64.to_be_bytes());
         for control in [ControlMessage::Stop, ControlMessage::Kill, ControlMessage::Sentinel] {
             assert_eq!(serde_json::to_vec(&control).unwrap(), control.json());
+            assert_eq!(json_frame(&control), control.frame());
         }
     }
 

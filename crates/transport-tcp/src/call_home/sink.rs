@@ -22,7 +22,7 @@ use crate::{
     call_home::{
         config::CheckedTcpStreamClientConfig,
         ear::Ear,
-        message::{ControlMessage, ResponseStreamPrologue, json_frame},
+        message::{ControlMessage, ResponseStreamPrologue, begun_frame, json_frame},
         queue::{Frame, Queue, SLICES},
     },
     socket::{keep_alive, silence},
@@ -81,7 +81,7 @@ impl LineSink {
     /// Queues what stands before the first item, once.
     fn begin(state: &mut State) {
         if !std::mem::replace(&mut state.begun, true) {
-            state.push_control(json_frame(&ResponseStreamPrologue::default()));
+            state.push_control(begun_frame());
         }
     }
 

@@ -1,4 +1,4 @@
-//! Workers that are replaced while requests come in: none of them fails.
+//! Workers that are replaced while requests come in: none fails that need not.
 
 use std::{
     collections::BTreeMap,
@@ -110,13 +110,31 @@ async fn in_the_place_of_a_stock_worker(backend: Backend, plane: Plane) {
     assert_eq!((&summary["failed"], &summary["by"][id(&comes)]), (&json!(0), &json!(100)));
 }
 
+/// How a call went: who served it, or who let it go half way.
+type Served = Result<String, String>;
+
 /// Calls of a Sinew caller that go on until they are told to finish.
 struct Load {
     calls: JoinSet<()>,
     finish: Arc<AtomicBool>,
-    /// Who served each.
-    served: UnboundedReceiver<String>,
-    by: BTreeMap<String, usize>,
+    served: UnboundedReceiver<Served>,
+    by: BTreeMap<Served, usize>,
+}
+
+async fn call(caller: &ours::Caller) -> Served {
+    let ended = match caller.call(job()).await {
+        Ok(ended) => ended,
+        Err(error) => {
+            assert!(!error.is_safe_to_resend(), "{error:?} was not sent elsewhere");
+            return Err("nobody knows".to_owned());
+        }
+    };
+    let worker = ended.items.first().map(|item| item["worker"].as_str().unwrap().to_owned());
+    match ended.outcome {
+        Outcome::Complete { items: 5 } => Ok(worker.unwrap()),
+        Outcome::Truncated { .. } => Err(worker.unwrap_or_default()),
+        other => panic!("{other:?}"),
+    }
 }
 
 impl Load {
@@ -127,32 +145,37 @@ impl Load {
             let (caller, finish, tell) = (Arc::clone(caller), Arc::clone(&finish), tell.clone());
             calls.spawn(async move {
                 while !finish.load(Ordering::Relaxed) {
-                    let ended = caller.call(job()).await.unwrap();
-                    assert!(matches!(ended.outcome, Outcome::Complete { items: 5 }), "{ended:?}");
-                    tell.send(ended.items[0]["worker"].as_str().unwrap().to_owned()).unwrap();
+                    tell.send(call(&caller).await).unwrap();
                 }
             });
         }
         Self { calls, finish, served, by: BTreeMap::new() }
     }
 
+    fn count(&mut self, served: Served) {
+        *self.by.entry(served).or_default() += 1;
+    }
+
     /// Waits until it has got on.
     async fn progress(&mut self) {
         // What ended before now does not count.
-        while let Ok(worker) = self.served.try_recv() {
-            *self.by.entry(worker).or_default() += 1;
+        while let Ok(served) = self.served.try_recv() {
+            self.count(served);
         }
         for _ in 0..STRETCH {
-            let worker = soon("a call", self.served.recv()).await.expect("all calls failed");
-            *self.by.entry(worker).or_default() += 1;
+            let served = soon("a call", self.served.recv()).await.expect("all lanes failed");
+            self.count(served);
         }
     }
 
-    /// Who served how many; none has failed.
-    async fn finish(mut self) -> BTreeMap<String, usize> {
+    /// How all calls went.
+    async fn finish(mut self) -> BTreeMap<Served, usize> {
         self.finish.store(true, Ordering::Relaxed);
         while let Some(lane) = soon("the last calls", self.calls.join_next()).await {
             lane.unwrap();
+        }
+        while let Ok(served) = self.served.try_recv() {
+            self.count(served);
         }
         self.by
     }
@@ -174,7 +197,16 @@ async fn behind_a_sinew_router(backend: Backend, plane: Plane) {
     caller.wait_for(2).await;
     load.progress().await;
     let by = load.finish().await;
-    assert!(by.contains_key(id(&goes)) && by.contains_key(id(&comes)), "{by:?}");
+    for worker in [&goes, &comes] {
+        assert!(by.contains_key(&Ok(id(worker).to_owned())), "{by:?}");
+    }
+    // A stock worker that ends drops requests that it has received, and the marks at the end of
+    // streams: those it may have run, so they are told. What it refused went elsewhere.
+    let lost: Vec<_> =
+        by.iter().filter_map(|(who, count)| Some((who.as_ref().err()?, count))).collect();
+    let is_its = |who: &str| who == id(&goes) || who == "nobody knows";
+    assert!(lost.iter().all(|(who, _)| is_its(who)), "{by:?}");
+    assert!(lost.iter().map(|(_, count)| **count).sum::<usize>() <= CONCURRENCY, "{by:?}");
     Arc::into_inner(caller).unwrap().end().await;
 }
 
