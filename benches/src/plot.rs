@@ -30,7 +30,12 @@ const FAINT: &str = "#d5dce4";
 const TARGET: &str = "#c0392b";
 
 /// One colour per peer in the order of the report, over again when there are more.
-const COLOURS: [&str; 6] = ["#2563a8", "#6aa5e0", "#2b7a4b", "#8a6bbf", "#c98a2b", "#5f6c7b"];
+const COLOURS: [&str; 8] =
+    ["#2563a8", "#6aa5e0", "#2b7a4b", "#8a6bbf", "#c98a2b", "#5f6c7b", "#b0413e", "#3aa6a0"];
+
+/// Those that are drawn when there are too many to tell apart.
+const DRAWN: [&str; 8] =
+    ["sinew-tcp", "sinew-uds", "tonic", "tarpc", "quic", "nats", "velo-mux", "dynamo"];
 
 struct Row {
     title: String,
@@ -42,8 +47,11 @@ struct Row {
 /// Draws the picture.
 pub(crate) fn draw(peers: &[&dyn Contestant], results: &Results) -> String {
     let is_limit = |name| targets::ALL.iter().any(|it| base(it) == Some(name));
-    let names: Vec<_> =
+    let mut names: Vec<_> =
         peers.iter().map(|peer| peer.name()).filter(|name| !is_limit(name)).collect();
+    if names.len() > COLOURS.len() {
+        names.retain(|name| DRAWN.contains(name));
+    }
     let rows: Vec<_> =
         targets::ALL.iter().filter_map(|target| row(target, &names, results)).collect();
     let row_height = BAR * names.len() as f64 + GAP;

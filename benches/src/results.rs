@@ -1,8 +1,11 @@
 //! What was measured: samples by round, workload and peer, and what they say together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::Sample;
+use crate::{
+    Sample,
+    report::measures::{Better, Measure},
+};
 
 /// All samples of a run.
 #[derive(Debug, Default)]
@@ -49,6 +52,23 @@ impl Results {
         Some(spread(ratios.filter(|ratio| ratio.is_finite()).collect())?.median)
     }
 
+    /// The peer with the best median of those that `is_asked` names.
+    pub(crate) fn best(
+        &self,
+        measure: &Measure,
+        is_asked: impl Fn(&str) -> bool,
+    ) -> Option<String> {
+        let names: BTreeSet<_> = self.rounds.iter().flatten().map(|((_, peer), _)| peer).collect();
+        let medians = names.into_iter().filter(|name| is_asked(name)).filter_map(|name| {
+            Some((name, self.spread(measure.workload, measure.metric, name)?.median))
+        });
+        let best = medians.min_by(|(_, one), (_, two)| match measure.better {
+            Better::Lower => one.total_cmp(two),
+            Better::Higher => two.total_cmp(one),
+        });
+        best.map(|(name, _)| name.clone())
+    }
+
     fn values(&self, workload: &str, metric: &str, peer: &str) -> Vec<Option<f64>> {
         let key = (workload.to_owned(), peer.to_owned());
         self.rounds.iter().map(|round| round.get(&key)?.get(metric)).collect()
@@ -86,6 +106,22 @@ mod tests {
         assert_eq!(results.ratio("w", "m", "a", "b"), Some(0.5));
         let spread = results.spread("w", "m", "a").unwrap();
         assert_eq!(spread, Spread { median: 10.0, min: 5.0, max: 20.0 });
+    }
+
+    #[test]
+    fn the_best_depends_on_what_is_better() {
+        let mut results = Results::default();
+        for (peer, value) in [("a", 1.0), ("b", 2.0), ("c", 3.0)] {
+            let sample = Sample::default().with("p50_us", value).with("per_second", value);
+            results.add(0, "unary-1", peer, sample.clone());
+            results.add(0, "unary-64", peer, sample);
+        }
+        let best = |workload, metric, others: &[&str]| {
+            results.best(Measure::find(workload, metric).unwrap(), |name| others.contains(&name))
+        };
+        assert_eq!(best("unary-1", "p50_us", &["b", "c"]).as_deref(), Some("b"));
+        assert_eq!(best("unary-64", "per_second", &["a", "b"]).as_deref(), Some("b"));
+        assert_eq!(best("unary-64", "per_second", &[]), None);
     }
 
     #[test]

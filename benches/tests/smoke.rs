@@ -62,7 +62,11 @@ async fn passes_reach_every_stream_in_few_writes() {
         let sample = measure(&**peer, shape).await;
         assert!(sample.get("items_per_write") > Some(1.0), "{}: {sample:?}", peer.name());
     }
-    expect(Shape::Passes { engines: 1, callers: 2, streams: 32, every: None }, &["items_per_second"]).await;
+    expect(
+        Shape::Passes { engines: 1, callers: 2, streams: 32, every: None },
+        &["items_per_second"],
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,7 +6,7 @@ use super::{
     Conditions, call_home,
     measures::{GROUPS, Measure, number},
     measures_of,
-    targets::{self, Target},
+    targets::{self, Target, is_other},
 };
 use crate::{Contestant, Results, Workload, cell};
 
@@ -15,11 +15,14 @@ const LIMITS: [&str; 2] = ["raw-mux", "raw-muxi"];
 
 /// Targets that need more than this program has, said so that nobody takes them for met.
 const NOT_MEASURED: &str = "\
-- Against other systems (tonic, tarpc, NATS, QUIC, HTTP/2, Dynamo, velo): their programs are not
-  part of this command.
-- 512 paced streams, deviation from the pace.
-- Sinew with unmodified Dynamo peers, whose items are wrapped, and the request plane over NATS.
+- Sinew's request plane over NATS.
 - More than one machine: all of this is loopback, where a round trip costs nothing but CPU.
+";
+
+/// The same where they have no part in the run.
+const WITHOUT_OTHERS: &str = "\
+- Other systems (tonic, tarpc, NATS, QUIC, HTTP, Dynamo, velo), and Sinew with a stock Dynamo worker:
+  `cargo xtask bench --peers` has them.
 ";
 
 pub(super) fn compose(
@@ -45,18 +48,23 @@ pub(super) fn compose(
         }
     }
     call_home::section(&mut text, workloads, results);
-    push(&mut text, format_args!("\n## Not measured here\n\n{NOT_MEASURED}"));
+    let others = if peers.iter().any(|peer| is_other(peer.name())) { "" } else { WITHOUT_OTHERS };
+    push(&mut text, format_args!("\n## Not measured here\n\n{others}{NOT_MEASURED}"));
     text
 }
 
 fn head(text: &mut String, peers: &[&dyn Contestant], results: &Results, conditions: &Conditions) {
     let Conditions { machine, pace, load_before, load_after, command } = conditions;
+    let others = match peers.iter().any(|peer| is_other(peer.name())) {
+        true => " and beside what others would use in its place",
+        false => "",
+    };
     push(
         text,
         format_args!(
             "# Benchmarks\n\nWritten by `{command}`; do not edit. Sinew beside the least that a \
-             mux over TCP can cost, in one run, with Sinew's limits, flow control, keep-alive and \
-             item counts on, as they always are.\n\n"
+             mux over TCP can cost{others}, in one run, with Sinew's limits, flow control, \
+             keep-alive and item counts on, as they always are.\n\n"
         ),
     );
     for peer in peers {
@@ -128,11 +136,17 @@ fn summary(text: &mut String, results: &Results) {
 }
 
 fn table(text: &mut String, measure: &Measure, peers: &[&dyn Contestant], results: &Results) {
+    let best = results.best(measure, is_other);
+    let best = best.as_deref();
+    let (title, line) = match best {
+        Some(best) => (format!(" x {best}, the best other |"), "---|"),
+        None => (String::new(), ""),
+    };
     push(
         text,
         format_args!(
-            "\n### {} ({})\n\n| peer | median | min to max | x raw-mux | x raw-muxi | target \
-             |\n|---|---|---|---|---|---|\n",
+            "\n### {} ({})\n\n| peer | median | min to max | x raw-mux | x raw-muxi |{title} target \
+             |\n|---|---|---|---|---|{line}---|\n",
             capitalised(measure.title),
             measure.better.text()
         ),
@@ -140,13 +154,15 @@ fn table(text: &mut String, measure: &Measure, peers: &[&dyn Contestant], result
     for peer in peers {
         let name = peer.name();
         let Some(spread) = results.spread(measure.workload, measure.metric, name) else {
-            push(text, format_args!("| {name} | not measured | | | | |\n"));
+            let more = if best.is_some() { " |" } else { "" };
+            push(text, format_args!("| {name} | not measured | | | | |{more}\n"));
             continue;
         };
-        let ratios = LIMITS.map(|limit| {
-            let ratio = results.ratio(measure.workload, measure.metric, name, limit);
-            ratio.filter(|_| limit != name).map(number).unwrap_or_default()
-        });
+        let ratio_to = |base: &str| {
+            let ratio = results.ratio(measure.workload, measure.metric, name, base);
+            ratio.filter(|_| base != name).map(number).unwrap_or_default()
+        };
+        let ratios: Vec<_> = LIMITS.into_iter().chain(best).map(ratio_to).collect();
         let verdicts: Vec<_> = Target::of(measure, name)
             .filter_map(|target| {
                 Some(format!("{}: {}", target.text(), target.reached(results)?.verdict()))
@@ -155,12 +171,11 @@ fn table(text: &mut String, measure: &Measure, peers: &[&dyn Contestant], result
         push(
             text,
             format_args!(
-                "| {name} | {} | {} to {} | {} | {} | {} |\n",
+                "| {name} | {} | {} to {} | {} | {} |\n",
                 measure.with_unit(spread.median),
                 number(spread.min),
                 number(spread.max),
-                ratios[0],
-                ratios[1],
+                ratios.join(" | "),
                 verdicts.join(", ")
             ),
         );

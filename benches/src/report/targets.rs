@@ -24,6 +24,8 @@ pub(crate) enum Bound {
 pub(crate) enum Of {
     /// The same measure of another peer in the same round.
     Peer(&'static str),
+    /// The same measure of the best [other](is_other) in the same run.
+    BestOther,
     /// One.
     Unit,
 }
@@ -53,6 +55,12 @@ const UDS: &str = "sinew-uds";
 pub(crate) const POOLED: &str = "sinew-split-pooled";
 /// Call-home with a connection for each response.
 pub(crate) const SINGLE: &str = "sinew-split-single";
+/// A Sinew caller of a stock Dynamo worker.
+const TO_DYNAMO: &str = "sinew-to-dynamo";
+const TONIC: Of = Of::Peer("tonic");
+const QUIC: Of = Of::Peer("quic");
+const DYNAMO: Of = Of::Peer("dynamo");
+const VELO: Of = Of::Peer("velo-mux");
 const SAME_UNPOOLED: Of = Of::Peer(SINGLE);
 const RAW_MUX: Of = Of::Peer("raw-mux");
 const RAW_MUXI: Of = Of::Peer("raw-muxi");
@@ -87,7 +95,44 @@ pub(crate) const ALL: &[Target] = &[
     target("unary-64", "p99_us", POOLED, AtMost(0.9), SAME_UNPOOLED),
     target("unary-64", "pool_reuse_percent", POOLED, AtLeast(99.0), Of::Unit),
     target("idle-1000", "response_connections", POOLED, AtMost(4.0), Of::Unit),
+    target("unary-1", "p50_us", TCP, AtMost(1.0), Of::Peer("tarpc")),
+    target("unary-1", "p50_us", TCP, AtMost(0.5), TONIC),
+    target("unary-64", "per_second", TCP, AtLeast(1.5), Of::BestOther),
+    target("unary-256", "per_second", TCP, AtLeast(2.0), Of::BestOther),
+    target("stream-1", "items_per_second", TCP, AtLeast(2.0), Of::BestOther),
+    target("stream-1", "first_p50_us", TCP, AtMost(1.0), TONIC),
+    target("stream-1", "cpu_ns", TCP, AtMost(1.0), QUIC),
+    target("stream-1", "cpu_ns", TCP, AtMost(1.0), TONIC),
+    target("stream-16", "items_per_second", TCP, AtLeast(1.0), QUIC),
+    target("stream-16", "items_per_second", TCP, AtLeast(1.5), TONIC),
+    target("stream-16", "items_per_second", TCP, AtLeast(20.0), DYNAMO),
+    target("stream-16", "cpu_ns", TCP, AtMost(1.0), QUIC),
+    target("stream-16", "cpu_ns", TCP, AtMost(1.0), TONIC),
+    target("stream-64", "items_per_second", TCP, AtLeast(1.0), QUIC),
+    target("stream-64", "items_per_second", TCP, AtLeast(1.5), TONIC),
+    target("stream-64", "items_per_second", TCP, AtLeast(20.0), DYNAMO),
+    target("stream-64", "cpu_ns", TCP, AtMost(1.0), QUIC),
+    target("stream-64", "cpu_ns", TCP, AtMost(1.0), TONIC),
+    target("passes-two-flat", "cpu_ns", TCP, AtMost(1.5), RAW_MUX),
+    target("passes-two-flat", "cpu_ns", TCP, AtMost(1.0), VELO),
+    target("passes-two-paced", "cpu_ns", TCP, AtMost(1.0), VELO),
+    target("passes-1024-flat", "cpu_ns", TCP, AtMost(1.0), VELO),
+    target("passes-1024-paced", "cpu_ns", TCP, AtMost(1.0), VELO),
+    target("paced-512", "deviation_p99_us", TCP, AtMost(1.2), RAW_MUXI),
+    target("paced-512", "deviation_p99_us", TCP, AtMost(1.0), TONIC),
+    target("large-1", "mib_per_second", TCP, AtLeast(1.2), Of::BestOther),
+    target("large-4", "mib_per_second", TCP, AtLeast(1.2), Of::BestOther),
+    target("idle", "client_bytes", TCP, AtMost(0.25), TONIC),
+    target("idle", "server_bytes", TCP, AtMost(0.25), TONIC),
+    target("unary-64", "per_second", POOLED, AtLeast(10.0), DYNAMO),
+    target("unary-64", "per_second", TO_DYNAMO, AtLeast(1.0), DYNAMO),
+    target("stream-16", "items_per_second", TO_DYNAMO, AtLeast(1.0), DYNAMO),
 ];
+
+/// What neither is Sinew nor only a limit: what somebody would use in its place.
+pub(crate) fn is_other(peer: &str) -> bool {
+    !peer.starts_with("raw-") && !peer.starts_with("sinew")
+}
 
 impl Target {
     /// The targets of a peer in a measure.
@@ -106,6 +151,7 @@ impl Target {
         };
         match self.of {
             Of::Peer(peer) => format!("at {word} {} x {peer}", number(bound)),
+            Of::BestOther => format!("at {word} {} x the best other", number(bound)),
             Of::Unit => format!("at {word} {}", self.with_unit(bound)),
         }
     }
@@ -113,7 +159,7 @@ impl Target {
     /// What was reached, as it is read beside what is asked for.
     pub(crate) fn reached_text(&self, reached: Reached) -> String {
         match self.of {
-            Of::Peer(_) => number(reached.value),
+            Of::Peer(_) | Of::BestOther => number(reached.value),
             Of::Unit => self.with_unit(reached.value),
         }
     }
@@ -127,6 +173,11 @@ impl Target {
     pub(crate) fn reached(&self, results: &Results) -> Option<Reached> {
         let value = match self.of {
             Of::Peer(base) => results.ratio(self.workload, self.metric, self.peer, base)?,
+            Of::BestOther => {
+                let measure = Measure::find(self.workload, self.metric)?;
+                let best = results.best(measure, is_other)?;
+                results.ratio(self.workload, self.metric, self.peer, &best)?
+            }
             Of::Unit => results.spread(self.workload, self.metric, self.peer)?.median,
         };
         let is_met = match self.bound {
@@ -155,6 +206,19 @@ mod tests {
             let measure = measure.unwrap_or_else(|| panic!("{target:?}"));
             assert!(Target::of(measure, target.peer).count() > 0);
         }
+    }
+
+    #[test]
+    fn the_best_other_is_neither_sinew_nor_raw() {
+        let mut results = Results::default();
+        let rates = [("sinew-tcp", 40.0), ("raw-conn", 90.0), ("tonic", 10.0), ("quic", 20.0)];
+        for (peer, rate) in rates {
+            results.add(0, "unary-64", peer, Sample::default().with("per_second", rate));
+        }
+        let target = ALL.iter().find(|target| matches!(target.of, Of::BestOther)).unwrap();
+        assert_eq!(target.text(), "at least 1.50 x the best other");
+        let reached = target.reached(&results).unwrap();
+        assert_eq!((reached.value, reached.is_met), (2.0, true));
     }
 
     #[test]

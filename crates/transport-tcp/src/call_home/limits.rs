@@ -48,6 +48,16 @@ impl Clocks {
         Self { since: Instant::now(), lost: None, hungry: None, cancelled: None }
     }
 
+    /// The consumer looks for an item. Who waits is woken when the limit is reached, so a look that
+    /// comes long behind it is of one who was away meanwhile, and has waited from now on.
+    pub(crate) fn look(&mut self, limit: Option<Duration>) {
+        let now = Instant::now();
+        let since = *self.hungry.get_or_insert(now);
+        if limit.is_some_and(|limit| now.duration_since(since) > limit + limit / 4) {
+            self.hungry = Some(now);
+        }
+    }
+
     /// The limit that is reached first. `is_shared`: the connection carries other streams too.
     pub(crate) fn next(
         &self,
@@ -57,9 +67,9 @@ impl Clocks {
         config: &CheckedTcpStreamServerConfig,
     ) -> Option<(Instant, Due)> {
         let cancel = self.cancelled.and_then(|cancel| {
-            // A shared connection answers for itself: it is watched, and a kill is acknowledged.
-            let hard = cancel.kind == StopKind::Kill || stage != Stage::Begun;
-            let limited = hard && !is_shared;
+            // A shared connection answers for itself until the stream begins: it is watched.
+            let is_kill = cancel.kind == StopKind::Kill;
+            let limited = is_kill || (stage != Stage::Begun && !is_shared);
             limited
                 .then(|| Some((later(cancel.since, config.cancel_timeout)?, Due::Cancel(cancel))))
         });

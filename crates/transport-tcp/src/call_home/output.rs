@@ -6,6 +6,7 @@ use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
 use sinew_plane::{BoxStream, Context};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio_util::sync::CancellationToken;
 
 use crate::call_home::{
     line::Line,
@@ -20,6 +21,8 @@ pub(crate) struct Output {
     pub(crate) context: Context,
     /// Until a worker has come for them.
     items: Mutex<Option<BoxStream<'static, Bytes>>>,
+    /// Nobody wants them to be sent any more.
+    dropped: CancellationToken,
 }
 
 impl Output {
@@ -28,7 +31,8 @@ impl Output {
         context: Context,
         items: BoxStream<'static, Bytes>,
     ) -> Self {
-        Self { subject, context, items: Mutex::new(Some(items)) }
+        let items = Mutex::new(Some(items));
+        Self { subject, context, items, dropped: CancellationToken::new() }
     }
 
     /// The items, for the first who asks.
@@ -46,8 +50,18 @@ impl Output {
         self.items.lock().take().is_some()
     }
 
-    /// Sends the items, then the one frame that says how they ended.
-    pub(crate) async fn send(&self, mut items: BoxStream<'static, Bytes>, line: Line) {
+    /// Sends the items, then the one frame that says how they ended. Cut short when the
+    /// registration is dropped or the request killed: without a closing frame the worker takes
+    /// the stream for lost, and kills.
+    pub(crate) async fn send(&self, items: BoxStream<'static, Bytes>, line: Line) {
+        tokio::select! {
+            biased;
+            () = self.dropped.cancelled() => {}
+            () = self.send_all(items, line) => {}
+        }
+    }
+
+    async fn send_all(&self, mut items: BoxStream<'static, Bytes>, line: Line) {
         let (mut socket, _counted) = line.into_socket();
         let last = loop {
             let next = poll_fn(|cx| items.as_mut().poll_next(cx));
@@ -59,7 +73,6 @@ impl Output {
             let Some(item) = item else { break ControlMessage::Sentinel };
             let sent = tokio::select! {
                 biased;
-                // Cut short: without a closing frame the worker takes it for lost and kills.
                 () = self.context.killed() => return,
                 sent = send_item(&mut socket, item) => sent,
             };
@@ -86,8 +99,8 @@ async fn send_item(socket: &mut TcpStream, item: Bytes) -> io::Result<()> {
     socket.write_all_buf(&mut frame).await
 }
 
-/// A request stream that a worker is expected to fetch. Dropping it withdraws the expectation;
-/// a worker that has come already is served to the end.
+/// A request stream that a worker is expected to fetch. Dropping it withdraws the expectation,
+/// and cuts a stream that is being fetched: keep it as long as the response.
 #[must_use = "dropping the registration withdraws it"]
 pub struct RequestRegistration {
     connection_info: String,
@@ -108,6 +121,7 @@ impl RequestRegistration {
 
 impl Drop for RequestRegistration {
     fn drop(&mut self) {
+        self.output.dropped.cancel();
         if self.output.withdraw() {
             self.shared.streams.remove(self.output.subject, self.output.context.id());
         }

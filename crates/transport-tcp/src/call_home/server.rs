@@ -112,6 +112,11 @@ impl TcpStreamServer {
         self.bound
     }
 
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// Connections that are open now: shared ones, those of one stream, and those whose
     /// handshake is under way.
     pub fn connections(&self) -> usize {

@@ -292,7 +292,7 @@ impl Source {
                 None => {}
             }
             if state.has_begun() {
-                state.clocks.hungry.get_or_insert_with(Instant::now);
+                state.clocks.look(self.shared.config.item_timeout);
             }
             let Some(due) = self.poll_timer(&mut state, cx) else {
                 state.waker = Some(cx.waker().clone());
@@ -440,3 +440,6 @@ impl Drop for Source {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -149,8 +149,9 @@ fn words_of(code: Code) -> (&'static str, &'static str, &'static str) {
     }
 }
 
-/// The code for Dynamo's words. Nothing but the words that say so of a worker means that nothing
-/// ran: an error that comes over the response plane comes from a worker that had the request.
+/// The code for Dynamo's words. None of them means that nothing ran: Dynamo's workers refuse in the
+/// acknowledgement, so an error over the response plane is one of an engine that had the request,
+/// or of somebody whom it asked.
 fn code_of(class: &Value, error_type: &Value, reason: Option<&str>) -> (Code, Executed) {
     let word = |value: &Value| match value {
         Value::Object(backend) => backend.get("Backend").and_then(Value::as_str).map(str::to_owned),
@@ -159,10 +160,10 @@ fn code_of(class: &Value, error_type: &Value, reason: Option<&str>) -> (Code, Ex
     let class = word(class).or_else(|| word(error_type));
     match (class.as_deref(), reason) {
         (_, Some("capacity.worker_overloaded")) | (Some("WorkerOverloaded"), None) => {
-            (Code::Overloaded, Executed::No)
+            (Code::Overloaded, Executed::Maybe)
         }
         (_, Some("backend.worker_unavailable")) | (Some("WorkerUnavailable"), None) => {
-            (Code::Draining, Executed::No)
+            (Code::Draining, Executed::Maybe)
         }
         (Some("InvalidRequest" | "InvalidArgument" | "UnsupportedMedia"), _) => {
             (Code::InvalidPayload, Executed::Maybe)
@@ -242,7 +243,8 @@ mod tests {
         let overloaded = read(
             r#"{"error_type":"WorkerOverloaded","class":"CapacityExhausted","reason":"capacity.worker_overloaded","message":"m"}"#,
         );
-        assert_eq!((overloaded.code(), overloaded.executed()), (Code::Overloaded, Executed::No));
+        // An engine says so too, of somebody whom it asked on the request's behalf.
+        assert_eq!((overloaded.code(), overloaded.executed()), (Code::Overloaded, Executed::Maybe));
         let backend = read(r#"{"error_type":{"Backend":"Disconnected"},"message":"m"}"#);
         assert_eq!(backend.code(), Code::ConnectionLost);
     }

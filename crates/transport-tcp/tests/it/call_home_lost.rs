@@ -38,6 +38,11 @@ fn unlimited(cancel_timeout: Duration) -> TcpStreamServer {
     })
 }
 
+/// A worker that does not leave a shared connection for one of its own when it is not asked.
+fn steadfast() -> TcpStreamClientConfig {
+    TcpStreamClientConfig { open_timeout: FOR_EVER, ..pooled() }
+}
+
 /// One response, so that there is a shared connection where the worker makes such.
 async fn warm(caller: &TcpStreamServer, worker: &TcpStreamClient) {
     let (stream, sink) = pair_for(caller, worker, &to_worker()).await;
@@ -62,7 +67,7 @@ async fn finish_in_hand(stream: ResponseStream, mut sink: ResponseSink) {
 /// which the worker was asked before it has the request.
 #[tokio::test]
 async fn a_stop_before_a_sinew_worker_came_reaches_its_handler() {
-    for (config, is_warm) in [(plain(), false), (pooled(), false), (pooled(), true)] {
+    for (config, is_warm) in [(plain(), false), (steadfast(), false), (steadfast(), true)] {
         let (caller, worker) = (unlimited(FOR_EVER), worker(config));
         if is_warm {
             warm(&caller, &worker).await;
@@ -83,7 +88,7 @@ async fn a_stop_before_a_sinew_worker_came_reaches_its_handler() {
 /// A request that was stopped before its response was expected.
 #[tokio::test]
 async fn a_stop_before_the_registration_reaches_the_handler_too() {
-    for (config, is_warm) in [(plain(), false), (pooled(), true)] {
+    for (config, is_warm) in [(plain(), false), (steadfast(), true)] {
         let (caller, worker) = (unlimited(FOR_EVER), worker(config));
         if is_warm {
             warm(&caller, &worker).await;
@@ -173,8 +178,7 @@ async fn a_stream_whose_only_connection_is_lost_before_it_began_ends_soon() {
 /// It is asked for on another one, where the worker knows at once that its handler is gone.
 #[tokio::test]
 async fn a_stream_that_loses_one_of_two_connections_before_it_began_ends_at_once() {
-    let config = TcpStreamClientConfig { open_timeout: FOR_EVER, ..pooled() };
-    let ((bridge, caller), worker) = (bridged_with(patient(FOR_EVER)).await, worker(config));
+    let ((bridge, caller), worker) = (bridged_with(patient(FOR_EVER)).await, worker(steadfast()));
     let (mut stream, sink) = unbegun(&caller, &worker).await;
     bridge.cut();
     soon("the kill", sink.context().killed()).await;

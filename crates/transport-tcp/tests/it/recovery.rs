@@ -163,3 +163,20 @@ async fn an_idle_connection_is_given_up_and_made_again() {
         .await;
     }
 }
+
+/// Stopped is enough: nothing has to be finished for a request that has not left.
+#[tokio::test]
+async fn a_request_that_was_stopped_before_it_left_runs_nowhere() {
+    let keep = Keep::default();
+    let server = server(config(), keep.handler());
+    let (client, address) = (client(config()), tcp_address(&server));
+    let mut warm = open(&client, &address, "warm").await.unwrap();
+    soon("the start", warm.started()).await.unwrap();
+    let stopped = request("stopped");
+    stopped.context.stop();
+    let error = soon("the refusal", client.open(&address, stopped)).await.unwrap_err();
+    assert_eq!((error.code(), error.executed()), (Code::Cancelled, Executed::No));
+    let mut next = open(&client, &address, "next").await.unwrap();
+    soon("the start", next.started()).await.unwrap();
+    assert_eq!(keep.0.lock().unwrap().len(), 2);
+}
