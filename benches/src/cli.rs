@@ -25,8 +25,8 @@ const DOCS: &str = "docs";
     name = "sinew-bench",
     after_help = "\
 Examples:
-  sinew-bench                                   # all, as published: about 6 minutes
-  sinew-bench --quick                           # all, in about a minute, without a report
+  sinew-bench                                   # all, as published: about 10 minutes
+  sinew-bench --quick                           # all, in about 3 minutes, without a report
   sinew-bench --only raw-muxi,sinew-tcp --workload stream --rounds 9"
 )]
 struct Cli {

@@ -11,6 +11,8 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Results {
     rounds: Vec<BTreeMap<(String, String), Sample>>,
+    /// Rounds in which a workload on a peer had no end, by workload and peer.
+    failures: BTreeMap<(String, String), Vec<usize>>,
 }
 
 /// The values of a metric over all rounds.
@@ -31,6 +33,18 @@ impl Results {
             self.rounds.resize_with(round + 1, BTreeMap::new);
         }
         self.rounds[round].insert((workload.to_owned(), peer.to_owned()), sample);
+    }
+
+    /// Notes that a measurement of the round with this number, from 0, came to nothing.
+    pub(crate) fn add_failure(&mut self, round: usize, workload: &str, peer: &str) {
+        let key = (workload.to_owned(), peer.to_owned());
+        self.failures.entry(key).or_default().push(round);
+    }
+
+    /// Measurements that came to nothing: workload, peer, and in how many rounds.
+    pub(crate) fn failures(&self) -> impl Iterator<Item = (&str, &str, usize)> {
+        let told = self.failures.iter();
+        told.map(|((workload, peer), rounds)| (&**workload, &**peer, rounds.len()))
     }
 
     /// How many rounds there were.

@@ -1,25 +1,59 @@
 //! `bench`: builds the benchmark program in release mode and runs it.
 
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
 use anyhow::Result;
 use clap::Args;
 
 use crate::process;
 use crate::workspace::Workspace;
 
+/// The workspaces of the peers, whose pins are not ours.
+const PEERS: &str = "benches/peers";
+const DYNAMO: &str = "benches/peers/dynamo";
+
+/// Where the peers' program looks for the one with Dynamo.
+const VARIABLE: &str = "SINEW_BENCH_DYNAMO";
+
+/// Taken out of what is passed on, wherever it stands.
+const WITH_PEERS: &str = "--peers";
+
 /// Build and run the benchmarks, which write docs/benchmarks.md and its plots.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  cargo xtask bench                # all, as published
-  cargo xtask bench -- --help      # what the benchmark program itself offers")]
+  cargo xtask bench                # all of this workspace
+  cargo xtask bench --peers        # beside tonic, NATS, QUIC, Dynamo, ..., as published
+  cargo xtask bench --peers --quick --only sinew-tcp,tonic --workload unary
+  cargo xtask bench -- --help      # what the benchmark program itself offers
+
+--peers needs a nats-server on the path. Its first build takes a long time.")]
 pub(crate) struct Options {
-    /// Passed on to the benchmark program
+    /// --peers, and what is passed on to the benchmark program
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
 
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
-    let mut cargo = process::cargo(&workspace.root);
-    cargo.args(["run", "--release", "--package", "sinew-benches", "--bin", "sinew-bench", "--"]);
-    process::run(cargo.args(&options.arguments))
+    let (with_peers, arguments): (Vec<_>, Vec<_>) =
+        options.arguments.iter().partition(|argument| *argument == WITH_PEERS);
+    if with_peers.is_empty() {
+        let mut cargo = process::cargo(&workspace.root);
+        let package = ["run", "--release", "--package", "sinew-benches", "--bin", "sinew-bench"];
+        return process::run(cargo.args(package).arg("--").args(arguments));
+    }
+    let target = workspace.target().join("peers");
+    let program = build(&workspace.root.join(PEERS), &target, "sinew-bench-peers")?;
+    let dynamo = build(&workspace.root.join(DYNAMO), &target.join("dynamo"), "sinew-bench-dynamo")?;
+    let mut command = Command::new(program);
+    process::run(command.args(arguments).env(VARIABLE, dynamo).current_dir(&workspace.root))
+}
+
+/// Builds in the folder itself, because its settings for cargo lie there.
+fn build(folder: &Path, target: &Path, program: &str) -> Result<PathBuf> {
+    let mut cargo = process::cargo(folder);
+    process::run(cargo.args(["build", "--release", "--locked", "--target-dir"]).arg(target))?;
+    Ok(target.join("release").join(format!("{program}{}", env::consts::EXE_SUFFIX)))
 }

@@ -10,24 +10,49 @@ mod tarpc_rpc;
 mod velo_node;
 mod wire;
 
+use std::path::Path;
+
+use sinew_benches::Contestant;
+
 use self::velo_node::Streams;
 
 /// Files that a peer with a connection for each stream may open: below the number that a process
 /// is commonly allowed.
 const MAX_FILES: usize = 1_000;
 
+/// Where the program with Dynamo's runtime is. Without it there is no Dynamo in the run.
+const DYNAMO: &str = "SINEW_BENCH_DYNAMO";
+
 fn main() {
     let mut peers = sinew_benches::builtin();
-    peers.push(Box::new(raw_conn::RawConn));
-    peers.push(Box::new(grpc::Tonic { is_tuned: false }));
-    peers.push(Box::new(grpc::Tonic { is_tuned: true }));
-    peers.push(Box::new(tarpc_rpc::Tarpc));
-    peers.push(Box::new(quic::Quic));
-    peers.push(Box::new(http_sse::Http { is_v2: false }));
-    peers.push(Box::new(http_sse::Http { is_v2: true }));
-    peers.push(Box::new(nats::Nats));
-    for streams in [Streams::Mux, Streams::WideMux, Streams::Connection] {
-        peers.push(Box::new(velo_node::VeloPeer { streams }));
+    peers.extend(others());
+    // The processes of one measurement have a peer of this program.
+    let is_whole_run =
+        !std::env::args().nth(1).is_some_and(|part| part == "cell" || part == "serve");
+    if let Some(program) = std::env::var_os(DYNAMO).filter(|_| is_whole_run) {
+        match sinew_benches::elsewhere(Path::new(&program)) {
+            Ok(dynamo) => peers.extend(dynamo),
+            Err(error) => {
+                eprintln!("sinew-bench-peers: {error:#}");
+                std::process::exit(1);
+            }
+        }
     }
     std::process::exit(sinew_benches::run("cargo xtask bench --peers", &peers));
+}
+
+fn others() -> Vec<Box<dyn Contestant>> {
+    vec![
+        Box::new(raw_conn::RawConn),
+        Box::new(grpc::Tonic { is_tuned: false }),
+        Box::new(grpc::Tonic { is_tuned: true }),
+        Box::new(tarpc_rpc::Tarpc),
+        Box::new(quic::Quic),
+        Box::new(http_sse::Http { is_v2: false }),
+        Box::new(http_sse::Http { is_v2: true }),
+        Box::new(nats::Nats),
+        Box::new(velo_node::VeloPeer { streams: Streams::Mux }),
+        Box::new(velo_node::VeloPeer { streams: Streams::WideMux }),
+        Box::new(velo_node::VeloPeer { streams: Streams::Connection }),
+    ]
 }

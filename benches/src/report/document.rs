@@ -48,6 +48,7 @@ pub(super) fn compose(
         }
     }
     call_home::section(&mut text, workloads, results);
+    failures(&mut text, results);
     let others = if peers.iter().any(|peer| is_other(peer.name())) { "" } else { WITHOUT_OTHERS };
     push(&mut text, format_args!("\n## Not measured here\n\n{others}{NOT_MEASURED}"));
     text
@@ -179,6 +180,17 @@ fn table(text: &mut String, measure: &Measure, peers: &[&dyn Contestant], result
                 verdicts.join(", ")
             ),
         );
+    }
+}
+
+fn failures(text: &mut String, results: &Results) {
+    let mut failures = results.failures().peekable();
+    if failures.peek().is_none() {
+        return;
+    }
+    text.push_str("\n## Failed\n\nMeasurements that ended with an error or not at all; the medians are of the rest.\n\n");
+    for (workload, peer, rounds) in failures {
+        push(text, format_args!("- {workload} on {peer}: {rounds} of {}\n", results.rounds()));
     }
 }
 

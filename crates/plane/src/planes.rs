@@ -76,6 +76,16 @@ pub trait ResponsePlaneClient: Send + Sync {
         connection_info: &'a str,
         context: Context,
     ) -> BoxFuture<'a, Result<ResponseSink, Error>>;
+
+    /// Whether `connection_info` is one that could be connected to, as far as can be told without
+    /// trying: asked before a request is acknowledged, so that a caller that can never be reached
+    /// hears of it there. Must return at once.
+    ///
+    /// # Errors
+    /// Why not. Nothing has run.
+    fn check(&self, _connection_info: &str) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 /// Waits for workers that dial back; lives at the caller (RSP-01).

@@ -46,8 +46,7 @@ impl Planes {
         view: View,
     ) -> Result<Self, StartError> {
         let dial_back = Arc::new(TcpStreamClient::new(config.dial_back.clone()));
-        let server =
-            SplitServer::new(server_limits(config), dial_back.clone(), Arc::new(ingress));
+        let server = SplitServer::new(server_limits(config), dial_back.clone(), Arc::new(ingress));
         let call_home = Arc::new(CallHome::new(config.call_home.clone(), view));
         #[cfg(feature = "nats")]
         let nats = Nats::connect(config, &server).await?;

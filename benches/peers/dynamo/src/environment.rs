@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use sinew_benches::Broker;
 
 /// Set when the rest is.
-const COMPLETE: &str = "SINEW_BENCH_DYNAMO";
+const COMPLETE: &str = "SINEW_BENCH_COMPLETE";
 
 /// Which planes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

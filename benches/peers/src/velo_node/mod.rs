@@ -67,7 +67,8 @@ impl Peer for VeloPeer {
             Streams::Mux => {
                 "velo 0.21 over TCP: unary messages for single answers, byte streams in its \
                  multiplexed mode for the rest, opened by ticket without a round trip; defaults \
-                 throughout (credit of 32 items, automatic flush)"
+                 throughout (credit of 32 items, automatic flush); connecting includes the exchange \
+                 of addresses that a discovery would do"
             }
             Streams::WideMux => "the same with a credit of 256 items, streams only",
             Streams::Connection => {

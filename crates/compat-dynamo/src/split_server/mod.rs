@@ -235,6 +235,7 @@ impl RequestPlaneHandler for SplitServer {
         let is_annotated = shared.declared.is_annotated(&endpoint);
         let endpoint = endpoint.into_owned();
         let mut arrival = Arrival::read(request, endpoint, instance, is_annotated, many.is_some())?;
+        shared.responses.check(&arrival.connection_info)?;
         match arrival.fault.take() {
             Some(fault) => shared.spawn(Arc::clone(shared).refuse(arrival, fault, place)),
             None => shared.spawn(Arc::clone(shared).serve(arrival, place, many)),

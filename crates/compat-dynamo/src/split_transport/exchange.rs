@@ -14,8 +14,9 @@ use sinew_plane::{
     CancelReason, Code, Context, Error, Executed, Outcome, ResponseSource, ResponseStream,
     SourceEvent, StopKind, Terminal,
 };
+use sinew_transport_tcp::RequestRegistration;
 
-use super::{input::Input, roster::Place};
+use super::roster::Place;
 use crate::{Content, ItemCodec};
 
 /// A response that is under way.
@@ -44,7 +45,7 @@ struct State {
 pub(super) struct Hold {
     pub(super) place: Place,
     /// The request, when it is a stream.
-    pub(super) _input: Option<Input>,
+    pub(super) _input: Option<RequestRegistration>,
 }
 
 /// How it ended, to be told as often as somebody asks.

@@ -1,7 +1,6 @@
 //! The calling side of a split exchange, as an ordinary duplex transport.
 
 mod exchange;
-mod input;
 mod letter;
 mod roster;
 
@@ -13,11 +12,10 @@ use sinew_plane::{
     OutgoingRequest, RequestPlaneClient, ResponsePlaneServer, ResponseStream, Shutdown,
     TransportCapabilities, TransportId, ack,
 };
-use sinew_transport_tcp::TcpStreamServer;
+use sinew_transport_tcp::{RequestRegistration, TcpStreamServer};
 
 use self::{
     exchange::{Exchange, Hold},
-    input::Input,
     letter::Letter,
     roster::Roster,
 };
@@ -78,7 +76,7 @@ impl SplitTransport {
             return Err(Error::new(Code::InvalidPayload, message));
         }
         self.check(address, &request)?;
-        let input = Input::register(&request.context, items, streams)?;
+        let input = streams.register_request_stream(&request.context, items)?;
         self.send(address, request, Some(input)).await
     }
 
@@ -86,7 +84,7 @@ impl SplitTransport {
         &self,
         address: &Address,
         request: OutgoingRequest,
-        input: Option<Input>,
+        input: Option<RequestRegistration>,
     ) -> Result<ResponseStream, Error> {
         self.check(address, &request)?;
         let place = self.roster.enter()?;
@@ -98,7 +96,7 @@ impl SplitTransport {
         let limit = self.capabilities.max_message_bytes.saturating_add(ENVELOPE_BYTES);
         let address = self.scheme.plane_address(address, &request);
         let items = letter.items;
-        let fetch = input.as_ref().map(Input::connection_info);
+        let fetch = input.as_ref().map(RequestRegistration::connection_info);
         let info = &registration.connection_info;
         let (payload, headers) = letter.seal(info, fetch, request, limit)?;
         let sending = self.requests.send_request(address, payload, headers);

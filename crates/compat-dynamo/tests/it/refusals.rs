@@ -59,6 +59,32 @@ async fn answer(worker: &Worker, path: &str, payload: &[u8]) -> String {
     line.ack().await
 }
 
+/// Accepted, it would wait for a response that nobody can bring.
+#[tokio::test]
+async fn a_caller_that_can_never_be_dialled_is_refused_in_the_acknowledgement() {
+    let handler = Picky::new(None);
+    let worker = Worker::new(Arc::clone(&handler) as _).await;
+    let caller = Caller::new().await;
+    let good = caller.control("json");
+    let address = good.split(r#"address\":\""#).nth(1).unwrap().split('\\').next().unwrap();
+    for (from, to) in [
+        ("tcp_server", "quic-response"),
+        (address, "169.254.169.254:80"),
+        (address, "0.0.0.0:80"),
+        (address, "127.0.0.1:0"),
+        (r#"stream_type\":\"response"#, r#"stream_type\":\"request"#),
+        (r#"{\"address"#, r#"{\"elsewhere"#),
+    ] {
+        let control = good.replacen(from, to, 1);
+        assert_ne!(control, good, "{from}");
+        let answer = answer(&worker, PATH, &two_part(control.as_bytes(), b"1")).await;
+        assert!(answer.starts_with("Server unavailable: "), "{to}: {answer:?}");
+    }
+    assert_eq!(handler.runs.load(Ordering::Relaxed), 0);
+    assert_eq!(answer(&worker, PATH, &two_part(good.as_bytes(), b"1")).await, "");
+    caller.worker().await;
+}
+
 #[tokio::test]
 async fn an_unknown_endpoint_is_refused_in_the_words_of_dynamo() {
     let handler = Picky::new(None);

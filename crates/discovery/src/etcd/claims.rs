@@ -65,6 +65,7 @@ pub(super) struct Claims {
     last_token: u64,
     wake: Arc<Notify>,
     backoff: Backoff,
+    removed: Option<Instant>,
 }
 
 struct Claim {
@@ -105,7 +106,13 @@ impl Claims {
             last_token: 0,
             wake: Arc::default(),
             backoff: backoff(),
+            removed: None,
         }
+    }
+
+    /// When the last entry was taken away.
+    pub(super) fn removed(&self) -> Option<Instant> {
+        self.removed
     }
 
     /// Works until nobody can ask for anything any more.
@@ -348,6 +355,7 @@ impl Claims {
             let _ = answer.send(result);
         }
         if is_removed {
+            self.removed = Some(Instant::now());
             let claim = self.claims.swap_remove(at);
             if !self.claims.iter().any(|one| one.entry.name == claim.entry.name) {
                 self.guard.remove(&claim.entry.name);

@@ -39,6 +39,10 @@ pub struct EtcdConfig {
     /// How long instances stay in the view after etcd has come back without its data, at most
     /// 1 h; default 30 s. Long enough for their owners to register again.
     pub reset_guard: Duration,
+    /// How long an instance stays in the view after its lease has ended, at most 1 h; default 1 s.
+    /// A live owner registers again within milliseconds. When etcd has been silent for 2 s or more
+    /// within the last [`reset_guard`](Self::reset_guard), it stays for that time instead.
+    pub expiry_grace: Duration,
     /// How long an endpoint that nobody [wants](crate::Want) any more is still watched, at most
     /// 1 h; default 30 s. Whoever wants it again by then finds its instances known.
     pub unwatch_after: Duration,
@@ -68,6 +72,7 @@ impl Default for EtcdConfig {
             request_timeout: MAX_REQUEST,
             startup_timeout: Duration::from_secs(120),
             reset_guard: Duration::from_secs(30),
+            expiry_grace: Duration::from_secs(1),
             unwatch_after: Duration::from_secs(30),
             #[cfg(feature = "etcd-tls")]
             tls: None,
@@ -112,6 +117,7 @@ impl EtcdConfig {
             ("request_timeout", self.request_timeout, ten_ms, MAX_REQUEST),
             ("startup_timeout", self.startup_timeout, ten_ms, MAX_TTL),
             ("reset_guard", self.reset_guard, secs(0), MAX_TTL),
+            ("expiry_grace", self.expiry_grace, secs(0), MAX_TTL),
             ("unwatch_after", self.unwatch_after, secs(0), MAX_TTL),
         ] {
             if !(least..=most).contains(&value) {
@@ -210,6 +216,7 @@ mod tests {
             (EtcdConfig { request_timeout: second * 3, ..good.clone() }, "request_timeout"),
             (EtcdConfig { startup_timeout: Duration::ZERO, ..good.clone() }, "startup_timeout"),
             (EtcdConfig { reset_guard: second * 9999, ..good.clone() }, "reset_guard"),
+            (EtcdConfig { expiry_grace: second * 9999, ..good.clone() }, "expiry_grace"),
             (EtcdConfig { unwatch_after: second * 9999, ..good.clone() }, "unwatch_after"),
         ] {
             let error = bad.check().unwrap_err().to_string();

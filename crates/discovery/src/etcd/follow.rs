@@ -7,7 +7,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::{
     board::Board,
+    departed::Grace,
     lease::backoff,
+    lives::lives,
     members::{Fault, Members},
     probe::Probe,
     range::{Item, List, Missing, Range},
@@ -32,7 +34,7 @@ pub(super) struct Follower {
     members: Arc<Members>,
     board: Arc<Board>,
     prefix: String,
-    guard: Duration,
+    grace: Grace,
     range: Range,
     /// Of the last list.
     revision: i64,
@@ -50,9 +52,9 @@ impl Follower {
         members: Arc<Members>,
         board: Arc<Board>,
         prefix: String,
-        guard: Duration,
+        grace: Grace,
     ) -> Self {
-        Self { members, board, prefix, guard, range: Range::default(), revision: 0 }
+        Self { members, board, prefix, grace, range: Range::default(), revision: 0 }
     }
 
     /// Follows until it is dropped. `listed` runs after the first list.
@@ -110,8 +112,9 @@ impl Follower {
             Some(missing) => !self.remembers(&missing).await?,
             None => false,
         };
-        self.range.list(list, has_forgotten, Instant::now(), self.guard);
+        self.range.list(list, has_forgotten, Instant::now(), self.grace);
         self.revision = revision;
+        self.settle().await;
         self.show();
         Ok(())
     }
@@ -129,6 +132,19 @@ impl Follower {
             // come shows in the list's own.
             Err(_) => Ok(true),
         }
+    }
+
+    /// Finds out why entries have left. They are shown until that is known.
+    async fn settle(&mut self) {
+        let doubted = self.range.doubted();
+        if doubted.is_empty() {
+            return;
+        }
+        let lives = lives(&self.members, doubted).await;
+        let now = Instant::now();
+        let had_outage = self.members.had_outage(self.grace.reset, now);
+        tracing::debug!(prefix = %self.prefix, ?lives, had_outage, "entries have left");
+        self.range.settle(&lives, had_outage, now, self.grace);
     }
 
     async fn watch(&mut self) -> Fault {
@@ -171,12 +187,14 @@ impl Follower {
                         taken = more.and_then(|message| self.take(&message));
                     }
                     if let Err(fault) = taken {
+                        // What has left since is asked for when the list is there.
                         self.show();
                         if fault.is_of_member() {
-                            self.members.turn_away(turn);
+                            self.members.give_up(turn, probe.asked());
                         }
                         return fault;
                     }
+                    self.settle().await;
                 }
                 Event::ListDue => {
                     if let Err(fault) = self.list().await {
@@ -211,9 +229,9 @@ impl Follower {
 }
 
 fn item(kv: KeyValue) -> Item {
-    let modified = kv.mod_revision();
+    let (modified, lease) = (kv.mod_revision(), kv.lease());
     let (key, value) = kv.into_key_value();
-    Item { key, value, modified }
+    Item { key, value, modified, lease }
 }
 
 /// The first key after all that begin with `prefix`, which ends with a slash.

@@ -129,7 +129,7 @@ impl Guard {
                 }
                 Err(fault) => {
                     if fault.is_of_member() {
-                        members.turn_away(turn);
+                        members.give_up(turn, probe.asked());
                     }
                     return fault;
                 }

@@ -10,9 +10,9 @@ use std::{
 };
 
 use etcd_client::{Client, ConnectOptions, Error};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use super::{BACKEND, EtcdConfig};
+use super::{BACKEND, EtcdConfig, outages::Outages};
 use crate::DiscoveryError;
 
 /// Status codes of gRPC with which a member says something about what was asked. All others say
@@ -120,6 +120,7 @@ pub(super) struct Members {
     request_timeout: Duration,
     current: Mutex<Current>,
     is_lost: AtomicBool,
+    outages: Mutex<Outages>,
 }
 
 #[derive(Default)]
@@ -137,6 +138,7 @@ impl Members {
             request_timeout: config.request_timeout,
             current: Mutex::default(),
             is_lost: AtomicBool::new(false),
+            outages: Mutex::default(),
         }
     }
 
@@ -154,7 +156,7 @@ impl Members {
         self.call_in_turn(ask).await.map(|(answer, _)| answer)
     }
 
-    /// As [`call`](Self::call); says also whose turn it was, for [`turn_away`](Self::turn_away).
+    /// As [`call`](Self::call); says also whose turn it was, for [`give_up`](Self::give_up).
     pub(super) async fn call_in_turn<T, F>(
         &self,
         ask: impl Fn(Client) -> F,
@@ -162,6 +164,7 @@ impl Members {
     where
         F: Future<Output = Result<T, Error>>,
     {
+        let begun = Instant::now();
         let mut last = Fault::of_member("no member");
         for _ in &self.endpoints {
             let (turn, known) = self.current();
@@ -187,7 +190,7 @@ impl Members {
                 return Err(fault);
             }
             tracing::debug!(%fault, "etcd member fails");
-            self.turn_away(turn);
+            self.give_up(turn, Some(begun));
             last = fault;
         }
         if !self.is_lost.swap(true, Ordering::Relaxed) {
@@ -196,15 +199,25 @@ impl Members {
         Err(last)
     }
 
-    /// Leaves the member whose turn it was, unless somebody has done so already.
-    pub(super) fn turn_away(&self, turn: usize) {
+    /// Leaves the member whose turn it was, unless somebody has done so already. It has left
+    /// unanswered what it was asked `since` then.
+    pub(super) fn give_up(&self, turn: usize, since: Option<Instant>) {
+        if let Some(since) = since {
+            self.lock_outages().note_silence(since);
+        }
         let mut current = self.lock();
         if current.turn == turn {
             *current = Current { turn: turn.wrapping_add(1), client: None };
         }
     }
 
+    /// True when etcd does not answer, or did not for a while within `window`.
+    pub(super) fn had_outage(&self, window: Duration, now: Instant) -> bool {
+        self.lock_outages().was_within(window, now)
+    }
+
     fn note_answer(&self, endpoint: &str) {
+        self.lock_outages().note_answer(Instant::now());
         if self.is_lost.swap(false, Ordering::Relaxed) {
             tracing::info!(endpoint, "etcd can be reached again");
         }
@@ -227,6 +240,10 @@ impl Members {
     fn endpoint(&self, turn: usize) -> &str {
         // `EtcdConfig::check` leaves no empty list.
         self.endpoints.get(turn % self.endpoints.len().max(1)).map_or("", String::as_str)
+    }
+
+    fn lock_outages(&self) -> std::sync::MutexGuard<'_, Outages> {
+        self.outages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Current> {

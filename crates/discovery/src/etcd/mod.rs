@@ -3,11 +3,14 @@
 mod board;
 mod claims;
 mod config;
+mod departed;
 mod entry;
 mod follow;
 mod guard;
 mod lease;
+mod lives;
 mod members;
+mod outages;
 mod probe;
 mod range;
 #[cfg(test)]
@@ -21,7 +24,7 @@ use sinew_plane::{BoxFuture, EndpointName};
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot},
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -31,6 +34,7 @@ pub use self::config::EtcdTls;
 use self::{
     board::Board,
     claims::{Claims, Command, Hold},
+    departed::Grace,
     entry::Entry,
     follow::Follower,
     guard::Guard,
@@ -50,6 +54,10 @@ const COMMANDS: usize = 64;
 
 /// Longest time that a registration or withdrawal is waited for: three changes of leader.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// Between the last withdrawal and the end of the lease: whoever sees the entry go asks whether its
+/// lease lives, and would take it for one that has expired.
+const REVOKE_AFTER: Duration = Duration::from_millis(200);
 
 /// Discovery through etcd, in the layout of Dynamo: `v1/instances/{namespace}/{component}/
 /// {endpoint}/{id}`, each value one [record](crate::record). Stock Dynamo peers and ours share
@@ -79,6 +87,16 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// does not remember an entry that it showed before) is not believed at once: what it lacks stays
 /// for [30 s](EtcdConfig::reset_guard).
 ///
+/// **Leaving.** An entry that is withdrawn while its lease lives leaves the view at once. One whose
+/// lease is gone has expired, or its lease was revoked, and a live owner registers again within
+/// milliseconds: it stays for [1 s](EtcdConfig::expiry_grace), or until its owner is back. When
+/// etcd has been silent for 2 s or more within the last 30 s, whole fleets may have lost their
+/// leases, and owners take their time to find that etcd answers again: then it stays for
+/// [30 s](EtcdConfig::reset_guard). So a process that is killed leaves the view within its lease's
+/// time and 1 s, or 30 s after an outage. A stock Dynamo worker revokes its lease when it shuts
+/// down, and so does a [`shutdown`](Discovery::shutdown) with registrations that were not
+/// withdrawn before: these too are seen for 1 s longer.
+///
 /// The tasks run on the runtime in which [`connect`](Self::connect) was called. They end, and the
 /// lease is given back, with [`shutdown`](Discovery::shutdown), which waits for that, or when the
 /// last handle and the last registration are dropped, which does not.
@@ -89,7 +107,7 @@ pub struct EtcdDiscovery {
 
 struct Shared {
     endpoints: String,
-    guard_time: Duration,
+    grace: Grace,
     members: Arc<Members>,
     board: Arc<Board>,
     commands: mpsc::Sender<Command>,
@@ -119,7 +137,7 @@ impl EtcdDiscovery {
         let wanted = Arc::new(Wanted::new(Arc::clone(&board), linger, stop.child_token()));
         let shared = Shared {
             endpoints: config.endpoints.join(","),
-            guard_time: config.reset_guard,
+            grace: Grace { expiry: config.expiry_grace, reset: config.reset_guard },
             members,
             board,
             commands,
@@ -203,6 +221,9 @@ async fn keep(
         // Ends when nobody can ask for anything any more.
         () = claims.run() => {}
     }
+    if let Some(removed) = claims.removed() {
+        sleep_until(removed + REVOKE_AFTER).await;
+    }
     lease.revoke().await;
 }
 
@@ -244,7 +265,8 @@ impl Discovery for EtcdDiscovery {
         }
     }
 
-    /// Gives the lease back, and with it every registration; without etcd they end with it.
+    /// Gives the lease back, and with it every registration; without etcd they end with it. Others
+    /// see them for [1 s](EtcdConfig::expiry_grace) longer, unless they were withdrawn before.
     fn shutdown(&self) -> BoxFuture<'_, ()> {
         Box::pin(self.end())
     }
@@ -265,7 +287,7 @@ impl Shared {
         listed: impl FnOnce() + Send + 'static,
     ) {
         let (members, board) = (Arc::clone(&self.members), Arc::clone(&self.board));
-        let follower = Follower::new(members, board, prefix, self.guard_time);
+        let follower = Follower::new(members, board, prefix, self.grace);
         let following = async move {
             tokio::select! {
                 biased;

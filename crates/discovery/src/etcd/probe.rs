@@ -23,6 +23,11 @@ impl Probe {
         Self { limit, heard: Instant::now(), asked: None }
     }
 
+    /// When the stream was asked for the sign of life that has not come yet.
+    pub(super) fn asked(&self) -> Option<Instant> {
+        self.asked
+    }
+
     /// The next message. Cancel-safe.
     pub(super) async fn next(&mut self, stream: &mut WatchStream) -> Result<WatchResponse, Fault> {
         loop {
@@ -43,10 +48,12 @@ impl Probe {
                     continue;
                 }
             };
-            self.heard = Instant::now();
-            self.asked = None;
             return match message {
-                Ok(Some(message)) => Ok(message),
+                Ok(Some(message)) => {
+                    self.heard = Instant::now();
+                    self.asked = None;
+                    Ok(message)
+                }
                 Ok(None) => Err(Fault::of_member("the watch was closed")),
                 Err(error) => Err(Fault::of_member(error.to_string())),
             };

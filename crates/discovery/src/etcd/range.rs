@@ -5,11 +5,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
 };
 
+use sinew_plane::EndpointName;
 use tokio::time::Instant;
 
+use super::departed::{Departed, Grace, Newcomers};
 use crate::{
     Instance, InstanceKey, MAX_INSTANCES,
     record::{self, RecordError},
@@ -21,6 +22,8 @@ pub(super) struct Item {
     pub(super) value: Vec<u8>,
     /// The revision that wrote it.
     pub(super) modified: i64,
+    /// The lease under which it stands; 0 for none.
+    pub(super) lease: i64,
 }
 
 /// Everything under the prefix at one revision.
@@ -43,7 +46,7 @@ pub(super) struct Range {
     /// `None` before the first list.
     at: Option<At>,
     entries: BTreeMap<InstanceKey, Entry>,
-    held: Option<Held>,
+    departed: Departed,
     /// Keys whose values are no records, so that each is reported once.
     bad: BTreeSet<Vec<u8>>,
     is_full: bool,
@@ -61,12 +64,7 @@ struct At {
 struct Entry {
     instance: Arc<Instance>,
     modified: i64,
-}
-
-/// What was there before etcd lost its data.
-struct Held {
-    until: Instant,
-    instances: BTreeMap<InstanceKey, Arc<Instance>>,
+    lease: i64,
 }
 
 impl Range {
@@ -81,13 +79,15 @@ impl Range {
         Some(Missing { name, modified, revision: at.revision.max(modified) })
     }
 
-    /// Takes a list. What is not on it is gone, unless the list is that of an etcd without its
-    /// former data (`has_forgotten`, or it can be seen from the list): then it stays for `guard`.
-    pub(super) fn list(&mut self, list: List, has_forgotten: bool, now: Instant, guard: Duration) {
+    /// Takes a list. What is not on it has left, and waits to be [settled](Self::settle), unless
+    /// the list is that of an etcd without its former data (`has_forgotten`, or it can be seen
+    /// from the list): then it stays for as long as after a reset.
+    pub(super) fn list(&mut self, list: List, has_forgotten: bool, now: Instant, grace: Grace) {
         let List { cluster, revision, items } = list;
         let mut old = std::mem::take(&mut self.entries);
         let mut went_back = false;
         let mut present = BTreeSet::new();
+        let mut newcomers = Newcomers::new();
         for item in items {
             let Some(key) = parse_key(&item.key) else { continue };
             present.insert(key.clone());
@@ -96,7 +96,7 @@ impl Range {
             if let Some(known) = known {
                 self.entries.insert(key.clone(), known);
             }
-            self.put(key, &item);
+            newcomers.extend(self.put(key, &item));
         }
         self.bad.retain(|bad| parse_key(bad).is_some_and(|key| present.contains(&key)));
         let is_other = has_forgotten
@@ -105,15 +105,21 @@ impl Range {
         if is_other || went_back {
             tracing::warn!(
                 missing = old.len(),
-                ?guard,
+                guard = ?grace.reset,
                 "etcd has come back without its data: keeping what was there for a while"
             );
-            let held = self
-                .held
-                .get_or_insert_with(|| Held { until: now + guard, instances: BTreeMap::new() });
-            held.until = held.until.max(now + guard);
-            held.instances.extend(old.into_iter().map(|(key, entry)| (key, entry.instance)));
+            let until = now + grace.reset;
+            self.departed.prolong(until);
+            for (key, entry) in old {
+                self.departed.hold(key, entry.instance, entry.lease, until);
+            }
+        } else {
+            for (key, entry) in old {
+                self.departed.doubt(key, entry.instance, entry.lease);
+            }
         }
+        // After what has left, so that one who has moved is known once, whatever the order.
+        self.departed.replace(&newcomers);
     }
 
     /// Takes the event of a value that was written.
@@ -121,22 +127,40 @@ impl Range {
         if self.is_news(item.modified)
             && let Some(key) = parse_key(&item.key)
         {
-            self.put(key, item);
+            let newcomers = self.put(key, item).into_iter().collect();
+            self.departed.replace(&newcomers);
         }
     }
 
-    /// Takes the event of a key that was deleted at a revision.
+    /// Takes the event of a key that was deleted at a revision. The entry waits to be
+    /// [settled](Self::settle).
     pub(super) fn delete_event(&mut self, key: &[u8], revision: i64) {
         if !self.is_news(revision) {
             return;
         }
         self.bad.remove(key);
         if let Some(key) = parse_key(key) {
-            self.entries.remove(&key);
-            if let Some(held) = &mut self.held {
-                held.instances.remove(&key);
+            match self.entries.remove(&key) {
+                Some(entry) => self.departed.doubt(key, entry.instance, entry.lease),
+                None => drop(self.departed.remove(&key)),
             }
         }
+    }
+
+    /// The leases to be asked for before [`settle`](Self::settle).
+    pub(super) fn doubted(&self) -> BTreeSet<i64> {
+        self.departed.doubted()
+    }
+
+    /// Decides on what has left, by whether its lease lives, as far as that is known.
+    pub(super) fn settle(
+        &mut self,
+        lives: &BTreeMap<i64, bool>,
+        had_outage: bool,
+        now: Instant,
+        grace: Grace,
+    ) {
+        self.departed.settle(lives, had_outage, now, grace);
     }
 
     /// False for the event of a revision that the list has seen already.
@@ -147,12 +171,13 @@ impl Range {
         })
     }
 
-    fn put(&mut self, key: InstanceKey, item: &Item) {
+    /// Says when it is a process under an id that was not known.
+    fn put(&mut self, key: InstanceKey, item: &Item) -> Option<((EndpointName, u64), i64)> {
         let known = self.entries.get_mut(&key);
         match (record::decode(&key, &item.value), known) {
             (Ok(record), Some(known)) => {
                 self.bad.remove(&item.key);
-                known.modified = item.modified;
+                (known.modified, known.lease) = (item.modified, item.lease);
                 // Most lists bring what was there before; it keeps the allocation.
                 if *known.instance != record.instance {
                     known.instance = Arc::new(record.instance);
@@ -161,8 +186,11 @@ impl Range {
             (Ok(record), None) => {
                 self.bad.remove(&item.key);
                 if self.entries.len() < MAX_INSTANCES {
-                    let instance = Arc::new(record.instance);
-                    self.entries.insert(key, Entry { instance, modified: item.modified });
+                    let was_known = self.departed.remove(&key);
+                    let name = record.instance.process.map(|one| (key.endpoint.clone(), one));
+                    let (instance, lease) = (Arc::new(record.instance), item.lease);
+                    self.entries.insert(key, Entry { instance, modified: item.modified, lease });
+                    return name.filter(|_| !was_known).map(|name| (name, lease));
                 } else if !std::mem::replace(&mut self.is_full, true) {
                     tracing::warn!(limit = MAX_INSTANCES, "too many entries: the rest is not seen");
                 }
@@ -170,11 +198,12 @@ impl Range {
             // Of a key that held a record before, that one still counts.
             (Err(error), known) => {
                 if let Some(known) = known {
-                    known.modified = item.modified;
+                    (known.modified, known.lease) = (item.modified, item.lease);
                 }
                 self.note_bad(item, &error);
             }
         }
+        None
     }
 
     fn note_bad(&mut self, item: &Item, error: &RecordError) {
@@ -186,21 +215,19 @@ impl Range {
 
     /// When [`expire`](Self::expire) has something to do.
     pub(super) fn expires(&self) -> Option<Instant> {
-        self.held.as_ref().map(|held| held.until)
+        self.departed.expires()
     }
 
-    /// Believes the new etcd once its guard time is over.
+    /// Believes etcd about those whose time is over.
     pub(super) fn expire(&mut self, now: Instant) {
-        if self.held.as_ref().is_some_and(|held| held.until <= now) {
-            self.held = None;
-        }
+        self.departed.expire(now);
     }
 
-    /// What is there; of two under one key the later one counts.
+    /// What is there, and what is shown for a while longer; of two under one key the later one
+    /// counts.
     pub(super) fn instances(&self) -> Vec<Arc<Instance>> {
-        let held = self.held.iter().flat_map(|held| held.instances.values());
         let entries = self.entries.values().map(|entry| &entry.instance);
-        held.chain(entries).cloned().collect()
+        self.departed.instances().chain(entries).cloned().collect()
     }
 }
 

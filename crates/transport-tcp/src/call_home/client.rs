@@ -16,7 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     call_home::{
         config::CheckedTcpStreamClientConfig,
-        dial::{Patience, dial, in_time, resolve},
+        dial::{Patience, dial, in_time, may_dial, resolve},
         info::{StreamType, TcpStreamConnectionInfo, context_id},
         input::RequestStream,
         message::{CallHomeHandshake, json_frame},
@@ -98,13 +98,11 @@ impl TcpStreamClient {
             return Err(Error::draining("the worker is shutting down"));
         }
         let info = TcpStreamConnectionInfo::from_text(text)?;
-        let fault = |message: &str| Err(Error::new(Code::InvalidPayload, message));
-        if info.stream_type != stream_type {
-            return fault("the connection info is for the other direction");
-        }
+        check_direction(&info, stream_type)?;
         // Requests of Dynamo may have ids of any form, which no context can take over.
         if context_id(&info.context).is_some_and(|id| id != context.id()) {
-            return fault("the connection info belongs to another request");
+            let message = "the connection info belongs to another request";
+            return Err(Error::new(Code::InvalidPayload, message));
         }
         Ok(info)
     }
@@ -160,6 +158,25 @@ impl ResponsePlaneClient for TcpStreamClient {
     ) -> BoxFuture<'a, Result<ResponseSink, Error>> {
         Box::pin(self.deliver(connection_info, context))
     }
+
+    /// Refuses what is no connection info of this plane, and addresses that are not dialled. A
+    /// name is not looked up here.
+    fn check(&self, connection_info: &str) -> Result<(), Error> {
+        let info = TcpStreamConnectionInfo::from_text(connection_info)?;
+        check_direction(&info, StreamType::Response)?;
+        match info.address.parse() {
+            Ok(address) => may_dial(&self.config, address, &info.address),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+fn check_direction(info: &TcpStreamConnectionInfo, meant: StreamType) -> Result<(), Error> {
+    if info.stream_type == meant {
+        return Ok(());
+    }
+    let message = "the connection info is for the other direction";
+    Err(Error::new(Code::InvalidPayload, message))
 }
 
 impl Drop for TcpStreamClient {

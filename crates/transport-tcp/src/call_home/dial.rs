@@ -20,15 +20,11 @@ pub(crate) async fn resolve(
     config: &TcpStreamClientConfig,
     text: &str,
 ) -> Result<SocketAddr, Error> {
-    let shown: String = text.chars().take(64).collect();
-    let refused = |why: &str| {
-        let message = format!("the response is to go to {shown:?}, which {why}");
-        Error::new(Code::InvalidPayload, message)
-    };
     if let Ok(address) = text.parse::<SocketAddr>() {
-        config.may_dial(address).map_err(refused)?;
-        return Ok(address);
+        return may_dial(config, address, text).map(|()| address);
     }
+    let shown: String = text.chars().take(64).collect();
+    let refused = |why: &str| refused(text, why);
     let named = text.rsplit_once(':').is_some_and(|(name, port)| {
         !name.is_empty() && !name.contains(':') && port.parse::<u16>().is_ok_and(|it| it != 0)
     });
@@ -52,6 +48,21 @@ pub(crate) async fn resolve(
         }
     }
     Err(refused(why))
+}
+
+/// Whether an address may be dialled; `text` is how the request writes it.
+pub(crate) fn may_dial(
+    config: &TcpStreamClientConfig,
+    address: SocketAddr,
+    text: &str,
+) -> Result<(), Error> {
+    config.may_dial(address).map_err(|why| refused(text, why))
+}
+
+fn refused(text: &str, why: &str) -> Error {
+    let shown: String = text.chars().take(64).collect();
+    let message = format!("the response is to go to {shown:?}, which {why}");
+    Error::new(Code::InvalidPayload, message)
 }
 
 /// What is left of the time that reaching a caller may take. Every way that is tried spends of

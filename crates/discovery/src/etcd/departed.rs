@@ -1,0 +1,133 @@
+//! Entries that have left etcd and are still shown: it is not known yet why they left, or their
+//! owners may be about to register again.
+//!
+//! Rules only: nothing here asks etcd or looks at a clock.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use sinew_plane::EndpointName;
+use tokio::time::Instant;
+
+use crate::{Instance, InstanceKey, MAX_INSTANCES};
+
+/// How long what has left is still shown.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Grace {
+    /// When its lease has ended.
+    pub(super) expiry: Duration,
+    /// When etcd has lost its data, or did not answer a short while ago.
+    pub(super) reset: Duration,
+}
+
+/// Processes that have registered under ids that were not known, and the leases of these.
+pub(super) type Newcomers = HashMap<(EndpointName, u64), i64>;
+
+/// At most [`MAX_INSTANCES`]; what leaves beyond that is not shown any more.
+#[derive(Default)]
+pub(super) struct Departed(BTreeMap<InstanceKey, Gone>);
+
+struct Gone {
+    instance: Arc<Instance>,
+    lease: i64,
+    /// `None` as long as it is not known why it left.
+    until: Option<Instant>,
+}
+
+impl Departed {
+    /// Takes what has left for a reason that its lease will tell. What stood under none was taken
+    /// away by somebody, and is not kept.
+    pub(super) fn doubt(&mut self, key: InstanceKey, instance: Arc<Instance>, lease: i64) {
+        if lease != 0 {
+            self.add(key, Gone { instance, lease, until: None });
+        }
+    }
+
+    /// Takes what is to be shown until then, whatever the reason.
+    pub(super) fn hold(
+        &mut self,
+        key: InstanceKey,
+        instance: Arc<Instance>,
+        lease: i64,
+        until: Instant,
+    ) {
+        self.add(key, Gone { instance, lease, until: Some(until) });
+    }
+
+    fn add(&mut self, key: InstanceKey, gone: Gone) {
+        if self.0.len() < MAX_INSTANCES {
+            self.0.insert(key, gone);
+        }
+    }
+
+    /// Shows everything that it has until then at least.
+    pub(super) fn prolong(&mut self, until: Instant) {
+        for gone in self.0.values_mut() {
+            gone.until = gone.until.max(Some(until));
+        }
+    }
+
+    /// Forgets what is back under its key, or was taken away for good. False when it was not here.
+    pub(super) fn remove(&mut self, key: &InstanceKey) -> bool {
+        self.0.remove(key).is_some()
+    }
+
+    /// Forgets what is back under another id: the same process, with another lease.
+    pub(super) fn replace(&mut self, newcomers: &Newcomers) {
+        if newcomers.is_empty() {
+            return;
+        }
+        self.0.retain(|key, gone| {
+            let name = gone.instance.process.map(|process| (key.endpoint.clone(), process));
+            let lease = name.and_then(|name| newcomers.get(&name));
+            lease.is_none_or(|lease| *lease == gone.lease)
+        });
+    }
+
+    /// The leases that are to be asked for.
+    pub(super) fn doubted(&self) -> BTreeSet<i64> {
+        let is_open = |gone: &&Gone| gone.until.is_none();
+        self.0.values().filter(is_open).map(|gone| gone.lease).collect()
+    }
+
+    /// Decides on everything in doubt. `lives` tells of each lease whether it does; what is not in
+    /// there could not be asked. After an outage a lease most often ended with it, and not with
+    /// its owner.
+    pub(super) fn settle(
+        &mut self,
+        lives: &BTreeMap<i64, bool>,
+        had_outage: bool,
+        now: Instant,
+        grace: Grace,
+    ) {
+        self.0.retain(|_, gone| {
+            if gone.until.is_some() {
+                return true;
+            }
+            let wait = match (lives.get(&gone.lease), had_outage) {
+                (Some(true), _) | (None, false) => return false,
+                (Some(false), false) => grace.expiry,
+                (Some(false) | None, true) => grace.reset.max(grace.expiry),
+            };
+            gone.until = Some(now + wait);
+            true
+        });
+    }
+
+    /// When [`expire`](Self::expire) has something to do.
+    pub(super) fn expires(&self) -> Option<Instant> {
+        self.0.values().filter_map(|gone| gone.until).min()
+    }
+
+    /// Forgets those whose time is over.
+    pub(super) fn expire(&mut self, now: Instant) {
+        self.0.retain(|_, gone| gone.until.is_none_or(|until| until > now));
+    }
+
+    pub(super) fn instances(&self) -> impl Iterator<Item = &Arc<Instance>> {
+        self.0.values().map(|gone| &gone.instance)
+    }
+}
