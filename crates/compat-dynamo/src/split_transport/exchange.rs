@@ -209,11 +209,14 @@ impl ResponseSource for Exchange {
             return Poll::Ready(Ok(()));
         }
         let Some(inner) = &mut state.inner else {
-            let error = match &state.end {
-                Some(End::Lost(error)) => error.clone(),
-                _ => Error::new(Code::ConnectionLost, "the stream was given up"),
-            };
-            return Poll::Ready(Err(error));
+            return Poll::Ready(match &state.end {
+                Some(End::Lost(error) | End::Terminal(Terminal::Failed { error })) => {
+                    Err(error.clone())
+                }
+                // How it ended is for who reads it.
+                Some(End::Terminal(_)) => Ok(()),
+                None => Err(Error::new(Code::ConnectionLost, "the stream was given up")),
+            });
         };
         // The wait keeps nothing between polls, so it can be begun anew for each.
         let polled = pin!(inner.started()).poll(cx);
@@ -241,9 +244,10 @@ impl ResponseSource for Exchange {
         }
         let Some(end) = &state.end else { return Poll::Pending };
         let event = end.event();
-        let hold = state.hold.take();
+        // With the stream below, which may not have ended by itself: its worker is killed then.
+        let left = (state.hold.take(), state.inner.take());
         drop(state);
-        drop(hold);
+        drop(left);
         Poll::Ready(event)
     }
 

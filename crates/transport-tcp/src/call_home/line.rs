@@ -191,16 +191,14 @@ impl Line {
                     return Some(LineEnd::Said(Terminal::Complete { items: self.items }));
                 }
                 Ok(Message::Control(_)) => return violation("a control message out of place"),
-                Ok(Message::Status(status)) => match status.failure() {
-                    Some(Failure::Failed(error)) => {
-                        return Some(LineEnd::Said(Terminal::Failed { error }));
-                    }
-                    Some(Failure::Cancelled(reason)) => {
-                        return Some(LineEnd::Said(Terminal::Cancelled { reason }));
-                    }
-                    None if self.begun => return violation("a second prologue"),
-                    None => self.begun = true,
-                },
+                Ok(Message::Begun) if self.begun => return violation("a second prologue"),
+                Ok(Message::Begun) => self.begun = true,
+                Ok(Message::Failed(Failure::Failed(error))) => {
+                    return Some(LineEnd::Said(Terminal::Failed { error }));
+                }
+                Ok(Message::Failed(Failure::Cancelled(reason))) => {
+                    return Some(LineEnd::Said(Terminal::Cancelled { reason }));
+                }
                 Err(what) => return violation(what),
             }
         }

@@ -127,8 +127,10 @@ pub(crate) enum Message {
     /// An item. A message without header and without body is an item of no bytes.
     Item(Bytes),
     Control(ControlMessage),
-    /// The prologue, or in its form an error after the first item.
-    Status(ResponseStreamPrologue),
+    /// The prologue of a handler that has begun.
+    Begun,
+    /// The prologue of one that could not, or in its form an error after the first item.
+    Failed(Failure),
 }
 
 impl Message {
@@ -146,11 +148,14 @@ impl Message {
         if let Some(control) = ControlMessage::parse(&frame.header) {
             return Ok(Self::Control(control));
         }
-        if frame.header == &BEGUN[..] {
-            return Ok(Self::Status(ResponseStreamPrologue::default()));
+        // As both Dynamo and this side write it.
+        if frame.header == BEGUN[..] {
+            return Ok(Self::Begun);
         }
         decode_control(&frame.header, MAX_HEADER_BYTES)
-            .map(Self::Status)
+            .map(|prologue: ResponseStreamPrologue| {
+                prologue.failure().map_or(Self::Begun, Self::Failed)
+            })
             .map_err(|_| "a control message that cannot be read")
     }
 }
@@ -238,7 +243,11 @@ mod tests {
         assert!(matches!(Message::read(TwoPartMessage::empty()), Ok(Message::Item(_))));
         let stop = Message::read(header("\"stop\""));
         assert!(matches!(stop, Ok(Message::Control(ControlMessage::Stop))));
-        assert!(matches!(Message::read(header(r#"{"error":null}"#)), Ok(Message::Status(_))));
+        for begun in [r#"{"error":null}"#, r#"{"error": null,"new":1}"#, "{}"] {
+            assert!(matches!(Message::read(header(begun)), Ok(Message::Begun)), "{begun}");
+        }
+        let failed = Message::read(header(r#"{"error":"boom"}"#));
+        assert!(matches!(failed, Ok(Message::Failed(Failure::Failed(_)))));
         for bad in
             ["\"halt\"", "7", "[1]", "{", "null", r#"{"error":1}"#, r#"{"error":"a","error":"b"}"#]
         {

@@ -4,7 +4,6 @@ mod serving;
 
 use std::{
     io::{self, IoSlice},
-    net::Shutdown,
     sync::{Arc, Weak},
     task::{self, Poll, Waker},
 };
@@ -16,18 +15,12 @@ use sinew_plane::{
     CancelReason, Code, Context, Error, Executed, Flush, OnCancel, SinkTarget, StopKind, Terminal,
     TrySendError, defer_flush,
 };
-use socket2::SockRef;
 use tokio::{net::TcpStream, sync::Notify};
-use tokio_util::sync::CancellationToken;
 
-use crate::{
-    call_home::{
-        config::CheckedTcpStreamClientConfig,
-        ear::Ear,
-        message::{ControlMessage, ResponseStreamPrologue, begun_frame, json_frame},
-        queue::{Frame, Queue, SLICES},
-    },
-    socket::{keep_alive, silence},
+use crate::call_home::{
+    config::CheckedTcpStreamClientConfig,
+    message::{ControlMessage, ResponseStreamPrologue, begun_frame, json_frame},
+    queue::{Frame, Queue, SLICES},
 };
 
 pub(crate) use self::serving::End;

@@ -17,19 +17,19 @@ use sinew_plane::{
 };
 use tokio::time::Sleep;
 
+use self::polling::Step;
 use crate::{
     call::Call,
     call_home::{
-        end::{Cancel, End, ended, gone, truncated},
-        limits::{Clocks, Due, Stage},
-        line::{Found, Line},
+        end::{Cancel, End, truncated},
+        limits::{Clocks, Stage},
+        line::Line,
         message::ControlMessage,
         server::Shared,
         subject::Subject,
     },
 };
 
-use self::polling::Step;
 /// How often a stream is asked for again when shared connections break under it before it began.
 const REOPENS: u32 = 3;
 

@@ -136,6 +136,20 @@ impl Questions {
     }
 }
 
+impl State {
+    /// Keeps the order of the questions. Those that were answered behind one that was not are
+    /// swept when they are most of it.
+    fn remember(&mut self, at: Instant, subject: Subject) {
+        self.ages.push_back((at, subject));
+        if self.ages.len() > 2 * self.asked.len() + 64 {
+            let asked = &self.asked;
+            self.ages.retain(|(at, subject)| {
+                asked.get(subject).is_some_and(|question| question.at == *at)
+            });
+        }
+    }
+}
+
 fn place(subject: Subject) -> usize {
     subject.spread() % REMEMBERED
 }
@@ -172,7 +186,7 @@ impl RequestHandler for Questions {
         let context = answer.context.clone();
         let listener = Arc::downgrade(&ear);
         state.asked.insert(subject, Asked { answer, at: now, _ear: ear });
-        state.ages.push_back((now, subject));
+        state.remember(now, subject);
         drop(state);
         // Last, as it is called back at once when the context is cancelled already.
         context.on_cancel(listener);

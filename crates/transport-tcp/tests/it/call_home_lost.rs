@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::poll;
 use sinew_plane::{
-    CancelReason, Code, Executed, Outcome, OutgoingRequest, ResponsePlaneClient,
+    CancelReason, Code, Context, Executed, Outcome, OutgoingRequest, ResponsePlaneClient,
     ResponsePlaneServer, ResponseRegistration, ResponseSink, ResponseStream,
 };
 use sinew_transport_tcp::{
@@ -18,7 +18,7 @@ use sinew_transport_tcp::{
 };
 
 use crate::{
-    call_home::{arrived, caller, connect, drain, plain, request, worker},
+    call_home::{any_caller, arrived, caller, connect, drain, plain, request, worker},
     call_home_pooled::{
         CALLER, WORKER, bridged_with, pair_for, pooled, pooled_caller, tcp, to_worker,
     },
@@ -271,4 +271,42 @@ async fn the_ways_to_a_caller_that_is_not_there_share_one_limit() {
     assert_eq!((error.code(), error.executed()), (Code::ConnectTimedOut, Executed::No));
     assert!(error.message().contains("2s"), "{error}");
     assert!((limit..limit * 7 / 4).contains(&took), "{took:?} instead of {limit:?}");
+}
+
+/// Connections that the kernel looks after, of those with this port at one end or the other.
+#[cfg(target_os = "linux")]
+fn kept_alive(port: u16) -> (usize, usize) {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let port = format!(":{port:04X}");
+    let (mut near, mut far) = (0, 0);
+    for line in table.lines().skip(1) {
+        let columns: Vec<_> = line.split_whitespace().collect();
+        // Established, and the timer that runs is the one for keep-alive.
+        if columns[3] == "01" && columns[5].starts_with("02:") {
+            near += usize::from(columns[1].ends_with(&port));
+            far += usize::from(columns[2].ends_with(&port));
+        }
+    }
+    (near, far)
+}
+
+/// Nobody else notices that the other end is gone while neither has anything to say.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn silent_connections_are_looked_after_by_the_kernel() {
+    let mut config = plain();
+    config.tcp.mux.keepalive_interval = Duration::from_secs(1);
+    config.tcp.mux.keepalive_timeout = Duration::from_secs(3);
+    let (caller, worker) = (any_caller(), worker(config));
+    let port = caller.local_address().port();
+    let (_response, mut sink) = pair_for(&caller, &worker, &request()).await;
+    sink.accept();
+    until("the caller's end", || kept_alive(port).0 == 1).await;
+    until("the worker's end, if it lasts", || kept_alive(port).1 == 1).await;
+
+    let items = futures_util::stream::pending();
+    let registered = caller.register_request_stream(&Context::new(), Box::pin(items)).unwrap();
+    let info = registered.connection_info();
+    let _request = worker.connect_request_stream(info, arrived(info)).await.unwrap();
+    until("both ends of a request stream", || kept_alive(port) == (2, 2)).await;
 }

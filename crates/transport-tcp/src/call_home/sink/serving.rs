@@ -161,7 +161,8 @@ impl LineSink {
 mod tests {
     use std::time::Duration;
 
-    use tokio::net::TcpListener;
+    use sinew_plane::Context;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
     use crate::TcpStreamClientConfig;

@@ -2,14 +2,13 @@
 
 use std::{
     collections::VecDeque,
-    sync::Arc,
     task::{self, Poll},
     time::Instant,
 };
 
 use bytes::Bytes;
 use parking_lot::MutexGuard;
-use sinew_plane::{CancelReason, Error, OnCancel, ResponseSource, SourceEvent, StopKind, Terminal};
+use sinew_plane::{CancelReason, Error, ResponseSource, SourceEvent, StopKind, Terminal};
 
 use super::{Phase, REOPENS, Source, State};
 use crate::call_home::{
