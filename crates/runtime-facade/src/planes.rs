@@ -103,9 +103,8 @@ impl Planes {
 /// What fits into a frame of the size that the settings allow, with its wrapping.
 fn server_limits(config: &CheckedConfig) -> SplitServerConfig {
     const WRAPPING: usize = 4096;
-    let mut limits = SplitServerConfig::default();
-    limits.max_item_bytes = config.dial_back.max_frame_bytes.saturating_sub(WRAPPING);
-    limits
+    let max_item_bytes = config.dial_back.max_frame_bytes.saturating_sub(WRAPPING);
+    SplitServerConfig { max_item_bytes, ..SplitServerConfig::default() }
 }
 
 #[cfg(not(feature = "nats"))]

@@ -220,7 +220,9 @@ async fn a_shutdown_wakes_who_waits_for_the_first_answer() {
         let all = all.clone();
         async move { all.watch().await }
     });
-    sleep(FIRST_WAIT * 2).await;
+    // The watch has begun to wait, and then waits in vain.
+    tokio::task::yield_now().await;
+    tokio::time::advance(FIRST_WAIT * 2).await;
     assert!(!watching.is_finished());
     all.shutdown().await;
     let watched = timeout(Duration::from_secs(30), watching).await.unwrap().unwrap();

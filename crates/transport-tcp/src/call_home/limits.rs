@@ -23,7 +23,8 @@ pub(crate) enum Stage {
 pub(crate) struct Clocks {
     /// What comes next before the stream begins: the worker, then the beginning.
     pub(crate) since: Instant,
-    /// Another shared connection of the worker: one broke before the stream began on it.
+    /// Another shared connection of the worker: one broke before the stream began on it. Counts
+    /// until there is a connection again.
     pub(crate) lost: Option<Instant>,
     /// The item that the consumer wants.
     pub(crate) hungry: Option<Instant>,

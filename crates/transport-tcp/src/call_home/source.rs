@@ -98,7 +98,6 @@ impl Source {
                 _ => return Err(line),
             }
             state.clocks.since = Instant::now();
-            state.clocks.lost = None;
             if let Some(Cancel { kind, .. }) = state.clocks.cancelled {
                 line.send(kind.into());
             }
@@ -122,7 +121,6 @@ impl Source {
                 return;
             }
             state.phase = Phase::Shared(Arc::clone(&call));
-            state.clocks.lost = None;
             (state.clocks.cancelled, state.waker.take())
         };
         if let Some(Cancel { kind, reason, .. }) = cancelled {

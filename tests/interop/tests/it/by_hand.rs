@@ -61,8 +61,9 @@ fn file_name(key: &str) -> String {
 }
 
 async fn beat(file: PathBuf) {
+    let mut beats = tokio::time::interval(HEARTBEAT);
     loop {
-        tokio::time::sleep(HEARTBEAT).await;
+        beats.tick().await;
         touch(&file);
     }
 }
