@@ -1,13 +1,9 @@
 //! Reaching the caller, and only the caller.
 
-use std::{
-    io,
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::{io, net::SocketAddr, time::Duration};
 
 use sinew_plane::{Code, Context, Error, Executed};
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Instant};
 
 use crate::call_home::config::{CheckedTcpStreamClientConfig, TcpStreamClientConfig};
 
@@ -176,6 +172,29 @@ pub(crate) async fn in_time<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_way_has_half_of_the_time_and_the_next_what_is_left() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 9));
+        let config = TcpStreamClientConfig::default();
+        let limit = config.tcp.connect_timeout;
+        let never = std::future::pending::<()>;
+        let mut patience = Patience::new(&config);
+        let began = Instant::now();
+        let error = patience.spend_half(address, never()).await.unwrap_err();
+        assert_eq!((error.code(), error.executed()), (Code::ConnectTimedOut, Executed::No));
+        assert_eq!(began.elapsed(), limit / 2);
+        assert!(patience.spend_all(address, never()).await.is_err());
+        assert_eq!(began.elapsed(), limit);
+
+        // A way that fails early leaves the more.
+        let mut patience = Patience::new(&config);
+        let began = Instant::now();
+        let fails = tokio::time::timeout(limit / 10, never());
+        assert!(patience.spend_half(address, fails).await.is_ok());
+        assert!(patience.spend_all(address, never()).await.is_err());
+        assert_eq!(began.elapsed(), limit);
+    }
 
     #[tokio::test]
     async fn addresses_that_may_not_be_dialled_are_refused_by_name_too() {

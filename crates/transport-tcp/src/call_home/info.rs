@@ -304,6 +304,7 @@ mod tests {
             r#"{"transport":"tcp_server","info":"{\"address\":1}"}"#,
             r#"{"transport":"tcp_server","transport":"x","info":"{}"}"#,
             &long,
+            &TcpStreamConnectionInfo { address: "x".repeat(9000), ..info() }.to_text(),
         ] {
             let error = TcpStreamConnectionInfo::from_text(text).unwrap_err();
             assert_eq!(error.executed(), Executed::No, "{error:?}");

@@ -158,22 +158,13 @@ fn patient(open_timeout: Duration) -> TcpConfig {
     TcpConfig { open_timeout, ..tcp(CALLER) }
 }
 
-/// A stream that the worker has and has not begun.
-async fn unbegun(
-    caller: &TcpStreamServer,
-    worker: &TcpStreamClient,
-) -> (ResponseStream, ResponseSink) {
-    let (mut stream, sink) = pair_for(caller, worker, &to_worker()).await;
-    assert!(poll!(pin!(stream.started())).is_pending());
-    (stream, sink)
-}
-
 /// The limit on the prologue is one minute by default: nobody comes any more long before.
 #[tokio::test]
 async fn a_stream_whose_only_connection_is_lost_before_it_began_ends_soon() {
     let ((bridge, caller), worker) =
         (bridged_with(patient(Duration::from_millis(50))).await, worker(pooled()));
-    let (mut stream, sink) = unbegun(&caller, &worker).await;
+    let (mut stream, sink) = pair_for(&caller, &worker, &to_worker()).await;
+    assert!(poll!(pin!(stream.started())).is_pending());
     bridge.cut();
     soon("the kill", sink.context().killed()).await;
     let error = soon("the end", stream.started()).await.unwrap_err();
@@ -191,7 +182,13 @@ async fn a_stream_that_loses_one_of_two_connections_before_it_began_ends_at_once
         if is_warm {
             warm(&caller, &worker).await;
         }
-        let (mut stream, sink) = unbegun(&caller, &worker).await;
+        let ResponseRegistration { connection_info, mut stream } =
+            caller.register(&to_worker()).unwrap();
+        if is_warm {
+            until("the question", || worker.pool().streams == 1).await;
+        }
+        let sink = connect(&worker, &connection_info).await;
+        assert!(poll!(pin!(stream.started())).is_pending());
         bridge.cut();
         soon("the kill", sink.context().killed()).await;
         drop(sink);
