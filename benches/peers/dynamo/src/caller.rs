@@ -67,9 +67,9 @@ impl Peer for Dynamo {
         // Its runtime is made once in a process, so there is no new client to connect.
         let most = match self.plane {
             Plane::Tcp | Plane::Nats => MAX_STREAMS,
-            // Each waits for a batch of 5 ms before the next opens: 10,000 take over a minute.
-            Plane::Quic => 2_000,
-            Plane::QuicAtOnce => usize::MAX,
+            // A worker takes 10,000 requests at once by default (DYN_TCP_WORKER_POOL_SIZE), and
+            // beside the streams there is one more.
+            Plane::Quic | Plane::QuicAtOnce => 9_999,
         };
         !matches!(shape, Shape::Connect) && shape.streams() <= most
     }

@@ -172,9 +172,9 @@ async fn a_stream_whose_only_connection_is_lost_before_it_began_ends_soon() {
     assert_eq!(caller.streams(), 0);
 }
 
-/// It is asked for on another one, where the worker knows at once that its handler is gone.
+/// It is asked for on the next one, where the worker knows at once that its handler is gone.
 #[tokio::test]
-async fn a_stream_that_loses_one_of_two_connections_before_it_began_ends_at_once() {
+async fn a_stream_that_loses_its_connection_before_it_began_ends_at_once_on_another() {
     // Asked before it had the request, and behind it.
     for is_warm in [true, false] {
         let (bridge, caller) = bridged_with(patient(FOR_EVER)).await;
