@@ -18,3 +18,7 @@ struct TransportTcp;
 #[cfg(doctest)]
 #[doc = include_str!("../../crates/plane/README.md")]
 struct Plane;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/dynamo.md")]
+struct AmongDynamoPeers;
