@@ -1,6 +1,6 @@
 //! How a request ended, for its caller and for the metrics.
 
-use sinew_plane::{CancelReason, Code, Context, Error, Executed, Fault, ResponseSink};
+use sinew_plane::{CancelReason, Context, Error, Executed, Fault, ResponseSink};
 
 /// How the work on a request ended.
 #[derive(Debug)]
@@ -60,15 +60,6 @@ impl End {
 
 pub(crate) fn executed(error: Error) -> Error {
     if error.executed() == Executed::Yes { error } else { error.with_executed(Executed::Yes) }
-}
-
-/// The error that stands for a cancel where there is no terminal to say it.
-pub(crate) fn cancel_error(reason: CancelReason) -> Error {
-    let code = match reason {
-        CancelReason::DeadlineExceeded => Code::DeadlineExceeded,
-        _ => Code::Cancelled,
-    };
-    Error::new(code, reason.to_string())
 }
 
 /// What the metrics count a cancel as; `None` is no error.

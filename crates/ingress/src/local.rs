@@ -13,7 +13,7 @@ use sinew_plane::{
 use tracing::{Instrument, Span};
 
 use crate::{
-    end::{cancel_error, cancel_fault, executed},
+    end::{cancel_fault, executed},
     instance::Instance,
     permit::Permit,
 };
@@ -81,7 +81,7 @@ impl Run {
     fn cancelled(&mut self) -> Error {
         let reason = self.context.reason().unwrap_or(CancelReason::Caller);
         self.end(cancel_fault(reason));
-        cancel_error(reason)
+        Error::cancelled(reason)
     }
 
     fn failed(&mut self, error: Error) -> Error {

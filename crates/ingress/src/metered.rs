@@ -13,11 +13,7 @@ use sinew_plane::{
 };
 use tokio::runtime::Handle;
 
-use crate::{
-    end::{self, End},
-    instance::Instance,
-    permit::Permit,
-};
+use crate::{end::End, instance::Instance, permit::Permit};
 
 /// Holds the real sink and the permit of a request whose handler owns its sink. A kill ends the
 /// response at once, also when the handler never looks at its sink again.
@@ -69,7 +65,7 @@ impl Metered {
 
     /// What the handler finds once a kill has ended the response.
     fn over(&self) -> Error {
-        end::cancel_error(self.context.reason().unwrap_or(CancelReason::Caller))
+        Error::cancelled(self.context.reason().unwrap_or(CancelReason::Caller))
     }
 }
 

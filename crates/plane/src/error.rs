@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use crate::{Code, Executed, Fault};
+use crate::{CancelReason, Code, Executed, Fault};
 
 /// Longest message that is kept, in bytes; what a peer sends beyond it is cut.
 const MAX_MESSAGE_BYTES: usize = 4096;
@@ -38,6 +38,16 @@ impl Error {
     /// The server refuses new work because it is going away. Safe to send elsewhere.
     pub fn draining(message: impl Into<String>) -> Self {
         Self::new(Code::Draining, message)
+    }
+
+    /// The request was cancelled: [`Code::DeadlineExceeded`] when its deadline was the reason,
+    /// else [`Code::Cancelled`]. Whether a handler ran is not known from that.
+    pub fn cancelled(reason: CancelReason) -> Self {
+        let code = match reason {
+            CancelReason::DeadlineExceeded => Code::DeadlineExceeded,
+            _ => Code::Cancelled,
+        };
+        Self::new(code, reason.to_string())
     }
 
     /// The handler failed.
@@ -141,6 +151,15 @@ mod tests {
         assert!(!Error::new(Code::InvalidPayload, "").is_safe_to_resend());
         let late = Error::new(Code::DeadlineExceeded, "").with_executed(Executed::No);
         assert!(!late.is_safe_to_resend());
+    }
+
+    #[test]
+    fn a_cancel_for_the_deadline_has_a_code_of_its_own() {
+        assert_eq!(Error::cancelled(CancelReason::DeadlineExceeded).code(), Code::DeadlineExceeded);
+        for reason in [CancelReason::Caller, CancelReason::Disconnected, CancelReason::Shutdown] {
+            let error = Error::cancelled(reason);
+            assert_eq!((error.code(), error.executed()), (Code::Cancelled, Executed::Maybe));
+        }
     }
 
     #[test]

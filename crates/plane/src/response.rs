@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use futures_core::Stream;
 
-use crate::{CancelReason, Code, Context, Error, Outcome, StopKind, Terminal};
+use crate::{Code, Context, Error, Outcome, StopKind, Terminal};
 
 /// What a [`ResponseSource`] had when it was polled.
 #[derive(Debug)]
@@ -93,7 +93,7 @@ impl ResponseStream {
         let error = match &outcome {
             Outcome::Complete { .. } => None,
             Outcome::Failed { error } => Some(error.clone()),
-            Outcome::Cancelled { reason } => Some(cancelled(*reason)),
+            Outcome::Cancelled { reason } => Some(Error::cancelled(*reason)),
             Outcome::Truncated { received } => Some(Error::new(
                 Code::Truncated,
                 format!(
@@ -112,14 +112,6 @@ impl ResponseStream {
         }
         self.end(Outcome::Failed { error })
     }
-}
-
-fn cancelled(reason: CancelReason) -> Error {
-    let code = match reason {
-        CancelReason::DeadlineExceeded => Code::DeadlineExceeded,
-        _ => Code::Cancelled,
-    };
-    Error::new(code, reason.to_string())
 }
 
 impl Stream for ResponseStream {

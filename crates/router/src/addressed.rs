@@ -112,11 +112,7 @@ pub(crate) fn count(metrics: &TransportMetrics, error: &Error) {
 pub(crate) fn cancelled(context: &sinew_plane::Context, executed: Executed) -> Error {
     use sinew_plane::CancelReason;
     let reason = context.reason().unwrap_or(CancelReason::Caller);
-    let code = match reason {
-        CancelReason::DeadlineExceeded => Code::DeadlineExceeded,
-        _ => Code::Cancelled,
-    };
-    Error::new(code, reason.to_string()).with_executed(executed)
+    Error::cancelled(reason).with_executed(executed)
 }
 
 impl fmt::Debug for AddressedPushRouter {

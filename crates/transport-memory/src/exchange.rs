@@ -108,16 +108,8 @@ impl Exchange {
             return None;
         }
         let reason = self.context.reason().unwrap_or(CancelReason::Caller);
-        Some(cancelled(reason).with_executed(Executed::Yes))
+        Some(Error::cancelled(reason).with_executed(Executed::Yes))
     }
-}
-
-fn cancelled(reason: CancelReason) -> Error {
-    let code = match reason {
-        CancelReason::DeadlineExceeded => Code::DeadlineExceeded,
-        _ => Code::Cancelled,
-    };
-    Error::new(code, reason.to_string())
 }
 
 impl ResponseSource for Exchange {
@@ -136,7 +128,7 @@ impl ResponseSource for Exchange {
                 Poll::Ready(Err(error.clone()))
             }
             Some(End::Declared(Terminal::Cancelled { reason })) => {
-                Poll::Ready(Err(cancelled(*reason)))
+                Poll::Ready(Err(Error::cancelled(*reason)))
             }
         }
     }

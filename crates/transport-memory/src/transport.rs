@@ -77,11 +77,7 @@ impl MemoryTransport {
     fn check(&self, request: &OutgoingRequest) -> Result<(), Error> {
         let limit = self.hub.config().max_message_bytes;
         if let Some(reason) = request.context.reason() {
-            let code = match reason {
-                CancelReason::DeadlineExceeded => Code::DeadlineExceeded,
-                _ => Code::Cancelled,
-            };
-            return Err(Error::new(code, reason.to_string()).with_executed(Executed::No));
+            return Err(Error::cancelled(reason).with_executed(Executed::No));
         }
         if request.context.remaining().is_some_and(|left| left.is_zero()) {
             let message = "the deadline had passed before the request was sent";

@@ -194,11 +194,7 @@ impl State {
             Ended::Lost => self.lost.clone(),
             Ended::Terminal(Terminal::Failed { error }) => Some(error.clone()),
             Ended::Terminal(Terminal::Cancelled { reason }) => {
-                let code = match reason {
-                    CancelReason::DeadlineExceeded => Code::DeadlineExceeded,
-                    _ => Code::Cancelled,
-                };
-                Some(Error::new(code, reason.to_string()).with_executed(Executed::Maybe))
+                Some(Error::cancelled(*reason).with_executed(Executed::Maybe))
             }
             Ended::Terminal(_) => None,
         }

@@ -137,11 +137,7 @@ impl Response {
         }
         if self.context.is_killed() {
             let reason = self.context.reason().unwrap_or(CancelReason::Caller);
-            let code = match reason {
-                CancelReason::DeadlineExceeded => Code::DeadlineExceeded,
-                _ => Code::Cancelled,
-            };
-            return Some(Error::new(code, reason.to_string()).with_executed(Executed::Yes));
+            return Some(Error::cancelled(reason).with_executed(Executed::Yes));
         }
         None
     }

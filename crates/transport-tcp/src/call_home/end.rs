@@ -27,11 +27,7 @@ impl End {
         match self {
             Self::Lost(error) | Self::Terminal(Terminal::Failed { error }) => Err(error.clone()),
             Self::Terminal(Terminal::Cancelled { reason }) => {
-                let code = match reason {
-                    CancelReason::DeadlineExceeded => Code::DeadlineExceeded,
-                    _ => Code::Cancelled,
-                };
-                Err(Error::new(code, reason.to_string()).with_executed(Executed::Maybe))
+                Err(Error::cancelled(*reason).with_executed(Executed::Maybe))
             }
             Self::Terminal(Terminal::Complete { .. }) => Ok(()),
         }

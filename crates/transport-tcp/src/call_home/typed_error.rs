@@ -81,11 +81,7 @@ impl TypedError {
 
     /// Spells a stream that was ended early, for a caller that did not ask for it.
     pub(crate) fn from_cancel(reason: CancelReason) -> Self {
-        let code = match reason {
-            CancelReason::DeadlineExceeded => Code::DeadlineExceeded,
-            _ => Code::Cancelled,
-        };
-        let mut typed = Self::from_error(&Error::new(code, reason.to_string()));
+        let mut typed = Self::from_error(&Error::cancelled(reason));
         if let Some(sinew) = &mut typed.sinew {
             sinew.cancelled = Some(reason.to_wire());
         }
