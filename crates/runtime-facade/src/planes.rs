@@ -238,3 +238,28 @@ impl ResponsePlaneServer for CallHome {
         self.server().ok()?.public_address()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use sinew_discovery::{Discovery, MemoryDiscovery};
+
+    use super::*;
+    use crate::Config;
+
+    #[tokio::test]
+    async fn a_port_that_was_taken_is_bound_once_it_is_free() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut config = Config::default();
+        config.call_home.port = taken.local_addr().unwrap().port();
+        let config = config.checked().unwrap();
+        let view = MemoryDiscovery::new().watch().await.unwrap();
+        let call_home = CallHome::new(config.call_home.clone(), view);
+        assert!(call_home.server().is_err());
+        drop(taken);
+        assert!(call_home.server().is_ok());
+        assert_eq!(call_home.close(Duration::ZERO).await, Shutdown::default());
+        assert!(call_home.closing.is_cancelled());
+    }
+}

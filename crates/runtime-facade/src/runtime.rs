@@ -138,7 +138,9 @@ impl Runtime {
         self.0.view.clone()
     }
 
-    /// What discovery knows of one endpoint, or of all, once it has answered.
+    /// What discovery knows of one endpoint, or of all, once it has answered. Waits as long as
+    /// the discovery does, which is up to some seconds for one that does not answer. Cancel-safe;
+    /// the interest in one endpoint ends with the view.
     ///
     /// # Errors
     /// Discovery cannot be reached.

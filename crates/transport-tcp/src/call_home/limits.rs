@@ -128,3 +128,47 @@ fn late(what: &str, limit: Duration) -> Error {
 fn later(since: Instant, limit: Duration) -> Option<Instant> {
     since.checked_add(limit)
 }
+
+#[cfg(test)]
+mod tests {
+    use sinew_plane::CancelReason;
+
+    use super::*;
+    use crate::TcpStreamServerConfig;
+
+    const LIMIT: Duration = Duration::from_secs(1);
+
+    fn ago(time: Duration) -> Instant {
+        Instant::now().checked_sub(time).unwrap()
+    }
+
+    #[test]
+    fn a_consumer_that_was_away_has_waited_from_its_return_on() {
+        let mut clocks = Clocks::new();
+        let waiting = ago(LIMIT / 2);
+        clocks.hungry = Some(waiting);
+        clocks.look(Some(LIMIT));
+        assert_eq!(clocks.hungry, Some(waiting), "who waits goes on waiting");
+        clocks.hungry = Some(ago(LIMIT * 10));
+        clocks.look(Some(LIMIT));
+        assert!(clocks.hungry.unwrap().elapsed() < LIMIT, "who was away begins anew");
+        clocks.hungry = Some(waiting);
+        clocks.look(None);
+        assert_eq!(clocks.hungry, Some(waiting));
+    }
+
+    #[test]
+    fn a_kill_has_a_limit_on_every_connection_and_a_stop_of_a_begun_stream_has_none() {
+        let config = TcpStreamServerConfig::default().checked().unwrap();
+        for is_shared in [false, true] {
+            for (kind, limited) in [(StopKind::Kill, true), (StopKind::Stop, false)] {
+                let mut clocks = Clocks::new();
+                let reason = CancelReason::Caller;
+                clocks.cancelled = Some(Cancel { kind, reason, since: Instant::now() });
+                let next = clocks.next(Stage::Begun, is_shared, None, &config);
+                let is_cancel = matches!(next, Some((_, Due::Cancel(_))));
+                assert_eq!(is_cancel, limited, "{kind:?}, shared: {is_shared}");
+            }
+        }
+    }
+}
