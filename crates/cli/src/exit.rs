@@ -2,7 +2,10 @@
 
 use std::error::Error as StdError;
 
-use sinew::{CancelReason, Code, Error, Executed, Fault, Outcome, StartError};
+use sinew::{
+    CancelReason, Code, Error, Executed, Fault, Outcome, StartError,
+    layers::discovery::DiscoveryError,
+};
 
 /// The exit code of a command. They tell apart what a script wants to tell apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,10 +98,23 @@ impl From<StartError> for Failure {
         };
         let failure = Self::caused(exit, &error);
         match error {
+            StartError::Discovery(DiscoveryError::Unavailable { backend: "etcd", .. }) => failure
+                .hint(
+                    "check that etcd runs there and that this machine reaches it; sinew serve \
+                     waits 2 minutes for it, other commands 5 s",
+                ),
             StartError::Discovery(_) => failure.hint(
                 "choose a folder that you can write to with --discovery file:PATH, or name the \
                  servers with --discovery static:HOST:PORT",
             ),
+            // Only NATS is connected to at the start.
+            StartError::Transport(error)
+                if matches!(error.code(), Code::ConnectFailed | Code::ConnectTimedOut) =>
+            {
+                failure.hint(
+                    "check --nats or $SINEW_NATS_SERVER, or do without it: --request-plane tcp",
+                )
+            }
             _ => failure,
         }
     }
