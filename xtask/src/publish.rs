@@ -1,5 +1,7 @@
 //! `publish`: packs every publishable crate, lowest first, and compiles what was packed.
 
+use std::fs;
+
 use anyhow::{Result, bail};
 use clap::Args;
 
@@ -36,10 +38,19 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
 }
 
 /// Uploads nothing. Uncommitted changes are fine, so that it can be run before a commit.
+///
+/// Cargo puts what it packs into a registry below the target directory and takes the crates from
+/// there again, by name and version. It keeps what it once unpacked or compiled for that registry,
+/// across runs, and our versions stay the same while the code changes: with a directory used
+/// before, crates would be compiled against those of an earlier run. So each run has its own.
 pub(crate) fn dry_run(workspace: &Workspace) -> Result<()> {
     show_order(workspace)?;
+    let parent = workspace.root.join("target");
+    fs::create_dir_all(&parent)?;
+    let target = tempfile::Builder::new().prefix("publish-").tempdir_in(&parent)?;
     let mut cargo = process::cargo(&workspace.root);
     cargo.args(["publish", "--workspace", "--dry-run", "--allow-dirty", "--locked"]);
+    cargo.arg("--target-dir").arg(target.path());
     process::run(&mut cargo)
 }
 
