@@ -170,7 +170,7 @@ impl Outbound {
     /// Sends the next chunk of a body from `sent` on, and returns how much is sent then.
     pub fn body_chunk(&mut self, stream: u32, body: &Bytes, sent: usize) -> usize {
         let end = body.len().min(sent + CHUNK_BYTES);
-        self.outbox.payload(Kind::Chunk, stream, b"", body.slice(sent..end));
+        self.outbox.payload(Kind::Chunk, stream, b"", &body.slice(sent..end));
         end
     }
 

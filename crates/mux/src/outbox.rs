@@ -37,6 +37,8 @@ pub struct Outbox {
     data_bytes: usize,
     integrity: bool,
     spare: Vec<Vec<u8>>,
+    /// Batches taken so far; wraps.
+    batches: u32,
 }
 
 impl Outbox {
@@ -60,6 +62,11 @@ impl Outbox {
     /// True when there is nothing to write.
     pub fn is_empty(&self) -> bool {
         self.control.is_empty() && self.data_bytes == 0
+    }
+
+    /// The number of the batch that is being gathered. It wraps.
+    pub fn batch_number(&self) -> u32 {
+        self.batches
     }
 
     /// Bytes written without a frame around them: the preface.
@@ -93,11 +100,11 @@ impl Outbox {
     }
 
     /// A frame of `head` and `body` in line with the data; a large body is not copied.
-    pub(crate) fn payload(&mut self, kind: Kind, stream: u32, head: &[u8], body: Bytes) {
+    pub(crate) fn payload(&mut self, kind: Kind, stream: u32, head: &[u8], body: &Bytes) {
         if body.len() <= COPY_BYTES {
             self.inline(kind, stream, |out| {
                 out.extend_from_slice(head);
-                out.extend_from_slice(&body);
+                out.extend_from_slice(body);
             });
             return;
         }
@@ -105,10 +112,10 @@ impl Outbox {
         self.data_bytes += header.len() + head.len() + body.len();
         self.tail.extend_from_slice(&header);
         self.tail.extend_from_slice(head);
-        let check = self.integrity.then(|| frame::check(&[&header, head, &body]));
+        let check = self.integrity.then(|| frame::check(&[&header, head, body]));
         let next_tail = self.spare.pop().unwrap_or_default();
         self.data.push(Part::Buffer(std::mem::replace(&mut self.tail, next_tail)));
-        self.data.push(Part::Body(body));
+        self.data.push(Part::Body(body.clone()));
         if let Some(check) = check {
             self.tail.extend_from_slice(&check);
             self.data_bytes += check.len();
@@ -128,6 +135,7 @@ impl Outbox {
     /// Everything that waits, in the order it is to be written.
     pub(crate) fn take_batch(&mut self) -> Batch {
         let mut batch = Batch::default();
+        self.batches = self.batches.wrapping_add(1);
         // Two small buffers make one write cheaper as one: the common case at low load.
         if self.data.is_empty() && self.control.len() + self.tail.len() <= COPY_BYTES {
             let mut tail = std::mem::take(&mut self.tail);
@@ -187,7 +195,7 @@ mod tests {
     #[test]
     fn control_goes_before_data() {
         let mut outbox = Outbox::default();
-        outbox.payload(Kind::Item, 1, b"", Bytes::from_static(b"data"));
+        outbox.payload(Kind::Item, 1, b"", &Bytes::from_static(b"data"));
         outbox.control(Kind::Ping, 0, |out| out.push(9));
         assert_eq!(written(&mut outbox)[3], Kind::Ping as u8);
         assert!(outbox.is_empty());
@@ -197,7 +205,7 @@ mod tests {
     fn large_bodies_are_not_copied() {
         let body = Bytes::from(vec![7; COPY_BYTES + 1]);
         let mut outbox = Outbox::default();
-        outbox.payload(Kind::Chunk, 1, b"", body.clone());
+        outbox.payload(Kind::Chunk, 1, b"", &body);
         let batch = outbox.take_batch();
         let at = body.as_ptr();
         assert!(batch.parts().any(|part| part.as_ptr() == at));
@@ -210,7 +218,7 @@ mod tests {
             let (mut a, mut b) = (Outbox::default(), Outbox::default());
             a.set_integrity(integrity);
             b.set_integrity(integrity);
-            a.payload(Kind::ItemBegin, 3, b"head", body.clone());
+            a.payload(Kind::ItemBegin, 3, b"head", &body);
             b.inline(Kind::ItemBegin, 3, |out| {
                 out.extend_from_slice(b"head");
                 out.extend_from_slice(&body);
@@ -224,7 +232,7 @@ mod tests {
     fn room_ends_and_comes_back() {
         let mut outbox = Outbox::default();
         while outbox.has_room() {
-            outbox.payload(Kind::Chunk, 1, b"", Bytes::from(vec![0; CHUNK_BYTES]));
+            outbox.payload(Kind::Chunk, 1, b"", &Bytes::from(vec![0; CHUNK_BYTES]));
         }
         let batch = outbox.take_batch();
         assert!(batch.remaining() < ROOM_BYTES + CHUNK_BYTES + FRAME_HEADER_BYTES);

@@ -284,7 +284,7 @@ impl Producer {
     fn send_piece(&mut self, stream: u32, outbox: &mut Outbox) -> Piece {
         let item = &self.items[(self.next - self.base) as usize];
         if self.partial == 0 && item.len() <= CHUNK_BYTES {
-            outbox.payload(Kind::Item, stream, b"", item.clone());
+            outbox.payload(Kind::Item, stream, b"", item);
             self.next += 1;
             return Piece::Whole;
         }
@@ -292,9 +292,9 @@ impl Producer {
         let chunk = item.slice(self.partial..end);
         if self.partial == 0 {
             let total = (item.len() as u32).to_be_bytes();
-            outbox.payload(Kind::ItemBegin, stream, &total, chunk);
+            outbox.payload(Kind::ItemBegin, stream, &total, &chunk);
         } else {
-            outbox.payload(Kind::Chunk, stream, b"", chunk);
+            outbox.payload(Kind::Chunk, stream, b"", &chunk);
         }
         self.partial = end;
         if end == item.len() {

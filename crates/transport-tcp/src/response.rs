@@ -30,6 +30,8 @@ struct State {
     waker: Option<Waker>,
     /// Stands in the connection's line.
     queued: bool,
+    /// The batch that its latest item went into without standing in line.
+    batch: Option<u32>,
     /// Is told when its context is cancelled.
     listens: bool,
     lost: Option<Error>,
@@ -49,6 +51,7 @@ impl Response {
             producer: Producer::new(window).with_limit(limit),
             waker: None,
             queued: false,
+            batch: None,
             listens: false,
             lost: None,
             over: false,
@@ -115,6 +118,24 @@ impl Response {
         out.outbound.queue(self.stream);
         state.queued = true;
         PollFrame::More
+    }
+
+    /// Sends the first item since the last write at once, as [`send`](Self::send), and lets those
+    /// that follow wait in line: they are all moved in one go then, without a look at the outbox
+    /// for each.
+    fn send_item(&self, state: &mut State) {
+        if state.queued {
+            return;
+        }
+        let mut out = self.connection.out.lock();
+        let batch = Some(out.outbound.outbox().batch_number());
+        let is_first = std::mem::replace(&mut state.batch, batch) != batch;
+        if is_first && out.outbound.is_clear() {
+            self.advance(state, &mut out.outbound);
+        } else {
+            out.outbound.queue(self.stream);
+            state.queued = true;
+        }
     }
 
     /// Moves frames into the outbox, or the stream into the line when there is no room.
@@ -189,7 +210,7 @@ impl SinkTarget for Response {
                 return Err(TrySendError::Closed(error));
             }
         }
-        self.send(&mut state);
+        self.send_item(&mut state);
         Ok(())
     }
 

@@ -104,15 +104,15 @@ impl Connection {
     fn take_turns(&self) {
         loop {
             let Some(stream) = self.out.lock().outbound.next_turn() else { return };
-            let (call, response) = {
-                let streams = self.streams.lock();
-                (streams.calls.get(&stream).cloned(), streams.responses.get(&stream).cloned())
-            };
-            if let Some(call) = call {
-                call.take_turn();
-            } else if let Some(response) = response
-                && response.take_turn() == PollFrame::Ended
-            {
+            if self.role.opens(stream) {
+                let call = self.streams.lock().calls.get(&stream).cloned();
+                if let Some(call) = call {
+                    call.take_turn();
+                }
+                continue;
+            }
+            let response = self.streams.lock().responses.get(&stream).cloned();
+            if response.is_some_and(|response| response.take_turn() == PollFrame::Ended) {
                 self.remove_response(stream);
             }
         }
