@@ -10,8 +10,8 @@ use std::time::Instant;
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 use sinew_mux::{
-    CheckedMuxConfig, ConnectionError, Consumer, Event, Inbound, MuxConfig, Outbound, PREFACE,
-    Producer, Role,
+    CheckedMuxConfig, ConnectionError, Consumer, Event, Inbound, Items, MuxConfig, Outbound,
+    PREFACE, Producer, Role,
 };
 use sinew_plane::Window;
 
@@ -66,7 +66,7 @@ impl Streams {
             }
             Event::Credit { credit, .. } => drop(self.producer.on_credit(credit)?),
             Event::Accept { .. } => self.consumer.on_accept()?,
-            Event::Item { item, .. } => self.consumer.on_item(item)?,
+            Event::Items { items, .. } => self.consumer.on_items(items)?,
             Event::ItemBegin { total, chunk, .. } => self.consumer.on_item_begin(total, &chunk)?,
             Event::Chunk { chunk, .. } => self.consumer.on_chunk(&chunk)?,
             Event::Ended { terminal, items, .. } => self.consumer.on_terminal(terminal, items)?,
@@ -76,6 +76,12 @@ impl Streams {
         }
         Ok(())
     }
+}
+
+/// Items come in runs as they stood in a piece, which differ with the pieces.
+fn one_by_one(event: Event) -> Vec<Event> {
+    let Event::Items { stream, items } = event else { return vec![event] };
+    items.into_iter().map(|item| Event::Items { stream, items: Items::one(item) }).collect()
 }
 
 /// Reads the stream in pieces of `step` bytes: the events as text, and the error that ended it.
@@ -99,9 +105,11 @@ fn read(settings: u8, stream: &[u8], step: usize) -> (Vec<String>, Option<Connec
                     Ok(None) => break,
                     Err(error) => return (events, Some(error)),
                 };
-                events.push(format!("{event:?}"));
-                if let Err(error) = streams.on_event(event) {
-                    return (events, Some(error));
+                for event in one_by_one(event) {
+                    events.push(format!("{event:?}"));
+                    if let Err(error) = streams.on_event(event) {
+                        return (events, Some(error));
+                    }
                 }
             }
         }

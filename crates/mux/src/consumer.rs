@@ -1,11 +1,8 @@
 //! The receiving end of one stream.
 
-use std::collections::VecDeque;
+use sinew_plane::{ItemBatch, Terminal, Window};
 
-use bytes::Bytes;
-use sinew_plane::{Terminal, Window};
-
-use crate::{StreamViolation, assembly::Assembly};
+use crate::{Arrived, Items, StreamViolation, assembly::Assembly, items, items::Tally};
 
 /// A consumer tells its producer at the latest when it has consumed this much, however large
 /// its window: less than half a window, so that a producer which keeps less than it was granted
@@ -38,8 +35,10 @@ pub enum Ended {
 #[derive(Debug)]
 pub struct Consumer {
     window: Window,
-    queue: VecDeque<Bytes>,
-    /// Bytes of the items in the queue.
+    queue: ItemBatch,
+    /// Copies of items behind those in the queue, in frames.
+    copies: Vec<u8>,
+    /// Bytes of the items in both.
     queued_bytes: u64,
     assembly: Option<Assembly>,
     /// Items that arrived whole, and their bytes; a begun item's bytes are charged too.
@@ -66,7 +65,8 @@ impl Consumer {
     pub fn new(window: Window) -> Self {
         Self {
             window,
-            queue: VecDeque::new(),
+            queue: ItemBatch::new(),
+            copies: Vec::new(),
             queued_bytes: 0,
             assembly: None,
             received: 0,
@@ -106,7 +106,7 @@ impl Consumer {
 
     /// True when items wait to be taken.
     pub fn has_items(&self) -> bool {
-        !self.queue.is_empty()
+        !self.queue.is_empty() || !self.copies.is_empty()
     }
 
     /// The handler has begun.
@@ -119,22 +119,45 @@ impl Consumer {
         Ok(())
     }
 
-    /// A whole item arrived.
+    /// Whole items arrived.
     ///
     /// # Errors
-    /// It came without credit, inside another item, or after the end.
-    pub fn on_item(&mut self, item: Bytes) -> Result<(), StreamViolation> {
-        self.charge(item.len())?;
-        self.enqueue(item);
+    /// One of them came without credit, or they came inside another item, or after the end. None
+    /// is taken in then.
+    pub fn on_items(&mut self, items: Items) -> Result<(), StreamViolation> {
+        self.charge_items(items.tally)?;
+        self.enqueue(items);
         Ok(())
+    }
+
+    /// As [`on_items`](Self::on_items), and keeps copies: for items that wait while the buffer
+    /// they arrived in, which may be far larger, could be let go of.
+    ///
+    /// # Errors
+    /// As [`on_items`](Self::on_items).
+    pub fn on_items_to_copy(&mut self, items: &Arrived<'_>) -> Result<(), StreamViolation> {
+        self.charge_items(items.tally)?;
+        self.count(items.tally);
+        items.copy_to(&mut self.copies);
+        Ok(())
+    }
+
+    fn charge_items(&mut self, tally: Tally) -> Result<(), StreamViolation> {
+        let before_last = (u64::from(tally.count) - 1, tally.bytes_before_last() as u64);
+        self.charge(before_last, tally.bytes as u64)
+    }
+
+    fn count(&mut self, tally: Tally) {
+        self.received += u64::from(tally.count);
+        self.queued_bytes += tally.bytes as u64;
     }
 
     /// An item of `total` bytes began.
     ///
     /// # Errors
-    /// As [`on_item`](Self::on_item), or the lengths do not fit.
+    /// As [`on_items`](Self::on_items), or the lengths do not fit.
     pub fn on_item_begin(&mut self, total: usize, chunk: &[u8]) -> Result<(), StreamViolation> {
-        self.charge(total)?;
+        self.charge((0, 0), total as u64)?;
         self.assembly = Some(Assembly::begin(total, chunk)?);
         Ok(())
     }
@@ -149,15 +172,21 @@ impl Consumer {
         };
         if let Some(item) = assembly.push(chunk)? {
             self.assembly = None;
-            self.enqueue(item);
+            self.enqueue(Items::one(item));
         }
         Ok(())
     }
 
-    fn enqueue(&mut self, item: Bytes) {
-        self.received += 1;
-        self.queued_bytes += item.len() as u64;
-        self.queue.push_back(item);
+    fn enqueue(&mut self, items: Items) {
+        self.count(items.tally);
+        self.enqueue_copies();
+        items.put_into(&mut self.queue);
+    }
+
+    fn enqueue_copies(&mut self) {
+        if !self.copies.is_empty() {
+            self.queue.push_run(std::mem::take(&mut self.copies).into(), items::cut);
+        }
     }
 
     /// The producer ended the stream after `items` items.
@@ -200,16 +229,13 @@ impl Consumer {
 
     /// Moves all items that are there to the back of `batch` and counts the ones taken before
     /// as consumed.
-    pub fn take(&mut self, batch: &mut VecDeque<Bytes>) {
+    pub fn take(&mut self, batch: &mut ItemBatch) {
         self.consumed = self.taken;
         self.consumed_bytes = self.taken_bytes;
         self.taken = self.received;
         self.taken_bytes += std::mem::take(&mut self.queued_bytes);
-        if batch.is_empty() {
-            std::mem::swap(batch, &mut self.queue);
-        } else {
-            batch.append(&mut self.queue);
-        }
+        self.enqueue_copies();
+        batch.append(&mut self.queue);
     }
 
     /// Credit worth sending: since the producer was last told, half a window was consumed, or
@@ -244,15 +270,20 @@ impl Consumer {
         Ok(())
     }
 
-    fn charge(&mut self, len: usize) -> Result<(), StreamViolation> {
+    /// Charges items of `bytes` in all. The last may begin while credit is left behind the items
+    /// and bytes `before_last`, and so may those before it, which need less.
+    fn charge(&mut self, before_last: (u64, u64), bytes: u64) -> Result<(), StreamViolation> {
         self.check_open()?;
         if self.assembly.is_some() {
             return Err(StreamViolation("an item inside another"));
         }
-        if self.received >= self.item_limit || self.charged_bytes >= self.byte_limit {
+        let (items_before, bytes_before) = before_last;
+        let in_items = self.received + items_before < self.item_limit;
+        let in_bytes = self.charged_bytes + bytes_before < self.byte_limit;
+        if !(in_items && in_bytes) {
             return Err(StreamViolation("an item without credit"));
         }
-        self.charged_bytes += len as u64;
+        self.charged_bytes += bytes;
         self.started = true;
         Ok(())
     }
@@ -260,25 +291,28 @@ impl Consumer {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::FRAME_HEADER_BYTES;
 
     const WINDOW: Window = Window { items: 4, bytes: 100 };
 
-    fn item(len: usize) -> Bytes {
-        Bytes::from(vec![b'x'; len])
+    fn item(len: usize) -> Items {
+        Items::one(vec![b'x'; len].into())
     }
 
     fn take(consumer: &mut Consumer) -> usize {
-        let mut batch = VecDeque::new();
+        let mut batch = ItemBatch::new();
         consumer.take(&mut batch);
-        batch.len()
+        batch.count()
     }
 
     #[test]
     fn credit_is_due_after_half_a_window() {
         let mut consumer = Consumer::new(WINDOW);
-        consumer.on_item(item(1)).unwrap();
-        consumer.on_item(item(1)).unwrap();
+        consumer.on_items(item(1)).unwrap();
+        consumer.on_items(item(1)).unwrap();
         assert_eq!(take(&mut consumer), 2);
         assert_eq!(consumer.credit_due(), None, "taken is not yet consumed");
         assert_eq!(take(&mut consumer), 0);
@@ -291,12 +325,12 @@ mod tests {
         let mut consumer = Consumer::new(Window { items: 1 << 20, bytes: 1 << 30 });
         for _ in 0..TELL_AT_LATEST.items {
             assert_eq!(consumer.credit_due(), None);
-            consumer.on_item(item(1)).unwrap();
+            consumer.on_items(item(1)).unwrap();
             take(&mut consumer);
         }
         take(&mut consumer);
         assert_eq!(consumer.credit_due().unwrap().consumed, TELL_AT_LATEST.items.into());
-        consumer.on_item(item(TELL_AT_LATEST.bytes as usize)).unwrap();
+        consumer.on_items(item(TELL_AT_LATEST.bytes as usize)).unwrap();
         take(&mut consumer);
         take(&mut consumer);
         assert!(consumer.credit_due().is_some());
@@ -306,25 +340,46 @@ mod tests {
     fn items_without_credit_are_told() {
         let mut by_items = Consumer::new(WINDOW);
         for _ in 0..4 {
-            by_items.on_item(item(1)).unwrap();
+            by_items.on_items(item(1)).unwrap();
         }
-        assert!(by_items.on_item(item(1)).is_err());
+        assert!(by_items.on_items(item(1)).is_err());
         let mut by_bytes = Consumer::new(WINDOW);
         by_bytes.on_item_begin(1_000, &[0; 10]).unwrap();
         by_bytes.on_chunk(&[0; 990]).unwrap();
-        assert!(by_bytes.on_item(item(0)).is_err());
+        assert!(by_bytes.on_items(item(0)).is_err());
+    }
+
+    #[test]
+    fn copies_stay_in_line() {
+        let mut consumer = Consumer::new(Window { items: 9, bytes: 100 });
+        let copied = |consumer: &mut Consumer, frame: &'static [u8]| {
+            let frames = Bytes::from_static(frame);
+            let (range, mut tally) = (0..frame.len(), Tally::default());
+            tally.add(frame.len() - FRAME_HEADER_BYTES);
+            let arrived = Arrived { stream: 1, frames: &frames, range, checked: false, tally };
+            consumer.on_items_to_copy(&arrived).unwrap();
+        };
+        consumer.on_items(Items::one("a".into())).unwrap();
+        copied(&mut consumer, b"\0\0\x01\x04\0\0\0\x01b");
+        copied(&mut consumer, b"\0\0\0\x04\0\0\0\x01");
+        consumer.on_items(Items::one("c".into())).unwrap();
+        copied(&mut consumer, b"\0\0\x01\x04\0\0\0\x01d");
+        let mut batch = ItemBatch::new();
+        consumer.take(&mut batch);
+        assert!(batch.eq(["a", "b", "", "c", "d"]));
+        assert!(!consumer.has_items());
     }
 
     #[test]
     fn ends_must_fit() {
         let mut consumer = Consumer::new(WINDOW);
-        consumer.on_item(item(1)).unwrap();
+        consumer.on_items(item(1)).unwrap();
         assert!(consumer.on_terminal(Terminal::Complete { items: 2 }, 2).is_err());
         consumer.on_item_begin(10, b"abc").unwrap();
         assert!(consumer.on_terminal(Terminal::Complete { items: 1 }, 1).is_err());
         let reason = sinew_plane::CancelReason::Caller;
         consumer.on_terminal(Terminal::Cancelled { reason }, 1).unwrap();
-        assert!(consumer.on_item(item(1)).is_err());
+        assert!(consumer.on_items(item(1)).is_err());
         assert!(consumer.on_terminal(Terminal::Complete { items: 1 }, 1).is_err());
         consumer.on_lost();
         assert!(matches!(consumer.ended(), Some(Ended::Terminal(_))), "the first end stays");
@@ -333,7 +388,7 @@ mod tests {
     #[test]
     fn a_lost_carrier_takes_the_begun_item_back() {
         let mut consumer = Consumer::new(WINDOW);
-        consumer.on_item(item(5)).unwrap();
+        consumer.on_items(item(5)).unwrap();
         consumer.on_item_begin(60, &[0; 30]).unwrap();
         consumer.on_carrier_lost();
         let (next_item, credit) = consumer.attach();
@@ -341,7 +396,7 @@ mod tests {
         consumer.on_item_begin(60, &[0; 30]).unwrap();
         consumer.on_chunk(&[0; 30]).unwrap();
         // 65 of 100 bytes are used; charged twice, the item would leave none.
-        consumer.on_item(item(1)).unwrap();
+        consumer.on_items(item(1)).unwrap();
         assert_eq!(consumer.received(), 3);
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use sinew_plane::{CancelReason, Error, StopKind, StreamId, Terminal};
 
-use crate::{Credit, Hello, Open};
+use crate::{Credit, Hello, Items, Open};
 
 /// One thing that the peer said, already checked against the rules of the connection. Rules of
 /// a single stream are checked by its [`Producer`](crate::Producer) or
@@ -39,12 +39,12 @@ pub enum Event {
         /// The stream.
         stream: u32,
     },
-    /// A whole item.
-    Item {
+    /// Whole items, as many as stand one behind the other.
+    Items {
         /// The stream.
         stream: u32,
-        /// The item; a slice of the read buffer.
-        item: Bytes,
+        /// The items; slices of the read buffer.
+        items: Items,
     },
     /// The beginning of an item.
     ItemBegin {

@@ -10,6 +10,7 @@ use crate::{
     frame::{self, CHECK_BYTES, FRAME_HEADER_BYTES, FrameHeader, Kind, PREFACE},
     hello::MAX_HELLO_BYTES,
     intake::{Chunk, Intake},
+    items::{Arrived, Tally},
     message::{self, Fields, MAX_ENDPOINT_BYTES, OPEN_HEAD_BYTES},
     outbox::CHUNK_BYTES,
     vigilance::{Allowance, Beat, Pulse},
@@ -31,6 +32,8 @@ const USELESS_PER_SECOND: u32 = 200;
 /// Cancels: a caller may well drop all its streams at once, but not for ever.
 const CANCEL_BURST: u32 = 32_768;
 const CANCELS_PER_SECOND: u32 = 10_000;
+
+const ITEM_TOO_LARGE: &str = "an item over the announced limit";
 
 /// Which end of a connection this is. It decides who numbers streams how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,20 +204,15 @@ impl Inbound {
         if let Some(total) = self.intake.take_grant() {
             return Ok(Some(Event::GrantDue { total }));
         }
-        while let Some(header) = FrameHeader::read(&self.frames[self.at..]) {
-            let body = self.at + FRAME_HEADER_BYTES;
-            let end = body + header.len;
-            if self.integrity {
-                let sent = &self.frames[end..end + CHECK_BYTES];
-                if frame::check_one(&self.frames[self.at..end]) != sent {
-                    return Err(ConnectionError::Corrupt);
-                }
-                self.at = end + CHECK_BYTES;
-            } else {
-                self.at = end;
+        loop {
+            if let Some(arrived) = self.poll_items()? {
+                let (stream, items) = (arrived.stream(), arrived.to_items());
+                return Ok(Some(Event::Items { stream, items }));
             }
-            let payload = self.frames.slice(body..end);
-            if let Some(event) = self.read_frame(header, payload, now)? {
+            let Some(header) = FrameHeader::read(&self.frames[self.at..]) else { break };
+            let end = self.end_of(header)?;
+            let start = std::mem::replace(&mut self.at, end);
+            if let Some(event) = self.read_frame(header, start, now)? {
                 return Ok(Some(event));
             }
         }
@@ -252,12 +250,68 @@ impl Inbound {
         Err(ConnectionError::Abuse("frames without effect"))
     }
 
+    /// Where the frame at the front ends, after a look at its check.
+    fn end_of(&self, header: FrameHeader) -> Result<usize, ConnectionError> {
+        let end = self.at + FRAME_HEADER_BYTES + header.len;
+        if !self.integrity {
+            return Ok(end);
+        }
+        let sent = &self.frames[end..end + CHECK_BYTES];
+        if frame::check_one(&self.frames[self.at..end]) != sent {
+            return Err(ConnectionError::Corrupt);
+        }
+        Ok(end + CHECK_BYTES)
+    }
+
+    /// Looks at an item and those of the same stream behind it, without [`Event::Items`] around
+    /// them; `None` when something else is next. One with a fault ends them, and is told of when
+    /// its own turn comes.
+    ///
+    /// # Errors
+    /// As [`poll_event`](Self::poll_event).
+    pub fn poll_items(&mut self) -> Result<Option<Arrived<'_>>, ConnectionError> {
+        let Some(first) = FrameHeader::read(&self.frames[self.at..]) else { return Ok(None) };
+        if first.kind != Kind::Item as u8 || self.phase != Phase::Streams {
+            return Ok(None);
+        }
+        let start = self.at;
+        let end = self.end_of(first)?;
+        self.check_response(first.stream)?;
+        if first.len > self.max_message_bytes {
+            return Err(ConnectionError::Violation(ITEM_TOO_LARGE));
+        }
+        let mut tally = Tally::default();
+        tally.add(first.len);
+        self.at = end;
+        while let Some(header) = FrameHeader::read(&self.frames[self.at..]) {
+            let continues = (header.kind, header.stream) == (first.kind, first.stream);
+            if !continues || header.len > self.max_message_bytes {
+                break;
+            }
+            let Ok(end) = self.end_of(header) else { break };
+            self.at = end;
+            tally.add(header.len);
+        }
+        let range = start..self.at;
+        let (frames, checked) = (&self.frames, self.integrity);
+        Ok(Some(Arrived { stream: first.stream, frames, range, checked, tally }))
+    }
+
+    fn check_response(&self, stream: u32) -> Result<(), ConnectionError> {
+        if !self.role.opens(stream) {
+            return Err(ConnectionError::Violation("a response on a stream of its own sender"));
+        }
+        Ok(())
+    }
+
     fn read_frame(
         &mut self,
         header: FrameHeader,
-        payload: Bytes,
+        start: usize,
         now: Instant,
     ) -> Result<Option<Event>, ConnectionError> {
+        let body = start + FRAME_HEADER_BYTES;
+        let payload = self.frames.slice(body..body + header.len);
         let Some(kind) = Kind::from_wire(header.kind) else {
             if self.phase == Phase::Streams && header.may_be_ignored() {
                 self.on_useless(now)?;
@@ -274,8 +328,9 @@ impl Inbound {
             Kind::Open => self.read_open(stream, &payload),
             Kind::Chunk if self.role.peer().opens(stream) => self.read_body(stream, &payload, now),
             Kind::Attach => self.read_attach(stream, &payload).map(Some),
+            // Looked at before this, see `poll_items`.
+            Kind::Item => Ok(None),
             Kind::Accept
-            | Kind::Item
             | Kind::ItemBegin
             | Kind::Chunk
             | Kind::Complete
@@ -356,21 +411,16 @@ impl Inbound {
         stream: u32,
         payload: Bytes,
     ) -> Result<Event, ConnectionError> {
-        if !self.role.opens(stream) {
-            return Err(ConnectionError::Violation("a response on a stream of its own sender"));
-        }
+        self.check_response(stream)?;
         let broken = ConnectionError::Violation("a response frame that cannot be read");
-        let too_large = ConnectionError::Violation("an item over the announced limit");
         let mut fields = Fields(&payload);
         match kind {
             Kind::Accept => Ok(Event::Accept { stream }),
-            Kind::Item if payload.len() > self.max_message_bytes => Err(too_large),
-            Kind::Item => Ok(Event::Item { stream, item: payload }),
             Kind::Chunk => Ok(Event::Chunk { stream, chunk: payload }),
             Kind::ItemBegin => {
                 let total = fields.u32().ok_or(broken)? as usize;
                 if total > self.max_message_bytes {
-                    return Err(too_large);
+                    return Err(ConnectionError::Violation(ITEM_TOO_LARGE));
                 }
                 Ok(Event::ItemBegin { stream, total, chunk: payload.slice(4..) })
             }

@@ -40,6 +40,7 @@ mod frame;
 mod hello;
 mod inbound;
 mod intake;
+mod items;
 mod message;
 mod outbound;
 mod outbox;
@@ -55,6 +56,7 @@ pub use crate::{
     frame::{FRAME_HEADER_BYTES, Kind, PREFACE},
     hello::{Hello, PROTOCOL_VERSION},
     inbound::{Inbound, Role, Tick},
+    items::{Arrived, Items},
     message::Open,
     outbound::{Outbound, Refusal},
     outbox::{CHUNK_BYTES, Outbox},

@@ -26,6 +26,7 @@
 
 pub mod ack;
 mod address;
+mod batch;
 mod burst;
 mod cancel;
 mod capabilities;
@@ -46,6 +47,7 @@ mod typed;
 
 pub use crate::{
     address::{Address, AddressError, BindPolicy},
+    batch::{Cut, ItemBatch},
     burst::{Flush, burst, defer_flush},
     cancel::{CancelReason, OnCancel, StopKind},
     capabilities::{

@@ -1,7 +1,6 @@
 //! The response stream as its consumer holds it.
 
 use std::{
-    collections::VecDeque,
     fmt,
     pin::Pin,
     sync::Arc,
@@ -11,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use futures_core::Stream;
 
-use crate::{Code, Context, Error, Outcome, StopKind, Terminal};
+use crate::{Code, Context, Error, ItemBatch, Outcome, StopKind, Terminal};
 
 /// What a [`ResponseSource`] had when it was polled.
 #[derive(Debug)]
@@ -33,11 +32,7 @@ pub trait ResponseSource: Send + Sync {
 
     /// Moves all items that are there to the back of `batch`. Items of an earlier batch count as
     /// consumed now, which is what grants new credit: call with an empty batch only.
-    fn poll_batch(
-        &self,
-        cx: &mut task::Context<'_>,
-        batch: &mut VecDeque<Bytes>,
-    ) -> Poll<SourceEvent>;
+    fn poll_batch(&self, cx: &mut task::Context<'_>, batch: &mut ItemBatch) -> Poll<SourceEvent>;
 
     /// Asks the producer to end. Must not block. The stream still ends with a terminal.
     fn cancel(&self, kind: StopKind);
@@ -53,7 +48,7 @@ pub trait ResponseSource: Send + Sync {
 /// its end kills the request's handler.
 pub struct ResponseStream {
     source: Arc<dyn ResponseSource>,
-    batch: VecDeque<Bytes>,
+    batch: ItemBatch,
     received: u64,
     outcome: Option<Outcome>,
     context: Context,
@@ -62,7 +57,7 @@ pub struct ResponseStream {
 impl ResponseStream {
     /// Wraps a transport's source.
     pub fn new(source: Arc<dyn ResponseSource>, context: Context) -> Self {
-        Self { source, batch: VecDeque::new(), received: 0, outcome: None, context }
+        Self { source, batch: ItemBatch::new(), received: 0, outcome: None, context }
     }
 
     /// Waits until the handler has taken the request. An error here came before any item: its
@@ -120,7 +115,7 @@ impl Stream for ResponseStream {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         loop {
-            if let Some(item) = this.batch.pop_front() {
+            if let Some(item) = this.batch.pop() {
                 this.received += 1;
                 return Poll::Ready(Some(Ok(item)));
             }
@@ -150,7 +145,7 @@ impl Stream for ResponseStream {
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.batch.len(), None)
+        self.batch.size_hint()
     }
 }
 

@@ -1,7 +1,6 @@
 //! Selection, order and fallback over transports that behave as they are told.
 
 use std::{
-    collections::VecDeque,
     net::SocketAddr,
     sync::{
         Arc,
@@ -14,10 +13,10 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sinew_plane::{
-    Address, BoxFuture, Code, Context, DuplexTransport, Error, Headers, InstanceId, LatencyClass,
-    OutgoingRequest, PlaneType, RequestPlaneClient, RequestPlaneServer, ResponsePlaneClient,
-    ResponseSink, ResponseSource, ResponseStream, Shutdown, SourceEvent, StopKind, Terminal,
-    TransportCapabilities, TransportId, TransportRequirements,
+    Address, BoxFuture, Code, Context, DuplexTransport, Error, Headers, InstanceId, ItemBatch,
+    LatencyClass, OutgoingRequest, PlaneType, RequestPlaneClient, RequestPlaneServer,
+    ResponsePlaneClient, ResponseSink, ResponseSource, ResponseStream, Shutdown, SourceEvent,
+    StopKind, Terminal, TransportCapabilities, TransportId, TransportRequirements,
 };
 
 use crate::{Exchange, Proximity, RegistryError, Route, TransportRegistration, TransportRegistry};
@@ -91,7 +90,7 @@ impl ResponseSource for Empty {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_batch(&self, _: &mut task::Context<'_>, _: &mut VecDeque<Bytes>) -> Poll<SourceEvent> {
+    fn poll_batch(&self, _: &mut task::Context<'_>, _: &mut ItemBatch) -> Poll<SourceEvent> {
         Poll::Ready(SourceEvent::Ended(Terminal::Complete { items: 0 }))
     }
 

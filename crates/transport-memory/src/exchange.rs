@@ -1,7 +1,6 @@
 //! One stream: what its producer has sent and its consumer has not yet taken.
 
 use std::{
-    collections::VecDeque,
     fmt,
     sync::Arc,
     task::{self, Poll, Waker},
@@ -10,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sinew_plane::{
-    CancelReason, Code, Context, Error, Executed, OnCancel, ResponseSource, SinkTarget,
+    CancelReason, Code, Context, Error, Executed, ItemBatch, OnCancel, ResponseSource, SinkTarget,
     SourceEvent, StopKind, Terminal, TrySendError, Window,
 };
 
@@ -30,7 +29,8 @@ pub(crate) struct Exchange {
 }
 
 struct State {
-    items: VecDeque<Bytes>,
+    items: ItemBatch,
+    item_count: usize,
     item_bytes: usize,
     balance: Balance,
     /// The handler has taken the request, by its word or by an item.
@@ -56,7 +56,8 @@ impl Exchange {
         server: Arc<Roster>,
     ) -> Self {
         let state = State {
-            items: VecDeque::new(),
+            items: ItemBatch::new(),
+            item_count: 0,
             item_bytes: 0,
             balance: Balance::new(window),
             begun: false,
@@ -133,11 +134,7 @@ impl ResponseSource for Exchange {
         }
     }
 
-    fn poll_batch(
-        &self,
-        cx: &mut task::Context<'_>,
-        batch: &mut VecDeque<Bytes>,
-    ) -> Poll<SourceEvent> {
+    fn poll_batch(&self, cx: &mut task::Context<'_>, batch: &mut ItemBatch) -> Poll<SourceEvent> {
         let (event, writer) = {
             let mut state = self.state.lock();
             state.balance.settle();
@@ -162,7 +159,7 @@ impl ResponseSource for Exchange {
         let (unread, ended) = {
             let mut state = self.state.lock();
             state.reader = None;
-            state.item_bytes = 0;
+            (state.item_count, state.item_bytes) = (0, 0);
             (std::mem::take(&mut state.items), state.end.is_some())
         };
         drop(unread);
@@ -175,15 +172,11 @@ impl ResponseSource for Exchange {
 }
 
 impl State {
-    fn take_event(&mut self, batch: &mut VecDeque<Bytes>) -> Poll<SourceEvent> {
+    fn take_event(&mut self, batch: &mut ItemBatch) -> Poll<SourceEvent> {
         if !self.items.is_empty() {
-            self.balance.lend(self.items.len(), std::mem::take(&mut self.item_bytes));
-            if batch.is_empty() {
-                // Trading buffers moves nothing and lets both be used again.
-                std::mem::swap(batch, &mut self.items);
-            } else {
-                batch.append(&mut self.items);
-            }
+            let (items, bytes) = (&mut self.item_count, &mut self.item_bytes);
+            self.balance.lend(std::mem::take(items), std::mem::take(bytes));
+            batch.append(&mut self.items);
             return Poll::Ready(SourceEvent::Items);
         }
         match &self.end {
@@ -222,7 +215,8 @@ impl SinkTarget for Exchange {
             }
             state.balance.charge(item.len());
             state.item_bytes += item.len();
-            state.items.push_back(item);
+            state.item_count += 1;
+            state.items.push(item);
             state.begun = true;
             state.reader.take()
         };

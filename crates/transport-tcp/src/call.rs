@@ -1,24 +1,24 @@
 //! A stream that this side opened: the receiving end of a response.
 
 use std::{
-    collections::VecDeque,
     sync::Arc,
     task::{self, Poll, Waker},
 };
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use sinew_mux::{Consumer, Ended, StreamViolation};
+use sinew_mux::{Arrived, Consumer, Ended, StreamViolation};
 use sinew_plane::{
-    CancelReason, Code, Error, Executed, OnCancel, ResponseSource, SourceEvent, StopKind, Terminal,
-    Window,
+    CancelReason, Code, Error, Executed, ItemBatch, OnCancel, ResponseSource, SourceEvent,
+    StopKind, Terminal, Window,
 };
 
 use crate::connection::Connection;
 
-/// Items up to this many bytes are copied for a consumer that lags: a quarter of the largest
-/// piece of reading, so that what is held stays within a small factor of what is used.
-const COPY_ITEM_BYTES: usize = 16 << 10;
+/// Items that came together are copied for a consumer that lags if they are at most this many
+/// bytes: a quarter of the largest piece of reading, so that what is held stays within a small
+/// factor of what is used.
+const COPY_BYTES: usize = 16 << 10;
 
 /// A request that was sent, and its response as it arrives.
 pub(crate) struct Call {
@@ -87,32 +87,29 @@ impl Call {
         Ok(())
     }
 
-    /// Items arrived one after the other in the piece of reading that has this number: `first`,
-    /// and what `more` gives until it gives none. Taken in together, since they mostly come so.
-    pub(crate) fn on_items<E: From<StreamViolation>>(
+    /// Items arrived in the piece of reading that has this number.
+    pub(crate) fn on_items(
         &self,
         wakers: &mut Vec<Waker>,
         read: u32,
-        first: Bytes,
-        mut more: impl FnMut() -> Result<Option<Bytes>, E>,
-    ) -> Result<(), E> {
+        items: &Arrived<'_>,
+    ) -> Result<(), StreamViolation> {
         let mut state = self.state.lock();
+        if state.abandoned {
+            return Ok(());
+        }
         // What waits from an earlier reading holds its buffer already. A consumer that lags must
-        // not hold one per item, so from then on small items are copied.
+        // not hold one for each piece, so from then on small ones are copied.
         let lags = state.consumer.has_items() && state.read != read;
         if !lags {
             state.read = read;
         }
-        wakers.extend(state.waker.take());
-        let mut next = Some(first);
-        while let Some(item) = next {
-            if !state.abandoned {
-                let copied = lags && item.len() <= COPY_ITEM_BYTES;
-                let item = if copied { Bytes::copy_from_slice(&item) } else { item };
-                state.consumer.on_item(item)?;
-            }
-            next = more()?;
+        if lags && items.bytes() <= COPY_BYTES {
+            state.consumer.on_items_to_copy(items)?;
+        } else {
+            state.consumer.on_items(items.to_items())?;
         }
+        wakers.extend(state.waker.take());
         Ok(())
     }
 
@@ -225,11 +222,7 @@ impl ResponseSource for Call {
         Poll::Pending
     }
 
-    fn poll_batch(
-        &self,
-        cx: &mut task::Context<'_>,
-        batch: &mut VecDeque<Bytes>,
-    ) -> Poll<SourceEvent> {
+    fn poll_batch(&self, cx: &mut task::Context<'_>, batch: &mut ItemBatch) -> Poll<SourceEvent> {
         let (event, credited) = {
             let mut state = self.state.lock();
             let had_items = state.consumer.has_items();
@@ -263,7 +256,7 @@ impl ResponseSource for Call {
             }
             state.abandoned = true;
             // What has arrived is let go of at once; the entry goes with the terminal.
-            let mut rest = VecDeque::new();
+            let mut rest = ItemBatch::new();
             state.consumer.take(&mut rest);
         }
         self.ask_to_end(StopKind::Kill, CancelReason::Caller);

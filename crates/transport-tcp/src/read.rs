@@ -218,47 +218,28 @@ impl Reader {
     fn dispatch(&mut self, now: Instant) -> Result<(), ConnectionError> {
         let connection = Arc::clone(&self.connection);
         let mut streams = connection.streams.lock();
-        let mut next = self.inbound.poll_event(now)?;
-        while let Some(event) = next {
-            next = match event {
-                Event::Item { stream, item } => self.take_items(&streams, stream, item, now)?,
-                Event::Opened(opened) => {
-                    streams = serve(&connection, streams, *opened);
-                    self.inbound.poll_event(now)?
-                }
-                event => {
-                    self.route(&connection, &mut streams, event, now)?;
-                    self.inbound.poll_event(now)?
-                }
-            };
+        loop {
+            self.take_items(&streams, now)?;
+            match self.inbound.poll_event(now)? {
+                Some(Event::Opened(opened)) => streams = serve(&connection, streams, *opened),
+                Some(event) => self.route(&connection, &mut streams, event, now)?,
+                None => return Ok(()),
+            }
         }
-        Ok(())
     }
 
-    /// Takes in an item and those of the same stream that follow it at once; returns the first
-    /// event that is something else.
-    fn take_items(
-        &mut self,
-        streams: &Streams,
-        stream: u32,
-        first: Bytes,
-        now: Instant,
-    ) -> Result<Option<Event>, ConnectionError> {
-        let Some(call) = streams.calls.get(&stream) else {
-            self.inbound.on_useless(now)?;
-            return self.inbound.poll_event(now);
-        };
-        let mut other = None;
-        call.on_items(&mut self.wakers, self.reads, first, || {
-            match self.inbound.poll_event(now)? {
-                Some(Event::Item { stream: same, item }) if same == stream => Ok(Some(item)),
-                event => {
-                    other = event;
-                    Ok::<_, ConnectionError>(None)
-                }
+    /// Hands items to their streams until something else is next.
+    fn take_items(&mut self, streams: &Streams, now: Instant) -> Result<(), ConnectionError> {
+        while let Some(arrived) = self.inbound.poll_items()? {
+            if let Some(call) = streams.calls.get(&arrived.stream()) {
+                call.on_items(&mut self.wakers, self.reads, &arrived)?;
+                continue;
             }
-        })?;
-        Ok(other)
+            for _ in 0..arrived.count() {
+                self.inbound.on_useless(now)?;
+            }
+        }
+        Ok(())
     }
 
     fn route(
@@ -270,6 +251,13 @@ impl Reader {
     ) -> Result<(), ConnectionError> {
         let wakers = &mut self.wakers;
         let known = match event {
+            // Only behind a frame that was ignored: the others are taken in before.
+            Event::Items { stream, items } => match streams.calls.get(&stream) {
+                Some(call) => {
+                    call.on_frame(wakers, |consumer| consumer.on_items(items)).map(|()| true)?
+                }
+                None => false,
+            },
             Event::ItemBegin { stream, total, chunk } => match streams.calls.get(&stream) {
                 Some(call) => call
                     .on_frame(wakers, |consumer| consumer.on_item_begin(total, &chunk))

@@ -1,7 +1,6 @@
 //! A response as the caller reads it: without its wrapping, and under the transport's roof.
 
 use std::{
-    collections::VecDeque,
     pin::{Pin, pin},
     sync::Arc,
     task::{self, Poll, Waker},
@@ -11,8 +10,8 @@ use bytes::Bytes;
 use futures_core::Stream;
 use parking_lot::Mutex;
 use sinew_plane::{
-    CancelReason, Code, Context, Error, Executed, Outcome, ResponseSource, ResponseStream,
-    SourceEvent, StopKind, Terminal,
+    CancelReason, Code, Context, Error, Executed, ItemBatch, Outcome, ResponseSource,
+    ResponseStream, SourceEvent, StopKind, Terminal,
 };
 use sinew_transport_tcp::RequestRegistration;
 
@@ -116,7 +115,7 @@ impl Exchange {
         &self,
         state: &mut State,
         cx: &mut task::Context<'_>,
-        batch: &mut VecDeque<Bytes>,
+        batch: &mut ItemBatch,
     ) -> Poll<()> {
         loop {
             let Some(inner) = &mut state.inner else { return Poll::Ready(()) };
@@ -141,11 +140,11 @@ impl Exchange {
 
 impl State {
     /// Takes one frame as an item, or for what else it is.
-    fn take(&mut self, frame: Bytes, batch: &mut VecDeque<Bytes>) {
+    fn take(&mut self, frame: Bytes, batch: &mut ItemBatch) {
         self.is_started = true;
         let Some(items) = &self.items else {
             self.given += 1;
-            batch.push_back(frame);
+            batch.push(frame);
             return;
         };
         if self.is_final {
@@ -160,7 +159,7 @@ impl State {
                     Content::Nothing => {}
                     Content::Item(item) => {
                         self.given += 1;
-                        batch.push_back(item);
+                        batch.push(item);
                     }
                     Content::Failed(error) => self.fail(error),
                 }
@@ -227,11 +226,7 @@ impl ResponseSource for Exchange {
         polled
     }
 
-    fn poll_batch(
-        &self,
-        cx: &mut task::Context<'_>,
-        batch: &mut VecDeque<Bytes>,
-    ) -> Poll<SourceEvent> {
+    fn poll_batch(&self, cx: &mut task::Context<'_>, batch: &mut ItemBatch) -> Poll<SourceEvent> {
         let mut state = self.state.lock();
         if state.end.is_none() {
             let polled = self.advance(&mut state, cx, batch);

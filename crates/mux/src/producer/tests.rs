@@ -207,10 +207,10 @@ fn a_limit_leaves_what_a_consumer_waits_for() {
     let all = Window { items: u32::MAX, bytes: u32::MAX };
     let mut producer = Producer::new(all).with_limit(Window { items: 1, bytes: 1 });
     let mut consumer = crate::Consumer::new(all);
-    let mut batch = VecDeque::new();
+    let mut batch = sinew_plane::ItemBatch::new();
     for pushed in [taken(&mut producer), 0] {
         for _ in 0..pushed {
-            consumer.on_item(item(1)).unwrap();
+            consumer.on_items(crate::Items::one(item(1))).unwrap();
         }
         consumer.take(&mut batch);
     }

@@ -4,14 +4,15 @@
 //! With `SINEW_BLESS=1` in the environment the files are written anew instead of compared. That
 //! is for a new version of the protocol, never for a difference in this one.
 
-use std::{collections::VecDeque, fs, path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use sinew_mux::{
     Consumer, Credit, Event, MuxConfig, Open, Outbound, Outbox, PREFACE, Producer, Role,
 };
 use sinew_plane::{
-    CancelReason, Code, Error, Executed, InstanceId, StopKind, StreamId, Terminal, Window,
+    CancelReason, Code, Error, Executed, InstanceId, ItemBatch, StopKind, StreamId, Terminal,
+    Window,
 };
 
 use crate::{
@@ -66,7 +67,7 @@ const GOLDEN: &[Golden] = &[
         name: "item",
         reader: Role::Dialler,
         write: |outbound| produce(outbound, &["to"]),
-        means: |event| matches!(event, Event::Item { stream: 1, item } if item == "to"),
+        means: |event| matches!(event, Event::Items { stream: 1, items } if items.clone().into_iter().eq(["to"])),
     },
     Golden {
         name: "chunk",
@@ -434,14 +435,14 @@ fn exchange() -> Vec<Said> {
     for event in acceptor.tell(&mut dialler, &mut record) {
         match event {
             Event::Accept { stream: 1 } => consumer.on_accept().unwrap(),
-            Event::Item { stream: 1, item } => consumer.on_item(item).unwrap(),
+            Event::Items { stream: 1, items } => consumer.on_items(items).unwrap(),
             event => panic!("{event:?}"),
         }
     }
 
-    let mut items = VecDeque::new();
+    let mut items = ItemBatch::new();
     consumer.take(&mut items);
-    assert_eq!(items, ["h", "i"]);
+    assert!(items.by_ref().eq(["h", "i"]));
     consumer.take(&mut items);
     dialler.outbound.credit(1, consumer.credit_due().unwrap());
     let events = dialler.tell(&mut acceptor, &mut record);

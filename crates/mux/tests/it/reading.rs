@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use bytes::BytesMut;
-use sinew_mux::{CheckedMuxConfig, ConnectionError, Event, Inbound, MuxConfig, Role};
+use sinew_mux::{CheckedMuxConfig, ConnectionError, Event, Inbound, Items, MuxConfig, Role};
 
 use crate::frames::MAX_PAYLOAD;
 
@@ -68,6 +68,12 @@ impl Reader {
     }
 }
 
+/// Items come in runs as they stood in a piece, which differ with the pieces.
+fn one_by_one(event: Event) -> Vec<Event> {
+    let Event::Items { stream, items } = event else { return vec![event] };
+    items.into_iter().map(|item| Event::Items { stream, items: Items::one(item) }).collect()
+}
+
 /// The events of `bytes` read in pieces of `step`, as text, and the error that ended it.
 pub(crate) fn read(
     role: Role,
@@ -79,7 +85,7 @@ pub(crate) fn read(
     let mut events = Vec::new();
     for piece in bytes.chunks(step) {
         let fed = reader.feed(piece, |event| {
-            events.push(format!("{event:?}"));
+            events.extend(one_by_one(event).iter().map(|event| format!("{event:?}")));
             Ok(())
         });
         if let Err(error) = fed {

@@ -15,8 +15,8 @@ use parking_lot::Mutex;
 use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_discovery::{Discovery, Instance, MemoryDiscovery, Registration};
 use sinew_plane::{
-    Address, BoxFuture, Code, DuplexTransport, EndpointName, Error, InstanceId, OutgoingRequest,
-    ResponseSource, ResponseStream, Shutdown, SourceEvent, StopKind, Terminal,
+    Address, BoxFuture, Code, DuplexTransport, EndpointName, Error, InstanceId, ItemBatch,
+    OutgoingRequest, ResponseSource, ResponseStream, Shutdown, SourceEvent, StopKind, Terminal,
     TransportCapabilities, TransportId,
 };
 use sinew_registry::{Here, LocalEndpoints, TransportRegistration, TransportRegistry};
@@ -147,14 +147,10 @@ impl ResponseSource for Source {
         self.started.clone().map_or(Poll::Pending, Poll::Ready)
     }
 
-    fn poll_batch(
-        &self,
-        _: &mut task::Context<'_>,
-        batch: &mut VecDeque<Bytes>,
-    ) -> Poll<SourceEvent> {
+    fn poll_batch(&self, _: &mut task::Context<'_>, batch: &mut ItemBatch) -> Poll<SourceEvent> {
         let mut items = self.items.lock();
         if !items.is_empty() {
-            batch.append(&mut items);
+            items.drain(..).for_each(|item| batch.push(item));
             return Poll::Ready(SourceEvent::Items);
         }
         self.end.as_ref().map_or(Poll::Pending, |end| Poll::Ready(end.event()))

@@ -50,9 +50,9 @@ impl Rig {
     }
 
     fn poll(&self, cx: &mut task::Context<'_>) -> (Vec<Bytes>, Poll<SourceEvent>) {
-        let mut batch = VecDeque::new();
+        let mut batch = ItemBatch::new();
         let event = self.exchange.poll_batch(cx, &mut batch);
-        (batch.into(), event)
+        (batch.collect(), event)
     }
 }
 

@@ -1,7 +1,6 @@
 //! The caller's end of a connection that carries one response.
 
 use std::{
-    collections::VecDeque,
     io,
     net::Shutdown,
     sync::{
@@ -14,7 +13,7 @@ use std::{
 
 use bytes::{Buf, Bytes, BytesMut};
 use sinew_codec::TwoPartCodec;
-use sinew_plane::{Code, Error, Terminal};
+use sinew_plane::{Code, Error, ItemBatch, Terminal};
 use socket2::SockRef;
 use tokio::{io::AsyncReadExt, net::TcpStream};
 
@@ -100,7 +99,7 @@ impl Line {
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        mut batch: Option<&mut VecDeque<Bytes>>,
+        mut batch: Option<&mut ItemBatch>,
     ) -> Poll<Found> {
         if !self.unsent.is_empty() && self.socket.poll_write_ready(cx).is_ready() {
             self.send_unsent();
@@ -160,7 +159,7 @@ impl Line {
     }
 
     /// Takes whole frames out of the buffer, up to the prologue or to its end.
-    fn decode(&mut self, mut batch: Option<&mut VecDeque<Bytes>>) -> Option<LineEnd> {
+    fn decode(&mut self, mut batch: Option<&mut ItemBatch>) -> Option<LineEnd> {
         // A consumer may keep what it gets for long: items that are little of what was read are
         // copied, so that a few of them do not hold a whole piece of reading each.
         let sparse = self.buffer.len() < self.buffer.capacity() / 4;
@@ -182,7 +181,7 @@ impl Line {
                     self.items += 1;
                     if let Some(batch) = batch.as_deref_mut() {
                         let item = if sparse { Bytes::copy_from_slice(&item) } else { item };
-                        batch.push_back(item);
+                        batch.push(item);
                     }
                 }
                 Ok(Message::Item(_)) => return violation("an item before the prologue"),

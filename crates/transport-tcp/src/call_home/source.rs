@@ -3,17 +3,16 @@
 mod polling;
 
 use std::{
-    collections::VecDeque,
     pin::Pin,
     sync::Arc,
     task::{self, Poll, Waker},
     time::Instant,
 };
 
-use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use sinew_plane::{
-    CancelReason, Error, OnCancel, OutgoingRequest, ResponseSource, SourceEvent, StopKind, Terminal,
+    CancelReason, Error, ItemBatch, OnCancel, OutgoingRequest, ResponseSource, SourceEvent,
+    StopKind, Terminal,
 };
 use tokio::time::Sleep;
 
@@ -252,11 +251,7 @@ impl ResponseSource for Source {
         })
     }
 
-    fn poll_batch(
-        &self,
-        cx: &mut task::Context<'_>,
-        batch: &mut VecDeque<Bytes>,
-    ) -> Poll<SourceEvent> {
+    fn poll_batch(&self, cx: &mut task::Context<'_>, batch: &mut ItemBatch) -> Poll<SourceEvent> {
         self.poll(cx, Some(batch)).map(|step| match step {
             Step::Begun | Step::Items => SourceEvent::Items,
             Step::End(End::Terminal(terminal)) => SourceEvent::Ended(terminal),

@@ -1,10 +1,8 @@
 //! One stream of the model: its two ends, and what is known to be true of it.
 
-use std::collections::VecDeque;
-
 use bytes::Bytes;
 use sinew_mux::{Consumer, Ended, Producer, PushError};
-use sinew_plane::{CancelReason, Code, Error, StopKind, StreamId, Terminal, Window};
+use sinew_plane::{CancelReason, Code, Error, ItemBatch, StopKind, StreamId, Terminal, Window};
 
 /// Where a stream runs now: which connection, and its number there.
 pub(crate) type Place = Option<(usize, u32)>;
@@ -30,7 +28,7 @@ pub(crate) struct Caller {
     pub(crate) cancelled: Option<StopKind>,
     /// An attach is sent, and nothing has come back over the new number.
     pub(crate) attaching: bool,
-    batch: VecDeque<Bytes>,
+    batch: ItemBatch,
     taken: u64,
 }
 
@@ -68,7 +66,7 @@ impl Stream {
                 opened: false,
                 cancelled: None,
                 attaching: false,
-                batch: VecDeque::new(),
+                batch: ItemBatch::new(),
                 taken: 0,
             },
             server: None,
@@ -83,7 +81,7 @@ impl Stream {
     pub(crate) fn take(&mut self) {
         let caller = &mut self.caller;
         caller.consumer.take(&mut caller.batch);
-        for got in caller.batch.drain(..) {
+        for got in caller.batch.by_ref() {
             let made = &self.server.as_ref().unwrap().made;
             assert_eq!(Some(&got), made.get(caller.taken as usize), "item {}", caller.taken);
             caller.taken += 1;

@@ -217,7 +217,7 @@ impl World {
             Event::Hello(hello) => return end.outbound.on_hello(*hello),
             Event::Grant { total } => return end.outbound.on_grant(*total),
             Event::Accept { stream }
-            | Event::Item { stream, .. }
+            | Event::Items { stream, .. }
             | Event::ItemBegin { stream, .. }
             | Event::Chunk { stream, .. }
             | Event::Ended { stream, .. } => *stream,
@@ -232,7 +232,7 @@ impl World {
         let consumer = &mut caller.consumer;
         let taken = match event {
             Event::Accept { .. } => consumer.on_accept(),
-            Event::Item { item, .. } => consumer.on_item(item),
+            Event::Items { items, .. } => consumer.on_items(items),
             Event::ItemBegin { total, chunk, .. } => consumer.on_item_begin(total, &chunk),
             Event::Chunk { chunk, .. } => consumer.on_chunk(&chunk),
             Event::Ended { terminal, items, .. } => {

@@ -1,6 +1,5 @@
 //! What a producer may say, to the connection and to the consumer.
 
-use bytes::Bytes;
 use sinew_mux::{ConnectionError, Consumer, Event, MuxConfig, Role};
 use sinew_plane::{Code, Executed, Terminal, Window};
 
@@ -40,7 +39,7 @@ fn consume(frames: &[Vec<u8>]) -> (Consumer, Option<ConnectionError>) {
     let fed = reader.feed(&frames.concat(), |event| {
         match event {
             Event::Accept { .. } => consumer.on_accept()?,
-            Event::Item { item, .. } => consumer.on_item(item)?,
+            Event::Items { items, .. } => consumer.on_items(items)?,
             Event::ItemBegin { total, chunk, .. } => consumer.on_item_begin(total, &chunk)?,
             Event::Chunk { chunk, .. } => consumer.on_chunk(&chunk)?,
             Event::Ended { terminal, items, .. } => consumer.on_terminal(terminal, items)?,
@@ -71,9 +70,9 @@ fn items_come_whole_and_in_chunks() {
     ];
     let (mut consumer, error) = consume(&frames);
     assert_eq!(error, None);
-    let mut items = std::collections::VecDeque::new();
+    let mut items = sinew_plane::ItemBatch::new();
     consumer.take(&mut items);
-    assert_eq!(items, [Bytes::new(), "abcd".into(), "e".into()]);
+    assert_eq!(items.collect::<Vec<_>>(), ["", "abcd", "e"]);
 }
 
 #[test]

@@ -1,14 +1,14 @@
 //! Looking at where a response comes from, and at the limits while there is nothing.
 
 use std::{
-    collections::VecDeque,
     task::{self, Poll},
     time::Instant,
 };
 
-use bytes::Bytes;
 use parking_lot::MutexGuard;
-use sinew_plane::{CancelReason, Error, ResponseSource, SourceEvent, StopKind, Terminal};
+use sinew_plane::{
+    CancelReason, Error, ItemBatch, ResponseSource, SourceEvent, StopKind, Terminal,
+};
 
 use super::{Phase, REOPENS, Source, State};
 use crate::call_home::{
@@ -42,7 +42,7 @@ impl Source {
         &self,
         state: &mut State,
         cx: &mut task::Context<'_>,
-        batch: Option<&mut VecDeque<Bytes>>,
+        batch: Option<&mut ItemBatch>,
     ) -> Option<Look> {
         match &mut state.phase {
             Phase::Expected => None,
@@ -82,7 +82,7 @@ impl Source {
     pub(super) fn poll(
         self: &Source,
         cx: &mut task::Context<'_>,
-        mut batch: Option<&mut VecDeque<Bytes>>,
+        mut batch: Option<&mut ItemBatch>,
     ) -> Poll<Step> {
         loop {
             let mut state = self.state.lock();

@@ -1,0 +1,200 @@
+//! Items of one stream that came together.
+
+use std::ops::Range;
+
+use bytes::{Buf, Bytes};
+use sinew_plane::ItemBatch;
+
+use crate::frame::{CHECK_BYTES, FRAME_HEADER_BYTES, FrameHeader};
+
+/// Items of one stream that arrived one behind the other, where they stand in the read buffer.
+#[derive(Debug)]
+pub struct Arrived<'a> {
+    pub(crate) stream: u32,
+    /// Whole item frames of the stream, found in order.
+    pub(crate) frames: &'a Bytes,
+    pub(crate) range: Range<usize>,
+    pub(crate) checked: bool,
+    pub(crate) tally: Tally,
+}
+
+impl Arrived<'_> {
+    /// The stream they belong to.
+    pub fn stream(&self) -> u32 {
+        self.stream
+    }
+
+    /// How many there are, at least one.
+    pub fn count(&self) -> u32 {
+        self.tally.count
+    }
+
+    /// Bytes of all items, without their frames.
+    pub fn bytes(&self) -> usize {
+        self.tally.bytes
+    }
+
+    /// The items as slices of the read buffer, which they keep.
+    pub fn to_items(&self) -> Items {
+        let range = self.range.clone();
+        let content = if self.tally.count == 1 {
+            let body = range.start + FRAME_HEADER_BYTES;
+            Content::One(self.frames.slice(body..body + self.tally.bytes))
+        } else if self.checked {
+            Content::CheckedFrames(self.frames.slice(range))
+        } else {
+            Content::Frames(self.frames.slice(range))
+        };
+        Items { content, tally: self.tally }
+    }
+
+    /// Appends the frames without their checks, as [`cut`] takes them apart.
+    pub(crate) fn copy_to(&self, out: &mut Vec<u8>) {
+        let mut frames = &self.frames[self.range.clone()];
+        if !self.checked {
+            return out.extend_from_slice(frames);
+        }
+        while let Some(header) = FrameHeader::read(frames) {
+            let (frame, rest) = frames.split_at(FRAME_HEADER_BYTES + header.len);
+            out.extend_from_slice(frame);
+            frames = &rest[CHECK_BYTES..];
+        }
+    }
+}
+
+/// Items of one stream that came together, still in their frames. They are taken apart when they
+/// are used, see [`ItemBatch`].
+#[derive(Debug, Clone)]
+pub struct Items {
+    content: Content,
+    pub(crate) tally: Tally,
+}
+
+#[derive(Debug, Clone)]
+enum Content {
+    One(Bytes),
+    Frames(Bytes),
+    CheckedFrames(Bytes),
+}
+
+impl Items {
+    /// One item.
+    pub fn one(item: Bytes) -> Self {
+        let mut tally = Tally::default();
+        tally.add(item.len());
+        Self { content: Content::One(item), tally }
+    }
+
+    /// How many there are, at least one.
+    pub fn count(&self) -> u32 {
+        self.tally.count
+    }
+
+    /// Bytes of all items, without their frames.
+    pub fn bytes(&self) -> usize {
+        self.tally.bytes
+    }
+
+    /// Adds them to a batch.
+    pub fn put_into(self, batch: &mut ItemBatch) {
+        match self.content {
+            Content::One(item) => batch.push(item),
+            Content::Frames(frames) => batch.push_run(frames, cut),
+            Content::CheckedFrames(frames) => batch.push_run(frames, cut_checked),
+        }
+    }
+}
+
+impl IntoIterator for Items {
+    type Item = Bytes;
+    type IntoIter = ItemBatch;
+
+    fn into_iter(self) -> ItemBatch {
+        let mut batch = ItemBatch::new();
+        self.put_into(&mut batch);
+        batch
+    }
+}
+
+/// What was counted while items were looked at.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Tally {
+    pub(crate) count: u32,
+    pub(crate) bytes: usize,
+    last_bytes: usize,
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, item_bytes: usize) {
+        self.count += 1;
+        self.bytes += item_bytes;
+        self.last_bytes = item_bytes;
+    }
+
+    pub(crate) fn bytes_before_last(self) -> usize {
+        self.bytes - self.last_bytes
+    }
+}
+
+/// Takes the item out of the first frame.
+pub(crate) fn cut(frames: &mut Bytes) -> Bytes {
+    // Only whole frames were put there, so the default is never taken.
+    let Some(header) = FrameHeader::read(frames) else { return std::mem::take(frames) };
+    frames.advance(FRAME_HEADER_BYTES);
+    frames.split_to(header.len)
+}
+
+fn cut_checked(frames: &mut Bytes) -> Bytes {
+    let item = cut(frames);
+    frames.advance(CHECK_BYTES);
+    item
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Outbox, frame::Kind};
+
+    /// The items as they arrive, and what is read of them.
+    fn arrive<T>(items: &[&'static str], checked: bool, read: impl FnOnce(&Arrived<'_>) -> T) -> T {
+        let mut outbox = Outbox::default();
+        outbox.set_integrity(checked);
+        let mut tally = Tally::default();
+        for item in items {
+            outbox.payload(Kind::Item, 1, b"", &Bytes::from_static(item.as_bytes()));
+            tally.add(item.len());
+        }
+        let frames: Vec<u8> = outbox.take_batch().parts().flatten().copied().collect();
+        let range = 0..frames.len();
+        read(&Arrived { stream: 1, frames: &frames.into(), range, checked, tally })
+    }
+
+    #[test]
+    fn frames_are_taken_apart_with_and_without_checks() {
+        for checked in [false, true] {
+            for sent in [&["", "ab", "", "cde"][..], &["ab"], &[""]] {
+                let items = arrive(sent, checked, |arrived| arrived.to_items());
+                assert_eq!(items.count() as usize, sent.len());
+                assert_eq!(items.bytes(), sent.concat().len());
+                assert_eq!(items.into_iter().collect::<Vec<_>>(), sent);
+            }
+        }
+    }
+
+    #[test]
+    fn copies_are_taken_apart_alike() {
+        let mut frames = Vec::new();
+        arrive(&["a", ""], false, |arrived| arrived.copy_to(&mut frames));
+        arrive(&["", "bc"], true, |arrived| arrived.copy_to(&mut frames));
+        arrive(&["d"], true, |arrived| arrived.copy_to(&mut frames));
+        let mut batch = ItemBatch::new();
+        batch.push_run(frames.into(), cut);
+        assert_eq!(batch.collect::<Vec<_>>(), ["a", "", "", "bc", "d"]);
+    }
+
+    #[test]
+    fn what_is_charged_before_the_last_leaves_it_out() {
+        let tally = arrive(&["ab", "cde"], false, |arrived| arrived.tally);
+        assert_eq!((tally.bytes, tally.bytes_before_last()), (5, 2));
+    }
+}

@@ -1,0 +1,127 @@
+//! Items between a transport and who takes them.
+
+use std::{collections::VecDeque, fmt};
+
+use bytes::Bytes;
+
+/// Cuts the next item off the front of a run, which is not empty, and leaves the rest. It takes
+/// at least one byte from it.
+pub type Cut = fn(&mut Bytes) -> Bytes;
+
+/// Items in their order, each whole, or in runs as they stood in what was received.
+///
+/// A run is cut into items only when they are taken. So a transport puts in many at the price of
+/// one, and the reference count of its buffer is touched by the thread that uses the items alone.
+#[derive(Default)]
+pub struct ItemBatch {
+    runs: VecDeque<Run>,
+}
+
+struct Run {
+    bytes: Bytes,
+    /// `None` for an item.
+    cut: Option<Cut>,
+}
+
+impl ItemBatch {
+    /// A batch without items.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// True when no item is left.
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// Adds an item.
+    pub fn push(&mut self, item: Bytes) {
+        self.runs.push_back(Run { bytes: item, cut: None });
+    }
+
+    /// Adds the items that `cut` finds in `run`; an empty run has none.
+    pub fn push_run(&mut self, run: Bytes, cut: Cut) {
+        if !run.is_empty() {
+            self.runs.push_back(Run { bytes: run, cut: Some(cut) });
+        }
+    }
+
+    /// Takes the first item.
+    pub fn pop(&mut self) -> Option<Bytes> {
+        let run = self.runs.front_mut()?;
+        let Some(cut) = run.cut else {
+            return self.runs.pop_front().map(|run| run.bytes);
+        };
+        let item = cut(&mut run.bytes);
+        if run.bytes.is_empty() {
+            self.runs.pop_front();
+        }
+        Some(item)
+    }
+
+    /// Moves all items of `other` behind those that are there. Where there are none, the two
+    /// trade their buffers, so that neither has to grow again.
+    pub fn append(&mut self, other: &mut Self) {
+        if self.runs.is_empty() {
+            std::mem::swap(self, other);
+        } else {
+            self.runs.append(&mut other.runs);
+        }
+    }
+}
+
+impl Iterator for ItemBatch {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        self.pop()
+    }
+
+    /// Zero when there is nothing, and at most as many as there are.
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.runs.len(), if self.runs.is_empty() { Some(0) } else { None })
+    }
+}
+
+impl fmt::Debug for ItemBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes: usize = self.runs.iter().map(|run| run.bytes.len()).sum();
+        f.debug_struct("ItemBatch").field("runs", &self.runs.len()).field("bytes", &bytes).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A byte with the length, then the item.
+    fn cut(run: &mut Bytes) -> Bytes {
+        let len = usize::from(run.split_to(1)[0]);
+        run.split_to(len)
+    }
+
+    #[test]
+    fn items_come_out_in_order_whichever_way_they_went_in() {
+        let mut batch = ItemBatch::new();
+        batch.push(Bytes::from_static(b"first"));
+        batch.push_run(Bytes::from_static(b"\x02ab\x00\x01c"), cut);
+        batch.push_run(Bytes::new(), cut);
+        batch.push(Bytes::new());
+        let mut more = ItemBatch::new();
+        more.push(Bytes::from_static(b"last"));
+        batch.append(&mut more);
+        assert!(more.is_empty());
+        let items: Vec<Bytes> = batch.by_ref().collect();
+        assert_eq!(items, ["first", "ab", "", "c", "", "last"]);
+        assert!(batch.is_empty());
+    }
+
+    #[test]
+    fn an_empty_batch_takes_the_buffer_of_the_other() {
+        let mut full = ItemBatch::new();
+        full.push(Bytes::from_static(b"x"));
+        let mut empty = ItemBatch::new();
+        empty.append(&mut full);
+        assert_eq!((empty.pop().as_deref(), full.pop()), (Some(&b"x"[..]), None));
+    }
+}
