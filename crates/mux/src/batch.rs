@@ -47,6 +47,11 @@ impl Batch {
         self.remaining == 0
     }
 
+    /// How many parts its lists have room for.
+    pub(crate) fn lists(&self) -> usize {
+        self.parts.capacity().max(self.spent.capacity())
+    }
+
     /// Bytes still to be written.
     pub fn remaining(&self) -> usize {
         self.remaining

@@ -25,6 +25,9 @@ const ROOM_BYTES: usize = 256 << 10;
 const SPARE_BUFFERS: usize = 2;
 const SPARE_BYTES: usize = ROOM_BYTES + CHUNK_BYTES;
 
+/// Longest list of parts that is kept: a few hundred bytes.
+const SPARE_PARTS: usize = 16;
+
 /// Frames waiting for the next write.
 #[derive(Debug, Default)]
 pub struct Outbox {
@@ -37,6 +40,8 @@ pub struct Outbox {
     data_bytes: usize,
     integrity: bool,
     spare: Vec<Vec<u8>>,
+    /// A batch that was written, for its lists.
+    spare_batch: Batch,
     /// Batches taken so far; wraps.
     batches: u32,
 }
@@ -134,7 +139,10 @@ impl Outbox {
 
     /// Everything that waits, in the order it is to be written.
     pub(crate) fn take_batch(&mut self) -> Batch {
-        let mut batch = Batch::default();
+        if self.is_empty() {
+            return Batch::default();
+        }
+        let mut batch = std::mem::take(&mut self.spare_batch);
         self.batches = self.batches.wrapping_add(1);
         // Two small buffers make one write cheaper as one: the common case at low load.
         if self.data.is_empty() && self.control.len() + self.tail.len() <= COPY_BYTES {
@@ -161,6 +169,9 @@ impl Outbox {
                 buffer.clear();
                 self.spare.push(buffer);
             }
+        }
+        if batch.is_empty() && batch.lists() <= SPARE_PARTS {
+            self.spare_batch = std::mem::take(batch);
         }
     }
 }

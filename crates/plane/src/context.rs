@@ -35,7 +35,7 @@ struct Inner {
     changed: Notify,
     /// Whoever wants to hear of a cancel: the transport that carries the request, and child
     /// contexts. Dead ones are swept when the list would grow.
-    listeners: Mutex<Vec<Weak<dyn OnCancel>>>,
+    listeners: Mutex<Listeners>,
 }
 
 impl Context {
@@ -141,10 +141,7 @@ impl Context {
     /// reference is kept.
     pub fn on_cancel<L: OnCancel + 'static>(&self, listener: Weak<L>) {
         let mut listeners = self.0.listeners.lock();
-        if listeners.len() == listeners.capacity() {
-            listeners.retain(|listener| listener.strong_count() > 0);
-        }
-        listeners.push(listener.clone());
+        listeners.add(listener.clone());
         // Read under the lock that a cancel takes too, so each step is heard exactly once.
         let state = self.0.state.load(Ordering::Acquire);
         drop(listeners);
@@ -152,6 +149,30 @@ impl Context {
             let kind = if state == KILLED { StopKind::Kill } else { StopKind::Stop };
             listener.on_cancel(kind, self.reason().unwrap_or(CancelReason::Caller));
         }
+    }
+}
+
+/// Most contexts have one listener, which needs no list.
+#[derive(Default)]
+struct Listeners {
+    first: Option<Weak<dyn OnCancel>>,
+    others: Vec<Weak<dyn OnCancel>>,
+}
+
+impl Listeners {
+    fn add(&mut self, listener: Weak<dyn OnCancel>) {
+        if self.first.as_ref().is_none_or(|first| first.strong_count() == 0) {
+            self.first = Some(listener);
+            return;
+        }
+        if self.others.len() == self.others.capacity() {
+            self.others.retain(|listener| listener.strong_count() > 0);
+        }
+        self.others.push(listener);
+    }
+
+    fn alive(&self) -> Vec<Arc<dyn OnCancel>> {
+        self.first.iter().chain(&self.others).filter_map(Weak::upgrade).collect()
     }
 }
 
@@ -171,7 +192,7 @@ impl Inner {
                 self.reason.store(reason.to_wire(), Ordering::Release);
             }
             self.state.store(wanted, Ordering::Release);
-            listeners.iter().filter_map(Weak::upgrade).collect()
+            listeners.alive()
         };
         // The first reason is the one that everybody hears.
         let reason = CancelReason::from_wire(self.reason.load(Ordering::Acquire));
@@ -251,7 +272,7 @@ impl ContextBuilder {
             state: AtomicU8::new(RUNNING),
             reason: AtomicU8::new(0),
             changed: Notify::new(),
-            listeners: Mutex::new(Vec::new()),
+            listeners: Mutex::default(),
         }))
     }
 }
@@ -338,7 +359,7 @@ mod tests {
         for _ in 0..1000 {
             context.on_cancel(Arc::downgrade(&Arc::new(Heard::default())));
         }
-        assert!(context.0.listeners.lock().len() < 16, "dead listeners are swept");
+        assert!(context.0.listeners.lock().others.len() < 16, "dead listeners are swept");
     }
 
     #[tokio::test]

@@ -95,12 +95,26 @@ impl TcpTransport {
     async fn send(
         &self,
         address: &Address,
-        mut request: OutgoingRequest,
+        request: OutgoingRequest,
     ) -> Result<ResponseStream, Error> {
         if self.inner.connections.tasks.is_closed() {
             return Err(Error::new(Code::ConnectFailed, "the transport was closed"));
         }
         let target = self.target(address)?;
+        if let Some(connection) = target.usable()
+            && let Some(stream) = connection.open_now(&request)?
+        {
+            return Ok(stream);
+        }
+        // Boxed, so that the usual way above does not pay for the room that waiting takes.
+        Box::pin(Self::send_when_connected(&target, address, request)).await
+    }
+
+    async fn send_when_connected(
+        target: &Arc<Target>,
+        address: &Address,
+        mut request: OutgoingRequest,
+    ) -> Result<ResponseStream, Error> {
         // A connection may retire between its look-up and its use, but not twice in a row.
         for _ in 0..2 {
             let connection = in_time(&request.context, target.connection()).await??;

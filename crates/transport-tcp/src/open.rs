@@ -11,6 +11,18 @@ use sinew_plane::{Code, Error, Executed, OutgoingRequest, ResponseSource, Respon
 use crate::{call::Call, connection::Connection};
 
 impl Connection {
+    /// Sends the request if there is room at once; `None` when there is not, and nothing was sent.
+    pub(crate) fn open_now(
+        self: &Arc<Self>,
+        request: &OutgoingRequest,
+    ) -> Result<Option<ResponseStream>, Error> {
+        if request.context.is_stopped() {
+            return Err(cancelled(request));
+        }
+        let opened = self.try_open(request, request.endpoint.as_str())?;
+        Ok(opened.ok().map(|call| response(call, request)))
+    }
+
     /// Sends the request. `Ok(Err(request))` hands it back when this connection takes no more
     /// streams for good.
     pub(crate) async fn open(
@@ -25,10 +37,7 @@ impl Connection {
             // Registered before the try, so that room made in between is not missed.
             let room = self.room.notified();
             match self.try_open(&request, request.endpoint.as_str())? {
-                Ok(call) => {
-                    let source = call as Arc<dyn ResponseSource>;
-                    return Ok(Ok(ResponseStream::new(source, request.context.clone())));
-                }
+                Ok(call) => return Ok(Ok(response(call, &request))),
                 Err(Refusal::Retired) => return Ok(Err(request)),
                 Err(Refusal::TooLarge { limit }) => {
                     let message = format!(
@@ -105,6 +114,10 @@ impl Connection {
         self.write_out();
         Ok(Ok(call))
     }
+}
+
+fn response(call: Arc<Call>, request: &OutgoingRequest) -> ResponseStream {
+    ResponseStream::new(call as Arc<dyn ResponseSource>, request.context.clone())
 }
 
 fn cancelled(request: &OutgoingRequest) -> Error {

@@ -60,6 +60,8 @@ pub(crate) struct Reader {
     /// code of others.
     wakers: Vec<Waker>,
     cancels: Vec<(Arc<Response>, StopKind, CancelReason)>,
+    /// Room for another stream was made: who waits for it is told once for all that was read.
+    made_room: bool,
     idle_since: Instant,
     /// Streams opened by this side when last looked at.
     opened: u32,
@@ -87,6 +89,7 @@ impl Reader {
             reads: 0,
             wakers: Vec::new(),
             cancels: Vec::new(),
+            made_room: false,
             idle_since: now,
             opened: 0,
             _close: CloseOnDrop(Arc::clone(&connection)),
@@ -202,6 +205,9 @@ impl Reader {
             self.reads = self.reads.wrapping_add(1);
             // Handlers that answer at once do so inside this call: their answers leave together.
             let result = burst(|| self.dispatch(now));
+            if std::mem::take(&mut self.made_room) {
+                self.connection.room.notify_waiters();
+            }
             for waker in self.wakers.drain(..) {
                 waker.wake();
             }
@@ -318,7 +324,7 @@ impl Reader {
             out.outbound.on_stream_ended();
             out.outbound.release_window(window);
         }
-        connection.room.notify_waiters();
+        self.made_room = true;
         connection.stream_gone();
         Ok(true)
     }
@@ -341,11 +347,11 @@ impl Reader {
             Event::GrantDue { total } => connection.out.lock().outbound.grant(total),
             Event::Grant { total } => {
                 connection.out.lock().outbound.on_grant(total);
-                connection.room.notify_waiters();
+                self.made_room = true;
             }
             Event::GoAway { last_stream, error } => {
                 connection.out.lock().outbound.on_go_away();
-                connection.room.notify_waiters();
+                self.made_room = true;
                 let unseen: Vec<u32> =
                     streams.calls.keys().copied().filter(|stream| *stream > last_stream).collect();
                 for stream in unseen {

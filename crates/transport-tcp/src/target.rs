@@ -127,7 +127,8 @@ impl Target {
         Ok(dial)
     }
 
-    fn usable(&self) -> Option<Arc<Connection>> {
+    /// The live connection, if it takes new streams.
+    pub(crate) fn usable(&self) -> Option<Arc<Connection>> {
         self.current.load_full().filter(|connection| connection.is_usable())
     }
 
