@@ -5,7 +5,7 @@ use clap::Args;
 
 use crate::steps::{Report, Step};
 use crate::workspace::Workspace;
-use crate::{checks, dependencies, fuzz, interop, layers, pictures, publish, test, tidy};
+use crate::{checks, dependencies, fuzz, guards, interop, layers, pictures, publish, test, tidy};
 
 /// Cheap checks first, so that a slip is known within a minute; then what needs a build.
 const STEPS: &[Step] = &[
@@ -31,6 +31,11 @@ const STEPS: &[Step] = &[
         name: "doctests",
         about: "the examples in the documentation run",
         run: |workspace| test::doctests(workspace, &["--locked"]),
+    },
+    Step {
+        name: "guards",
+        about: "a call, an item and a pass cost no more than their limits",
+        run: guards::all,
     },
     Step {
         name: "interop",

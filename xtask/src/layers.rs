@@ -63,7 +63,7 @@ pub(crate) const LAYERS: &[Layer] = &[
 const TESTKIT: (&str, u8) = ("testkit", 1);
 
 /// Programs and tests of the repository. They may use everything; nothing may use them.
-const LEAVES: &[&str] = &["xtask", "tests", "interop", "benches"];
+const LEAVES: &[&str] = &["xtask", "tests", "interop", "benches", "guards"];
 
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let packages = workspace.packages()?;

@@ -13,6 +13,7 @@ mod checks;
 mod ci;
 mod dependencies;
 mod fuzz;
+mod guards;
 mod interop;
 mod layers;
 mod licence;
@@ -52,6 +53,7 @@ enum Chore {
     Tidy(tidy::Options),
     Services(services::Options),
     Bench(bench::Options),
+    Guards(guards::Options),
     Fuzz(fuzz::Options),
     Publish(publish::Options),
     Pictures(pictures::Options),
@@ -80,6 +82,7 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         Chore::Tidy(_) => tidy::run(&workspace),
         Chore::Services(options) => services::run(&workspace, &options),
         Chore::Bench(options) => bench::run(&workspace, &options),
+        Chore::Guards(options) => guards::run(&workspace, &options),
         Chore::Fuzz(options) => fuzz::run(&workspace, &options),
         Chore::Publish(options) => publish::run(&workspace, &options),
         Chore::Pictures(options) => pictures::run(&workspace, &options),

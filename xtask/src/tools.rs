@@ -36,6 +36,12 @@ pub(crate) const NATS: Tool = Tool {
     brew_formula: "nats-server",
     reason: "to test the NATS transport against a real server",
 };
+pub(crate) const VALGRIND: Tool = Tool {
+    program: "valgrind",
+    debian_package: "valgrind",
+    brew_formula: "valgrind",
+    reason: "to count the instructions of a call",
+};
 pub(crate) const CXX: Tool = Tool {
     program: "g++",
     debian_package: "g++",

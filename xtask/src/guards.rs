@@ -1,0 +1,67 @@
+//! `guards`: counts what a call, an item and a pass cost, and fails above a limit.
+
+use std::env;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::process;
+use crate::tools::{self, VALGRIND};
+use crate::workspace::Workspace;
+
+const PACKAGE: &str = "sinew-guards";
+
+/// It takes 15 s; each of its loads ends by itself on a machine that is too slow.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// Count allocations, writes, packets and instructions, and compare them with their limits.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask guards                    # what CI runs
+  cargo xtask guards --no-instructions  # without valgrind, within a second
+  cargo xtask guards --print            # and the table of limits with what was measured now
+
+Nothing is timed, so a busy machine changes nothing. The limits stand in
+benches/guards/src/limits.rs. To pin new ones, replace its lines with those that --print prints.
+Linux only, as the kernel is asked for the packets of each socket. valgrind is installed with apt
+when it is missing and you are root; else the command to run is printed.")]
+pub(crate) struct Options {
+    /// Print the lines of the table with what was measured
+    #[arg(long)]
+    print: bool,
+    /// Leave out what valgrind counts
+    #[arg(long)]
+    no_instructions: bool,
+}
+
+pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
+    guard(workspace, &[], options)
+}
+
+/// As part of `ci`: everything.
+pub(crate) fn all(workspace: &Workspace) -> Result<()> {
+    guard(workspace, &["--locked"], &Options { print: false, no_instructions: false })
+}
+
+fn guard(workspace: &Workspace, extra: &[&str], options: &Options) -> Result<()> {
+    let valgrind = match options.no_instructions {
+        true => None,
+        false => Some(tools::ensure(&[VALGRIND])?.pop().context("one tool was asked for")?),
+    };
+    let mut cargo = process::cargo(&workspace.root);
+    process::run(cargo.args(["build", "--release", "--package", PACKAGE]).args(extra))?;
+    let program = format!("{PACKAGE}{}", env::consts::EXE_SUFFIX);
+    let mut guards = Command::new(workspace.target().join("release").join(program));
+    guards.arg("--profiles").arg(workspace.target().join("guards"));
+    match valgrind {
+        Some(valgrind) => guards.arg("--valgrind").arg(valgrind),
+        None => guards.arg("--no-instructions"),
+    };
+    if options.print {
+        guards.arg("--print");
+    }
+    process::run_within(guards.current_dir(&workspace.root), LIMIT)
+}
