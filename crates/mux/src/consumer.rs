@@ -35,6 +35,8 @@ pub enum Ended {
 #[derive(Debug)]
 pub struct Consumer {
     window: Window,
+    /// The producer is told when this much was consumed.
+    tell_at: Window,
     queue: ItemBatch,
     /// Copies of items behind those in the queue, in frames.
     copies: Vec<u8>,
@@ -63,8 +65,13 @@ pub struct Consumer {
 impl Consumer {
     /// The consumer of a new stream that grants `window`.
     pub fn new(window: Window) -> Self {
+        let tell_at = Window {
+            items: window.items.div_ceil(2).min(TELL_AT_LATEST.items),
+            bytes: window.bytes.div_ceil(2).min(TELL_AT_LATEST.bytes),
+        };
         Self {
             window,
+            tell_at,
             queue: ItemBatch::new(),
             copies: Vec::new(),
             queued_bytes: 0,
@@ -105,6 +112,7 @@ impl Consumer {
     }
 
     /// True when items wait to be taken.
+    #[inline]
     pub fn has_items(&self) -> bool {
         !self.queue.is_empty() || !self.copies.is_empty()
     }
@@ -229,9 +237,13 @@ impl Consumer {
 
     /// Moves all items that are there to the back of `batch` and counts the ones taken before
     /// as consumed.
+    #[inline]
     pub fn take(&mut self, batch: &mut ItemBatch) {
         self.consumed = self.taken;
         self.consumed_bytes = self.taken_bytes;
+        if self.taken == self.received {
+            return;
+        }
         self.taken = self.received;
         self.taken_bytes += std::mem::take(&mut self.queued_bytes);
         self.enqueue_copies();
@@ -240,14 +252,14 @@ impl Consumer {
 
     /// Credit worth sending: since the producer was last told, half a window was consumed, or
     /// 256 items or 64 KiB, whichever is less.
+    #[inline]
     pub fn credit_due(&mut self) -> Option<Credit> {
         if self.ended.is_some() {
             return None;
         }
         let items = self.consumed - self.told;
         let bytes = self.consumed_bytes - self.told_bytes;
-        let due = items >= self.window.items.div_ceil(2).min(TELL_AT_LATEST.items).into()
-            || bytes >= self.window.bytes.div_ceil(2).min(TELL_AT_LATEST.bytes).into();
+        let due = items >= self.tell_at.items.into() || bytes >= self.tell_at.bytes.into();
         (due && items > 0).then(|| self.tell())
     }
 

@@ -5,7 +5,7 @@ use sinew_plane::Terminal;
 
 use crate::{
     batch::{Batch, Part},
-    frame::{self, FRAME_HEADER_BYTES, FrameHeader, Kind},
+    frame::{self, CHECK_BYTES, FRAME_HEADER_BYTES, FrameHeader, Kind},
     message,
 };
 
@@ -53,6 +53,7 @@ impl Outbox {
     }
 
     /// True while producers may add data.
+    #[inline]
     pub fn has_room(&self) -> bool {
         self.data_bytes < ROOM_BYTES
     }
@@ -96,21 +97,17 @@ impl Outbox {
 
     /// A small frame in line with the data.
     fn inline(&mut self, kind: Kind, stream: u32, fill: impl FnOnce(&mut Vec<u8>)) {
-        if self.tail.capacity() == 0 {
-            self.tail = self.spare.pop().unwrap_or_default();
-        }
-        let before = self.tail.len();
-        write_frame(&mut self.tail, self.integrity, kind, stream, fill);
+        let integrity = self.integrity;
+        let tail = self.tail();
+        let before = tail.len();
+        write_frame(tail, integrity, kind, stream, fill);
         self.data_bytes += self.tail.len() - before;
     }
 
     /// A frame of `head` and `body` in line with the data; a large body is not copied.
     pub(crate) fn payload(&mut self, kind: Kind, stream: u32, head: &[u8], body: &Bytes) {
         if body.len() <= COPY_BYTES {
-            self.inline(kind, stream, |out| {
-                out.extend_from_slice(head);
-                out.extend_from_slice(body);
-            });
+            self.small_payload(kind, stream, head, body);
             return;
         }
         let header = FrameHeader::bytes(head.len() + body.len(), kind, stream);
@@ -125,6 +122,32 @@ impl Outbox {
             self.tail.extend_from_slice(&check);
             self.data_bytes += check.len();
         }
+    }
+
+    /// What most items are: the lengths are known, so room is made once and the header is right
+    /// from the start.
+    fn small_payload(&mut self, kind: Kind, stream: u32, head: &[u8], body: &[u8]) {
+        let tail = self.tail();
+        let start = tail.len();
+        let payload_bytes = head.len() + body.len();
+        tail.reserve(FRAME_HEADER_BYTES + payload_bytes + CHECK_BYTES);
+        tail.extend_from_slice(&FrameHeader::bytes(payload_bytes, kind, stream));
+        if !head.is_empty() {
+            tail.extend_from_slice(head);
+        }
+        tail.extend_from_slice(body);
+        if self.integrity {
+            let check = frame::check_one(&self.tail[start..]);
+            self.tail.extend_from_slice(&check);
+        }
+        self.data_bytes += self.tail.len() - start;
+    }
+
+    fn tail(&mut self) -> &mut Vec<u8> {
+        if self.tail.capacity() == 0 {
+            self.tail = self.spare.pop().unwrap_or_default();
+        }
+        &mut self.tail
     }
 
     /// A terminal, behind its stream's items. It needs no room.

@@ -110,6 +110,7 @@ impl Producer {
     }
 
     /// Number of items pushed so far, without those that were dropped unsent.
+    #[inline]
     pub fn pushed(&self) -> u64 {
         self.base + self.items.len() as u64
     }
@@ -120,6 +121,7 @@ impl Producer {
     }
 
     /// True while an item would be taken.
+    #[inline]
     pub fn is_ready(&self) -> bool {
         !self.refuses() && self.pushed() < self.item_limit && self.pushed_bytes < self.byte_limit
     }
@@ -128,6 +130,7 @@ impl Producer {
     ///
     /// # Errors
     /// No credit; or the stream has ended, or what was pushed before was dropped.
+    #[inline]
     pub fn push(&mut self, item: Bytes) -> Result<(), PushError> {
         if self.refuses() {
             return Err(PushError::Ended);
@@ -178,6 +181,7 @@ impl Producer {
         }
     }
 
+    #[inline]
     fn refuses(&self) -> bool {
         self.cut.is_some() || self.terminal.is_some()
     }
@@ -260,12 +264,12 @@ impl Producer {
         if !self.attached || self.terminal_sent {
             return PollFrame::Idle;
         }
-        while self.next < self.pushed() {
-            if !outbox.has_room() {
-                return PollFrame::More;
+        self.send_small_items(stream, outbox);
+        if self.next < self.pushed() {
+            if outbox.has_room() {
+                self.send_chunk(stream, outbox);
             }
-            self.accept = Accept::Told;
-            if self.send_piece(stream, outbox) == Piece::Chunk && self.has_output() {
+            if self.has_output() {
                 return PollFrame::More;
             }
         }
@@ -281,13 +285,26 @@ impl Producer {
         PollFrame::Idle
     }
 
-    fn send_piece(&mut self, stream: u32, outbox: &mut Outbox) -> Piece {
-        let item = &self.items[(self.next - self.base) as usize];
-        if self.partial == 0 && item.len() <= CHUNK_BYTES {
+    /// Sends items that need no chunks, up to the first that does.
+    fn send_small_items(&mut self, stream: u32, outbox: &mut Outbox) {
+        if self.partial > 0 {
+            return;
+        }
+        let unsent = (self.next - self.base) as usize;
+        for item in self.items.range(unsent..) {
+            if item.len() > CHUNK_BYTES || !outbox.has_room() {
+                break;
+            }
             outbox.payload(Kind::Item, stream, b"", item);
             self.next += 1;
-            return Piece::Whole;
+            self.accept = Accept::Told;
         }
+    }
+
+    /// Sends the next chunk of a large item.
+    fn send_chunk(&mut self, stream: u32, outbox: &mut Outbox) {
+        self.accept = Accept::Told;
+        let item = &self.items[(self.next - self.base) as usize];
         let end = item.len().min(self.partial + CHUNK_BYTES);
         let chunk = item.slice(self.partial..end);
         if self.partial == 0 {
@@ -301,14 +318,7 @@ impl Producer {
             self.partial = 0;
             self.next += 1;
         }
-        Piece::Chunk
     }
-}
-
-#[derive(PartialEq, Eq)]
-enum Piece {
-    Whole,
-    Chunk,
 }
 
 #[cfg(test)]

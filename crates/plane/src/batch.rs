@@ -30,11 +30,13 @@ impl ItemBatch {
     }
 
     /// True when no item is left.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }
 
     /// Adds an item.
+    #[inline]
     pub fn push(&mut self, item: Bytes) {
         self.runs.push_back(Run { bytes: item, cut: None });
     }
@@ -47,6 +49,7 @@ impl ItemBatch {
     }
 
     /// Takes the first item.
+    #[inline]
     pub fn pop(&mut self) -> Option<Bytes> {
         let run = self.runs.front_mut()?;
         let Some(cut) = run.cut else {
@@ -61,6 +64,7 @@ impl ItemBatch {
 
     /// Moves all items of `other` behind those that are there. Where there are none, the two
     /// trade their buffers, so that neither has to grow again.
+    #[inline]
     pub fn append(&mut self, other: &mut Self) {
         if self.runs.is_empty() {
             std::mem::swap(self, other);
