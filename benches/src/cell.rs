@@ -1,4 +1,4 @@
-//! One workload on one peer in one round: a client process and a server process.
+//! One workload on one peer in one round: client processes and server processes.
 
 use std::{
     process::{Command, Stdio},
@@ -10,11 +10,13 @@ use anyhow::{Context, Result, ensure};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
-    Contestant, Pace, Sample, Workload,
+    Contestant, Pace, Sample, Shape, Workload,
+    consumers::{self, ConsumerProcesses},
     control::{self, Servers},
+    workload::passes,
 };
 
-/// Worker threads of each side.
+/// Worker threads of each process.
 pub(crate) const WORKERS: usize = 2;
 
 /// Longest time that a cell may take beside what it measures, for all that can wait in it.
@@ -32,7 +34,8 @@ pub(crate) fn spawn(peer: &dyn Contestant, workload: &Workload, pace: Pace) -> R
     };
     let peer = peer.name();
     let output = Command::new(program)
-        .args(["cell", peer, workload.name, &serde_json::to_string(&pace)?])
+        .args(["cell", peer])
+        .args([serde_json::to_string(workload)?, serde_json::to_string(&pace)?])
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
@@ -42,17 +45,29 @@ pub(crate) fn spawn(peer: &dyn Contestant, workload: &Workload, pace: Pace) -> R
     serde_json::from_slice(&output.stdout).with_context(|| format!("the result of {cell}"))
 }
 
-/// The client side of a cell, in this process.
+/// The client side of a cell, in this process; the callers of a forward pass have processes of
+/// their own, and this one tells them and the engines what to do.
 pub(crate) fn run(peer: &dyn Contestant, workload: &Workload, pace: Pace) -> Result<Sample> {
     thread::spawn(move || {
         thread::sleep(PATIENCE + pace.warm_up + pace.measured);
-        // The server's input ends with this process, and with it the server.
+        // The input of the others ends with this process, and with it they.
         std::process::exit(TOO_LATE);
     });
     runtime()?.block_on(async {
         let mut servers = Servers::start(peer.name(), workload.shape.engines()).await?;
         let addresses = servers.addresses();
-        let sample = peer.measure(workload, pace, &addresses, &mut servers).await?;
+        let sample = match workload.shape {
+            Shape::Passes { callers, streams, .. } => {
+                let name = peer.name();
+                let mut consumers =
+                    ConsumerProcesses::start(name, callers, streams, &addresses).await?;
+                let sample =
+                    passes::run(&mut consumers, &workload.shape, pace, &mut servers).await?;
+                consumers.end().await?;
+                sample
+            }
+            _ => peer.measure(workload, pace, &addresses, &mut servers).await?,
+        };
         servers.end().await?;
         Ok(sample)
     })
@@ -60,8 +75,17 @@ pub(crate) fn run(peer: &dyn Contestant, workload: &Workload, pace: Pace) -> Res
 
 /// The server side of a cell, in this process, until its input ends.
 pub(crate) fn serve(peer: &dyn Contestant) -> Result<()> {
+    until_input_ends(async { control::serve(&*peer.host().await?).await })
+}
+
+/// A caller of a forward pass, in this process, until its input ends.
+pub(crate) fn consume(peer: &dyn Contestant, streams: usize, addresses: &[String]) -> Result<()> {
+    until_input_ends(consumers::consume(peer, streams, addresses))
+}
+
+fn until_input_ends(work: impl Future<Output = Result<()>>) -> Result<()> {
     let runtime = runtime()?;
-    runtime.block_on(async { control::serve(&*peer.host().await?).await })?;
+    runtime.block_on(work)?;
     // A read from standard input is still under way in a thread of the runtime.
     runtime.shutdown_background();
     Ok(())

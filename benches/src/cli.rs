@@ -1,15 +1,20 @@
 //! The command line.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 
 use crate::{
-    Contestant, Workload, cell, elsewhere,
+    Contestant, Workload, cell,
+    elsewhere::{self, elsewhere},
     machine::{self, Machine},
     report::{self, Conditions},
     rounds::{FULL, Plan, QUICK},
+    variation::Variation,
     workload,
 };
 
@@ -27,7 +32,10 @@ const DOCS: &str = "docs";
 Examples:
   sinew-bench                                   # all, as published: about 10 minutes
   sinew-bench --quick                           # all, in about 3 minutes, without a report
-  sinew-bench --only raw-muxi,sinew-tcp --workload stream --rounds 9"
+  sinew-bench --only raw-muxi,sinew-tcp --workload stream --rounds 9
+  sinew-bench --item-bytes 16 --callers 4,128   # does the order of the peers stay?
+
+With all peers (cargo xtask bench --peers) a run takes about 30 minutes, with --quick about 7 minutes."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -47,6 +55,8 @@ struct Cli {
     /// Only these workloads, or all whose name begins so: unary, stream-64, ..
     #[arg(long, value_delimiter = ',', value_name = "WORKLOAD,..")]
     workload: Vec<String>,
+    #[command(flatten)]
+    variation: Variation,
     /// Folder for the report [default: docs, for a run with all peers and workloads]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -61,17 +71,20 @@ enum Part {
     #[command(hide = true)]
     Serve { peer: String },
     #[command(hide = true)]
-    Cell { peer: String, workload: String, pace: String },
-    /// Says which peers it has, for another program that takes them in
+    Consume { peer: String, streams: usize, addresses: Vec<String> },
+    /// Workload and pace are JSON
     #[command(hide = true)]
-    List,
+    Cell { peer: String, workload: String, pace: String },
+    /// Says which peers it has, for another program that takes them in; workloads are JSON
+    #[command(hide = true)]
+    List { workloads: String },
 }
 
-/// Runs the program with these peers; the status to exit with. `typed` is what a reader types to
-/// run it, in the report.
+/// Runs the program with these peers and those of other such programs; the status to exit with.
+/// `typed` is what a reader types to run it, in the report.
 #[expect(clippy::print_stderr, reason = "the way a program says why it failed")]
-pub fn run(typed: &str, peers: &[Box<dyn Contestant>]) -> i32 {
-    match dispatch(&Cli::parse(), typed, peers) {
+pub fn run(typed: &str, peers: Vec<Box<dyn Contestant>>, programs: &[&Path]) -> i32 {
+    match dispatch(&Cli::parse(), typed, peers, programs) {
         Ok(()) => 0,
         Err(error) => {
             eprintln!("sinew-bench: {error:#}");
@@ -81,18 +94,33 @@ pub fn run(typed: &str, peers: &[Box<dyn Contestant>]) -> i32 {
 }
 
 #[expect(clippy::print_stdout, reason = "a cell's result goes to its parent")]
-fn dispatch(cli: &Cli, typed: &str, peers: &[Box<dyn Contestant>]) -> Result<()> {
+fn dispatch(
+    cli: &Cli,
+    typed: &str,
+    mut peers: Vec<Box<dyn Contestant>>,
+    programs: &[&Path],
+) -> Result<()> {
     match &cli.part {
-        Some(Part::Serve { peer }) => cell::serve(find(peers, peer)?),
+        Some(Part::Serve { peer }) => cell::serve(find(&peers, peer)?),
+        Some(Part::Consume { peer, streams, addresses }) => {
+            cell::consume(find(&peers, peer)?, *streams, addresses)
+        }
         Some(Part::Cell { peer, workload, pace }) => {
-            let workload = workload::ALL.iter().find(|known| known.name == workload);
-            let workload = workload.context("no such workload")?;
-            let sample = cell::run(find(peers, peer)?, workload, serde_json::from_str(pace)?)?;
+            let (workload, pace) = (serde_json::from_str(workload)?, serde_json::from_str(pace)?);
+            let sample = cell::run(find(&peers, peer)?, &workload, pace)?;
             println!("{}", serde_json::to_string(&sample)?);
             Ok(())
         }
-        Some(Part::List) => elsewhere::list(peers),
-        None => measure(cli, typed, peers),
+        Some(Part::List { workloads }) => {
+            elsewhere::list(&peers, &serde_json::from_str::<Vec<_>>(workloads)?)
+        }
+        None => {
+            let workloads = workload::list(&cli.variation);
+            for program in programs {
+                peers.extend(elsewhere(program, &workloads)?);
+            }
+            measure(cli, typed, &peers)
+        }
     }
 }
 
@@ -100,8 +128,10 @@ fn dispatch(cli: &Cli, typed: &str, peers: &[Box<dyn Contestant>]) -> Result<()>
 #[expect(clippy::print_stderr, reason = "where the report went, beside the table")]
 fn measure(cli: &Cli, typed: &str, peers: &[Box<dyn Contestant>]) -> Result<()> {
     let plan = plan(cli, peers)?;
-    let is_whole = plan.peers.len() == peers.len() && plan.workloads.len() == workload::ALL.len();
-    let by_default = (is_whole && !cli.quick && cli.millis.is_none()).then(|| PathBuf::from(DOCS));
+    let is_whole = plan.peers.len() == peers.len() && cli.workload.is_empty();
+    let is_standard = plan.workloads.iter().all(Workload::is_standard);
+    let by_default = (is_whole && is_standard && !cli.quick && cli.millis.is_none())
+        .then(|| PathBuf::from(DOCS));
     let folder = cli.out.clone().or(by_default);
     if folder.is_some() && plan.rounds < FEWEST_ROUNDS {
         bail!("a report needs at least {FEWEST_ROUNDS} rounds: a median of fewer says nothing");
@@ -114,10 +144,12 @@ fn measure(cli: &Cli, typed: &str, peers: &[Box<dyn Contestant>]) -> Result<()> 
         pace: plan.pace,
         load_before,
         load_after: machine::load_average(),
+        variation: cli.variation.clone(),
         command: command(cli, typed),
     };
     if !cli.json {
         println!("{}", report::table(&plan.peers, &plan.workloads, &results));
+        println!("{}", report::order(&plan.peers, &plan.workloads, &results));
     }
     match folder {
         Some(folder) => {
@@ -125,7 +157,7 @@ fn measure(cli: &Cli, typed: &str, peers: &[Box<dyn Contestant>]) -> Result<()> 
             eprintln!("wrote benchmarks.md and benchmarks.svg in {}", folder.display());
         }
         None => {
-            eprintln!("no report written: --out DIR says where one of a part or quick run goes")
+            eprintln!("no report written: --out DIR says where one of such a run goes")
         }
     }
     Ok(())
@@ -146,20 +178,21 @@ fn plan<'a>(cli: &Cli, peers: &'a [Box<dyn Contestant>]) -> Result<Plan<'a>> {
     }
     let is_asked = |name: &str| cli.only.is_empty() || cli.only.iter().any(|asked| asked == name);
     let peers = peers.iter().map(|peer| &**peer).filter(|peer| is_asked(peer.name())).collect();
-    Ok(Plan { peers, workloads: workloads(&cli.workload)?, rounds, pace, json: cli.json })
+    let workloads = workloads(&cli.workload, workload::list(&cli.variation))?;
+    Ok(Plan { peers, workloads, rounds, pace, json: cli.json })
 }
 
-fn workloads(asked: &[String]) -> Result<Vec<Workload>> {
+fn workloads(asked: &[String], mut known: Vec<Workload>) -> Result<Vec<Workload>> {
     let fits = |name: &str, asked: &str| {
         name == asked || name.strip_prefix(asked).is_some_and(|rest| rest.starts_with('-'))
     };
-    let known = || workload::ALL.iter();
-    if let Some(lost) = asked.iter().find(|asked| !known().any(|known| fits(known.name, asked))) {
-        let names: Vec<_> = known().map(|known| known.name).collect();
+    let is_lost = |asked: &&String| !known.iter().any(|known| fits(known.name, asked));
+    if let Some(lost) = asked.iter().find(is_lost) {
+        let names: Vec<_> = known.iter().map(|known| known.name).collect();
         bail!("no workload {lost:?}; there are: {}", names.join(", "));
     }
-    let is_asked = |name| asked.is_empty() || asked.iter().any(|asked| fits(name, asked));
-    Ok(known().filter(|known| is_asked(known.name)).copied().collect())
+    known.retain(|known| asked.is_empty() || asked.iter().any(|asked| fits(known.name, asked)));
+    Ok(known)
 }
 
 fn find<'a>(peers: &'a [Box<dyn Contestant>], name: &str) -> Result<&'a dyn Contestant> {
@@ -184,6 +217,7 @@ fn command(cli: &Cli, typed: &str) -> String {
             options.push(format!("{option} {}", names.join(",")));
         }
     }
+    options.extend(cli.variation.options());
     if !options.is_empty() {
         text += &format!(" {}", options.join(" "));
     }
@@ -201,12 +235,13 @@ mod tests {
     #[test]
     fn workloads_are_named_whole_or_by_group() {
         let names = |asked: &str| -> Vec<_> {
-            let workloads = workloads(&[asked.to_owned()]).unwrap();
+            let known = workload::list(&Variation::default());
+            let workloads = workloads(&[asked.to_owned()], known).unwrap();
             workloads.iter().map(|workload| workload.name).collect()
         };
         assert_eq!(names("unary-1"), ["unary-1"], "not unary-16 as well");
         assert_eq!(names("large"), ["large-1", "large-4"]);
-        assert!(workloads(&["un".to_owned()]).is_err());
+        assert!(workloads(&["un".to_owned()], workload::list(&Variation::default())).is_err());
     }
 
     #[test]
@@ -221,7 +256,7 @@ mod tests {
     #[test]
     fn the_command_is_what_was_typed() {
         assert_eq!(command(&cli(""), "cargo xtask bench"), "cargo xtask bench");
-        let typed = "--quick --rounds 4 --only raw-mux";
+        let typed = "--quick --rounds 4 --only raw-mux --item-bytes 16 --callers 4,128";
         assert_eq!(command(&cli(typed), "bench"), format!("bench {typed}"));
     }
 }

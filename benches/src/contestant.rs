@@ -6,7 +6,8 @@ use anyhow::Result;
 use sinew_plane::BoxFuture;
 
 use crate::{
-    Command, Control, Pace, Peer, Sample, Server, Service, Stats, Workload, measure, workload,
+    Command, Control, Lanes, Pace, Peer, Sample, Server, Service, Stats, Workload, measure,
+    workload,
 };
 
 /// A [`Peer`] as a value among others. Every peer is one; what is measured stays compiled for
@@ -30,7 +31,7 @@ pub trait Contestant: Send + Sync {
     fn host(&self) -> BoxFuture<'_, Result<Box<dyn Host>>>;
 
     /// Runs a workload against servers at `addresses` that answer to `control`: as many as the
-    /// workload has [engines](crate::Shape::engines).
+    /// workload has [engines](crate::Shape::engines). All callers are in this process.
     fn measure<'a>(
         &'a self,
         workload: &'a Workload,
@@ -38,6 +39,15 @@ pub trait Contestant: Send + Sync {
         addresses: &'a [String],
         control: &'a mut dyn Control,
     ) -> BoxFuture<'a, Result<Sample>>;
+
+    /// Opens streams for the engines at `addresses`: `streams` of `callers`, each of which has a
+    /// connection to each engine.
+    fn consume<'a>(
+        &'a self,
+        addresses: &'a [String],
+        callers: usize,
+        streams: usize,
+    ) -> BoxFuture<'a, Result<Box<dyn Lanes>>>;
 }
 
 /// A server that runs in this process.
@@ -79,6 +89,15 @@ impl<P: Peer> Contestant for P {
     ) -> BoxFuture<'a, Result<Sample>> {
         Box::pin(workload::run(self, workload, pace, addresses, control))
     }
+
+    fn consume<'a>(
+        &'a self,
+        addresses: &'a [String],
+        callers: usize,
+        streams: usize,
+    ) -> BoxFuture<'a, Result<Box<dyn Lanes>>> {
+        Box::pin(workload::open(self, addresses, callers, streams))
+    }
 }
 
 struct Hosted<P: Peer> {
@@ -111,8 +130,9 @@ impl<P: Peer> Host for Hosted<P> {
         Box::pin(async move {
             match command {
                 Command::Report => {}
-                Command::StartPasses { every_us } => {
-                    self.service.engine.start(every_us.map(Duration::from_micros));
+                Command::StartPasses { every_us, item_bytes } => {
+                    let every = every_us.map(Duration::from_micros);
+                    self.service.engine.start(every, item_bytes as usize);
                 }
                 Command::StopPasses => self.service.engine.stop().await,
             }

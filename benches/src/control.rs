@@ -1,19 +1,13 @@
-//! How the measuring side talks to the process of the server: a line there, a line back.
+//! What the measuring side tells the processes of the servers and hears from them.
 
-use std::{process::Stdio, time::Duration};
-
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use sinew_plane::BoxFuture;
-use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
-    process::{Child, ChildStdin, ChildStdout},
+
+use crate::{
+    contestant::Host,
+    subprocess::{self, Subprocess},
 };
-
-use crate::contestant::Host;
-
-/// Longest wait for a server to come up, to answer, and to go.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a server can be told.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -25,6 +19,8 @@ pub enum Command {
     StartPasses {
         /// Microseconds from pass to pass; `None` for one after the other.
         every_us: Option<u64>,
+        /// How long each item is.
+        item_bytes: u32,
     },
     /// To stop the engine.
     StopPasses,
@@ -102,33 +98,38 @@ impl Control for Box<dyn Host> {
     }
 }
 
-/// Servers of one peer, told and asked as if they were one.
-pub(crate) struct Servers(Vec<ServerProcess>);
+/// Servers of one peer in processes of their own, told and asked as if they were one.
+pub(crate) struct Servers {
+    processes: Vec<Subprocess>,
+    addresses: Vec<String>,
+}
 
 impl Servers {
     pub(crate) async fn start(peer: &str, count: usize) -> Result<Self> {
-        let mut servers = Vec::with_capacity(count);
+        let mut servers = Self { processes: Vec::new(), addresses: Vec::new() };
         for _ in 0..count {
-            servers.push(ServerProcess::start(peer).await?);
+            let (process, address) = Subprocess::start(&["serve", peer]).await?;
+            servers.processes.push(process);
+            servers.addresses.push(address);
         }
-        Ok(Self(servers))
+        Ok(servers)
     }
 
     pub(crate) fn addresses(&self) -> Vec<String> {
-        self.0.iter().map(|server| server.address.clone()).collect()
+        self.addresses.clone()
     }
 
     pub(crate) async fn end(self) -> Result<()> {
-        for server in self.0 {
-            server.end().await?;
+        for process in self.processes {
+            process.end().await?;
         }
         Ok(())
     }
 
     async fn ask(&mut self, command: Command) -> Result<Stats> {
         let mut all = Stats::default();
-        for (index, server) in self.0.iter_mut().enumerate() {
-            let stats = server.ask(command).await?;
+        for (index, server) in self.processes.iter_mut().enumerate() {
+            let stats = server.ask(&command).await?;
             all = if index == 0 { stats } else { all.plus(stats) };
         }
         Ok(all)
@@ -141,67 +142,7 @@ impl Control for Servers {
     }
 }
 
-/// A server in a process of its own, which ends with this value.
-struct ServerProcess {
-    child: Child,
-    commands: ChildStdin,
-    answers: Lines<BufReader<ChildStdout>>,
-    address: String,
-}
-
-impl ServerProcess {
-    /// Starts this program again as the server of a peer.
-    async fn start(peer: &str) -> Result<Self> {
-        let program = std::env::current_exe().context("finding this program")?;
-        let mut child = tokio::process::Command::new(program)
-            .args(["serve", peer])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .context("starting the server")?;
-        let commands = child.stdin.take().context("the server has no input")?;
-        let output = child.stdout.take().context("the server has no output")?;
-        let mut answers = BufReader::new(output).lines();
-        let address = read_line(&mut answers).await?;
-        Ok(Self { child, commands, answers, address })
-    }
-
-    async fn ask(&mut self, command: Command) -> Result<Stats> {
-        let line = serde_json::to_string(&command)? + "\n";
-        self.commands.write_all(line.as_bytes()).await.context("the server is gone")?;
-        Ok(serde_json::from_str(&read_line(&mut self.answers).await?)?)
-    }
-
-    /// Ends the server and waits for it.
-    async fn end(self) -> Result<()> {
-        let Self { mut child, commands, .. } = self;
-        // The end of its input is its signal to go.
-        drop(commands);
-        match tokio::time::timeout(PATIENCE, child.wait()).await {
-            Ok(status) if status.as_ref().is_ok_and(|status| status.success()) => Ok(()),
-            Ok(status) => bail!("the server ended with {}", status?),
-            Err(_) => {
-                child.kill().await?;
-                bail!("the server did not end and was killed")
-            }
-        }
-    }
-}
-
-async fn read_line(lines: &mut Lines<BufReader<ChildStdout>>) -> Result<String> {
-    let line = tokio::time::timeout(PATIENCE, lines.next_line()).await;
-    line.context("the server does not answer")??.context("the server ended early")
-}
-
 /// The other end: a server that says where it is, then answers until its input ends.
-#[expect(clippy::print_stdout, reason = "standard output is the way back to the parent")]
 pub(crate) async fn serve(host: &dyn Host) -> Result<()> {
-    println!("{}", host.address());
-    let mut commands = BufReader::new(tokio::io::stdin()).lines();
-    while let Some(line) = commands.next_line().await? {
-        let stats = host.execute(serde_json::from_str(&line)?).await?;
-        println!("{}", serde_json::to_string(&stats)?);
-    }
-    Ok(())
+    subprocess::answer(&host.address(), async |command| host.execute(command).await).await
 }

@@ -9,17 +9,16 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use sinew_plane::BoxFuture;
 
-use crate::{Contestant, Control, Host, Pace, Sample, Workload, workload};
+use crate::{Contestant, Control, Host, Lanes, Pace, Sample, Workload};
 
-/// The peers of a program whose `main` is [`run`](crate::run) with peers of its own.
-///
-/// They are compared beside the others; both processes of their measurements are that program.
-///
-/// # Errors
-/// It cannot be started or does not say which peers it has.
-pub fn elsewhere(program: &Path) -> Result<Vec<Box<dyn Contestant>>> {
+/// The peers of a program whose `main` is [`run`](crate::run) with peers of its own, and which of
+/// these workloads they run. All processes of their measurements are that program.
+pub(crate) fn elsewhere(
+    program: &Path,
+    workloads: &[Workload],
+) -> Result<Vec<Box<dyn Contestant>>> {
     let name = program.display();
-    let output = Command::new(program).arg("list").output();
+    let output = Command::new(program).arg("list").arg(serde_json::to_string(workloads)?).output();
     let output = output.with_context(|| format!("starting {name}"))?;
     ensure!(output.status.success(), "{name} list: {}", output.status);
     let text = String::from_utf8(output.stdout)?;
@@ -32,9 +31,9 @@ pub fn elsewhere(program: &Path) -> Result<Vec<Box<dyn Contestant>>> {
 
 /// The other end: a line of JSON for each peer.
 #[expect(clippy::print_stdout, reason = "read by the program that takes the peers in")]
-pub(crate) fn list(peers: &[Box<dyn Contestant>]) -> Result<()> {
+pub(crate) fn list(peers: &[Box<dyn Contestant>], workloads: &[Workload]) -> Result<()> {
     for peer in peers {
-        let runs = workload::ALL.iter().filter(|workload| peer.runs(workload));
+        let runs = workloads.iter().filter(|workload| peer.runs(workload));
         let listed = Listed {
             name: peer.name().to_owned(),
             about: peer.about().to_owned(),
@@ -86,5 +85,14 @@ impl Contestant for Elsewhere {
         _: &'a mut dyn Control,
     ) -> BoxFuture<'a, Result<Sample>> {
         Box::pin(async move { bail!("{} is measured by {}", self.name(), self.program.display()) })
+    }
+
+    fn consume<'a>(
+        &'a self,
+        _: &'a [String],
+        _: usize,
+        _: usize,
+    ) -> BoxFuture<'a, Result<Box<dyn Lanes>>> {
+        Box::pin(async move { bail!("{} is consumed by {}", self.name(), self.program.display()) })
     }
 }

@@ -18,34 +18,61 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Sent, Sink, measure};
 
-/// A token with its metadata.
-pub(crate) const ITEM_BYTES: usize = 64;
-
 /// Flat out, one pass of so many is timed.
 const TIMED_OF: u64 = 16;
 
-/// What a timed item begins with; its number and its time follow, in as many hexadecimal digits.
-/// Text, because some peers carry nothing else.
-const STAMP: u8 = b'T';
-const NUMBER_DIGITS: usize = 8;
-const TIME_DIGITS: usize = 16;
+/// Timed passes of an engine: several seconds of them, flat out. Later ones have no time.
+pub(crate) const TIMED_PASSES: usize = 1 << (NUMBER_DIGITS * BITS);
 
-fn stamped(number: u64) -> Bytes {
-    let now = measure::shared_ns();
-    let mut item = format!("T{:0NUMBER_DIGITS$x}{now:0TIME_DIGITS$x}", number as u32).into_bytes();
-    item.resize(ITEM_BYTES, b't');
+/// What a timed item begins with; its number and its time follow. Text, because some peers carry
+/// nothing else.
+const STAMP: u8 = b'T';
+
+/// Digits of five bits, in characters that JSON leaves as they are: `0` to `9`, `:` to `@`, `A` to
+/// `O`.
+const BITS: usize = 5;
+const FIRST_DIGIT: u8 = b'0';
+const NUMBER_DIGITS: usize = 3;
+
+/// Nanoseconds of a clock of 45 bits, which comes round after 9 hours.
+const TIME_DIGITS: usize = 9;
+
+/// Shorter items have no time, and what needs one is not measured with them.
+const STAMP_BYTES: usize = 1 + NUMBER_DIGITS + TIME_DIGITS;
+
+fn write_digits(out: &mut [u8], number: u64) {
+    for (index, digit) in out.iter_mut().rev().enumerate() {
+        *digit = FIRST_DIGIT + (number >> (BITS * index)) as u8 % (1 << BITS);
+    }
+}
+
+fn read_digits(digits: &[u8]) -> Option<u64> {
+    digits.iter().try_fold(0, |number, digit| {
+        let digit = digit.checked_sub(FIRST_DIGIT).filter(|digit| *digit < 1 << BITS)?;
+        Some(number << BITS | u64::from(digit))
+    })
+}
+
+/// An item of the timed pass with this number, which begins now; without number and time where it
+/// has no room for them.
+pub(crate) fn stamped(number: usize, bytes: usize) -> Bytes {
+    let mut item = vec![b't'; bytes];
+    if let Some((kind, digits)) = item.get_mut(..STAMP_BYTES).and_then(<[u8]>::split_first_mut) {
+        *kind = STAMP;
+        let (of_number, of_time) = digits.split_at_mut(NUMBER_DIGITS);
+        write_digits(of_number, number as u64);
+        write_digits(of_time, measure::shared_ns());
+    }
     item.into()
 }
 
-/// Which timed pass an item belongs to, and when that began; `None` for an item without a time.
+/// Which timed pass an item belongs to, and nanoseconds since that began; `None` for an item
+/// without a time.
 pub(crate) fn stamp(item: &[u8]) -> Option<(usize, u64)> {
-    let (&STAMP, digits) = item.split_first()? else { return None };
-    let hexadecimal = |from: usize, count: usize| {
-        let digits = digits.get(from..from + count)?;
-        u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
-    };
-    let number = hexadecimal(0, NUMBER_DIGITS)?;
-    Some((number.try_into().ok()?, hexadecimal(NUMBER_DIGITS, TIME_DIGITS)?))
+    let (&STAMP, digits) = item.get(..STAMP_BYTES)?.split_first()? else { return None };
+    let (of_number, of_time) = digits.split_at(NUMBER_DIGITS);
+    let since = measure::shared_ns().wrapping_sub(read_digits(of_time)?);
+    Some((read_digits(of_number)?.try_into().ok()?, since % (1 << (TIME_DIGITS * BITS))))
 }
 
 /// The streams it feeds and how far it has come.
@@ -84,13 +111,14 @@ impl<S: Sink> Engine<S> {
         self.items.load(Ordering::Relaxed)
     }
 
-    /// Starts the passes: one per `pace`, or one after the other. Starting twice changes nothing.
-    pub(crate) fn start(self: &Arc<Self>, pace: Option<Duration>) {
+    /// Starts the passes: one per `pace`, or one after the other, with items of so many bytes.
+    /// Starting twice changes nothing.
+    pub(crate) fn start(self: &Arc<Self>, pace: Option<Duration>, item_bytes: usize) {
         let mut running = self.running.lock();
         if running.is_none() {
             let stop = CancellationToken::new();
             // A pass asks more sockets than a task may between two yields, and it yields itself.
-            let run = tokio::task::unconstrained(Arc::clone(self).run(pace));
+            let run = tokio::task::unconstrained(Arc::clone(self).run(pace, item_bytes));
             let until = stop.clone();
             let task = tokio::spawn(async move {
                 until.run_until_cancelled_owned(run).await;
@@ -109,8 +137,8 @@ impl<S: Sink> Engine<S> {
         }
     }
 
-    async fn run(self: Arc<Self>, pace: Option<Duration>) {
-        let plain = Bytes::from(vec![b't'; ITEM_BYTES]);
+    async fn run(self: Arc<Self>, pace: Option<Duration>, item_bytes: usize) {
+        let plain = Bytes::from(vec![b't'; item_bytes]);
         // Flat out, reading the clock for every item would be part of what is measured.
         let timed_of = if pace.is_some() { 1 } else { TIMED_OF };
         let mut ticks = pace.map(|pace| {
@@ -126,8 +154,10 @@ impl<S: Sink> Engine<S> {
                 }
                 None => tokio::task::yield_now().await,
             }
-            let item = match pass % timed_of {
-                0 => stamped(pass / timed_of),
+            let item = match usize::try_from(pass / timed_of) {
+                Ok(number) if pass % timed_of == 0 && number < TIMED_PASSES => {
+                    stamped(number, item_bytes)
+                }
                 _ => plain.clone(),
             };
             self.pass(&item, &mut without_room);
@@ -169,13 +199,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_timed_item_says_when_its_pass_began() {
-        let before = measure::shared_ns();
-        let item = stamped(77);
-        let (number, began) = stamp(&item).unwrap();
-        assert_eq!((item.len(), number), (ITEM_BYTES, 77));
-        assert!((before..=measure::shared_ns()).contains(&began));
-        assert_eq!(stamp(&[b't'; ITEM_BYTES]), None);
+    fn a_timed_item_says_how_long_ago_its_pass_began() {
+        for bytes in [STAMP_BYTES, 16, 64, 4096] {
+            for expected in [0, 77, TIMED_PASSES - 1] {
+                let before = measure::shared_ns();
+                let item = stamped(expected, bytes);
+                let (number, since) = stamp(&item).unwrap();
+                assert_eq!((item.len(), number), (bytes, expected));
+                assert!(since <= measure::shared_ns() - before, "{since}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_no_time_is_not_taken_for_one_that_has() {
+        assert_eq!(stamp(&stamped(7, STAMP_BYTES - 1)), None);
+        assert_eq!(stamp(&[b't'; 64]), None);
         assert_eq!(stamp(b"T123"), None);
+        assert_eq!(stamp(b"T123 not digits"), None);
     }
 }

@@ -1,24 +1,24 @@
 //! Measures peers side by side: the same requests, the same machine, round after round.
 //!
 //! A [`Peer`] is a way to carry requests and streams of items. A [`Workload`] is what is asked
-//! of it. A measurement is one workload on one peer in one round, with client and server
+//! of it. A measurement is one workload on one peer in one round, with clients and servers
 //! in processes of their own. The [report] compares peers within each round and quotes
 //! the medians, because the machine changes from minute to minute and the ratios do not.
 //!
 //! The peers built in are Sinew and two muxes that do the least one can do. Others, whose
 //! dependencies do not belong into this workspace, implement [`Peer`] in a program of their own
-//! and pass themselves to [`run`]. A program can also take in the peers of [another](elsewhere()), whose
-//! dependencies it could not live with:
+//! and pass themselves to [`run`], which also takes in the peers of other such programs:
 //!
 //! ```no_run
 //! let mut peers = sinew_benches::builtin();
 //! // peers.push(Box::new(MyPeer));
-//! std::process::exit(sinew_benches::run("cargo run --release --", &peers));
+//! std::process::exit(sinew_benches::run("cargo run --release --", peers, &[]));
 //! ```
 
 mod broker;
 mod cell;
 mod cli;
+mod consumers;
 mod contestant;
 mod control;
 mod elsewhere;
@@ -32,6 +32,8 @@ pub mod report;
 mod results;
 mod rounds;
 mod service;
+mod subprocess;
+mod variation;
 mod workload;
 
 pub use crate::{
@@ -39,11 +41,10 @@ pub use crate::{
     cli::run,
     contestant::{Contestant, Host},
     control::{Command, Control, PoolCount, Stats},
-    elsewhere::elsewhere,
     measure::{Pace, Sample},
     peer::{Caller, Peer, Sent, Server, Sink, builtin},
     reply::ReplySink,
     results::Results,
     service::{Ask, Service, ready_items},
-    workload::{Shape, Workload},
+    workload::{Lanes, Received, Shape, Workload},
 };

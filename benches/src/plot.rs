@@ -7,7 +7,7 @@
 use std::fmt::Write;
 
 use crate::{
-    Contestant, Results,
+    Contestant, Results, Workload,
     report::{
         measures::{Better, Measure, number},
         targets::{self, Bound, Of, Target},
@@ -45,15 +45,16 @@ struct Row {
 }
 
 /// Draws the picture.
-pub(crate) fn draw(peers: &[&dyn Contestant], results: &Results) -> String {
+pub(crate) fn draw(peers: &[&dyn Contestant], workloads: &[Workload], results: &Results) -> String {
     let is_limit = |name| targets::ALL.iter().any(|it| base(it) == Some(name));
     let mut names: Vec<_> =
         peers.iter().map(|peer| peer.name()).filter(|name| !is_limit(name)).collect();
     if names.len() > COLOURS.len() {
         names.retain(|name| DRAWN.contains(name));
     }
+    let targets = targets::of_run(workloads);
     let rows: Vec<_> =
-        targets::ALL.iter().filter_map(|target| row(target, &names, results)).collect();
+        targets.into_iter().filter_map(|target| row(target, &names, results)).collect();
     let row_height = BAR * names.len() as f64 + GAP;
     let bottom = TOP + row_height * rows.len() as f64;
     let mut picture = Picture::default();

@@ -8,13 +8,13 @@ use futures_core::Stream;
 use parking_lot::Mutex;
 use tokio::time::MissedTickBehavior;
 
-use crate::{
-    Sent, Sink,
-    engine::{self, Engine},
-};
+use crate::{Sent, Sink, engine::Engine};
 
 /// A digit for what is asked, and two numbers of eight hexadecimal digits.
 const HEAD_BYTES: usize = 17;
+
+/// What asks for an echo: the rest of such a body is nobody's, so that it can be of any length.
+const ECHO: u8 = b'0';
 
 /// What a request asks for, written at the beginning of its body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,23 +32,29 @@ pub enum Ask {
     Park,
     /// To be fed by the engine: one item per pass.
     Lane,
-    /// Items of 64 B at an even pace, until nobody takes them.
+    /// Items at an even pace, until nobody takes them.
     Paced {
         /// Microseconds from item to item.
         every_us: u32,
+        /// How long each is.
+        item_bytes: u32,
     },
 }
 
 impl Ask {
-    /// A request body of `bytes` bytes, at least 17. It is text, because some peers carry nothing
-    /// else.
+    /// A request body of `bytes` bytes; at least 1, and for all but an echo at least 17. It is
+    /// text, because some peers carry nothing else.
     pub fn body(self, bytes: usize) -> Bytes {
         let (kind, items, item_bytes) = match self {
-            Self::Echo => (0, 0, 0),
+            Self::Echo => {
+                let mut body = vec![b'x'; bytes.max(1)];
+                body[0] = ECHO;
+                return body.into();
+            }
             Self::Stream { items, item_bytes } => (1, items, item_bytes),
             Self::Park => (2, 0, 0),
             Self::Lane => (3, 0, 0),
-            Self::Paced { every_us } => (4, every_us, 0),
+            Self::Paced { every_us, item_bytes } => (4, every_us, item_bytes),
         };
         let mut body = format!("{kind}{items:08x}{item_bytes:08x}").into_bytes();
         body.resize(bytes.max(HEAD_BYTES), b'x');
@@ -58,19 +64,21 @@ impl Ask {
     /// What a body asks for.
     ///
     /// # Errors
-    /// It is shorter than 17 bytes or asks for nothing known.
+    /// It asks for nothing known, or for more than its length says.
     pub fn read(body: &[u8]) -> Result<Self> {
+        if body.first() == Some(&ECHO) {
+            return Ok(Self::Echo);
+        }
         let head = body.get(..HEAD_BYTES).context("a request without an ask")?;
         let number = |digits: &[u8]| -> Result<u32> {
             Ok(u32::from_str_radix(std::str::from_utf8(digits)?, 16)?)
         };
         let (items, item_bytes) = (number(&head[1..9])?, number(&head[9..])?);
         Ok(match head[0] {
-            b'0' => Self::Echo,
             b'1' => Self::Stream { items, item_bytes },
             b'2' => Self::Park,
             b'3' => Self::Lane,
-            b'4' => Self::Paced { every_us: items },
+            b'4' => Self::Paced { every_us: items, item_bytes },
             other => bail!("a request that asks for {other}"),
         })
     }
@@ -106,11 +114,12 @@ impl<S: Sink> Service<S> {
                 sink.flush();
                 self.engine.add(sink);
             }
-            Ok(Ask::Paced { every_us }) => {
+            Ok(Ask::Paced { every_us, item_bytes }) => {
                 sink.accept();
                 sink.flush();
                 // Ends by itself with the connection.
-                tokio::spawn(pace(sink, Duration::from_micros(u64::from(every_us).max(1))));
+                let every = Duration::from_micros(u64::from(every_us).max(1));
+                tokio::spawn(pace(sink, every, item_bytes));
             }
             Err(_) => drop(sink),
         }
@@ -140,8 +149,8 @@ async fn produce<S: Sink>(mut sink: S, items: u32, item_bytes: u32) {
 }
 
 /// One item per period. An item for which there is no room is left out, and its gap is measured.
-async fn pace<S: Sink>(mut sink: S, every: Duration) {
-    let item = Bytes::from(vec![b'p'; engine::ITEM_BYTES]);
+async fn pace<S: Sink>(mut sink: S, every: Duration, item_bytes: u32) {
+    let item = Bytes::from(vec![b'p'; item_bytes as usize]);
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -171,11 +180,16 @@ mod tests {
             Ask::Stream { items: 256, item_bytes: 64 },
             Ask::Park,
             Ask::Lane,
-            Ask::Paced { every_us: 7 },
+            Ask::Paced { every_us: 7, item_bytes: 4096 },
         ] {
             let body = ask.body(128);
             assert_eq!((body.len(), Ask::read(&body).unwrap()), (128, ask));
         }
+        for bytes in [1, 16] {
+            let body = Ask::Echo.body(bytes);
+            assert_eq!((body.len(), Ask::read(&body).unwrap()), (bytes, Ask::Echo));
+        }
+        assert!(Ask::read(b"").is_err());
         assert!(Ask::read(b"short").is_err());
         assert!(Ask::read(&[b'9'; 17]).is_err());
         assert!(Ask::read(&[b'x'; 17]).is_err());

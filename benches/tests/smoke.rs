@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed step fails the test")]
 
-use std::{fs, process::Command, time::Duration};
+use std::{collections::BTreeSet, fs, process::Command, time::Duration};
 
 use sinew_benches::{Contestant, Host, Pace, Sample, Shape, Workload, builtin};
 
@@ -47,14 +47,14 @@ async fn large_bodies_come_back_whole() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_bring_all_their_items() {
     // More items than a window, so that the producer has to wait for credit.
-    let shape = Shape::Stream { callers: 3, items: 3000 };
+    let shape = Shape::Stream { callers: 3, items: 3000, item_bytes: 64 };
     expect(shape, &["items_per_second", "first_p50_us", "cpu_ns"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn passes_reach_every_stream_in_few_writes() {
     let every = Some(Duration::from_millis(2));
-    let shape = Shape::Passes { engines: 1, callers: 2, streams: 32, every };
+    let shape = Shape::Passes { engines: 1, callers: 2, streams: 32, every, item_bytes: 64 };
     expect(shape, &["items_per_second", "cpu_ns", "last_p50_us"]).await;
     for name in ["raw-mux", "raw-muxi", "sinew-tcp", "sinew-uds"] {
         let peers = builtin();
@@ -62,16 +62,29 @@ async fn passes_reach_every_stream_in_few_writes() {
         let sample = measure(&**peer, shape).await;
         assert!(sample.get("items_per_write") > Some(1.0), "{}: {sample:?}", peer.name());
     }
-    expect(
-        Shape::Passes { engines: 1, callers: 2, streams: 32, every: None },
-        &["items_per_second"],
-    )
-    .await;
+    let shape = Shape::Passes { engines: 1, callers: 2, streams: 32, every: None, item_bytes: 64 };
+    expect(shape, &["items_per_second"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn items_of_other_sizes_arrive_and_say_when_unless_they_are_too_short() {
+    let every = Some(Duration::from_millis(2));
+    for (item_bytes, is_timed) in [(1, false), (16, true), (4096, true)] {
+        expect(Shape::Unary { callers: 2, bytes: item_bytes as usize }, &["per_second"]).await;
+        expect(Shape::Stream { callers: 2, items: 256, item_bytes }, &["items_per_second"]).await;
+        let shape = Shape::Passes { engines: 1, callers: 2, streams: 8, every, item_bytes };
+        for peer in builtin().iter().filter(|it| it.runs(&Workload { name: "smoke", shape })) {
+            let sample = measure(&**peer, shape).await;
+            assert!(sample.get("items_per_second") > Some(0.0), "{}: {sample:?}", peer.name());
+            let last = sample.get("last_p50_us");
+            assert_eq!(last.is_some(), is_timed, "{} with {item_bytes} B", peer.name());
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn paced_items_arrive_at_their_pace() {
-    let shape = Shape::Paced { streams: 8, every: Duration::from_millis(10) };
+    let shape = Shape::Paced { streams: 8, every: Duration::from_millis(10), item_bytes: 64 };
     expect(shape, &["deviation_p99_us", "cpu_us", "items_percent"]).await;
 }
 
@@ -83,7 +96,7 @@ async fn new_clients_are_answered() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_reader_does_not_stop_the_fast() {
     for peer in builtin().iter().filter(|peer| peer.name().starts_with("sinew")) {
-        let sample = measure(&**peer, Shape::Slow { callers: 4 }).await;
+        let sample = measure(&**peer, Shape::Slow { callers: 4, item_bytes: 64 }).await;
         assert!(sample.get("kept_percent") > Some(0.0), "{}: {sample:?}", peer.name());
     }
 }
@@ -120,32 +133,68 @@ async fn pooled_call_home_shares_what_unpooled_makes_for_each_response() {
 #[test]
 fn what_a_peer_cannot_carry_out_is_left_out() {
     let idle = |streams| Workload { name: "smoke", shape: Shape::Idle { streams } };
-    for peer in builtin().iter().filter(|peer| peer.name() != "sinew-memory") {
+    let is_special = |name: &str| ["sinew-memory", "sinew-tcp-checked"].contains(&name);
+    for peer in builtin().iter().filter(|peer| !is_special(peer.name())) {
         assert!(peer.runs(&idle(1_000)), "{}", peer.name());
         assert_eq!(peer.runs(&idle(10_000)), !peer.name().contains("split"), "{}", peer.name());
     }
 }
 
-/// The program itself: processes of their own, rounds, JSON, report.
-#[test]
-fn a_run_writes_its_samples_and_its_report() {
+/// The program itself: processes of their own, rounds, JSON, report. Returns its samples and the
+/// report.
+fn run(arguments: &[&str]) -> (Vec<serde_json::Value>, String) {
     let folder = tempfile::tempdir().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_sinew-bench"))
-        .args(["--rounds", "3", "--millis", "50", "--json", "--workload", "unary-1"])
-        .args(["--only", "raw-mux,sinew-tcp", "--out"])
+        .args(["--rounds", "3", "--millis", "50", "--json", "--only", "raw-mux,sinew-tcp"])
+        .args(arguments)
+        .arg("--out")
         .arg(folder.path())
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let lines = String::from_utf8(output.stdout).unwrap();
-    let samples: Vec<serde_json::Value> =
-        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(samples.len(), 6, "{lines}");
+    let samples = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let plot = fs::read_to_string(folder.path().join("benchmarks.svg")).unwrap();
+    assert!(plot.contains("sinew-tcp") && plot.ends_with("</svg>\n"));
+    (samples, fs::read_to_string(folder.path().join("benchmarks.md")).unwrap())
+}
+
+#[test]
+fn a_run_writes_its_samples_and_its_report() {
+    let (samples, report) = run(&["--workload", "unary-1"]);
+    assert_eq!(samples.len(), 6, "{samples:?}");
     assert!(samples.iter().all(|sample| sample["metrics"]["p50_us"].as_f64() > Some(0.0)));
-    let report = fs::read_to_string(folder.path().join("benchmarks.md")).unwrap();
     // One target can be answered from this, and it is, whichever way.
     assert!(report.contains("at most 1.30 x raw-mux: "), "{report}");
     assert!(report.contains("--rounds 3 --millis 50 --only raw-mux,sinew-tcp"), "{report}");
-    let plot = fs::read_to_string(folder.path().join("benchmarks.svg")).unwrap();
-    assert!(plot.contains("sinew-tcp") && plot.ends_with("</svg>\n"));
+    assert!(report.contains("On in every measured Sinew configuration"), "{report}");
+}
+
+#[test]
+fn other_sizes_and_callers_have_an_order_and_no_targets() {
+    let options = ["--item-bytes", "16", "--callers", "4", "--workload", "unary,stream"];
+    let (samples, report) = run(&options);
+    let names: BTreeSet<_> =
+        samples.iter().map(|sample| sample["workload"].as_str().unwrap()).collect();
+    assert_eq!(names, BTreeSet::from(["unary-4", "stream-4"]));
+    assert!(report.contains("--item-bytes 16 --callers 4"), "{report}");
+    assert!(report.contains("items of 16 B, bodies of unary calls of 16 B"), "{report}");
+    assert!(report.contains("| Unary calls: 4 callers, requests per second | "), "{report}");
+    assert!(!report.contains(": met") && !report.contains("missed"), "{report}");
+}
+
+#[test]
+fn callers_of_a_forward_pass_are_processes_whose_figures_are_one() {
+    let (samples, report) = run(&["--workload", "passes-two-paced"]);
+    assert_eq!(samples.len(), 6, "{samples:?}");
+    for sample in &samples {
+        let metric = |name: &str| sample["metrics"][name].as_f64();
+        // 256 items per 5 ms in all; what came late may add to it, another process may not.
+        assert!(metric("items_per_second") < Some(256.0 * 200.0 * 3.0), "{sample}");
+        assert!(metric("items_per_second") > Some(0.0), "{sample}");
+        assert!(metric("last_p99_us") >= metric("last_p50_us"), "{sample}");
+        assert!(metric("last_p50_us") > Some(0.0) && metric("cpu_ns") > Some(0.0), "{sample}");
+        assert!(metric("client_writes_per_pass").is_some(), "of all clients: {sample}");
+    }
+    assert!(report.contains("Two engines paced, median time to the last item"), "{report}");
 }

@@ -27,9 +27,12 @@ Examples:
   cargo xtask bench                # all of this workspace
   cargo xtask bench --peers        # beside tonic, NATS, QUIC, Dynamo, ..., as published
   cargo xtask bench --peers --quick --only sinew-tcp,tonic --workload unary
+  cargo xtask bench --peers --item-bytes 16 --callers 4,128
+                                   # other sizes and concurrency: the order of the peers
   cargo xtask bench -- --help      # what the benchmark program itself offers
 
---peers needs a nats-server on the path. Its first build takes a long time.")]
+On 2 idle cores a run takes about 10 minutes, with --quick 3; with --peers about 30, with --peers
+--quick 7. --peers needs a nats-server on the path. Its first build takes a quarter of an hour or so.")]
 pub(crate) struct Options {
     /// --peers, and what is passed on to the benchmark program
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

@@ -26,19 +26,9 @@ const DYNAMO: &str = "SINEW_BENCH_DYNAMO";
 fn main() {
     let mut peers = sinew_benches::builtin();
     peers.extend(others());
-    // The processes of one measurement have a peer of this program.
-    let is_whole_run =
-        !std::env::args().nth(1).is_some_and(|part| part == "cell" || part == "serve");
-    if let Some(program) = std::env::var_os(DYNAMO).filter(|_| is_whole_run) {
-        match sinew_benches::elsewhere(Path::new(&program)) {
-            Ok(dynamo) => peers.extend(dynamo),
-            Err(error) => {
-                eprintln!("sinew-bench-peers: {error:#}");
-                std::process::exit(1);
-            }
-        }
-    }
-    std::process::exit(sinew_benches::run("cargo xtask bench --peers", &peers));
+    let dynamo = std::env::var_os(DYNAMO);
+    let programs: Vec<_> = dynamo.iter().map(Path::new).collect();
+    std::process::exit(sinew_benches::run("cargo xtask bench --peers", peers, &programs));
 }
 
 fn others() -> Vec<Box<dyn Contestant>> {
@@ -53,6 +43,7 @@ fn others() -> Vec<Box<dyn Contestant>> {
         Box::new(nats::Nats),
         Box::new(velo_node::VeloPeer { streams: Streams::Mux }),
         Box::new(velo_node::VeloPeer { streams: Streams::WideMux }),
+        Box::new(velo_node::VeloPeer { streams: Streams::ManualMux }),
         Box::new(velo_node::VeloPeer { streams: Streams::Connection }),
     ]
 }

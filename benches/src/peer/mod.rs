@@ -129,7 +129,8 @@ pub fn builtin() -> Vec<Box<dyn Contestant>> {
     vec![
         Box::new(raw::RawMux::with_writer_task()),
         Box::new(raw::RawMux::with_eager_writes()),
-        Box::new(sinew::SinewTcp),
+        Box::new(sinew::SinewTcp::new()),
+        Box::new(sinew::SinewTcp::checked()),
         Box::new(sinew::SinewUnix),
         Box::new(memory::SinewMemory),
         Box::new(split::Split::pooled()),

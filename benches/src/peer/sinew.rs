@@ -18,9 +18,30 @@ use sinew_transport_tcp::{TcpConfig, TcpServer, TcpTransport};
 use tempfile::TempDir;
 
 use super::{Caller, Peer, Sent, Server, Sink};
-use crate::Service;
+use crate::{Service, Shape};
 
-pub(super) struct SinewTcp;
+/// Over TCP, with a check behind every frame or without.
+pub(super) struct SinewTcp {
+    is_checked: bool,
+}
+
+impl SinewTcp {
+    /// `sinew-tcp`: as within one host.
+    pub(super) fn new() -> Self {
+        Self { is_checked: false }
+    }
+
+    /// `sinew-tcp-checked`: as over a network.
+    pub(super) fn checked() -> Self {
+        Self { is_checked: true }
+    }
+
+    fn config(&self) -> TcpConfig {
+        let mut config = TcpConfig::default();
+        config.mux.integrity = self.is_checked;
+        config
+    }
+}
 
 pub(super) struct SinewUnix;
 
@@ -30,19 +51,31 @@ impl Peer for SinewTcp {
     type Caller = SinewCaller;
 
     fn name(&self) -> &'static str {
-        "sinew-tcp"
+        if self.is_checked { "sinew-tcp-checked" } else { "sinew-tcp" }
     }
 
     fn about(&self) -> &'static str {
-        "Sinew over TCP: the whole stream contract of `sinew-transport-tcp`, defaults throughout"
+        if self.is_checked {
+            "the same with a check behind every frame, both ways; small and large calls, streams \
+             and passes only"
+        } else {
+            "Sinew over TCP: the whole stream contract of `sinew-transport-tcp`, defaults throughout"
+        }
+    }
+
+    /// A check costs time for each byte and each frame, and nothing while nothing is sent.
+    fn runs(&self, shape: &Shape) -> bool {
+        let is_sending =
+            matches!(shape, Shape::Unary { .. } | Shape::Stream { .. } | Shape::Passes { .. });
+        is_sending || !self.is_checked
     }
 
     async fn serve(&self, service: Arc<Service<SinewSink>>) -> Result<SinewServer> {
-        SinewServer::bind(service, None)
+        SinewServer::bind(service, self.config(), None)
     }
 
     async fn connect(&self, address: &str) -> Result<SinewCaller> {
-        SinewCaller::new(TcpTransport::new(TcpConfig::default().checked()?), address)
+        SinewCaller::new(TcpTransport::new(self.config().checked()?), address)
     }
 }
 
@@ -56,11 +89,11 @@ impl Peer for SinewUnix {
     }
 
     fn about(&self) -> &'static str {
-        "the same over a Unix domain socket, which callers on the same host take by themselves"
+        "`sinew-tcp` over a Unix domain socket, which callers on the same host take by themselves"
     }
 
     async fn serve(&self, service: Arc<Service<SinewSink>>) -> Result<SinewServer> {
-        SinewServer::bind(service, Some(tempfile::tempdir()?))
+        SinewServer::bind(service, TcpConfig::default(), Some(tempfile::tempdir()?))
     }
 
     async fn connect(&self, address: &str) -> Result<SinewCaller> {
@@ -75,9 +108,13 @@ pub(super) struct SinewServer {
 }
 
 impl SinewServer {
-    fn bind(service: Arc<Service<SinewSink>>, folder: Option<TempDir>) -> Result<Self> {
+    fn bind(
+        service: Arc<Service<SinewSink>>,
+        config: TcpConfig,
+        folder: Option<TempDir>,
+    ) -> Result<Self> {
         let unix_dir = folder.as_ref().map(|folder| folder.path().join("sockets"));
-        let config = TcpConfig { unix_dir, ..TcpConfig::default() }.checked()?;
+        let config = TcpConfig { unix_dir, ..config }.checked()?;
         let handler = move |request: IncomingRequest<'_>, sink: ResponseSink| {
             service.call(request.body, SinewSink(sink));
         };

@@ -2,9 +2,9 @@
 
 use super::{
     document::push,
-    measures::{Measure, number},
+    measures::{Measure, share},
     measures_of,
-    targets::{POOLED, SINGLE, Target},
+    targets::{self, POOLED, SINGLE, Target},
 };
 use crate::{Results, Workload};
 
@@ -20,9 +20,10 @@ and so under load. Reuse is `tcp_pool_connections_reused_total` as a share of it
 
 /// Adds the section, unless neither of the two was measured.
 pub(super) fn section(text: &mut String, workloads: &[Workload], results: &Results) {
+    let targets = targets::of_run(workloads);
     let rows: Vec<_> = measures_of(workloads)
         .filter(|measure| measure.told.pooled())
-        .filter_map(|measure| row(measure, results))
+        .filter_map(|measure| row(&measure, &targets, results))
         .collect();
     if rows.is_empty() {
         return;
@@ -37,7 +38,7 @@ pub(super) fn section(text: &mut String, workloads: &[Workload], results: &Resul
     );
 }
 
-fn row(measure: &Measure, results: &Results) -> Option<String> {
+fn row(measure: &Measure, targets: &[&'static Target], results: &Results) -> Option<String> {
     let median = |peer| {
         let spread = results.spread(measure.workload, measure.metric, peer)?;
         Some(measure.with_unit(spread.median))
@@ -47,7 +48,7 @@ fn row(measure: &Measure, results: &Results) -> Option<String> {
         return None;
     }
     let ratio = results.ratio(measure.workload, measure.metric, POOLED, SINGLE);
-    let verdicts: Vec<_> = Target::of(measure, POOLED)
+    let verdicts: Vec<_> = targets::of(targets, measure, POOLED)
         .filter_map(|target| {
             Some(format!("{}: {}", target.text(), target.reached(results)?.verdict()))
         })
@@ -57,20 +58,15 @@ fn row(measure: &Measure, results: &Results) -> Option<String> {
         measure.full_title(),
         pooled.unwrap_or_default(),
         single.unwrap_or_default(),
-        ratio.map(shown).unwrap_or_default(),
+        ratio.map(share).unwrap_or_default(),
         verdicts.join(", ")
     ))
-}
-
-/// Thousandths where hundredths would read as nothing: 4 connections of 1,000.
-fn shown(ratio: f64) -> String {
-    if ratio < 0.01 { format!("{ratio:.3}") } else { number(ratio) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Sample, workload};
+    use crate::{Sample, variation::Variation, workload};
 
     #[test]
     fn the_two_stand_side_by_side_with_the_ratio_of_the_same_rounds() {
@@ -85,7 +81,7 @@ mod tests {
             results.add(round, "unary-64", SINGLE, sample(single));
         }
         let mut text = String::new();
-        section(&mut text, workload::ALL, &results);
+        section(&mut text, &workload::list(&Variation::default()), &results);
         let latency = "| Unary calls: 64 callers, median latency | 31.0 µs | 62.0 µs | 0.50 | at \
                        most 0.95 x sinew-split-single: met |\n";
         assert!(text.contains(latency), "{text}");
@@ -102,7 +98,7 @@ mod tests {
         let mut results = Results::default();
         results.add(0, "unary-1", "sinew-tcp", Sample::default().with("p50_us", 9.0));
         let mut text = String::new();
-        section(&mut text, workload::ALL, &results);
+        section(&mut text, &workload::list(&Variation::default()), &results);
         assert_eq!(text, "");
     }
 }

@@ -4,11 +4,13 @@ use std::fmt::Write;
 
 use super::{
     Conditions, call_home,
-    measures::{GROUPS, Measure, number},
-    measures_of,
+    catalogue::GROUPS,
+    header,
+    measures::{Measure, number},
+    measures_of, order,
     targets::{self, Target, is_other},
 };
-use crate::{Contestant, Results, Workload, cell};
+use crate::{Contestant, Results, Workload};
 
 /// Peers that others are given as multiples of.
 const LIMITS: [&str; 2] = ["raw-mux", "raw-muxi"];
@@ -32,8 +34,10 @@ pub(super) fn compose(
     conditions: &Conditions,
 ) -> String {
     let mut text = String::new();
-    head(&mut text, peers, results, conditions);
-    summary(&mut text, results);
+    let targets = targets::of_run(workloads);
+    header::header(&mut text, peers, results, conditions);
+    summary(&mut text, &targets, results);
+    order::section(&mut text, peers, workloads, results);
     for group in GROUPS {
         let measures: Vec<_> = measures_of(workloads)
             .filter(|measure| measure.told.by_peer())
@@ -42,9 +46,12 @@ pub(super) fn compose(
         if measures.is_empty() {
             continue;
         }
-        push(&mut text, format_args!("\n## {}\n\n{}\n", group.title, group.about));
+        push(
+            &mut text,
+            format_args!("\n## {}\n\n{}\n", group.title, group.about(&conditions.variation)),
+        );
         for measure in measures {
-            table(&mut text, measure, peers, results);
+            table(&mut text, &measure, &targets, peers, results);
         }
     }
     call_home::section(&mut text, workloads, results);
@@ -54,61 +61,13 @@ pub(super) fn compose(
     text
 }
 
-fn head(text: &mut String, peers: &[&dyn Contestant], results: &Results, conditions: &Conditions) {
-    let Conditions { machine, pace, load_before, load_after, command } = conditions;
-    let others = match peers.iter().any(|peer| is_other(peer.name())) {
-        true => " and beside what others would use in its place",
-        false => "",
-    };
-    push(
-        text,
-        format_args!(
-            "# Benchmarks\n\nWritten by `{command}`; do not edit. Sinew beside the least that a \
-             mux over TCP can cost{others}, in one run, with Sinew's limits, flow control, \
-             keep-alive and item counts on, as they always are.\n\n"
-        ),
-    );
-    for peer in peers {
-        push(text, format_args!("- **{}**: {}.\n", peer.name(), peer.about()));
-    }
-    push(
-        text,
-        format_args!(
-            "\n| | |\n|---|---|\n| date | {}, commit {} |\n| machine | {}, {} hardware threads, \
-             {} |\n| compiler | {} |\n| load average | {} before the run, {} after |\n| shape | \
-             {} rounds; in each, every workload on every peer in turn, {} ms after a warm-up of \
-             {} ms |\n| processes | client and server apart and new for each measurement, tokio \
-             with {} workers each, loopback |\n",
-            machine.date,
-            machine.revision,
-            machine.processor,
-            machine.cpus,
-            machine.system,
-            machine.compiler,
-            load(*load_before),
-            load(*load_after),
-            results.rounds(),
-            pace.measured.as_millis(),
-            pace.warm_up.as_millis(),
-            cell::WORKERS,
-        ),
-    );
-    if load_before.is_some_and(|load| load > machine.cpus as f64 / 2.0) {
-        text.push_str("\n**The machine was busy with something else when the run began.**\n");
-    }
-    text.push_str(
-        "\nNumbers are medians over the rounds. Ratios are taken within each round, and their \
-         median is quoted: absolute numbers move with the machine, ratios hold.\n",
-    );
-}
-
-fn load(average: Option<f64>) -> String {
-    average.map_or("unknown".to_owned(), |average| format!("{average:.2}"))
-}
-
-fn summary(text: &mut String, results: &Results) {
+fn summary(text: &mut String, targets: &[&Target], results: &Results) {
     let answers: Vec<_> =
-        targets::ALL.iter().filter_map(|target| Some((target, target.reached(results)?))).collect();
+        targets.iter().filter_map(|target| Some((target, target.reached(results)?))).collect();
+    if answers.is_empty() {
+        text.push_str("\n## Targets\n\nNothing here has the shape that a target is about.\n");
+        return;
+    }
     let met = answers.iter().filter(|(_, reached)| reached.is_met).count();
     push(
         text,
@@ -136,7 +95,13 @@ fn summary(text: &mut String, results: &Results) {
     }
 }
 
-fn table(text: &mut String, measure: &Measure, peers: &[&dyn Contestant], results: &Results) {
+fn table(
+    text: &mut String,
+    measure: &Measure,
+    targets: &[&'static Target],
+    peers: &[&dyn Contestant],
+    results: &Results,
+) {
     let best = results.best(measure, is_other);
     let best = best.as_deref();
     let (title, line) = match best {
@@ -148,7 +113,7 @@ fn table(text: &mut String, measure: &Measure, peers: &[&dyn Contestant], result
         format_args!(
             "\n### {} ({})\n\n| peer | median | min to max | x raw-mux | x raw-muxi |{title} target \
              |\n|---|---|---|---|---|{line}---|\n",
-            capitalised(measure.title),
+            capitalised(&measure.title()),
             measure.better.text()
         ),
     );
@@ -164,7 +129,7 @@ fn table(text: &mut String, measure: &Measure, peers: &[&dyn Contestant], result
             ratio.filter(|_| base != name).map(number).unwrap_or_default()
         };
         let ratios: Vec<_> = LIMITS.into_iter().chain(best).map(ratio_to).collect();
-        let verdicts: Vec<_> = Target::of(measure, name)
+        let verdicts: Vec<_> = targets::of(targets, measure, name)
             .filter_map(|target| {
                 Some(format!("{}: {}", target.text(), target.reached(results)?.verdict()))
             })

@@ -1,8 +1,11 @@
 //! What a run found, for the terminal and for `docs/`.
 
 mod call_home;
+mod catalogue;
 mod document;
+mod header;
 pub(crate) mod measures;
+mod order;
 pub(crate) mod targets;
 
 use std::{fs, path::Path};
@@ -10,7 +13,8 @@ use std::{fs, path::Path};
 use anyhow::{Context, Result};
 use comfy_table::{CellAlignment, Table, presets};
 
-use crate::{Contestant, Pace, Results, Workload, machine::Machine, plot};
+pub(crate) use self::order::lines as order;
+use crate::{Contestant, Pace, Results, Workload, machine::Machine, plot, variation::Variation};
 
 /// The circumstances of a run.
 #[derive(Debug, Clone)]
@@ -23,6 +27,8 @@ pub struct Conditions {
     pub load_before: Option<f64>,
     /// And after it.
     pub load_after: Option<f64>,
+    /// What was other than the standard.
+    pub(crate) variation: Variation,
     /// What to type to repeat it.
     pub command: String,
 }
@@ -44,7 +50,7 @@ pub fn write(
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
     };
     save("benchmarks.md", document::compose(peers, workloads, results, conditions))?;
-    save("benchmarks.svg", plot::draw(peers, results))
+    save("benchmarks.svg", plot::draw(peers, workloads, results))
 }
 
 /// The medians of all measures, a column for each peer.
@@ -59,13 +65,14 @@ pub(crate) fn table(
     header.extend(peers.iter().map(|peer| peer.name().to_owned()));
     header.push("target".to_owned());
     table.set_header(header);
+    let targets = targets::of_run(workloads);
     for measure in measures_of(workloads) {
         let mut row = vec![measure.full_title()];
         let mut verdicts = Vec::new();
         for peer in peers {
             let spread = results.spread(measure.workload, measure.metric, peer.name());
             row.push(spread.map_or("-".to_owned(), |spread| measure.with_unit(spread.median)));
-            for target in targets::Target::of(measure, peer.name()) {
+            for target in targets::of(&targets, &measure, peer.name()) {
                 if let Some(reached) = target.reached(results) {
                     let verdict = if reached.is_met { "met" } else { "MISSED" };
                     let reached = target.reached_text(reached);
@@ -83,7 +90,6 @@ pub(crate) fn table(
 }
 
 /// The measures that these workloads have.
-fn measures_of(workloads: &[Workload]) -> impl Iterator<Item = &'static measures::Measure> {
-    let measured: Vec<_> = workloads.iter().map(|workload| workload.name).collect();
-    measures::ALL.iter().filter(move |measure| measured.contains(&measure.workload))
+fn measures_of(workloads: &[Workload]) -> impl Iterator<Item = measures::Measure> {
+    workloads.iter().flat_map(measures::of)
 }

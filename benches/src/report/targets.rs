@@ -1,7 +1,7 @@
 //! What Sinew should reach, as ratios within one run, and whether it does.
 
 use super::measures::{Measure, number};
-use crate::Results;
+use crate::{Results, Workload};
 
 /// A bound on a measure of one peer.
 #[derive(Debug)]
@@ -134,15 +134,25 @@ pub(crate) fn is_other(peer: &str) -> bool {
     !peer.starts_with("raw-") && !peer.starts_with("sinew")
 }
 
-impl Target {
-    /// The targets of a peer in a measure.
-    pub(crate) fn of(measure: &Measure, peer: &str) -> impl Iterator<Item = &'static Self> {
-        ALL.iter().filter(move |target| {
-            (target.workload, target.metric, target.peer)
-                == (measure.workload, measure.metric, peer)
-        })
-    }
+/// Those that a run can answer: of workloads that it has in the shape that the targets are about.
+pub(crate) fn of_run(workloads: &[Workload]) -> Vec<&'static Target> {
+    let standard = workloads.iter().filter(|workload| workload.is_standard());
+    let names: Vec<_> = standard.map(|workload| workload.name).collect();
+    ALL.iter().filter(|target| names.contains(&target.workload)).collect()
+}
 
+/// Those of a peer in a measure.
+pub(crate) fn of<'a>(
+    targets: &'a [&'static Target],
+    measure: &'a Measure,
+    peer: &'a str,
+) -> impl Iterator<Item = &'static Target> + use<'a> {
+    targets.iter().copied().filter(move |target| {
+        (target.workload, target.metric, target.peer) == (measure.workload, measure.metric, peer)
+    })
+}
+
+impl Target {
     /// What it asks for: `at most 1.30 x raw-mux`.
     pub(crate) fn text(&self) -> String {
         let (word, bound) = match self.bound {
@@ -197,15 +207,23 @@ impl Reached {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Sample;
+    use crate::{Sample, Shape};
 
     #[test]
     fn every_target_is_of_a_known_measure() {
         for target in ALL {
             let measure = Measure::find(target.workload, target.metric);
             let measure = measure.unwrap_or_else(|| panic!("{target:?}"));
-            assert!(Target::of(measure, target.peer).count() > 0);
+            assert!(of(&[target], measure, target.peer).count() > 0);
         }
+    }
+
+    #[test]
+    fn another_shape_has_no_targets() {
+        let shape =
+            |bytes| [Workload { name: "unary-1", shape: Shape::Unary { callers: 1, bytes } }];
+        assert!(!of_run(&shape(128)).is_empty());
+        assert!(of_run(&shape(16)).is_empty());
     }
 
     #[test]

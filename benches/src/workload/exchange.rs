@@ -1,6 +1,12 @@
 //! Callers that ask, take the whole answer, and ask again: unary calls and short streams.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
@@ -8,11 +14,21 @@ use futures_util::StreamExt;
 use tokio::task::JoinSet;
 
 use crate::{
-    Ask, Caller, Command, Control, Pace, PoolCount, Sample, engine,
+    Ask, Caller, Command, Control, Pace, PoolCount, Sample,
     measure::{self, Latencies, latencies, quantile_us},
 };
 
 const STREAM_REQUEST_BYTES: usize = 512;
+
+/// Exchanges of each caller, on average, before a measurement ends: with fewer, what is under way
+/// at its begin and at its end would decide what comes out.
+const LEAST_EXCHANGES: usize = 2;
+
+/// Longest that a measurement goes on for them.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// From look to look whether there are enough.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Exchanges of `bytes` each way.
 pub(super) async fn unary<C: Caller>(
@@ -35,17 +51,16 @@ pub(super) async fn unary<C: Caller>(
         .with("cpu_us", done.cpu_ns / done.exchanges() / 1e3))
 }
 
-/// Streams of `items`.
+/// Streams of so many items, each of so many bytes.
 pub(super) async fn stream<C: Caller>(
     caller: C,
     callers: usize,
-    items: u32,
+    (items, item_bytes): (u32, u32),
     pace: Pace,
     control: &mut dyn Control,
 ) -> Result<Sample> {
-    let ask = Ask::Stream { items, item_bytes: engine::ITEM_BYTES as u32 };
-    let request = ask.body(STREAM_REQUEST_BYTES);
-    let load = Load { request, items: u64::from(items), item_bytes: engine::ITEM_BYTES };
+    let request = Ask::Stream { items, item_bytes }.body(STREAM_REQUEST_BYTES);
+    let load = Load { request, items: u64::from(items), item_bytes: item_bytes as usize };
     let done = drive(caller, load, callers, pace, control).await?;
     let received = done.exchanges() * f64::from(items);
     Ok(done
@@ -107,13 +122,24 @@ async fn drive<C: Caller>(
     // The connection is made before the clock starts.
     exchange(&caller, &load).await?;
     let begin = Instant::now() + pace.warm_up;
+    let end = Arc::new(OnceLock::new());
     let mut tasks = JoinSet::new();
+    let mut counters = Vec::with_capacity(callers);
     for _ in 0..callers {
-        tasks.spawn(call_again(caller.clone(), load.clone(), begin, begin + pace.measured));
+        // A counter of its own, so that callers on different cores do not share a line.
+        let counter = Arc::new(AtomicUsize::new(0));
+        let period = Period { begin, end: Arc::clone(&end), ended: Arc::clone(&counter) };
+        tasks.spawn(call_again(caller.clone(), load.clone(), period));
+        counters.push(counter);
     }
     tokio::time::sleep_until(begin.into()).await;
     let cpu_before = control.command(Command::Report).await?.cpu_ns + measure::cpu_ns();
     tokio::time::sleep_until((begin + pace.measured).into()).await;
+    let ended = || counters.iter().map(|it| it.load(Ordering::Relaxed)).sum::<usize>();
+    while ended() < LEAST_EXCHANGES * callers && begin.elapsed() < pace.measured + PATIENCE {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    let seconds = end.get_or_init(Instant::now).duration_since(begin).as_secs_f64();
     let response_connections = caller.response_connections();
     let server = control.command(Command::Report).await?;
     let cpu_ns = (server.cpu_ns + measure::cpu_ns()).saturating_sub(cpu_before) as f64;
@@ -123,29 +149,37 @@ async fn drive<C: Caller>(
         first.add(task_first)?;
         whole.add(task_whole)?;
     }
-    ensure!(!whole.is_empty(), "no exchange ended within {:?}", pace.measured);
-    let (seconds, pool) = (pace.measured.as_secs_f64(), server.pool);
-    Ok(Done { first, whole, seconds, cpu_ns, pool, response_connections })
+    ensure!(!whole.is_empty(), "no exchange ended within {seconds} s");
+    Ok(Done { first, whole, seconds, cpu_ns, pool: server.pool, response_connections })
 }
 
-/// One caller. What ends between `begin` and `end` counts.
+/// What ends in it counts.
+struct Period {
+    begin: Instant,
+    /// Once it is known.
+    end: Arc<OnceLock<Instant>>,
+    /// Exchanges of one caller so far.
+    ended: Arc<AtomicUsize>,
+}
+
+/// One caller.
 async fn call_again<C: Caller>(
     caller: C,
     load: Load,
-    begin: Instant,
-    end: Instant,
+    period: Period,
 ) -> Result<(Latencies, Latencies)> {
     let (mut first, mut whole) = (latencies()?, latencies()?);
     loop {
         let asked = Instant::now();
         let first_came = exchange(&caller, &load).await?;
         let ended = Instant::now();
-        if ended > end {
+        if period.end.get().is_some_and(|end| ended > *end) {
             return Ok((first, whole));
         }
-        if ended >= begin {
+        if ended >= period.begin {
             first.record(nanoseconds(first_came - asked))?;
             whole.record(nanoseconds(ended - asked))?;
+            period.ended.store(whole.len() as usize, Ordering::Relaxed);
         }
     }
 }

@@ -3,19 +3,24 @@
 mod connect;
 mod exchange;
 mod idle;
+mod lanes;
+mod list;
 mod paced;
 mod pass_times;
-mod passes;
+pub(crate) mod passes;
 mod slow;
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Deserializer, Serialize};
 
+pub use self::lanes::{Lanes, Received};
+pub(crate) use self::{lanes::open, list::list};
 use crate::{Control, Pace, Peer, Sample};
 
 /// Something to measure.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Workload {
     /// On the command line and in results: group, then variant.
     pub name: &'static str,
@@ -23,8 +28,27 @@ pub struct Workload {
     pub shape: Shape,
 }
 
+impl<'de> Deserialize<'de> for Workload {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Told {
+            name: String,
+            shape: Shape,
+        }
+        let told = Told::deserialize(from)?;
+        Ok(Self::named(told.name, told.shape))
+    }
+}
+
+impl Workload {
+    /// The name stays as long as the program: a run has a few, all of them until its end.
+    fn named(name: String, shape: Shape) -> Self {
+        Self { name: name.leak(), shape }
+    }
+}
+
 /// What a workload does.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Shape {
     /// Requests of `bytes`, each answered with as much, by `callers` at once.
     /// Metrics: `p50_us`, `p99_us`, `per_second`, `mib_per_second`, `cpu_us`; with connections for
@@ -35,7 +59,7 @@ pub enum Shape {
         /// Size of the request and of the answer.
         bytes: usize,
     },
-    /// Requests of 512 B, each answered with `items` of 64 B as fast as possible.
+    /// Requests of 512 B, each answered with `items` as fast as possible.
     /// Metrics: `items_per_second`, `first_p50_us`, `first_p99_us`, `cpu_ns`; with connections for
     /// responses alone `response_connections`, and with shared ones `pool_reuse_percent`.
     Stream {
@@ -43,19 +67,24 @@ pub enum Shape {
         callers: usize,
         /// Items of each stream.
         items: u32,
+        /// Size of each.
+        item_bytes: u32,
     },
-    /// Long streams that engines feed: one item of 64 B on each of them per pass.
-    /// Metrics: `items_per_second`, `cpu_ns`, `last_p50_us`, `last_p99_us`, `writes_per_pass`,
-    /// `items_per_write`, `client_writes_per_pass`.
+    /// Long streams that engines feed: one item on each of them per pass.
+    /// Metrics: `items_per_second`, `cpu_ns`, `writes_per_pass`, `items_per_write`,
+    /// `client_writes_per_pass`; where items have room for a time, `last_p50_us`, `last_p99_us`.
     Passes {
         /// Engines, each in a process of its own, with a share of the streams.
         engines: usize,
-        /// Callers, each with a connection to each engine and a share of the streams.
+        /// Callers, each in a process of its own with a connection to each engine and a share of
+        /// the streams.
         callers: usize,
         /// Streams in all.
         streams: usize,
         /// From pass to pass; `None` for one after the other.
         every: Option<Duration>,
+        /// Size of each item.
+        item_bytes: u32,
     },
     /// Streams that are open and say nothing. Metrics: `client_bytes`, `server_bytes`; with
     /// connections for responses alone `response_connections`.
@@ -63,13 +92,15 @@ pub enum Shape {
         /// How many, on one connection where the peer has one for all.
         streams: usize,
     },
-    /// Streams with an item of 64 B at an even pace each, on one connection where the peer has one
-    /// for all. Metrics: `deviation_p50_us`, `deviation_p99_us`, `cpu_us`, `items_percent`.
+    /// Streams with an item at an even pace each, on one connection where the peer has one for
+    /// all. Metrics: `deviation_p50_us`, `deviation_p99_us`, `cpu_us`, `items_percent`.
     Paced {
         /// How many.
         streams: usize,
         /// From item to item.
         every: Duration,
+        /// Size of each item.
+        item_bytes: u32,
     },
     /// A new client, its connection, and a request of 128 B over it, one after the other.
     /// Metrics: `p50_us`, `p99_us`, `cpu_us`.
@@ -80,6 +111,8 @@ pub enum Shape {
     Slow {
         /// Callers that read as fast as they can.
         callers: usize,
+        /// Size of each item.
+        item_bytes: u32,
     },
 }
 
@@ -92,7 +125,7 @@ impl Shape {
                 streams
             }
             Self::Connect => 1,
-            Self::Slow { callers } => callers + 1,
+            Self::Slow { callers, .. } => callers + 1,
         }
     }
 
@@ -113,55 +146,7 @@ impl Shape {
     }
 }
 
-const SMALL: usize = 128;
-const MIB: usize = 1 << 20;
-const FIVE_MS: Option<Duration> = Some(Duration::from_millis(5));
-const TEN_MS: Duration = Duration::from_millis(10);
-
-/// All workloads, in the order of the report.
-pub(crate) const ALL: &[Workload] = &[
-    Workload { name: "unary-1", shape: Shape::Unary { callers: 1, bytes: SMALL } },
-    Workload { name: "unary-16", shape: Shape::Unary { callers: 16, bytes: SMALL } },
-    Workload { name: "unary-64", shape: Shape::Unary { callers: 64, bytes: SMALL } },
-    Workload { name: "unary-256", shape: Shape::Unary { callers: 256, bytes: SMALL } },
-    Workload { name: "stream-1", shape: Shape::Stream { callers: 1, items: 256 } },
-    Workload { name: "stream-16", shape: Shape::Stream { callers: 16, items: 256 } },
-    Workload { name: "stream-64", shape: Shape::Stream { callers: 64, items: 256 } },
-    Workload {
-        name: "passes-flat",
-        shape: Shape::Passes { engines: 1, callers: 4, streams: 256, every: None },
-    },
-    Workload {
-        name: "passes-paced",
-        shape: Shape::Passes { engines: 1, callers: 4, streams: 256, every: FIVE_MS },
-    },
-    Workload {
-        name: "passes-two-flat",
-        shape: Shape::Passes { engines: 2, callers: 4, streams: 256, every: None },
-    },
-    Workload {
-        name: "passes-two-paced",
-        shape: Shape::Passes { engines: 2, callers: 4, streams: 256, every: FIVE_MS },
-    },
-    Workload {
-        name: "passes-1024-flat",
-        shape: Shape::Passes { engines: 2, callers: 4, streams: 1_024, every: None },
-    },
-    Workload {
-        name: "passes-1024-paced",
-        shape: Shape::Passes { engines: 2, callers: 4, streams: 1_024, every: FIVE_MS },
-    },
-    Workload { name: "paced-64", shape: Shape::Paced { streams: 64, every: TEN_MS } },
-    Workload { name: "paced-512", shape: Shape::Paced { streams: 512, every: TEN_MS } },
-    Workload { name: "large-1", shape: Shape::Unary { callers: 1, bytes: MIB } },
-    Workload { name: "large-4", shape: Shape::Unary { callers: 4, bytes: MIB } },
-    Workload { name: "idle", shape: Shape::Idle { streams: 10_000 } },
-    Workload { name: "idle-1000", shape: Shape::Idle { streams: 1_000 } },
-    Workload { name: "connect", shape: Shape::Connect },
-    Workload { name: "slow", shape: Shape::Slow { callers: 16 } },
-];
-
-/// Runs a workload against the servers at `addresses`.
+/// Runs a workload against the servers at `addresses`, with all callers in this process.
 pub(crate) async fn run<P: Peer>(
     peer: &P,
     workload: &Workload,
@@ -175,26 +160,22 @@ pub(crate) async fn run<P: Peer>(
             let caller = peer.connect(address).await?;
             exchange::unary(caller, callers, bytes, pace, control).await
         }
-        Shape::Stream { callers, items } => {
+        Shape::Stream { callers, items, item_bytes } => {
             let caller = peer.connect(address).await?;
-            exchange::stream(caller, callers, items, pace, control).await
+            exchange::stream(caller, callers, (items, item_bytes), pace, control).await
         }
-        Shape::Passes { callers, streams, every, .. } => {
-            let mut connected = Vec::with_capacity(callers * addresses.len());
-            for _ in 0..callers {
-                for (engine, address) in addresses.iter().enumerate() {
-                    connected.push((engine, peer.connect(address).await?));
-                }
-            }
-            passes::run(&connected, streams, every, pace, control).await
+        Shape::Passes { callers, streams, .. } => {
+            let lanes = lanes::open(peer, addresses, callers, streams).await?;
+            passes::run(&mut passes::Here(lanes), &workload.shape, pace, control).await
         }
         Shape::Idle { streams } => idle::run(peer.connect(address).await?, streams, control).await,
-        Shape::Paced { streams, every } => {
-            paced::run(peer.connect(address).await?, streams, every, pace, control).await
+        Shape::Paced { streams, every, item_bytes } => {
+            let caller = peer.connect(address).await?;
+            paced::run(caller, streams, (every, item_bytes), pace, control).await
         }
         Shape::Connect => connect::run(peer, address, pace, control).await,
-        Shape::Slow { callers } => {
-            slow::run(peer.connect(address).await?, callers, pace, control).await
+        Shape::Slow { callers, item_bytes } => {
+            slow::run(peer.connect(address).await?, callers, item_bytes, pace, control).await
         }
     }
 }

@@ -20,12 +20,13 @@ const REQUEST_BYTES: usize = 512;
 pub(super) async fn run<C: Caller>(
     caller: C,
     streams: usize,
-    every: Duration,
+    (every, item_bytes): (Duration, u32),
     pace: Pace,
     control: &mut dyn Control,
 ) -> Result<Sample> {
     idle::ask_once(&caller).await?;
-    let request = Ask::Paced { every_us: every.as_micros().try_into()? }.body(REQUEST_BYTES);
+    let ask = Ask::Paced { every_us: every.as_micros().try_into()?, item_bytes };
+    let request = ask.body(REQUEST_BYTES);
     let (tell, told) = watch::channel(None);
     let mut consumers = JoinSet::new();
     for _ in 0..streams {

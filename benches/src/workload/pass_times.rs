@@ -5,14 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::Result;
 
 use crate::{
-    engine,
-    measure::{self, Latencies},
+    engine::{self, TIMED_PASSES},
+    measure::Latencies,
 };
 
-/// Timed passes that are kept: several seconds of them, flat out. Later ones are not timed.
-const KEPT: usize = 1 << 15;
-
-/// The timed passes of one engine.
+/// The timed passes of one engine, as far as they came here.
 pub(super) struct PassTimes {
     /// Nanoseconds from the start of each pass to its last item so far.
     last: Box<[AtomicU64]>,
@@ -20,36 +17,70 @@ pub(super) struct PassTimes {
 
 impl Default for PassTimes {
     fn default() -> Self {
-        Self { last: (0..KEPT).map(|_| AtomicU64::new(0)).collect() }
+        Self { last: (0..TIMED_PASSES).map(|_| AtomicU64::new(0)).collect() }
     }
 }
 
 impl PassTimes {
     /// Takes in an item as it comes.
     pub(super) fn arrived(&self, item: &[u8]) {
-        let Some((number, began)) = engine::stamp(item) else { return };
+        let Some((number, nanoseconds)) = engine::stamp(item) else { return };
         if let Some(last) = self.last.get(number) {
-            last.fetch_max(measure::shared_ns().saturating_sub(began), Ordering::Relaxed);
+            last.fetch_max(nanoseconds, Ordering::Relaxed);
         }
     }
 
-    /// One more than the number of the newest pass of which an item has come.
-    pub(super) fn seen(&self) -> usize {
+    /// Of each pass from the one with this number on, up to the newest of which an item has come;
+    /// 0 where there was no room for one.
+    pub(super) fn since(&self, number: usize) -> Vec<u64> {
         let newest = self.last.iter().rposition(|last| last.load(Ordering::Relaxed) > 0);
-        newest.map_or(0, |newest| newest + 1)
+        let passes = self.last.get(number..newest.map_or(0, |newest| newest + 1));
+        passes.unwrap_or_default().iter().map(|last| last.load(Ordering::Relaxed)).collect()
+    }
+}
+
+/// Adds what several processes saw of the same passes: the last item of a pass is the last of all.
+/// The newest that all have seen is left out, because its items may still be under way.
+pub(super) fn combine(seen: &[&[u64]], times: &mut Latencies) -> Result<()> {
+    let whole = seen.iter().map(|seen| seen.len()).min().unwrap_or(0).saturating_sub(1);
+    for pass in 0..whole {
+        match seen.iter().filter_map(|seen| seen.get(pass)).max() {
+            // No stream had room for an item of this pass.
+            None | Some(0) => {}
+            Some(last) => times.record(*last)?,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::latencies;
+
+    #[test]
+    fn a_pass_ends_with_the_last_item_of_all_processes() {
+        let mut times = latencies().unwrap();
+        // One had no room in the second pass, one has seen more passes than the other.
+        combine(&[&[10, 0, 30, 40], &[20, 5, 9, 50, 60]], &mut times).unwrap();
+        let recorded: Vec<_> = times.iter_recorded().map(|it| it.value_iterated_to()).collect();
+        assert_eq!(recorded, [5, 20, 30]);
+        combine(&[], &mut times).unwrap();
+        combine(&[&[], &[1, 2]], &mut times).unwrap();
+        assert_eq!(times.len(), 3);
     }
 
-    /// Adds all passes from the one with this number on, but for the newest, of which items may
-    /// still be under way.
-    pub(super) fn add_since(&self, number: usize, times: &mut Latencies) -> Result<()> {
-        let whole = self.seen().saturating_sub(1);
-        for last in self.last.get(number..whole).unwrap_or_default() {
-            match last.load(Ordering::Relaxed) {
-                // No stream had room for an item of this pass.
-                0 => {}
-                last => times.record(last)?,
-            }
+    #[test]
+    fn passes_are_told_from_a_number_on() {
+        let times = PassTimes::default();
+        assert!(times.since(0).is_empty());
+        for number in [0, 2] {
+            times.arrived(&engine::stamped(number, 64));
         }
-        Ok(())
+        times.arrived(&[b't'; 64]);
+        let seen = times.since(0);
+        assert_eq!(seen.len(), 3);
+        assert!(seen[0] > 0 && seen[1] == 0 && seen[2] > 0, "{seen:?}");
+        assert_eq!((times.since(2).len(), times.since(3).len()), (1, 0));
     }
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use futures_util::StreamExt;
 
 use super::exchange;
-use crate::{Ask, Caller, Control, Pace, Sample, engine};
+use crate::{Ask, Caller, Control, Pace, Sample};
 
 const REQUEST_BYTES: usize = 512;
 
@@ -22,13 +22,15 @@ const SLOW_EVERY: Duration = Duration::from_millis(10);
 pub(super) async fn run<C: Caller>(
     caller: C,
     callers: usize,
+    item_bytes: u32,
     pace: Pace,
     control: &mut dyn Control,
 ) -> Result<Sample> {
     let pace = Pace { measured: pace.measured / 2, ..pace };
     let rate = |sample: &Sample| sample.get("items_per_second").unwrap_or(f64::NAN);
-    let alone = exchange::stream(caller.clone(), callers, FAST_ITEMS, pace, control).await?;
-    let ask = Ask::Stream { items: SLOW_ITEMS, item_bytes: engine::ITEM_BYTES as u32 };
+    let fast = (FAST_ITEMS, item_bytes);
+    let alone = exchange::stream(caller.clone(), callers, fast, pace, control).await?;
+    let ask = Ask::Stream { items: SLOW_ITEMS, item_bytes };
     let mut response = caller.open(ask.body(REQUEST_BYTES)).await?;
     let reader = tokio::spawn(async move {
         let mut ticks = tokio::time::interval(SLOW_EVERY);
@@ -36,7 +38,7 @@ pub(super) async fn run<C: Caller>(
             ticks.tick().await;
         }
     });
-    let beside = exchange::stream(caller, callers, FAST_ITEMS, pace, control).await?;
+    let beside = exchange::stream(caller, callers, fast, pace, control).await?;
     anyhow::ensure!(!reader.is_finished(), "the slow stream ended");
     reader.abort();
     Ok(Sample::default()

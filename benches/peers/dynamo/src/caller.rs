@@ -64,6 +64,12 @@ impl Peer for Dynamo {
     }
 
     fn runs(&self, shape: &Shape) -> bool {
+        // A nats-server takes messages of 1 MiB by default, and the head comes on top of a body.
+        if self.plane == Plane::Nats
+            && matches!(shape, Shape::Unary { bytes, .. } if *bytes >= 1 << 20)
+        {
+            return false;
+        }
         // Its runtime is made once in a process, so there is no new client to connect.
         let most = match self.plane {
             Plane::Tcp | Plane::Nats => MAX_STREAMS,

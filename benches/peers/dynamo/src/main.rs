@@ -12,7 +12,7 @@ use crate::{caller::Dynamo, environment::Plane, sinew_caller::SinewToDynamo};
 
 fn main() {
     std::process::exit(match environment::complete() {
-        Ok(environment::Complete::Yes) => sinew_benches::run("sinew-bench-dynamo", &peers()),
+        Ok(environment::Complete::Yes) => sinew_benches::run("sinew-bench-dynamo", peers(), &[]),
         Ok(environment::Complete::Ran(status)) => status,
         Err(error) => {
             eprintln!("sinew-bench-dynamo: {error:#}");

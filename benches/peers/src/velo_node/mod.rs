@@ -20,12 +20,12 @@ use futures_core::Stream;
 use sinew_benches::{Ask, Caller, Peer, ReplySink, Server, Service, Shape};
 use velo::{
     Handler, Velo,
-    streaming::{MuxConfig, StreamAnchor, StreamFrame},
+    streaming::{FlushPolicy, MuxConfig, StreamAnchor, StreamFrame},
     transports::tcp::TcpTransportBuilder,
 };
 
 pub(crate) use self::sender::VeloSink;
-use self::{introduction::Introductions, open::Open};
+use self::{introduction::Introductions, open::Open, sender::Batches};
 use crate::MAX_FILES;
 
 const UNARY: &str = "bench_one";
@@ -38,6 +38,8 @@ pub(crate) enum Streams {
     Mux,
     /// The same with a larger window than the default of 32 items.
     WideMux,
+    /// The same as the first, written when a burst of the engine ends and not before.
+    ManualMux,
     /// On a connection for each stream.
     Connection,
 }
@@ -58,6 +60,7 @@ impl Peer for VeloPeer {
         match self.streams {
             Streams::Mux => "velo-mux",
             Streams::WideMux => "velo-mux256",
+            Streams::ManualMux => "velo-manual",
             Streams::Connection => "velo-conn",
         }
     }
@@ -71,6 +74,10 @@ impl Peer for VeloPeer {
                  of addresses that a discovery would do"
             }
             Streams::WideMux => "the same with a credit of 256 items, streams only",
+            Streams::ManualMux => {
+                "`velo-mux` with a manual flush, which the engine makes at the end of a pass; \
+                 forward pass only"
+            }
             Streams::Connection => {
                 "velo 0.21 with its multiplexed mode off: a TCP connection for each stream; \
                  streams only"
@@ -83,6 +90,7 @@ impl Peer for VeloPeer {
         match self.streams {
             Streams::Mux => true,
             Streams::WideMux => !is_unary,
+            Streams::ManualMux => matches!(shape, Shape::Passes { .. }),
             Streams::Connection => !is_unary && shape.streams() <= MAX_FILES,
         }
     }
@@ -98,12 +106,13 @@ impl Peer for VeloPeer {
         };
         node.register_handler(Handler::unary_handler(UNARY, one).build())?;
         let weak = node.downgrade();
+        let batches = (self.streams == Streams::ManualMux).then(|| Batches::of(&node));
         let many = move |context: velo::Context| {
-            let (node, service) = (weak.upgrade(), Arc::clone(&service));
+            let (node, service, batches) = (weak.upgrade(), Arc::clone(&service), batches.clone());
             async move {
                 if let Some(node) = node {
                     let (sender, body) = Open::read(context.payload)?.sender(&node).await?;
-                    service.call(body, VeloSink::many(sender));
+                    service.call(body, VeloSink::many(sender, batches));
                 }
                 Ok(())
             }
@@ -129,6 +138,10 @@ async fn node(streams: Streams) -> Result<Velo> {
         Streams::Mux => builder.mux_only(),
         Streams::WideMux => {
             let config = MuxConfig { initial_credit: WIDE_CREDIT, ..MuxConfig::default() };
+            builder.messenger_mux(config)?.mux_only()
+        }
+        Streams::ManualMux => {
+            let config = MuxConfig { flush_policy: FlushPolicy::Manual, ..MuxConfig::default() };
             builder.messenger_mux(config)?.mux_only()
         }
         Streams::Connection => builder

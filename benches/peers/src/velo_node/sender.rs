@@ -8,8 +8,9 @@ use std::{
 
 use bytes::Bytes;
 use sinew_benches::{ReplySink, Sent, Sink};
+use sinew_plane::{Flush, defer_flush};
 use tokio_util::sync::ReusableBoxFuture;
-use velo::{SendError, StreamSender};
+use velo::{SendError, StreamSender, Velo, WeakVelo};
 
 pub(crate) struct VeloSink(Response);
 
@@ -20,9 +21,28 @@ enum Response {
 
 struct Items {
     sender: Arc<StreamSender<Bytes>>,
+    /// Where velo does not decide by itself when to write.
+    batches: Option<Arc<Batches>>,
     /// Made for each item in the same memory.
     sending: ReusableBoxFuture<'static, Result<(), SendError>>,
     is_sending: bool,
+}
+
+/// What a node has gathered for all others, to be written at once.
+pub(super) struct Batches(WeakVelo);
+
+impl Batches {
+    pub(super) fn of(node: &Velo) -> Arc<Self> {
+        Arc::new(Self(node.downgrade()))
+    }
+}
+
+impl Flush for Batches {
+    fn flush(&self) {
+        if let Some(node) = self.0.upgrade() {
+            node.flush_batch();
+        }
+    }
 }
 
 impl VeloSink {
@@ -30,10 +50,10 @@ impl VeloSink {
         Self(Response::One(sink))
     }
 
-    pub(super) fn many(sender: StreamSender<Bytes>) -> Self {
+    pub(super) fn many(sender: StreamSender<Bytes>, batches: Option<Arc<Batches>>) -> Self {
         let sender = Arc::new(sender);
         let sending = ReusableBoxFuture::new(send(Arc::clone(&sender), Bytes::new()));
-        let mut items = Items { sender, sending, is_sending: false };
+        let mut items = Items { sender, batches, sending, is_sending: false };
         // The first one was only for its size.
         items.sending.set(std::future::ready(Ok(())));
         Self(Response::Many(items))
@@ -96,8 +116,13 @@ impl Sink for VeloSink {
         }
     }
 
-    /// velo decides by itself when to write.
-    fn flush(&self) {}
+    fn flush(&self) {
+        if let Response::Many(Items { batches: Some(batches), .. }) = &self.0
+            && !defer_flush(batches)
+        {
+            batches.flush();
+        }
+    }
 
     fn end(self) {
         let Response::Many(mut items) = self.0 else { return };
