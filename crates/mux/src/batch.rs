@@ -65,6 +65,12 @@ impl Batch {
         })
     }
 
+    /// What is still to be written, if that is one piece.
+    pub fn only(&self) -> Option<&[u8]> {
+        let [first] = self.parts.as_slices().0 else { return None };
+        (self.parts.len() == 1).then(|| &first.as_ref()[self.written..])
+    }
+
     /// Fills `slices` for a vectored write and tells how many were filled.
     pub fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let mut filled = 0;
@@ -105,10 +111,12 @@ mod tests {
         batch.push(Part::Body(Bytes::from_static(b"defg")));
         let rest = |batch: &Batch| batch.parts().flatten().copied().collect::<Vec<u8>>();
         assert_eq!(rest(&batch), b"abcdefg");
+        assert_eq!(batch.only(), None);
         batch.advance(1);
         assert_eq!(rest(&batch), b"bcdefg");
         batch.advance(4);
         assert_eq!(rest(&batch), b"fg");
+        assert_eq!(batch.only(), Some(&b"fg"[..]));
         assert_eq!(batch.spent.len(), 1);
         batch.advance(2);
         assert!(batch.is_empty());

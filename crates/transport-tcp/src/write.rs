@@ -120,13 +120,7 @@ impl Connection {
 
     fn try_write(&self, batch: &mut Batch) -> Written {
         while !batch.is_empty() {
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let filled = batch.fill(&mut slices);
-            let result = match filled {
-                1 => self.socket.try_write(&slices[0]),
-                _ => self.socket.try_write_vectored(&slices[..filled]),
-            };
-            match result {
+            match self.try_write_once(batch) {
                 Ok(0) => return Written::Failed(io::ErrorKind::WriteZero.into()),
                 Ok(bytes) => {
                     self.writes.fetch_add(1, Ordering::Relaxed);
@@ -138,6 +132,16 @@ impl Connection {
             }
         }
         Written::All
+    }
+
+    /// One write of as many pieces as fit. Most batches are one piece, which needs no list.
+    fn try_write_once(&self, batch: &Batch) -> io::Result<usize> {
+        if let Some(bytes) = batch.only() {
+            return self.socket.try_write(bytes);
+        }
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let filled = batch.fill(&mut slices);
+        self.socket.try_write_vectored(&slices[..filled])
     }
 
     fn write_failed(&self, cause: io::Error) {
