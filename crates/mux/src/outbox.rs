@@ -168,7 +168,8 @@ impl Outbox {
         let mut batch = std::mem::take(&mut self.spare_batch);
         self.batches = self.batches.wrapping_add(1);
         // Two small buffers make one write cheaper as one: the common case at low load.
-        if self.data.is_empty() && self.control.len() + self.tail.len() <= COPY_BYTES {
+        let both = !self.control.is_empty() && !self.tail.is_empty();
+        if both && self.data.is_empty() && self.control.len() + self.tail.len() <= COPY_BYTES {
             let mut tail = std::mem::take(&mut self.tail);
             self.control.append(&mut tail);
             self.tail = tail;

@@ -35,13 +35,19 @@ pub fn burst<T>(work: impl FnOnce() -> T) -> T {
     struct End;
     impl Drop for End {
         fn drop(&mut self) {
-            let targets = PENDING.with_borrow_mut(|pending| {
+            let mut targets = PENDING.with_borrow_mut(|pending| {
                 pending.depth -= 1;
                 if pending.depth == 0 { std::mem::take(&mut pending.targets) } else { Vec::new() }
             });
-            for target in targets {
+            for target in targets.drain(..) {
                 target.flush();
             }
+            // For the next burst, unless a flush ran one of its own.
+            PENDING.with_borrow_mut(|pending| {
+                if pending.targets.capacity() == 0 {
+                    pending.targets = targets;
+                }
+            });
         }
     }
     PENDING.with_borrow_mut(|pending| pending.depth += 1);
