@@ -7,7 +7,7 @@
 
 use std::time::Instant;
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use libfuzzer_sys::fuzz_target;
 use sinew_mux::{
     CheckedMuxConfig, ConnectionError, Consumer, Event, Inbound, Items, MuxConfig, Outbound,
@@ -54,7 +54,7 @@ impl Streams {
         Self { outbound: Outbound::new(role, config), consumer: Consumer::new(window), producer }
     }
 
-    fn on_event(&mut self, event: Event) -> Result<(), ConnectionError> {
+    fn on_event(&mut self, inbound: &mut Inbound, event: Event) -> Result<(), ConnectionError> {
         match event {
             Event::Hello(hello) => self.outbound.on_hello(hello),
             Event::Opened(opened) => {
@@ -67,8 +67,12 @@ impl Streams {
             Event::Credit { credit, .. } => drop(self.producer.on_credit(credit)?),
             Event::Accept { .. } => self.consumer.on_accept()?,
             Event::Items { items, .. } => self.consumer.on_items(items)?,
-            Event::ItemBegin { total, chunk, .. } => self.consumer.on_item_begin(total, &chunk)?,
-            Event::Chunk { chunk, .. } => self.consumer.on_chunk(&chunk)?,
+            Event::ItemBegin { stream, total } => {
+                self.consumer.on_item_begin(total)?;
+                inbound.assemble(stream)?;
+            }
+            Event::ItemEnd { item, .. } => self.consumer.on_item_end(item)?,
+            Event::Chunk { .. } => self.consumer.on_chunk()?,
             Event::Ended { terminal, items, .. } => self.consumer.on_terminal(terminal, items)?,
             Event::Grant { total } => self.outbound.on_grant(total),
             Event::GoAway { .. } => self.outbound.on_go_away(),
@@ -84,15 +88,37 @@ fn one_by_one(event: Event) -> Vec<Event> {
     items.into_iter().map(|item| Event::Items { stream, items: Items::one(item) }).collect()
 }
 
-/// Reads the stream in pieces of `step` bytes: the events as text, and the error that ended it.
-fn read(settings: u8, stream: &[u8], step: usize) -> (Vec<String>, Option<ConnectionError>) {
+/// Puts the piece where it belongs, or a part of it; how many bytes.
+fn put(inbound: &mut Inbound, buffer: &mut BytesMut, piece: &[u8], direct: bool) -> usize {
+    let room = if direct { inbound.room() } else { None };
+    let Some(mut room) = room else {
+        buffer.extend_from_slice(piece);
+        return piece.len();
+    };
+    let bytes = room.remaining_mut().min(piece.len());
+    room.put_slice(&piece[..bytes]);
+    inbound.filled(bytes, buffer);
+    bytes
+}
+
+/// Reads the stream in pieces of `step` bytes, `direct`ly into large messages or not: the events
+/// as text, and the error that ended it.
+fn read(
+    settings: u8,
+    stream: &[u8],
+    step: usize,
+    direct: bool,
+) -> (Vec<String>, Option<ConnectionError>) {
     let role = if settings & 1 == 0 { Role::Acceptor } else { Role::Dialler };
     let (config, now) = (config(settings), Instant::now());
     let mut inbound = Inbound::new(role, &config, now);
     let mut streams = Streams::new(role, &config);
     let (mut buffer, mut events) = (BytesMut::new(), Vec::new());
-    for piece in stream.chunks(step) {
-        buffer.extend_from_slice(piece);
+    let mut rest = stream;
+    while !rest.is_empty() {
+        let piece = &rest[..step.min(rest.len())];
+        let taken = put(&mut inbound, &mut buffer, piece, direct);
+        rest = &rest[taken..];
         loop {
             match inbound.ingest(&mut buffer) {
                 Ok(true) => {}
@@ -107,7 +133,7 @@ fn read(settings: u8, stream: &[u8], step: usize) -> (Vec<String>, Option<Connec
                 };
                 for event in one_by_one(event) {
                     events.push(format!("{event:?}"));
-                    if let Err(error) = streams.on_event(event) {
+                    if let Err(error) = streams.on_event(&mut inbound, event) {
                         return (events, Some(error));
                     }
                 }
@@ -122,6 +148,9 @@ fn read(settings: u8, stream: &[u8], step: usize) -> (Vec<String>, Option<Connec
 fuzz_target!(|data: &[u8]| {
     let Some((&settings, data)) = data.split_first() else { return };
     let stream = stream(settings, data);
-    let whole = read(settings, &stream, stream.len().max(1));
-    assert_eq!(read(settings, &stream, 1 + usize::from(settings >> 4)), whole);
+    let whole = read(settings, &stream, stream.len().max(1), false);
+    let step = 1 + usize::from(settings >> 4);
+    for direct in [false, true] {
+        assert_eq!(read(settings, &stream, step, direct), whole);
+    }
 });

@@ -1,8 +1,9 @@
 //! The receiving end of one stream.
 
+use bytes::Bytes;
 use sinew_plane::{ItemBatch, Terminal, Window};
 
-use crate::{Arrived, Items, StreamViolation, assembly::Assembly, items, items::Tally};
+use crate::{Arrived, Items, StreamViolation, items, items::Tally};
 
 /// A consumer tells its producer at the latest when it has consumed this much, however large
 /// its window: less than half a window, so that a producer which keeps less than it was granted
@@ -42,7 +43,8 @@ pub struct Consumer {
     copies: Vec<u8>,
     /// Bytes of the items in both.
     queued_bytes: u64,
-    assembly: Option<Assembly>,
+    /// An item began and is not whole.
+    partial: bool,
     /// Items that arrived whole, and their bytes; a begun item's bytes are charged too.
     received: u64,
     charged_bytes: u64,
@@ -75,7 +77,7 @@ impl Consumer {
             queue: ItemBatch::new(),
             copies: Vec::new(),
             queued_bytes: 0,
-            assembly: None,
+            partial: false,
             received: 0,
             charged_bytes: 0,
             taken: 0,
@@ -160,29 +162,34 @@ impl Consumer {
         self.queued_bytes += tally.bytes as u64;
     }
 
-    /// An item of `total` bytes began.
+    /// An item of `total` bytes began; [`Inbound`](crate::Inbound) puts it together.
     ///
     /// # Errors
-    /// As [`on_items`](Self::on_items), or the lengths do not fit.
-    pub fn on_item_begin(&mut self, total: usize, chunk: &[u8]) -> Result<(), StreamViolation> {
+    /// As [`on_items`](Self::on_items).
+    pub fn on_item_begin(&mut self, total: usize) -> Result<(), StreamViolation> {
         self.charge((0, 0), total as u64)?;
-        self.assembly = Some(Assembly::begin(total, chunk)?);
+        self.partial = true;
         Ok(())
     }
 
-    /// More of the item that began.
+    /// The item that began is whole.
     ///
     /// # Errors
-    /// No item began, or the chunk does not fit it.
-    pub fn on_chunk(&mut self, chunk: &[u8]) -> Result<(), StreamViolation> {
-        let Some(assembly) = &mut self.assembly else {
-            return Err(StreamViolation("a chunk outside an item"));
-        };
-        if let Some(item) = assembly.push(chunk)? {
-            self.assembly = None;
-            self.enqueue(Items::one(item));
+    /// None began.
+    pub fn on_item_end(&mut self, item: Bytes) -> Result<(), StreamViolation> {
+        if !std::mem::take(&mut self.partial) {
+            return Err(StreamViolation("the end of an item that did not begin"));
         }
+        self.enqueue(Items::one(item));
         Ok(())
+    }
+
+    /// A chunk came that belongs to no item.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn on_chunk(&self) -> Result<(), StreamViolation> {
+        Err(StreamViolation("a chunk outside an item"))
     }
 
     fn enqueue(&mut self, items: Items) {
@@ -207,10 +214,10 @@ impl Consumer {
             return Err(StreamViolation("an end that does not fit the items that arrived"));
         }
         let complete = matches!(terminal, Terminal::Complete { .. });
-        if complete && self.assembly.is_some() {
+        if complete && self.partial {
             return Err(StreamViolation("a complete end inside an item"));
         }
-        self.assembly = None;
+        self.partial = false;
         self.started |= complete;
         self.ended = Some(Ended::Terminal(terminal));
         Ok(())
@@ -218,7 +225,7 @@ impl Consumer {
 
     /// The carrier is gone: what arrived in part will come again as a whole.
     pub fn on_carrier_lost(&mut self) {
-        if self.assembly.take().is_some() {
+        if std::mem::take(&mut self.partial) {
             // The item was charged when it began, and will be again.
             self.charged_bytes = self.bytes_received();
         }
@@ -286,7 +293,7 @@ impl Consumer {
     /// and bytes `before_last`, and so may those before it, which need less.
     fn charge(&mut self, before_last: (u64, u64), bytes: u64) -> Result<(), StreamViolation> {
         self.check_open()?;
-        if self.assembly.is_some() {
+        if self.partial {
             return Err(StreamViolation("an item inside another"));
         }
         let (items_before, bytes_before) = before_last;
@@ -356,8 +363,8 @@ mod tests {
         }
         assert!(by_items.on_items(item(1)).is_err());
         let mut by_bytes = Consumer::new(WINDOW);
-        by_bytes.on_item_begin(1_000, &[0; 10]).unwrap();
-        by_bytes.on_chunk(&[0; 990]).unwrap();
+        by_bytes.on_item_begin(1_000).unwrap();
+        by_bytes.on_item_end(vec![0; 1_000].into()).unwrap();
         assert!(by_bytes.on_items(item(0)).is_err());
     }
 
@@ -387,7 +394,7 @@ mod tests {
         let mut consumer = Consumer::new(WINDOW);
         consumer.on_items(item(1)).unwrap();
         assert!(consumer.on_terminal(Terminal::Complete { items: 2 }, 2).is_err());
-        consumer.on_item_begin(10, b"abc").unwrap();
+        consumer.on_item_begin(10).unwrap();
         assert!(consumer.on_terminal(Terminal::Complete { items: 1 }, 1).is_err());
         let reason = sinew_plane::CancelReason::Caller;
         consumer.on_terminal(Terminal::Cancelled { reason }, 1).unwrap();
@@ -401,12 +408,12 @@ mod tests {
     fn a_lost_carrier_takes_the_begun_item_back() {
         let mut consumer = Consumer::new(WINDOW);
         consumer.on_items(item(5)).unwrap();
-        consumer.on_item_begin(60, &[0; 30]).unwrap();
+        consumer.on_item_begin(60).unwrap();
         consumer.on_carrier_lost();
         let (next_item, credit) = consumer.attach();
         assert_eq!((next_item, credit.consumed), (1, 0));
-        consumer.on_item_begin(60, &[0; 30]).unwrap();
-        consumer.on_chunk(&[0; 30]).unwrap();
+        consumer.on_item_begin(60).unwrap();
+        consumer.on_item_end(vec![0; 60].into()).unwrap();
         // 65 of 100 bytes are used; charged twice, the item would leave none.
         consumer.on_items(item(1)).unwrap();
         assert_eq!(consumer.received(), 3);

@@ -46,21 +46,25 @@ pub enum Event {
         /// The items; slices of the read buffer.
         items: Items,
     },
-    /// The beginning of an item.
+    /// The beginning of an item that comes in chunks. Whoever wants it says so with
+    /// [`Inbound::assemble`](crate::Inbound::assemble) before the next event is asked for.
     ItemBegin {
         /// The stream.
         stream: u32,
         /// Length of the whole item in bytes.
         total: usize,
-        /// Its first bytes.
-        chunk: Bytes,
     },
-    /// More of an item.
+    /// The item that began is whole.
+    ItemEnd {
+        /// The stream.
+        stream: u32,
+        /// The item.
+        item: Bytes,
+    },
+    /// A chunk of an item that nobody wanted, or that never began.
     Chunk {
         /// The stream.
         stream: u32,
-        /// The bytes.
-        chunk: Bytes,
     },
     /// The end of a stream.
     Ended {

@@ -3,18 +3,25 @@
 use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
-use sinew_plane::{Executed, StreamId, Terminal, Window};
+use rustc_hash::FxHashMap;
+use sinew_plane::{StreamId, Window};
 
 use crate::{
     CheckedMuxConfig, ConnectionError, Event, Hello, Open,
+    assembly::Assembly,
     frame::{self, CHECK_BYTES, FRAME_HEADER_BYTES, FrameHeader, Kind, PREFACE},
     hello::MAX_HELLO_BYTES,
     intake::{Chunk, Intake},
-    items::{Arrived, Tally},
     message::{self, Fields, MAX_ENDPOINT_BYTES, OPEN_HEAD_BYTES},
     outbox::CHUNK_BYTES,
+    pool::Pool,
     vigilance::{Allowance, Beat, Pulse},
 };
+
+mod direct;
+mod response;
+
+use self::{direct::Direct, response::Begun};
 
 /// Longest frame payload that is taken: an open with the largest header block and a whole chunk
 /// of body.
@@ -32,8 +39,6 @@ const USELESS_PER_SECOND: u32 = 200;
 /// Cancels: a caller may well drop all its streams at once, but not for ever.
 const CANCEL_BURST: u32 = 32_768;
 const CANCELS_PER_SECOND: u32 = 10_000;
-
-const ITEM_TOO_LARGE: &str = "an item over the announced limit";
 
 /// Which end of a connection this is. It decides who numbers streams how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +102,12 @@ pub struct Inbound {
     max_message_bytes: usize,
     next_stream: u32,
     intake: Intake,
+    /// Items that come in chunks, by their streams.
+    items: FxHashMap<u32, Assembly>,
+    /// The item that the last event began, until somebody says that it is wanted.
+    begun: Option<Begun>,
+    direct: Direct,
+    pool: Pool,
     /// Request bodies that the peer lets this side send, since the connection began.
     peer_granted: u64,
     useless: Allowance,
@@ -117,6 +128,10 @@ impl Inbound {
             max_message_bytes: config.max_message_bytes,
             next_stream: role.peer().first_stream(),
             intake: Intake::new(config),
+            items: FxHashMap::default(),
+            begun: None,
+            direct: Direct::default(),
+            pool: Pool::default(),
             peer_granted: 0,
             useless: Allowance::new(USELESS_BURST, USELESS_PER_SECOND, now),
             cancels: Allowance::new(CANCEL_BURST, CANCELS_PER_SECOND, now),
@@ -152,9 +167,16 @@ impl Inbound {
             buffer.advance(PREFACE.len());
             self.phase = Phase::Hello;
         }
+        self.begun = None;
+        if self.absorb(buffer) {
+            return Ok(false);
+        }
+        if self.has_whole() {
+            return Ok(true);
+        }
         let whole = self.whole_frames(buffer)?;
         if whole == 0 {
-            return Ok(false);
+            return Ok(self.cut(buffer));
         }
         self.at = 0;
         self.frames = if whole <= COPY_OUT_BYTES {
@@ -201,6 +223,9 @@ impl Inbound {
     /// The peer broke the protocol: close the connection with
     /// [`Outbound::close`](crate::Outbound::close).
     pub fn poll_event(&mut self, now: Instant) -> Result<Option<Event>, ConnectionError> {
+        if let Some(event) = self.take_whole() {
+            return Ok(Some(event));
+        }
         if let Some(total) = self.intake.take_grant() {
             return Ok(Some(Event::GrantDue { total }));
         }
@@ -217,6 +242,7 @@ impl Inbound {
             }
         }
         // What was looked at is let go of, so that an idle connection holds no buffer.
+        self.begun = None;
         self.frames = Bytes::new();
         self.at = 0;
         Ok(None)
@@ -232,6 +258,7 @@ impl Inbound {
     /// # Errors
     /// [`ConnectionError::Silent`]: the peer is dead.
     pub fn on_tick(&mut self, now: Instant) -> Result<Tick, ConnectionError> {
+        self.pool.on_tick();
         match self.pulse.on_tick(now) {
             Beat::Alive => Ok(Tick::Idle),
             Beat::Ask => Ok(Tick::Ping),
@@ -261,47 +288,6 @@ impl Inbound {
             return Err(ConnectionError::Corrupt);
         }
         Ok(end + CHECK_BYTES)
-    }
-
-    /// Looks at an item and those of the same stream behind it, without [`Event::Items`] around
-    /// them; `None` when something else is next. One with a fault ends them, and is told of when
-    /// its own turn comes.
-    ///
-    /// # Errors
-    /// As [`poll_event`](Self::poll_event).
-    pub fn poll_items(&mut self) -> Result<Option<Arrived<'_>>, ConnectionError> {
-        let Some(first) = FrameHeader::read(&self.frames[self.at..]) else { return Ok(None) };
-        if first.kind != Kind::Item as u8 || self.phase != Phase::Streams {
-            return Ok(None);
-        }
-        let start = self.at;
-        let end = self.end_of(first)?;
-        self.check_response(first.stream)?;
-        if first.len > self.max_message_bytes {
-            return Err(ConnectionError::Violation(ITEM_TOO_LARGE));
-        }
-        let mut tally = Tally::default();
-        tally.add(first.len);
-        self.at = end;
-        while let Some(header) = FrameHeader::read(&self.frames[self.at..]) {
-            let continues = (header.kind, header.stream) == (first.kind, first.stream);
-            if !continues || header.len > self.max_message_bytes {
-                break;
-            }
-            let Ok(end) = self.end_of(header) else { break };
-            self.at = end;
-            tally.add(header.len);
-        }
-        let range = start..self.at;
-        let (frames, checked) = (&self.frames, self.integrity);
-        Ok(Some(Arrived { stream: first.stream, frames, range, checked, tally }))
-    }
-
-    fn check_response(&self, stream: u32) -> Result<(), ConnectionError> {
-        if !self.role.opens(stream) {
-            return Err(ConnectionError::Violation("a response on a stream of its own sender"));
-        }
-        Ok(())
     }
 
     fn read_frame(
@@ -336,7 +322,7 @@ impl Inbound {
             | Kind::Complete
             | Kind::Failed
             | Kind::Cancelled
-            | Kind::Reject => self.read_response(kind, stream, payload).map(Some),
+            | Kind::Reject => self.read_response(kind, stream, payload),
             Kind::Credit | Kind::Cancel => self.read_control(kind, stream, &payload, now).map(Some),
             Kind::Done | Kind::Grant | Kind::Ping | Kind::Pong | Kind::GoAway => {
                 self.read_connection(kind, &payload, now)
@@ -371,7 +357,7 @@ impl Inbound {
         let (open, body_len, first) = Open::decode(payload)?;
         self.begin_stream(stream)?;
         self.useless.earn(crossing(open.window));
-        let opened = self.intake.begin(stream, open, body_len, first)?;
+        let opened = self.intake.begin(stream, open, body_len, first, &mut self.pool)?;
         Ok(opened.map(Event::Opened))
     }
 
@@ -384,7 +370,7 @@ impl Inbound {
         if stream >= self.next_stream {
             return Err(ConnectionError::Violation("a chunk of a stream that was not opened"));
         }
-        match self.intake.chunk(stream, chunk)? {
+        match self.intake.chunk(stream, chunk, &mut self.pool)? {
             Chunk::Whole(opened) => return Ok(Some(Event::Opened(opened))),
             Chunk::Partial => {}
             // Chunks that were in line when their stream was cancelled still arrive.
@@ -403,32 +389,6 @@ impl Inbound {
             read().ok_or(ConnectionError::Violation("an attach that cannot be read"))?;
         self.begin_stream(stream)?;
         Ok(Event::Attach { stream, id, next_item, credit })
-    }
-
-    fn read_response(
-        &self,
-        kind: Kind,
-        stream: u32,
-        payload: Bytes,
-    ) -> Result<Event, ConnectionError> {
-        self.check_response(stream)?;
-        let broken = ConnectionError::Violation("a response frame that cannot be read");
-        let mut fields = Fields(&payload);
-        match kind {
-            Kind::Accept => Ok(Event::Accept { stream }),
-            Kind::Chunk => Ok(Event::Chunk { stream, chunk: payload }),
-            Kind::ItemBegin => {
-                let total = fields.u32().ok_or(broken)? as usize;
-                if total > self.max_message_bytes {
-                    return Err(ConnectionError::Violation(ITEM_TOO_LARGE));
-                }
-                Ok(Event::ItemBegin { stream, total, chunk: payload.slice(4..) })
-            }
-            _ => {
-                let (terminal, items) = read_terminal(kind, &mut fields).ok_or(broken)?;
-                Ok(Event::Ended { stream, terminal, items })
-            }
-        }
     }
 
     fn read_control(
@@ -508,21 +468,4 @@ impl Inbound {
 /// every 256 items or 64 KiB, and all of a window's credit may cross the end, and two cancels.
 fn crossing(window: Window) -> u32 {
     (window.items / 256).saturating_add(window.bytes / (64 << 10)).saturating_add(4)
-}
-
-fn read_terminal(kind: Kind, fields: &mut Fields<'_>) -> Option<(Terminal, u64)> {
-    if kind == Kind::Reject {
-        let error = message::decode_error(fields)?.with_executed(Executed::No);
-        return Some((Terminal::Failed { error }, 0));
-    }
-    let items = fields.u64()?;
-    let terminal = match kind {
-        Kind::Complete => Terminal::Complete { items },
-        Kind::Failed => Terminal::Failed { error: message::decode_error(fields)? },
-        _ => {
-            let [reason] = fields.take()?;
-            Terminal::Cancelled { reason: sinew_plane::CancelReason::from_wire(reason) }
-        }
-    };
-    Some((terminal, items))
 }

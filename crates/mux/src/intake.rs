@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
-use crate::{CheckedMuxConfig, ConnectionError, Open, Opened, StreamViolation, assembly::Assembly};
+use crate::{
+    CheckedMuxConfig, ConnectionError, Open, Opened, StreamViolation, assembly::Assembly,
+    pool::Pool,
+};
 
 /// Takes request bodies in. Their bytes are bounded by the request window, their number by the
 /// streams that may run at once.
@@ -53,6 +56,7 @@ impl Intake {
         open: Open,
         body_len: usize,
         first: Bytes,
+        pool: &mut Pool,
     ) -> Result<Option<Box<Opened>>, ConnectionError> {
         if body_len > self.max_message_bytes {
             return Err(ConnectionError::Violation("a request body over the announced limit"));
@@ -68,20 +72,35 @@ impl Intake {
         if self.bodies.len() >= self.max_streams {
             return Err(ConnectionError::Violation("more streams at once than were announced"));
         }
-        let assembly = Assembly::begin(body_len, &first)?;
+        let assembly = Assembly::begin(body_len, &first, pool)?;
         let opened = Box::new(Opened { stream, open, body: Bytes::new() });
         self.bodies.insert(stream, (opened, assembly));
         Ok(None)
     }
 
     /// Adds to a body.
-    pub(crate) fn chunk(&mut self, stream: u32, chunk: &[u8]) -> Result<Chunk, StreamViolation> {
+    pub(crate) fn chunk(
+        &mut self,
+        stream: u32,
+        chunk: &[u8],
+        pool: &mut Pool,
+    ) -> Result<Chunk, StreamViolation> {
         let Some((_, assembly)) = self.bodies.get_mut(&stream) else { return Ok(Chunk::Unknown) };
-        let Some(body) = assembly.push(chunk)? else { return Ok(Chunk::Partial) };
-        let Some((mut opened, _)) = self.bodies.remove(&stream) else { return Ok(Chunk::Unknown) };
+        let Some(body) = assembly.push(chunk, pool)? else { return Ok(Chunk::Partial) };
+        Ok(self.finish(stream, body).map_or(Chunk::Unknown, Chunk::Whole))
+    }
+
+    /// A body that is on its way.
+    pub(crate) fn assembly(&mut self, stream: u32) -> Option<&mut Assembly> {
+        self.bodies.get_mut(&stream).map(|(_, assembly)| assembly)
+    }
+
+    /// The request whose body is whole now.
+    pub(crate) fn finish(&mut self, stream: u32, body: Bytes) -> Option<Box<Opened>> {
+        let (mut opened, _) = self.bodies.remove(&stream)?;
         self.release(body.len());
         opened.body = body;
-        Ok(Chunk::Whole(opened))
+        Some(opened)
     }
 
     /// Forgets a request; false when it is not on its way any more.

@@ -44,6 +44,7 @@ mod items;
 mod message;
 mod outbound;
 mod outbox;
+mod pool;
 mod producer;
 mod vigilance;
 

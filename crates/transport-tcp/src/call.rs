@@ -87,6 +87,24 @@ impl Call {
         Ok(())
     }
 
+    /// An item of `total` bytes began. False when nobody wants it any more.
+    pub(crate) fn on_item_begin(
+        &self,
+        wakers: &mut Vec<Waker>,
+        total: usize,
+    ) -> Result<bool, StreamViolation> {
+        let mut state = self.state.lock();
+        if state.abandoned {
+            return Ok(false);
+        }
+        let started = state.consumer.is_started();
+        state.consumer.on_item_begin(total)?;
+        if !started {
+            wakers.extend(state.waker.take());
+        }
+        Ok(true)
+    }
+
     /// Items arrived in the piece of reading that has this number.
     pub(crate) fn on_items(
         &self,

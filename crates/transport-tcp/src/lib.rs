@@ -55,6 +55,7 @@ mod connections;
 mod first_bytes;
 mod open;
 mod read;
+mod receive;
 mod request_plane;
 mod response;
 mod server;

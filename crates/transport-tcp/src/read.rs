@@ -15,16 +15,17 @@ use sinew_plane::{
     CancelReason, Code, Context, Error, Executed, IncomingRequest, ResponseSink, SinkTarget,
     StopKind, Terminal, burst,
 };
-use tokio::io::AsyncReadExt;
 
 use crate::{
     connection::{Connection, Stage, Streams},
+    receive::Receiver,
     response::Response,
     socket::ReadHalf,
 };
 
-/// Room for one read, in bytes: a chunk of a large message and its header, in one system call.
-const READ_BYTES: usize = 96 << 10;
+/// Chunks that are read in a row before others get their turn: a large message, or about a
+/// quarter of a millisecond.
+const CHUNKS_AT_ONCE: usize = 16;
 
 /// Request bodies up to this many bytes are copied out of the read buffer, because a handler may
 /// hold on to its request for long.
@@ -51,9 +52,8 @@ enum End {
 /// The reader task of a connection. It owns the receiving machine.
 pub(crate) struct Reader {
     connection: Arc<Connection>,
-    half: ReadHalf,
+    receiver: Receiver,
     inbound: Inbound,
-    buffer: BytesMut,
     /// Numbers the pieces of what was read; wraps.
     reads: u32,
     /// Who is to be woken, and what is to be cancelled, once no lock is held: either may run
@@ -83,9 +83,8 @@ impl Reader {
     pub(crate) fn new(connection: Arc<Connection>, half: ReadHalf, first: BytesMut) -> Self {
         let now = Instant::now();
         Self {
-            half,
+            receiver: Receiver::new(half, first),
             inbound: Inbound::new(connection.role, &connection.config.mux, now),
-            buffer: first,
             reads: 0,
             wakers: Vec::new(),
             cancels: Vec::new(),
@@ -129,18 +128,17 @@ impl Reader {
     async fn read(&mut self) -> End {
         let mut ticks = tokio::time::interval(self.connection.config.mux.keepalive_interval / 2);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-        if !self.buffer.is_empty()
+        if !self.receiver.buffer.is_empty()
             && let Err(error) = self.understand()
         {
             return End::Refused(error);
         }
         loop {
             self.answers_written().await;
-            self.buffer.reserve(READ_BYTES);
             let read = tokio::select! {
                 biased;
                 () = self.connection.closed.cancelled() => return End::Closed,
-                read = self.half.read_buf(&mut self.buffer) => read,
+                read = self.receiver.next(&mut self.inbound) => read,
                 _ = ticks.tick() => {
                     if let Err(error) = self.tick() {
                         return End::Refused(error);
@@ -157,7 +155,24 @@ impl Reader {
             if let Err(error) = self.understand() {
                 return End::Refused(error);
             }
+            if let Err(end) = self.read_chunks() {
+                return end;
+            }
         }
+    }
+
+    /// Reads what is there of a large message, without the preparations for a wait.
+    fn read_chunks(&mut self) -> Result<(), End> {
+        for _ in 0..CHUNKS_AT_ONCE {
+            match self.receiver.try_chunk(&mut self.inbound) {
+                None => return Ok(()),
+                Some(Ok(0)) => return Err(End::Finished),
+                Some(Ok(_)) => self.understand().map_err(End::Refused)?,
+                Some(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Some(Err(error)) => return Err(End::Broken(error)),
+            }
+        }
+        Ok(())
     }
 
     /// A peer that asks and does not read the answers is not asked on: its answers would gather
@@ -188,9 +203,7 @@ impl Reader {
             return Ok(());
         }
         // An idle connection keeps no read buffer, and is given up by the side that made it.
-        if self.buffer.is_empty() {
-            self.buffer = BytesMut::new();
-        }
+        self.receiver.shrink();
         let idle = now.duration_since(self.idle_since);
         if self.connection.role == Role::Dialler && idle >= self.connection.config.idle_timeout {
             self.connection.close_if_idle();
@@ -201,7 +214,10 @@ impl Reader {
     fn understand(&mut self) -> Result<(), ConnectionError> {
         let now = Instant::now();
         self.inbound.on_bytes(now);
-        while self.inbound.ingest(&mut self.buffer)? {
+        if !self.inbound.ingest(&mut self.receiver.buffer)? {
+            return Ok(());
+        }
+        loop {
             self.reads = self.reads.wrapping_add(1);
             // Handlers that answer at once do so inside this call: their answers leave together.
             let result = burst(|| self.dispatch(now));
@@ -215,6 +231,9 @@ impl Reader {
                 response.cancel(kind, reason);
             }
             result?;
+            if !self.inbound.ingest(&mut self.receiver.buffer)? {
+                break;
+            }
         }
         // Replies (credit, pongs, refusals) that nobody else has sent by now.
         self.connection.write_soon();
@@ -264,15 +283,24 @@ impl Reader {
                 }
                 None => false,
             },
-            Event::ItemBegin { stream, total, chunk } => match streams.calls.get(&stream) {
-                Some(call) => call
-                    .on_frame(wakers, |consumer| consumer.on_item_begin(total, &chunk))
-                    .map(|()| true)?,
+            Event::ItemBegin { stream, total } => match streams.calls.get(&stream) {
+                Some(call) => {
+                    if call.on_item_begin(wakers, total)? {
+                        self.inbound.assemble(stream)?;
+                    }
+                    true
+                }
                 None => false,
             },
-            Event::Chunk { stream, chunk } => match streams.calls.get(&stream) {
+            Event::ItemEnd { stream, item } => match streams.calls.get(&stream) {
                 Some(call) => {
-                    call.on_frame(wakers, |consumer| consumer.on_chunk(&chunk)).map(|()| true)?
+                    call.on_frame(wakers, |consumer| consumer.on_item_end(item)).map(|()| true)?
+                }
+                None => false,
+            },
+            Event::Chunk { stream } => match streams.calls.get(&stream) {
+                Some(call) => {
+                    call.on_frame(wakers, |consumer| consumer.on_chunk()).map(|()| true)?
                 }
                 None => false,
             },
@@ -381,18 +409,7 @@ impl Reader {
     /// Reads and drops what still comes, so that closing does not destroy what this side has
     /// sent: a socket closed with unread input resets the connection.
     async fn linger(mut self) {
-        let drain = async {
-            let mut dropped = 0;
-            while dropped < LINGER_BYTES {
-                self.buffer.clear();
-                self.buffer.reserve(READ_BYTES);
-                match self.half.read_buf(&mut self.buffer).await {
-                    Ok(0) | Err(_) => return,
-                    Ok(bytes) => dropped += bytes,
-                }
-            }
-        };
-        let _ = tokio::time::timeout(LINGER, drain).await;
+        let _ = tokio::time::timeout(LINGER, self.receiver.discard(LINGER_BYTES)).await;
     }
 }
 

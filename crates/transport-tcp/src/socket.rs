@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use sinew_plane::TransportId;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
@@ -20,6 +20,12 @@ use tokio::{
 pub const TCP: TransportId = TransportId::from_static("tcp");
 /// Name of the transport over Unix domain sockets.
 pub const UNIX: TransportId = TransportId::from_static("unix");
+
+/// Send buffer of a Unix socket, in bytes; Linux counts its own overhead in and doubles it. By
+/// default it is under half of that and does not grow by itself, as that of TCP does, so that a
+/// writer sleeps more often: 1 MiB bodies of one caller took 14 % longer. With more than this,
+/// what is sent leaves the processor's cache before it is read.
+const UNIX_SEND_BYTES: usize = 256 << 10;
 
 /// Linux gives a connection that is accepted the options of its listener, as others do that do
 /// not promise it.
@@ -71,9 +77,14 @@ impl Socket {
     /// As [`tune`](Self::tune), for a connection that its reader may leave unread for as long as
     /// it likes: under a user timeout the kernel would take that for death.
     pub(crate) fn tune_unread(&self, dead_after: Duration) -> io::Result<()> {
-        let Self::Tcp(stream) = self else { return Ok(()) };
-        stream.set_nodelay(true)?;
-        keep_alive(stream, dead_after)
+        match self {
+            Self::Tcp(stream) => {
+                stream.set_nodelay(true)?;
+                keep_alive(stream, dead_after)
+            }
+            // The system gives what it allows, so this fails only for what is no socket.
+            Self::Unix(stream) => SockRef::from(stream).set_send_buffer_size(UNIX_SEND_BYTES),
+        }
     }
 
     /// As [`tune_unread`](Self::tune_unread), for a connection that was accepted by a listener
@@ -152,6 +163,16 @@ impl Socket {
 pub(crate) enum ReadHalf {
     Tcp(tcp::OwnedReadHalf),
     Unix(unix::OwnedReadHalf),
+}
+
+impl ReadHalf {
+    /// Reads what is there into `buffer`; `WouldBlock` if that is nothing.
+    pub(crate) fn try_read_buf(&self, buffer: &mut impl BufMut) -> io::Result<usize> {
+        match self {
+            Self::Tcp(half) => half.try_read_buf(buffer),
+            Self::Unix(half) => half.try_read_buf(buffer),
+        }
+    }
 }
 
 impl AsyncRead for ReadHalf {

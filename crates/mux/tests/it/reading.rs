@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use sinew_mux::{CheckedMuxConfig, ConnectionError, Event, Inbound, Items, MuxConfig, Role};
 
 use crate::frames::MAX_PAYLOAD;
@@ -29,6 +29,8 @@ pub(crate) struct Reader {
     pub(crate) role: Role,
     pub(crate) inbound: Inbound,
     pub(crate) now: Instant,
+    /// Chunks go into their messages without a stop in the buffer, as a driver reads them.
+    pub(crate) direct: bool,
     buffer: BytesMut,
 }
 
@@ -39,23 +41,46 @@ impl Reader {
 
     pub(crate) fn of(role: Role, config: &CheckedMuxConfig) -> Self {
         let now = Instant::now();
-        Self { role, inbound: Inbound::new(role, config, now), now, buffer: BytesMut::new() }
+        let inbound = Inbound::new(role, config, now);
+        Self { role, inbound, now, direct: true, buffer: BytesMut::new() }
     }
 
-    /// Takes bytes in and gives every event to `on_event`.
+    /// Takes bytes in and gives every event to `on_event`. Every item is wanted.
     pub(crate) fn feed(
         &mut self,
-        bytes: &[u8],
+        mut bytes: &[u8],
         mut on_event: impl FnMut(Event) -> Result<(), ConnectionError>,
     ) -> Result<(), ConnectionError> {
-        self.buffer.extend_from_slice(bytes);
-        while self.inbound.ingest(&mut self.buffer)? {
-            while let Some(event) = self.inbound.poll_event(self.now)? {
-                on_event(event)?;
+        while !bytes.is_empty() {
+            bytes = &bytes[self.put(bytes)..];
+            while self.inbound.ingest(&mut self.buffer)? {
+                while let Some(event) = self.inbound.poll_event(self.now)? {
+                    let begins = match &event {
+                        Event::ItemBegin { stream, .. } => Some(*stream),
+                        _ => None,
+                    };
+                    on_event(event)?;
+                    if let Some(stream) = begins {
+                        self.inbound.assemble(stream)?;
+                    }
+                }
             }
+            assert!(self.buffer.len() < MAX_FRAME, "more than one frame is buffered");
         }
-        assert!(self.buffer.len() < MAX_FRAME, "more than one frame is buffered");
         Ok(())
+    }
+
+    /// Puts bytes where they belong, and tells how many.
+    fn put(&mut self, bytes: &[u8]) -> usize {
+        let room = if self.direct { self.inbound.room() } else { None };
+        let Some(mut room) = room else {
+            self.buffer.extend_from_slice(bytes);
+            return bytes.len();
+        };
+        let taken = room.remaining_mut().min(bytes.len());
+        room.put_slice(&bytes[..taken]);
+        self.inbound.filled(taken, &mut self.buffer);
+        taken
     }
 
     pub(crate) fn events(&mut self, bytes: &[u8]) -> Result<Vec<Event>, ConnectionError> {
@@ -74,14 +99,19 @@ fn one_by_one(event: Event) -> Vec<Event> {
     items.into_iter().map(|item| Event::Items { stream, items: Items::one(item) }).collect()
 }
 
-/// The events of `bytes` read in pieces of `step`, as text, and the error that ended it.
-pub(crate) fn read(
-    role: Role,
-    config: &MuxConfig,
-    bytes: &[u8],
-    step: usize,
-) -> (Vec<String>, Option<ConnectionError>) {
+/// What comes of reading: the events as text, and the error that ended it.
+pub(crate) type Outcome = (Vec<String>, Option<ConnectionError>);
+
+/// Reads `bytes` in pieces of `step`, wherever they are put.
+pub(crate) fn read(role: Role, config: &MuxConfig, bytes: &[u8], step: usize) -> Outcome {
+    let outcome = read_with(role, config, bytes, step, true);
+    assert_eq!(read_with(role, config, bytes, step, false), outcome);
+    outcome
+}
+
+fn read_with(role: Role, config: &MuxConfig, bytes: &[u8], step: usize, direct: bool) -> Outcome {
     let mut reader = Reader::new(role, config.clone());
+    reader.direct = direct;
     let mut events = Vec::new();
     for piece in bytes.chunks(step) {
         let fed = reader.feed(piece, |event| {

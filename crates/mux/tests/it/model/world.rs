@@ -219,7 +219,7 @@ impl World {
             Event::Accept { stream }
             | Event::Items { stream, .. }
             | Event::ItemBegin { stream, .. }
-            | Event::Chunk { stream, .. }
+            | Event::ItemEnd { stream, .. }
             | Event::Ended { stream, .. } => *stream,
             event => panic!("a caller does not expect {event:?}"),
         };
@@ -233,8 +233,8 @@ impl World {
         let taken = match event {
             Event::Accept { .. } => consumer.on_accept(),
             Event::Items { items, .. } => consumer.on_items(items),
-            Event::ItemBegin { total, chunk, .. } => consumer.on_item_begin(total, &chunk),
-            Event::Chunk { chunk, .. } => consumer.on_chunk(&chunk),
+            Event::ItemBegin { total, .. } => consumer.on_item_begin(total),
+            Event::ItemEnd { item, .. } => consumer.on_item_end(item),
             Event::Ended { terminal, items, .. } => {
                 end.outbound.on_stream_ended();
                 consumer.on_terminal(terminal, items)

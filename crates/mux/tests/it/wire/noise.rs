@@ -57,6 +57,41 @@ fn any_split_gives_the_same_events() {
     }
 }
 
+/// Large chunks go straight into their messages, in the middle of whatever else is said.
+#[test]
+fn any_split_of_large_messages_gives_the_same_events() {
+    let part = |byte: u8, len: usize| vec![byte; len];
+    let begin = |stream: u32, total: u32, first: &[u8]| {
+        frame(kind::ITEM_BEGIN, stream, &[&total.to_be_bytes(), first].concat())
+    };
+    let frames = [
+        Open { body_len: 10_000, ..Open::default() }.frame(1),
+        begin(2, 9_000, &part(b'a', 3_000)),
+        frame(kind::CHUNK, 1, &part(b'b', 4_000)),
+        begin(4, 5_000, &part(b'c', 4_999)),
+        frame(kind::CHUNK, 2, &part(b'd', 5_999)),
+        frame(kind::CHUNK, 1, &part(b'e', 6_000)),
+        frame(kind::PING, 0, &[7; 8]),
+        frame(kind::CHUNK, 2, b"f"),
+        frame(kind::CHUNK, 4, b"g"),
+        frame(kind::COMPLETE, 4, &1_u64.to_be_bytes()),
+        begin(2, 8_000, &part(b'h', 7_000)),
+        frame(kind::CANCELLED, 2, &[0, 0, 0, 0, 0, 0, 0, 1, 4]),
+        // Of nothing that is known, and too long for what is.
+        frame(kind::CHUNK, 2, &part(b'i', 3_000)),
+        Open { body_len: 3_000, ..Open::default() }.frame(3),
+        frame(kind::CHUNK, 3, &part(b'j', 3_001)),
+    ];
+    let bytes = [greeting(), frames.concat()].concat();
+    let whole = read(Role::Acceptor, &config(), &bytes, bytes.len());
+    assert_eq!(whole.0.len(), 11);
+    assert!(matches!(whole.1, Some(ConnectionError::Violation(rule)) if rule.contains("beyond")));
+    for step in [1, 2, 7, 128, 129, 1_000, 2_056, 2_999, 4_096, 10_000] {
+        // Said without the events, which are long.
+        assert!(read(Role::Acceptor, &config(), &bytes, step) == whole, "pieces of {step}");
+    }
+}
+
 #[test]
 fn bytes_that_are_missing_at_the_end_leave_a_prefix() {
     for integrity in [false, true] {

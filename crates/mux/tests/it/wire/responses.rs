@@ -40,8 +40,9 @@ fn consume(frames: &[Vec<u8>]) -> (Consumer, Option<ConnectionError>) {
         match event {
             Event::Accept { .. } => consumer.on_accept()?,
             Event::Items { items, .. } => consumer.on_items(items)?,
-            Event::ItemBegin { total, chunk, .. } => consumer.on_item_begin(total, &chunk)?,
-            Event::Chunk { chunk, .. } => consumer.on_chunk(&chunk)?,
+            Event::ItemBegin { total, .. } => consumer.on_item_begin(total)?,
+            Event::ItemEnd { item, .. } => consumer.on_item_end(item)?,
+            Event::Chunk { .. } => consumer.on_chunk()?,
             Event::Ended { terminal, items, .. } => consumer.on_terminal(terminal, items)?,
             event => panic!("{event:?}"),
         }

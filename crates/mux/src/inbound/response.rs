@@ -1,0 +1,134 @@
+//! What belongs to the responses of streams that this side opened.
+
+use bytes::Bytes;
+use sinew_plane::{CancelReason, Executed, Terminal};
+
+use super::{Inbound, Phase};
+use crate::{
+    Arrived, ConnectionError, Event, StreamViolation,
+    assembly::Assembly,
+    frame::{FrameHeader, Kind},
+    items::Tally,
+    message::{self, Fields},
+};
+
+const ITEM_TOO_LARGE: &str = "an item over the announced limit";
+
+/// An item that began.
+#[derive(Debug)]
+pub(super) struct Begun {
+    pub(super) stream: u32,
+    pub(super) total: usize,
+    pub(super) first: Bytes,
+}
+
+impl Inbound {
+    /// Looks at an item and those of the same stream behind it, without [`Event::Items`] around
+    /// them; `None` when something else is next. One with a fault ends them, and is told of when
+    /// its own turn comes.
+    ///
+    /// # Errors
+    /// As [`poll_event`](Self::poll_event).
+    pub fn poll_items(&mut self) -> Result<Option<Arrived<'_>>, ConnectionError> {
+        let Some(first) = FrameHeader::read(&self.frames[self.at..]) else { return Ok(None) };
+        if first.kind != Kind::Item as u8 || self.phase != Phase::Streams {
+            return Ok(None);
+        }
+        let start = self.at;
+        let end = self.end_of(first)?;
+        self.check_response(first.stream)?;
+        if first.len > self.max_message_bytes {
+            return Err(ConnectionError::Violation(ITEM_TOO_LARGE));
+        }
+        let mut tally = Tally::default();
+        tally.add(first.len);
+        self.at = end;
+        while let Some(header) = FrameHeader::read(&self.frames[self.at..]) {
+            let continues = (header.kind, header.stream) == (first.kind, first.stream);
+            if !continues || header.len > self.max_message_bytes {
+                break;
+            }
+            let Ok(end) = self.end_of(header) else { break };
+            self.at = end;
+            tally.add(header.len);
+        }
+        let range = start..self.at;
+        let (frames, checked) = (&self.frames, self.integrity);
+        Ok(Some(Arrived { stream: first.stream, frames, range, checked, tally }))
+    }
+
+    /// Somebody wants the item of this stream that the last event began: it comes with an
+    /// [`ItemEnd`](Event::ItemEnd) when it is whole. To be said at once, or the item is skipped.
+    ///
+    /// # Errors
+    /// Its first chunk is as long as the item or longer.
+    pub fn assemble(&mut self, stream: u32) -> Result<(), StreamViolation> {
+        if let Some(begun) = self.begun.take_if(|begun| begun.stream == stream) {
+            let assembly = Assembly::begin(begun.total, &begun.first, &mut self.pool)?;
+            self.items.insert(stream, assembly);
+        }
+        Ok(())
+    }
+
+    fn check_response(&self, stream: u32) -> Result<(), ConnectionError> {
+        if !self.role.opens(stream) {
+            return Err(ConnectionError::Violation("a response on a stream of its own sender"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn read_response(
+        &mut self,
+        kind: Kind,
+        stream: u32,
+        payload: Bytes,
+    ) -> Result<Option<Event>, ConnectionError> {
+        self.check_response(stream)?;
+        let broken = ConnectionError::Violation("a response frame that cannot be read");
+        let mut fields = Fields(&payload);
+        match kind {
+            Kind::Accept => Ok(Some(Event::Accept { stream })),
+            Kind::Chunk => Ok(self.read_chunk(stream, &payload)?),
+            Kind::ItemBegin => {
+                let total = fields.u32().ok_or(broken)? as usize;
+                if total > self.max_message_bytes {
+                    return Err(ConnectionError::Violation(ITEM_TOO_LARGE));
+                }
+                self.begun = Some(Begun { stream, total, first: payload.slice(4..) });
+                Ok(Some(Event::ItemBegin { stream, total }))
+            }
+            _ => {
+                let (terminal, items) = read_terminal(kind, &mut fields).ok_or(broken)?;
+                // What of an item came before an early end is of no use to anybody.
+                self.items.remove(&stream);
+                Ok(Some(Event::Ended { stream, terminal, items }))
+            }
+        }
+    }
+
+    fn read_chunk(&mut self, stream: u32, chunk: &[u8]) -> Result<Option<Event>, StreamViolation> {
+        let Some(assembly) = self.items.get_mut(&stream) else {
+            return Ok(Some(Event::Chunk { stream }));
+        };
+        let Some(item) = assembly.push(chunk, &mut self.pool)? else { return Ok(None) };
+        self.items.remove(&stream);
+        Ok(Some(Event::ItemEnd { stream, item }))
+    }
+}
+
+fn read_terminal(kind: Kind, fields: &mut Fields<'_>) -> Option<(Terminal, u64)> {
+    if kind == Kind::Reject {
+        let error = message::decode_error(fields)?.with_executed(Executed::No);
+        return Some((Terminal::Failed { error }, 0));
+    }
+    let items = fields.u64()?;
+    let terminal = match kind {
+        Kind::Complete => Terminal::Complete { items },
+        Kind::Failed => Terminal::Failed { error: message::decode_error(fields)? },
+        _ => {
+            let [reason] = fields.take()?;
+            Terminal::Cancelled { reason: CancelReason::from_wire(reason) }
+        }
+    };
+    Some((terminal, items))
+}
