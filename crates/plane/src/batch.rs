@@ -14,7 +14,9 @@ pub type Cut = fn(&mut Bytes) -> Bytes;
 /// one, and the reference count of its buffer is touched by the thread that uses the items alone.
 #[derive(Default)]
 pub struct ItemBatch {
-    runs: VecDeque<Run>,
+    /// The first run. Mostly there is no other, and then there is no list.
+    front: Option<Run>,
+    rest: VecDeque<Run>,
 }
 
 struct Run {
@@ -32,32 +34,41 @@ impl ItemBatch {
     /// True when no item is left.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.runs.is_empty()
+        self.front.is_none()
     }
 
     /// Adds an item.
     #[inline]
     pub fn push(&mut self, item: Bytes) {
-        self.runs.push_back(Run { bytes: item, cut: None });
+        self.add(Run { bytes: item, cut: None });
     }
 
     /// Adds the items that `cut` finds in `run`; an empty run has none.
     pub fn push_run(&mut self, run: Bytes, cut: Cut) {
         if !run.is_empty() {
-            self.runs.push_back(Run { bytes: run, cut: Some(cut) });
+            self.add(Run { bytes: run, cut: Some(cut) });
+        }
+    }
+
+    #[inline]
+    fn add(&mut self, run: Run) {
+        if self.front.is_none() {
+            self.front = Some(run);
+        } else {
+            self.rest.push_back(run);
         }
     }
 
     /// Takes the first item.
     #[inline]
     pub fn pop(&mut self) -> Option<Bytes> {
-        let run = self.runs.front_mut()?;
-        let Some(cut) = run.cut else {
-            return self.runs.pop_front().map(|run| run.bytes);
+        let run = self.front.as_mut()?;
+        let item = match run.cut {
+            Some(cut) => cut(&mut run.bytes),
+            None => std::mem::take(&mut run.bytes),
         };
-        let item = cut(&mut run.bytes);
         if run.bytes.is_empty() {
-            self.runs.pop_front();
+            self.front = self.rest.pop_front();
         }
         Some(item)
     }
@@ -66,10 +77,11 @@ impl ItemBatch {
     /// trade their buffers, so that neither has to grow again.
     #[inline]
     pub fn append(&mut self, other: &mut Self) {
-        if self.runs.is_empty() {
+        if self.is_empty() {
             std::mem::swap(self, other);
         } else {
-            self.runs.append(&mut other.runs);
+            self.rest.extend(other.front.take());
+            self.rest.append(&mut other.rest);
         }
     }
 }
@@ -83,14 +95,15 @@ impl Iterator for ItemBatch {
 
     /// Zero when there is nothing, and at most as many as there are.
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.runs.len(), if self.runs.is_empty() { Some(0) } else { None })
+        if self.is_empty() { (0, Some(0)) } else { (1 + self.rest.len(), None) }
     }
 }
 
 impl fmt::Debug for ItemBatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bytes: usize = self.runs.iter().map(|run| run.bytes.len()).sum();
-        f.debug_struct("ItemBatch").field("runs", &self.runs.len()).field("bytes", &bytes).finish()
+        let runs = self.front.iter().chain(&self.rest);
+        let (count, bytes) = (runs.clone().count(), runs.map(|run| run.bytes.len()).sum::<usize>());
+        f.debug_struct("ItemBatch").field("runs", &count).field("bytes", &bytes).finish()
     }
 }
 

@@ -8,7 +8,8 @@ use tokio::io::AsyncReadExt;
 
 use crate::socket::ReadHalf;
 
-/// Room for one read, in bytes: a chunk of a large message and its header, in one system call.
+/// Room for one read in a new buffer, in bytes: a chunk of a large message and its header, in one
+/// system call. Later reads have at least half of it.
 const READ_BYTES: usize = 96 << 10;
 
 /// Room for a read behind a large message: most often another one follows, whose first chunk can
@@ -39,7 +40,11 @@ impl Receiver {
             self.bulk = true;
             return Ok(bytes);
         }
-        self.buffer.reserve(READ_BYTES);
+        // What was read before may still be in use, so room costs a new buffer: its second half
+        // is used before that.
+        if self.buffer.capacity() - self.buffer.len() < READ_BYTES / 2 {
+            self.buffer.reserve(READ_BYTES);
+        }
         if !self.bulk {
             return self.half.read_buf(&mut self.buffer).await;
         }
