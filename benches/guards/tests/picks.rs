@@ -1,0 +1,55 @@
+//! A router chooses an instance without asking for memory, whatever the mode.
+
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+use std::{alloc::System, sync::Arc};
+
+use sinew_discovery::Instance;
+use sinew_plane::InstanceId;
+use sinew_router::{Picker, RouterMode};
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const INSTANCES: u64 = 64;
+const PICKS: usize = 10_000;
+const TRIES: usize = 5;
+
+/// Blocks that were asked for during the work.
+fn allocations(work: impl FnOnce()) -> usize {
+    let of = || {
+        let heap = INSTRUMENTED_SYSTEM.stats();
+        heap.allocations + heap.reallocations
+    };
+    let before = of();
+    work();
+    of() - before
+}
+
+#[test]
+fn a_pick_asks_for_no_memory() {
+    let name: sinew_plane::EndpointName = "text/words/split".parse().unwrap();
+    let make = |id| Arc::new(Instance::new(name.clone(), InstanceId(id), Vec::new()));
+    let instances: Vec<_> = (1..=INSTANCES).map(make).collect();
+    assert!(allocations(|| drop(std::hint::black_box(vec![1u8]))) > 0, "the counter counts");
+    for mode in [
+        RouterMode::RoundRobin,
+        RouterMode::Random,
+        RouterMode::Direct(InstanceId(INSTANCES / 2)),
+        RouterMode::PowerOfTwoChoices,
+        RouterMode::LeastLoaded,
+    ] {
+        let mut picker = Picker::seeded(7);
+        // The first one makes the picker's tables.
+        picker.pick(mode, &instances, |_| false).unwrap();
+        let mut picks = || {
+            for _ in 0..PICKS {
+                picker.pick(mode, &instances, |one| one.id == InstanceId(1)).unwrap();
+            }
+        };
+        // The program around the test may ask for some too, but not each time.
+        let asked = (0..TRIES).map(|_| allocations(&mut picks)).min();
+        assert_eq!(asked, Some(0), "{mode:?}: blocks in {PICKS} picks");
+    }
+}
