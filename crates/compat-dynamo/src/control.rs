@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sinew_codec::{
-    ChecksumMode, DEFAULT_MAX_MESSAGE_SIZE, PayloadFormat, TwoPartCodec, TwoPartMessage,
+    ChecksumMode, DEFAULT_MAX_MESSAGE_SIZE, PayloadFormat, TWO_PART_PREFIX_BYTES, TwoPartCodec,
     TwoPartMessageType, decode_control,
 };
 use sinew_plane::{Code, Error, Executed, Headers};
@@ -15,6 +15,10 @@ use crate::header_list;
 
 /// Longest control message in bytes, which Dynamo checks where it sends; we check at both ends.
 pub const CONTROL_MESSAGE_MAX_BYTES: usize = 128 * 1024;
+
+/// Room for the keys of a control message and what is of one length, so that writing it grows no
+/// buffer: all of them together have some 320 bytes.
+const USUAL_BYTES: usize = 384;
 
 /// How a request comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,22 +137,43 @@ impl RequestControlMessage {
     /// [`Code::TooLarge`] when the message is over [`CONTROL_MESSAGE_MAX_BYTES`] or the whole over
     /// `max_bytes`.
     pub fn encode(&self, body: Option<Bytes>, max_bytes: usize) -> Result<Bytes, Error> {
-        let header = serde_json::to_vec(self).map_err(|error| {
+        let body = body.unwrap_or_default();
+        let room = TWO_PART_PREFIX_BYTES + USUAL_BYTES + self.variable_bytes() + body.len();
+        let mut payload = BytesMut::with_capacity(room);
+        payload.put_bytes(0, TWO_PART_PREFIX_BYTES);
+        let mut header = payload.writer();
+        serde_json::to_writer(&mut header, self).map_err(|error| {
             Error::new(Code::InvalidPayload, format!("the control message: {error}"))
         })?;
-        if header.len() > CONTROL_MESSAGE_MAX_BYTES {
+        let mut payload = header.into_inner();
+        let header_len = payload.len() - TWO_PART_PREFIX_BYTES;
+        if header_len > CONTROL_MESSAGE_MAX_BYTES {
             let message = format!(
-                "a control message of {} bytes is over the limit of {CONTROL_MESSAGE_MAX_BYTES}: \
-                 send less in the request's headers",
-                header.len()
+                "a control message of {header_len} bytes is over the limit of \
+                 {CONTROL_MESSAGE_MAX_BYTES}: send less in the request's headers"
             );
             return Err(Error::new(Code::TooLarge, message));
         }
-        let message = TwoPartMessage::from_parts(header, body.unwrap_or_default());
         // Release builds of Dynamo write no checksum either.
-        codec(max_bytes).with_checksum(ChecksumMode::Off).encode_message(&message).map_err(
-            |error| Error::new(Code::TooLarge, format!("the request: {error}")).with_source(error),
-        )
+        let prefix = codec(max_bytes)
+            .with_checksum(ChecksumMode::Off)
+            .encode_prefix(&payload[TWO_PART_PREFIX_BYTES..], &body)
+            .map_err(|error| {
+                Error::new(Code::TooLarge, format!("the request: {error}")).with_source(error)
+            })?;
+        payload[..TWO_PART_PREFIX_BYTES].copy_from_slice(&prefix);
+        payload.put_slice(&body);
+        Ok(payload.freeze())
+    }
+
+    /// About what of the message has no fixed length.
+    fn variable_bytes(&self) -> usize {
+        let infos = [Some(&self.connection_info), self.request_stream_connection_info.as_ref()];
+        let infos: usize = infos.into_iter().flatten().map(|info| info.get().len()).sum();
+        let metadata: usize =
+            self.metadata.iter().map(|(name, it)| name.len() + it.len() + 6).sum();
+        let headers = self.sinew.as_ref().map_or(0, |it| it.headers.as_block().len() * 2);
+        self.id.len() + infos + metadata + headers
     }
 
     /// Reads the payload of a request. The body, `None` when there is none, is a slice of it.

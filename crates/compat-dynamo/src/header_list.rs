@@ -36,7 +36,8 @@ impl<'de> Visitor<'de> for Pairs {
     }
 }
 
-fn put(block: &mut BytesMut, name: &str, value: &str) -> Result<(), HeadersError> {
+/// Adds an entry to a block that [`Headers::decode`] is to read.
+pub(crate) fn put(block: &mut BytesMut, name: &str, value: &str) -> Result<(), HeadersError> {
     block.put_u8(u8::try_from(name.len()).map_err(|_| HeadersError::InvalidName)?);
     block.put_slice(name.as_bytes());
     block.put_u16(u16::try_from(value.len()).map_err(|_| HeadersError::TooLarge)?);

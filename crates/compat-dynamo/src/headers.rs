@@ -5,10 +5,11 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use bytes::BytesMut;
 use sinew_plane::{Code, Error, Headers, OutgoingRequest, header};
 use sinew_transport_tcp::context_text;
 
-use crate::PayloadCodec;
+use crate::{PayloadCodec, header_list};
 
 /// Set by a caller to `annotated`, it leaves the items of a Dynamo worker as they are: each is an
 /// [`Annotated`](crate::Annotated), errors and pure annotations among them.
@@ -26,25 +27,25 @@ const ENDPOINT_PATH: &str = "x-endpoint-path";
 
 /// What the frame of a request to a Dynamo worker carries.
 pub(crate) fn beside_request(request: &OutgoingRequest) -> Result<Headers, Error> {
-    let mut headers = Headers::new();
     let sent_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     let id = context_text(request.context.id());
-    let given = |name| request.headers.get(name).map(|value| value.to_owned());
+    let sent_at = sent_at.to_string();
+    let given = |name| request.headers.get(name);
     let entries = [
         (header::TRACEPARENT, given(header::TRACEPARENT)),
         (header::TRACESTATE, given(header::TRACESTATE)),
         (EXTERNAL_REQUEST_ID, given(header::REQUEST_ID)),
-        (header::REQUEST_ID, Some(id)),
-        (SENT_AT, Some(sent_at.to_string())),
+        (header::REQUEST_ID, Some(id.as_str())),
+        (SENT_AT, Some(sent_at.as_str())),
     ];
-    for (name, value) in entries {
-        let Some(value) = value else { continue };
-        headers.insert(name, &value).map_err(|error| {
-            let message = format!("the request's headers: {error}");
-            Error::new(Code::TooLarge, message).with_source(error)
-        })?;
-    }
-    Ok(headers)
+    // Enough for all but a long trace state.
+    let mut block = BytesMut::with_capacity(256);
+    let mut given = entries.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    let put = given.try_for_each(|(name, value)| header_list::put(&mut block, name, value));
+    put.and_then(|()| Headers::decode(block.freeze())).map_err(|error| {
+        let message = format!("the request's headers: {error}");
+        Error::new(Code::TooLarge, message).with_source(error)
+    })
 }
 
 /// The rest of a request's headers, which travels inside the control message.

@@ -2,7 +2,7 @@
 
 use sinew_plane::{Address, LatencyClass, OutgoingRequest, TransportId};
 
-use crate::instance_path;
+use crate::target::push_instance_path;
 
 /// Which plane takes the request, and who answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -63,7 +63,13 @@ impl SplitScheme {
     pub(crate) fn plane_address(self, address: &Address, request: &OutgoingRequest) -> String {
         let rest = address.rest();
         if self == Self::SplitTcp && !rest.contains('/') {
-            return format!("{rest}/{}", instance_path(&request.endpoint, request.instance));
+            let endpoint = request.endpoint.as_str();
+            // With room for the longest number, so that it does not grow.
+            let mut path = String::with_capacity(rest.len() + endpoint.len() + 18);
+            path.push_str(rest);
+            path.push('/');
+            push_instance_path(&mut path, endpoint, request.instance);
+            return path;
         }
         rest.to_owned()
     }

@@ -2,7 +2,7 @@
 //!
 //! In the last three parts `%` is written `%25` and `/` is written `%2F`; nothing else is escaped.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt::Write};
 
 use sinew_plane::{EndpointName, InstanceId};
 
@@ -16,8 +16,17 @@ pub(crate) struct Target<'a> {
 
 /// The path of an instance, as it stands in a discovery record and in a request's frame.
 pub fn instance_path(endpoint: &EndpointName, instance: InstanceId) -> String {
-    // The parts of a name hold neither '%' nor '/', so there is nothing to escape.
-    format!("{instance}/{endpoint}")
+    let mut path = String::new();
+    push_instance_path(&mut path, endpoint.as_str(), instance);
+    path
+}
+
+/// Adds the path of an instance.
+pub(crate) fn push_instance_path(path: &mut String, endpoint: &str, instance: InstanceId) {
+    // Memory takes all that is written. The parts of a name hold neither '%' nor '/', so there is
+    // nothing to escape.
+    let _ = write!(path, "{instance}/");
+    path.push_str(endpoint);
 }
 
 /// Reads a path; `None` when it is none. Only the endpoints of others have parts that need an

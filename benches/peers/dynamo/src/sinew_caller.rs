@@ -42,7 +42,8 @@ impl Peer for SinewToDynamo {
 
     fn about(&self) -> &'static str {
         "a Sinew caller of the stock worker that `dynamo` has, over Dynamo's TCP frames, with \
-         responses that call home on a connection each; bodies and items are JSON strings"
+         responses that call home on a connection each; bodies and items are strings in \
+         MessagePack, which stock peers speak to each other too"
     }
 
     fn runs(&self, shape: &Shape) -> bool {
@@ -87,9 +88,9 @@ impl Caller for SinewCaller {
     type Items = SinewItems;
 
     async fn open(&self, request: Bytes) -> Result<SinewItems> {
-        let body = serde_json::to_vec(&Text(request))?.into();
+        let body = rmp_serde::to_vec(&Text(request))?.into();
         let mut request = OutgoingRequest::new(self.endpoint.clone(), self.instance, body);
-        request.headers.insert("content-type", "application/json")?;
+        request.headers.insert("content-type", "application/msgpack")?;
         Ok(SinewItems(self.transport.open(&self.address, request).await?))
     }
 
@@ -111,7 +112,7 @@ impl Stream for SinewItems {
         let Some(item) = ready!(self.0.poll_next_unpin(cx)).transpose()? else {
             return Poll::Ready(None);
         };
-        let text: serde_json::Result<Text> = serde_json::from_slice(&item);
+        let text: Result<Text, _> = rmp_serde::from_slice(&item);
         Poll::Ready(Some(text.map(|Text(item)| item).map_err(Into::into)))
     }
 }

@@ -4,10 +4,11 @@
 //! key can be made to act on different requests, so what is ambiguous is refused here, before any
 //! field is looked at.
 
-use std::{cell::Cell, collections::HashSet, fmt};
+use std::{borrow::Cow, cell::Cell, collections::HashSet, fmt};
 
 use serde_core::de::{
-    DeserializeOwned, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor,
+    Deserialize, DeserializeOwned, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess,
+    Visitor,
 };
 
 use crate::payload::{
@@ -89,8 +90,8 @@ impl<'de> Visitor<'de> for Shape<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
-        let mut seen = HashSet::new();
-        while let Some(key) = entries.next_key::<String>()? {
+        let mut seen = Keys::default();
+        while let Some(key) = entries.next_key()? {
             if !seen.insert(key) {
                 return Err(self.refuse("repeated key"));
             }
@@ -121,5 +122,58 @@ impl<'de> Visitor<'de> for Shape<'_> {
 
     fn visit_unit<E: Error>(self) -> Result<(), E> {
         Ok(())
+    }
+}
+
+/// Keys that are compared one by one before a set is made. No control message of today has more,
+/// and so none costs an allocation here.
+const FEW_KEYS: usize = 12;
+
+/// The keys of one object so far.
+#[derive(Default)]
+struct Keys<'de> {
+    few: [Key<'de>; FEW_KEYS],
+    count: usize,
+    many: HashSet<Key<'de>>,
+}
+
+impl<'de> Keys<'de> {
+    /// False when the key has been there.
+    fn insert(&mut self, key: Key<'de>) -> bool {
+        if self.few[..self.count].contains(&key) {
+            return false;
+        }
+        let Some(place) = self.few.get_mut(self.count) else { return self.many.insert(key) };
+        *place = key;
+        self.count += 1;
+        true
+    }
+}
+
+/// A key, as a slice of the text where it stands there as it reads.
+#[derive(PartialEq, Eq, Hash, Default)]
+struct Key<'de>(Cow<'de, str>);
+
+impl<'de> Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(KeyVisitor)
+    }
+}
+
+struct KeyVisitor;
+
+impl<'de> Visitor<'de> for KeyVisitor {
+    type Value = Key<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_borrowed_str<E: Error>(self, key: &'de str) -> Result<Key<'de>, E> {
+        Ok(Key(Cow::Borrowed(key)))
+    }
+
+    fn visit_str<E: Error>(self, key: &str) -> Result<Key<'de>, E> {
+        Ok(Key(Cow::Owned(key.to_owned())))
     }
 }

@@ -306,6 +306,13 @@ fn control_headers_are_decoded_strictly() {
     ] {
         assert!(reason(text).contains("repeated key"), "{text}");
     }
+    // However many keys there are, and wherever the two of them stand.
+    let keys: Vec<String> = (0..40).map(|n| format!("\"k{n}\":0")).collect();
+    assert!(decode(&format!("{{\"id\":\"a\",{}}}", keys.join(","))).is_ok());
+    for again in [0, 10, 11, 12, 39] {
+        let text = format!("{{\"id\":\"a\",{},{}}}", keys.join(","), keys[again]);
+        assert!(reason(&text).contains("repeated key"), "{text}");
+    }
     let nested = |levels: usize| {
         format!("{{\"id\":\"a\",\"new\":{}{}}}", "[".repeat(levels - 1), "]".repeat(levels - 1))
     };

@@ -41,12 +41,9 @@ impl TcpRequestMessage {
         payload: impl Into<Bytes>,
     ) -> Result<Self, TcpRequestError> {
         let (path, headers) = (Bytes::from(path.into()), headers.into());
-        check_path_length(path.len())?;
-        check_path_text(&path)?;
-        if headers.len() > usize::from(u16::MAX) {
-            return Err(TcpRequestError::HeadersTooLarge { len: headers.len() });
-        }
-        Ok(Self { path, headers, payload: payload.into() })
+        let message = Self { path, headers, payload: payload.into() };
+        message.head().check()?;
+        Ok(message)
     }
 
     /// Whom the request is for.
@@ -70,9 +67,36 @@ impl TcpRequestMessage {
         self.payload
     }
 
+    fn head(&self) -> Head<'_> {
+        Head { path: &self.path, headers: &self.headers, payload_len: self.payload.len() }
+    }
+}
+
+/// What stands before the payload.
+#[derive(Clone, Copy)]
+struct Head<'a> {
+    path: &'a [u8],
+    headers: &'a [u8],
+    payload_len: usize,
+}
+
+impl Head<'_> {
+    /// Looks at what a peer could not tell apart or would refuse.
+    fn check(&self) -> Result<(), TcpRequestError> {
+        check_path_length(self.path.len())?;
+        check_path_text(self.path)?;
+        if self.headers.len() > usize::from(u16::MAX) {
+            return Err(TcpRequestError::HeadersTooLarge { len: self.headers.len() });
+        }
+        Ok(())
+    }
+
+    fn len(&self) -> usize {
+        LENGTHS + self.path.len() + self.headers.len()
+    }
+
     fn frame_len(&self) -> u64 {
-        let parts = [&self.path, &self.headers, &self.payload];
-        parts.iter().map(|part| part.len() as u64).sum::<u64>() + LENGTHS as u64
+        self.len() as u64 + self.payload_len as u64
     }
 }
 
@@ -114,10 +138,29 @@ impl TcpRequestCodec {
         &self,
         message: TcpRequestMessage,
     ) -> Result<EncodedParts, TcpRequestError> {
-        let mut head =
-            BytesMut::with_capacity(LENGTHS + message.path.len() + message.headers.len());
-        self.put_head(&message, &mut head)?;
-        Ok(EncodedParts { head: head.freeze(), body: message.payload })
+        let head = self.encode_head(message.head())?;
+        Ok(EncodedParts { head, body: message.payload })
+    }
+
+    /// Encodes one frame from its parts as [`Self::encode_parts`] does, without a message.
+    ///
+    /// # Errors
+    /// As [`TcpRequestMessage::new`], and when the frame is over the limit.
+    pub fn encode_request(
+        &self,
+        path: &str,
+        headers: &[u8],
+        payload: Bytes,
+    ) -> Result<EncodedParts, TcpRequestError> {
+        let head = Head { path: path.as_bytes(), headers, payload_len: payload.len() };
+        head.check()?;
+        Ok(EncodedParts { head: self.encode_head(head)?, body: payload })
+    }
+
+    fn encode_head(&self, head: Head<'_>) -> Result<Bytes, TcpRequestError> {
+        let mut bytes = BytesMut::with_capacity(head.len());
+        self.put_head(head, &mut bytes)?;
+        Ok(bytes.freeze())
     }
 
     /// Appends one frame to `dst`. On error nothing is written.
@@ -129,26 +172,22 @@ impl TcpRequestCodec {
         message: &TcpRequestMessage,
         dst: &mut BytesMut,
     ) -> Result<(), TcpRequestError> {
-        self.put_head(message, dst)?;
+        self.put_head(message.head(), dst)?;
         dst.put_slice(&message.payload);
         Ok(())
     }
 
-    fn put_head(
-        &self,
-        message: &TcpRequestMessage,
-        dst: &mut BytesMut,
-    ) -> Result<(), TcpRequestError> {
-        self.check_total(message.frame_len())?;
-        let payload_len = u32::try_from(message.payload.len()).map_err(|_| {
-            let frame_len = message.frame_len();
+    fn put_head(&self, head: Head<'_>, dst: &mut BytesMut) -> Result<(), TcpRequestError> {
+        self.check_total(head.frame_len())?;
+        let payload_len = u32::try_from(head.payload_len).map_err(|_| {
+            let frame_len = head.frame_len();
             TcpRequestError::MessageTooLarge { frame_len, limit: u32::MAX as usize }
         })?;
-        // A message was checked when it was made, so neither cast can cut.
-        dst.put_u16(message.path.len() as u16);
-        dst.put_slice(&message.path);
-        dst.put_u16(message.headers.len() as u16);
-        dst.put_slice(&message.headers);
+        // It was checked, so neither cast can cut.
+        dst.put_u16(head.path.len() as u16);
+        dst.put_slice(head.path);
+        dst.put_u16(head.headers.len() as u16);
+        dst.put_slice(head.headers);
         dst.put_u32(payload_len);
         Ok(())
     }

@@ -34,6 +34,11 @@ fn golden_frames() {
     TcpRequestCodec::default().encode_frame(&golden_message, &mut wire).unwrap();
     assert_eq!(&wire[..], golden);
     assert_eq!(decode(golden).unwrap().unwrap(), golden_message);
+    let codec = TcpRequestCodec::default();
+    let parts = codec.encode_parts(golden_message).unwrap();
+    assert_eq!([&parts.head[..], &parts.body[..]].concat(), golden);
+    let request = codec.encode_request("1f/a/b", b"{\"a\":\"1\"}", "xyz".into()).unwrap();
+    assert_eq!(request, parts);
 
     for (data, golden) in [
         (&b""[..], &b"\x00\x00\x00\x00"[..]),
@@ -45,6 +50,24 @@ fn golden_frames() {
         assert_eq!(&wire[..], golden);
         assert_eq!(TcpResponseCodec::default().decode_frame(&mut wire).unwrap(), Some(message));
         assert!(wire.is_empty());
+    }
+}
+
+#[test]
+fn a_request_is_checked_the_same_with_and_without_a_message() {
+    let codec = TcpRequestCodec::new(100);
+    let long = [b' '; 1 << 16];
+    for (path, headers) in [
+        ("", &b"{}"[..]),
+        ("a\nb", b"{}"),
+        (&"x".repeat(1025), b"{}"),
+        ("a", &long),
+        ("a", &long[..100]),
+    ] {
+        let message = TcpRequestMessage::new(path, Bytes::copy_from_slice(headers), "");
+        let with = message.and_then(|message| codec.encode_parts(message)).unwrap_err();
+        let without = codec.encode_request(path, headers, Bytes::new()).unwrap_err();
+        assert_eq!(without.to_string(), with.to_string());
     }
 }
 

@@ -104,7 +104,7 @@ impl TwoPartCodec {
         message: &TwoPartMessage,
         dst: &mut BytesMut,
     ) -> Result<(), TwoPartError> {
-        let prefix = self.prefix_of(message)?;
+        let prefix = self.prefix_of(&message.header, &message.body)?;
         dst.reserve(prefix.frame_len);
         dst.put_slice(&prefix.to_bytes());
         dst.put_slice(&message.header);
@@ -114,11 +114,20 @@ impl TwoPartCodec {
 
     /// Encodes one frame without copying the body; only the header is copied, behind the prefix.
     pub fn encode_parts(&self, message: TwoPartMessage) -> Result<EncodedParts, TwoPartError> {
-        let prefix = self.prefix_of(&message)?;
+        let prefix = self.prefix_of(&message.header, &message.body)?;
         let mut head = BytesMut::with_capacity(TWO_PART_PREFIX_BYTES + message.header.len());
         head.put_slice(&prefix.to_bytes());
         head.put_slice(&message.header);
         Ok(EncodedParts { head: head.freeze(), body: message.body })
+    }
+
+    /// The prefix of a frame with these parts, for who has both in a buffer of his own.
+    pub fn encode_prefix(
+        &self,
+        header: &[u8],
+        body: &[u8],
+    ) -> Result<[u8; TWO_PART_PREFIX_BYTES], TwoPartError> {
+        Ok(self.prefix_of(header, body)?.to_bytes())
     }
 
     /// One frame as one buffer, for carriers that move whole messages (an HTTP body, a NATS
@@ -176,11 +185,10 @@ impl TwoPartCodec {
         Ok(split(bytes, &prefix))
     }
 
-    fn prefix_of(&self, message: &TwoPartMessage) -> Result<Prefix, TwoPartError> {
-        let frame_len = allowed_frame_len(self, &message.header, &message.body)?;
-        let checksum =
-            if self.checksum.writes() { checksum_of(&message.header, &message.body) } else { 0 };
-        Ok(Prefix { header_len: message.header.len(), frame_len, checksum })
+    fn prefix_of(&self, header: &[u8], body: &[u8]) -> Result<Prefix, TwoPartError> {
+        let frame_len = allowed_frame_len(self, header, body)?;
+        let checksum = if self.checksum.writes() { checksum_of(header, body) } else { 0 };
+        Ok(Prefix { header_len: header.len(), frame_len, checksum })
     }
 
     /// `parts` are header and body, which lie next to each other in a received frame.

@@ -79,6 +79,10 @@ impl ItemCodec {
     /// # Errors
     /// [`Code::Violation`]: the frame is not a wrapping. The handler ran.
     pub fn unwrap(&self, frame: &Bytes) -> Result<Frame, Error> {
+        if let Some(item) = self.plain(frame) {
+            let content = Content::Item(frame.slice_ref(item));
+            return Ok(Frame { content, is_final: false });
+        }
         let (data, is_final) = match self.codec {
             PayloadCodec::Json => json::envelope(frame),
             PayloadCodec::Msgpack => msgpack::envelope(frame),
@@ -91,6 +95,16 @@ impl ItemCodec {
             None => return Err(violation(self.codec, "it holds neither an item nor an end")),
         };
         Ok(Frame { content, is_final })
+    }
+
+    /// The item of a frame as [`wrap`](Self::wrap) writes it, when that is quicker to see.
+    fn plain<'a>(&self, frame: &'a Bytes) -> Option<&'a [u8]> {
+        let Wrapping { before, behind } = self.wrapping(false);
+        match self.codec {
+            PayloadCodec::Json if !self.annotated => json::plain(frame, before, behind),
+            // There is one wrapping to take off, or what it holds is passed over unread anyway.
+            _ => None,
+        }
     }
 
     /// Takes the annotations off an item.

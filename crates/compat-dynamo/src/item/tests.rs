@@ -46,6 +46,24 @@ fn an_item_has_the_bytes_of_dynamo() {
     );
 }
 
+/// Frames that begin and end as a plain item does are read as if they did not.
+#[test]
+fn what_stands_between_the_usual_bytes_is_one_value() {
+    let frame = |value: &str| {
+        Bytes::from(format!(r#"{{"data":{{"data":{value}}},"complete_final":false}}"#))
+    };
+    for value in ["null", "7", r#""a\"}""#, r#"{"data":1}"#, "[1, 2]"] {
+        assert_eq!(item(JSON, frame(value)), value);
+    }
+    for value in ["", "1 2", "\"a", "\"a\nb\"", r#"1},"complete_final":false"#] {
+        assert!(JSON.unwrap(&frame(value)).is_err(), "{value}");
+    }
+    let told = r#"1,"error":{"error_type":"Unknown","message":"boom","cause":null}"#;
+    assert!(failure(JSON, frame(told)).message().contains("boom"));
+    let nothing = Bytes::from(r#"{"data":null,"complete_final":false}"#);
+    assert!(JSON.annotated(true).unwrap(&nothing).is_err());
+}
+
 #[test]
 fn the_end_has_the_bytes_of_dynamo() {
     assert_eq!(JSON.end(), r#"{"complete_final":true}"#);

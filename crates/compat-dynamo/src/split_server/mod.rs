@@ -169,7 +169,8 @@ impl Shared {
         }
         let input = match many {
             Some(many) => {
-                let items = self.fetch(&many, &arrival).await;
+                // In a box, so that requests of the common kind do not carry room for it.
+                let items = Box::pin(self.fetch(&many, &arrival)).await;
                 Some(items.map(|items| (many.handler, items)))
             }
             None => None,

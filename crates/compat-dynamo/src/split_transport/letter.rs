@@ -71,13 +71,13 @@ impl Letter {
     /// The payload and the headers, once it is known where the response is to go.
     pub(super) fn seal(
         self,
-        connection_info: &str,
+        connection_info: String,
         input: Option<&str>,
         request: OutgoingRequest,
         max_bytes: usize,
     ) -> Result<(Bytes, Headers), Error> {
         let connection_info = raw(connection_info)?;
-        let request_stream_connection_info = input.map(raw).transpose()?;
+        let request_stream_connection_info = input.map(|info| raw(info.to_owned())).transpose()?;
         let request_type =
             if input.is_some() { RequestType::ManyIn } else { RequestType::SingleIn };
         let control = RequestControlMessage {
@@ -95,8 +95,8 @@ impl Letter {
     }
 }
 
-fn raw(connection_info: &str) -> Result<Box<RawValue>, Error> {
-    RawValue::from_string(connection_info.to_owned()).map_err(|error| {
+fn raw(connection_info: String) -> Result<Box<RawValue>, Error> {
+    RawValue::from_string(connection_info).map_err(|error| {
         let message = format!("a connection info of the response plane is no JSON: {error}");
         Error::new(Code::NoTransport, message)
     })

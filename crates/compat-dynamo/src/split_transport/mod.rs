@@ -9,8 +9,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use sinew_plane::{
     Address, BoxFuture, BoxStream, Code, Context, DuplexTransport, Error, Executed,
-    OutgoingRequest, RequestPlaneClient, ResponsePlaneServer, ResponseStream, Shutdown,
-    TransportCapabilities, TransportId, ack,
+    OutgoingRequest, RequestPlaneClient, ResponsePlaneServer, ResponseRegistration, ResponseStream,
+    Shutdown, TransportCapabilities, TransportId, ack,
 };
 use sinew_transport_tcp::{RequestRegistration, TcpStreamServer};
 
@@ -97,14 +97,14 @@ impl SplitTransport {
         let address = self.scheme.plane_address(address, &request);
         let items = letter.items;
         let fetch = input.as_ref().map(RequestRegistration::connection_info);
-        let info = &registration.connection_info;
+        let ResponseRegistration { connection_info: info, stream } = registration;
         let (payload, headers) = letter.seal(info, fetch, request, limit)?;
         let sending = self.requests.send_request(address, payload, headers);
         let answer = in_time(&context, &self.roster, sending).await?;
         // Accepted is an empty answer. A plane that passes on another text must not make it one.
         ack::decode(&answer)?;
         let hold = Hold { place, _input: input };
-        let exchange = Exchange::new(registration.stream, items, context.clone(), hold);
+        let exchange = Exchange::new(stream, items, context.clone(), hold);
         Ok(ResponseStream::new(exchange, context))
     }
 

@@ -17,7 +17,7 @@ use crate::{
     call_home::{
         config::CheckedTcpStreamClientConfig,
         dial::{Patience, dial, in_time, may_dial, resolve},
-        info::{StreamType, TcpStreamConnectionInfo, context_id},
+        info::{Info, StreamType, context_id},
         input::RequestStream,
         message::{CallHomeHandshake, json_frame},
         pool::{Pool, PoolUse},
@@ -88,16 +88,16 @@ impl TcpStreamClient {
         Shutdown { cut_streams, cut_tasks: 0 }
     }
 
-    fn read_info(
+    fn read_info<'a>(
         &self,
-        text: &str,
+        text: &'a str,
         stream_type: StreamType,
         context: &Context,
-    ) -> Result<TcpStreamConnectionInfo, Error> {
+    ) -> Result<Info<'a>, Error> {
         if self.tasks.is_closed() {
             return Err(Error::draining("the worker is shutting down"));
         }
-        let info = TcpStreamConnectionInfo::from_text(text)?;
+        let info = Info::read(text)?;
         check_direction(&info, stream_type)?;
         // Requests of Dynamo may have ids of any form, which no context can take over.
         if context_id(&info.context).is_some_and(|id| id != context.id()) {
@@ -111,18 +111,31 @@ impl TcpStreamClient {
     async fn dial(
         &self,
         address: SocketAddr,
-        info: &TcpStreamConnectionInfo,
+        info: &Info<'_>,
         context: &Context,
         mut patience: Patience,
     ) -> Result<TcpStream, Error> {
         let mut socket = dial(&self.config, address, context, &mut patience).await?;
-        let handshake =
-            CallHomeHandshake { subject: info.subject.clone(), stream_type: info.stream_type };
+        let subject = info.subject.clone().into_owned();
+        let handshake = CallHomeHandshake { subject, stream_type: info.stream_type };
         in_time(context, socket.write_all(&json_frame(&handshake))).await?.map_err(|cause| {
             let message = format!("the caller at {address} hung up: {cause}");
             Error::new(Code::ConnectFailed, message).with_source(cause)
         })?;
         Ok(socket)
+    }
+
+    /// The stream that the caller has asked for over a shared connection, if it has. What is wrong
+    /// with a request is for [`deliver`](Self::deliver) to say.
+    fn at_once(&self, info: &str, context: &Context) -> Option<ResponseSink> {
+        if !self.config.pool {
+            return None;
+        }
+        let info = self.read_info(info, StreamType::Response, context).ok()?;
+        info.sinew.as_ref().filter(|offer| offer.offers_pool())?;
+        let address = info.address.parse().ok()?;
+        may_dial(&self.config, address, &info.address).ok()?;
+        self.pool.asked(address, &info.subject, context)
     }
 
     async fn deliver(&self, info: &str, context: Context) -> Result<ResponseSink, Error> {
@@ -156,13 +169,17 @@ impl ResponsePlaneClient for TcpStreamClient {
         connection_info: &'a str,
         context: Context,
     ) -> BoxFuture<'a, Result<ResponseSink, Error>> {
-        Box::pin(self.deliver(connection_info, context))
+        // Mostly the caller has asked already, and a future that dials is not made for nothing.
+        match self.at_once(connection_info, &context) {
+            Some(sink) => Box::pin(std::future::ready(Ok(sink))),
+            None => Box::pin(self.deliver(connection_info, context)),
+        }
     }
 
     /// Refuses what is no connection info of this plane, and addresses that are not dialled. A
     /// name is not looked up here.
     fn check(&self, connection_info: &str) -> Result<(), Error> {
-        let info = TcpStreamConnectionInfo::from_text(connection_info)?;
+        let info = Info::read(connection_info)?;
         check_direction(&info, StreamType::Response)?;
         match info.address.parse() {
             Ok(address) => may_dial(&self.config, address, &info.address),
@@ -171,7 +188,7 @@ impl ResponsePlaneClient for TcpStreamClient {
     }
 }
 
-fn check_direction(info: &TcpStreamConnectionInfo, meant: StreamType) -> Result<(), Error> {
+fn check_direction(info: &Info<'_>, meant: StreamType) -> Result<(), Error> {
     if info.stream_type == meant {
         return Ok(());
     }

@@ -98,6 +98,22 @@ impl Pool {
         self.0.usage()
     }
 
+    /// The stream that the caller has asked for under this subject. It asks when it sends its
+    /// request, so mostly it has.
+    pub(crate) fn asked(
+        &self,
+        address: SocketAddr,
+        subject: &str,
+        context: &Context,
+    ) -> Option<ResponseSink> {
+        let inner = &self.0;
+        let since = inner.metrics.acquire();
+        let answer = inner.questions.asked(Subject::parse(subject)?)?;
+        inner.take(address);
+        inner.metrics.acquired(since);
+        Some(join(answer, context))
+    }
+
     /// The stream that the caller asks for under this subject, over a shared connection.
     ///
     /// # Errors
@@ -115,11 +131,9 @@ impl Pool {
         };
         let inner = &self.0;
         let since = inner.metrics.acquire();
-        // The caller asks when it sends its request, so mostly it has.
         let wanted = match inner.questions.answer(subject) {
             Ok(answer) => {
-                inner.count_reuse();
-                inner.grow(address);
+                inner.take(address);
                 inner.metrics.acquired(since);
                 return Ok(join(answer, context));
             }
@@ -204,6 +218,12 @@ impl Inner {
                 Ok(connection)
             }
         }
+    }
+
+    /// A stream was taken that stands on a connection already.
+    fn take(self: &Arc<Self>, address: SocketAddr) {
+        self.count_reuse();
+        self.grow(address);
     }
 
     /// Makes another connection when each has many streams.

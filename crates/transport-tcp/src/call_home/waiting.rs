@@ -96,11 +96,16 @@ impl Questions {
         self.state.lock().asked.remove(&subject).map(|asked| asked.answer)
     }
 
+    /// The stream to answer on, if the caller has asked.
+    pub(crate) fn asked(&self, subject: Subject) -> Option<Answer> {
+        let asked = self.state.lock().answer(subject)?;
+        Some(asked.answer)
+    }
+
     /// The stream to answer on, now or once the caller has asked.
     pub(crate) fn answer(self: &Arc<Self>, subject: Subject) -> Result<Answer, Wanted> {
         let mut state = self.state.lock();
-        if let Some(asked) = state.asked.remove(&subject) {
-            state.answered[place(subject)] = Some(subject);
+        if let Some(asked) = state.answer(subject) {
             drop(state);
             return Ok(asked.answer);
         }
@@ -137,6 +142,13 @@ impl Questions {
 }
 
 impl State {
+    /// Takes a question that is answered now.
+    fn answer(&mut self, subject: Subject) -> Option<Asked> {
+        let asked = self.asked.remove(&subject)?;
+        self.answered[place(subject)] = Some(subject);
+        Some(asked)
+    }
+
     /// Keeps the order of the questions. Those that were answered behind one that was not are
     /// swept when they are most of it.
     fn remember(&mut self, at: Instant, subject: Subject) {

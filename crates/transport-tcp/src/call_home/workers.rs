@@ -5,7 +5,10 @@ use std::sync::{Arc, Weak, atomic::Ordering};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
-use crate::{call_home::source::Source, connection::Connection};
+use crate::{
+    call_home::{source::Source, subject::SUBJECT_TEXT_BYTES},
+    connection::Connection,
+};
 
 /// Name under which a stream is opened on a shared connection, before its subject.
 pub(crate) const CALL_HOME: &str = "call-home/";
@@ -101,7 +104,9 @@ impl Worker {
 
 /// False when the connection takes no more streams, for now or for good.
 fn open(source: &Arc<Source>, connection: &Arc<Connection>) -> bool {
-    let name = format!("{CALL_HOME}{}", source.subject);
+    let mut name = String::with_capacity(CALL_HOME.len() + SUBJECT_TEXT_BYTES);
+    name.push_str(CALL_HOME);
+    source.subject.write(&mut name);
     match connection.try_open(&source.request, &name) {
         Ok(Ok(call)) => {
             source.attach_call(call);

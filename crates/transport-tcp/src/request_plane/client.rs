@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::RwLock;
-use sinew_codec::{EncodedParts, TcpRequestCodec, TcpRequestError, TcpRequestMessage};
+use sinew_codec::{EncodedParts, TcpRequestCodec, TcpRequestError};
 use sinew_plane::{BoxFuture, Code, Error, Executed, Headers, RequestPlaneClient};
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -92,10 +92,16 @@ impl TcpRequestClient {
 
     async fn send(&self, address: &str, payload: Bytes, headers: Headers) -> Result<Bytes, Error> {
         let (host, path) = parse(address)?;
-        let frame = self.encode(path, &headers, payload)?;
+        let mut frame = self.encode(path, &headers, payload)?;
         for _ in 0..TRIES {
             let place = self.place(host).await?;
-            let Some(pending) = place.submit(frame.clone()) else { continue };
+            let pending = match place.submit(frame) {
+                Ok(pending) => pending,
+                Err(back) => {
+                    frame = back;
+                    continue;
+                }
+            };
             return match pending.await {
                 Ok(outcome) => outcome.map(|()| Bytes::new()),
                 Err(_) => Err(host::closed().with_executed(Executed::Maybe)),
@@ -107,8 +113,8 @@ impl TcpRequestClient {
 
     fn encode(&self, path: &str, headers: &Headers, payload: Bytes) -> Result<EncodedParts, Error> {
         let codec = TcpRequestCodec::new(self.inner.common.config.max_message_bytes);
-        let message = TcpRequestMessage::new(path, headers::encode(headers, path), payload);
-        message.and_then(|message| codec.encode_parts(message)).map_err(|error| {
+        let headers = headers::encode(headers, path);
+        codec.encode_request(path, &headers, payload).map_err(|error| {
             let code = match error {
                 TcpRequestError::MessageTooLarge { .. }
                 | TcpRequestError::HeadersTooLarge { .. } => Code::TooLarge,

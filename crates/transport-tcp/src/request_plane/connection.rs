@@ -80,20 +80,20 @@ impl Connection {
         connection
     }
 
-    /// Sends a request in a place that was taken before. `None`: the connection has ended, and
-    /// nothing was sent.
-    pub(super) fn submit(&self, frame: EncodedParts) -> Option<Pending> {
+    /// Sends a request in a place that was taken before. Hands it back when the connection has
+    /// ended, and nothing was sent.
+    pub(super) fn submit(&self, frame: EncodedParts) -> Result<Pending, EncodedParts> {
         let (answer, pending) = oneshot::channel();
         let mut state = self.state.lock();
         if state.dead {
-            return None;
+            return Err(frame);
         }
         let eager = !state.outbox.has_unwritten() && state.outbox.len() < EAGER_REQUESTS;
         state.outbox.push(frame, Instant::now(), answer);
         if !eager {
             drop(state);
             self.writer.notify_one();
-            return Some(pending);
+            return Ok(pending);
         }
         let written = self.write_from(&mut state.outbox);
         drop(state);
@@ -102,7 +102,7 @@ impl Connection {
             Written::Some => self.writer.notify_one(),
             Written::Failed(cause) => self.broke(cause),
         }
-        Some(pending)
+        Ok(pending)
     }
 
     fn write_from(&self, outbox: &mut Outbox) -> Written {

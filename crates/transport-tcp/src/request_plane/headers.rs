@@ -1,6 +1,12 @@
 //! Headers as the JSON object of a request frame.
 
-use bytes::Bytes;
+use std::{borrow::Cow, fmt};
+
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{MapAccess, Visitor},
+    ser::SerializeMap,
+};
 use serde_json::{Map, Value};
 use sinew_plane::{Headers, HeadersError};
 
@@ -8,13 +14,29 @@ use sinew_plane::{Headers, HeadersError};
 const ENDPOINT_PATH: &str = "x-endpoint-path";
 
 /// Writes the headers, and the path among them.
-pub(super) fn encode(headers: &Headers, path: &str) -> Bytes {
-    let mut object = Map::new();
-    for (name, value) in headers.iter() {
-        object.insert(name.to_owned(), Value::from(value));
+pub(super) fn encode(headers: &Headers, path: &str) -> Vec<u8> {
+    // For each entry the quotes, colon and comma are about what its lengths are in the block.
+    let room = headers.as_block().len() * 5 / 4 + path.len() + ENDPOINT_PATH.len() + 32;
+    let mut json = Vec::with_capacity(room);
+    // Strings alone, and memory takes all that is written: there is no error.
+    let _ = serde_json::to_writer(&mut json, &Object { headers, path });
+    json
+}
+
+struct Object<'a> {
+    headers: &'a Headers,
+    path: &'a str,
+}
+
+impl Serialize for Object<'_> {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        let mut object = out.serialize_map(None)?;
+        for (name, value) in self.headers.iter().filter(|(name, _)| *name != ENDPOINT_PATH) {
+            object.serialize_entry(name, value)?;
+        }
+        object.serialize_entry(ENDPOINT_PATH, self.path)?;
+        object.end()
     }
-    object.insert(ENDPOINT_PATH.to_owned(), Value::from(path));
-    Value::Object(object).to_string().into()
 }
 
 /// Reads the headers. Names become lower-case; what no [`Headers`] can hold is left out, and what
@@ -24,18 +46,62 @@ pub(super) fn decode(json: &[u8]) -> Headers {
     if json.is_empty() {
         return headers;
     }
-    let Ok(object) = serde_json::from_slice::<Map<String, Value>>(json) else {
+    if let Ok(Texts(mut entries)) = serde_json::from_slice(json) {
+        // Of names that differ in their case the one in lower case counts, wherever it stands.
+        entries.sort_by(|(one, _), (other, _)| one.0.cmp(&other.0));
+        fill(&mut headers, entries.into_iter().map(|(name, value)| (name.0, value.0)));
+    } else if let Ok(object) = serde_json::from_slice::<Map<String, Value>>(json) {
+        let texts = object.into_iter().filter_map(|(name, value)| match value {
+            Value::String(value) => Some((Cow::Owned(name), Cow::Owned(value))),
+            _ => None,
+        });
+        fill(&mut headers, texts);
+    } else {
         tracing::debug!("the headers of a request are no JSON object: left out");
-        return headers;
-    };
-    for (mut name, value) in object {
-        let Value::String(value) = value else { continue };
-        name.make_ascii_lowercase();
+    }
+    headers
+}
+
+fn fill<'a>(headers: &mut Headers, entries: impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)>) {
+    for (mut name, value) in entries {
+        if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            name.to_mut().make_ascii_lowercase();
+        }
         if headers.insert(&name, &value) == Err(HeadersError::TooMany) {
             break;
         }
     }
-    headers
+}
+
+/// The entries of an object whose values are texts, as that of every peer is. Slices of the JSON
+/// where they stand there as they read.
+struct Texts<'a>(Vec<(Text<'a>, Text<'a>)>);
+
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Texts<'de> {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        input.deserialize_map(TextsVisitor)
+    }
+}
+
+struct TextsVisitor;
+
+impl<'de> Visitor<'de> for TextsVisitor {
+    type Value = Texts<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of texts")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Texts<'de>, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = object.next_entry()? {
+            entries.push(entry);
+        }
+        Ok(Texts(entries))
+    }
 }
 
 #[cfg(test)]
@@ -74,6 +140,12 @@ mod tests {
             entries(r#"{"Request-Id":"upper","request-id":"lower"}"#),
             [entry("request-id", "lower")]
         );
+        assert_eq!(
+            entries(r#"{"request-id":"lower","Request-Id":"upper"}"#),
+            [entry("request-id", "lower")]
+        );
+        let json = "{\"b\":\"1\",\"a\":\"\\u0032\",\"b\":\"3\"}";
+        assert_eq!(entries(json), [entry("a", "2"), entry("b", "3")]);
     }
 
     #[test]

@@ -282,12 +282,13 @@ impl Pool {
 }
 
 impl Place {
-    /// Sends a request. `None`: the connection has ended meanwhile, and nothing was sent.
-    pub(super) fn submit(mut self, frame: EncodedParts) -> Option<Pending> {
+    /// Sends a request. Hands it back when the connection has ended meanwhile, and nothing was
+    /// sent.
+    pub(super) fn submit(mut self, frame: EncodedParts) -> Result<Pending, EncodedParts> {
         let pending = self.connection.submit(frame)?;
         // The acknowledgement gives the place back.
         self.host = None;
-        Some(pending)
+        Ok(pending)
     }
 }
 
