@@ -97,7 +97,8 @@ impl Assembly {
         }
         let wanted =
             |seen: usize| needed.max(self.total.min(seen.saturating_mul(GROWTH))) + SURPLUS_BYTES;
-        let reused = pool.reuse(wanted(needed));
+        // What is kept anyway may be used without having arrived.
+        let reused = pool.reuse(self.total + SURPLUS_BYTES).or_else(|| pool.reuse(wanted(needed)));
         let mut larger = reused.unwrap_or_else(|| pool.allocate(wanted(arrived)));
         larger.extend_from_slice(&self.buffer);
         self.buffer = larger;

@@ -223,8 +223,8 @@ impl Inbound {
     /// The peer broke the protocol: close the connection with
     /// [`Outbound::close`](crate::Outbound::close).
     pub fn poll_event(&mut self, now: Instant) -> Result<Option<Event>, ConnectionError> {
-        if let Some(event) = self.take_whole() {
-            return Ok(Some(event));
+        if self.has_whole() {
+            return Ok(self.take_whole());
         }
         if let Some(total) = self.intake.take_grant() {
             return Ok(Some(Event::GrantDue { total }));

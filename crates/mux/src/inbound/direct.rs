@@ -80,6 +80,7 @@ impl Inbound {
     }
 
     /// True when a message is whole that nobody has been told of.
+    #[inline]
     pub(super) fn has_whole(&self) -> bool {
         self.direct.whole.is_some()
     }

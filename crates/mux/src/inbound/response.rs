@@ -100,7 +100,9 @@ impl Inbound {
             _ => {
                 let (terminal, items) = read_terminal(kind, &mut fields).ok_or(broken)?;
                 // What of an item came before an early end is of no use to anybody.
-                self.items.remove(&stream);
+                if !self.items.is_empty() {
+                    self.items.remove(&stream);
+                }
                 Ok(Some(Event::Ended { stream, terminal, items }))
             }
         }
