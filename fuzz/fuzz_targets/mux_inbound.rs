@@ -43,15 +43,18 @@ struct Streams {
     outbound: Outbound,
     consumer: Consumer,
     producer: Producer,
+    /// Items in chunks are taken; else they are skipped, as those of a stream that was given up.
+    wanted: bool,
 }
 
 impl Streams {
-    fn new(role: Role, config: &CheckedMuxConfig) -> Self {
+    fn new(role: Role, config: &CheckedMuxConfig, wanted: bool) -> Self {
         let window = Window { items: 4, bytes: 100 };
         let mut producer = Producer::new(window);
         producer.accept();
         producer.push("item".into()).expect("the window is open");
-        Self { outbound: Outbound::new(role, config), consumer: Consumer::new(window), producer }
+        let outbound = Outbound::new(role, config);
+        Self { outbound, consumer: Consumer::new(window), producer, wanted }
     }
 
     fn on_event(&mut self, inbound: &mut Inbound, event: Event) -> Result<(), ConnectionError> {
@@ -67,6 +70,7 @@ impl Streams {
             Event::Credit { credit, .. } => drop(self.producer.on_credit(credit)?),
             Event::Accept { .. } => self.consumer.on_accept()?,
             Event::Items { items, .. } => self.consumer.on_items(items)?,
+            Event::ItemBegin { .. } | Event::Chunk { .. } if !self.wanted => {}
             Event::ItemBegin { stream, total } => {
                 self.consumer.on_item_begin(total)?;
                 inbound.assemble(stream)?;
@@ -112,7 +116,7 @@ fn read(
     let role = if settings & 1 == 0 { Role::Acceptor } else { Role::Dialler };
     let (config, now) = (config(settings), Instant::now());
     let mut inbound = Inbound::new(role, &config, now);
-    let mut streams = Streams::new(role, &config);
+    let mut streams = Streams::new(role, &config, settings & 64 == 0);
     let (mut buffer, mut events) = (BytesMut::new(), Vec::new());
     let mut rest = stream;
     while !rest.is_empty() {

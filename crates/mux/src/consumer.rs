@@ -108,6 +108,11 @@ impl Consumer {
         self.started
     }
 
+    /// True while an item has begun and is not whole.
+    pub fn is_inside_item(&self) -> bool {
+        self.partial
+    }
+
     /// How the stream ended, once it has. Items may still be waiting to be taken.
     pub fn ended(&self) -> Option<&Ended> {
         self.ended.as_ref()
@@ -162,7 +167,8 @@ impl Consumer {
         self.queued_bytes += tally.bytes as u64;
     }
 
-    /// An item of `total` bytes began; [`Inbound`](crate::Inbound) puts it together.
+    /// An item of `total` bytes began; [`Inbound::assemble`](crate::Inbound::assemble) puts it
+    /// together.
     ///
     /// # Errors
     /// As [`on_items`](Self::on_items).

@@ -89,7 +89,9 @@ enum Phase {
 }
 
 /// The receiving direction of a connection. Feed it with [`ingest`](Self::ingest), empty it with
-/// [`poll_event`](Self::poll_event), and repeat until `ingest` has nothing more.
+/// [`poll_event`](Self::poll_event), and repeat until `ingest` has nothing more. An
+/// [`ItemBegin`](Event::ItemBegin) is answered with [`assemble`](Self::assemble), or the item is
+/// skipped.
 #[derive(Debug)]
 pub struct Inbound {
     role: Role,
@@ -458,6 +460,7 @@ impl Inbound {
                 self.on_useless(now)?;
                 let last_stream = fields.u32().ok_or(broken.clone())?;
                 let error = message::decode_error(&mut fields).ok_or(broken)?;
+                self.forget_above(last_stream);
                 Ok(Some(Event::GoAway { last_stream, error }))
             }
         }

@@ -19,7 +19,7 @@ const BUFFERS: usize = 8;
 const BYTES: usize = (16 << 20) + (64 << 10);
 
 /// How much larger than asked for a buffer may be: a small message must not hold a huge one.
-const EXCESS: usize = 16;
+const EXCESS: usize = 2;
 
 /// Kept in the whole process, in bytes: many connections with large messages share what four of
 /// them would keep.

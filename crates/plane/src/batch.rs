@@ -12,6 +12,8 @@ pub type Cut = fn(&mut Bytes) -> Bytes;
 ///
 /// A run is cut into items only when they are taken. So a transport puts in many at the price of
 /// one, and the reference count of its buffer is touched by the thread that uses the items alone.
+/// The items of a run share its buffer: whoever keeps one for long, and little of the others,
+/// copies it.
 #[derive(Default)]
 pub struct ItemBatch {
     /// The first run. Mostly there is no other, and then there is no list.

@@ -13,12 +13,12 @@ use sinew_plane::{
     StopKind, Terminal, Window,
 };
 
-use crate::connection::Connection;
+use crate::{connection::Connection, receive::READ_BYTES};
 
 /// Items that came together are copied for a consumer that lags if they are at most this many
-/// bytes: a quarter of the largest piece of reading, so that what is held stays within a small
-/// factor of what is used.
-const COPY_BYTES: usize = 16 << 10;
+/// bytes: a quarter of a read buffer, so that what is held stays within a small factor of what is
+/// used.
+const COPY_BYTES: usize = READ_BYTES / 4;
 
 /// A request that was sent, and its response as it arrives.
 pub(crate) struct Call {
@@ -273,7 +273,11 @@ impl ResponseSource for Call {
                 return;
             }
             state.abandoned = true;
-            // What has arrived is let go of at once; the entry goes with the terminal.
+            if state.consumer.is_inside_item() {
+                self.connection.out.lock().forgotten.push(self.stream);
+            }
+            // What has arrived is let go of at once, of an item that is not whole by the reader;
+            // the entry goes with the terminal.
             let mut rest = ItemBatch::new();
             state.consumer.take(&mut rest);
         }

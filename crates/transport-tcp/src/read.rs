@@ -23,8 +23,8 @@ use crate::{
     socket::ReadHalf,
 };
 
-/// Chunks that are read in a row before others get their turn: a large message, or about a
-/// quarter of a millisecond.
+/// Chunks that are read in a row before the clock and the end of the connection are looked at
+/// again: a large message, or about a quarter of a millisecond.
 const CHUNKS_AT_ONCE: usize = 16;
 
 /// Request bodies up to this many bytes are copied out of the read buffer, because a handler may
@@ -135,6 +135,7 @@ impl Reader {
         }
         loop {
             self.answers_written().await;
+            self.forget_abandoned();
             let read = tokio::select! {
                 biased;
                 () = self.connection.closed.cancelled() => return End::Closed,
@@ -155,15 +156,25 @@ impl Reader {
             if let Err(error) = self.understand() {
                 return End::Refused(error);
             }
-            if let Err(end) = self.read_chunks() {
+            if let Err(end) = self.read_chunks().await {
                 return end;
             }
         }
     }
 
+    /// Lets go of what came of items that nobody wants any more.
+    fn forget_abandoned(&mut self) {
+        let forgotten = std::mem::take(&mut self.connection.out.lock().forgotten);
+        for stream in forgotten {
+            self.inbound.forget(stream);
+        }
+    }
+
     /// Reads what is there of a large message, without the preparations for a wait.
-    fn read_chunks(&mut self) -> Result<(), End> {
+    async fn read_chunks(&mut self) -> Result<(), End> {
         for _ in 0..CHUNKS_AT_ONCE {
+            // A socket that always has more must not keep the thread from other tasks.
+            tokio::task::coop::consume_budget().await;
             match self.receiver.try_chunk(&mut self.inbound) {
                 None => return Ok(()),
                 Some(Ok(0)) => return Err(End::Finished),

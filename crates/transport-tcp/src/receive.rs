@@ -10,7 +10,7 @@ use crate::socket::ReadHalf;
 
 /// Room for one read in a new buffer, in bytes: a chunk of a large message and its header, in one
 /// system call. Later reads have at least half of it.
-const READ_BYTES: usize = 96 << 10;
+pub(crate) const READ_BYTES: usize = 96 << 10;
 
 /// Room for a read behind a large message: most often another one follows, whose first chunk can
 /// go straight into it once its header is there.

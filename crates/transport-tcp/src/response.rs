@@ -30,7 +30,7 @@ struct State {
     waker: Option<Waker>,
     /// Stands in the connection's line.
     queued: bool,
-    /// The batch that its latest item went into without standing in line.
+    /// The batch that was being gathered when it last sent an item from outside the line.
     batch: Option<u32>,
     /// Is told when its context is cancelled.
     listens: bool,
@@ -102,6 +102,10 @@ impl Response {
     pub(crate) fn take_turn(&self) -> PollFrame {
         let mut state = self.state.lock();
         state.queued = false;
+        if state.over {
+            // Refused while it stood in line: nothing follows on that.
+            return PollFrame::Idle;
+        }
         let mut out = self.connection.out.lock();
         self.advance(&mut state, &mut out.outbound)
     }

@@ -119,7 +119,9 @@ impl Inbound {
             return false;
         };
         let chunk = header.len - TOTAL_BYTES;
-        if !self.role.opens(header.stream) || total > self.max_message_bytes || chunk >= total {
+        let fits = total <= self.max_message_bytes && chunk < total;
+        // What breaks a rule is told when the frame is whole.
+        if !self.role.opens(header.stream) || !fits || self.items.contains_key(&header.stream) {
             return false;
         }
         buffer.advance(FRAME_HEADER_BYTES + TOTAL_BYTES);

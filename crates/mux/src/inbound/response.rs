@@ -57,8 +57,9 @@ impl Inbound {
         Ok(Some(Arrived { stream: first.stream, frames, range, checked, tally }))
     }
 
-    /// Somebody wants the item of this stream that the last event began: it comes with an
-    /// [`ItemEnd`](Event::ItemEnd) when it is whole. To be said at once, or the item is skipped.
+    /// Somebody wants the item of this stream that the last event,
+    /// [`ItemBegin`](Event::ItemBegin), began: it comes with an [`ItemEnd`](Event::ItemEnd) when it
+    /// is whole. To be said at once, or its chunks come as [`Chunk`](Event::Chunk) without bytes.
     ///
     /// # Errors
     /// Its first chunk is as long as the item or longer.
@@ -68,6 +69,17 @@ impl Inbound {
             self.items.insert(stream, assembly);
         }
         Ok(())
+    }
+
+    /// Nobody wants the items of this stream any more: what has come of one is let go of, and what
+    /// still comes is skipped.
+    pub fn forget(&mut self, stream: u32) {
+        self.items.remove(&stream);
+    }
+
+    /// The peer has not begun the streams above this one, so nothing of theirs will become whole.
+    pub(super) fn forget_above(&mut self, last_stream: u32) {
+        self.items.retain(|stream, _| *stream <= last_stream);
     }
 
     fn check_response(&self, stream: u32) -> Result<(), ConnectionError> {
@@ -93,6 +105,9 @@ impl Inbound {
                 let total = fields.u32().ok_or(broken)? as usize;
                 if total > self.max_message_bytes {
                     return Err(ConnectionError::Violation(ITEM_TOO_LARGE));
+                }
+                if self.items.contains_key(&stream) {
+                    return Err(StreamViolation("an item inside another").into());
                 }
                 self.begun = Some(Begun { stream, total, first: payload.slice(4..) });
                 Ok(Some(Event::ItemBegin { stream, total }))

@@ -31,6 +31,8 @@ pub(crate) struct Reader {
     pub(crate) now: Instant,
     /// Chunks go into their messages without a stop in the buffer, as a driver reads them.
     pub(crate) direct: bool,
+    /// Whether items that begin are.
+    pub(crate) wanted: bool,
     buffer: BytesMut,
 }
 
@@ -42,10 +44,10 @@ impl Reader {
     pub(crate) fn of(role: Role, config: &CheckedMuxConfig) -> Self {
         let now = Instant::now();
         let inbound = Inbound::new(role, config, now);
-        Self { role, inbound, now, direct: true, buffer: BytesMut::new() }
+        Self { role, inbound, now, direct: true, wanted: true, buffer: BytesMut::new() }
     }
 
-    /// Takes bytes in and gives every event to `on_event`. Every item is wanted.
+    /// Takes bytes in and gives every event to `on_event`.
     pub(crate) fn feed(
         &mut self,
         mut bytes: &[u8],
@@ -56,7 +58,7 @@ impl Reader {
             while self.inbound.ingest(&mut self.buffer)? {
                 while let Some(event) = self.inbound.poll_event(self.now)? {
                     let begins = match &event {
-                        Event::ItemBegin { stream, .. } => Some(*stream),
+                        Event::ItemBegin { stream, .. } if self.wanted => Some(*stream),
                         _ => None,
                     };
                     on_event(event)?;

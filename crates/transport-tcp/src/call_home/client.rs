@@ -169,11 +169,13 @@ impl ResponsePlaneClient for TcpStreamClient {
         connection_info: &'a str,
         context: Context,
     ) -> BoxFuture<'a, Result<ResponseSink, Error>> {
-        // Mostly the caller has asked already, and a future that dials is not made for nothing.
-        match self.at_once(connection_info, &context) {
-            Some(sink) => Box::pin(std::future::ready(Ok(sink))),
-            None => Box::pin(self.deliver(connection_info, context)),
-        }
+        Box::pin(async move {
+            if let Some(sink) = self.at_once(connection_info, &context) {
+                return Ok(sink);
+            }
+            // Boxed: mostly the caller has asked already, and room to dial is not made for nothing.
+            Box::pin(self.deliver(connection_info, context)).await
+        })
     }
 
     /// Refuses what is no connection info of this plane, and addresses that are not dialled. A

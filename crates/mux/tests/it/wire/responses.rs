@@ -6,7 +6,7 @@ use sinew_plane::{Code, Executed, Terminal, Window};
 use super::{behind_hello, broken_rule};
 use crate::{
     frames::{self, frame, greeting, kind},
-    reading::{Reader, small},
+    reading::{Reader, config, small},
 };
 
 const WINDOW: Window = Window { items: 4, bytes: 40 };
@@ -74,6 +74,46 @@ fn items_come_whole_and_in_chunks() {
     let mut items = sinew_plane::ItemBatch::new();
     consumer.take(&mut items);
     assert_eq!(items.collect::<Vec<_>>(), ["", "abcd", "e"]);
+}
+
+/// A reader behind the greeting, with limits that leave room for chunks that are cut.
+fn reader() -> Reader {
+    let mut reader = Reader::new(Role::Dialler, config());
+    reader.events(&greeting()).unwrap();
+    reader
+}
+
+#[test]
+fn an_item_inside_another_is_told_whoever_wants_it() {
+    for wanted in [true, false] {
+        let mut reader = reader();
+        reader.events(&item_begin(5_000, &[0; 4_000])).unwrap();
+        reader.wanted = wanted;
+        let second = item_begin(100_000, &[0; 60_000]);
+        let (front, back) = second.split_at(10_000);
+        assert!(reader.events(front).unwrap().is_empty());
+        let error = reader.events(back).unwrap_err();
+        assert_eq!(error, ConnectionError::Violation("an item inside another"));
+    }
+}
+
+#[test]
+fn what_nobody_wants_any_more_is_let_go_of_and_skipped() {
+    let mut reader = reader();
+    reader.events(&item_begin(5_000, &[0; 4_000])).unwrap();
+    reader.inbound.forget(1);
+    let events = reader.events(&chunk(&[0; 1_000])).unwrap();
+    assert!(matches!(events[..], [Event::Chunk { stream: 1 }]), "{events:?}");
+
+    reader.events(&item_begin(100_000, &[0; 3_000])).unwrap();
+    let second = chunk(&[0; 60_000]);
+    let (front, back) = second.split_at(10_000);
+    reader.events(front).unwrap();
+    assert!(reader.inbound.room().is_some());
+    reader.inbound.forget(1);
+    assert!(reader.inbound.room().is_none());
+    let events = reader.events(&[back, &item(b"next")].concat()).unwrap();
+    assert!(matches!(events[..], [Event::Items { stream: 1, .. }]), "{events:?}");
 }
 
 #[test]
