@@ -4,9 +4,9 @@ use bytes::{BufMut, Bytes, BytesMut, buf::Limit};
 
 use crate::{StreamViolation, pool::Pool};
 
-/// How much more than received is reserved: memory follows what arrived, not what was claimed, and
-/// a 1 MiB message, whose first chunk is 64 KiB, is moved twice at the most while it arrives. With a factor of 8
-/// it moved once, which cost a fifth of the throughput (sinew-bench --workload large).
+/// How much more than received is reserved: memory follows what arrived, not what was claimed.
+/// With a factor of 8 a 1 MiB message, whose first chunk is 64 KiB, moved once more while it
+/// arrived, which cost a fifth of the throughput (sinew-bench --workload large).
 const GROWTH: usize = 16;
 
 /// Room for what follows a chunk, so that one read takes in the rest of a chunk and the header of
