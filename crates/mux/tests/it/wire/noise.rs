@@ -145,6 +145,16 @@ fn some_frame() -> impl Strategy<Value = Vec<u8>> {
             Open { body_len, body: &body, ..Open::default() }.frame(stream)
         }),
         3 => (0..5_usize).prop_map(|number| open(1 + 2 * number as u32, b"x")),
+        2 => (numbers(), 0..5_000_u32, 0..5_000_usize).prop_map(|(stream, more, len)| {
+            let total = more + len as u32;
+            frame(kind::ITEM_BEGIN, stream, &[&total.to_be_bytes()[..], &vec![b'x'; len]].concat())
+        }),
+        2 => (numbers(), 0..5_000_usize).prop_map(|(stream, len)| {
+            frame(kind::CHUNK, stream, &vec![b'y'; len])
+        }),
+        2 => (0..5_usize, 0..9_000_u32).prop_map(|(number, body_len)| {
+            Open { body_len, ..Open::default() }.frame(1 + 2 * number as u32)
+        }),
         4 => (0..conversation().len()).prop_map(|which| conversation().swap_remove(which)),
         1 => (any::<u32>(), kinds(), numbers()).prop_map(|(len, kind, stream)| {
             header(len & 0xFF_FFFF, kind, stream)
