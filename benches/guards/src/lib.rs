@@ -8,6 +8,7 @@
 mod callgrind;
 mod counts;
 mod ends;
+mod heap;
 pub mod limits;
 mod load;
 mod packets;
@@ -16,6 +17,7 @@ mod verdict;
 pub use crate::{
     callgrind::Callgrind,
     counts::count,
+    heap::fewest_allocations,
     load::{Load, Running},
     verdict::{HEAD, Measured, Verdict, judge, source},
 };
