@@ -66,7 +66,8 @@ pub(crate) struct Outgoing {
     pub(crate) stalled: Option<Batch>,
     /// The writer task was asked to take over.
     pub(crate) handed_over: bool,
-    /// Streams in the middle of an item that nobody wants any more, for the reader.
+    /// Streams in the middle of an item that nobody wants any more, for the reader. Each stream
+    /// stands here at most once.
     pub(crate) forgotten: Vec<u32>,
     /// A write failed, possibly in the middle of a frame.
     pub(crate) broken: bool,

@@ -135,7 +135,6 @@ impl Reader {
         }
         loop {
             self.answers_written().await;
-            self.forget_abandoned();
             let read = tokio::select! {
                 biased;
                 () = self.connection.closed.cancelled() => return End::Closed,
@@ -203,6 +202,8 @@ impl Reader {
 
     fn tick(&mut self) -> Result<(), ConnectionError> {
         let now = Instant::now();
+        // Also when nothing more comes.
+        self.forget_abandoned();
         if self.inbound.on_tick(now)? == Tick::Ping {
             self.connection.out.lock().outbound.ping(fastrand::u64(..));
             self.connection.write_out();
@@ -225,6 +226,8 @@ impl Reader {
     fn understand(&mut self) -> Result<(), ConnectionError> {
         let now = Instant::now();
         self.inbound.on_bytes(now);
+        // Before anything is read that would add to it.
+        self.forget_abandoned();
         if !self.inbound.ingest(&mut self.receiver.buffer)? {
             return Ok(());
         }

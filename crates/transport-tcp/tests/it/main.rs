@@ -11,6 +11,7 @@ mod closing;
 mod conformance;
 mod fixture;
 mod hostile;
+mod hostile_worker;
 mod recovery;
 mod request_calling;
 mod request_fixture;
