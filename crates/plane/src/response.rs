@@ -41,7 +41,8 @@ pub trait ResponseSource: Send + Sync {
     fn abandon(&self);
 }
 
-/// The items of one response, in order, and then its end.
+/// The items of one response, in order, and then its end. Items that arrived together may share
+/// a buffer, up to a window's worth: copy one that is kept for long while the others are not.
 ///
 /// `None` without an `Err` before it means complete. After an `Err` the stream is over and
 /// [`outcome`](Self::outcome) tells failed, cancelled and truncated apart. Dropping it before

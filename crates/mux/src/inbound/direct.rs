@@ -40,13 +40,16 @@ impl Inbound {
     /// Where the next bytes of the connection belong, when they are the rest of a chunk that is
     /// arriving. Read into it and say how much that was with [`filled`](Self::filled); or read
     /// into the buffer as ever, which costs a copy.
+    ///
+    /// Room for the rest of the chunk and 128 bytes behind it, so that the next header comes along.
+    /// Nothing is changed by a read that does not happen.
     pub fn room(&mut self) -> Option<Limit<&mut BytesMut>> {
         let Arriving { stream, rest } = self.direct.arriving?;
         let (assembly, pool) = self.assembly(stream)?;
         Some(assembly.room(rest, pool))
     }
 
-    /// So many bytes were put into the [`room`](Self::room). Those that came after the chunk are
+    /// So many bytes were put into the [`room`](Self::room), and no more than that. Those that came after the chunk are
     /// added to `buffer`, for [`ingest`](Self::ingest).
     pub fn filled(&mut self, bytes: usize, buffer: &mut BytesMut) {
         let Some(Arriving { stream, rest }) = self.direct.arriving else { return };

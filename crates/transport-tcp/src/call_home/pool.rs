@@ -12,7 +12,7 @@ use std::{
 
 use parking_lot::Mutex;
 use sinew_plane::{Address, Code, Context, Error, Executed, RequestHandler, ResponseSink};
-use sinew_telemetry::TcpPoolMetrics;
+use sinew_telemetry::{Stopwatch, TcpPoolMetrics};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -106,12 +106,24 @@ impl Pool {
         subject: &str,
         context: &Context,
     ) -> Option<ResponseSink> {
+        let since = self.0.metrics.acquire();
+        let answer = self.0.questions.asked(Subject::parse(subject)?)?;
+        Some(self.take(answer, address, since, context))
+    }
+
+    /// The stream of an answer that was there, on a connection that is used again.
+    fn take(
+        &self,
+        answer: Answer,
+        address: SocketAddr,
+        since: Stopwatch,
+        context: &Context,
+    ) -> ResponseSink {
         let inner = &self.0;
-        let since = inner.metrics.acquire();
-        let answer = inner.questions.asked(Subject::parse(subject)?)?;
-        inner.take(address);
+        inner.count_reuse();
+        inner.grow(address);
         inner.metrics.acquired(since);
-        Some(join(answer, context))
+        join(answer, context)
     }
 
     /// The stream that the caller asks for under this subject, over a shared connection.
@@ -132,11 +144,7 @@ impl Pool {
         let inner = &self.0;
         let since = inner.metrics.acquire();
         let wanted = match inner.questions.answer(subject) {
-            Ok(answer) => {
-                inner.take(address);
-                inner.metrics.acquired(since);
-                return Ok(join(answer, context));
-            }
+            Ok(answer) => return Ok(self.take(answer, address, since, context)),
             Err(wanted) => wanted,
         };
         let dialled = patience.spend_half(address, inner.connection(address));
@@ -218,12 +226,6 @@ impl Inner {
                 Ok(connection)
             }
         }
-    }
-
-    /// A stream was taken that stands on a connection already.
-    fn take(self: &Arc<Self>, address: SocketAddr) {
-        self.count_reuse();
-        self.grow(address);
     }
 
     /// Makes another connection when each has many streams.
