@@ -27,6 +27,7 @@
 pub mod ack;
 mod address;
 mod batch;
+pub mod budget;
 mod burst;
 mod cancel;
 mod capabilities;
@@ -48,6 +49,7 @@ mod typed;
 pub use crate::{
     address::{Address, AddressError, BindPolicy},
     batch::{Cut, ItemBatch},
+    budget::{Budget, BudgetUse},
     burst::{Flush, burst, defer_flush},
     cancel::{CancelReason, OnCancel, StopKind},
     capabilities::{

@@ -1,15 +1,15 @@
 //! Settings of a runtime: a draft that anyone can fill, and the checked form that is trusted.
 
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
-use sinew_plane::{Address, BindPolicy, Incarnation};
+use sinew_plane::{Address, BindPolicy, Budget, Incarnation, budget::MIN_BUDGET_BYTES};
 use sinew_transport_tcp::{
     CheckedTcpConfig, CheckedTcpRequestConfig, CheckedTcpStreamClientConfig,
     CheckedTcpStreamServerConfig, ListenHost, TcpConfig, TcpRequestConfig, TcpStreamClientConfig,
     TcpStreamServerConfig,
 };
 
-use crate::{DiscoverySource, RequestPlane, place};
+use crate::{ByteSize, DiscoverySource, RequestPlane, place};
 
 /// Settings of a [`Runtime`](crate::Runtime). Start from [`Config::default`] and change what you
 /// know better.
@@ -38,6 +38,10 @@ pub struct Config {
     pub unix: bool,
     /// Requests in flight over all endpoints of this process; more are refused.
     pub max_in_flight: usize,
+    /// Bytes that this process may hold on behalf of its peers: request bodies, frames, items that
+    /// are kept or queued. New requests are refused as `Overloaded` when it is spent. At least
+    /// 4 MiB; `None` is a quarter of the memory that the control group or the machine gives.
+    pub memory_budget: Option<usize>,
     /// How long a start waits for an etcd or a NATS that is not there yet.
     pub startup_wait: Duration,
     /// How long a shutdown lets requests finish.
@@ -70,6 +74,7 @@ impl Default for Config {
             insecure: false,
             unix: true,
             max_in_flight: 8_192,
+            memory_budget: None,
             startup_wait: Duration::from_secs(120),
             grace: Duration::from_secs(30),
             tcp: TcpConfig::default(),
@@ -91,6 +96,7 @@ impl Config {
         if self.max_in_flight == 0 {
             return Err(ConfigError::new("max_in_flight", "must be at least 1"));
         }
+        let budget = self.budget()?;
         if self.startup_wait.is_zero() {
             return Err(ConfigError::new("startup_wait", "must be longer than zero"));
         }
@@ -102,6 +108,7 @@ impl Config {
         tcp.bind_policy = policy;
         tcp.advertise = self.advertise.clone();
         tcp.unix_dir = self.unix.then(place::socket_dir);
+        tcp.budget = Some(Arc::clone(&budget));
         // The same number in the record that discovery keeps and in the hello, so that callers
         // notice when another process has taken the address.
         if tcp.mux.process == 0 {
@@ -114,7 +121,24 @@ impl Config {
         let dial_back = dial_back.checked().map_err(|error| fault("dial_back", &error))?;
         let frames = self.frames.clone().checked().map_err(|error| fault("frames", &error))?;
         let tcp = tcp.checked().map_err(|error| fault("tcp", &error))?;
-        Ok(CheckedConfig { config: self, tcp, frames, call_home, dial_back })
+        // What is checked once more, with a setting changed, is of the same process.
+        let mut config = self;
+        config.tcp.budget = Some(Arc::clone(&budget));
+        Ok(CheckedConfig { config, budget, tcp, frames, call_home, dial_back })
+    }
+
+    /// The budget of the process: one that is given with the TCP settings, or a new one.
+    fn budget(&self) -> Result<Arc<Budget>, ConfigError> {
+        if let Some(budget) = &self.tcp.budget {
+            return Ok(Arc::clone(budget));
+        }
+        let bytes = self.memory_budget.unwrap_or_else(Budget::default_bytes);
+        if bytes < MIN_BUDGET_BYTES {
+            let least = ByteSize(MIN_BUDGET_BYTES);
+            let reason = format!("is {}; it must be at least {least}", ByteSize(bytes));
+            return Err(ConfigError::new("memory_budget", reason));
+        }
+        Ok(Budget::new(bytes))
     }
 
     /// Where workers dial back: on the host that `listen` names, unless it says its own.
@@ -142,6 +166,7 @@ fn fault(setting: &str, error: &dyn fmt::Display) -> ConfigError {
 #[derive(Debug, Clone)]
 pub struct CheckedConfig {
     config: Config,
+    pub(crate) budget: Arc<Budget>,
     pub(crate) tcp: CheckedTcpConfig,
     pub(crate) frames: CheckedTcpRequestConfig,
     pub(crate) call_home: CheckedTcpStreamServerConfig,
@@ -193,5 +218,20 @@ mod tests {
         assert_eq!(refusal.setting(), "listen");
         assert!(refusal.to_string().contains("--insecure"), "{refusal}");
         assert!(Config { insecure: true, ..open }.checked().is_ok());
+    }
+
+    #[test]
+    fn a_process_has_one_budget() {
+        let small = Config { memory_budget: Some(1 << 20), ..Config::default() };
+        let refusal = small.checked().unwrap_err();
+        assert_eq!(refusal.setting(), "memory_budget");
+        assert!(refusal.to_string().contains("1MiB") && refusal.to_string().contains("4MiB"));
+        let config = Config { memory_budget: Some(64 << 20), ..Config::default() };
+        let checked = config.checked().unwrap();
+        assert_eq!(checked.budget.limit(), 64 << 20);
+        let again = Config { unix: false, ..(*checked).clone() }.checked().unwrap();
+        assert!(Arc::ptr_eq(&checked.budget, &again.budget));
+        assert!(again.tcp.budget.as_ref().is_some_and(|it| Arc::ptr_eq(it, &checked.budget)));
+        assert!(Config::default().checked().unwrap().budget.limit() >= MIN_BUDGET_BYTES);
     }
 }

@@ -35,6 +35,7 @@
 //! # }
 //! ```
 
+mod byte_size;
 mod config;
 mod discovery;
 mod discovery_source;
@@ -48,6 +49,7 @@ mod runtime;
 mod serve;
 
 pub use crate::{
+    byte_size::ByteSize,
     config::{CheckedConfig, Config, ConfigError},
     discovery_source::DiscoverySource,
     request_plane::RequestPlane,
@@ -59,10 +61,10 @@ pub use sinew_compat_dynamo::{Annotated, DynamoError, ITEMS_ANNOTATED, ITEMS_HEA
 pub use sinew_discovery::{Change, Instance, InstanceKey, Snapshot, View};
 pub use sinew_ingress::IncomingOwned;
 pub use sinew_plane::{
-    Address, AsyncEngine, BindPolicy, CancelReason, Code, Context, EndpointName, Error, Executed,
-    Fault, Headers, InstanceId, ManyOut, NameError, Outcome, PushEngine, Refused, ResponseSink,
-    ResponseStream, Shutdown, SingleIn, StopKind, StreamId, Terminal, TransportId, TrySendError,
-    Window, burst, engine_fn, push_engine_fn,
+    Address, AsyncEngine, BindPolicy, Budget, BudgetUse, CancelReason, Code, Context, EndpointName,
+    Error, Executed, Fault, Headers, InstanceId, ManyOut, NameError, Outcome, PushEngine, Refused,
+    ResponseSink, ResponseStream, Shutdown, SingleIn, StopKind, StreamId, Terminal, TransportId,
+    TrySendError, Window, burst, engine_fn, push_engine_fn,
 };
 pub use sinew_router::{Client, Explanation, PushRouter, RetryConfig, RouterMode};
 pub use sinew_transport_tcp::{

@@ -13,14 +13,17 @@ use parking_lot::Mutex;
 use sinew_discovery::{Discovery, DiscoveryError, View, host_id};
 use sinew_ingress::{Ingress, IngressConfig};
 use sinew_plane::{
-    Address, Code, DuplexServer, DuplexTransport, EndpointName, Error, RequestPlaneServer, Shutdown,
+    Address, Budget, Code, DuplexServer, DuplexTransport, EndpointName, Error, RequestPlaneServer,
+    Shutdown,
 };
 use sinew_registry::{
     Here, LocalEndpoints, RegistryError, TransportRegistration, TransportRegistry,
 };
 use sinew_router::Client;
+use sinew_telemetry::{BudgetMetrics, is_timing_enabled};
 use sinew_transport_memory::{MemoryConfig, MemoryHub, MemoryTransport};
 use sinew_transport_tcp::{CheckedTcpConfig, TcpServer, TcpTransport};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     CheckedConfig, Config, ConfigError, DiscoverySource, RequestPlane, discovery,
@@ -51,6 +54,8 @@ pub(crate) struct Inner {
     /// Held while it is bound.
     binding: tokio::sync::Mutex<()>,
     pub(crate) announced: Mutex<Vec<Weak<Announced>>>,
+    /// Shows what the budget is used for; ends with this value.
+    _budget_shown: Option<AbortOnDropHandle<()>>,
     /// Nothing new is served.
     closing: AtomicBool,
 }
@@ -91,6 +96,7 @@ impl Runtime {
             let registration = TransportRegistration::duplex(&*transport);
             registry.register_duplex_transport(registration, transport)?;
         }
+        let budget_shown = show_budget(&config.budget);
         Ok(Self(Arc::new(Inner {
             config,
             here,
@@ -104,6 +110,7 @@ impl Runtime {
             server: Mutex::new(None),
             binding: tokio::sync::Mutex::default(),
             announced: Mutex::default(),
+            _budget_shown: budget_shown,
             closing: AtomicBool::new(false),
         })))
     }
@@ -152,6 +159,11 @@ impl Runtime {
         };
         let want = discovery.want(endpoint);
         Ok(discovery.watch().await?.holding(want))
+    }
+
+    /// The memory that this process may hold on behalf of its peers, and what is held of it.
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.0.config.budget
     }
 
     /// The transports of this process, to add one's own.
@@ -251,6 +263,25 @@ impl Runtime {
 
 /// Time for terminals that are written but not read yet, once all requests have ended.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How often the metric of the budget is brought up to date.
+const SHOW_PERIOD: Duration = Duration::from_secs(1);
+
+/// Brings the metric of the budget up to date, if somebody collects metrics.
+fn show_budget(budget: &Arc<Budget>) -> Option<AbortOnDropHandle<()>> {
+    if !is_timing_enabled() {
+        return None;
+    }
+    let (budget, metrics) = (Arc::clone(budget), BudgetMetrics::new());
+    Some(AbortOnDropHandle::new(tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(SHOW_PERIOD);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            metrics.show(&budget);
+        }
+    })))
+}
 
 /// The way within the process has the limits of the ways out of it.
 fn local_hub(config: &CheckedConfig) -> Result<MemoryHub, ConfigError> {

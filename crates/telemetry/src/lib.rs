@@ -36,6 +36,7 @@
 pub mod names;
 pub mod trace;
 
+mod budget;
 mod endpoint;
 #[cfg(feature = "subscriber")]
 mod logging;
@@ -46,6 +47,7 @@ mod timing;
 mod transport;
 
 pub use crate::{
+    budget::BudgetMetrics,
     endpoint::{EndpointMetrics, RequestMetrics},
     names::describe,
     pool::TcpPoolMetrics,

@@ -35,6 +35,12 @@ pub const TCP_POOL_IDLE: &str = "tcp_pool_idle_connections";
 /// From wanting to deliver a response to having a stream for it, in seconds. Histogram.
 pub const TCP_POOL_LATENCY: &str = "tcp_pool_acquisition_latency_seconds";
 
+/// Bytes that the process holds on behalf of its peers. Gauge, up to date within a second; label
+/// [`USE`].
+pub const BUDGET_BYTES: &str = "budget_bytes";
+
+/// Label: what bytes of the budget are held for: `bodies`, `frames`, `kept`, `queued`, ...
+pub const USE: &str = "use";
 /// Label: the name of a transport, an open set: `tcp`, `unix`, `memory`, ...
 pub const TRANSPORT: &str = "transport";
 /// Label: `namespace/component/endpoint`, or [`UNKNOWN_ENDPOINT`].
@@ -103,6 +109,7 @@ pub const ALL: &[Metric] = {
         metric(TCP_POOL_ACTIVE, Gauge, Count, &[], "Shared connections with streams"),
         metric(TCP_POOL_IDLE, Gauge, Count, &[], "Shared connections without streams"),
         metric(TCP_POOL_LATENCY, Histogram, Seconds, &[], "Until a response has its stream"),
+        metric(BUDGET_BYTES, Gauge, Bytes, &[USE], "Held on behalf of peers"),
     ]
 };
 

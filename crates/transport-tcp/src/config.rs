@@ -1,9 +1,9 @@
 //! Limits, timing and addresses of the transport.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use sinew_mux::{CheckedMuxConfig, ConfigError, MuxConfig};
-use sinew_plane::BindPolicy;
+use sinew_plane::{BindPolicy, Budget};
 
 /// Settings of one side of the transport. Start from [`TcpConfig::default`].
 #[derive(Debug, Clone)]
@@ -34,6 +34,9 @@ pub struct TcpConfig {
     /// Longest wait for the rest of such a request once it has begun; a long one must come along
     /// by 64 KiB in this time.
     pub frame_timeout: Duration,
+    /// The memory budget of the process, to which bodies, frames and kept items are charged;
+    /// with `None` they are bounded by the limits of each connection alone.
+    pub budget: Option<Arc<Budget>>,
     /// Which addresses a server may bind.
     pub bind_policy: BindPolicy,
     /// What a server advertises in place of the address it is bound to: `HOST:PORT`, or `HOST`
@@ -59,6 +62,7 @@ impl Default for TcpConfig {
             max_targets: 4_096,
             max_request_bytes: sinew_codec::DEFAULT_MAX_MESSAGE_SIZE,
             frame_timeout: Duration::from_secs(30),
+            budget: None,
             bind_policy: BindPolicy::LoopbackOnly,
             advertise: None,
             unix_dir: None,

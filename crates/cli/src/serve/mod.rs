@@ -72,6 +72,7 @@ fn config(settings: &Settings, args: &ServeArgs) -> Result<(Config, bool), Failu
     config.advertise = args.advertise.clone().or(config.advertise);
     config.insecure |= args.insecure;
     config.grace = args.grace.unwrap_or(config.grace);
+    config.memory_budget = args.memory_budget.map(|size| size.0).or(config.memory_budget);
     let announced = config.discovery.announces();
     if let DiscoverySource::Static(_) | DiscoverySource::Dns(_) = config.discovery {
         // Callers know the address by themselves; there is nowhere to announce it.

@@ -152,6 +152,15 @@ mod tests {
     }
 
     #[test]
+    fn the_memory_budget_is_an_amount() {
+        let config_of = |text| config(&[("SINEW_MEMORY_BUDGET", text)]);
+        assert_eq!(config_of("32MiB").unwrap().memory_budget, Some(32 << 20));
+        assert_eq!(config_of("1g").unwrap().memory_budget, Some(1 << 30));
+        let error = config_of("much").unwrap_err();
+        assert!(error.to_string().contains("SINEW_MEMORY_BUDGET: \"much\" must be"), "{error}");
+    }
+
+    #[test]
     fn a_contradiction_names_both() {
         let error = config(&[("SINEW_LISTEN_PORT", "1"), ("DYN_TCP_RPC_PORT", "2")]).unwrap_err();
         let text = error.to_string();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sinew_transport_nats::NatsAuth;
 use sinew_transport_tcp::ListenHost;
 
-use crate::{Config, ConfigError, DiscoverySource};
+use crate::{ByteSize, Config, ConfigError, DiscoverySource};
 
 /// A variable, the names of others that mean the same, and what it sets.
 pub(super) struct Variable {
@@ -238,6 +238,15 @@ pub(super) const VARIABLES: &[Variable] = &[
         aliases: &[],
         apply: |config, text| {
             config.max_in_flight = text.parse().map_err(|_| "must be a number".to_owned())?;
+            Ok(())
+        },
+    },
+    Variable {
+        name: "SINEW_MEMORY_BUDGET",
+        aliases: &[],
+        apply: |config, text| {
+            let ByteSize(bytes) = text.parse()?;
+            config.memory_budget = Some(bytes);
             Ok(())
         },
     },

@@ -1,0 +1,152 @@
+//! What one connection holds of the budget.
+
+use std::sync::{
+    Arc, OnceLock, Weak,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use super::{Budget, BudgetUse, Holder};
+
+/// How urgent a charge is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// Nothing has run for it yet: it is refused while there is still room for what runs.
+    New,
+    /// It belongs to something that runs.
+    Running,
+}
+
+/// The share of one connection, or of another part of the process, in the [`Budget`].
+///
+/// Made by [`Budget::open`]. Everything charged to it must be released before it goes.
+pub struct Account {
+    budget: Arc<Budget>,
+    used: AtomicUsize,
+    holder: OnceLock<Weak<dyn Holder>>,
+}
+
+impl Account {
+    pub(super) fn new(budget: Arc<Budget>) -> Arc<Self> {
+        Arc::new(Self { budget, used: AtomicUsize::new(0), holder: OnceLock::new() })
+    }
+
+    /// The budget it belongs to.
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+
+    /// Bytes that are charged now.
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Names who can end streams of this account when the budget stays spent. The first counts.
+    pub fn held_by(&self, holder: Weak<dyn Holder>) {
+        // Named twice: the first is asked already.
+        let _ = self.holder.set(holder);
+    }
+
+    pub(super) fn holder(&self) -> Option<Arc<dyn Holder>> {
+        self.holder.get()?.upgrade()
+    }
+
+    /// Charges so many bytes. False, and nothing is charged, when the budget or this account's
+    /// share of it has no room.
+    #[must_use]
+    pub fn charge(&self, what: BudgetUse, bytes: usize, work: Work) -> bool {
+        let budget = &self.budget;
+        let ceiling = match work {
+            Work::New => budget.new_work_limit(),
+            Work::Running => budget.limit(),
+        };
+        let before = self.used.fetch_add(bytes, Ordering::Relaxed);
+        let fits = before.saturating_add(bytes) <= budget.share();
+        if fits && budget.add(what, bytes, ceiling) {
+            return true;
+        }
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+        false
+    }
+
+    /// Gives back what was charged.
+    pub fn release(&self, what: BudgetUse, bytes: usize) {
+        if bytes > 0 {
+            self.used.fetch_sub(bytes, Ordering::Relaxed);
+            self.budget.remove(what, bytes);
+        }
+    }
+
+    /// Charges so many bytes until the result is dropped; `None` when there is no room.
+    pub fn hold(self: &Arc<Self>, what: BudgetUse, bytes: usize, work: Work) -> Option<Hold> {
+        self.charge(what, bytes, work).then(|| Hold { account: Arc::clone(self), what, bytes })
+    }
+}
+
+impl std::fmt::Debug for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Account").field("used", &self.used()).finish_non_exhaustive()
+    }
+}
+
+/// Bytes that are charged for as long as this lives.
+#[derive(Debug)]
+pub struct Hold {
+    account: Arc<Account>,
+    what: BudgetUse,
+    bytes: usize,
+}
+
+impl Hold {
+    /// How many bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Charges more, up to `bytes` in all; false when there is no room. Never less.
+    #[must_use]
+    pub fn grow_to(&mut self, bytes: usize, work: Work) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        if more > 0 && !self.account.charge(self.what, more, work) {
+            return false;
+        }
+        self.bytes += more;
+        true
+    }
+
+    /// Gives back what is beyond `bytes`.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        let surplus = self.bytes.saturating_sub(bytes);
+        self.account.release(self.what, surplus);
+        self.bytes -= surplus;
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.account.release(self.what, self.bytes);
+    }
+}
+
+/// Memory that is kept for the next message, charged to the budget and to nobody in it.
+#[derive(Debug)]
+pub struct Spare {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Budget {
+    /// Charges memory that is kept only to be used again, for as long as the result lives. `None`
+    /// when an eighth of the budget is kept so, or the budget is half used: it is given back then
+    /// rather than kept.
+    pub fn spare(self: &Arc<Self>, bytes: usize) -> Option<Spare> {
+        let fits = self.used(BudgetUse::Buffers).saturating_add(bytes) <= self.limit() / 8;
+        let charged = fits && !self.is_tight() && self.add(BudgetUse::Buffers, bytes, self.limit());
+        charged.then(|| Spare { budget: Arc::clone(self), bytes })
+    }
+}
+
+impl Drop for Spare {
+    fn drop(&mut self) {
+        self.budget.remove(BudgetUse::Buffers, self.bytes);
+    }
+}

@@ -1,0 +1,159 @@
+//! What is done when the budget is spent: who waits is woken, and who holds it up is ended.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Waker,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::{Account, Budget};
+use crate::Error;
+
+/// How long the budget stays spent before streams are ended for it, and how long these must have
+/// waited for their readers. Readers that take what is kept for them free it much sooner.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A stream that holds bytes of the budget and waits for its reader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Stalled {
+    /// Since when.
+    pub since: Instant,
+    /// Its number, as the holder knows it.
+    pub stream: u32,
+    /// What it holds.
+    pub bytes: usize,
+}
+
+/// Who holds bytes of the budget for streams, and can end them: a connection.
+pub trait Holder: Send + Sync {
+    /// Adds the streams that wait for their readers since `before` or longer.
+    fn stalled(&self, before: Instant, to: &mut Vec<Stalled>);
+
+    /// Ends one of them with `error` and lets go of what it holds.
+    fn end(&self, stream: u32, error: &Error);
+}
+
+/// Who waits for room, and since when there is none.
+#[derive(Default)]
+pub(super) struct Relief {
+    /// Somebody was refused, and nobody has looked since.
+    wanted: AtomicBool,
+    keeper: Notify,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// By the address of their account and their number: each waits once.
+    waiting: HashMap<(usize, u32), Waiting>,
+    spent_since: Option<Instant>,
+}
+
+/// A stream that waits for room.
+struct Waiting {
+    account: Arc<Account>,
+    bytes: usize,
+    waker: Waker,
+}
+
+impl Relief {
+    /// Something was refused for want of room.
+    pub(super) fn call_for(&self) {
+        if !self.wanted.swap(true, Ordering::SeqCst) {
+            self.keeper.notify_one();
+        }
+    }
+
+    /// Something was given back.
+    pub(super) fn on_release(&self) {
+        if self.wanted.load(Ordering::SeqCst) {
+            self.keeper.notify_one();
+        }
+    }
+}
+
+impl Account {
+    /// Wakes `waker` when there may be room for `bytes` more; one at a time for each `stream`. To
+    /// be called before the charge is tried once more, so that what is given back in between is
+    /// not missed. Without a task that [keeps](Budget::wanted) the budget nobody is woken.
+    pub fn wait_for_room(self: &Arc<Self>, stream: u32, bytes: usize, waker: &Waker) {
+        let key = (Arc::as_ptr(self) as usize, stream);
+        let waiting = Waiting { account: Arc::clone(self), bytes, waker: waker.clone() };
+        self.budget().relief.state.lock().waiting.insert(key, waiting);
+        self.budget().relief.call_for();
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        let budget = self.budget();
+        self.used() + bytes <= budget.share() && budget.total() + bytes <= budget.limit()
+    }
+}
+
+impl Budget {
+    /// Waits until somebody is refused, or something is given back while somebody waits. For the
+    /// tasks that keep the budget: each calls [`relieve`](Self::relieve) then, and again every
+    /// quarter of a second for as long as that says so. Cancel-safe.
+    pub async fn wanted(&self) {
+        self.relief.keeper.notified().await;
+    }
+
+    /// Wakes those who wait and have room now; and when the budget has been spent for two seconds,
+    /// ends the streams that have waited longest for their readers, until a quarter is free.
+    ///
+    /// Returns whether to look again.
+    pub fn relieve(&self, now: Instant) -> bool {
+        let (woken, patience_over) = self.look(now);
+        woken.into_iter().for_each(|waiting| waiting.waker.wake());
+        if patience_over {
+            self.end_stalled(now);
+        }
+        self.relief.wanted.load(Ordering::SeqCst)
+    }
+
+    fn look(&self, now: Instant) -> (Vec<Waiting>, bool) {
+        let mut state = self.relief.state.lock();
+        let State { waiting, spent_since } = &mut *state;
+        let woken = waiting.extract_if(|_, it| it.account.has_room(it.bytes));
+        let woken = woken.map(|(_, waiting)| waiting).collect();
+        if self.is_spent() {
+            let since = *spent_since.get_or_insert(now);
+            return (woken, now.saturating_duration_since(since) >= PATIENCE);
+        }
+        *spent_since = None;
+        if waiting.is_empty() {
+            *waiting = HashMap::new();
+            // Before they are woken: who is refused again calls again.
+            self.relief.wanted.store(false, Ordering::SeqCst);
+        }
+        (woken, false)
+    }
+
+    fn end_stalled(&self, now: Instant) {
+        let Some(before) = now.checked_sub(PATIENCE) else { return };
+        let accounts: Vec<_> = self.accounts.lock().all.clone();
+        let holders: Vec<Arc<dyn Holder>> =
+            accounts.iter().filter_map(|account| account.upgrade()?.holder()).collect();
+        let (mut all, mut of_one) = (Vec::new(), Vec::new());
+        for (at, holder) in holders.iter().enumerate() {
+            holder.stalled(before, &mut of_one);
+            all.extend(of_one.drain(..).map(|stalled| (stalled, at)));
+        }
+        all.sort_unstable();
+        let mut surplus = self.total().saturating_sub(self.limit / 4 * 3);
+        let error = self.eviction();
+        for (stalled, at) in all {
+            if surplus == 0 {
+                return;
+            }
+            holders[at].end(stalled.stream, &error);
+            surplus = surplus.saturating_sub(stalled.bytes);
+        }
+    }
+}

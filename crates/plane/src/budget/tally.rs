@@ -1,0 +1,67 @@
+//! Bytes that come and go in small pieces, charged in steps.
+
+use super::{Account, BudgetUse, Work};
+
+/// Step in which a tally grows, in bytes.
+const STEP_BYTES: usize = 2 << 10;
+
+/// A tally gives nothing back before so much of it is unused, so that a stream whose items come
+/// and go does not charge and release for each. Without this while the budget is more than half
+/// used.
+const SLACK_BYTES: usize = 16 << 10;
+
+/// What is charged for something whose size changes often, as the items that a stream keeps.
+///
+/// It is charged in steps of 2 KiB and keeps up to 16 KiB that it does not need, so that the
+/// atomic counters of the budget are not touched for each item. It does not know its account:
+/// whoever holds it gives the same one each time, and releases it with [`clear`](Self::clear).
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    charged: usize,
+}
+
+impl Tally {
+    /// Bytes that are charged.
+    pub fn charged(&self) -> usize {
+        self.charged
+    }
+
+    /// Sees to it that at least `bytes` are charged. False, and nothing changes, without room.
+    #[inline]
+    #[must_use]
+    pub fn cover(&mut self, bytes: usize, what: BudgetUse, account: &Account, work: Work) -> bool {
+        bytes <= self.charged || self.grow(bytes, what, account, work)
+    }
+
+    #[cold]
+    fn grow(&mut self, bytes: usize, what: BudgetUse, account: &Account, work: Work) -> bool {
+        let target = bytes.next_multiple_of(STEP_BYTES);
+        let charged = account.charge(what, target - self.charged, work);
+        if charged {
+            self.charged = target;
+        }
+        charged
+    }
+
+    /// No more than `bytes` are needed: gives back what is far beyond that.
+    #[inline]
+    pub fn settle(&mut self, bytes: usize, what: BudgetUse, account: &Account) {
+        if self.charged > bytes + STEP_BYTES {
+            self.give_back(bytes, what, account);
+        }
+    }
+
+    fn give_back(&mut self, bytes: usize, what: BudgetUse, account: &Account) {
+        let target = bytes.next_multiple_of(STEP_BYTES);
+        let unused = self.charged - target;
+        if unused > SLACK_BYTES || account.budget().is_tight() {
+            account.release(what, unused);
+            self.charged = target;
+        }
+    }
+
+    /// Gives everything back.
+    pub fn clear(&mut self, what: BudgetUse, account: &Account) {
+        account.release(what, std::mem::take(&mut self.charged));
+    }
+}
