@@ -1,3 +1,5 @@
+//! The budget with a clock that is moved by hand.
+
 use std::{
     sync::atomic::AtomicU32,
     task::{Wake, Waker},
