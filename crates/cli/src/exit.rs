@@ -6,6 +6,7 @@ use sinew::{
     CancelReason, Code, Error, Executed, Fault, Outcome, StartError,
     layers::discovery::DiscoveryError,
 };
+use sinew_telemetry::console::tell;
 
 /// The exit code of a command. They tell apart what a script wants to tell apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,9 +68,9 @@ impl Failure {
     /// Says it on standard error. An interruption is no news to whoever interrupted.
     pub(crate) fn report(self) -> Exit {
         if self.exit != Exit::Cancelled {
-            eprintln!("error: {}", self.message);
+            tell(&format!("error: {}", self.message));
             if let Some(hint) = self.hint {
-                eprintln!("hint: {hint}");
+                tell(&format!("hint: {hint}"));
             }
         }
         self.exit

@@ -6,6 +6,7 @@ use clap::Args;
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 use sinew::{Change, EndpointName, Instance, Snapshot, View};
+use sinew_telemetry::{console::tell, printable};
 
 use crate::{
     exit::{Exit, Failure},
@@ -40,11 +41,11 @@ pub(crate) async fn run(settings: &Settings, args: LsArgs) -> Result<Exit, Failu
     let instances: Vec<_> = snapshot.iter().filter(|one| is_wanted(one)).collect();
     if args.json {
         let list: Vec<_> = instances.iter().map(|one| as_json(one)).collect();
-        print(&format!("{}\n", Value::from(list)))?;
+        print(&json_line(&Value::from(list)))?;
     } else if instances.is_empty() {
         let config = settings.config()?;
-        eprintln!("no instances in {}", config.discovery);
-        eprintln!("hint: start one with: {} serve NAME -- COMMAND", settings.same_place());
+        tell(&format!("no instances in {}", config.discovery));
+        tell(&format!("hint: start one with: {} serve NAME -- COMMAND", settings.same_place()));
     } else {
         print(&table(instances.iter().map(|one| &***one)))?;
     }
@@ -96,12 +97,12 @@ fn table<'a>(instances: impl Iterator<Item = &'a Instance>) -> String {
     table.set_header(&columns[..shown]);
     for one in instances {
         let cells = [
-            one.endpoint.to_string(),
+            printable(one.endpoint.as_str()).into_owned(),
             one.id.to_string(),
-            addresses(one).join("\n"),
-            one.codecs.join(","),
+            printable_addresses(one).join("\n"),
+            printable(&one.codecs.join(",")).into_owned(),
             one.weight.to_string(),
-            one.source.as_deref().unwrap_or_default().to_owned(),
+            printable(one.source.as_deref().unwrap_or_default()).into_owned(),
         ];
         table.add_row(cells.into_iter().take(shown));
     }
@@ -114,6 +115,28 @@ fn table<'a>(instances: impl Iterator<Item = &'a Instance>) -> String {
 
 fn addresses(instance: &Instance) -> Vec<&str> {
     instance.addresses.iter().map(|address| address.as_str()).collect()
+}
+
+/// A record is written by whoever serves; a terminal is not to obey it.
+fn printable_addresses(instance: &Instance) -> Vec<String> {
+    addresses(instance).into_iter().map(|one| printable(one).into_owned()).collect()
+}
+
+/// JSON on one line. What a terminal would obey is escaped as JSON has it, so that the value
+/// stays the same; it stands in strings only.
+fn json_line(value: &Value) -> String {
+    let mut line = String::new();
+    for c in value.to_string().chars() {
+        if printable(c.encode_utf8(&mut [0; 4])).len() == c.len_utf8() {
+            line.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                line.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
+    line.push('\n');
+    line
 }
 
 fn as_json(instance: &Instance) -> Value {
@@ -148,11 +171,12 @@ fn changes(changes: &[Change], json: bool) -> String {
         if json {
             let mut object = as_json(one);
             object["change"] = word.into();
-            return format!("{object}\n");
+            return json_line(&object);
         }
         let (id, weight) = (one.id, one.weight);
-        let (places, codecs) = (addresses(one).join(" "), one.codecs.join(","));
-        format!("{sign} {} {id} {places} {codecs} weight {weight}\n", one.endpoint)
+        let places = addresses(one).join(" ");
+        let said = format!("{} {id} {places} {}", one.endpoint, one.codecs.join(","));
+        format!("{sign} {} weight {weight}\n", printable(&said))
     };
     changes.iter().map(line).collect()
 }
@@ -189,6 +213,27 @@ mod tests {
         assert!(table([one.clone(), instance(11)].iter()).contains("file:/kv"));
         assert_eq!(as_json(&one)["source"], "file:/kv");
         assert!(as_json(&instance(11)).get("source").is_none());
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_escaped_and_json_keeps_its_value() {
+        let mut one = instance(10);
+        let hostile = "\u{1b}[2J\u{9b}31m\u{202e}\n\u{e0041}x";
+        one.codecs = vec![hostile.to_owned()];
+        one.source = Some(hostile.into());
+        let old = Arc::new(one.clone());
+        let shown = [
+            table([&one].into_iter()),
+            changes(&[Change::Added(Arc::clone(&old))], false),
+            changes(&[Change::Added(old)], true),
+            json_line(&as_json(&one)),
+        ];
+        for text in shown {
+            let bad = |c: char| c != '\n' && (c.is_control() || "\u{202e}\u{e0041}".contains(c));
+            assert!(!text.contains(bad), "{text:?}");
+        }
+        let read: Value = serde_json::from_str(&json_line(&as_json(&one))).unwrap();
+        assert_eq!(read["codecs"][0], hostile);
     }
 
     #[test]

@@ -1,5 +1,4 @@
 //! The `sinew` command: serve, call, list and try streaming endpoints.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to people")]
 
 mod args;
 mod call;
@@ -11,7 +10,10 @@ mod serve;
 mod settings;
 mod signals;
 
+use std::ffi::OsString;
+
 use clap::Parser;
+use sinew_telemetry::{console::tell, printable};
 
 use crate::{
     args::{Cli, Command},
@@ -19,14 +21,26 @@ use crate::{
 };
 
 fn main() -> ! {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| refuse(error));
     let exit = match run(cli) {
         Ok(exit) => exit,
         Err(failure) => failure.report(),
     };
+    sinew_telemetry::report_repeats(true);
     // Not a return: a blocking read or write of standard input or output may be under way, and
     // dropping the runtime would wait for it.
     std::process::exit(exit.code())
+}
+
+/// Ends with what is wrong with the command line, or with the help that was asked for.
+fn refuse(error: clap::Error) -> ! {
+    let is_plain = |arg: OsString| arg.to_str().is_some_and(|arg| printable(arg) == arg);
+    if !std::env::args_os().all(is_plain) {
+        // It quotes arguments as they are, and a script may have them from elsewhere.
+        tell(error.to_string().trim_end());
+        std::process::exit(error.exit_code());
+    }
+    error.exit()
 }
 
 fn run(cli: Cli) -> Result<Exit, Failure> {

@@ -4,6 +4,7 @@ use std::{fmt::Write, time::Duration};
 
 use clap::Args;
 use sinew::{Config, DiscoverySource, RequestPlane, Runtime};
+use sinew_telemetry::printable;
 
 use crate::exit::{Exit, Failure};
 
@@ -98,10 +99,7 @@ pub(crate) fn quoted(word: &str) -> String {
         return word.to_owned();
     }
     // Escaped, so that no control character reaches a terminal.
-    let escape = |c: char| {
-        if c.is_control() { c.escape_default().to_string() } else { c.to_string() }
-    };
-    format!("'{}'", word.replace('\'', r"'\''").chars().map(escape).collect::<String>())
+    format!("'{}'", printable(&word.replace('\'', r"'\''")))
 }
 
 #[cfg(test)]

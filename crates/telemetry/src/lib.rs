@@ -31,18 +31,25 @@
 //! | feature | adds | default |
 //! |---|---|---|
 //! | `prometheus` | `Metrics`: a recorder and its HTTP endpoint | no |
-//! | `subscriber` | `init_logging`: logs on standard error | no |
+//! | `subscriber` | `init_logging`: logs on standard error; `console`: messages there | no |
 
 pub mod names;
 pub mod trace;
 
 mod budget;
+#[cfg(feature = "subscriber")]
+pub mod console;
 mod endpoint;
+#[cfg(feature = "subscriber")]
+mod limited;
 #[cfg(feature = "subscriber")]
 mod logging;
 mod pool;
+mod printable;
 #[cfg(feature = "prometheus")]
 mod prometheus;
+#[cfg(feature = "subscriber")]
+mod repeats;
 mod timing;
 mod transport;
 
@@ -51,12 +58,13 @@ pub use crate::{
     endpoint::{EndpointMetrics, RequestMetrics},
     names::describe,
     pool::TcpPoolMetrics,
+    printable::{printable, printable_lines},
     timing::{Stopwatch, enable_timing, is_timing_enabled},
     trace::{TraceParent, TraceParentError},
     transport::{ActiveStream, TransportMetrics},
 };
 
 #[cfg(feature = "subscriber")]
-pub use crate::logging::{LoggingError, init_logging};
+pub use crate::logging::{LoggingError, init_logging, report_repeats};
 #[cfg(feature = "prometheus")]
 pub use crate::prometheus::{Metrics, MetricsError};

@@ -12,6 +12,8 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use sinew::{Config, DiscoverySource, EndpointName, PushRouter, RouterMode};
+use sinew_telemetry::console::tell;
+use tokio::io::AsyncWriteExt;
 
 use self::{
     fleet::Fleet,
@@ -63,19 +65,23 @@ async fn show(args: DemoArgs) -> Result<Exit, Failure> {
     let runtime = settings::start(Config { discovery, ..Config::default() }).await?;
     let client = runtime.client(name.clone());
     let count = words.len();
-    eprintln!("three workers stream the {count} words of {source} with their positions");
+    tell(&format!("three workers stream the {count} words of {source} with their positions"));
     let fleet = Fleet::start(&name, &place, &text_file, &client).await?;
     let router = PushRouter::from_client(client, RouterMode::RoundRobin).await?;
     let load = Load::new(router, words, fleet, Progress::new(REQUESTS));
     let (tally, fleet, took) = load.run().await?;
-    let exit = conclude(&tally, took);
+    let exit = conclude(&tally, took).await;
     fleet.end().await;
     runtime.shutdown(Duration::from_secs(1)).await;
     Ok(exit)
 }
 
-fn conclude(tally: &Tally, took: Duration) -> Exit {
-    print!("{}", tally.report(took));
-    println!("{}", tally.meaning());
+async fn conclude(tally: &Tally, took: Duration) -> Exit {
+    let report = format!("{}{}\n", tally.report(took), tally.meaning());
+    let mut stdout = tokio::io::stdout();
+    // What became of the requests does not depend on who reads of it.
+    if stdout.write_all(report.as_bytes()).await.is_ok() {
+        let _ = stdout.flush().await;
+    }
     if tally.total.lost > 0 { Exit::Failed } else { Exit::Complete }
 }

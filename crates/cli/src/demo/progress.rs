@@ -7,6 +7,7 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
+use sinew_telemetry::console::tell;
 
 /// Shows how many requests are done, on standard error.
 pub(crate) struct Progress {
@@ -42,7 +43,7 @@ impl Progress {
             Some(bar) => bar.set_position(count as u64),
             None if count.is_multiple_of(self.total / 4) => {
                 let concurrency = self.concurrency.load(Ordering::Relaxed);
-                eprintln!("{count}/{} requests, {concurrency} at once", self.total);
+                tell(&format!("{count}/{} requests, {concurrency} at once", self.total));
             }
             None => {}
         }
@@ -52,7 +53,7 @@ impl Progress {
     pub(crate) fn say(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.println(line),
-            None => eprintln!("{line}"),
+            None => tell(line),
         }
     }
 

@@ -14,7 +14,7 @@ mod wording;
 use std::{sync::Arc, time::Duration};
 
 use sinew::{BindPolicy, Config, DiscoverySource, IncomingOwned, ResponseSink, Runtime, Served};
-use sinew_telemetry::Metrics;
+use sinew_telemetry::{Metrics, console::tell};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 
@@ -50,7 +50,7 @@ pub(crate) async fn run(settings: &Settings, args: ServeArgs) -> Result<Exit, Fa
     interrupts.next().await;
     if served.in_flight() > 0 {
         let (count, grace) = (served.in_flight(), grace.as_secs_f32());
-        eprintln!("finishing {count} requests within {grace} s; interrupt again to cut them");
+        tell(&format!("finishing {count} requests within {grace} s; interrupt again to cut them"));
     }
     let exit = tokio::select! {
         () = drain(&runtime, grace, &work) => Exit::Complete,
@@ -125,9 +125,10 @@ fn say_where(
     };
     let name = served.endpoint();
     if let Some(metrics) = metrics {
-        eprintln!("metrics at http://{}/metrics", metrics.address());
+        tell(&format!("metrics at http://{}/metrics", metrics.address()));
     }
-    eprintln!("serving {name} at {place}: {command}; call it: {sinew} call {name} --data TEXT");
+    let call = format!("{sinew} call {name} --data TEXT");
+    tell(&format!("serving {name} at {place}: {command}; call it: {call}"));
 }
 
 async fn drain(runtime: &Runtime, grace: Duration, work: &Work) {

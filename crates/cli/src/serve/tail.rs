@@ -1,8 +1,9 @@
 //! The end of what a program says on standard error.
 
-use std::{collections::VecDeque, io::Write, sync::Arc};
+use std::{collections::VecDeque, sync::Arc};
 
 use parking_lot::Mutex;
+use sinew_telemetry::console;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// How much is kept, in bytes: what an error message may have.
@@ -24,13 +25,17 @@ impl Tail {
     /// Reads until the end of `stderr`. With `forward` our own standard error shows it too.
     pub(crate) async fn follow(&self, mut stderr: impl AsyncRead + Unpin, forward: bool) {
         let mut chunk = [0; MAX_BYTES];
+        let mut line = Vec::new();
         // An error of the pipe ends it as its end does.
         while let Ok(read @ 1..) = stderr.read(&mut chunk).await {
             self.push(&chunk[..read]);
             if forward {
-                // Nobody reads it then, which is no reason to stop serving.
-                let _ = std::io::stderr().write_all(&chunk[..read]);
+                forward_lines(&mut line, &chunk[..read]);
             }
+        }
+        if !line.is_empty() {
+            line.push(b'\n');
+            console::pass_on(&line);
         }
     }
 
@@ -46,6 +51,18 @@ impl Tail {
         let from = said.len().saturating_sub(room);
         let from = (from..=said.len()).find(|at| said.is_char_boundary(*at)).unwrap_or(0);
         format!("{what}: {}", &said[from..])
+    }
+}
+
+/// Shows whole lines only, so that those of several programs do not mix and no character is torn.
+/// A line that does not end is shown once it is long.
+fn forward_lines(line: &mut Vec<u8>, more: &[u8]) {
+    line.extend_from_slice(more);
+    let ended = line.iter().rposition(|byte| matches!(byte, b'\n' | b'\r')).map(|at| at + 1);
+    let end = ended.unwrap_or(if line.len() > MAX_BYTES { line.len() } else { 0 });
+    if end > 0 {
+        console::pass_on(&line[..end]);
+        line.drain(..end);
     }
 }
 

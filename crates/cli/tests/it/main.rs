@@ -7,4 +7,6 @@ mod ends;
 mod ls;
 mod persistent;
 mod serve;
+mod streams;
+mod terminal;
 mod world;
