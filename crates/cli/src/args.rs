@@ -69,7 +69,6 @@ mod tests {
             "sinew call a/b/c --data x --file y",
             "sinew call a/b/c --mode random --instance 1",
             "sinew call a/b/c --instance xyz",
-            "sinew --discovery nowhere ls",
             "sinew serve a/b/c --concurrency 0 -- cat",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();

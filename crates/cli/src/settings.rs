@@ -1,9 +1,9 @@
 //! Settings that all commands share.
 
-use std::{fmt::Write, time::Duration};
+use std::{convert::Infallible, fmt::Write, time::Duration};
 
 use clap::Args;
-use sinew::{Config, DiscoverySource, RequestPlane, Runtime};
+use sinew::{Config, ConfigError, DiscoverySource, RequestPlane, Runtime};
 use sinew_telemetry::printable;
 
 use crate::exit::{Exit, Failure};
@@ -20,8 +20,8 @@ pub(crate) struct Settings {
     ///
     /// dns: and static: are for servers at known places, which announce nothing. Given more than
     /// once, all are looked at. Default: $SINEW_DISCOVERY, else a folder of this user.
-    #[arg(long, global = true, value_name = "WHERE", display_order = 900)]
-    pub(crate) discovery: Vec<DiscoverySource>,
+    #[arg(long, global = true, value_name = "WHERE", display_order = 900, value_parser = place)]
+    discovery: Vec<Place>,
     /// How requests travel: auto, tcp or nats.
     ///
     /// auto goes directly where it can, and over NATS where a server for it is named. With nats,
@@ -39,6 +39,15 @@ pub(crate) struct Settings {
     log: Option<String>,
 }
 
+/// Where to look, or why that cannot be read. Reported by [`Settings::config`]: the parser of the
+/// command line would quote it, and it may hold a password.
+type Place = Result<DiscoverySource, String>;
+
+#[expect(clippy::unnecessary_wraps, reason = "the form of a value parser")]
+fn place(text: &str) -> Result<Place, Infallible> {
+    Ok(text.parse().map_err(|error: ConfigError| format!("--{error}")))
+}
+
 impl Settings {
     pub(crate) fn start_logging(&self) -> Result<(), Failure> {
         let from_env = || std::env::var("SINEW_LOG").ok().filter(|text| !text.is_empty());
@@ -50,11 +59,13 @@ impl Settings {
     pub(crate) fn config(&self) -> Result<Config, Failure> {
         let mut config =
             Config::from_env().map_err(|error| Failure::caused(Exit::Usage, &error))?;
-        match &self.discovery[..] {
-            [] => {}
-            [only] => config.discovery = only.clone(),
-            several => config.discovery = DiscoverySource::Merged(several.to_vec()),
-        }
+        let places: Result<Vec<_>, _> = self.discovery.iter().cloned().collect();
+        let mut places = places.map_err(|message| Failure::new(Exit::Usage, message))?;
+        config.discovery = match places.len() {
+            0 => config.discovery,
+            1 => places.remove(0),
+            _ => DiscoverySource::Merged(places),
+        };
         config.request_plane = self.request_plane.unwrap_or(config.request_plane);
         if !self.nats.is_empty() {
             config.nats.clone_from(&self.nats);
@@ -73,14 +84,17 @@ impl Settings {
     pub(crate) fn same_place(&self) -> String {
         let mut text = "sinew".to_owned();
         // Writing to a string does not fail.
-        for discovery in &self.discovery {
+        for discovery in self.discovery.iter().flatten() {
             let _ = write!(text, " --discovery {}", quoted(&discovery.to_string()));
         }
         if let Some(plane) = self.request_plane {
             let _ = write!(text, " --request-plane {plane}");
         }
         if !self.nats.is_empty() {
-            let _ = write!(text, " --nats {}", quoted(&self.nats.join(",")));
+            // Without the user, whom no command shows; a server with one was refused before.
+            let host = |one: &String| one.rsplit_once('@').map_or(one.clone(), |(_, h)| h.into());
+            let nats: Vec<_> = self.nats.iter().map(host).collect();
+            let _ = write!(text, " --nats {}", quoted(&nats.join(",")));
         }
         text
     }

@@ -49,17 +49,37 @@ impl FromStr for DiscoverySource {
     type Err = ConfigError;
 
     fn from_str(text: &str) -> Result<Self, ConfigError> {
+        let parsed = if text.contains(';') {
+            let all = text.split(';').map(|one| Self::single(one.trim()));
+            all.collect::<Result<_, _>>().map(Self::Merged)
+        } else {
+            Self::single(text)
+        };
+        // Not quoted then: what stands before an @ may be a password.
+        parsed.map_err(|error| if text.contains('@') { holds_a_user() } else { error })
+    }
+}
+
+/// What is said about a text that cannot be read and may hold a password.
+fn holds_a_user() -> ConfigError {
+    let reason = "user and password do not belong into an address: set SINEW_ETCD_USER and \
+                  SINEW_ETCD_PASSWORD, and write file:PATH, etcd://HOST:PORT,HOST:PORT,..., \
+                  dns://NAME:PORT, static:HOST:PORT,... or memory";
+    ConfigError::new("discovery", reason)
+}
+
+impl DiscoverySource {
+    /// One source, without others beside it.
+    fn single(text: &str) -> Result<Self, ConfigError> {
         let fault = |reason: String| ConfigError::new("discovery", reason);
-        if text.contains(';') {
-            let all = text.split(';').map(|one| one.trim().parse());
-            return all.collect::<Result<_, _>>().map(Self::Merged);
-        }
         match text.split_once(':') {
             Some(("file", "")) => Err(fault("file: needs a folder: file:PATH".to_owned())),
             Some(("file", path)) => Ok(Self::File(path.into())),
             Some(("etcd", rest)) => members(rest).map(Self::Etcd).map_err(fault),
             Some(("dns", rest)) => match rest.strip_prefix("//") {
-                Some(name) if !name.is_empty() => Ok(Self::Dns(name.to_owned())),
+                Some(name) if !name.is_empty() && !name.contains('@') => {
+                    Ok(Self::Dns(name.to_owned()))
+                }
                 _ => Err(fault("write dns://NAME:PORT or dns://_SERVICE._tcp.NAME".to_owned())),
             },
             Some(("static", list)) => {
@@ -79,14 +99,8 @@ fn members(rest: &str) -> Result<Vec<String>, String> {
     let list = rest.strip_prefix("//").unwrap_or_default();
     let member = |one: &str| {
         let one = one.trim();
-        if one.contains('@') {
-            // Not quoted: what stands before it may be a password.
-            let reason = "user and password do not belong into an address: set SINEW_ETCD_USER \
-                          and SINEW_ETCD_PASSWORD";
-            return Err(reason.to_owned());
-        }
         let has_port = one.rsplit_once(':').is_some_and(|(host, port)| {
-            !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok()
+            !host.is_empty() && !host.contains(['/', '@']) && port.parse::<u16>().is_ok()
         });
         if has_port { Ok(one.to_owned()) } else { Err(format!("{one:?} is not HOST:PORT")) }
     };
@@ -97,9 +111,14 @@ fn members(rest: &str) -> Result<Vec<String>, String> {
 
 fn static_address(text: &str) -> Result<Address, String> {
     if text.contains("://") {
-        return text.parse().map_err(|error| format!("{error}"));
+        let address: Address = text.parse().map_err(|error| format!("{error}"))?;
+        // A file's name may hold one, a host's may not.
+        let has_user = address.scheme() != "unix" && address.rest().contains('@');
+        return if has_user { Err("has a user".to_owned()) } else { Ok(address) };
     }
-    let has_port = text.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    let has_port = text.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains('@') && port.parse::<u16>().is_ok()
+    });
     if !has_port {
         return Err(format!("{text:?} has no port: write static:HOST:PORT,..."));
     }
@@ -136,7 +155,7 @@ mod tests {
     fn sources_are_read_and_shown_alike() {
         for text in [
             "file:/tmp/x",
-            "static:tcp://127.0.0.1:1,unix:///a.sock",
+            "static:tcp://127.0.0.1:1,unix:///a@b.sock",
             "memory",
             "etcd://127.0.0.1:2379,etcd-2.pool:2379",
             "dns://workers.pool:9000",
@@ -157,6 +176,13 @@ mod tests {
             "etcd://host",
             "etcd://http://host:1",
             "etcd://bob:hunter2@host:1",
+            "etcd:bob:hunter2@host:1",
+            "etcd://bob:hunt;hunter2@host:1",
+            "redis://bob:hunter2@host:1",
+            "dns://bob:hunter2@host:1",
+            "static:bob:hunter2@host:1",
+            "static:tcp://bob:hunter2@host:1",
+            "static::9000",
             "dns:",
             "dns://",
             "static:",
