@@ -29,6 +29,31 @@ pub trait DuplexTransport: Send + Sync {
         request: OutgoingRequest,
     ) -> BoxFuture<'a, Result<ResponseStream, Error>>;
 
+    /// Sends a request if nothing has to be waited for, as when a connection is up and has room.
+    /// `None` says that there is something, and that nothing was sent: [`connect`](Self::connect)
+    /// and [`open`](Self::open) are the way then. The default has no such short way.
+    fn open_now(
+        &self,
+        address: &Address,
+        request: &OutgoingRequest,
+    ) -> Option<Result<ResponseStream, Error>> {
+        let _ = (address, request);
+        None
+    }
+
+    /// Sets up what [`open`](Self::open) needs before it can send: a connection whose peer has
+    /// answered. No request is sent, so several addresses may be tried beside each other. `None`,
+    /// the default, when there is nothing to wait for.
+    ///
+    /// Dropping the future gives no more than the waiting up: a set-up that has begun ends within
+    /// the transport's limits, and serves who asks next.
+    ///
+    /// The future's errors are those of a connection that cannot be made; nothing has run.
+    fn connect<'a>(&'a self, address: &'a Address) -> Option<BoxFuture<'a, Result<(), Error>>> {
+        let _ = address;
+        None
+    }
+
     /// Closes all connections: streams in flight have `grace` to end, the rest are cut.
     fn close(&self, grace: Duration) -> BoxFuture<'_, Shutdown>;
 }

@@ -43,6 +43,7 @@ mod planes;
 mod request;
 mod response;
 mod sink;
+mod stagger;
 mod terminal;
 mod typed;
 
@@ -71,6 +72,7 @@ pub use crate::{
     request::{IncomingRequest, OutgoingRequest, RequestHandler, Window},
     response::{ResponseSource, ResponseStream, SourceEvent},
     sink::{ResponseSink, SinkTarget, TrySendError},
+    stagger::{CONNECT_ATTEMPT_DELAY, staggered},
     terminal::{Outcome, Terminal},
     typed::{ManyOut, SingleIn},
 };

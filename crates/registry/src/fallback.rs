@@ -3,10 +3,14 @@
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use sinew_plane::{Code, Error, OutgoingRequest, ResponseStream, TransportId};
+use sinew_plane::{BoxFuture, Code, Context, Error, OutgoingRequest, ResponseStream, TransportId};
 use sinew_telemetry::{Stopwatch, TransportMetrics};
 
-use crate::{Route, hold_down::HoldDowns};
+use crate::{
+    Route,
+    connecting::{self, Connecting},
+    hold_down::HoldDowns,
+};
 
 /// How a request moves on to the next transport.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,17 +53,35 @@ impl Fallback {
         Self { config, held }
     }
 
+    /// Sends over the best route if it is up: the common case pays for no order, no lock and no
+    /// copy. A connection that is up needs no look at what failed before.
+    pub(crate) fn open_now(
+        &self,
+        routes: &[Route],
+        request: &OutgoingRequest,
+    ) -> Option<Result<Opened, Error>> {
+        let (first, others) = routes.split_first()?;
+        match first.open_now(request)? {
+            // Found to be no connection to this instance, such as one to another process.
+            Err(error) if !others.is_empty() && is_connect_failure(&error) => {
+                self.note(first, &error);
+                None
+            }
+            opened => Some(opened),
+        }
+    }
+
     pub(crate) async fn open(
         &self,
         routes: &[Route],
         request: OutgoingRequest,
     ) -> Result<Opened, Error> {
-        // The common case pays for no order, no lock and no copy.
         if let [only] = routes {
             return only.open(request).await;
         }
-        let mut last = None;
-        for route in self.in_order(routes) {
+        let (mut left, mut last) = (self.in_order(routes), None);
+        while !left.is_empty() {
+            let route = self.connected(&mut left, &request.context).await?;
             match route.open(request.clone()).await {
                 Ok(opened) => {
                     self.held.lock().succeeded(&route.address);
@@ -67,8 +89,7 @@ impl Fallback {
                 }
                 Err(error) if !is_connect_failure(&error) => return Err(error),
                 Err(error) => {
-                    tracing::debug!(address = %route.address, code = %error.code(), %error, "route failed");
-                    self.held.lock().failed(&route.address, now());
+                    self.note(route, &error);
                     last = Some(error);
                 }
             }
@@ -83,6 +104,53 @@ impl Fallback {
         }))
     }
 
+    /// Connects to the routes, the next one beside those that are slow. `None` when the first in
+    /// order is up or needs no connection, so that a request can be sent at once. No request is
+    /// sent.
+    pub(crate) fn connect<'a>(
+        &'a self,
+        routes: &'a [Route],
+        context: &'a Context,
+    ) -> Option<impl Future<Output = Result<(), Error>> + Send + 'a> {
+        let mut left = self.in_order(routes);
+        let _is_needed = left.first()?.connect()?;
+        Some(async move { self.connected(&mut left, context).await.map(drop) })
+    }
+
+    /// Waits until one of the routes is up, and takes it out of the list, as well as those that
+    /// failed.
+    async fn connected<'a>(
+        &self,
+        left: &mut Vec<&'a Route>,
+        context: &Context,
+    ) -> Result<&'a Route, Error> {
+        let Connecting { up, mut failed, slower } = connecting::connect(left, context).await?;
+        for (place, error) in &failed {
+            left[*place].metrics.request();
+            left[*place].metrics.error(error.fault());
+            self.note(left[*place], error);
+        }
+        for place in slower {
+            // The very next request does not wait for it again.
+            self.held.lock().failed(&left[place].address, now());
+        }
+        let route = up.map(|place| left[place]);
+        let mut places = 0..;
+        left.retain(|_| {
+            let place = places.next();
+            place != up && failed.iter().all(|(failed, _)| Some(*failed) != place)
+        });
+        route.ok_or_else(|| match failed.pop() {
+            Some((_, error)) => error,
+            None => Error::new(Code::NoTransport, "no route is left"),
+        })
+    }
+
+    fn note(&self, route: &Route, error: &Error) {
+        tracing::debug!(address = %route.address, code = %error.code(), %error, "route failed");
+        self.held.lock().failed(&route.address, now());
+    }
+
     fn in_order<'a>(&self, routes: &'a [Route]) -> Vec<&'a Route> {
         let (held, now) = (self.held.lock(), now());
         let mut ordered: Vec<_> = routes.iter().collect();
@@ -93,9 +161,30 @@ impl Fallback {
 }
 
 impl Route {
+    /// What is to be waited for before a request can be sent, if anything is.
+    pub(crate) fn connect(&self) -> Option<BoxFuture<'_, Result<(), Error>>> {
+        self.transport.connect(&self.address)
+    }
+
+    fn open_now(&self, request: &OutgoingRequest) -> Option<Result<Opened, Error>> {
+        let since = self.metrics.start();
+        let opened = self.transport.open_now(&self.address, request)?;
+        self.metrics.count_request();
+        Some(self.opened(opened, since))
+    }
+
     async fn open(&self, request: OutgoingRequest) -> Result<Opened, Error> {
         let since = self.metrics.request();
-        match self.transport.open(&self.address, request).await {
+        let opened = self.transport.open(&self.address, request).await;
+        self.opened(opened, since)
+    }
+
+    fn opened(
+        &self,
+        opened: Result<ResponseStream, Error>,
+        since: Stopwatch,
+    ) -> Result<Opened, Error> {
+        match opened {
             Ok(stream) => {
                 let (transport, metrics) = (self.transport.id().clone(), self.metrics.clone());
                 Ok(Opened { stream, transport, metrics, since })

@@ -24,12 +24,16 @@
 //!   come last.
 //! - *Trigger*: no usable connection was made (`ConnectFailed`, `ConnectTimedOut`, `WrongPeer`,
 //!   `Version`, `NoTransport`), and only where the peer cannot have seen the request.
-//! - *Hold-down*: an address that failed is tried last for 5 seconds
+//! - *Slow*: an address whose peer has not answered within 250 ms has the next one tried beside
+//!   it, and the first that answers gets the request: a process that is stopped still completes a
+//!   connect. Only connections are made so; the request is sent once.
+//! - *Hold-down*: an address that failed or was slower is tried last for 5 seconds
 //!   ([`FallbackConfig::hold_down`]), so that not every request pays for it; a success ends it.
 //! - *Requests that must not run twice* need no exception: what may have reached a handler is
 //!   never sent over another route. Sending it to another instance is the router's decision.
 
 mod combination;
+mod connecting;
 mod error;
 mod fallback;
 mod hold_down;

@@ -13,9 +13,9 @@ use std::{
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use sinew_plane::{
-    AckOverDuplex, Address, Code, DuplexTransport, Error, OutgoingRequest, PlaneType,
-    RequestPlaneClient, RequestPlaneServer, ResponsePlaneClient, ResponsePlaneServer, Shutdown,
-    TransportId, TransportRequirements,
+    AckOverDuplex, Address, BoxFuture, Code, Context, DuplexTransport, Error, OutgoingRequest,
+    PlaneType, RequestPlaneClient, RequestPlaneServer, ResponsePlaneClient, ResponsePlaneServer,
+    Shutdown, TransportId, TransportRequirements,
 };
 use sinew_telemetry::TransportMetrics;
 
@@ -256,7 +256,35 @@ impl TransportRegistry {
     /// The last failure to connect, the first failure that is not one, or
     /// [`Code::NoTransport`] without any route.
     pub async fn open(&self, routes: &[Route], request: OutgoingRequest) -> Result<Opened, Error> {
-        self.fallback.open(routes, request).await
+        match self.open_now(routes, &request) {
+            Some(opened) => opened,
+            None => self.fallback.open(routes, request).await,
+        }
+    }
+
+    /// Sends a request over the first of the routes if that is up and has room, without waiting.
+    /// `None` when it is not, and nothing was sent.
+    pub fn open_now(
+        &self,
+        routes: &[Route],
+        request: &OutgoingRequest,
+    ) -> Option<Result<Opened, Error>> {
+        self.fallback.open_now(routes, request)
+    }
+
+    /// Connects to an instance over the first of the routes that answers; an
+    /// [`open`](Self::open) behind it goes over that one. `None` when the route that comes first
+    /// is up or needs no connection. No request is sent. Dropping the future gives only the
+    /// waiting up, and what was begun ends within the limits of its transport.
+    ///
+    /// The future's errors are the last failure to connect, or the end of `context`; nothing has
+    /// run.
+    pub fn connect<'a>(
+        &'a self,
+        routes: &'a [Route],
+        context: &'a Context,
+    ) -> Option<BoxFuture<'a, Result<(), Error>>> {
+        Some(Box::pin(self.fallback.connect(routes, context)?))
     }
 
     /// The error for an instance that no transport here can reach; it names both sides' lists.

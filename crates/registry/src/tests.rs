@@ -13,8 +13,8 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sinew_plane::{
-    Address, BoxFuture, Code, Context, DuplexTransport, Error, Headers, InstanceId, ItemBatch,
-    LatencyClass, OutgoingRequest, PlaneType, RequestPlaneClient, RequestPlaneServer,
+    Address, BoxFuture, Code, Context, DuplexTransport, Error, Executed, Headers, InstanceId,
+    ItemBatch, LatencyClass, OutgoingRequest, PlaneType, RequestPlaneClient, RequestPlaneServer,
     ResponsePlaneClient, ResponseSink, ResponseSource, ResponseStream, Shutdown, SourceEvent,
     StopKind, Terminal, TransportCapabilities, TransportId, TransportRequirements,
 };
@@ -26,6 +26,8 @@ struct Scripted {
     id: TransportId,
     capabilities: TransportCapabilities,
     fails_with: Mutex<Option<Code>>,
+    /// How long the peer takes to say hello; nothing is waited for without it.
+    hello: Mutex<Option<Duration>>,
     dials: AtomicUsize,
 }
 
@@ -37,6 +39,7 @@ impl Scripted {
             id: TransportId::from_static(name),
             capabilities,
             fails_with: Mutex::new(None),
+            hello: Mutex::new(None),
             dials: AtomicUsize::new(0),
         })
     }
@@ -75,6 +78,16 @@ impl DuplexTransport for Scripted {
                 None => Ok(ResponseStream::new(Arc::new(Empty), request.context)),
             }
         })
+    }
+
+    fn connect<'a>(&'a self, _: &'a Address) -> Option<BoxFuture<'a, Result<(), Error>>> {
+        let after = (*self.hello.lock())?;
+        Some(Box::pin(async move {
+            // tidy-allow: sleep, this is how long the scripted peer takes, of paused time
+            tokio::time::sleep(after).await;
+            *self.hello.lock() = None;
+            self.fails_with.lock().map_or(Ok(()), |code| Err(Error::new(code, "as told")))
+        }))
     }
 
     fn close(&self, _: Duration) -> BoxFuture<'_, Shutdown> {
@@ -199,6 +212,44 @@ async fn a_dead_first_route_is_paid_for_once_per_hold_down() {
     tokio::time::advance(Duration::from_secs(5)).await;
     assert_eq!(registry.open(&routes, request()).await.unwrap().transport.as_str(), "tcp");
     assert_eq!((unix.dials(), tcp.dials()), (4, 12));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_route_that_is_slow_has_the_next_tried_beside_it() {
+    let registry = TransportRegistry::new();
+    let unix = Scripted::new("unix", LatencyClass::Host);
+    let tcp = Scripted::new("tcp", LatencyClass::Network);
+    register(&registry, &unix, 0);
+    register(&registry, &tcp, 0);
+    let routes = resolve(&registry, &["unix:///s", "tcp://a:1"], Proximity::Host);
+    let used = async || {
+        let begun = tokio::time::Instant::now();
+        let opened = registry.open(&routes, request()).await.unwrap();
+        (opened.transport.to_string(), begun.elapsed().as_millis())
+    };
+    let hello = |transport: &Scripted, millis| {
+        *transport.hello.lock() = Some(Duration::from_millis(millis));
+    };
+    hello(&unix, 200);
+    assert_eq!(used().await, ("unix".to_owned(), 200), "not slow enough");
+    hello(&unix, 60_000);
+    hello(&tcp, 100);
+    assert_eq!(used().await, ("tcp".to_owned(), 350));
+    assert_eq!(used().await, ("tcp".to_owned(), 0), "the slow one is not waited for again");
+    assert_eq!((unix.dials(), tcp.dials()), (1, 2), "each request was sent once");
+
+    // What fails meanwhile is no end of it.
+    tokio::time::advance(Duration::from_secs(5)).await;
+    hello(&unix, 700);
+    hello(&tcp, 10);
+    tcp.fail(Code::ConnectFailed);
+    assert_eq!(used().await, ("unix".to_owned(), 700));
+
+    hello(&unix, 60_000);
+    hello(&tcp, 60_000);
+    let context = Context::builder().timeout(Duration::from_secs(1)).build();
+    let late = registry.open(&routes, request().with_context(context)).await.unwrap_err();
+    assert_eq!((late.code(), late.executed()), (Code::DeadlineExceeded, Executed::No));
 }
 
 #[tokio::test]

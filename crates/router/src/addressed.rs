@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use sinew_plane::{
-    Address, Code, Error, Executed, OutgoingRequest, ResponseStream, TransportId,
+    Address, Code, Context, Error, Executed, OutgoingRequest, ResponseStream, TransportId,
     TransportRequirements,
 };
 use sinew_registry::{Opened, Proximity, Route, TransportRegistry};
@@ -78,17 +78,39 @@ impl AddressedPushRouter {
     /// [`Error::is_safe_to_resend`] says whether another instance may be asked.
     pub async fn send(&self, routes: &[Route], request: OutgoingRequest) -> Result<Started, Error> {
         let context = request.context.clone();
-        let opened = tokio::select! {
-            biased;
-            opened = self.registry.open(routes, request) => opened?,
-            () = context.stopped() => return Err(cancelled(&context, Executed::Maybe)),
+        let opened = match self.registry.open_now(routes, &request) {
+            Some(opened) => opened?,
+            None => Box::pin(self.open(routes, request)).await?,
         };
+        self.started(opened, &context).await
+    }
+
+    /// Waits for a connection, and sends the request over it.
+    pub(crate) async fn open(
+        &self,
+        routes: &[Route],
+        request: OutgoingRequest,
+    ) -> Result<Opened, Error> {
+        let context = request.context.clone();
+        tokio::select! {
+            biased;
+            opened = self.registry.open(routes, request) => opened,
+            () = context.stopped() => Err(cancelled(&context, Executed::Maybe)),
+        }
+    }
+
+    /// Waits until the handler has taken a request that is on its way.
+    pub(crate) async fn started(
+        &self,
+        opened: Opened,
+        context: &Context,
+    ) -> Result<Started, Error> {
         let Opened { mut stream, transport, metrics, since } = opened;
         let active = metrics.stream();
         let started = tokio::select! {
             biased;
             started = stream.started() => started,
-            () = context.killed() => Err(cancelled(&context, Executed::Maybe)),
+            () = context.killed() => Err(cancelled(context, Executed::Maybe)),
         };
         metrics.answered(since);
         match started {

@@ -1,6 +1,12 @@
 //! One request from its first attempt to the one that serves it.
 
-use std::{marker::PhantomData, sync::Arc};
+use std::{
+    marker::PhantomData,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use serde_core::{Serialize, de::DeserializeOwned};
@@ -27,16 +33,28 @@ const MAX_PASSED_OVER: usize = 16;
 
 /// One request on its way through its attempts.
 pub(crate) struct Call<'a, Req, Resp> {
-    shared: &'a Shared,
-    mode: RouterMode,
-    context: &'a Context,
+    pub(crate) shared: &'a Shared,
+    pub(crate) mode: RouterMode,
+    pub(crate) context: &'a Context,
     /// Taken when it is handed to an engine in this process.
     data: Option<Req>,
     bodies: BodyCache,
-    attempts: Attempts,
+    pub(crate) attempts: Attempts,
     /// How often a choice no longer held before anything was sent.
     passed_over: usize,
+    /// Set from when a request may have reached an instance.
+    sent: &'a AtomicBool,
     response: PhantomData<fn() -> Resp>,
+}
+
+/// What came of an attempt that did not fail.
+enum Step<Resp> {
+    /// The handler has it.
+    Serves(ManyOut<Resp>, TransportId),
+    /// The choice no longer held by the time the request was ready, and nothing was sent.
+    PassedOver,
+    /// Nothing was sent, and the request is better sent to this one, which is connected.
+    Quicker(Chosen),
 }
 
 impl<'a, Req, Resp> Call<'a, Req, Resp>
@@ -49,6 +67,7 @@ where
         mode: RouterMode,
         context: &'a Context,
         data: Req,
+        sent: &'a AtomicBool,
     ) -> Self {
         Self {
             shared,
@@ -58,26 +77,37 @@ where
             bodies: BodyCache::default(),
             attempts: Attempts::default(),
             passed_over: 0,
+            sent,
             response: PhantomData,
         }
     }
 
     pub(crate) async fn run(mut self) -> Result<(ManyOut<Resp>, Explanation), Error> {
         self.shared.balance.lock().on_request(now());
+        // One that is connected, where another one that was chosen before is slow to be.
+        let mut quicker = None;
         loop {
             if self.context.is_stopped() {
                 return Err(self.cancelled());
             }
-            let members = self.shared.client.members();
-            let Some(chosen) = self.choose(&members) else {
-                self.wait_for_next_round().await?;
-                continue;
+            let (members, chosen) = match quicker.take() {
+                Some(quicker) => quicker,
+                None => {
+                    let members = self.shared.client.members();
+                    let Some(chosen) = choose(self.shared, self.mode, &members, &self.attempts)
+                    else {
+                        self.wait_for_next_round().await?;
+                        continue;
+                    };
+                    (members, chosen)
+                }
             };
             let choice = chosen.choice;
             let instance = &members.instances[choice.index];
             match self.attempt(&members, chosen).await {
-                Ok(None) => self.passed_over += 1,
-                Ok(Some((response, transport))) => {
+                Ok(Step::PassedOver) => self.passed_over += 1,
+                Ok(Step::Quicker(other)) => quicker = Some((members, other)),
+                Ok(Step::Serves(response, transport)) => {
                     self.shared.balance.lock().succeeded(choice.id);
                     let (instance, why) = (choice.id, choice.why);
                     let attempts = self.attempts.into_failed();
@@ -106,13 +136,6 @@ where
         }
     }
 
-    fn choose(&self, members: &Members) -> Option<Chosen> {
-        let near = |one: &Instance| self.shared.client.is_local(one);
-        let preferred = self.shared.prefer_local.then_some(&near as &dyn Fn(&Instance) -> bool);
-        let mut balance = self.shared.balance.lock();
-        balance.choose(self.mode, members, &self.attempts, preferred, now())
-    }
-
     /// Everybody was asked: waits before those who may have recovered are asked once more. An
     /// error when there are none, as when nobody is there at all.
     async fn wait_for_next_round(&mut self) -> Result<(), Error> {
@@ -136,13 +159,13 @@ where
         }
     }
 
-    /// Sends the request to the one that was chosen; `None` when that no longer held by the time
-    /// the request was ready, and nothing was sent. The permit ends with an error.
+    /// Sends the request to the one that was chosen, or says why that was not to be. The permit
+    /// ends with an error.
     async fn attempt(
         &mut self,
         members: &Arc<Members>,
         chosen: Chosen,
-    ) -> Result<Option<(ManyOut<Resp>, TransportId)>, Error> {
+    ) -> Result<Step<Resp>, Error> {
         let Chosen { choice, permit, in_spite } = chosen;
         let instance = &members.instances[choice.index];
         let serving = Serving {
@@ -157,8 +180,9 @@ where
             // Asked first, because an engine that refuses keeps the value.
             local.admits()?;
             let Some(data) = self.data.take() else { return Err(self.give_up("")) };
+            self.sent.store(true, Ordering::Relaxed);
             let response = in_process::call(engine, data, self.context, serving).await?;
-            return Ok(Some((response, LOCAL)));
+            return Ok(Step::Serves(response, LOCAL));
         }
         let routes = &members.routes[choice.index];
         if routes.is_empty() {
@@ -172,12 +196,28 @@ where
         let request = self.request(instance, format)?;
         if self.passed_over < MAX_PASSED_OVER && !self.still_holds(members, instance, in_spite) {
             tracing::debug!(instance = %instance.key(), "passed over before anything was sent");
-            return Ok(None);
+            return Ok(Step::PassedOver);
         }
-        let started = self.shared.client.addressed().send(routes, request).await?;
+        let egress = self.shared.client.addressed();
+        let context = request.context.clone();
+        let opened = match egress.registry().open_now(routes, &request) {
+            Some(opened) => {
+                self.sent.store(true, Ordering::Relaxed);
+                opened?
+            }
+            None => {
+                // On the heap, so that the usual way does not pay for the room that waiting takes.
+                if let Some(quicker) = Box::pin(self.connect(members, &choice)).await? {
+                    return Ok(Step::Quicker(quicker));
+                }
+                self.sent.store(true, Ordering::Relaxed);
+                Box::pin(egress.open(routes, request)).await?
+            }
+        };
+        let started = egress.started(opened, &context).await?;
         let transport = started.transport.clone();
         let response = response::remote(started, format, self.context, serving);
-        Ok(Some((response, transport)))
+        Ok(Step::Serves(response, transport))
     }
 
     /// Whether the instance would still be chosen. Encoding a large request takes time, in which
@@ -225,4 +265,16 @@ where
         let attempts = std::mem::take(&mut self.attempts);
         attempts.give_up(because).unwrap_or_else(|| self.shared.client.no_instances())
     }
+}
+
+/// The next instance that a request is to be sent to.
+pub(crate) fn choose(
+    shared: &Shared,
+    mode: RouterMode,
+    members: &Members,
+    attempts: &Attempts,
+) -> Option<Chosen> {
+    let near = |one: &Instance| shared.client.is_local(one);
+    let preferred = shared.prefer_local.then_some(&near as &dyn Fn(&Instance) -> bool);
+    shared.balance.lock().choose(mode, members, attempts, preferred, now())
 }

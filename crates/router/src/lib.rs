@@ -55,6 +55,7 @@ mod budget;
 mod call;
 mod choice;
 mod client;
+mod connecting;
 mod ejection;
 mod explain;
 mod in_process;

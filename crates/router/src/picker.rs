@@ -10,9 +10,9 @@ use crate::{Choice, Load, Loads, Permit, RouterMode, Why, occupancy::Occupancy};
 /// Chooses instances from a list, fairly and by weight.
 ///
 /// Round robin is the smooth weighted kind: each instance gains its weight per choice, and the
-/// richest is chosen and pays for all. With equal weights that is an exact rotation. What each
-/// instance has gained is kept under its id, so a change of the list does not begin the
-/// rotation anew.
+/// richest is chosen and pays for all. With equal weights that is an exact rotation. A fresh
+/// picker begins with an instance drawn by lot, with the odds of the weights. What each instance
+/// has gained is kept under its id, so a change of the list does not begin the rotation anew.
 ///
 /// The modes that go by load see the requests that were told to [`admit`](Self::admit) and whose
 /// permits live, relative to the weights. Equal loads are decided by lot, with the odds of the
@@ -38,9 +38,10 @@ use crate::{Choice, Load, Loads, Permit, RouterMode, Why, occupancy::Occupancy};
 pub struct Picker {
     shares: Vec<Share>,
     occupancy: Occupancy,
-    /// Who is chosen first among equals. Random, so that many routers that start at once do
-    /// not all begin with the same instance.
-    start: usize,
+    /// Who is chosen first among equals; `None` before the rotation begins. It begins with one
+    /// drawn by lot, so that the first choices of many pickers, as of commands that call once,
+    /// spread as the weights say.
+    start: Option<usize>,
     random: fastrand::Rng,
 }
 
@@ -58,10 +59,8 @@ impl Picker {
 
     /// A picker whose choices repeat with the seed.
     pub fn seeded(seed: u64) -> Self {
-        let mut random = fastrand::Rng::with_seed(seed);
-        // More than any list is long; it is reduced to the list where it is used.
-        let start = random.usize(..1 << 16);
-        Self { shares: Vec::new(), occupancy: Occupancy::default(), start, random }
+        let random = fastrand::Rng::with_seed(seed);
+        Self { shares: Vec::new(), occupancy: Occupancy::default(), start: None, random }
     }
 
     /// Chooses one of `instances` that `skip` does not rule out; `None` when all are ruled out,
@@ -109,10 +108,15 @@ impl Picker {
         skip: impl Fn(&Instance) -> bool,
     ) -> Option<usize> {
         self.follow(instances);
+        let drawn = match self.start {
+            Some(_) => None,
+            None => Some(self.by_lot(instances, &skip)?),
+        };
+        let start = *self.start.get_or_insert_with(|| drawn.unwrap_or_default());
         let count = instances.len();
         let (mut total, mut richest) = (0, None::<usize>);
         for step in 0..count {
-            let index = (self.start + step) % count;
+            let index = (start + step) % count;
             if skip(&instances[index]) {
                 continue;
             }
@@ -123,8 +127,9 @@ impl Picker {
                 richest = Some(index);
             }
         }
-        self.shares[richest?].gained -= total;
-        richest
+        let turn = drawn.or(richest)?;
+        self.shares[turn].gained -= total;
+        Some(turn)
     }
 
     /// Takes over the gains of the instances that stay. The sum is brought back to zero, so

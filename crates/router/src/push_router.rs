@@ -3,7 +3,10 @@
 use std::{
     fmt,
     marker::PhantomData,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -198,7 +201,8 @@ where
         request: SingleIn<Req>,
     ) -> Result<(ManyOut<Resp>, Explanation), Error> {
         let (data, context) = request.into_parts();
-        let call = Call::new(&self.shared, mode, &context, data);
+        let sent = AtomicBool::new(false);
+        let call = Call::new(&self.shared, mode, &context, data, &sent);
         let Some(deadline) = context.deadline() else { return call.run().await };
         if context.remaining() == Some(Duration::ZERO) {
             return Err(deadline_exceeded(Executed::No));
@@ -210,7 +214,8 @@ where
             () = tokio::time::sleep_until(deadline.into()) => {
                 // Before the attempt is dropped, so that its handler learns the true reason.
                 context.cancel(StopKind::Kill, CancelReason::DeadlineExceeded);
-                Err(deadline_exceeded(Executed::Maybe))
+                let sent = sent.load(Ordering::Relaxed);
+                Err(deadline_exceeded(if sent { Executed::Maybe } else { Executed::No }))
             }
         }
     }

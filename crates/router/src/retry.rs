@@ -80,6 +80,8 @@ pub(crate) struct Attempts {
     failed: Vec<(InstanceId, Error)>,
     /// Those that are not to be asked in this round.
     asked: Vec<(InstanceId, Hope)>,
+    /// Those that are being connected to.
+    connecting: Vec<InstanceId>,
     rounds: u32,
     /// How many had failed when this round began.
     begun: usize,
@@ -107,7 +109,17 @@ impl Attempts {
     }
 
     pub(crate) fn was_asked(&self, id: InstanceId) -> bool {
-        self.asked.iter().any(|(asked, _)| *asked == id)
+        self.asked.iter().any(|(asked, _)| *asked == id) || self.connecting.contains(&id)
+    }
+
+    /// The instance is not to be chosen while it is being connected to.
+    pub(crate) fn connecting(&mut self, id: InstanceId) {
+        self.connecting.push(id);
+    }
+
+    /// The connecting is over.
+    pub(crate) fn connected(&mut self) {
+        self.connecting.clear();
     }
 
     pub(crate) fn failed(&mut self, id: InstanceId, error: Error) {

@@ -42,8 +42,18 @@ impl TransportMetrics {
 
     /// Counts a request that is being sent; pass the result to [`answered`](Self::answered).
     pub fn request(&self) -> Stopwatch {
-        self.0.requests.increment(1);
+        self.count_request();
+        self.start()
+    }
+
+    /// Starts the time of a request that may yet be sent some other way.
+    pub fn start(&self) -> Stopwatch {
         Stopwatch::start(self.0.timed)
+    }
+
+    /// Counts a request whose time was [started](Self::start).
+    pub fn count_request(&self) {
+        self.0.requests.increment(1);
     }
 
     /// Records the time from a request to its first answer: an item or the end.

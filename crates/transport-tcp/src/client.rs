@@ -92,20 +92,48 @@ impl TcpTransport {
         Ok(Arc::clone(target))
     }
 
+    fn refuse_when_closed(&self) -> Result<(), Error> {
+        match self.inner.connections.tasks.is_closed() {
+            true => Err(Error::new(Code::ConnectFailed, "the transport was closed")),
+            false => Ok(()),
+        }
+    }
+
+    /// Sends at once over the connection that is up and has room; `None` without one.
+    fn send_now(
+        &self,
+        address: &Address,
+        request: &OutgoingRequest,
+    ) -> Option<Result<ResponseStream, Error>> {
+        if let Err(closed) = self.refuse_when_closed() {
+            return Some(Err(closed));
+        }
+        let connection = self.inner.targets.read().get(address)?.usable()?;
+        connection.open_now(request).transpose()
+    }
+
+    /// Waits for the connection of an address, unless it is up.
+    fn wait_for_connection<'a>(
+        &'a self,
+        address: &Address,
+    ) -> Option<BoxFuture<'a, Result<(), Error>>> {
+        let target = self.refuse_when_closed().and_then(|()| self.target(address));
+        match target {
+            Ok(target) if target.usable().is_some() => None,
+            Ok(target) => Some(Box::pin(async move { target.connection().await.map(drop) })),
+            Err(error) => Some(Box::pin(std::future::ready(Err(error)))),
+        }
+    }
+
     async fn send(
         &self,
         address: &Address,
         request: OutgoingRequest,
     ) -> Result<ResponseStream, Error> {
-        if self.inner.connections.tasks.is_closed() {
-            return Err(Error::new(Code::ConnectFailed, "the transport was closed"));
+        if let Some(sent) = self.send_now(address, &request) {
+            return sent;
         }
         let target = self.target(address)?;
-        if let Some(connection) = target.usable()
-            && let Some(stream) = connection.open_now(&request)?
-        {
-            return Ok(stream);
-        }
         // Boxed, so that the usual way above does not pay for the room that waiting takes.
         Box::pin(Self::send_when_connected(&target, address, request)).await
     }
@@ -174,6 +202,18 @@ impl DuplexTransport for TcpTransport {
         request: OutgoingRequest,
     ) -> BoxFuture<'a, Result<ResponseStream, Error>> {
         Box::pin(self.send(address, request))
+    }
+
+    fn open_now(
+        &self,
+        address: &Address,
+        request: &OutgoingRequest,
+    ) -> Option<Result<ResponseStream, Error>> {
+        self.send_now(address, request)
+    }
+
+    fn connect<'a>(&'a self, address: &'a Address) -> Option<BoxFuture<'a, Result<(), Error>>> {
+        self.wait_for_connection(address)
     }
 
     fn close(&self, grace: Duration) -> BoxFuture<'_, Shutdown> {

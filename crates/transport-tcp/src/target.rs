@@ -1,8 +1,10 @@
 //! One address that a client keeps a connection to.
 
 use std::{
+    collections::VecDeque,
     io,
-    path::Path,
+    net::SocketAddr,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -13,7 +15,9 @@ use std::{
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use sinew_mux::Role;
-use sinew_plane::{Address, Code, Error, Executed, RequestHandler};
+use sinew_plane::{
+    Address, CONNECT_ATTEMPT_DELAY, Code, Error, Executed, RequestHandler, staggered,
+};
 use tokio::{
     net::{TcpStream, UnixStream},
     sync::watch,
@@ -111,7 +115,11 @@ impl Target {
         self.connections.tasks.spawn(async move {
             let outcome = match this.usable() {
                 Some(connection) => Ok(connection),
-                None => this.dial().await,
+                // The end of this side waits for no dial.
+                None => {
+                    let dialled = this.connections.ending.run_until_cancelled(this.dial()).await;
+                    dialled.unwrap_or_else(|| Err(closed()))
+                }
             };
             match &outcome {
                 Ok(connection) => {
@@ -155,9 +163,50 @@ impl Target {
         *failure = Some(Failure { error, pause, retry_at });
     }
 
+    /// Dials all that the address stands for, beside each other where one is slow, and keeps the
+    /// first connection whose peer says hello.
     async fn dial(&self) -> Result<Arc<Connection>, Error> {
+        self.dial_first(self.places().await?).await
+    }
+
+    async fn dial_first(&self, places: Vec<Place>) -> Result<Arc<Connection>, Error> {
+        let mut places = places.into_iter();
+        let mut last = None;
+        let next = || places.next().map(|place| self.dial_one(place));
+        let pause = || tokio::time::sleep(CONNECT_ATTEMPT_DELAY);
+        let dialled = staggered(pause, next, |error| last = Some(error)).await;
+        dialled.ok_or_else(|| last.unwrap_or_else(closed))
+    }
+
+    /// What the address stands for, in the order in which it is tried: a name may have several
+    /// socket addresses.
+    async fn places(&self) -> Result<Vec<Place>, Error> {
+        if self.address.scheme() == "unix" {
+            return Ok(vec![Place::Unix(PathBuf::from(self.address.rest()))]);
+        }
         let limit = self.config.connect_timeout;
-        let socket = match tokio::time::timeout(limit, connect(&self.address)).await {
+        let resolving = tokio::net::lookup_host(self.address.rest());
+        let resolved = match tokio::time::timeout(limit, resolving).await {
+            Ok(Ok(resolved)) => alternating(resolved.collect()),
+            Ok(Err(cause)) => {
+                let message = format!("{} does not resolve: {cause}", self.address);
+                return Err(Error::new(Code::ConnectFailed, message).with_source(cause));
+            }
+            Err(_) => {
+                let message = format!("{} did not resolve within {limit:?}", self.address);
+                return Err(Error::new(Code::ConnectTimedOut, message));
+            }
+        };
+        if resolved.is_empty() {
+            let message = format!("{} resolves to no address", self.address);
+            return Err(Error::new(Code::ConnectFailed, message));
+        }
+        Ok(resolved.into_iter().take(MAX_PLACES).map(Place::Tcp).collect())
+    }
+
+    async fn dial_one(&self, place: Place) -> Result<Arc<Connection>, Error> {
+        let limit = self.config.connect_timeout;
+        let socket = match tokio::time::timeout(limit, place.connect()).await {
             Ok(Ok(socket)) => socket,
             Ok(Err(cause)) => {
                 let message = format!("no connection to {}: {cause}", self.address);
@@ -172,6 +221,11 @@ impl Target {
             Error::new(Code::ConnectFailed, format!("{}: {cause}", self.address)).with_source(cause)
         };
         socket.tune(self.config.mux.keepalive_timeout).map_err(broken)?;
+        self.shake_hands(socket).await
+    }
+
+    /// Waits for the peer's hello.
+    async fn shake_hands(&self, socket: Socket) -> Result<Arc<Connection>, Error> {
         let config = Arc::clone(&self.config);
         let connection =
             self.connections.start(socket, Role::Dialler, config, self.handler.clone());
@@ -223,9 +277,85 @@ fn closed() -> Error {
     Error::new(Code::ConnectFailed, "the dial was given up")
 }
 
-async fn connect(address: &Address) -> io::Result<Socket> {
-    match address.scheme() {
-        "unix" => UnixStream::connect(Path::new(address.rest())).await.map(Socket::Unix),
-        _ => TcpStream::connect(address.rest()).await.map(Socket::Tcp),
+/// One socket address.
+enum Place {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl Place {
+    async fn connect(&self) -> io::Result<Socket> {
+        match self {
+            Self::Unix(path) => UnixStream::connect(path).await.map(Socket::Unix),
+            Self::Tcp(place) => TcpStream::connect(place).await.map(Socket::Tcp),
+        }
+    }
+}
+
+/// Most socket addresses of one name that are tried for a connection. With as many the last is
+/// begun after two seconds, within the time that one attempt has.
+const MAX_PLACES: usize = 8;
+
+/// The resolver's order, with the families in turn: one that has no way out of here is then
+/// passed over by the second attempt, however many addresses it has.
+fn alternating(resolved: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let Some(first) = resolved.first().map(SocketAddr::is_ipv6) else { return resolved };
+    let (mut same, mut other) =
+        resolved.into_iter().partition::<VecDeque<_>, _>(|place| place.is_ipv6() == first);
+    let mut ordered = Vec::with_capacity(same.len() + other.len());
+    while !same.is_empty() || !other.is_empty() {
+        ordered.extend(same.pop_front());
+        ordered.extend(other.pop_front());
+    }
+    ordered
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use sinew_plane::{DuplexServer, IncomingRequest, ResponseSink};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::{TcpConfig, TcpServer};
+
+    /// A name may stand for a machine that is gone or a process that is stopped, and for others.
+    #[tokio::test]
+    async fn a_socket_address_that_is_silent_does_not_hold_up_the_others() {
+        let silent = [
+            TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        ];
+        let config = TcpConfig::default().checked().unwrap();
+        let never = |_: IncomingRequest<'_>, _: ResponseSink| panic!("no request is sent");
+        let any = "127.0.0.1:0".parse().unwrap();
+        let server = TcpServer::bind(config.clone(), any, Arc::new(never)).unwrap();
+        let connections = Arc::new(Connections::default());
+        let address = Address::new("tcp", "several:1").unwrap();
+        let target = Target::new(address, Arc::new(config), Arc::clone(&connections));
+
+        let mut places: Vec<_> = silent.iter().map(|one| one.local_addr().unwrap()).collect();
+        places.push(server.local_address().unwrap());
+        let begun = Instant::now();
+        let places = places.into_iter().map(Place::Tcp).collect();
+        let connection = target.dial_first(places).await.unwrap();
+        assert!(connection.is_usable());
+        // Twice 250 ms, and far from the five seconds that a handshake has.
+        assert!(begun.elapsed() >= 2 * CONNECT_ATTEMPT_DELAY);
+        assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+        assert_eq!(connections.all().len(), 1, "the others are closed");
+        server.shutdown(Duration::ZERO).await;
+    }
+
+    #[test]
+    fn the_families_of_a_name_are_tried_in_turn() {
+        let places = |all: &[&str]| -> Vec<SocketAddr> {
+            all.iter().map(|place| place.parse().unwrap()).collect()
+        };
+        let resolved = places(&["[::1]:1", "[::2]:1", "[::3]:1", "127.0.0.1:1", "127.0.0.2:1"]);
+        let tried = ["[::1]:1", "127.0.0.1:1", "[::2]:1", "127.0.0.2:1", "[::3]:1"];
+        assert_eq!(alternating(resolved), places(&tried));
+        assert_eq!(alternating(Vec::new()), []);
     }
 }

@@ -46,6 +46,24 @@ fn equal_weights_rotate_exactly_whatever_the_start() {
 }
 
 #[test]
+fn many_fresh_pickers_that_choose_once_spread_by_the_weights() {
+    let first = |all: &[Arc<Instance>], seed| turns(&mut Picker::seeded(seed), all, 1)[0];
+    for (weights, heavy) in [([3, 1], 300), ([2, 1], 267), ([1, 1000], 0), ([1, 1], 200)] {
+        let all = instances(&[(1, weights[0]), (2, weights[1])]);
+        let firsts: Vec<_> = (0..400).map(|seed| first(&all, seed)).collect();
+        let found = counts(&firsts).get(&1).copied().unwrap_or_default();
+        assert!(found.abs_diff(heavy) <= 40, "{weights:?}: {found} of 400");
+    }
+    // One that is left out is not begun with, and the others keep their odds.
+    let all = instances(&[(1, 3), (2, 1), (3, 9)]);
+    let firsts: Vec<_> = (0..400)
+        .map(|seed| Picker::seeded(seed).pick(RouterMode::RoundRobin, &all, |one| one.id.0 == 3))
+        .map(|choice| choice.unwrap().id.0)
+        .collect();
+    assert!(counts(&firsts)[&1].abs_diff(300) <= 40, "{firsts:?}");
+}
+
+#[test]
 fn weights_are_met_exactly_and_smoothly() {
     let all = instances(&[(1, 5), (2, 1), (3, 1)]);
     let ids = turns(&mut Picker::seeded(3), &all, 70);

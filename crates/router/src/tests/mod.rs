@@ -1,6 +1,7 @@
 //! Whole requests over a transport that does as it is told, one script per instance.
 
 mod calls;
+mod connecting;
 mod failover;
 mod in_process;
 mod limits;

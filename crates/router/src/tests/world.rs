@@ -28,6 +28,12 @@ use crate::{Client, PushRouter, RouterMode};
 pub(super) enum Script {
     /// No connection, or a refusal by the transport.
     FailOpen(Code),
+    /// A connection whose peer never says hello.
+    NeverConnect,
+    /// A connection that fails after so many milliseconds.
+    FailConnect(u64),
+    /// A connection that takes so many milliseconds; one item from then on.
+    Connect(u64),
     /// Taken by the connection, then an error before the handler began.
     FailStart(Error),
     /// These items, then complete.
@@ -81,12 +87,13 @@ impl DuplexTransport for Fake {
         address: &'a Address,
         request: OutgoingRequest,
     ) -> BoxFuture<'a, Result<ResponseStream, Error>> {
-        let at = address.rest().parse().unwrap();
-        let script = self.scripts.lock()[&at].clone();
-        let context = request.context.clone();
-        self.record.seen.lock().push(Seen { at, request });
-        let record = Arc::clone(&self.record);
         Box::pin(async move {
+            if let Some(connecting) = self.connect(address) {
+                connecting.await?;
+            }
+            let (at, script) = (address.rest().parse().unwrap(), self.script(address));
+            let (context, record) = (request.context.clone(), Arc::clone(&self.record));
+            record.seen.lock().push(Seen { at, request });
             if let Script::FailOpen(code) = script {
                 return Err(Error::new(code, format!("instance {at} failed as told")));
             }
@@ -94,8 +101,33 @@ impl DuplexTransport for Fake {
         })
     }
 
+    fn connect<'a>(&'a self, address: &'a Address) -> Option<BoxFuture<'a, Result<(), Error>>> {
+        // tidy-allow: sleep, this is how long the scripted peer takes, of paused time
+        let after = |millis| tokio::time::sleep(Duration::from_millis(millis));
+        match self.script(address) {
+            Script::NeverConnect => Some(Box::pin(std::future::pending())),
+            Script::FailConnect(millis) => Some(Box::pin(async move {
+                after(millis).await;
+                Err(Error::new(Code::ConnectFailed, "as told"))
+            })),
+            Script::Connect(millis) => Some(Box::pin(async move {
+                after(millis).await;
+                self.scripts.lock().insert(address.rest().parse().unwrap(), says(&["hi"]));
+                Ok(())
+            })),
+            _ => None,
+        }
+    }
+
     fn close(&self, _: Duration) -> BoxFuture<'_, Shutdown> {
         Box::pin(async { Shutdown::default() })
+    }
+}
+
+impl Fake {
+    fn script(&self, address: &Address) -> Script {
+        let at = address.rest().parse().unwrap();
+        self.scripts.lock()[&at].clone()
     }
 }
 
@@ -126,7 +158,10 @@ impl End {
 impl Source {
     fn new(script: Script, record: Arc<Record>) -> Self {
         let (started, items, end) = match script {
-            Script::FailOpen(_) => unreachable!("has no stream"),
+            Script::FailOpen(_)
+            | Script::NeverConnect
+            | Script::FailConnect(_)
+            | Script::Connect(_) => unreachable!("has no stream"),
             Script::FailStart(error) => (Some(Err(error)), Vec::new(), None),
             Script::Items(items) => {
                 let end = End::Complete(items.len() as u64);

@@ -74,6 +74,36 @@ async fn many_first_callers_share_one_connection() {
 }
 
 #[tokio::test]
+async fn a_connection_is_made_without_a_request() {
+    let keep = Keep::default();
+    let server = server(config(), keep.handler());
+    let (client, address) = (client(config()), tcp_address(&server));
+    assert!(client.open_now(&address, &request("x")).is_none(), "nothing is up yet");
+    soon("the connection", client.connect(&address).unwrap()).await.unwrap();
+    assert!(client.connect(&address).is_none(), "it is up");
+    assert!(keep.0.lock().unwrap().is_empty());
+    let mut response = client.open_now(&address, &request("x")).unwrap().unwrap();
+    soon("the start", response.started()).await.unwrap();
+    assert_eq!((client.connections(), keep.0.lock().unwrap().len()), (1, 1));
+}
+
+/// A stopped process completes a connect and says nothing.
+#[tokio::test]
+async fn a_transport_ends_without_waiting_for_a_dial() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("tcp://{}", silent.local_addr().unwrap()).parse().unwrap();
+    let long = Duration::from_secs(600);
+    let client = client(TcpConfig { handshake_timeout: long, ..config() });
+    let connecting = client.connect(&address).unwrap();
+    let (dialled, _) = tokio::join!(soon("the end of the dial", connecting), async {
+        let peer = soon("the dial", silent.accept()).await.unwrap();
+        soon("the transport to end", client.close(Duration::ZERO)).await;
+        peer
+    });
+    assert!(dialled.unwrap_err().is_safe_to_resend());
+}
+
+#[tokio::test]
 async fn the_unix_socket_beside_the_port_serves_too() {
     let dir = tempfile::tempdir().unwrap();
     let config = TcpConfig { unix_dir: Some(dir.path().join("sockets")), ..config() };

@@ -1,0 +1,152 @@
+//! Connecting to the instance that was chosen, and to others beside it while it is slow.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use serde_core::{Serialize, de::DeserializeOwned};
+use sinew_plane::{CONNECT_ATTEMPT_DELAY, Code, Error, Executed, staggered};
+use tokio::time::sleep;
+
+use crate::{
+    Choice, RouterMode,
+    balance::Chosen,
+    call::{Call, choose},
+    client::Members,
+    push_router::now,
+};
+
+/// Most instances that one request connects to beside the first. The last of them is begun two
+/// seconds after it, and connections that hang hold a request up no longer than one of them.
+const MAX_BESIDE: usize = 8;
+
+impl<Req, Resp> Call<'_, Req, Resp>
+where
+    Req: Serialize + Send + Sync + 'static,
+    Resp: DeserializeOwned + Send + 'static,
+{
+    /// Waits until the request can be sent to the instance that was chosen (`None`), or, while
+    /// that one does not answer, to another one. Connections are made and no request is sent, so
+    /// this spends no budget.
+    ///
+    /// # Errors
+    /// The failure of the first, when all have failed. Those of the others are noted.
+    pub(crate) async fn connect(
+        &mut self,
+        members: &Arc<Members>,
+        first: &Choice,
+    ) -> Result<Option<Chosen>, Error> {
+        let may_go_elsewhere = !matches!(self.mode, RouterMode::Direct(_))
+            && self.shared.retry.max_attempts > 1
+            && members.instances.len() > 1;
+        let registry = self.shared.client.addressed().registry();
+        let Some(connecting) = registry.connect(&members.routes[first.index], self.context) else {
+            return Ok(None);
+        };
+        if !may_go_elsewhere {
+            return connecting.await.map(|()| None);
+        }
+        drop(connecting);
+        let mut race = self.race(members, first).await;
+        let Some(up) = race.up else { return Err(self.all_failed(members, race)) };
+        for (place, error) in std::mem::take(&mut race.failed) {
+            self.note(members, &race.choice(first, place), error);
+        }
+        for place in 0..up {
+            let choice = race.choice(first, place);
+            if !self.attempts.was_asked(choice.id) {
+                self.note(members, &choice, slow());
+            }
+        }
+        Ok(up.checked_sub(1).map(|place| race.beside.swap_remove(place)))
+    }
+
+    async fn race(&mut self, members: &Arc<Members>, first: &Choice) -> Race {
+        let (mut begun, mut beside, mut failed) = (0, Vec::new(), Vec::new());
+        let failures = AtomicUsize::new(0);
+        let Self { shared, mode, context, attempts, .. } = self;
+        let registry = shared.client.addressed().registry();
+        let next = || {
+            let place = begun;
+            // What to do about a failure is decided where the budget is known.
+            let all_failed = place > 0 && failures.load(Ordering::Relaxed) == place;
+            if all_failed || place > MAX_BESIDE || context.is_stopped() {
+                return None;
+            }
+            let index = match place {
+                0 => first.index,
+                _ => loop {
+                    let chosen = choose(shared, *mode, members, attempts)?;
+                    let index = chosen.choice.index;
+                    if members.routes[index].is_empty() {
+                        attempts.connecting(chosen.choice.id);
+                        continue;
+                    }
+                    beside.push(chosen);
+                    break index;
+                },
+            };
+            begun += 1;
+            attempts.connecting(members.instances[index].id);
+            let connecting = registry.connect(&members.routes[index], context);
+            Some(async move {
+                if let Some(connecting) = connecting {
+                    connecting.await.map_err(|error| (place, error))?;
+                }
+                Ok(place)
+            })
+        };
+        let fail = |error| {
+            failures.fetch_add(1, Ordering::Relaxed);
+            failed.push(error);
+        };
+        let up = staggered(|| sleep(CONNECT_ATTEMPT_DELAY), next, fail).await;
+        attempts.connected();
+        Race { up, beside, failed }
+    }
+
+    /// Notes the failures of all but the first, and returns that one's.
+    fn all_failed(&mut self, members: &Members, race: Race) -> Error {
+        let mut of_first = None;
+        for (place, error) in race.failed {
+            match place.checked_sub(1) {
+                None => of_first = Some(error),
+                Some(place) => self.note(members, &race.beside[place].choice, error),
+            }
+        }
+        of_first.unwrap_or_else(slow)
+    }
+
+    /// Others look elsewhere for a while, and this request does not come back to it at once.
+    fn note(&mut self, members: &Members, choice: &Choice, error: Error) {
+        let instance = &members.instances[choice.index];
+        tracing::debug!(instance = %instance.key(), code = %error.code(), %error, "not connected");
+        self.shared.balance.lock().failed(instance, &error, now());
+        self.attempts.failed(choice.id, error);
+    }
+}
+
+/// How connecting to several instances ended. The first is place 0.
+struct Race {
+    up: Option<usize>,
+    /// Those at the places from 1 on.
+    beside: Vec<Chosen>,
+    failed: Vec<(usize, Error)>,
+}
+
+impl Race {
+    fn choice(&self, first: &Choice, place: usize) -> Choice {
+        match place.checked_sub(1) {
+            None => *first,
+            Some(place) => self.beside[place].choice,
+        }
+    }
+}
+
+fn slow() -> Error {
+    let message = format!(
+        "no answer within {CONNECT_ATTEMPT_DELAY:?} of connecting, and another instance answered"
+    );
+    Error::new(Code::ConnectTimedOut, message).with_executed(Executed::No)
+}
