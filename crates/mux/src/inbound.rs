@@ -250,12 +250,20 @@ impl Inbound {
         Ok(None)
     }
 
-    /// Bytes arrived: the peer is alive.
-    pub fn on_bytes(&mut self, now: Instant) {
-        self.pulse.on_bytes(now);
+    /// Bytes arrived: the peer is alive. True when the [next look](Self::next_look) is due
+    /// earlier than it was.
+    pub fn on_bytes(&mut self, now: Instant) -> bool {
+        self.pulse.on_bytes(now)
     }
 
-    /// A look at the clock, at least once per keep-alive interval.
+    /// When to look at the clock at the latest, with [`on_tick`](Self::on_tick).
+    pub fn next_look(&self) -> Instant {
+        self.pulse.next_look()
+    }
+
+    /// A look at the clock, at [`next_look`](Self::next_look) or earlier. One that comes late
+    /// means that this process did not run meanwhile: the peer is then asked anew and has its
+    /// time to answer, as what it said may lie in the socket.
     ///
     /// # Errors
     /// [`ConnectionError::Silent`]: the peer is dead.

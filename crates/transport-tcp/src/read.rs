@@ -60,6 +60,8 @@ pub(crate) struct Reader {
     /// code of others.
     wakers: Vec<Waker>,
     cancels: Vec<(Arc<Response>, StopKind, CancelReason)>,
+    /// The peer spoke after it was asked: the clock is to be looked at earlier than was planned.
+    answered: bool,
     /// Room for another stream was made: who waits for it is told once for all that was read.
     made_room: bool,
     idle_since: Instant,
@@ -88,6 +90,7 @@ impl Reader {
             reads: 0,
             wakers: Vec::new(),
             cancels: Vec::new(),
+            answered: false,
             made_room: false,
             idle_since: now,
             opened: 0,
@@ -126,8 +129,7 @@ impl Reader {
     }
 
     async fn read(&mut self) -> End {
-        let mut ticks = tokio::time::interval(self.connection.config.mux.keepalive_interval / 2);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let mut look = std::pin::pin!(tokio::time::sleep_until(self.next_look().into()));
         if !self.receiver.buffer.is_empty()
             && let Err(error) = self.understand()
         {
@@ -139,10 +141,11 @@ impl Reader {
                 biased;
                 () = self.connection.closed.cancelled() => return End::Closed,
                 read = self.receiver.next(&mut self.inbound) => read,
-                _ = ticks.tick() => {
+                () = &mut look => {
                     if let Err(error) = self.tick() {
                         return End::Refused(error);
                     }
+                    look.as_mut().reset(self.next_look().into());
                     continue;
                 }
             };
@@ -158,7 +161,17 @@ impl Reader {
             if let Err(end) = self.read_chunks().await {
                 return end;
             }
+            if std::mem::take(&mut self.answered) {
+                look.as_mut().reset(self.next_look().into());
+            }
         }
+    }
+
+    /// When to look at the clock: as the machine asks, and twice in an interval for what else is
+    /// done then.
+    fn next_look(&self) -> Instant {
+        let soon = Instant::now() + self.connection.config.mux.keepalive_interval / 2;
+        self.inbound.next_look().min(soon)
     }
 
     /// Lets go of what came of items that nobody wants any more.
@@ -225,7 +238,7 @@ impl Reader {
 
     fn understand(&mut self) -> Result<(), ConnectionError> {
         let now = Instant::now();
-        self.inbound.on_bytes(now);
+        self.answered |= self.inbound.on_bytes(now);
         // Before anything is read that would add to it.
         self.forget_abandoned();
         if !self.inbound.ingest(&mut self.receiver.buffer)? {
