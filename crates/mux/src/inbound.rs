@@ -115,6 +115,8 @@ pub struct Inbound {
     useless: Allowance,
     cancels: Allowance,
     pulse: Pulse,
+    /// The stream whose frame broke the protocol.
+    faulty: Option<u32>,
 }
 
 impl Inbound {
@@ -138,7 +140,13 @@ impl Inbound {
             useless: Allowance::new(USELESS_BURST, USELESS_PER_SECOND, now),
             cancels: Allowance::new(CANCEL_BURST, CANCELS_PER_SECOND, now),
             pulse: Pulse::new(config.keepalive_interval, config.keepalive_timeout, now),
+            faulty: None,
         }
+    }
+
+    /// The stream whose frame was at fault when an error was returned, where one was.
+    pub fn faulty_stream(&self) -> Option<u32> {
+        self.faulty.filter(|stream| *stream != 0)
     }
 
     /// True once the peer's hello was seen.
@@ -176,7 +184,13 @@ impl Inbound {
         if self.has_whole() {
             return Ok(true);
         }
-        let whole = self.whole_frames(buffer)?;
+        let whole = match self.whole_frames(buffer) {
+            Ok(whole) => whole,
+            Err(error) => {
+                self.faulty = FrameHeader::read(buffer).map(|header| header.stream);
+                return Err(error);
+            }
+        };
         if whole == 0 {
             return Ok(self.cut(buffer));
         }
@@ -239,8 +253,13 @@ impl Inbound {
             let Some(header) = FrameHeader::read(&self.frames[self.at..]) else { break };
             let end = self.end_of(header)?;
             let start = std::mem::replace(&mut self.at, end);
-            if let Some(event) = self.read_frame(header, start, now)? {
-                return Ok(Some(event));
+            match self.read_frame(header, start, now) {
+                Ok(None) => {}
+                Ok(event) => return Ok(event),
+                Err(error) => {
+                    self.faulty = Some(header.stream);
+                    return Err(error);
+                }
             }
         }
         // What was looked at is let go of, so that an idle connection holds no buffer.

@@ -79,9 +79,14 @@ pub(crate) struct Pulse {
 #[derive(Debug, Clone, Copy)]
 enum Stage {
     Listening,
-    Asked { at: Instant },
+    Asked {
+        at: Instant,
+    },
     /// It had its time to answer. `late` looks since then were too late to count.
-    Suspected { at: Instant, late: u8 },
+    Suspected {
+        at: Instant,
+        late: u8,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Weak,
         atomic::{AtomicU8, Ordering},
@@ -198,7 +199,9 @@ impl Inner {
         let reason = CancelReason::from_wire(self.reason.load(Ordering::Acquire));
         self.changed.notify_waiters();
         for listener in listeners {
-            listener.on_cancel(kind, reason);
+            // A listener that panics keeps neither the others from hearing of it, nor whoever
+            // cancels many requests from cancelling the rest.
+            let _ = catch_unwind(AssertUnwindSafe(|| listener.on_cancel(kind, reason)));
         }
     }
 }
@@ -360,6 +363,24 @@ mod tests {
             context.on_cancel(Arc::downgrade(&Arc::new(Heard::default())));
         }
         assert!(context.0.listeners.lock().others.len() < 16, "dead listeners are swept");
+    }
+
+    struct Panics;
+
+    impl OnCancel for Panics {
+        fn on_cancel(&self, _: StopKind, _: CancelReason) {
+            panic!("a bug in a listener");
+        }
+    }
+
+    #[test]
+    fn a_listener_that_panics_keeps_no_other_from_hearing() {
+        let context = Context::new();
+        let (bad, heard) = (Arc::new(Panics), Arc::new(Heard::default()));
+        context.on_cancel(Arc::downgrade(&bad));
+        context.on_cancel(Arc::downgrade(&heard));
+        context.kill();
+        assert_eq!(heard.0.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test]

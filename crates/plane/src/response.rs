@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use futures_core::Stream;
 
-use crate::{Code, Context, Error, ItemBatch, Outcome, StopKind, Terminal};
+use crate::{Code, Context, Error, Executed, Fault, ItemBatch, Outcome, StopKind, Terminal};
 
 /// What a [`ResponseSource`] had when it was polled.
 #[derive(Debug)]
@@ -101,12 +101,22 @@ impl ResponseStream {
         error.map(Err)
     }
 
+    /// Something is missing. A peer that broke the protocol is named as such; of any other loss
+    /// only what came before it matters, and why is in the message.
     fn end_by_loss(&mut self, error: Error) -> Option<Result<Bytes, Error>> {
-        if self.received > 0 || error.code() == Code::Truncated {
-            let received = self.received;
-            return self.end(Outcome::Truncated { received });
+        let received = self.received;
+        let is_violation = error.fault() == Fault::Protocol;
+        let began = is_violation && error.executed() == Executed::Yes;
+        if received == 0 && !began && error.code() != Code::Truncated {
+            return self.end(Outcome::Failed { error });
         }
-        self.end(Outcome::Failed { error })
+        self.outcome = Some(Outcome::Truncated { received });
+        Some(Err(if is_violation || error.code() == Code::Truncated {
+            error.with_executed(Executed::Yes)
+        } else {
+            let message = format!("the stream broke off after {received} items: {error}");
+            Error::new(Code::Truncated, message).with_source(error)
+        }))
     }
 }
 

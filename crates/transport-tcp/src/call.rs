@@ -35,6 +35,8 @@ struct State {
     /// What of the request body is still to be sent, from an offset on.
     body: Option<(Bytes, usize)>,
     lost: Option<Error>,
+    /// It was a frame of this stream that broke the protocol.
+    broke: bool,
     cancelled: Option<StopKind>,
     /// Nobody will look at the items any more.
     abandoned: bool,
@@ -48,6 +50,7 @@ impl Call {
             waker: None,
             body: None,
             lost: None,
+            broke: false,
             cancelled: None,
             abandoned: false,
         };
@@ -82,7 +85,8 @@ impl Call {
         if state.abandoned {
             return Ok(());
         }
-        step(&mut state.consumer)?;
+        let stepped = step(&mut state.consumer);
+        state.judge(stepped)?;
         wakers.extend(state.waker.take());
         Ok(())
     }
@@ -98,7 +102,8 @@ impl Call {
             return Ok(false);
         }
         let started = state.consumer.is_started();
-        state.consumer.on_item_begin(total)?;
+        let begun = state.consumer.on_item_begin(total);
+        state.judge(begun)?;
         if !started {
             wakers.extend(state.waker.take());
         }
@@ -122,13 +127,27 @@ impl Call {
         if !lags {
             state.read = read;
         }
-        if lags && items.bytes() <= COPY_BYTES {
-            state.consumer.on_items_to_copy(items)?;
+        let taken = if lags && items.bytes() <= COPY_BYTES {
+            state.consumer.on_items_to_copy(items)
         } else {
-            state.consumer.on_items(items.to_items())?;
-        }
+            state.consumer.on_items(items.to_items())
+        };
+        state.judge(taken)?;
         wakers.extend(state.waker.take());
         Ok(())
+    }
+
+    /// A frame of this stream broke the rules of the connection, which is about to end for it.
+    pub(crate) fn blame(&self) {
+        self.state.lock().broke = true;
+    }
+
+    /// Passes on what a step of this stream came to, and remembers a fault.
+    pub(crate) fn judge<T>(&self, step: Result<T, StreamViolation>) -> Result<T, StreamViolation> {
+        if step.is_err() {
+            self.blame();
+        }
+        step
     }
 
     /// True once it is known that the handler has begun.
@@ -158,7 +177,8 @@ impl Call {
         let mut state = self.state.lock();
         state.body = None;
         if !state.abandoned {
-            state.consumer.on_terminal(terminal, items)?;
+            let ended = state.consumer.on_terminal(terminal, items);
+            state.judge(ended)?;
             wakers.extend(state.waker.take());
         }
         Ok(state.consumer.window())
@@ -169,7 +189,10 @@ impl Call {
         let mut state = self.state.lock();
         state.consumer.on_lost();
         state.body = None;
-        let error = if state.consumer.is_started() {
+        let error = if state.broke {
+            let started = state.consumer.is_started();
+            error.clone().with_executed(if started { Executed::Yes } else { Executed::Maybe })
+        } else if state.consumer.is_started() {
             let received = state.consumer.received();
             let message = format!("the stream broke off after {received} items: {error}");
             Error::new(Code::Truncated, message)
@@ -203,6 +226,11 @@ impl OnCancel for Call {
 }
 
 impl State {
+    fn judge<T>(&mut self, step: Result<T, StreamViolation>) -> Result<T, StreamViolation> {
+        self.broke |= step.is_err();
+        step
+    }
+
     /// How the stream ended before any item, as an error.
     fn early_end(&self) -> Option<Error> {
         match self.consumer.ended()? {

@@ -1,6 +1,7 @@
 //! The reader task: what arrives, and which stream it is for.
 
 use std::{
+    collections::hash_map::Entry,
     io,
     panic::AssertUnwindSafe,
     sync::{Arc, atomic::Ordering},
@@ -80,6 +81,16 @@ impl Drop for CloseOnDrop {
     }
 }
 
+/// Wakes who was to be woken, also when the reader panics: a stream that has its end is in no
+/// table any more.
+impl Drop for Reader {
+    fn drop(&mut self) {
+        for waker in self.wakers.drain(..) {
+            waker.wake();
+        }
+    }
+}
+
 impl Reader {
     /// `first` is what was read of the connection so far.
     pub(crate) fn new(connection: Arc<Connection>, half: ReadHalf, first: BytesMut) -> Self {
@@ -117,6 +128,7 @@ impl Reader {
                 Error::new(Code::ConnectionLost, message).with_source(cause)
             }
             End::Refused(ref cause) => {
+                self.blame();
                 self.connection.out.lock().outbound.close(cause);
                 let executed =
                     if self.inbound.is_established() { Executed::Maybe } else { Executed::No };
@@ -126,6 +138,14 @@ impl Reader {
         self.connection.close(&error);
         self.connection.read_ended.cancel();
         self.linger().await;
+    }
+
+    /// Tells the stream whose frame broke the rules; the others only lose their connection.
+    fn blame(&self) {
+        let Some(stream) = self.inbound.faulty_stream() else { return };
+        if let Some(call) = self.connection.streams.lock().calls.get(&stream) {
+            call.blame();
+        }
     }
 
     async fn read(&mut self) -> End {
@@ -313,7 +333,7 @@ impl Reader {
             Event::ItemBegin { stream, total } => match streams.calls.get(&stream) {
                 Some(call) => {
                     if call.on_item_begin(wakers, total)? {
-                        self.inbound.assemble(stream)?;
+                        call.judge(self.inbound.assemble(stream))?;
                     }
                     true
                 }
@@ -372,8 +392,11 @@ impl Reader {
         terminal: Terminal,
         items: u64,
     ) -> Result<bool, ConnectionError> {
-        let Some(call) = streams.calls.remove(&stream) else { return Ok(false) };
-        let window = call.on_terminal(&mut self.wakers, terminal, items)?;
+        let Entry::Occupied(call) = streams.calls.entry(stream) else { return Ok(false) };
+        // It leaves the table behind the step that may fail: the end of the connection has to
+        // find it there, or its caller would wait for ever.
+        let window = call.get().on_terminal(&mut self.wakers, terminal, items)?;
+        call.remove();
         {
             let mut out = connection.out.lock();
             out.outbound.on_stream_ended();

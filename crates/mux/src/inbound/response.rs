@@ -38,6 +38,7 @@ impl Inbound {
         let end = self.end_of(first)?;
         self.check_response(first.stream)?;
         if first.len > self.max_message_bytes {
+            self.faulty = Some(first.stream);
             return Err(ConnectionError::Violation(ITEM_TOO_LARGE));
         }
         let mut tally = Tally::default();

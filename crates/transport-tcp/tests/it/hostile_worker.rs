@@ -1,11 +1,12 @@
 //! A worker that breaks the rules, made by hand, and a client of ours.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use futures_util::StreamExt;
 use sinew_mux::{Event, Inbound, MuxConfig, Outbound, Role};
-use sinew_plane::{Address, Outcome, Terminal};
+use sinew_plane::{Address, Code, Error, Executed, Outcome, ResponseStream, Terminal};
+use sinew_transport_tcp::TcpTransport;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -64,14 +65,122 @@ impl Worker {
     }
 }
 
-/// A frame with the first 4,000 bytes of an item of 5,000.
-fn item_begin(stream: u32) -> Vec<u8> {
-    const KIND: u8 = 0x05;
-    let payload = [&5_000_u32.to_be_bytes()[..], &[b'x'; 4_000]].concat();
+fn frame(kind: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut frame = (payload.len() as u32).to_be_bytes();
     frame.rotate_left(1);
-    frame[3] = KIND;
-    [&frame[..], &stream.to_be_bytes(), &payload].concat()
+    frame[3] = kind;
+    [&frame[..], &stream.to_be_bytes(), payload].concat()
+}
+
+fn accept(stream: u32) -> Vec<u8> {
+    frame(0x03, stream, b"")
+}
+
+fn item(stream: u32) -> Vec<u8> {
+    frame(0x04, stream, b"x")
+}
+
+/// A frame with the first 4,000 bytes of an item of 5,000.
+fn item_begin(stream: u32) -> Vec<u8> {
+    frame(0x05, stream, &[&5_000_u32.to_be_bytes()[..], &[b'x'; 4_000]].concat())
+}
+
+fn complete(stream: u32, items: u64) -> Vec<u8> {
+    frame(0x07, stream, &items.to_be_bytes())
+}
+
+fn failed(stream: u32, items: u64) -> Vec<u8> {
+    let error = [&301_u16.to_be_bytes()[..], &[2, 0, 0, 0, 0]].concat();
+    frame(0x08, stream, &[&items.to_be_bytes()[..], &error].concat())
+}
+
+fn cancelled(stream: u32, items: u64) -> Vec<u8> {
+    frame(0x09, stream, &[&items.to_be_bytes()[..], &[1]].concat())
+}
+
+fn reject(stream: u32) -> Vec<u8> {
+    frame(0x0A, stream, &[&401_u16.to_be_bytes()[..], &[0, 0, 0, 0, 0]].concat())
+}
+
+/// Two calls on one connection to a worker made by hand, and the number of the first.
+struct Rig {
+    worker: Worker,
+    stream: u32,
+    first: ResponseStream,
+    second: ResponseStream,
+    _client: TcpTransport,
+}
+
+async fn rig() -> Rig {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = Address::new("tcp", &listener.local_addr().unwrap().to_string()).unwrap();
+    let client = client(config());
+    let (mut worker, first) = tokio::join!(Worker::accept(&listener), open(&client, &address, ""));
+    let stream = worker.opened().await;
+    let second = open(&client, &address, "").await.unwrap();
+    worker.opened().await;
+    Rig { worker, stream, first: first.unwrap(), second, _client: client }
+}
+
+async fn read(stream: &mut ResponseStream) -> (u64, Error) {
+    let mut items = 0;
+    loop {
+        match soon("an end", stream.next()).await {
+            Some(Ok(_)) => items += 1,
+            Some(Err(error)) => return (items, error),
+            None => panic!("the stream counts as complete"),
+        }
+    }
+}
+
+/// I3 and I5: an end that does not fit is a breach of protocol, told at once to the caller of
+/// the stream and to all others on the connection, which ends.
+#[tokio::test]
+async fn an_end_that_does_not_fit_is_a_violation_at_once() {
+    type Lie = fn(u32) -> Vec<u8>;
+    let lies: [(&str, u64, Lie); 14] = [
+        ("complete after 2 where 1 came", 1, |s| [item(s), complete(s, 2)].concat()),
+        ("complete after 0 where 1 came", 1, |s| [item(s), complete(s, 0)].concat()),
+        ("complete after 1 where none came", 0, |s| complete(s, 1)),
+        ("complete inside an item", 0, |s| [item_begin(s), complete(s, 0)].concat()),
+        ("complete inside the second item", 1, |s| {
+            [item(s), item_begin(s), complete(s, 1)].concat()
+        }),
+        ("reject behind an item", 1, |s| [item(s), reject(s)].concat()),
+        ("failed after 3 where 1 came", 1, |s| [item(s), failed(s, 3)].concat()),
+        ("cancelled after 3 where none came", 0, |s| cancelled(s, 3)),
+        ("the largest count", 0, |s| [accept(s), complete(s, u64::MAX)].concat()),
+        ("an item inside another", 0, |s| [item_begin(s), item(s)].concat()),
+        ("a large item inside another", 0, |s| [item_begin(s), item_begin(s)].concat()),
+        ("a chunk outside an item", 1, |s| [item(s), frame(0x06, s, b"x")].concat()),
+        ("a terminal that cannot be read", 1, |s| [item(s), frame(0x07, s, b"x")].concat()),
+        ("a critical frame of unknown kind", 1, |s| [item(s), frame(0x3f, s, b"")].concat()),
+    ];
+    for (lie, items, frames) in lies {
+        let mut rig = rig().await;
+        rig.worker.send(&frames(rig.stream)).await;
+        let began = Instant::now();
+        let (received, error) = read(&mut rig.first).await;
+        assert_eq!((received, error.code()), (items, Code::Violation), "{lie}: {error}");
+        assert_ne!(error.executed(), Executed::No, "{lie}");
+        assert!(!matches!(rig.first.outcome(), Some(Outcome::Complete { .. })), "{lie}");
+        let (received, error) = read(&mut rig.second).await;
+        assert_eq!((received, error.code()), (0, Code::Violation), "{lie}: {error}");
+        assert!(began.elapsed() < Duration::from_secs(5), "{lie}: {:?}", began.elapsed());
+    }
+}
+
+/// What others on the connection had is a true beginning, and their error says why it ended.
+#[tokio::test]
+async fn a_violation_truncates_the_other_streams_and_says_why() {
+    let mut rig = rig().await;
+    let other = rig.stream + 2;
+    rig.worker.send(&[item(other), item(rig.stream), complete(rig.stream, 9)].concat()).await;
+    assert_eq!(read(&mut rig.first).await.1.code(), Code::Violation);
+    let (received, error) = read(&mut rig.second).await;
+    assert_eq!((received, error.code(), error.executed()), (1, Code::Truncated, Executed::Yes));
+    assert!(error.message().contains("broke the protocol"), "{error}");
+    assert!(matches!(rig.second.outcome(), Some(Outcome::Truncated { received: 1 })));
 }
 
 /// I4: what came of an item is let go of when its stream is given up: another one may begin,
