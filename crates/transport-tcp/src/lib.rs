@@ -58,6 +58,7 @@ mod read;
 mod receive;
 mod request_plane;
 mod response;
+mod serve;
 mod server;
 mod socket;
 mod target;

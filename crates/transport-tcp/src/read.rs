@@ -3,34 +3,27 @@
 use std::{
     collections::hash_map::Entry,
     io,
-    panic::AssertUnwindSafe,
     sync::{Arc, atomic::Ordering},
     task::Waker,
     time::{Duration, Instant},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use parking_lot::MutexGuard;
-use sinew_mux::{ConnectionError, Event, Inbound, Opened, Role, Tick};
-use sinew_plane::{
-    CancelReason, Code, Context, Error, Executed, IncomingRequest, ResponseSink, SinkTarget,
-    StopKind, Terminal, burst,
-};
+use sinew_mux::{ConnectionError, Event, Inbound, Role, Tick};
+use sinew_plane::{CancelReason, Code, Error, Executed, StopKind, Terminal, burst};
 
 use crate::{
     connection::{Connection, Stage, Streams},
     receive::Receiver,
     response::Response,
+    serve::serve,
     socket::ReadHalf,
 };
 
 /// Chunks that are read in a row before the clock and the end of the connection are looked at
 /// again: a large message, or about a quarter of a millisecond.
 const CHUNKS_AT_ONCE: usize = 16;
-
-/// Request bodies up to this many bytes are copied out of the read buffer, because a handler may
-/// hold on to its request for long.
-const COPY_BODY_BYTES: usize = 4 << 10;
 
 /// Control frames that may wait to be written before no more is read: credit and refusals for
 /// tens of thousands of streams.
@@ -461,59 +454,4 @@ impl Reader {
     async fn linger(mut self) {
         let _ = tokio::time::timeout(LINGER, self.receiver.discard(LINGER_BYTES)).await;
     }
-}
-
-/// Hands a request to the handler, without the lock: the handler may answer at once.
-fn serve<'a>(
-    connection: &'a Arc<Connection>,
-    mut streams: MutexGuard<'a, Streams>,
-    opened: Opened,
-) -> MutexGuard<'a, Streams> {
-    let Opened { stream, open, body } = opened;
-    let refusal = refuse(connection, &streams);
-    if let Some(error) = refusal {
-        connection.out.lock().outbound.reject(stream, &error);
-        return streams;
-    }
-    let mut builder = Context::builder().id(open.id).headers(open.headers.clone());
-    if let Some(remaining) = open.remaining {
-        builder = builder.timeout(remaining);
-    }
-    let context = builder.build();
-    let response = Response::new(stream, Arc::clone(connection), context.clone(), open.window);
-    streams.responses.insert(stream, Arc::clone(&response));
-    connection.active.fetch_add(1, Ordering::AcqRel);
-    drop(streams);
-    let sink = ResponseSink::new(response as Arc<dyn SinkTarget>, context.clone());
-    let body = if body.len() <= COPY_BODY_BYTES { Bytes::copy_from_slice(&body) } else { body };
-    if let Some(handler) = &connection.handler {
-        let request = IncomingRequest {
-            endpoint: open.endpoint(),
-            instance: open.instance,
-            body,
-            context,
-            transport: &connection.transport,
-            attempt: open.attempt,
-        };
-        // A bug in a handler costs its own request: the sink is dropped on the way out.
-        let handled = AssertUnwindSafe(|| handler.handle(request, sink));
-        if std::panic::catch_unwind(handled).is_err() {
-            tracing::error!("a request handler panicked");
-        }
-    }
-    connection.streams.lock()
-}
-
-fn refuse(connection: &Connection, streams: &Streams) -> Option<Error> {
-    if connection.handler.is_none() {
-        return Some(Error::new(Code::UnknownEndpoint, "this side serves nothing"));
-    }
-    // Closed: the streams were told, and nobody would tell another one.
-    if streams.draining || streams.closed {
-        return Some(Error::draining("the server is draining"));
-    }
-    if streams.responses.len() >= connection.config.mux.max_streams as usize {
-        return Some(Error::new(Code::Overloaded, "too many streams on this connection"));
-    }
-    None
 }

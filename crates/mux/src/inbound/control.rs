@@ -1,0 +1,85 @@
+//! What controls a stream or the connection: credit and cancels, pings, grants and goaways.
+
+use std::time::Instant;
+
+use super::Inbound;
+use crate::{
+    ConnectionError, Event,
+    frame::Kind,
+    message::{self, Fields},
+};
+
+impl Inbound {
+    pub(super) fn read_control(
+        &mut self,
+        kind: Kind,
+        stream: u32,
+        payload: &[u8],
+        now: Instant,
+    ) -> Result<Event, ConnectionError> {
+        if !self.role.peer().opens(stream) || stream >= self.next_stream {
+            return Err(ConnectionError::Violation("control of a stream that was not opened"));
+        }
+        let broken = ConnectionError::Violation("a control frame that cannot be read");
+        let mut fields = Fields(payload);
+        if kind == Kind::Credit {
+            let credit = message::decode_credit(&mut fields).ok_or(broken)?;
+            return Ok(Event::Credit { stream, credit });
+        }
+        if !self.cancels.spend(now) {
+            return Err(ConnectionError::Abuse("cancels"));
+        }
+        let (kind, reason) = message::decode_cancel(&mut fields).ok_or(broken)?;
+        if self.intake.cancel(stream) {
+            return Ok(Event::OpenCancelled { stream, reason });
+        }
+        Ok(Event::Cancel { stream, kind, reason })
+    }
+
+    pub(super) fn read_connection(
+        &mut self,
+        kind: Kind,
+        payload: &[u8],
+        now: Instant,
+    ) -> Result<Option<Event>, ConnectionError> {
+        let broken = ConnectionError::Violation("a connection frame that cannot be read");
+        let mut fields = Fields(payload);
+        match kind {
+            Kind::Ping => {
+                self.on_useless(now)?;
+                let token = fields.u64().ok_or(broken)?;
+                Ok(Some(Event::Ping { token }))
+            }
+            Kind::Pong => {
+                self.on_useless(now)?;
+                Ok(None)
+            }
+            Kind::Grant => {
+                let total = fields.u64().ok_or(broken)?;
+                if total <= self.peer_granted {
+                    self.on_useless(now)?;
+                    return Ok(None);
+                }
+                self.peer_granted = total;
+                Ok(Some(Event::Grant { total }))
+            }
+            Kind::Done => {
+                // This side announces no resume, so nothing waits here to be forgotten.
+                self.on_useless(now)?;
+                let mut streams = Vec::with_capacity(payload.len() / 4);
+                while let Some(stream) = fields.u32() {
+                    streams.push(stream);
+                }
+                Ok(Some(Event::Done { streams }))
+            }
+            _ => {
+                // One tells it all, and a second may name another stream: more bring nothing.
+                self.on_useless(now)?;
+                let last_stream = fields.u32().ok_or(broken.clone())?;
+                let error = message::decode_error(&mut fields).ok_or(broken)?;
+                self.forget_above(last_stream);
+                Ok(Some(Event::GoAway { last_stream, error }))
+            }
+        }
+    }
+}
