@@ -151,7 +151,7 @@ async fn a_shutdown_ends_running_streams_as_such() {
     );
 }
 
-/// COD-16: within a process nothing is serialised when the types fit, and the shortest transport
+/// Within a process nothing is serialised when the types fit, and the shortest transport
 /// carries the call when they do not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_within_the_process_takes_the_shortest_way() {

@@ -7,6 +7,7 @@ mod links;
 mod manifest;
 mod source;
 mod tree;
+mod variables;
 mod wording;
 
 use anyhow::{Result, bail};
@@ -29,6 +30,8 @@ Rules:
   path      no path of one person's machine
   word      no marks of unfinished work
   link      relative links in Markdown lead somewhere
+  row       no marks of tables that readers cannot see
+  variable  each variable of the environment that is read or named stands in docs/settings.md
 
 An exception is written on its line or the line above, with its reason:
   // tidy-allow: sleep, the slow reader is what this test is about")]
@@ -68,6 +71,10 @@ fn look(workspace: &Workspace) -> Result<(usize, Vec<Finding>)> {
     for file in &files {
         findings.extend(check(workspace, file));
     }
+    findings.extend(variables::check(&files).into_iter().filter(|finding| {
+        let file = files.iter().find(|file| file.path == finding.path);
+        !file.is_some_and(|file| is_excepted(file, finding))
+    }));
     findings.sort_by(|a, b| (&a.path, a.line).cmp(&(&b.path, b.line)));
     Ok((files.len(), findings))
 }

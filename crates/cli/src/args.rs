@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     call::CallArgs,
+    config::ConfigArgs,
     demo::{DemoArgs, worker::WorkerArgs},
     ls::LsArgs,
     serve::ServeArgs,
@@ -31,6 +32,7 @@ pub(crate) enum Command {
     Call(CallArgs),
     Ls(LsArgs),
     Demo(DemoArgs),
+    Config(ConfigArgs),
     #[command(hide = true)]
     DemoWorker(WorkerArgs),
 }

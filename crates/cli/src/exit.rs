@@ -104,6 +104,21 @@ impl From<StartError> for Failure {
                     "check that etcd runs there and that this machine reaches it; sinew serve \
                      waits 2 minutes for it, other commands 5 s",
                 ),
+            StartError::Discovery(DiscoveryError::Denied { backend: "etcd", .. }) => failure.hint(
+                "check SINEW_ETCD_USER and SINEW_ETCD_PASSWORD, and what etcd grants that user",
+            ),
+            StartError::Discovery(DiscoveryError::Denied { .. }) => failure,
+            StartError::Discovery(DiscoveryError::Taken { .. }) => failure.hint(
+                "leave --instance out to have a random id, choose another one, or stop the worker \
+                 that has this one",
+            ),
+            // Its own text says what to write.
+            StartError::Discovery(
+                DiscoveryError::Invalid { .. } | DiscoveryError::ReadOnly { .. },
+            ) => failure,
+            StartError::Discovery(DiscoveryError::Unavailable { backend: "dns", .. }) => {
+                failure.hint("check the name, and that this machine has a DNS server that knows it")
+            }
             StartError::Discovery(_) => failure.hint(
                 "choose a folder that you can write to with --discovery file:PATH, or name the \
                  servers with --discovery static:HOST:PORT",

@@ -2,6 +2,7 @@
 
 mod args;
 mod call;
+mod config;
 mod demo;
 mod duration;
 mod exit;
@@ -44,6 +45,10 @@ fn refuse(error: clap::Error) -> ! {
 }
 
 fn run(cli: Cli) -> Result<Exit, Failure> {
+    if let Command::Config(args) = &cli.command {
+        // It helps with an environment that is wrong, so it reads none.
+        return Ok(config::run(args));
+    }
     cli.settings.start_logging()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -56,6 +61,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
             Command::Ls(args) => ls::run(&cli.settings, args).await,
             Command::Demo(args) => demo::run(args).await,
             Command::DemoWorker(args) => demo::worker::run(args).await,
+            Command::Config(args) => Ok(config::run(&args)),
         }
     });
     runtime.shutdown_background();

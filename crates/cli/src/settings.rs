@@ -34,7 +34,8 @@ pub(crate) struct Settings {
     nats: Vec<String>,
     /// What to log on standard error, such as debug.
     ///
-    /// Levels may be given by target: info,sinew::request=debug. Default: $SINEW_LOG, else warn.
+    /// Levels may be given by target: info,sinew::request=debug. Default: $SINEW_LOG, else
+    /// $RUST_LOG, else warn.
     #[arg(long, global = true, value_name = "FILTER", display_order = 903)]
     log: Option<String>,
 }
@@ -50,9 +51,12 @@ fn place(text: &str) -> Result<Place, Infallible> {
 
 impl Settings {
     pub(crate) fn start_logging(&self) -> Result<(), Failure> {
-        let from_env = || std::env::var("SINEW_LOG").ok().filter(|text| !text.is_empty());
-        let filter = self.log.clone().or_else(from_env).unwrap_or_else(|| "warn".to_owned());
-        sinew_telemetry::init_logging(&filter).map_err(|error| Failure::caused(Exit::Usage, &error))
+        let named = sinew::settings::log_filter();
+        let named = named.map_err(|error| Failure::caused(Exit::Usage, &error))?;
+        let option = self.log.clone().map(|filter| ("--log", filter));
+        let (name, filter) = option.or(named).unwrap_or_else(|| ("--log", "warn".to_owned()));
+        sinew_telemetry::init_logging(&filter)
+            .map_err(|error| Failure::new(Exit::Usage, format!("{name}: {filter:?}: {error}")))
     }
 
     /// The environment's configuration, with the discovery that the command line names.

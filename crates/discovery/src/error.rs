@@ -15,6 +15,14 @@ pub enum DiscoveryError {
         /// The cause.
         source: Option<std::io::Error>,
     },
+    /// The backend answers, and does not let this process in: a user or a password is wrong or
+    /// missing. Trying again with the same ones does not help.
+    Denied {
+        /// The backend.
+        backend: &'static str,
+        /// What was being done, where, and what the backend says.
+        what: String,
+    },
     /// The backend does not take registrations.
     ReadOnly {
         /// The backend.
@@ -37,6 +45,9 @@ impl fmt::Display for DiscoveryError {
         match self {
             Self::Unavailable { backend, what, .. } => {
                 write!(f, "{backend} discovery is not available: {what}")
+            }
+            Self::Denied { backend, what } => {
+                write!(f, "{backend} discovery does not let this process in: {what}")
             }
             Self::ReadOnly { backend } => {
                 write!(

@@ -5,13 +5,13 @@ use std::fmt;
 /// Whose fault an error is: the four categories of the design documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fault {
-    /// The network or a connection (FLT-07).
+    /// The network or a connection.
     Transport,
-    /// Bytes or calls that break the rules, ours or a peer's (FLT-08).
+    /// Bytes or calls that break the rules, ours or a peer's.
     Protocol,
-    /// The handler, or the caller's own cancel or deadline (FLT-09).
+    /// The handler, or the caller's own cancel or deadline.
     Application,
-    /// A limit was reached, or nobody is there to serve (FLT-10).
+    /// A limit was reached, or nobody is there to serve.
     Resource,
 }
 

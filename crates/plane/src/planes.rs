@@ -11,7 +11,7 @@ use crate::{
     OutgoingRequest, ResponseSink, ResponseStream, TransportId,
 };
 
-/// Sends a request and waits for its acknowledgement (RQP-01).
+/// Sends a request and waits for its acknowledgement.
 pub trait RequestPlaneClient: Send + Sync {
     /// Sends `payload` to `address`. The answer means: accepted into a bounded queue of a live
     /// handler. Dropping the future may leave the request running.
@@ -26,7 +26,7 @@ pub trait RequestPlaneClient: Send + Sync {
     ) -> BoxFuture<'_, Result<Bytes, Error>>;
 }
 
-/// Receives requests (RQP-02).
+/// Receives requests.
 pub trait RequestPlaneServer: Send + Sync {
     /// Binds and starts to accept. Port 0 picks a free one.
     ///
@@ -64,7 +64,7 @@ pub trait RequestPlaneHandler: Send + Sync {
     fn accept(&self, request: PlaneRequest<'_>) -> Result<(), Error>;
 }
 
-/// Dials a caller back to deliver a response stream; lives at the worker (RSP-01).
+/// Dials a caller back to deliver a response stream; lives at the worker.
 pub trait ResponsePlaneClient: Send + Sync {
     /// Connects to where `connection_info`, an opaque text made by the caller's
     /// [`ResponsePlaneServer`], points to.
@@ -88,7 +88,7 @@ pub trait ResponsePlaneClient: Send + Sync {
     }
 }
 
-/// Waits for workers that dial back; lives at the caller (RSP-01).
+/// Waits for workers that dial back; lives at the caller.
 pub trait ResponsePlaneServer: Send + Sync {
     /// Expects a response stream for `request`, which is about to be sent; its body is not
     /// looked at.

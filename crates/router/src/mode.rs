@@ -21,7 +21,8 @@ pub enum RouterMode {
     PowerOfTwoChoices,
     /// The least loaded of all, relative to its weight.
     LeastLoaded,
-    /// Always the same one. Signed ids of the design documents go through `InstanceId::from`.
+    /// Always the same one. An id that another system
+    /// keeps as a signed number goes through `InstanceId::from`.
     Direct(InstanceId),
 }
 

@@ -1,15 +1,16 @@
 //! Settings of a runtime: a draft that anyone can fill, and the checked form that is trusted.
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use sinew_plane::{Address, BindPolicy, Budget, Incarnation, budget::MIN_BUDGET_BYTES};
+use sinew_codec::PayloadFormat;
+use sinew_plane::{BindPolicy, Budget, Incarnation, budget::MIN_BUDGET_BYTES};
 use sinew_transport_tcp::{
-    CheckedTcpConfig, CheckedTcpRequestConfig, CheckedTcpStreamClientConfig,
+    Advertised, CheckedTcpConfig, CheckedTcpRequestConfig, CheckedTcpStreamClientConfig,
     CheckedTcpStreamServerConfig, ListenHost, TcpConfig, TcpRequestConfig, TcpStreamClientConfig,
     TcpStreamServerConfig,
 };
 
-use crate::{ByteSize, DiscoverySource, RequestPlane, place};
+use crate::{ByteSize, DiscoverySource, RequestPlane, features::Features, place};
 
 /// Settings of a [`Runtime`](crate::Runtime). Start from [`Config::default`] and change what you
 /// know better.
@@ -23,19 +24,35 @@ pub struct Config {
     pub etcd: sinew_discovery::EtcdConfig,
     /// Which planes requests may take, and are taken from.
     pub request_plane: RequestPlane,
-    /// NATS servers, `nats://HOST:PORT` or `tls://HOST:PORT`; with none there is no NATS.
+    /// The format that a typed endpoint advertises first: MessagePack, or JSON.
+    pub codec: PayloadFormat,
+    /// NATS servers, `nats://HOST:PORT`, or `tls://HOST:PORT` with the feature `nats-tls`; with
+    /// none there is no NATS.
     pub nats: Vec<String>,
-    /// Who this process is to the NATS servers.
+    /// Who this process is to the NATS servers. An nkey or a credentials file needs the feature
+    /// `nats-nkeys`.
     #[cfg(feature = "nats")]
     pub nats_auth: sinew_transport_nats::NatsAuth,
+    /// Files for `tls://`.
+    #[cfg(feature = "nats")]
+    pub nats_tls: sinew_transport_nats::NatsTls,
+    /// Longest wait for the acknowledgement of a request over NATS.
+    pub nats_ack_timeout: Duration,
     /// Where this process listens once it serves. Port 0 picks a free one.
     pub listen: SocketAddr,
-    /// `HOST` or `HOST:PORT` that others are told instead of what `listen` binds.
+    /// `HOST` or `HOST:PORT` that others are told instead of what `listen` binds; an IPv6 address
+    /// may stand with or without brackets. Without it, and with all addresses of the machine
+    /// bound (`0.0.0.0` or `::`), they are told one that other machines reach.
     pub advertise: Option<String>,
     /// Allows `listen` beyond loopback in plain text.
     pub insecure: bool,
-    /// Also listens on a Unix domain socket, for callers on the same host.
+    /// Also listens on a Unix domain socket, for callers on the same host. Where that cannot be
+    /// (no right to the folder, a path over 107 bytes), it listens on TCP alone and says so.
     pub unix: bool,
+    /// The folder of this user in which the sockets lie, by its absolute path; also that of the
+    /// default `discovery`. Default: `sinew` in `XDG_RUNTIME_DIR`, or else `sinew-UID` in the
+    /// folder for temporary files.
+    pub runtime_dir: PathBuf,
     /// Requests in flight over all endpoints of this process; more are refused.
     pub max_in_flight: usize,
     /// Bytes that this process may hold on behalf of its peers: request bodies, frames, items that
@@ -61,18 +78,24 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
+        let runtime_dir = place::of_this_process();
         Self {
-            discovery: DiscoverySource::File(place::discovery_dir()),
+            discovery: DiscoverySource::File(place::discovery_dir(&runtime_dir)),
             #[cfg(feature = "etcd")]
             etcd: sinew_discovery::EtcdConfig::default(),
             request_plane: RequestPlane::Auto,
+            codec: PayloadFormat::Msgpack,
             nats: Vec::new(),
             #[cfg(feature = "nats")]
             nats_auth: sinew_transport_nats::NatsAuth::None,
+            #[cfg(feature = "nats")]
+            nats_tls: sinew_transport_nats::NatsTls::default(),
+            nats_ack_timeout: Duration::from_secs(5),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             advertise: None,
             insecure: false,
             unix: true,
+            runtime_dir,
             max_in_flight: 8_192,
             memory_budget: None,
             startup_wait: Duration::from_secs(120),
@@ -97,17 +120,33 @@ impl Config {
             return Err(ConfigError::new("max_in_flight", "must be at least 1"));
         }
         let budget = self.budget()?;
+        if !matches!(self.codec, PayloadFormat::Msgpack | PayloadFormat::Json) {
+            return Err(ConfigError::new("codec", "must be MessagePack or JSON"));
+        }
+        if self.nats_ack_timeout.is_zero() {
+            return Err(ConfigError::new("nats_ack_timeout", "must be longer than zero"));
+        }
         if self.startup_wait.is_zero() {
             return Err(ConfigError::new("startup_wait", "must be longer than zero"));
         }
         if let Some(advertise) = &self.advertise {
-            Address::new("tcp", advertise)
-                .map_err(|error| ConfigError::new("advertise", error.to_string()))?;
+            let advertised = advertise.parse::<Advertised>();
+            advertised.map_err(|reason| {
+                ConfigError::new("advertise", format!("{advertise:?} {reason}"))
+            })?;
         }
+        if self.unix && !self.runtime_dir.is_absolute() {
+            let reason = format!(
+                "{:?} is not an absolute path: see XDG_RUNTIME_DIR and TMPDIR",
+                self.runtime_dir
+            );
+            return Err(ConfigError::new("runtime_dir", reason));
+        }
+        self.check_nats(Features::THIS)?;
         let mut tcp = self.tcp.clone();
         tcp.bind_policy = policy;
         tcp.advertise = self.advertise.clone();
-        tcp.unix_dir = self.unix.then(place::socket_dir);
+        tcp.unix_dir = self.unix.then(|| place::socket_dir(&self.runtime_dir));
         tcp.budget = Some(Arc::clone(&budget));
         // The same number in the record that discovery keeps and in the hello, so that callers
         // notice when another process has taken the address.
@@ -124,6 +163,7 @@ impl Config {
         // What is checked once more, with a setting changed, is of the same process.
         let mut config = self;
         config.tcp.budget = Some(Arc::clone(&budget));
+        config.tcp.mux.process = tcp.mux.process;
         Ok(CheckedConfig { config, budget, tcp, frames, call_home, dial_back })
     }
 
@@ -146,15 +186,46 @@ impl Config {
         let mut call_home = self.call_home.clone();
         // The name that this process is known by; its port is another.
         let host = self.call_home.tcp.advertise.clone().or_else(|| {
-            let advertised = self.advertise.as_deref()?;
-            let name = advertised.rsplit_once(':').map_or(advertised, |(name, _)| name);
-            Some(name.to_owned())
+            let advertised: Advertised = self.advertise.as_deref()?.parse().ok()?;
+            Some(advertised.host().to_owned())
         });
         call_home.tcp = TcpConfig { advertise: host, unix_dir: None, ..tcp.clone() };
         if call_home.host == ListenHost::Automatic && !self.listen.ip().is_unspecified() {
             call_home.host = ListenHost::Ip(self.listen.ip());
         }
+        // Not when the first request is made: an interface that is not there is an error at once.
+        let listens = call_home.host.resolve(call_home.tcp.bind_policy);
+        listens.map_err(|error| fault("call_home.host", &error))?;
         call_home.checked().map_err(|error| fault("call_home", &error))
+    }
+
+    /// What this build can do over NATS, where it is used.
+    fn check_nats(&self, build: Features) -> Result<(), ConfigError> {
+        if !self.uses_nats() {
+            return Ok(());
+        }
+        if !build.nats {
+            return Err(ConfigError::not_in_this_build("nats", "NATS", "nats"));
+        }
+        let tls = self.nats.iter().find(|server| server.starts_with("tls://"));
+        if let Some(server) = tls.filter(|_| !build.nats_tls) {
+            // An address may hold a password that does not belong there.
+            let shown = if server.contains('@') { "tls://" } else { server };
+            return Err(ConfigError::not_in_this_build("nats", shown, "nats-tls"));
+        }
+        #[cfg(feature = "nats")]
+        {
+            use sinew_transport_nats::{NatsAuth, NatsTls};
+            let is_nkey =
+                matches!(self.nats_auth, NatsAuth::Nkey(_) | NatsAuth::CredentialsFile(_));
+            if is_nkey && !build.nats_nkeys {
+                return Err(ConfigError::not_in_this_build("nats_auth", "an nkey", "nats-nkeys"));
+            }
+            if self.nats_tls != NatsTls::default() && !build.nats_tls {
+                return Err(ConfigError::not_in_this_build("nats_tls", "TLS to NATS", "nats-tls"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -193,9 +264,21 @@ impl ConfigError {
         Self { setting: setting.into(), reason: reason.into() }
     }
 
-    /// The setting.
+    /// What was asked for is not in this build, but would be with a feature.
+    pub(crate) fn not_in_this_build(setting: &str, what: &str, feature: &str) -> Self {
+        let reason =
+            format!("{what} is not in this build: unset it, or build with the feature `{feature}`");
+        Self::new(setting, reason)
+    }
+
+    /// The setting: a variable of the environment, or a field of [`Config`].
     pub fn setting(&self) -> &str {
         &self.setting
+    }
+
+    /// What is wrong with it, and what to do.
+    pub fn reason(&self) -> &str {
+        &self.reason
     }
 }
 
@@ -233,5 +316,72 @@ mod tests {
         assert!(Arc::ptr_eq(&checked.budget, &again.budget));
         assert!(again.tcp.budget.as_ref().is_some_and(|it| Arc::ptr_eq(it, &checked.budget)));
         assert!(Config::default().checked().unwrap().budget.limit() >= MIN_BUDGET_BYTES);
+    }
+
+    #[test]
+    fn a_process_has_one_identity_however_it_listens() {
+        let checked = Config::default().checked().unwrap();
+        let process = checked.tcp.mux.process;
+        assert_ne!(process, 0);
+        assert_eq!(checked.tcp.without_unix().mux.process, process);
+        assert_eq!(checked.call_home.tcp.mux.process, process);
+        assert_eq!(checked.dial_back.tcp.mux.process, process);
+        let again = Config { unix: false, ..(*checked).clone() }.checked().unwrap();
+        assert_eq!(again.tcp.mux.process, process);
+    }
+
+    #[test]
+    fn an_interface_that_is_not_there_is_an_error_at_the_start() {
+        let mut config = Config::default();
+        config.call_home.host = ListenHost::Interface("eth-no-such".to_owned());
+        let error = config.checked().unwrap_err();
+        assert_eq!(error.setting(), "call_home.host");
+        assert!(error.reason().contains("eth-no-such"), "{error}");
+    }
+
+    #[test]
+    fn callers_are_told_the_host_of_an_advertised_address() {
+        for (advertise, told) in [
+            ("::1", "::1"),
+            ("[::1]", "::1"),
+            ("[fd00::7]:9000", "fd00::7"),
+            ("worker.example:9000", "worker.example"),
+        ] {
+            let config = Config { advertise: Some(advertise.to_owned()), ..Config::default() };
+            let checked = config.checked().unwrap();
+            assert_eq!(checked.call_home.tcp.advertise.as_deref(), Some(told), "{advertise}");
+        }
+        for bad in ["0.0.0.0", "[::]:9000", "a b", "tcp://h:1"] {
+            let config = Config { advertise: Some(bad.to_owned()), ..Config::default() };
+            assert_eq!(config.checked().unwrap_err().setting(), "advertise", "{bad}");
+        }
+    }
+
+    #[cfg(feature = "nats")]
+    #[test]
+    fn what_a_build_cannot_do_over_nats_is_refused_where_it_is_used() {
+        use sinew_transport_nats::NatsAuth;
+        let bare = Features { nats: true, nats_tls: false, nats_nkeys: false };
+        let over = |server: &str, nats_auth| Config {
+            nats: vec![server.to_owned()],
+            nats_auth,
+            ..Config::default()
+        };
+        for (config, setting) in [
+            (over("tls://h:4222", NatsAuth::None), "nats"),
+            (over("nats://h:4222", NatsAuth::Nkey("SUSECRET".to_owned())), "nats_auth"),
+            (over("nats://h:4222", NatsAuth::CredentialsFile("/c".into())), "nats_auth"),
+        ] {
+            let error = config.check_nats(bare).unwrap_err();
+            assert_eq!(error.setting(), setting);
+            assert!(error.reason().contains("not in this build"), "{error}");
+            assert!(!error.to_string().contains("SUSECRET"), "{error}");
+            let unused = Config { request_plane: RequestPlane::Tcp, ..config.clone() };
+            assert!(unused.check_nats(bare).is_ok());
+            let all = Features { nats: true, nats_tls: true, nats_nkeys: true };
+            assert!(config.check_nats(all).is_ok());
+            let none = Features { nats: false, ..bare };
+            assert!(config.check_nats(none).is_err());
+        }
     }
 }

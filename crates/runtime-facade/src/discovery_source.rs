@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, str::FromStr};
 
 use sinew_plane::Address;
 
-use crate::ConfigError;
+use crate::{ConfigError, servers};
 
 /// Where instances are announced and found.
 ///
@@ -98,15 +98,17 @@ impl DiscoverySource {
 fn members(rest: &str) -> Result<Vec<String>, String> {
     let list = rest.strip_prefix("//").unwrap_or_default();
     let member = |one: &str| {
-        let one = one.trim();
-        let has_port = one.rsplit_once(':').is_some_and(|(host, port)| {
-            !host.is_empty() && !host.contains(['/', '@']) && port.parse::<u16>().is_ok()
-        });
-        if has_port { Ok(one.to_owned()) } else { Err(format!("{one:?} is not HOST:PORT")) }
+        let member = servers::etcd_member(one)?;
+        if member.is_tls { Err(servers::NO_ETCD_TLS.to_owned()) } else { Ok(member.address) }
     };
-    list.split(',').map(member).collect::<Result<_, _>>().map_err(|reason: String| {
-        format!("{reason}: write etcd://HOST:PORT,HOST:PORT,... (etcd listens on port 2379)")
-    })
+    let members: Vec<_> = servers::items(list)
+        .map(member)
+        .collect::<Result<_, _>>()
+        .map_err(|reason: String| format!("{reason}: write etcd://HOST:PORT,HOST:PORT,..."))?;
+    if members.is_empty() {
+        return Err("etcd: needs a member: write etcd://HOST:PORT,HOST:PORT,...".to_owned());
+    }
+    Ok(members)
 }
 
 fn static_address(text: &str) -> Result<Address, String> {
@@ -174,7 +176,9 @@ mod tests {
             "etcd://",
             "etcd:127.0.0.1:1",
             "etcd://host",
-            "etcd://http://host:1",
+            "etcd://https://host:1",
+            "etcd:///",
+            "etcd://,",
             "etcd://bob:hunter2@host:1",
             "etcd:bob:hunter2@host:1",
             "etcd://bob:hunt;hunter2@host:1",

@@ -40,6 +40,7 @@ mod config;
 mod discovery;
 mod discovery_source;
 mod env;
+mod features;
 #[cfg(feature = "nats")]
 mod nats;
 mod place;
@@ -47,6 +48,7 @@ mod planes;
 mod request_plane;
 mod runtime;
 mod serve;
+mod servers;
 
 pub use crate::{
     byte_size::ByteSize,
@@ -60,16 +62,176 @@ pub use sinew_codec::PayloadFormat;
 pub use sinew_compat_dynamo::{Annotated, DynamoError, ITEMS_ANNOTATED, ITEMS_HEADER};
 pub use sinew_discovery::{Change, Instance, InstanceKey, Snapshot, View};
 pub use sinew_ingress::IncomingOwned;
+/// # Examples
+/// A request that may take two seconds, and that is cancelled before:
+/// ```
+/// use std::time::Duration;
+///
+/// use sinew::{CancelReason, Context, SingleIn};
+///
+/// let context = Context::builder().timeout(Duration::from_secs(2)).build();
+/// let request = SingleIn::with_context("one two three".to_owned(), context.clone());
+/// assert!(request.context().remaining().is_some_and(|left| left <= Duration::from_secs(2)));
+///
+/// // Reaches the handler at once, wherever it runs: it sees the same on its own context.
+/// context.kill();
+/// assert!(request.context().is_killed());
+/// assert_eq!(context.reason(), Some(CancelReason::Caller));
+/// ```
+#[doc(inline)]
+pub use sinew_plane::Context;
+/// # Examples
+/// Headers and a timeout for one request, as its handler finds them:
+/// ```
+/// use std::time::Duration;
+///
+/// use futures_util::{StreamExt, stream};
+/// use sinew::{
+///     Context, DiscoverySource, Error, Headers, PushRouter, RouterMode, Runtime, SingleIn, engine_fn,
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let runtime = Runtime::builder().discovery(DiscoverySource::Memory).build().await?;
+/// let greet = engine_fn(|request: SingleIn<String>| async move {
+///     let tenant = request.context().headers().get("tenant").unwrap_or("nobody").to_owned();
+///     Ok::<_, Error>(stream::iter([Ok(format!("{} from {tenant}", request.data()))]))
+/// });
+/// let served = runtime.serve("text/words/greet".parse()?).engine(greet).await?;
+/// let client = runtime.client("text/words/greet".parse()?);
+/// let router = PushRouter::<String, String>::from_client(client, RouterMode::RoundRobin).await?;
+///
+/// let mut headers = Headers::default();
+/// headers.insert("tenant", "red")?;
+/// let context = Context::builder().headers(headers).timeout(Duration::from_secs(2)).build();
+/// let request = SingleIn::with_context("hello".to_owned(), context);
+/// let mut words = router.generate(request).await?;
+/// assert_eq!(words.next().await.transpose()?.as_deref(), Some("hello from red"));
+/// # served.drain().await;
+/// # Ok(())
+/// # }
+/// ```
+#[doc(inline)]
+pub use sinew_plane::Headers;
+/// # Examples
+/// A batch loop takes the sinks and pushes into them; a full queue refuses, and the router asks
+/// another instance:
+/// ```
+/// use bytes::Bytes;
+/// use futures_util::StreamExt;
+/// use sinew::{Code, DiscoverySource, Error, PushRouter, RouterMode, Runtime, push_engine_fn};
+/// use tokio::sync::mpsc;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let runtime = Runtime::builder().discovery(DiscoverySource::Memory).build().await?;
+/// let (submit, mut waiting) = mpsc::channel(64);
+/// let accept = push_engine_fn(move |request, sink| {
+///     submit.try_send((request.into_parts().0, sink)).map_err(|full| {
+///         let error = Error::new(Code::Overloaded, "the batch is full");
+///         Box::new((error, full.into_inner().1))
+///     })
+/// });
+/// let engine = tokio::spawn(async move {
+///     while let Some((prompt, mut sink)) = waiting.recv().await {
+///         for word in [prompt, Bytes::from(" and more")] {
+///             if sink.send(word).await.is_err() {
+///                 break; // the caller has gone
+///             }
+///         }
+///         sink.complete();
+///     }
+/// });
+/// let served = runtime.serve("text/words/more".parse()?).push_engine(accept).await?;
+///
+/// let client = runtime.client("text/words/more".parse()?);
+/// let router = PushRouter::<Bytes, Bytes>::from_client(client, RouterMode::RoundRobin).await?;
+/// let words: Vec<_> = router.generate(Bytes::from("this")).await?.collect().await;
+/// assert_eq!(words.into_iter().collect::<Result<Vec<_>, _>>()?.concat(), b"this and more");
+/// # served.drain().await;
+/// # drop((served, runtime));
+/// # engine.abort();
+/// # Ok(())
+/// # }
+/// ```
+#[doc(inline)]
+pub use sinew_plane::push_engine_fn;
 pub use sinew_plane::{
-    Address, AsyncEngine, BindPolicy, Budget, BudgetUse, CancelReason, Code, Context, EndpointName,
-    Error, Executed, Fault, Headers, InstanceId, ManyOut, NameError, Outcome, PushEngine, Refused,
+    Address, AsyncEngine, BindPolicy, Budget, BudgetUse, CancelReason, Code, ContextBuilder, EndpointName, Error,
+    Executed, Fault, HeadersError, InstanceId, ManyOut, NameError, Outcome, PushEngine, Refused,
     ResponseSink, ResponseStream, Shutdown, SingleIn, StopKind, StreamId, Terminal, TransportId,
-    TrySendError, Window, burst, engine_fn, push_engine_fn,
+    TrySendError, Window, burst, engine_fn,
 };
-pub use sinew_router::{Client, Explanation, PushRouter, RetryConfig, RouterMode};
+/// # Examples
+/// ```
+/// use futures_util::{StreamExt, stream};
+/// use sinew::{DiscoverySource, Error, PushRouter, RouterMode, Runtime, SingleIn, engine_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let runtime = Runtime::builder().discovery(DiscoverySource::Memory).build().await?;
+/// # let count = engine_fn(|request: SingleIn<u32>| async move {
+/// #     Ok::<_, Error>(stream::iter((0..*request.data()).map(Ok)))
+/// # });
+/// # let served = runtime.serve("demo/numbers/count".parse()?).instance(7).engine(count).await?;
+/// let client = runtime.client("demo/numbers/count".parse()?);
+/// client.wait_for_instances(std::time::Duration::from_secs(5)).await?;
+/// let router = PushRouter::<u32, u32>::from_client(client, RouterMode::RoundRobin).await?;
+///
+/// let mut numbers = router.generate(3).await?;
+/// while let Some(number) = numbers.next().await {
+///     println!("{}", number?); // an Err says: failed, cancelled or truncated, never just short
+/// }
+///
+/// // One instance by its id, and why an instance was chosen.
+/// let one: Vec<_> = router.direct(1, 7).await?.collect().await;
+/// assert_eq!(one.len(), 1);
+/// let (_numbers, explanation) = router.generate_explained(1).await?;
+/// println!("{:?}: {:?}", explanation.instance, explanation.why);
+/// # served.drain().await;
+/// # Ok(())
+/// # }
+/// ```
+#[doc(inline)]
+pub use sinew_router::PushRouter;
+/// # Examples
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use sinew::{BudgetConfig, PushRouter, RetryConfig, RouterMode, Runtime};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let runtime = Runtime::from_env().await?;
+/// let client = runtime.client("text/words/split".parse()?);
+/// let retry = RetryConfig {
+///     max_attempts: 5,
+///     budget: BudgetConfig { percent: 10, per_second: 2 },
+///     max_wait: Duration::from_secs(1),
+///     ..RetryConfig::default()
+/// };
+/// let router = PushRouter::<String, String>::from_client(client.clone(), RouterMode::Random);
+/// let router = router.await?.with_retry(retry);
+///
+/// // Or not at all: what is refused is the caller's to send again.
+/// let once = PushRouter::<String, String>::from_client(client, RouterMode::Random);
+/// let once = once.await?.with_retry(RetryConfig::none());
+/// # let _ = (router, once);
+/// # Ok(())
+/// # }
+/// ```
+#[doc(inline)]
+pub use sinew_router::RetryConfig;
+pub use sinew_router::{Backoff, BudgetConfig, Client, Explanation, RouterMode, Why};
 pub use sinew_transport_tcp::{
     TcpConfig, TcpRequestConfig, TcpStreamClientConfig, TcpStreamServerConfig,
 };
+
+/// The settings of the environment: every variable that [`Config::from_env`] reads, and what it
+/// is for.
+pub mod settings {
+    pub use crate::env::{Effect, Part, Setting, all, log_filter};
+}
 
 /// The crates underneath, whole.
 pub mod layers {

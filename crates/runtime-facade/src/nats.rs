@@ -8,7 +8,7 @@ use sinew_transport_nats::{
     NatsConfig, NatsConnection, NatsEndpoint, NatsRequestClient, NatsServer,
 };
 
-use crate::{CheckedConfig, ConfigError, RequestPlane, StartError};
+use crate::{CheckedConfig, ConfigError, StartError};
 
 /// A connection, and both sides over it.
 pub(crate) struct Nats {
@@ -23,8 +23,7 @@ impl Nats {
         config: &CheckedConfig,
         handler: &SplitServer,
     ) -> Result<Option<Self>, StartError> {
-        let is_only = config.request_plane == RequestPlane::Nats;
-        if config.request_plane == RequestPlane::Tcp || (config.nats.is_empty() && !is_only) {
+        if !config.uses_nats() {
             return Ok(None);
         }
         let mut nats = NatsConfig { insecure: config.insecure, ..NatsConfig::default() };
@@ -32,6 +31,8 @@ impl Nats {
             nats.servers.clone_from(&config.nats);
         }
         nats.auth = config.nats_auth.clone();
+        nats.tls = config.nats_tls.clone();
+        nats.request_timeout = config.nats_ack_timeout;
         nats.startup_timeout = config.startup_wait;
         let checked = nats.checked();
         let checked = checked.map_err(|error| ConfigError::new("nats", error.to_string()))?;

@@ -1,21 +1,29 @@
 //! Where this user's runtime files live.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// Folder for sockets and the default discovery: private to the user.
-fn runtime_dir() -> PathBuf {
-    match std::env::var_os("XDG_RUNTIME_DIR") {
-        Some(dir) if !dir.is_empty() => PathBuf::from(dir).join("sinew"),
-        _ => std::env::temp_dir().join(format!("sinew-{}", rustix::process::getuid().as_raw())),
+/// The folder as the process's environment has it.
+pub(crate) fn of_this_process() -> PathBuf {
+    let dir = |name| std::env::var_os(name).filter(|dir| !dir.is_empty()).map(PathBuf::from);
+    runtime_dir(dir("XDG_RUNTIME_DIR").as_deref(), dir("TMPDIR").as_deref())
+}
+
+/// Folder for sockets and the default discovery, private to the user: in the user's own runtime
+/// folder, else among temporary files.
+pub(crate) fn runtime_dir(xdg: Option<&Path>, tmp: Option<&Path>) -> PathBuf {
+    if let Some(xdg) = xdg {
+        return xdg.join("sinew");
     }
+    let tmp = tmp.map_or_else(std::env::temp_dir, Path::to_owned);
+    tmp.join(format!("sinew-{}", rustix::process::getuid().as_raw()))
 }
 
 /// Where servers put their Unix domain sockets.
-pub(crate) fn socket_dir() -> PathBuf {
-    runtime_dir().join("sockets")
+pub(crate) fn socket_dir(runtime_dir: &Path) -> PathBuf {
+    runtime_dir.join("sockets")
 }
 
 /// Where instances are announced unless another discovery is named.
-pub(crate) fn discovery_dir() -> PathBuf {
-    runtime_dir().join("discovery")
+pub(crate) fn discovery_dir(runtime_dir: &Path) -> PathBuf {
+    runtime_dir.join("discovery")
 }

@@ -50,8 +50,6 @@ impl Planes {
         let call_home = Arc::new(CallHome::new(config.call_home.clone(), view));
         #[cfg(feature = "nats")]
         let nats = Nats::connect(config, &server).await?;
-        #[cfg(not(feature = "nats"))]
-        refuse_nats(config)?;
         Ok(Self {
             server,
             dial_back,
@@ -105,15 +103,6 @@ fn server_limits(config: &CheckedConfig) -> SplitServerConfig {
     const WRAPPING: usize = 4096;
     let max_item_bytes = config.dial_back.max_frame_bytes.saturating_sub(WRAPPING);
     SplitServerConfig { max_item_bytes, ..SplitServerConfig::default() }
-}
-
-#[cfg(not(feature = "nats"))]
-fn refuse_nats(config: &CheckedConfig) -> Result<(), StartError> {
-    if config.request_plane != RequestPlane::Nats && config.nats.is_empty() {
-        return Ok(());
-    }
-    let reason = "this build has no NATS: build with the feature `nats`";
-    Err(crate::ConfigError::new("request_plane", reason).into())
 }
 
 /// Where workers dial back to. It listens from the first split request on, because a process that

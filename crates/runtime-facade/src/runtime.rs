@@ -35,6 +35,35 @@ use crate::{
 ///
 /// Clones share everything. [`shutdown`](Self::shutdown) ends it in order; dropping the last
 /// clone cuts what is left.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+///
+/// use futures_util::stream;
+/// use sinew::{DiscoverySource, Error, Runtime, SingleIn, engine_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // `Runtime::from_env()` joins the other processes of the user, or as the variables say.
+/// let runtime = Runtime::builder()
+///     .discovery(DiscoverySource::Memory)
+///     .configure(|config| config.max_in_flight = 100)
+///     .build()
+///     .await?;
+///
+/// let echo = engine_fn(|request: SingleIn<String>| async move {
+///     Ok::<_, Error>(stream::iter([Ok(request.into_parts().0)]))
+/// });
+/// let served = runtime.serve("demo/text/echo".parse()?).weight(2).engine(echo).await?;
+/// println!("{} at {:?}", served.endpoint(), runtime.addresses());
+///
+/// // Out of discovery first; then what runs has ten seconds to finish.
+/// let cut = runtime.shutdown(Duration::from_secs(10)).await;
+/// assert_eq!(cut.cut_streams, 0);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Runtime(pub(crate) Arc<Inner>);
 
@@ -244,10 +273,9 @@ impl Runtime {
             Err(error) if config.unix => error,
             Err(error) => return Err(error),
         };
-        // TCP alone reaches everyone; the Unix socket only makes it faster on one host.
-        let without = Config { unix: false, ..(**config).clone() }.checked();
-        let Ok(without) = without else { return Err(error) };
-        let server = self.start_server(without.tcp).await?;
+        // TCP alone reaches everyone; the Unix socket only makes it faster on one host. The same
+        // settings otherwise, so that the process is the one that is announced.
+        let server = self.start_server(config.tcp.clone().without_unix()).await?;
         tracing::warn!(%error, "serving over TCP alone");
         Ok(server)
     }

@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use serde_core::{Serialize, de::DeserializeOwned};
+use sinew_codec::PayloadFormat;
 use sinew_compat_dynamo::{DeclaredEndpoint, EndpointDeclaration, SplitServer};
 use sinew_discovery::{Instance, Registration};
 use sinew_ingress::{EndpointConfig, Handler, PushFace, PushHandler, RawHandler, ServedEndpoint};
@@ -91,7 +92,11 @@ impl ServeBuilder {
         Resp: Serialize + Send + Sync + 'static,
         E: AsyncEngine<Req, Resp> + 'static,
     {
-        Box::pin(self.start(PushHandler::new(engine).into(), &["msgpack", "json"])).await
+        let codecs = match self.runtime.0.config.codec {
+            PayloadFormat::Json => ["json", "msgpack"],
+            _ => ["msgpack", "json"],
+        };
+        Box::pin(self.start(PushHandler::new(engine).into(), &codecs)).await
     }
 
     /// Serves bytes with an engine that files sinks away and pushes into them.

@@ -1,9 +1,11 @@
 //! Limits, timing and addresses of the transport.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use sinew_mux::{CheckedMuxConfig, ConfigError, MuxConfig};
 use sinew_plane::{BindPolicy, Budget};
+
+use crate::{Advertised, call_home::interface};
 
 /// Settings of one side of the transport. Start from [`TcpConfig::default`].
 #[derive(Debug, Clone)]
@@ -24,6 +26,9 @@ pub struct TcpConfig {
     pub backoff_max: Duration,
     /// A connection without a stream for this long is closed by the side that dialled.
     pub idle_timeout: Duration,
+    /// Connections that wait to be accepted, so that a burst of callers is not refused; the kernel
+    /// may allow fewer.
+    pub listen_backlog: u32,
     /// Connections that a server has at once; more are closed as they come.
     pub max_connections: usize,
     /// Addresses that a client keeps connections to at once.
@@ -40,7 +45,7 @@ pub struct TcpConfig {
     /// Which addresses a server may bind.
     pub bind_policy: BindPolicy,
     /// What a server advertises in place of the address it is bound to: `HOST:PORT`, or `HOST`
-    /// with the port that it got.
+    /// with the port that it got. Read as [`Advertised`](crate::Advertised).
     pub advertise: Option<String>,
     /// Where a server puts a Unix domain socket beside its TCP port, for callers on the same
     /// host; `None` for TCP alone. The folder is made with mode 0700.
@@ -58,6 +63,7 @@ impl Default for TcpConfig {
             backoff_base: Duration::from_millis(50),
             backoff_max: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(300),
+            listen_backlog: 4_096,
             max_connections: 10_000,
             max_targets: 4_096,
             max_request_bytes: sinew_codec::DEFAULT_MAX_MESSAGE_SIZE,
@@ -95,6 +101,13 @@ impl TcpConfig {
                 reason: "must be at least backoff_base",
             });
         }
+        if self.listen_backlog == 0 {
+            return Err(ConfigError { field: "listen_backlog", reason: "must be at least 1" });
+        }
+        if let Some(advertise) = &self.advertise {
+            let advertised = advertise.parse::<Advertised>();
+            advertised.map_err(|reason| ConfigError { field: "advertise", reason })?;
+        }
         if self.max_connections == 0 {
             return Err(ConfigError { field: "max_connections", reason: "must be at least 1" });
         }
@@ -115,6 +128,24 @@ pub struct CheckedTcpConfig {
     tcp: TcpConfig,
 }
 
+impl CheckedTcpConfig {
+    /// The same settings, for TCP alone.
+    #[must_use]
+    pub fn without_unix(mut self) -> Self {
+        self.tcp.unix_dir = None;
+        self
+    }
+
+    /// What others are told for an address that is bound.
+    pub(crate) fn told(&self, bound: SocketAddr) -> String {
+        match self.advertise.as_deref().map(str::parse::<Advertised>) {
+            // Nothing is bound before it has been read.
+            Some(Ok(advertised)) => advertised.with_port(bound.port()),
+            _ => interface::concrete(bound, interface::addresses()).to_string(),
+        }
+    }
+}
+
 impl std::ops::Deref for CheckedTcpConfig {
     type Target = TcpConfig;
 
@@ -133,6 +164,8 @@ mod tests {
         let cases = [
             (TcpConfig { connect_timeout: Duration::ZERO, ..base() }, "connect_timeout"),
             (TcpConfig { backoff_max: Duration::ZERO, ..base() }, "backoff_max"),
+            (TcpConfig { listen_backlog: 0, ..base() }, "listen_backlog"),
+            (TcpConfig { advertise: Some("0.0.0.0".to_owned()), ..base() }, "advertise"),
             (TcpConfig { max_connections: 0, ..base() }, "max_connections"),
             (TcpConfig { max_targets: 0, ..base() }, "max_targets"),
             (TcpConfig { max_request_bytes: 0, ..base() }, "max_request_bytes"),

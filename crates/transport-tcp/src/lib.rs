@@ -46,6 +46,7 @@
 //! ```
 
 mod accept;
+mod advertised;
 mod call;
 mod call_home;
 mod client;
@@ -66,6 +67,7 @@ mod unix;
 mod write;
 
 pub use crate::{
+    advertised::Advertised,
     call_home::{
         CallHomeHandshake, CheckedTcpStreamClientConfig, CheckedTcpStreamServerConfig,
         ConnectionInfo, ControlMessage, ListenHost, MAX_INFO_BYTES, Network, PoolUse,

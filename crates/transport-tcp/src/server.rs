@@ -31,9 +31,6 @@ use crate::{
     unix::SocketFile,
 };
 
-/// Connections that wait to be accepted; a burst of this many callers is not refused.
-const BACKLOG: i32 = 4096;
-
 /// Grace of [`RequestPlaneServer::stop`].
 const STOP_GRACE: Duration = Duration::from_secs(30);
 
@@ -42,11 +39,12 @@ const STOP_GRACE: Duration = Duration::from_secs(30);
 pub struct TcpServer {
     shared: Arc<Shared>,
     bound: Mutex<Option<Bound>>,
-    advertise: Option<String>,
 }
 
 struct Bound {
     tcp: SocketAddr,
+    /// What others are told for it.
+    told: Address,
     unix: Option<SocketFile>,
 }
 
@@ -68,7 +66,6 @@ impl TcpServer {
     /// A server that hands its requests to `handler`. It listens once
     /// [started](RequestPlaneServer::start).
     pub fn new(config: CheckedTcpConfig, handler: Arc<dyn RequestHandler>) -> Self {
-        let advertise = config.advertise.clone();
         let shared = Shared {
             config: Arc::new(config),
             handler,
@@ -78,7 +75,7 @@ impl TcpServer {
             connections: Arc::default(),
             others: AtomicUsize::new(0),
         };
-        Self { shared: Arc::new(shared), bound: Mutex::new(None), advertise }
+        Self { shared: Arc::new(shared), bound: Mutex::new(None) }
     }
 
     /// Serves callers that speak Dynamo's request frames too, on the same port. They are told
@@ -119,7 +116,8 @@ impl TcpServer {
         if bound.is_some() || self.shared.stop_accepting.is_cancelled() {
             return Err(refused("the server was started before".to_owned()));
         }
-        let (listener, tcp) = listen_tcp(address).map_err(|cause| {
+        let listening = listen_tcp(address, config.listen_backlog);
+        let (listener, tcp) = listening.map_err(|cause| {
             refused(format!("cannot listen on {address}: {cause}")).with_source(cause)
         })?;
         let unix = match &config.unix_dir {
@@ -134,7 +132,8 @@ impl TcpServer {
             self.spawn_acceptor(listener);
             file
         });
-        *bound = Some(Bound { tcp, unix });
+        let told = Address::new("tcp", &config.told(tcp)).unwrap_or_else(|_| Address::tcp(tcp));
+        *bound = Some(Bound { tcp, told, unix });
         Ok(())
     }
 
@@ -162,20 +161,6 @@ impl TcpServer {
         let cut_streams = self.shared.connections.end(grace).await;
         self.bound.lock().take();
         Shutdown { cut_streams, cut_tasks: 0 }
-    }
-
-    fn tcp_address(&self, bound: &Bound) -> Address {
-        match &self.advertise {
-            None => Address::tcp(bound.tcp),
-            Some(host) => {
-                let has_port = host.rsplit_once(':').is_some_and(|(name, port)| {
-                    port.parse::<u16>().is_ok() && (!name.contains(':') || name.ends_with(']'))
-                });
-                let port = bound.tcp.port();
-                let text = if has_port { host.clone() } else { format!("{host}:{port}") };
-                Address::new("tcp", &text).unwrap_or_else(|_| Address::tcp(bound.tcp))
-            }
-        }
     }
 }
 
@@ -263,13 +248,20 @@ impl Drop for Other {
     }
 }
 
-pub(crate) fn listen_tcp(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+pub(crate) fn listen_tcp(
+    address: SocketAddr,
+    backlog: u32,
+) -> io::Result<(TcpListener, SocketAddr)> {
     let domain = if address.is_ipv6() { Domain::IPV6 } else { Domain::IPV4 };
     let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        // All addresses of the machine, those of IPv4 too, whatever the system's default is.
+        socket.set_only_v6(false)?;
+    }
     socket.bind(&SockAddr::from(address))?;
-    socket.listen(BACKLOG)?;
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
     let listener = TcpListener::from_std(socket.into())?;
     let bound = listener.local_addr()?;
     Ok((listener, bound))
@@ -292,7 +284,7 @@ impl DuplexServer for TcpServer {
         let bound = self.bound.lock();
         let Some(bound) = bound.as_ref() else { return Vec::new() };
         let unix = bound.unix.as_ref().and_then(SocketFile::address);
-        unix.into_iter().chain([self.tcp_address(bound)]).collect()
+        unix.into_iter().chain([bound.told.clone()]).collect()
     }
 
     fn drain(&self) {
@@ -322,7 +314,7 @@ impl RequestPlaneServer for TcpServer {
 
     fn public_address(&self) -> Option<Address> {
         let bound = self.bound.lock();
-        bound.as_ref().map(|bound| self.tcp_address(bound))
+        bound.as_ref().map(|bound| bound.told.clone())
     }
 }
 

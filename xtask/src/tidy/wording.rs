@@ -42,6 +42,14 @@ pub(super) fn check(root: &Path, file: &File) -> Vec<Finding> {
                 format!("`{OLD}` does not say what is meant. Name the version, format or peer."),
             );
         }
+        if is_public(file, line)
+            && let Some(mark) = row_mark(line)
+        {
+            find(
+                "row",
+                format!("`{mark}` is a row of a table that readers cannot see. Say what it is."),
+            );
+        }
         if let Some(path) = personal_path(root, line) {
             find(
                 "path",
@@ -53,6 +61,28 @@ pub(super) fn check(root: &Path, file: &File) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// True for what users read: documents, and the documentation of code.
+fn is_public(file: &File, line: &str) -> bool {
+    let line = line.trim_start();
+    file.has_extension("md") || line.starts_with("///") || line.starts_with("//!")
+}
+
+/// A mark such as `ABC-07`: letters, a dash, perhaps a letter, two digits.
+fn row_mark(line: &str) -> Option<&str> {
+    let is_word_byte = |b: &u8| b.is_ascii_alphanumeric() || *b == b'-' || *b == b'_';
+    let is_mark = |word: &&str| {
+        let Some((table, row)) = word.split_once('-') else { return false };
+        let digits = row.strip_prefix(|c: char| c.is_ascii_uppercase()).unwrap_or(row);
+        (1..=4).contains(&table.len())
+            && table.bytes().all(|b| b.is_ascii_uppercase())
+            // Character sets and hashes are called so, too.
+            && !["UTF", "SHA", "ISO"].contains(&table)
+            && digits.len() == 2
+            && digits.bytes().all(|b| b.is_ascii_digit())
+    };
+    line.split(|c: char| !c.is_ascii() || !is_word_byte(&(c as u8))).find(is_mark)
 }
 
 fn has_word(line: &str, word: &str) -> bool {
@@ -91,6 +121,20 @@ mod tests {
         assert_eq!(rules(&format!("// {}: finish", MARKS[0])), ["word"]);
         assert_eq!(rules(&format!("a {} peer", OLD.to_uppercase())), ["word"]);
         assert!(rules(&format!("{}S and {}_peer", MARKS[0], OLD)).is_empty());
+    }
+
+    #[test]
+    fn marks_of_rows_are_found_where_users_read() {
+        let (mark, split) = (concat!("AB", "C-07"), concat!("B-", "A01"));
+        assert_eq!(rules(&format!("as {mark} says")), ["row"]);
+        assert_eq!(rules(&format!("(rows {split})")), ["row"]);
+        assert!(rules("UTF-16, 2026-01, A-b01, x-86, TCP-4096").is_empty());
+        let of_code = |line: &str| {
+            let file = File::new("a.rs", line);
+            check(Path::new("/one/two"), &file).len()
+        };
+        assert_eq!(of_code(&format!("/// {mark}")), 1);
+        assert_eq!(of_code(&format!("// {mark}")), 0);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use serde_core::{Serialize, de::DeserializeOwned};
 
 use crate::payload::{PayloadError, PayloadFormat};
 
-/// Either a value or its bytes, so that a call within one process never serialises (COD-16).
+/// Either a value or its bytes, so that a call within one process never serialises.
 ///
 /// The caller puts a value in; an in-process transport takes the value out; a network transport
 /// takes bytes out, and its peer puts bytes in.

@@ -1,4 +1,4 @@
-//! Round trips and bad input of every payload format (rows B-A14 to B-A16, B-H04, B-H05).
+//! Round trips and bad input of every payload format.
 
 use std::{collections::BTreeMap, fmt::Debug};
 

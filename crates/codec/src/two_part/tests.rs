@@ -1,4 +1,4 @@
-//! The bad-input table of the two-part codec (rows B-A01 to B-A20) and its ordinary cases.
+//! The bad-input table of the two-part codec and its ordinary cases.
 
 use bytes::{BufMut, Bytes, BytesMut};
 

@@ -76,6 +76,13 @@ impl Fault {
         self.kind == Kind::Forbidden
     }
 
+    /// etcd says so with the code of any other bad argument: `authentication failed, invalid user
+    /// ID or password`, `user name is empty`, `authentication is not enabled`.
+    fn is_about_the_user(&self) -> bool {
+        let about = |word| self.text.contains(word);
+        self.kind == Kind::Refused && (about("authentication") || about("user name is empty"))
+    }
+
     fn read(error: &Error) -> Self {
         let text = match error {
             Error::GRpcStatus(status) => status.message().to_owned(),
@@ -103,6 +110,9 @@ impl Fault {
 
     pub(super) fn into_error(self, doing: &str) -> DiscoveryError {
         let what = format!("{doing}: {self}");
+        if self.kind == Kind::Forbidden || self.is_about_the_user() {
+            return DiscoveryError::Denied { backend: BACKEND, what };
+        }
         DiscoveryError::Unavailable { backend: BACKEND, what, source: None }
     }
 }

@@ -207,7 +207,11 @@ async fn a_wrong_password_is_told_at_once_and_a_right_one_works() {
     };
     let refused = EtcdDiscovery::connect(as_root("guess"));
     let error = tokio::time::timeout(PATIENCE / 2, refused).await.unwrap().unwrap_err();
+    assert!(matches!(error, DiscoveryError::Denied { backend: "etcd", .. }), "{error}");
     assert!(!error.to_string().contains("guess"), "{error}");
+    let nobody = EtcdDiscovery::connect(config(&server.url()));
+    let error = tokio::time::timeout(PATIENCE / 2, nobody).await.unwrap().unwrap_err();
+    assert!(matches!(error, DiscoveryError::Denied { .. }), "{error}");
     let (discovery, mut view) = watching(as_root("secret")).await;
     let _registration = discovery.register(instance(1)).await.unwrap();
     until(&mut view, |now| now.len() == 1).await;

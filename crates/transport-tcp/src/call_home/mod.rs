@@ -24,7 +24,7 @@ mod ear;
 mod end;
 mod info;
 mod input;
-mod interface;
+pub(crate) mod interface;
 mod limits;
 mod line;
 mod message;

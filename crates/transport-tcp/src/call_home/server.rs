@@ -83,14 +83,15 @@ impl TcpStreamServer {
             })?;
         let address = SocketAddr::new(ip, config.port);
         policy.check(address).map_err(|error| refused(error.to_string()))?;
-        let listening = listen_tcp(address).and_then(|(listener, bound)| {
-            tune_listener(&listener, config.tcp.mux.keepalive_timeout)?;
-            Ok((listener, bound))
-        });
+        let listening =
+            listen_tcp(address, config.tcp.listen_backlog).and_then(|(listener, bound)| {
+                tune_listener(&listener, config.tcp.mux.keepalive_timeout)?;
+                Ok((listener, bound))
+            });
         let (listener, bound) = listening.map_err(|cause| {
             refused(format!("cannot listen on {address}: {cause}")).with_source(cause)
         })?;
-        let advertised = advertised(config.tcp.advertise.as_deref(), bound);
+        let advertised = config.tcp.told(bound);
         let infos = Infos::new(&advertised, config.tcp.mux.process);
         let shared = Arc::new(Shared {
             config,
@@ -269,24 +270,6 @@ impl Shared {
     }
 }
 
-/// What workers are told to dial.
-fn advertised(setting: Option<&str>, bound: SocketAddr) -> String {
-    let Some(host) = setting else {
-        return interface::concrete(bound, interface::addresses()).to_string();
-    };
-    let has_port = host.rsplit_once(':').is_some_and(|(name, port)| {
-        port.parse::<u16>().is_ok() && (!name.contains(':') || name.ends_with(']'))
-    });
-    match has_port {
-        true => host.to_owned(),
-        // A bare IPv6 address would run into its port.
-        false if host.contains(':') && !host.starts_with('[') => {
-            format!("[{host}]:{}", bound.port())
-        }
-        false => format!("{host}:{}", bound.port()),
-    }
-}
-
 impl ResponsePlaneServer for TcpStreamServer {
     fn register(&self, request: &OutgoingRequest) -> Result<ResponseRegistration, Error> {
         self.expect(request)
@@ -330,27 +313,5 @@ impl std::fmt::Debug for TcpStreamServer {
             .field("advertised", &self.advertised)
             .field("streams", &self.streams())
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_advertised_is_one_address_with_a_port() {
-        let bound = "127.0.0.1:81".parse().unwrap();
-        for (setting, told) in [
-            (None, "127.0.0.1:81"),
-            (Some("caller.example"), "caller.example:81"),
-            (Some("caller.example:90"), "caller.example:90"),
-            (Some("192.0.2.1"), "192.0.2.1:81"),
-            (Some("fd00::1"), "[fd00::1]:81"),
-            (Some("[fd00::1]"), "[fd00::1]:81"),
-            (Some("[fd00::1]:90"), "[fd00::1]:90"),
-        ] {
-            assert_eq!(advertised(setting, bound), told);
-        }
-        assert_eq!(advertised(None, "[::1]:81".parse().unwrap()), "[::1]:81");
     }
 }

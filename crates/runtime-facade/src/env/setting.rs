@@ -1,0 +1,157 @@
+//! What a setting is: its names, its values, and what this build makes of it.
+
+use std::fmt;
+
+use crate::{
+    env::form::{Form, Given},
+    features,
+};
+
+/// One setting of the environment: a variable, the names of others that mean the same, and what
+/// it is for. [`all`](crate::settings::all) lists them.
+pub struct Setting {
+    name: &'static str,
+    aliases: &'static [&'static str],
+    pub(super) form: Form,
+    default: &'static str,
+    meaning: &'static str,
+    feature: Option<&'static str>,
+    no_effect: Option<&'static str>,
+    pub(super) asks: Option<Asks>,
+}
+
+/// What a value asks for that no build has.
+#[derive(Clone, Copy)]
+pub(super) struct Asks {
+    /// True for a value that asks.
+    pub(super) by: fn(&Given) -> bool,
+    /// What is asked for, and what to do instead.
+    pub(super) what: &'static str,
+}
+
+/// What becomes of a setting that is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Effect {
+    /// It does what its meaning says.
+    Honoured,
+    /// The same, in a build with this feature. Without it, the value is checked, and whoever
+    /// uses what it belongs to gets an error at the start.
+    NeedsFeature(&'static str),
+    /// The value is checked and changes nothing, for this reason.
+    NoEffect(&'static str),
+    /// A value that asks for this is an error at the start, because no build has it.
+    NotInThisBuild(&'static str),
+}
+
+impl Setting {
+    /// A setting that is honoured. `default` is what holds while the variable is not set.
+    pub(super) const fn new(
+        name: &'static str,
+        form: Form,
+        default: &'static str,
+        meaning: &'static str,
+    ) -> Self {
+        let (aliases, feature, no_effect, asks): (&[&str], _, _, _) = (&[], None, None, None);
+        Self { name, aliases, form, default, meaning, feature, no_effect, asks }
+    }
+
+    /// A variable that is known, whose value is checked, and that changes nothing: `why`.
+    pub(super) const fn unused(name: &'static str, form: Form, why: &'static str) -> Self {
+        Self { no_effect: Some(why), ..Self::new(name, form, "", "") }
+    }
+
+    /// Names of others that mean the same.
+    pub(super) const fn alias(self, aliases: &'static [&'static str]) -> Self {
+        Self { aliases, ..self }
+    }
+
+    /// The feature without which a build cannot do what this is for.
+    pub(super) const fn needs(self, feature: &'static str) -> Self {
+        Self { feature: Some(feature), ..self }
+    }
+
+    /// Refuses the values that `by` picks, because no build has `what` they ask for.
+    pub(super) const fn asks(self, by: fn(&Given) -> bool, what: &'static str) -> Self {
+        Self { asks: Some(Asks { by, what }), ..self }
+    }
+
+    /// The variable.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Other variables that mean the same. Two that are set must agree.
+    pub fn aliases(&self) -> &'static [&'static str] {
+        self.aliases
+    }
+
+    /// The variable and its aliases.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        std::iter::once(self.name).chain(self.aliases.iter().copied())
+    }
+
+    /// Which values it takes, as text for people: `true or false`, `seconds, 1 to 3600`.
+    pub fn values(&self) -> String {
+        self.form.to_string()
+    }
+
+    /// What holds while it is not set; empty where nothing does.
+    pub fn default(&self) -> &'static str {
+        self.default
+    }
+
+    /// What it is for; empty where it has no effect.
+    pub fn meaning(&self) -> &'static str {
+        self.meaning
+    }
+
+    /// Why it changes nothing, if so.
+    pub(super) fn no_effect(&self) -> Option<&'static str> {
+        self.no_effect
+    }
+
+    /// True when its value is shown in no message.
+    pub fn is_secret(&self) -> bool {
+        matches!(self.form, Form::Secret(_))
+    }
+
+    /// What becomes of it when it is given.
+    pub fn effect(&self) -> Effect {
+        match (self.asks, self.no_effect, self.feature) {
+            (Some(asks), ..) => Effect::NotInThisBuild(asks.what),
+            (_, Some(why), _) => Effect::NoEffect(why),
+            (.., Some(feature)) => Effect::NeedsFeature(feature),
+            _ => Effect::Honoured,
+        }
+    }
+
+    /// False when it [needs a feature](Effect::NeedsFeature) that this build has not.
+    pub fn is_in_this_build(&self) -> bool {
+        self.feature.is_none_or(features::has)
+    }
+
+    /// A value as messages may show it: not at all when it is a secret, and no more than a
+    /// line of it.
+    pub(super) fn shown(&self, text: &str) -> String {
+        const LONGEST: usize = 80;
+        // An address may hold a password that does not belong there.
+        if self.is_secret() || text.contains('@') {
+            return "a value that is not shown".to_owned();
+        }
+        match text.char_indices().nth(LONGEST) {
+            Some((end, _)) => format!("{:?}...", &text[..end]),
+            None => format!("{text:?}"),
+        }
+    }
+}
+
+impl fmt::Debug for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Setting")
+            .field("name", &self.name)
+            .field("aliases", &self.aliases)
+            .field("effect", &self.effect())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,79 @@
+//! Every setting, one row each.
+//!
+//! To add a setting: add a row to the part that it belongs to, a case to `env/tests/cases.rs`, and
+//! write the page anew: `cargo run -- config reference --format markdown > docs/settings.md`.
+
+mod connections;
+mod discovery;
+mod dynamo;
+mod elsewhere;
+mod limits;
+mod listening;
+pub(super) mod logging;
+mod nats;
+mod place;
+mod planes;
+
+use std::fmt;
+
+use crate::env::setting::Setting;
+
+/// What a setting belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Part {
+    /// Where instances are announced and found.
+    Discovery,
+    /// Which planes requests take.
+    Planes,
+    /// NATS.
+    Nats,
+    /// Where this process listens, and what others are told.
+    Listening,
+    /// The calling side of connections.
+    Connections,
+    /// Limits and waits of the process.
+    Limits,
+    /// What is logged.
+    Logging,
+    /// Folders of the user.
+    Place,
+    /// Dynamo's runtime: what has no effect here, and what no build has.
+    Dynamo,
+    /// The rest of Dynamo: models, front ends, caches.
+    Elsewhere,
+}
+
+/// The settings by what they belong to, in the order of the page.
+pub(super) const PARTS: &[(Part, &[Setting])] = &[
+    (Part::Discovery, discovery::SETTINGS),
+    (Part::Planes, planes::SETTINGS),
+    (Part::Nats, nats::SETTINGS),
+    (Part::Listening, listening::SETTINGS),
+    (Part::Connections, connections::SETTINGS),
+    (Part::Limits, limits::SETTINGS),
+    (Part::Logging, logging::SETTINGS),
+    (Part::Place, place::SETTINGS),
+    (Part::Dynamo, dynamo::SETTINGS),
+    (Part::Elsewhere, elsewhere::SETTINGS),
+];
+
+/// Names that begin so and are not in a row ask for this too.
+pub(super) const FAMILIES: &[(&str, &str)] = &[("DYN_TCP_TLS_", dynamo::TLS)];
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Discovery => "Where instances are announced and found",
+            Self::Planes => "How requests travel",
+            Self::Nats => "NATS",
+            Self::Listening => "Where a process listens, and what others are told",
+            Self::Connections => "Connections to workers and callers",
+            Self::Limits => "Limits and waits of a process",
+            Self::Logging => "Logs of the sinew command",
+            Self::Place => "Folders",
+            Self::Dynamo => "Variables of Dynamo's runtime that change nothing here",
+            Self::Elsewhere => "Variables of Dynamo that are for other programs",
+        })
+    }
+}

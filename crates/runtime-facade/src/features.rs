@@ -1,0 +1,30 @@
+//! What this build can do.
+
+/// The parts of a build that settings may ask for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Features {
+    pub(crate) nats: bool,
+    pub(crate) nats_tls: bool,
+    pub(crate) nats_nkeys: bool,
+}
+
+impl Features {
+    /// Those of this build.
+    pub(crate) const THIS: Self = Self {
+        nats: cfg!(feature = "nats"),
+        nats_tls: cfg!(feature = "nats-tls"),
+        nats_nkeys: cfg!(feature = "nats-nkeys"),
+    };
+}
+
+/// True when this build has the feature of that name.
+pub(crate) fn has(feature: &str) -> bool {
+    match feature {
+        "dns" => cfg!(feature = "dns"),
+        "etcd" => cfg!(feature = "etcd"),
+        "nats" => Features::THIS.nats,
+        "nats-tls" => Features::THIS.nats_tls,
+        "nats-nkeys" => Features::THIS.nats_nkeys,
+        _ => false,
+    }
+}
