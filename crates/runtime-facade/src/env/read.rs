@@ -120,7 +120,7 @@ fn known() -> impl Iterator<Item = &'static str> {
 /// A value as text.
 fn text(name: String, value: OsString) -> Result<String, ConfigError> {
     let rows = PARTS.iter().flat_map(|(part, all)| all.iter().map(|one| (*part, one)));
-    let found = rows.filter(|(_, setting)| setting.names().any(|known| known == name)).last();
+    let found = rows.filter(|(_, setting)| setting.names().any(|known| known == name)).next_back();
     let Some((part, setting)) = found else { return Ok(String::new()) };
     let text = match value.into_string() {
         Ok(text) => text,
