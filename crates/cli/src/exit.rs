@@ -235,6 +235,22 @@ mod tests {
     }
 
     #[test]
+    fn each_fault_of_discovery_has_its_own_hint() {
+        let (what, source) = (String::new(), None);
+        let key =
+            sinew::InstanceKey { endpoint: "a/b/c".parse().unwrap(), id: sinew::InstanceId(7) };
+        for (error, hint) in [
+            (DiscoveryError::Unavailable { backend: "etcd", what: what.clone(), source }, "runs"),
+            (DiscoveryError::Denied { backend: "etcd", what }, "SINEW_ETCD_PASSWORD"),
+            (DiscoveryError::Taken { key }, "--instance"),
+        ] {
+            let failure = Failure::from(StartError::Discovery(error));
+            let said = failure.hint.unwrap();
+            assert!(said.contains(hint) && !said.contains("folder"), "{said}");
+        }
+    }
+
+    #[test]
     fn causes_are_told_once() {
         let cause = std::io::Error::other("the socket broke");
         let error = Error::new(Code::ConnectFailed, "no connection").with_source(cause);
