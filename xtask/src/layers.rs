@@ -25,7 +25,7 @@ pub(crate) struct Layer {
 
 /// Lowest first. A crate depends only on rows above itself in this list.
 pub(crate) const LAYERS: &[Layer] = &[
-    Layer { level: 0, crates: &["codec"], owns: "bytes to frames and back" },
+    Layer { level: 0, crates: &["codec", "folder"], owns: "bytes to frames; folders to trust" },
     Layer { level: 1, crates: &["plane"], owns: "the contract: names, context, plane traits" },
     Layer {
         level: 2,

@@ -43,6 +43,12 @@ pub trait Discovery: Send + Sync {
     /// it. Never blocks.
     fn want_all(&self) {}
 
+    /// What keeps the source from being seen now, in words for a person: then views show what was
+    /// there before. `None` when all is well, or when nobody has looked yet.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
     /// Ends the backend, for all handles of it: takes back what was registered through it, and
     /// ends and joins its tasks. Waits for that, 5 s at most: whoever does not answer by then (an
     /// etcd that is away, a file system that hangs) is left to itself. Views end or stay as they

@@ -23,6 +23,14 @@ pub enum DiscoveryError {
         /// What was being done, where, and what the backend says.
         what: String,
     },
+    /// Other users could change what is found there. The operator's to mend: trying again brings
+    /// the same.
+    Untrusted {
+        /// The backend.
+        backend: &'static str,
+        /// Which folder, why, and what to do.
+        what: String,
+    },
     /// The backend does not take registrations.
     ReadOnly {
         /// The backend.
@@ -49,6 +57,7 @@ impl fmt::Display for DiscoveryError {
             Self::Denied { backend, what } => {
                 write!(f, "{backend} discovery does not let this process in: {what}")
             }
+            Self::Untrusted { backend, what } => write!(f, "{backend} discovery: {what}"),
             Self::ReadOnly { backend } => {
                 write!(
                     f,

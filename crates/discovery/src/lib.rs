@@ -77,6 +77,8 @@ pub use crate::{
     snapshot::{Change, Snapshot},
     want::Want,
 };
+#[cfg(feature = "file")]
+pub use sinew_folder::{Owners, OwnersError, Rules as FolderRules};
 
 /// Most instances that one backend keeps; more are not taken. At a few hundred bytes each, this
 /// is some megabytes; beyond it, one flat list is the wrong structure.

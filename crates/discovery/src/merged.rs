@@ -262,6 +262,14 @@ impl Discovery for MergedDiscovery {
         self.providers.iter().for_each(|one| one.discovery.want_all());
     }
 
+    fn trouble(&self) -> Option<String> {
+        let troubles = self.providers.iter().filter_map(|one| {
+            one.discovery.trouble().map(|trouble| format!("{}: {trouble}", one.source))
+        });
+        let troubles: Vec<_> = troubles.collect();
+        (!troubles.is_empty()).then(|| troubles.join("; "))
+    }
+
     /// Its own tasks, and then the providers. Views keep what they show.
     fn shutdown(&self) -> BoxFuture<'_, ()> {
         Box::pin(self.end())

@@ -30,16 +30,41 @@ fn read_own() -> Option<Owner> {
     (shown.parse() == Ok(pid)).then_some(Owner { pid, start: parse(&stat)?.start })
 }
 
-/// True when the process has provably ended. Only for owners whose record names our own host.
-/// Doubt, such as a `/proc` that hides other users' processes, is false.
-pub(crate) fn has_ended(owner: Owner) -> bool {
-    let Some(pid) = i32::try_from(owner.pid).ok().and_then(Pid::from_raw) else { return false };
-    if test_kill_process(pid) == Err(Errno::SRCH) {
-        return true;
+/// What the kernel says about a process of our own host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// It is there, and it is the one that is meant.
+    Runs,
+    /// It has provably ended.
+    Ended,
+    /// In doubt, such as a `/proc` that hides other users' processes.
+    Unknown,
+}
+
+/// Asks after a process, completely: some 10 microseconds. Only for owners whose record names our
+/// own host.
+pub(crate) fn state(owner: Owner) -> State {
+    if is_gone(owner) {
+        return State::Ended;
     }
     // Somebody has the number. Another start time tells that it is somebody else.
     let stat = fs::read_to_string(format!("/proc/{}/stat", owner.pid)).ok();
-    stat.and_then(|stat| parse(&stat)).is_some_and(|it| it.is_over || it.start != owner.start)
+    match stat.and_then(|stat| parse(&stat)) {
+        None => State::Unknown,
+        Some(it) if it.is_over || it.start != owner.start => State::Ended,
+        Some(_) => State::Runs,
+    }
+}
+
+/// True when nobody has the process's number any more: one system call.
+pub(crate) fn is_gone(owner: Owner) -> bool {
+    let number = i32::try_from(owner.pid).ok().and_then(Pid::from_raw);
+    number.is_some_and(|number| test_kill_process(number) == Err(Errno::SRCH))
+}
+
+/// True when the process has provably ended. Only for owners whose record names our own host.
+pub(crate) fn has_ended(owner: Owner) -> bool {
+    state(owner) == State::Ended
 }
 
 struct Stat {

@@ -18,6 +18,8 @@ use crate::{ByteSize, DiscoverySource, RequestPlane, features::Features, place};
 pub struct Config {
     /// Where instances are announced and found.
     pub discovery: DiscoverySource,
+    /// Times of a folder that `discovery` names, and whose folders and records count there.
+    pub file: sinew_discovery::FileConfig,
     /// How to speak with etcd, where `discovery` names it. Its members are named
     /// there, and `startup_wait` is how long it is waited for.
     #[cfg(feature = "etcd")]
@@ -81,6 +83,7 @@ impl Default for Config {
         let runtime_dir = place::of_this_process();
         Self {
             discovery: DiscoverySource::File(place::discovery_dir(&runtime_dir)),
+            file: sinew_discovery::FileConfig::default(),
             #[cfg(feature = "etcd")]
             etcd: sinew_discovery::EtcdConfig::default(),
             request_plane: RequestPlane::Auto,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 #[cfg(feature = "dns")]
 use sinew_discovery::DnsDiscovery;
 use sinew_discovery::{
-    Discovery, FileDiscovery, MemoryDiscovery, MergedDiscovery, StaticDiscovery,
+    Discovery, FileConfig, FileDiscovery, MemoryDiscovery, MergedDiscovery, StaticDiscovery,
 };
 #[cfg(feature = "etcd")]
 use sinew_discovery::{EtcdConfig, EtcdDiscovery};
@@ -13,7 +13,7 @@ use sinew_plane::{Address, BoxFuture};
 
 #[cfg(not(all(feature = "dns", feature = "etcd")))]
 use crate::ConfigError;
-use crate::{Config, DiscoverySource, StartError};
+use crate::{Config, DiscoverySource, StartError, place};
 
 /// Opens a source. A boxed future, because a merged source opens others.
 pub(crate) fn open<'a>(
@@ -22,7 +22,11 @@ pub(crate) fn open<'a>(
 ) -> BoxFuture<'a, Result<Arc<dyn Discovery>, StartError>> {
     Box::pin(async move {
         let opened: Arc<dyn Discovery> = match source {
-            DiscoverySource::File(path) => Arc::new(FileDiscovery::open(path)?),
+            DiscoverySource::File(path) => {
+                let trust = place::rules_for(path, &config.runtime_dir, &config.file.trust);
+                let file = FileConfig { trust, ..config.file.clone() };
+                Arc::new(FileDiscovery::with_config(path, file)?)
+            }
             DiscoverySource::Static(addresses) => {
                 Arc::new(StaticDiscovery::addresses(addresses.iter().map(Address::as_str))?)
             }

@@ -60,7 +60,9 @@ pub use crate::{
 };
 pub use sinew_codec::PayloadFormat;
 pub use sinew_compat_dynamo::{Annotated, DynamoError, ITEMS_ANNOTATED, ITEMS_HEADER};
-pub use sinew_discovery::{Change, Instance, InstanceKey, Snapshot, View};
+pub use sinew_discovery::{
+    Change, FileConfig, FolderRules, Instance, InstanceKey, Owners, Snapshot, View,
+};
 pub use sinew_ingress::IncomingOwned;
 /// # Examples
 /// A request that may take two seconds, and that is cancelled before:

@@ -147,7 +147,10 @@ impl ServeBuilder {
         let announced = Arc::new(announced);
         {
             let mut all = inner.announced.lock();
-            all.retain(|one| one.strong_count() > 0);
+            // Swept when it is full, so that the next one costs no more than the last.
+            if all.len() == all.capacity() {
+                all.retain(|one| one.strong_count() > 0);
+            }
             all.push(Arc::downgrade(&announced));
         }
         if self.runtime.is_closing() {

@@ -48,7 +48,8 @@ pub struct TcpConfig {
     /// with the port that it got. Read as [`Advertised`](crate::Advertised).
     pub advertise: Option<String>,
     /// Where a server puts a Unix domain socket beside its TCP port, for callers on the same
-    /// host; `None` for TCP alone. The folder is made with mode 0700.
+    /// host; `None` for TCP alone. The folder is made with mode 0700; one that is there must be this
+    /// user's, no link, and closed to everyone else. Peers of other users are not spoken to there.
     pub unix_dir: Option<PathBuf>,
 }
 

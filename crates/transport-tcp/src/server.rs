@@ -28,7 +28,7 @@ use crate::{
     first_bytes::{self, PeerProtocol, TurnedAway},
     request_plane::RequestPlane,
     socket::Socket,
-    unix::SocketFile,
+    unix::{self, SocketFile},
 };
 
 /// Grace of [`RequestPlaneServer::stop`].
@@ -45,7 +45,7 @@ struct Bound {
     tcp: SocketAddr,
     /// What others are told for it.
     told: Address,
-    unix: Option<SocketFile>,
+    unix: Option<Arc<SocketFile>>,
 }
 
 /// What the listeners and the server share.
@@ -130,6 +130,10 @@ impl TcpServer {
         self.spawn_acceptor(listener);
         let unix = unix.map(|(listener, file)| {
             self.spawn_acceptor(listener);
+            let file = Arc::new(file);
+            let watching = unix::watch(Arc::downgrade(&file));
+            let until = self.shared.stop_accepting.clone();
+            self.shared.connections.tasks.spawn(until.run_until_cancelled_owned(watching));
             file
         });
         let told = Address::new("tcp", &config.told(tcp)).unwrap_or_else(|_| Address::tcp(tcp));
@@ -173,6 +177,12 @@ impl Admit for Shared {
     fn admit(self: &Arc<Self>, socket: Socket) {
         if self.open() >= self.config.max_connections {
             tracing::debug!("connection refused: max_connections reached");
+            return;
+        }
+        if let Socket::Unix(stream) = &socket
+            && let Err(error) = unix::check_peer(stream)
+        {
+            tracing::debug!(%error, "connection refused");
             return;
         }
         if let Err(error) = socket.tune(self.config.mux.keepalive_timeout) {
@@ -283,7 +293,7 @@ impl DuplexServer for TcpServer {
     fn addresses(&self) -> Vec<Address> {
         let bound = self.bound.lock();
         let Some(bound) = bound.as_ref() else { return Vec::new() };
-        let unix = bound.unix.as_ref().and_then(SocketFile::address);
+        let unix = bound.unix.as_ref().and_then(|file| file.address());
         unix.into_iter().chain([bound.told.clone()]).collect()
     }
 

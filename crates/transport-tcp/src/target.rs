@@ -18,12 +18,11 @@ use sinew_mux::Role;
 use sinew_plane::{
     Address, CONNECT_ATTEMPT_DELAY, Code, Error, Executed, RequestHandler, staggered,
 };
-use tokio::{
-    net::{TcpStream, UnixStream},
-    sync::watch,
-};
+use tokio::{net::TcpStream, sync::watch};
 
-use crate::{CheckedTcpConfig, connection::Connection, connections::Connections, socket::Socket};
+use crate::{
+    CheckedTcpConfig, connection::Connection, connections::Connections, socket::Socket, unix,
+};
 
 /// One address, the connection to it that all requests share, and how the last dials went.
 pub(crate) struct Target {
@@ -286,7 +285,7 @@ enum Place {
 impl Place {
     async fn connect(&self) -> io::Result<Socket> {
         match self {
-            Self::Unix(path) => UnixStream::connect(path).await.map(Socket::Unix),
+            Self::Unix(path) => unix::connect(path).await.map(Socket::Unix),
             Self::Tcp(place) => TcpStream::connect(place).await.map(Socket::Tcp),
         }
     }

@@ -8,6 +8,7 @@ mod ends;
 mod ls;
 mod persistent;
 mod serve;
+mod strangers;
 mod streams;
 mod terminal;
 mod world;

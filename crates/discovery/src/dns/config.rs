@@ -1,10 +1,10 @@
-//! Times of the DNS backend.
+//! Settings of the DNS backend.
 
 use std::time::Duration;
 
 use crate::DiscoveryError;
 
-/// Times of a [`DnsDiscovery`](super::DnsDiscovery).
+/// Settings of a [`DnsDiscovery`](super::DnsDiscovery).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DnsConfig {
     /// An answer is believed at least this long, whatever its time: 100 ms to `max_ttl`;
@@ -15,6 +15,10 @@ pub struct DnsConfig {
     /// How long answers must say that nothing is there before that is believed: up to 1 day;
     /// default 60 s.
     pub empty_after: Duration,
+    /// The file that names the servers to ask, where the target names none; default
+    /// `/etc/resolv.conf`. Read again within 5 s of a change.
+    #[cfg(target_os = "linux")]
+    pub settings_file: std::path::PathBuf,
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -25,6 +29,8 @@ impl Default for DnsConfig {
             min_ttl: Duration::from_secs(1),
             max_ttl: Duration::from_secs(300),
             empty_after: Duration::from_secs(60),
+            #[cfg(target_os = "linux")]
+            settings_file: "/etc/resolv.conf".into(),
         }
     }
 }

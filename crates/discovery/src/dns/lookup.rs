@@ -8,7 +8,7 @@ use std::{
 };
 
 use hickory_resolver::{
-    TokioResolver,
+    ResolverBuilder, TokioResolver,
     config::{ConnectionConfig, NameServerConfig, ResolverConfig},
     net::{DnsError, NetError, runtime::TokioRuntimeProvider},
     proto::{
@@ -18,7 +18,11 @@ use hickory_resolver::{
 };
 use tokio::{task::JoinSet, time::timeout};
 
-use super::target::{Target, What};
+use super::{
+    DnsConfig,
+    system::System,
+    target::{Target, What},
+};
 use crate::MAX_ADDRESSES;
 
 /// One question and its repetition; a server that takes longer counts as silent.
@@ -27,6 +31,10 @@ const ATTEMPTS: usize = 2;
 
 /// Longest wait for everything that makes up one answer: starting up may wait for it.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long the absence of a host is believed at most, whatever its zone says, or when it says
+/// nothing.
+const MISSING_FOR: Duration = Duration::from_secs(5);
 
 /// Most servers that are taken of one answer.
 const MAX_SERVERS: usize = 1024;
@@ -60,6 +68,8 @@ pub(super) struct Answer {
 pub(super) struct Lookup {
     asker: Asker,
     what: What,
+    /// Where the servers to ask are named, unless the target names one.
+    system: Option<System>,
 }
 
 /// Asks for the records of one name. Clones share all they hold.
@@ -69,26 +79,43 @@ struct Asker(Arc<TokioResolver>);
 impl Lookup {
     /// # Errors
     /// The system's settings cannot be read.
-    pub(super) fn new(target: &Target) -> Result<Self, NetError> {
-        let mut builder = match target.server {
-            None => TokioResolver::builder_tokio()?,
-            Some(server) => {
-                let at_port = |mut way: ConnectionConfig| {
-                    way.port = server.port();
-                    way
-                };
-                let ways = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(at_port);
-                let server = NameServerConfig::new(server.ip(), true, ways.into());
-                let config = ResolverConfig::from_name_servers(vec![server]);
-                TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
-            }
+    pub(super) fn new(target: &Target, config: &DnsConfig) -> Result<Self, NetError> {
+        let what = target.what.clone();
+        let Some(server) = target.server else {
+            let mut system = System::new(config);
+            let asker = Asker::build(system.read()?)?;
+            return Ok(Self { asker, what, system: Some(system) });
         };
-        let options = builder.options_mut();
-        options.timeout = TIMEOUT;
-        options.attempts = ATTEMPTS;
-        // Asked again when the answer has run out, never before.
-        options.cache_size = 0;
-        Ok(Self { asker: Asker(Arc::new(builder.build()?)), what: target.what.clone() })
+        let at_port = |mut way: ConnectionConfig| {
+            way.port = server.port();
+            way
+        };
+        let ways = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(at_port);
+        let server = NameServerConfig::new(server.ip(), true, ways.into());
+        let config = ResolverConfig::from_name_servers(vec![server]);
+        let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        Ok(Self { asker: Asker::build(builder)?, what, system: None })
+    }
+
+    /// Reads the system's settings again if they have changed; true when others are to be asked
+    /// from now on. Those that cannot be read leave the former ones in use.
+    pub(super) fn follow_system(&mut self) -> bool {
+        let Some(system) = self.system.as_mut().filter(|system| system.has_changed()) else {
+            return false;
+        };
+        match system.read().and_then(Asker::build) {
+            Ok(asker) => {
+                tracing::info!(
+                    "the system's DNS settings have changed: asking the servers they name"
+                );
+                self.asker = asker;
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the system's DNS settings cannot be used: keeping those before");
+                false
+            }
+        }
     }
 
     /// # Errors
@@ -177,6 +204,15 @@ fn by_priority(records: Vec<RData>) -> impl Iterator<Item = Vec<SRV>> {
 }
 
 impl Asker {
+    fn build(mut builder: ResolverBuilder<TokioRuntimeProvider>) -> Result<Self, NetError> {
+        let options = builder.options_mut();
+        options.timeout = TIMEOUT;
+        options.attempts = ATTEMPTS;
+        // Asked again when the answer has run out, never before.
+        options.cache_size = 0;
+        Ok(Self(Arc::new(builder.build()?)))
+    }
+
     /// The addresses of a host, of both kinds. One kind is enough when nobody answers for the
     /// other, as some home routers never do for IPv6.
     async fn ips(&self, name: &Name) -> Result<(Vec<IpAddr>, Option<Instant>), NetError> {
@@ -185,7 +221,12 @@ impl Asker {
         let (records, until) = match (v4, v6) {
             (Ok((mut v4, one)), Ok((v6, other))) => {
                 v4.extend(v6);
-                (v4, earlier(one, other))
+                // A host of one kind only has none of the other, and that is no reason to ask
+                // again soon. One without any may be a zone that is lost for a moment.
+                let until = earlier(one, other);
+                let soon = Instant::now() + MISSING_FOR;
+                let until = if v4.is_empty() { earlier(until, Some(soon)) } else { until };
+                (v4, until)
             }
             (Ok((some, until)), Err(error)) | (Err(error), Ok((some, until))) => {
                 if some.is_empty() {

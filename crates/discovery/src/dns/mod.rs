@@ -2,6 +2,7 @@
 
 mod config;
 mod lookup;
+mod system;
 mod target;
 
 use std::{
@@ -45,7 +46,8 @@ const MAX_WANTED: usize = 1024;
 /// id, so these instances carry [`any_id`](Instance::any_id).
 ///
 /// The name is asked for again when the answer's time is over, within the bounds of
-/// [`DnsConfig`]. When nobody answers, for the name or one of its targets, or not within 10 s for
+/// [`DnsConfig`], and after 1 to 10 s when the answer was that nothing is there, whatever time that
+/// answer names. A change of the system's settings (`/etc/resolv.conf`) is followed within 5 s. When nobody answers, for the name or one of its targets, or not within 10 s for
 /// all of them, the last good answer stays, for ever. An answer that nothing is there (the name
 /// does not exist, or has no such records) is believed after the third in a row, and not before
 /// [`empty_after`](DnsConfig::empty_after): name servers lose zones for moments. Fewer servers
@@ -122,7 +124,7 @@ impl DnsDiscovery {
         let mut tasks = self.lock_tasks();
         let tasks = tasks.as_mut().ok_or_else(|| self.shared.unavailable("it was shut down"))?;
         if tasks.is_empty() {
-            let lookup = Lookup::new(&self.shared.target)
+            let lookup = Lookup::new(&self.shared.target, &self.shared.config)
                 .map_err(|error| self.shared.unavailable(&error.to_string()))?;
             tasks.spawn(Arc::clone(&self.shared).follow(lookup));
         }
@@ -148,8 +150,12 @@ impl DnsDiscovery {
 }
 
 impl Shared {
-    async fn follow(self: Arc<Self>, lookup: Lookup) {
-        let mut backoff = Backoff::new(self.config.min_ttl, FAILURE_PAUSE.max(self.config.min_ttl));
+    async fn follow(self: Arc<Self>, mut lookup: Lookup) {
+        let backoff = || {
+            let first = self.config.min_ttl;
+            Backoff::new(first, LONGEST_PAUSE.max(first))
+        };
+        let (mut backoff, mut empty) = (backoff(), backoff());
         let mut is_failing = false;
         loop {
             let pause = match lookup.ask().await {
@@ -158,7 +164,13 @@ impl Shared {
                         tracing::info!(target = %self.target, "DNS answers again");
                     }
                     backoff.reset();
-                    let pause = self.pause(&answer);
+                    let mut pause = self.pause(&answer);
+                    if answer.servers.is_empty() {
+                        // Whatever is said about how long nothing will be there.
+                        pause = pause.min(empty.pause());
+                    } else {
+                        empty.reset();
+                    }
                     self.take(answer);
                     self.first.send_replace(Some(Ok(())));
                     pause
@@ -181,7 +193,18 @@ impl Shared {
                     backoff.pause()
                 }
             };
-            tokio::time::sleep(pause).await;
+            self.rest(pause, &mut lookup).await;
+        }
+    }
+
+    /// Waits, and no longer than until others are to be asked.
+    async fn rest(&self, pause: Duration, lookup: &mut Lookup) {
+        let until = Instant::now() + pause;
+        while Instant::now() < until {
+            tokio::time::sleep_until(until.min(Instant::now() + SETTINGS_EVERY)).await;
+            if lookup.follow_system() {
+                return;
+            }
         }
     }
 
@@ -235,8 +258,11 @@ impl Shared {
     }
 }
 
-/// Longest pause between two questions that nobody answers.
-const FAILURE_PAUSE: Duration = Duration::from_secs(10);
+/// Longest pause between two questions that nobody answers, or that are answered with nothing.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Between two looks at the system's settings: one system call.
+const SETTINGS_EVERY: Duration = Duration::from_secs(5);
 
 fn instance(endpoint: &EndpointName, server: &Found) -> Instance {
     let number = fingerprint(&["dns", &server.name]);

@@ -1,7 +1,7 @@
 //! What this process has registered, and the work of keeping it in etcd.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -17,6 +17,7 @@ use tokio::{
 
 use super::{
     BACKEND,
+    batch::{Batch, Outcome, Task},
     entry::{Entry, Placed},
     guard::Guard,
     lease::{Signals, backoff},
@@ -24,9 +25,9 @@ use super::{
 };
 use crate::{DiscoveryError, MAX_INSTANCES, backoff::Backoff};
 
-/// Entries that are written at once: enough to hide the round trips of a start-up with a thousand
+/// Requests under way at once: enough to hide the round trips of a start-up with a thousand
 /// endpoints, few against what etcd takes.
-const AT_ONCE: usize = 32;
+const AT_ONCE: usize = 4;
 
 /// How often an entry that seems to stand is looked at. Losses are told at once by the guard and
 /// the lease; this is for the events that a server lost.
@@ -61,15 +62,19 @@ pub(super) struct Claims {
     seen_lease: Option<i64>,
     signals: Arc<Signals>,
     guard: Arc<Guard>,
-    claims: Vec<Claim>,
+    /// By token.
+    claims: BTreeMap<u64, Claim>,
+    /// The tokens of each key, in order; more than one while one replaces another.
+    by_name: HashMap<Vec<u8>, Vec<u64>>,
     last_token: u64,
+    /// When all that stands is looked at the next time.
+    next_audit: Instant,
     wake: Arc<Notify>,
     backoff: Backoff,
     removed: Option<Instant>,
 }
 
 struct Claim {
-    token: u64,
     entry: Arc<Entry>,
     is_dropped: Arc<AtomicBool>,
     /// Taken with the first definite result.
@@ -78,13 +83,10 @@ struct Claim {
     leaving: Option<Vec<oneshot::Sender<Result<(), DiscoveryError>>>>,
     /// When it is looked at again.
     due: Instant,
+    /// It stands under the lease that holds now, as far as is known.
+    stands: bool,
     /// So that a key that somebody else has taken is reported once.
     is_displaced: bool,
-}
-
-enum Outcome {
-    Placed(Result<Placed, Fault>),
-    Removed(Result<(), Fault>),
 }
 
 impl Claims {
@@ -102,8 +104,10 @@ impl Claims {
             seen_lease: None,
             signals,
             guard,
-            claims: Vec::new(),
+            claims: BTreeMap::new(),
+            by_name: HashMap::new(),
             last_token: 0,
+            next_audit: next_audit(),
             wake: Arc::default(),
             backoff: backoff(),
             removed: None,
@@ -119,7 +123,7 @@ impl Claims {
     pub(super) async fn run(&mut self) {
         loop {
             self.tend().await;
-            let next = self.claims.iter().map(|claim| claim.due).min();
+            let next = self.claims.values().map(|claim| claim.due).min();
             let due = async {
                 match next {
                     Some(next) => sleep_until(next).await,
@@ -149,7 +153,7 @@ impl Claims {
         match command {
             Command::Register { entry, answer } => self.add(*entry, answer),
             Command::Withdraw { token, answer } => {
-                match self.claims.iter_mut().find(|claim| claim.token == token) {
+                match self.claims.get_mut(&token) {
                     Some(claim) => {
                         claim.leaving.get_or_insert_default().push(answer);
                         claim.due = Instant::now();
@@ -162,9 +166,9 @@ impl Claims {
     }
 
     fn add(&mut self, mut entry: Entry, answer: oneshot::Sender<Result<Hold, DiscoveryError>>) {
-        let other = self.claims.iter().find(|claim| {
-            claim.entry.name == entry.name && claim.leaving.is_none() && !claim.is_forsaken()
-        });
+        let others = self.by_name.get(&entry.name).into_iter().flatten();
+        let mut others = others.filter_map(|token| self.claims.get(token));
+        let other = others.find(|claim| claim.leaving.is_none() && !claim.is_forsaken());
         let is_foreign = other.is_some_and(|other| {
             let one = other.entry.record.instance.process;
             one.zip(entry.record.instance.process).is_some_and(|(one, two)| one != two)
@@ -184,27 +188,48 @@ impl Claims {
         entry.former = other.map(|other| other.entry.value.clone());
         self.signals.is_needed.notify_one();
         self.last_token += 1;
-        self.claims.push(Claim {
-            token: self.last_token,
+        self.by_name.entry(entry.name.clone()).or_default().push(self.last_token);
+        let claim = Claim {
             entry: Arc::new(entry),
             is_dropped: Arc::default(),
             answer: Some(answer),
             leaving: None,
             due: Instant::now(),
+            stands: false,
             is_displaced: false,
-        });
+        };
+        self.claims.insert(self.last_token, claim);
     }
 
+    fn take_out(&mut self, token: u64) {
+        let Some(claim) = self.claims.remove(&token) else { return };
+        let name = &claim.entry.name;
+        if let Some(tokens) = self.by_name.get_mut(name) {
+            tokens.retain(|one| *one != token);
+            if tokens.is_empty() {
+                self.by_name.remove(name);
+                self.guard.remove(name);
+            }
+        }
+    }
+
+    /// With another lease nothing stands.
     fn doubt_all(&mut self) {
         let now = Instant::now();
-        self.claims.iter_mut().for_each(|claim| claim.due = now);
+        for claim in self.claims.values_mut() {
+            (claim.due, claim.stands) = (now, false);
+        }
         self.backoff.reset();
     }
 
     fn doubt(&mut self, lost: &BTreeSet<Vec<u8>>) {
         let now = Instant::now();
-        let is_lost = |claim: &&mut Claim| lost.contains(&claim.entry.name);
-        self.claims.iter_mut().filter(is_lost).for_each(|claim| claim.due = now);
+        let tokens = lost.iter().filter_map(|name| self.by_name.get(name)).flatten();
+        for token in tokens {
+            if let Some(claim) = self.claims.get_mut(token) {
+                claim.due = now;
+            }
+        }
     }
 
     /// Brings etcd to what is claimed, as far as it is due.
@@ -214,90 +239,86 @@ impl Claims {
             self.doubt_all();
         }
         let now = Instant::now();
+        if now >= self.next_audit {
+            self.next_audit = next_audit();
+        }
         let mut work = JoinSet::new();
-        let mut waiting: Vec<_> = self.due(lease, now);
+        let mut waiting = Batch::of(self.due(lease, now)).into_iter();
         let mut failed = false;
-        while !(waiting.is_empty() && work.is_empty()) {
-            while work.len() < AT_ONCE
-                && let Some((token, entry, lease)) = waiting.pop()
+        loop {
+            while !failed
+                && work.len() < AT_ONCE
+                && let Some(batch) = waiting.next()
             {
                 let members = Arc::clone(&self.members);
-                work.spawn(async move {
-                    let outcome = match lease {
-                        Some(lease) => Outcome::Placed(entry.place(&members, lease).await),
-                        None => Outcome::Removed(entry.remove(&members).await),
-                    };
-                    (token, outcome)
-                });
+                work.spawn(async move { batch.run(&members).await });
             }
-            if let Some(Ok((token, outcome))) = work.join_next().await {
+            // Most often nobody answers; asking for each of a thousand would take minutes.
+            let Some(outcomes) = work.join_next().await else { break };
+            for (token, outcome) in outcomes.unwrap_or_default() {
                 failed |= !self.note(token, outcome);
-            }
-            if failed {
-                // Most often nobody answers; asking for each of a thousand would take minutes.
-                waiting.clear();
             }
         }
         if failed {
             let again = Instant::now() + self.backoff.pause();
             let is_overdue = |claim: &&mut Claim| claim.due <= again;
-            self.claims.iter_mut().filter(is_overdue).for_each(|claim| claim.due = again);
+            self.claims.values_mut().filter(is_overdue).for_each(|claim| claim.due = again);
         }
     }
 
-    /// The claims to work on: those with a lease are to be placed, those without to be removed.
-    fn due(&mut self, lease: Option<i64>, now: Instant) -> Vec<(u64, Arc<Entry>, Option<i64>)> {
+    /// What to work on: claims with a lease are to be placed, or to be seen where they stand, those
+    /// without one to be removed. A later registration of a key comes after the former.
+    fn due(&mut self, lease: Option<i64>, now: Instant) -> Vec<(u64, Arc<Entry>, Task)> {
         let mut due = Vec::new();
-        self.claims.retain_mut(|claim| {
+        for (token, claim) in &mut self.claims {
             if claim.is_forsaken() && claim.leaving.is_none() {
                 claim.leaving = Some(Vec::new());
                 claim.due = now;
             }
             if claim.due > now {
-                return true;
+                continue;
             }
-            if claim.leaving.is_some() {
-                due.push((claim.token, Arc::clone(&claim.entry), None));
-            } else if lease.is_some() {
-                due.push((claim.token, Arc::clone(&claim.entry), lease));
-            } else {
-                // A new lease wakes all.
-                claim.due = now + AUDIT_EVERY;
-            }
-            true
-        });
-        // Worked on from the back; a later registration of a key comes after the former.
-        due.reverse();
+            let task = match lease {
+                _ if claim.leaving.is_some() => Task::Remove,
+                Some(lease) if claim.stands => Task::Audit { lease },
+                Some(lease) => Task::Place { lease },
+                None => {
+                    // A new lease wakes all.
+                    claim.due = now + AUDIT_EVERY;
+                    continue;
+                }
+            };
+            due.push((*token, Arc::clone(&claim.entry), task));
+        }
         due
     }
 
     /// False when it has to be tried again.
     fn note(&mut self, token: u64, outcome: Outcome) -> bool {
-        let Some(at) = self.claims.iter().position(|claim| claim.token == token) else {
-            return true;
-        };
+        let Some(claim) = self.claims.get_mut(&token) else { return true };
         match outcome {
-            Outcome::Removed(result) => self.note_removed(at, result),
+            Outcome::Removed(result) => self.note_removed(token, result),
             Outcome::Placed(Ok(Placed::Held { revision })) => {
-                self.note_held(at, revision);
+                self.note_held(token, revision);
                 true
             }
             Outcome::Placed(Ok(Placed::Taken)) => {
-                self.note_taken(at);
+                self.note_taken(token);
                 true
             }
             Outcome::Placed(Err(fault)) => {
+                claim.stands = false;
                 if fault.is_not_found() {
                     // "requested lease not found"
                     self.signals.is_doubted.notify_one();
                 }
-                tracing::debug!(key = %self.claims[at].entry.key, %fault, "not registered");
+                tracing::debug!(key = %claim.entry.key, %fault, "not registered");
                 // A refusal stays one: whoever waits is told.
                 if fault.is_refusal()
-                    && let Some(answer) = self.claims[at].answer.take()
+                    && let Some(answer) = claim.answer.take()
                 {
                     let _ = answer.send(Err(fault.into_error("registering")));
-                    self.claims.swap_remove(at);
+                    self.take_out(token);
                     return true;
                 }
                 false
@@ -305,32 +326,39 @@ impl Claims {
         }
     }
 
-    fn note_held(&mut self, at: usize, revision: i64) {
+    fn note_held(&mut self, token: u64, revision: i64) {
         self.backoff.reset();
         let wake = Arc::clone(&self.wake);
-        let claim = &mut self.claims[at];
-        claim.due = Instant::now() + AUDIT_EVERY.mul_f64(0.75 + fastrand::f64() / 2.0);
+        let Some(claim) = self.claims.get_mut(&token) else { return };
+        // All that stands is seen to together: one look is a few requests, whatever the number.
+        claim.due = self.next_audit;
+        claim.stands = true;
         if std::mem::take(&mut claim.is_displaced) {
             tracing::info!(key = %claim.entry.key, "registered again");
         }
-        self.guard.add(claim.entry.name.clone(), revision);
+        let name = claim.entry.name.clone();
+        self.guard.add(name.clone(), revision);
         if let Some(answer) = claim.answer.take() {
             let is_dropped = Arc::clone(&claim.is_dropped);
             // Nobody there any more: dropping the hold ends the claim.
-            drop(answer.send(Ok(Hold { token: claim.token, is_dropped, wake })));
-            let (token, name) = (claim.token, claim.entry.name.clone());
+            drop(answer.send(Ok(Hold { token, is_dropped, wake })));
             // The former registration under the key is replaced by this one.
-            self.claims.retain(|one| one.token >= token || one.entry.name != name);
+            if let Some(tokens) = self.by_name.get_mut(&name) {
+                for old in tokens.extract_if(.., |old| *old < token) {
+                    self.claims.remove(&old);
+                }
+            }
         }
     }
 
-    fn note_taken(&mut self, at: usize) {
-        let claim = &mut self.claims[at];
+    fn note_taken(&mut self, token: u64) {
+        let Some(claim) = self.claims.get_mut(&token) else { return };
         let key = claim.entry.key.clone();
+        claim.stands = false;
         match claim.answer.take() {
             Some(answer) => {
                 let _ = answer.send(Err(DiscoveryError::Taken { key }));
-                self.claims.swap_remove(at);
+                self.take_out(token);
             }
             // One that once stood does not fight with the other: it waits for that one to go.
             None => {
@@ -343,10 +371,10 @@ impl Claims {
         }
     }
 
-    fn note_removed(&mut self, at: usize, result: Result<(), Fault>) -> bool {
+    fn note_removed(&mut self, token: u64, result: Result<(), Fault>) -> bool {
         let is_removed = result.is_ok();
         let error = result.err();
-        let claim = &mut self.claims[at];
+        let Some(claim) = self.claims.get_mut(&token) else { return true };
         for answer in claim.leaving.iter_mut().flat_map(|all| all.drain(..)) {
             let result = match &error {
                 None => Ok(()),
@@ -356,13 +384,15 @@ impl Claims {
         }
         if is_removed {
             self.removed = Some(Instant::now());
-            let claim = self.claims.swap_remove(at);
-            if !self.claims.iter().any(|one| one.entry.name == claim.entry.name) {
-                self.guard.remove(&claim.entry.name);
-            }
+            self.take_out(token);
         }
         is_removed
     }
+}
+
+/// Not all processes at the same moment: a fleet often starts at one.
+fn next_audit() -> Instant {
+    Instant::now() + AUDIT_EVERY.mul_f64(0.75 + fastrand::f64() / 2.0)
 }
 
 impl Claim {

@@ -29,6 +29,12 @@ const LIST_EVERY: Duration = Duration::from_secs(60);
 /// of the whole list, and a fleet that starts sends one for each of its members.
 const GATHER: Duration = Duration::from_millis(5);
 
+/// The same once showing takes long, so that it takes a fifth of the time at most.
+const GATHER_TIMES: u32 = 4;
+
+/// Longest time that news wait to be shown with others.
+const MAX_GATHER: Duration = Duration::from_millis(250);
+
 /// Follows one prefix.
 pub(super) struct Follower {
     members: Arc<Members>,
@@ -38,6 +44,8 @@ pub(super) struct Follower {
     range: Range,
     /// Of the last list.
     revision: i64,
+    /// How long it took to show what is there the last time.
+    showing: Duration,
 }
 
 /// What one wait of the watch came to.
@@ -54,7 +62,15 @@ impl Follower {
         prefix: String,
         grace: Grace,
     ) -> Self {
-        Self { members, board, prefix, grace, range: Range::default(), revision: 0 }
+        Self {
+            members,
+            board,
+            prefix,
+            grace,
+            range: Range::default(),
+            revision: 0,
+            showing: Duration::ZERO,
+        }
     }
 
     /// Follows until it is dropped. `listed` runs after the first list.
@@ -180,7 +196,7 @@ impl Follower {
             match event {
                 Event::Message(first) => {
                     let mut taken = first.and_then(|message| self.take(&message));
-                    let until = Instant::now() + GATHER;
+                    let until = Instant::now() + self.gather();
                     while taken.is_ok()
                         && let Ok(more) = timeout_at(until, probe.next(&mut stream)).await
                     {
@@ -223,8 +239,14 @@ impl Follower {
         Ok(())
     }
 
-    fn show(&self) {
+    fn gather(&self) -> Duration {
+        (self.showing * GATHER_TIMES).clamp(GATHER, MAX_GATHER)
+    }
+
+    fn show(&mut self) {
+        let begun = Instant::now();
         self.board.show(&self.prefix, self.range.instances());
+        self.showing = begun.elapsed();
     }
 }
 
@@ -235,7 +257,7 @@ fn item(kv: KeyValue) -> Item {
 }
 
 /// The first key after all that begin with `prefix`, which ends with a slash.
-fn end_of(prefix: &[u8]) -> Vec<u8> {
+pub(super) fn end_of(prefix: &[u8]) -> Vec<u8> {
     let mut end = prefix.to_vec();
     if let Some(last) = end.last_mut() {
         *last += 1;

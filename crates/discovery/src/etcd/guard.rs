@@ -1,17 +1,21 @@
 //! A watch on our own keys, which tells at once when one of them is taken away.
+//!
+//! One watch spans all of them, from the first endpoint to the last, whatever their number: it
+//! brings deletions alone, so of what others do in between it tells little.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use etcd_client::{EventType, WatchFilterType, WatchOptions, WatchStream};
+use etcd_client::{EventType, WatchFilterType, WatchOptions, WatchResponse, WatchStream};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep},
 };
 
 use super::{
+    follow::end_of,
     lease::backoff,
     members::{Fault, Members},
     probe::Probe,
@@ -28,35 +32,63 @@ pub(super) struct Guard {
 
 #[derive(Default)]
 struct State {
-    keys: BTreeMap<Vec<u8>, Key>,
-    last_id: i64,
+    keys: BTreeSet<Vec<u8>>,
+    /// Those that no watch is asked for yet, and the revision at which each stood; later ones are
+    /// watched.
+    fresh: BTreeMap<Vec<u8>, i64>,
+    /// What the stream watches: from the first key to before the last.
+    span: Option<(Vec<u8>, Vec<u8>)>,
+    /// The first revision that it tells of, as far as is known.
+    first_revision: Option<i64>,
+    /// How the stream calls the watch; never used again.
+    id: i64,
     lost: BTreeSet<Vec<u8>>,
 }
 
-struct Key {
-    /// How the stream calls it; never used again.
+/// A watch to ask for.
+struct Span {
     id: i64,
-    /// The revision at which it stood; later ones are watched.
-    since: i64,
-    is_watched: bool,
+    from: Vec<u8>,
+    to: Vec<u8>,
+    /// The first revision to tell of; the next one when `None`.
+    first_revision: Option<i64>,
+}
+
+impl Span {
+    fn options(&self) -> WatchOptions {
+        let options = WatchOptions::new()
+            .with_range(self.to.clone())
+            .with_watch_id(self.id)
+            .with_filters([WatchFilterType::NoPut]);
+        match self.first_revision {
+            Some(first) => options.with_start_revision(first),
+            None => options,
+        }
+    }
+}
+
+/// The key as far as its last slash: what all instances of the endpoint begin with.
+fn endpoint_of(key: &[u8]) -> &[u8] {
+    let end = key.iter().rposition(|byte| *byte == b'/').map_or(key.len(), |slash| slash + 1);
+    &key[..end]
 }
 
 impl Guard {
     pub(super) fn add(&self, key: Vec<u8>, since: i64) {
         let mut state = self.lock();
-        if state.keys.contains_key(&key) {
+        if !state.keys.insert(key.clone()) {
             return;
         }
-        state.last_id += 1;
-        let id = state.last_id;
-        state.keys.insert(key, Key { id, since, is_watched: false });
+        state.fresh.insert(key, since);
         drop(state);
         self.is_longer.notify_one();
     }
 
     /// What the stream still watches of it does no harm.
     pub(super) fn remove(&self, key: &[u8]) {
-        self.lock().keys.remove(key);
+        let mut state = self.lock();
+        state.keys.remove(key);
+        state.fresh.remove(key);
     }
 
     /// Waits for keys that were lost, or may have been. Cancel-safe.
@@ -87,11 +119,14 @@ impl Guard {
 
     async fn watch(&self, members: &Arc<Members>, was_watched: &mut bool) -> Fault {
         let opened = members.call_in_turn(|mut client| {
-            self.forget_watches();
-            let first = self.next_unwatched();
+            self.forget_watch();
+            let span = self.next_span();
             async move {
-                match first {
-                    Some((key, options)) => client.watch(key, Some(options)).await.map(Some),
+                match span {
+                    Some(span) => {
+                        let options = span.options();
+                        client.watch(span.from, Some(options)).await.map(Some)
+                    }
                     None => Ok(None),
                 }
             }
@@ -118,12 +153,14 @@ impl Guard {
             };
             match heard {
                 Ok(message) => {
+                    self.note_begun(&message);
                     for event in message.events() {
                         if let (EventType::Delete, Some(kv)) = (event.event_type(), event.kv()) {
                             self.note_lost(kv.key());
                         }
                     }
-                    if message.canceled() {
+                    // One that was replaced by a wider one ends as asked.
+                    if message.canceled() && message.watch_id() == self.lock().id {
                         return Fault::answer(message.cancel_reason());
                     }
                 }
@@ -138,50 +175,122 @@ impl Guard {
     }
 
     async fn watch_more(&self, stream: &mut WatchStream) -> Result<(), Fault> {
-        while let Some((key, options)) = self.next_unwatched() {
-            let asked = stream.watch(key, Some(options)).await;
+        while let Some(span) = self.next_span() {
+            let former = span.id - 1;
+            let options = span.options();
+            let asked = stream.watch(span.from, Some(options)).await;
             asked.map_err(|error| Fault::of_member(error.to_string()))?;
+            // Only now, so that nothing goes unseen in between.
+            let ended = stream.cancel(former).await;
+            ended.map_err(|error| Fault::of_member(error.to_string()))?;
         }
         Ok(())
     }
 
-    fn next_unwatched(&self) -> Option<(Vec<u8>, WatchOptions)> {
+    /// The watch to ask for, when there are keys that are not watched.
+    fn next_span(&self) -> Option<Span> {
         let mut state = self.lock();
-        let (name, key) = state.keys.iter_mut().find(|(_, key)| !key.is_watched)?;
-        key.is_watched = true;
-        let mut options =
-            WatchOptions::new().with_watch_id(key.id).with_filters([WatchFilterType::NoPut]);
-        if key.since > 0 {
-            options = options.with_start_revision(key.since + 1);
+        let state = &mut *state;
+        let fresh = std::mem::take(&mut state.fresh);
+        let (first, last) = (fresh.first_key_value()?.0, fresh.last_key_value()?.0);
+        let (from, to) = (endpoint_of(first).to_vec(), end_of(endpoint_of(last)));
+        // Of those for which it is known; the others are watched from about now on.
+        let since = fresh.values().copied().filter(|since| *since > 0).min();
+        if let Some((known_from, known_to)) = &state.span {
+            let is_within = *known_from <= from && to <= *known_to;
+            // Watched from before it was put there, so that nothing of it goes unseen.
+            let is_seen = since
+                .is_none_or(|since| state.first_revision.is_some_and(|first| first <= since + 1));
+            if is_within && is_seen {
+                return None;
+            }
         }
-        Some((name.clone(), options))
+        let (from, to) = match state.span.take() {
+            Some((known_from, known_to)) => (known_from.min(from), known_to.max(to)),
+            None => (from, to),
+        };
+        state.id += 1;
+        state.span = Some((from.clone(), to.clone()));
+        state.first_revision = since.map(|since| since + 1);
+        Some(Span { id: state.id, from, to, first_revision: state.first_revision })
+    }
+
+    fn note_begun(&self, message: &WatchResponse) {
+        let mut state = self.lock();
+        if message.created() && message.watch_id() == state.id {
+            let next = message.header().map(|header| header.revision() + 1);
+            state.first_revision = state.first_revision.or(next);
+        }
     }
 
     fn note_lost(&self, key: &[u8]) {
         let mut state = self.lock();
-        if state.keys.contains_key(key) {
+        if state.keys.contains(key) {
             state.lost.insert(key.to_vec());
             self.is_lost.notify_one();
         }
     }
 
-    /// A new stream watches nothing yet.
-    fn forget_watches(&self) {
+    /// A new stream watches nothing yet. What its keys were may have been compacted; what happened
+    /// meanwhile is looked up instead.
+    fn forget_watch(&self) {
         let mut state = self.lock();
-        for key in state.keys.values_mut() {
-            // What it was may have been compacted; what happened meanwhile is looked up instead.
-            key.since = if std::mem::take(&mut key.is_watched) { 0 } else { key.since };
+        state.span = None;
+        let State { keys, fresh, .. } = &mut *state;
+        for key in keys.iter() {
+            fresh.entry(key.clone()).or_insert(0);
         }
     }
 
     /// After a time in which nobody watched everything has to be looked at.
     fn doubt_all(&self) {
         let mut state = self.lock();
-        state.lost = state.keys.keys().cloned().collect();
+        state.lost = state.keys.clone();
         self.is_lost.notify_one();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> Vec<u8> {
+        format!("v1/instances/{name}").into_bytes()
+    }
+
+    fn span(guard: &Guard) -> Option<(String, String, Option<i64>)> {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        guard.next_span().map(|span| (text(span.from), text(span.to), span.first_revision))
+    }
+
+    #[test]
+    fn one_watch_spans_all_keys_and_is_asked_for_again_only_to_become_wider() {
+        let guard = Guard::default();
+        for id in 0..1000 {
+            guard.add(key(&format!("a/b/m/{id:x}")), 40 + id);
+        }
+        let first = span(&guard).unwrap();
+        let expected = ("v1/instances/a/b/m/".into(), "v1/instances/a/b/m0".into(), Some(41));
+        assert_eq!(first, expected);
+        for id in 0..1000 {
+            guard.add(key(&format!("a/b/m/f{id:x}")), 2000 + id);
+        }
+        assert_eq!(span(&guard), None, "within it, and put there since it began");
+        guard.add(key("a/b/c/1"), 3000);
+        let (from, to, first) = span(&guard).unwrap();
+        assert_eq!((&*from, &*to), ("v1/instances/a/b/c/", "v1/instances/a/b/m0"));
+        assert_eq!(first, Some(3001));
+        guard.add(key("a/b/m/later"), 2999);
+        assert!(span(&guard).is_some(), "it may have gone before the watch begins");
+        guard.add(key("a/b/d/1"), 4000);
+        assert_eq!(span(&guard), None);
+        guard.forget_watch();
+        let (from, to, first) = span(&guard).unwrap();
+        assert_eq!((&*from, &*to), ("v1/instances/a/b/c/", "v1/instances/a/b/m0"));
+        assert_eq!(first, None, "another stream: from now on");
     }
 }

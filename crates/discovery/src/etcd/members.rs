@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -29,7 +29,7 @@ mod code {
 }
 
 /// Why a request has no answer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Fault {
     kind: Kind,
     text: String,
@@ -131,6 +131,8 @@ pub(super) struct Members {
     current: Mutex<Current>,
     is_lost: AtomicBool,
     outages: Mutex<Outages>,
+    /// Questions asked: what growth is measured by.
+    asked: AtomicU64,
 }
 
 #[derive(Default)]
@@ -149,7 +151,13 @@ impl Members {
             current: Mutex::default(),
             is_lost: AtomicBool::new(false),
             outages: Mutex::default(),
+            asked: AtomicU64::new(0),
         }
+    }
+
+    /// Questions asked so far.
+    pub(super) fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
     }
 
     /// Longest wait for one answer.
@@ -174,6 +182,7 @@ impl Members {
     where
         F: Future<Output = Result<T, Error>>,
     {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         let begun = Instant::now();
         let mut last = Fault::of_member("no member");
         for _ in &self.endpoints {

@@ -1,5 +1,6 @@
 //! Discovery through etcd: entries that end with a lease, and watches.
 
+mod batch;
 mod board;
 mod claims;
 mod config;

@@ -1,8 +1,8 @@
-//! The records that this process keeps in the directory.
+//! One record that this process keeps in the directory.
 //!
 //! A claim waits while somebody else's record stands under its key, and holds the key while its
-//! own does. Whatever else happens to the file (removed, cut, scribbled over, its directory gone)
-//! is mended at the next look.
+//! own does. Whatever else happens to the file (removed, cut, scribbled over, a folder put in its
+//! place, its directory gone) is mended when it is seen.
 
 use std::{
     io::{self, ErrorKind},
@@ -10,54 +10,26 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
-
-use tokio::sync::oneshot;
 
 use super::{
     BACKEND,
+    claims::{Answer, Ground, Hold, Request},
     directory::Directory,
-    scan::{Life, Scanner},
+    scan::Life,
     sighting::Stamp,
 };
 use crate::{
-    DiscoveryError, InstanceKey, MAX_INSTANCES, host_id, process,
+    DiscoveryError, InstanceKey, host_id, process,
     record::{self, Record},
 };
 
-/// What is asked for.
-pub(super) struct Request {
-    pub(super) key: InstanceKey,
-    pub(super) name: String,
-    pub(super) record: Record,
-    pub(super) bytes: Vec<u8>,
-    pub(super) answer: Answer,
-}
+/// Heartbeats that a request waits at most for an answer: two TTLs. Whether the owner of a record
+/// lives is known after one, unless nothing can be seen.
+const ANSWER_WITHIN: u32 = 6;
 
-pub(super) type Answer = oneshot::Sender<Result<Hold, DiscoveryError>>;
-
-/// The registering side's end of a claim: the claim ends when this is dropped.
-#[derive(Debug)]
-pub(super) struct Hold {
-    pub(super) token: u64,
-    is_dropped: Arc<AtomicBool>,
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        self.is_dropped.store(true, Ordering::Release);
-    }
-}
-
-/// All claims of one backend.
-#[derive(Default)]
-pub(super) struct Claims {
-    claims: Vec<Claim>,
-    last_token: u64,
-}
-
-struct Claim {
+pub(super) struct Claim {
     token: u64,
     key: InstanceKey,
     name: String,
@@ -68,23 +40,23 @@ struct Claim {
     is_dropped: Arc<AtomicBool>,
     /// Taken with the first definite result.
     answer: Option<Answer>,
-    held: Option<Held>,
+    asked: Instant,
+    /// The file as we left it.
+    held: Option<Stamp>,
     /// So that a disk that stays full is reported once.
     is_failing: bool,
 }
 
-struct Held {
-    /// The file as we left it.
-    stamp: Stamp,
-    touched: Instant,
-}
-
-/// Where a claim finds out how things are.
-pub(super) struct Ground<'a> {
-    pub(super) directory: &'a Directory,
-    pub(super) scanner: &'a Scanner,
-    pub(super) heartbeat: Duration,
-    pub(super) now: Instant,
+/// What becomes of a claim after a look at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Course {
+    Goes,
+    /// It has just been granted.
+    Answered,
+    /// Something is wrong with the file system; it goes on.
+    Failed,
+    /// It was refused, or nobody waits for it any more.
+    Over,
 }
 
 /// What stands under a claim's key.
@@ -100,7 +72,7 @@ enum Standing {
 }
 
 /// What one look at a claim came to.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Held,
     Taken,
@@ -108,175 +80,134 @@ enum Verdict {
     Open,
 }
 
-impl Claims {
-    /// Takes a request up. Its answer comes now, or with a later [`tend`](Self::tend) when it has
-    /// to be seen first whether the owner of a record lives.
-    pub(super) fn add(&mut self, request: Request, ground: &Ground<'_>) {
+impl Claim {
+    pub(super) fn new(
+        token: u64,
+        request: Request,
+        replaces: Option<Vec<u8>>,
+        now: Instant,
+    ) -> Self {
         let Request { key, name, record, bytes, answer } = request;
-        let other = self.claims.iter().find(|claim| claim.name == name);
-        let is_foreign = |claim: &Claim| {
-            let numbers = claim.record.instance.process.zip(record.instance.process);
-            numbers.is_some_and(|(one, two)| one != two)
-        };
-        let refusal = if other.is_some_and(is_foreign) {
-            Some(DiscoveryError::Taken { key: key.clone() })
-        } else if self.claims.len() >= MAX_INSTANCES {
-            let what = format!("it keeps {MAX_INSTANCES} registrations and takes no more");
-            Some(DiscoveryError::Unavailable { backend: BACKEND, what, source: None })
-        } else {
-            None
-        };
-        if let Some(error) = refusal {
-            let _ = answer.send(Err(error));
-            return;
-        }
-        self.last_token += 1;
-        let mut claim = Claim {
-            token: self.last_token,
-            replaces: other.map(|claim| claim.bytes.clone()),
-            is_dropped: Arc::default(),
-            answer: Some(answer),
-            held: None,
-            is_failing: false,
+        Self {
+            token,
             key,
             name,
             record,
             bytes,
-        };
-        if claim.tend(ground) {
-            if claim.held.is_some() {
-                self.claims.retain(|old| old.name != claim.name);
-            }
-            self.claims.push(claim);
+            replaces,
+            is_dropped: Arc::default(),
+            answer: Some(answer),
+            asked: now,
+            held: None,
+            is_failing: false,
         }
     }
 
-    /// Looks after every claim. Returns the names of the files that it removed.
-    pub(super) fn tend(&mut self, ground: &Ground<'_>) -> Vec<String> {
-        let mut removed = Vec::new();
-        let mut replaced = Vec::new();
-        self.claims.retain_mut(|claim| {
-            if claim.is_dropped.load(Ordering::Acquire) {
-                if let Err(error) = claim.end(ground.directory) {
-                    tracing::debug!(key = %claim.key, %error, "its record ends with its TTL");
-                }
-                removed.push(claim.name.clone());
-                return false;
-            }
-            let was_asking = claim.answer.is_some();
-            let stays = claim.tend(ground);
-            if stays && was_asking && claim.held.is_some() {
-                replaced.push((claim.name.clone(), claim.token));
-            }
-            stays
-        });
-        for (name, token) in replaced {
-            self.claims.retain(|claim| claim.name != name || claim.token == token);
-        }
-        removed
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
-    /// Ends one claim. Returns the name of the file that it removed; `None` when the claim had
-    /// been replaced.
-    pub(super) fn withdraw(
-        &mut self,
-        token: u64,
-        directory: &Directory,
-    ) -> io::Result<Option<String>> {
-        let Some(at) = self.claims.iter().position(|claim| claim.token == token) else {
-            return Ok(None);
-        };
-        let mut claim = self.claims.swap_remove(at);
-        claim.end(directory).map(|()| Some(claim.name))
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
-    /// Ends all.
-    pub(super) fn withdraw_all(&mut self, directory: &Directory) {
-        for mut claim in self.claims.drain(..) {
-            if let Err(error) = claim.end(directory) {
-                tracing::warn!(key = %claim.key, %error, "its record ends with its TTL");
-            }
-        }
+    pub(super) fn is_held(&self) -> bool {
+        self.held.is_some()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.claims.is_empty()
+    pub(super) fn is_dropped(&self) -> bool {
+        self.is_dropped.load(Ordering::Acquire)
     }
 
-    /// True while a claim depends on what the scanner sees.
-    pub(super) fn is_waiting(&self) -> bool {
-        self.claims.iter().any(|claim| claim.held.is_none())
+    pub(super) fn is_of_other_process(&self, other: &Record) -> bool {
+        let numbers = self.record.instance.process.zip(other.instance.process);
+        numbers.is_some_and(|(one, two)| one != two)
     }
-}
 
-impl Claim {
-    /// False when the claim is over: it was refused, or nobody waits for it any more.
-    fn tend(&mut self, ground: &Ground<'_>) -> bool {
+    pub(super) fn tend(&mut self, ground: &Ground<'_>) -> Course {
+        self.tend_with(false, ground)
+    }
+
+    /// Looks after the file, and touches it when that is due.
+    pub(super) fn tend_with(&mut self, is_beating: bool, ground: &Ground<'_>) -> Course {
         if self.answer.as_ref().is_some_and(Answer::is_closed) {
-            return false;
+            return Course::Over;
         }
-        let result = match self.keep(ground) {
-            Ok(true) => Ok(Verdict::Held),
-            Ok(false) => self.settle(ground),
-            Err(error) => Err(error),
-        };
-        match result {
+        let kept = self.keep(ground).and_then(|verdict| {
+            if is_beating && verdict == Verdict::Held {
+                self.touch(ground.directory)?;
+            }
+            Ok(verdict)
+        });
+        match kept {
             Ok(verdict) => {
                 if std::mem::take(&mut self.is_failing) {
                     tracing::info!(key = %self.key, "its record can be written again");
                 }
-                self.conclude(verdict)
+                self.conclude(verdict, ground)
             }
             Err(error) => self.fail(error, ground.directory),
         }
     }
 
-    fn conclude(&mut self, verdict: Verdict) -> bool {
+    fn conclude(&mut self, verdict: Verdict, ground: &Ground<'_>) -> Course {
         // Only who still waits for an answer can be refused; a claim that once held goes on.
-        match (verdict, self.answer.take()) {
-            (Verdict::Held, Some(answer)) => {
+        let Some(answer) = self.answer.take() else { return Course::Goes };
+        let waited = ground.now.saturating_duration_since(self.asked);
+        let refusal = match verdict {
+            Verdict::Held => {
                 self.replaces = None;
                 let hold = Hold { token: self.token, is_dropped: Arc::clone(&self.is_dropped) };
                 // Nobody there any more: dropping the hold ends the claim.
                 drop(answer.send(Ok(hold)));
-                true
+                return Course::Answered;
             }
-            (Verdict::Taken, Some(answer)) => {
-                let _ = answer.send(Err(DiscoveryError::Taken { key: self.key.clone() }));
-                false
+            Verdict::Taken => DiscoveryError::Taken { key: self.key.clone() },
+            Verdict::Open if waited >= ground.heartbeat * ANSWER_WITHIN => {
+                let place = ground.directory.path().display();
+                let what = format!(
+                    "{} stands in {place} already, and nothing there moves, so that its owner can \
+                     be seen neither alive nor gone: choose another instance id, or remove it",
+                    self.key
+                );
+                DiscoveryError::Unavailable { backend: BACKEND, what, source: None }
             }
-            (_, answer) => {
-                self.answer = answer;
-                true
+            Verdict::Open => {
+                self.answer = Some(answer);
+                return Course::Goes;
             }
-        }
+        };
+        let _ = answer.send(Err(refusal));
+        Course::Over
     }
 
-    fn fail(&mut self, error: io::Error, directory: &Directory) -> bool {
+    fn fail(&mut self, error: io::Error, directory: &Directory) -> Course {
         if let Some(answer) = self.answer.take() {
             let _ = answer.send(Err(unavailable("writing a record to", directory, error)));
-            return false;
+            return Course::Over;
         }
         if !std::mem::replace(&mut self.is_failing, true) {
             tracing::warn!(key = %self.key, %error, "its record cannot be kept; still trying");
         }
-        true
+        Course::Failed
     }
 
-    /// Touches the file when that is due. False when it is not as we left it.
-    fn keep(&mut self, ground: &Ground<'_>) -> io::Result<bool> {
-        let Some(held) = &mut self.held else { return Ok(false) };
-        match ground.directory.stamp(&self.name) {
-            Ok(stamp) if stamp == held.stamp => {}
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => return Ok(false),
+    /// Leaves the file as it is when it is as we left it.
+    fn keep(&mut self, ground: &Ground<'_>) -> io::Result<Verdict> {
+        if let Some(held) = self.held {
+            match ground.directory.stamp(&self.name) {
+                Ok(stamp) if stamp == held => return Ok(Verdict::Held),
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
-        if ground.now.saturating_duration_since(held.touched) >= ground.heartbeat {
-            ground.directory.touch(&self.name)?;
-            held.stamp = ground.directory.stamp(&self.name)?;
-            held.touched = ground.now;
-        }
-        Ok(true)
+        self.settle(ground)
+    }
+
+    fn touch(&mut self, directory: &Directory) -> io::Result<()> {
+        directory.touch(&self.name)?;
+        self.held = Some(directory.stamp(&self.name)?);
+        Ok(())
     }
 
     /// Looks at what stands under the key and puts our record there if nobody minds.
@@ -286,19 +217,17 @@ impl Claim {
         let standing = self.standing(ground)?;
         match standing {
             Standing::Ours(stamp) => {
-                // Whatever moved the file was not a touch of ours, so the next stays due.
-                let touched = self.held.take().map_or(ground.now, |held| held.touched);
-                self.held = Some(Held { stamp, touched });
+                self.held = Some(stamp);
                 Ok(Verdict::Held)
             }
             Standing::Nothing => match directory.publish(&self.name, &self.bytes) {
                 // Somebody who does not lock was faster: see who, next time.
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Verdict::Open),
-                result => result.and_then(|()| self.take_hold(ground)),
+                result => result.and_then(|()| self.take_hold(directory)),
             },
             Standing::Void => {
                 directory.replace(&self.name, &self.bytes)?;
-                self.take_hold(ground)
+                self.take_hold(directory)
             }
             Standing::Taken | Standing::Unclear => {
                 if self.held.take().is_some() {
@@ -312,9 +241,8 @@ impl Claim {
         }
     }
 
-    fn take_hold(&mut self, ground: &Ground<'_>) -> io::Result<Verdict> {
-        let stamp = ground.directory.stamp(&self.name)?;
-        self.held = Some(Held { stamp, touched: ground.now });
+    fn take_hold(&mut self, directory: &Directory) -> io::Result<Verdict> {
+        self.held = Some(directory.stamp(&self.name)?);
         Ok(Verdict::Held)
     }
 
@@ -322,7 +250,7 @@ impl Claim {
         let (stamp, bytes) = match ground.directory.read(&self.name) {
             Ok(read) => read,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Standing::Nothing),
-            // A link, a pipe, a giant: not a record, so it holds no key.
+            // A link, a pipe, a folder, a giant: not a record, so it holds no key.
             Err(error) if error.kind() == ErrorKind::InvalidData => return Ok(Standing::Void),
             Err(error) => return Err(error),
         };
@@ -349,25 +277,31 @@ impl Claim {
     }
 
     /// Removes our record, if it is there.
-    fn end(&mut self, directory: &Directory) -> io::Result<()> {
-        if self.held.take().is_none() {
+    pub(super) fn end(&mut self, directory: &Directory) -> io::Result<()> {
+        if self.held.is_none() {
             return Ok(());
         }
         let _lock = directory.lock();
         match directory.read(&self.name) {
-            Ok((_, bytes)) if bytes == self.bytes => directory.remove(&self.name),
+            Ok((_, bytes)) if bytes == self.bytes => directory.remove(&self.name)?,
             // Not ours any more, or never again: there is nothing to take back.
-            Ok(_) => Ok(()),
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidData) => {
-                Ok(())
-            }
-            Err(error) => Err(error),
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidData) => {}
+            Err(error) => return Err(error),
         }
+        self.held = None;
+        Ok(())
     }
 }
 
 /// A failed file system call, as the caller sees it.
 pub(super) fn unavailable(what: &str, directory: &Directory, error: io::Error) -> DiscoveryError {
+    let folder =
+        error.get_ref().and_then(|inner| inner.downcast_ref::<sinew_folder::FolderError>());
+    if let Some(folder) = folder.filter(|folder| folder.is_untrusted()) {
+        let what = format!("{folder} (users to trust: FileConfig::trust, SINEW_DISCOVERY_USERS)");
+        return DiscoveryError::Untrusted { backend: BACKEND, what };
+    }
     let what = format!("{what} {}: {error}", directory.path().display());
     DiscoveryError::Unavailable { backend: BACKEND, what, source: Some(error) }
 }

@@ -1,14 +1,16 @@
-//! Timing of the file backend.
+//! Settings of the file backend.
 
 use std::time::Duration;
+
+use sinew_folder::Rules;
 
 use crate::DiscoveryError;
 
 /// Touching more often than this only wears the disk.
 const MIN_HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// Timing of a [`FileDiscovery`](super::FileDiscovery). The defaults fit a local disk and are
-/// those of a stock Dynamo peer.
+/// Settings of a [`FileDiscovery`](super::FileDiscovery). The times fit a local disk and are those
+/// of a stock Dynamo peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileConfig {
     /// How long a record may stand still before its owner counts as gone. Owners touch their
@@ -19,11 +21,19 @@ pub struct FileConfig {
     /// change takes to be seen. A look that takes long makes the pauses longer, so that looking
     /// takes a tenth of one core at most. 1 ms to a quarter of `ttl`; default 100 ms.
     pub scan_interval: Duration,
+    /// Whose folders and records count, and how many folders at the end of the root's path must be
+    /// closed to other users; default: those of this user and of root, and none. See
+    /// [`FileDiscovery`](super::FileDiscovery) for what that means.
+    pub trust: Rules,
 }
 
 impl Default for FileConfig {
     fn default() -> Self {
-        Self { ttl: Duration::from_secs(10), scan_interval: Duration::from_millis(100) }
+        Self {
+            ttl: Duration::from_secs(10),
+            scan_interval: Duration::from_millis(100),
+            trust: Rules::default(),
+        }
     }
 }
 
@@ -58,8 +68,12 @@ impl FileConfig {
 
     /// How long to rest after a look that took `spent`.
     pub(super) fn pause_after(&self, spent: Duration) -> Duration {
-        let rest = spent.saturating_mul(9).min(self.longest_pause());
-        rest.max(self.scan_interval.saturating_sub(spent))
+        self.rest_after(spent).max(self.scan_interval.saturating_sub(spent))
+    }
+
+    /// The least of it, when there is something to see: looking takes a tenth of one core.
+    pub(super) fn rest_after(&self, spent: Duration) -> Duration {
+        spent.saturating_mul(9).min(self.longest_pause())
     }
 }
 
@@ -77,7 +91,10 @@ mod tests {
             (second * 4, second * 2, "scan_interval"),
             (second * 4, Duration::ZERO, "scan_interval"),
         ] {
-            let error = FileConfig { ttl, scan_interval }.check().unwrap_err().to_string();
+            let error = FileConfig { ttl, scan_interval, ..FileConfig::default() }
+                .check()
+                .unwrap_err()
+                .to_string();
             assert!(error.starts_with(name), "{error}");
         }
     }

@@ -1,14 +1,14 @@
 //! The directory of records: the only place that calls the file system.
 
 use std::{
-    fs::{self, File, Metadata, OpenOptions},
+    cell::{Cell, RefCell},
     io::{self, ErrorKind, Read as _, Write as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use rustix::fs::OFlags;
+use sinew_folder::{Folder, FolderError, Kind, Rules, Status};
 
 use super::sighting::Stamp;
 use crate::{MAX_INSTANCES, record};
@@ -23,161 +23,272 @@ const LOCK_TRIES: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Writes a file that must not exist yet; tests put a full disk in its place.
-pub(super) type WriteNew = Box<dyn Fn(&Path, &[u8]) -> io::Result<()> + Send>;
+pub(super) type WriteNew = Box<dyn Fn(&Folder, &str, &[u8]) -> io::Result<()> + Send>;
 
 /// The directory of records of one store.
 pub(super) struct Directory {
+    root: PathBuf,
     path: PathBuf,
+    rules: Rules,
     write_new: WriteNew,
-    our_uid: u32,
+    /// Held by its descriptor from one look to the next.
+    open: RefCell<Option<Arc<Folder>>>,
+    pub(super) calls: Calls,
+}
+
+/// How often the file system was asked: what growth is measured by.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    pub(super) listings: Cell<u64>,
+    pub(super) stamps: Cell<u64>,
+    pub(super) reads: Cell<u64>,
+    pub(super) touches: Cell<u64>,
 }
 
 /// What the directory held at one moment.
 pub(super) struct Listing {
-    /// Differs when the directory was removed and made anew.
-    pub(super) directory: Identity,
     pub(super) files: Vec<Listed>,
     /// False when there were more names than are looked at.
     pub(super) is_complete: bool,
 }
 
-/// Device, inode and time of birth: an inode number is used again soon.
-pub(super) type Identity = (u64, u64, Option<SystemTime>);
+/// Which directory it is, and when names in it changed last. The directory is held open, so no
+/// other one gets its number meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Edition {
+    pub(super) directory: (u64, u64),
+    pub(super) changed: ((i64, i64), (i64, i64)),
+}
 
 /// One file of a listing.
 pub(super) struct Listed {
     pub(super) name: String,
     pub(super) stamp: Stamp,
     /// Why it must not be read, if so.
-    pub(super) fault: Option<&'static str>,
+    pub(super) fault: Option<Fault>,
+}
+
+/// Why a file is not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    NotFile,
+    TooLarge,
+    /// Also known under another name, through which somebody else may have put it here.
+    Linked,
+    WritableByAll,
+    /// Of this user, who is not one to trust.
+    OfUser(u32),
+}
+
+impl Fault {
+    fn text(self) -> String {
+        match self {
+            Self::NotFile => "not a regular file".to_owned(),
+            Self::TooLarge => "larger than 65,536 bytes".to_owned(),
+            Self::Linked => "a file with several names".to_owned(),
+            Self::WritableByAll => "writable by everyone".to_owned(),
+            Self::OfUser(user) => format!("of user {user}, who is not one to trust"),
+        }
+    }
+
+    pub(super) fn into_error(self) -> io::Error {
+        io::Error::new(ErrorKind::InvalidData, self.text())
+    }
 }
 
 impl Directory {
-    pub(super) fn of_store(root: &Path) -> Self {
-        Self::with_writer(root, Box::new(write_new))
+    pub(super) fn of_store(root: &Path, rules: Rules) -> Self {
+        Self::with_writer(root, rules, Box::new(write_new))
     }
 
-    pub(super) fn with_writer(root: &Path, write_new: WriteNew) -> Self {
-        let our_uid = rustix::process::geteuid().as_raw();
-        Self { path: root.join(record::BUCKET), write_new, our_uid }
+    pub(super) fn with_writer(root: &Path, rules: Rules, write_new: WriteNew) -> Self {
+        // So that a later change of the current folder changes nothing.
+        let root = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
+        let path = root.join(record::BUCKET);
+        Self { root, path, rules, write_new, open: RefCell::default(), calls: Calls::default() }
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(super) fn create(&self) -> io::Result<()> {
-        fs::create_dir_all(&self.path)
+    /// Opens the directory anew, and makes it if it is not there.
+    pub(super) fn create(&self) -> Result<(), FolderError> {
+        let root = Folder::create(&self.root, &self.rules)?;
+        let folder = root.create_below(Path::new(record::BUCKET))?;
+        self.open.replace(Some(Arc::new(folder)));
+        Ok(())
+    }
+
+    /// Sees whether the path still leads to the directory that is held, and opens what it leads to
+    /// when it does not, or when the whole way is to be checked again. After an error nothing is
+    /// held.
+    pub(super) fn check(&self, whole_way: bool) -> Result<Edition, FolderError> {
+        let failed = |source| FolderError::Failed { path: self.path.clone(), source };
+        let held = self.open.take();
+        if let Some(folder) = &held
+            && !whole_way
+            && folder.is_at_its_path().map_err(failed)?
+        {
+            let edition = edition_of(&folder.status().map_err(failed)?);
+            self.open.replace(held);
+            return Ok(edition);
+        }
+        let opened = self.reopen()?;
+        let edition = edition_of(&opened.status().map_err(failed)?);
+        // The one that is held keeps its number from being used again.
+        let is_same = held.as_ref().and_then(|held| held.status().ok());
+        let is_same = is_same.is_some_and(|held| edition_of(&held).directory == edition.directory);
+        let kept = held.filter(|_| is_same).unwrap_or_else(|| Arc::new(opened));
+        self.open.replace(Some(kept));
+        Ok(edition)
+    }
+
+    fn reopen(&self) -> Result<Folder, FolderError> {
+        Folder::open(&self.root, &self.rules)?.open_below(Path::new(record::BUCKET))
+    }
+
+    /// The directory, for reading; `NotFound` when it is not there.
+    fn folder(&self) -> io::Result<Arc<Folder>> {
+        if let Some(folder) = &*self.open.borrow() {
+            return Ok(Arc::clone(folder));
+        }
+        let folder = Arc::new(self.reopen()?);
+        self.open.replace(Some(Arc::clone(&folder)));
+        Ok(folder)
+    }
+
+    /// True when the file system takes no changes from here.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.folder().is_ok_and(|folder| folder.is_read_only())
     }
 
     /// Everything in the directory that could be a record, by name.
     pub(super) fn list(&self) -> io::Result<Listing> {
-        let directory = fs::metadata(&self.path)?;
-        let mut listing = Listing {
-            directory: (directory.dev(), directory.ino(), directory.created().ok()),
-            files: Vec::new(),
-            is_complete: true,
-        };
-        for (count, entry) in fs::read_dir(&self.path)?.enumerate() {
-            if count >= MAX_NAMES {
-                listing.is_complete = false;
-                break;
-            }
-            let entry = entry?;
+        let folder = self.folder()?;
+        count(&self.calls.listings);
+        let (names, is_complete) = folder.names(MAX_NAMES)?;
+        let mut files = Vec::with_capacity(names.len());
+        for name in names {
             // Dynamo's temporary files, and ours, begin with a dot.
-            let Ok(name) = entry.file_name().into_string() else { continue };
             if name.starts_with('.') {
                 continue;
             }
-            // Does not follow links. An error means that the file is gone since.
-            let Ok(file) = entry.metadata() else { continue };
-            let fault = fault_of(&file).or_else(|| distrust(&file, &directory, self.our_uid));
-            listing.files.push(Listed { name, stamp: stamp_of(&file), fault });
+            count(&self.calls.stamps);
+            // An error means that the file is gone since.
+            let Ok(status) = folder.status_of(&name) else { continue };
+            let fault = self.fault_of(&status);
+            files.push(Listed { name, stamp: stamp_of(&status), fault });
         }
-        Ok(listing)
+        Ok(Listing { files, is_complete })
     }
 
     /// The stamp of one file; the error kind is `NotFound` when there is none.
     pub(super) fn stamp(&self, name: &str) -> io::Result<Stamp> {
-        fs::symlink_metadata(self.path.join(name)).map(|file| stamp_of(&file))
+        count(&self.calls.stamps);
+        self.folder()?.status_of(name).map(|status| stamp_of(&status))
     }
 
     /// Reads one file. The error kind is `InvalidData` when it is not one to read.
     pub(super) fn read(&self, name: &str) -> io::Result<(Stamp, Vec<u8>)> {
-        let path = self.path.join(name);
-        if let Some(fault) = fault_of(&fs::symlink_metadata(&path)?) {
-            return Err(io::Error::new(ErrorKind::InvalidData, fault));
+        let folder = self.folder()?;
+        count(&self.calls.reads);
+        if let Some(fault) = self.fault_of(&folder.status_of(name)?) {
+            return Err(fault.into_error());
         }
-        // It may have become something else since: neither follow a link nor wait at a pipe.
-        let file = open(&path, OpenOptions::new().read(true))?;
-        let metadata = file.metadata()?;
-        if let Some(fault) = fault_of(&metadata) {
-            return Err(io::Error::new(ErrorKind::InvalidData, fault));
+        // It may have become something else since.
+        let (file, status) = folder.open_file(name)?;
+        if let Some(fault) = self.fault_of(&status) {
+            return Err(fault.into_error());
         }
         let mut bytes = Vec::new();
         file.take(record::MAX_RECORD_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-        Ok((stamp_of(&metadata), bytes))
+        Ok((stamp_of(&status), bytes))
+    }
+
+    /// Whoever may write a file decides what is in it.
+    fn fault_of(&self, status: &Status) -> Option<Fault> {
+        const OTHERS_WRITE: u32 = 0o002;
+        const GROUP_OR_OTHERS_WRITE: u32 = 0o022;
+        let writers =
+            if self.rules.owners.are_own() { GROUP_OR_OTHERS_WRITE } else { OTHERS_WRITE };
+        if status.kind != Kind::File {
+            Some(Fault::NotFile)
+        } else if status.size > record::MAX_RECORD_BYTES as u64 {
+            Some(Fault::TooLarge)
+        } else if !self.rules.owners.include(status.owner) {
+            Some(Fault::OfUser(status.owner))
+        } else if status.mode & writers != 0 {
+            Some(Fault::WritableByAll)
+        } else if status.links > 1 {
+            Some(Fault::Linked)
+        } else {
+            None
+        }
     }
 
     /// Makes a file appear whole under a name that must be free, else `AlreadyExists`.
     pub(super) fn publish(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        self.by_way_of_temporary(bytes, |temporary| {
-            let linked = fs::hard_link(temporary, self.path.join(name));
-            // The second name; nobody reads it, and a dead writer's stays harmless.
-            let _ = fs::remove_file(temporary);
-            linked
-        })
+        let (folder, temporary) = self.temporary(bytes)?;
+        let placed = folder.rename_new(&temporary, name);
+        placed.inspect_err(|_| drop(folder.remove(&temporary)))
     }
 
     /// Makes a file appear whole in the place of whatever has the name.
     pub(super) fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        self.by_way_of_temporary(bytes, |temporary| {
-            fs::rename(temporary, self.path.join(name))
-                .inspect_err(|_| drop(fs::remove_file(temporary)))
-        })
+        let (folder, temporary) = self.temporary(bytes)?;
+        let mut placed = folder.rename(&temporary, name);
+        if placed.as_ref().is_err_and(|error| error.kind() == ErrorKind::IsADirectory) {
+            placed = put_aside(&folder, name).and_then(|()| folder.rename(&temporary, name));
+        }
+        placed.inspect_err(|_| drop(folder.remove(&temporary)))
     }
 
-    fn by_way_of_temporary(
-        &self,
-        bytes: &[u8],
-        place: impl FnOnce(&Path) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let temporary = self.path.join(format!(".tmp_{:016x}", fastrand::u64(..)));
-        let mut written = (self.write_new)(&temporary, bytes);
-        if written.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+    /// Writes a file that nobody looks at. What it is for ends well or removes it.
+    fn temporary(&self, bytes: &[u8]) -> io::Result<(Arc<Folder>, String)> {
+        let name = format!(".tmp_{:016x}", fastrand::u64(..));
+        let mut folder = self.folder();
+        if folder.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
             self.create()?;
-            written = (self.write_new)(&temporary, bytes);
+            folder = self.folder();
         }
-        if let Err(error) = written {
-            let _ = fs::remove_file(&temporary);
-            return Err(error);
+        let mut folder = folder?;
+        let mut written = (self.write_new)(&folder, &name, bytes);
+        if written.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+            // The directory that is held was removed.
+            self.create()?;
+            folder = self.folder()?;
+            written = (self.write_new)(&folder, &name, bytes);
         }
-        place(&temporary)
+        match written {
+            Ok(()) => Ok((folder, name)),
+            Err(error) => {
+                let _ = folder.remove(&name);
+                Err(error)
+            }
+        }
     }
 
     /// Moves the file's times. Writes our wall clock, which stock Dynamo peers compare to theirs.
     pub(super) fn touch(&self, name: &str) -> io::Result<()> {
-        let file = open(&self.path.join(name), OpenOptions::new().write(true))?;
-        file.set_modified(SystemTime::now())
+        count(&self.calls.touches);
+        self.folder()?.set_modified(name, SystemTime::now())
     }
 
     /// Removes a file; one that is gone already is fine.
     pub(super) fn remove(&self, name: &str) -> io::Result<()> {
-        match fs::remove_file(self.path.join(name)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        self.folder()?.remove(name)
     }
 
     /// Keeps other processes that lock from reading and then writing in the same moment, until
     /// dropped. `None` when the lock cannot be had, which stops nobody.
-    pub(super) fn lock(&self) -> Option<File> {
-        let directory = File::open(&self.path).ok()?;
+    pub(super) fn lock(&self) -> Option<Locked> {
+        let folder = self.folder().ok()?;
         for _ in 0..LOCK_TRIES {
-            match directory.try_lock() {
-                Ok(()) => return Some(directory),
-                Err(fs::TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
-                Err(fs::TryLockError::Error(_)) => return None,
+            match folder.try_lock() {
+                Ok(true) => return Some(Locked(folder)),
+                Ok(false) => std::thread::sleep(LOCK_PAUSE),
+                Err(_) => return None,
             }
         }
         tracing::debug!(directory = %self.path.display(), "going on without the lock");
@@ -185,118 +296,45 @@ impl Directory {
     }
 }
 
-fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
-    options.custom_flags(flags as i32).open(path)
+/// The lock of the directory, given back when dropped.
+pub(super) struct Locked(Arc<Folder>);
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        self.0.unlock();
+    }
 }
 
-fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Takes a folder out of a record's place. One with something in it is kept under a name that
+/// nobody reads: it is not ours to empty.
+fn put_aside(folder: &Folder, name: &str) -> io::Result<()> {
+    if folder.remove_folder(name).is_ok() {
+        return Ok(());
+    }
+    let aside = format!(".aside_{:016x}", fastrand::u64(..));
+    folder.rename(name, &aside)?;
+    tracing::warn!(file = %name, %aside, "a folder stood in a record's place: moved aside");
+    Ok(())
+}
+
+fn write_new(folder: &Folder, name: &str, bytes: &[u8]) -> io::Result<()> {
     // 0644 as Dynamo's, or less where the umask says so.
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)?;
+    let mut file = folder.create_file(name, 0o644)?;
     file.write_all(bytes)?;
-    // Some file systems tell only now that the disk is full.
-    file.sync_data()
+    // A record is worth nothing after a crash of the machine, so it need not reach the disk; but
+    // some file systems tell only then that there is no room.
+    if folder.reserves_room_at_write() { Ok(()) } else { Folder::sync(&file) }
 }
 
-fn stamp_of(file: &Metadata) -> Stamp {
-    Stamp {
-        inode: file.ino(),
-        size: file.size(),
-        modified: (file.mtime(), file.mtime_nsec()),
-        changed: (file.ctime(), file.ctime_nsec()),
-    }
+fn edition_of(status: &Status) -> Edition {
+    Edition { directory: (status.device, status.inode), changed: (status.modified, status.changed) }
 }
 
-fn fault_of(file: &Metadata) -> Option<&'static str> {
-    if !file.is_file() {
-        Some("not a regular file")
-    } else if file.len() > record::MAX_RECORD_BYTES as u64 {
-        Some("larger than 65,536 bytes")
-    } else {
-        None
-    }
+fn stamp_of(status: &Status) -> Stamp {
+    let Status { inode, size, modified, changed, .. } = *status;
+    Stamp { inode, size, modified, changed }
 }
 
-/// Whoever may write a directory decides what is in it. Where that is everyone, only files of our
-/// own user, of root and of the directory's owner count.
-fn distrust(file: &Metadata, directory: &Metadata, our_uid: u32) -> Option<&'static str> {
-    let (file, directory) = ((file.mode(), file.uid()), (directory.mode(), directory.uid()));
-    distrust_of(file, directory, our_uid)
-}
-
-fn distrust_of(
-    (file_mode, file_uid): (u32, u32),
-    (directory_mode, directory_uid): (u32, u32),
-    our_uid: u32,
-) -> Option<&'static str> {
-    const WORLD_WRITABLE: u32 = 0o002;
-    if file_mode & WORLD_WRITABLE != 0 {
-        return Some("writable by everyone");
-    }
-    let is_trusted = [our_uid, 0, directory_uid].contains(&file_uid);
-    let is_open = directory_mode & WORLD_WRITABLE != 0;
-    (is_open && !is_trusted).then_some("of another user, in a directory that everyone may write")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn whose_files_count() {
-        let distrusted = |file, directory| distrust_of(file, directory, 1000).is_some();
-        let (shut, open) = ((0o755, 7), (0o1777, 7));
-        assert!(!distrusted((0o644, 2000), shut), "the directory's owner let them in");
-        assert!(distrusted((0o644, 2000), open));
-        for trusted in [1000, 0, 7] {
-            assert!(!distrusted((0o644, trusted), open));
-        }
-        assert!(distrusted((0o666, 1000), shut), "anyone may have rewritten it");
-    }
-
-    #[test]
-    fn publishing_never_replaces_and_leaves_nothing_behind() {
-        let root = tempfile::tempdir().unwrap();
-        let directory = Directory::of_store(root.path());
-        directory.publish("a", b"1").unwrap();
-        assert_eq!(directory.publish("a", b"2").unwrap_err().kind(), ErrorKind::AlreadyExists);
-        assert_eq!(directory.read("a").unwrap().1, b"1");
-        directory.replace("a", b"3").unwrap();
-        assert_eq!(directory.read("a").unwrap().1, b"3");
-        let names = fs::read_dir(directory.path()).unwrap().count();
-        assert_eq!(names, 1, "no temporary file stays");
-        directory.remove("a").unwrap();
-        directory.remove("a").unwrap();
-    }
-
-    #[test]
-    fn links_pipes_directories_and_giants_are_not_read() {
-        let root = tempfile::tempdir().unwrap();
-        let directory = Directory::of_store(root.path());
-        directory.create().unwrap();
-        let at = |name: &str| directory.path().join(name);
-        std::os::unix::fs::symlink("/etc/passwd", at("link")).unwrap();
-        fs::create_dir(at("directory")).unwrap();
-        rustix::fs::mkfifoat(rustix::fs::CWD, at("pipe"), rustix::fs::Mode::RUSR).unwrap();
-        File::create(at("giant")).unwrap().set_len(1 << 30).unwrap();
-        let listing = directory.list().unwrap();
-        assert_eq!(listing.files.len(), 4);
-        for file in listing.files {
-            assert!(file.fault.is_some(), "{}", file.name);
-            let error = directory.read(&file.name).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::InvalidData, "{}", file.name);
-        }
-        assert!(directory.touch("link").is_err() && directory.touch("pipe").is_err());
-    }
-
-    #[test]
-    fn one_holds_the_lock_and_the_next_gets_it_after() {
-        let root = tempfile::tempdir().unwrap();
-        let directory = Directory::of_store(root.path());
-        directory.create().unwrap();
-        let held = directory.lock();
-        assert!(held.is_some() && directory.lock().is_none());
-        drop(held);
-        assert!(directory.lock().is_some());
-    }
+fn count(calls: &Cell<u64>) {
+    calls.set(calls.get() + 1);
 }

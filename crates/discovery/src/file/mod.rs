@@ -1,8 +1,12 @@
 //! Discovery through a directory: each instance is a file that its owner touches.
 
+mod blindness;
 mod claim;
+mod claims;
 mod config;
 mod directory;
+mod edition;
+mod entry;
 mod scan;
 mod sighting;
 #[cfg(test)]
@@ -14,7 +18,7 @@ use std::{
     future::poll_fn,
     path::{Path, PathBuf},
     pin::{Pin, pin},
-    sync::{Arc, Mutex, mpsc as std_mpsc},
+    sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc},
     task::Poll,
     thread::{self, JoinHandle},
     time::Duration,
@@ -25,9 +29,9 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use self::config::FileConfig;
 use self::{
-    claim::{Hold, Request},
+    claims::{Hold, Request},
     directory::Directory,
-    worker::{Command, JOIN_PATIENCE, Worker},
+    worker::{Command, JOIN_PATIENCE, Trouble, Worker},
 };
 use crate::{
     Discovery, DiscoveryError, Instance, Registration, View, Withdraw, process,
@@ -50,29 +54,45 @@ const MAX_NAME_BYTES: usize = 255;
 /// `root/v1/instances/<percent-encoded key>`, each file one [record](crate::record). Stock Dynamo
 /// peers and ours can share one. Clones are handles of the same backend.
 ///
-/// **Announcing.** A record appears whole (written aside, then linked) and is touched every
-/// `max(ttl/3, 1 s)`. If it is removed, cut or scribbled over, or its directory vanishes, it is
-/// put back at the next look. [`register`](Discovery::register) answers at once unless another
-/// process's record stands under the key and its owner can be neither seen alive nor proved dead;
-/// then it takes up to one TTL to find out. An owner that comes back from a long stop and finds
-/// another process in its place does not fight: it logs an error and waits for that one to go.
+/// **Announcing.** A record appears whole (written aside, then renamed). All records of a process
+/// are touched together, every `max(ttl/3, 1 s)`. One that is removed or replaced, a folder in its
+/// place included, or whose directory vanishes, is put back at the next look; one that is cut or
+/// scribbled over, with the next touch. [`register`](Discovery::register) answers at once unless
+/// another process's record stands under the key and its owner can be neither seen alive nor
+/// proved dead; then it takes up to one TTL to find out, and ends after two when it cannot be. An
+/// owner that comes back from a long stop and finds another process in its place does not fight: it
+/// logs an error and waits for that one to go.
+///
+/// **Looking.** Watching makes no folder and writes nothing. The directory's own times tell when
+/// names in it change, which costs two system calls per look; everything in it is looked at when
+/// they did, and four times per TTL, for touches.
 ///
 /// **Who is alive.** No clock but our own monotonic one is trusted: no file time is ever compared
 /// with the time here. An entry is alive while its times, size or inode *change* at least once
-/// per TTL as we see it; the first sight counts as a change. So a file left behind by a crashed
-/// machine is shown for one TTL to a watcher that starts later. In addition, when a record says
-/// that it was written on [our host](crate::host_id), the kernel is asked whether its process is
-/// still there (process id and start time): a killed worker disappears at the next look, and only
-/// then do we remove a file that is not ours.
+/// per TTL as we see it, and is gone up to a quarter later; the first sight counts as a change. So
+/// a file left behind by a crashed machine is shown for one TTL to a watcher that starts later. In
+/// addition, when a record says that it was written on [our host](crate::host_id), the kernel is
+/// asked whether its process is still there (process id and start time): a killed worker disappears
+/// at the next look, and only then do we remove a file that is not ours; one that runs stays, even
+/// when its record stands still.
 ///
-/// **Losing things.** A file that stops being a record (half-written, unreadable, of another
-/// instance) keeps its last good content for up to one TTL. When the whole directory is gone or
-/// cannot be read, the view stays as it is for one TTL. A full disk fails a registration, and
-/// never loses one: touching needs no room, and rewriting is tried until it works.
+/// **Losing things.** A file that stops being a record (half-written, not to be trusted, of another
+/// instance) keeps its last good content for up to one TTL. While the whole directory is gone or
+/// cannot be read, the view stays as it is. When nothing in it moves for a whole TTL, and the file
+/// system takes no changes or several owners that do not go down together stand still together,
+/// it is the watcher that sees nothing: the view stays, and [`trouble`](Discovery::trouble) and the
+/// log say so. A full disk fails a registration, and never loses one: touching needs no room, and
+/// rewriting is tried until it works.
 ///
-/// **Whom it trusts.** Whoever may write the directory decides who gets requests. In a directory
-/// that everyone may write, only files of our own user, of root and of the directory's owner
-/// count; a file that everyone may write never does.
+/// **Whom it trusts.** Whoever may write the directory decides who gets requests. So every folder
+/// on the way to it must belong to this user or to root, and only its owner may write in it; one
+/// on the way that everyone may write (`/tmp`) needs the sticky bit. Links of other users are not
+/// followed, and the root, its folders and the records must be no links. All this is checked
+/// through the opened descriptors, whenever the path leads elsewhere than before, and four times
+/// per TTL. A record counts when it is a regular file of this user or of root, under one name, that
+/// nobody else may write. [`FileConfig::trust`] lists further users to share a directory with.
+/// A directory that cannot be trusted is [`DiscoveryError::Untrusted`] at first, and later an
+/// outage.
 ///
 /// All file system calls are made by one thread, which ends with
 /// [`shutdown`](Discovery::shutdown), or when the last handle and the last registration are
@@ -92,6 +112,7 @@ struct Shared {
     root: PathBuf,
     commands: mpsc::Sender<Command>,
     thread: Option<JoinHandle<()>>,
+    trouble: Trouble,
     /// Disconnects when the thread has ended.
     ended: Mutex<std_mpsc::Receiver<()>>,
 }
@@ -112,7 +133,8 @@ impl FileDiscovery {
     /// [`DiscoveryError::Unavailable`] when no thread can be started.
     pub fn with_config(root: impl AsRef<Path>, config: FileConfig) -> Result<Self, DiscoveryError> {
         config.check()?;
-        Self::start(root.as_ref().to_owned(), Directory::of_store(root.as_ref()), config)
+        let directory = Directory::of_store(root.as_ref(), config.trust.clone());
+        Self::start(root.as_ref().to_owned(), directory, config)
     }
 
     fn start(
@@ -122,7 +144,8 @@ impl FileDiscovery {
     ) -> Result<Self, DiscoveryError> {
         let (commands, received) = mpsc::channel(COMMANDS);
         let (alive, ended) = std_mpsc::channel();
-        let worker = Worker::new(config, directory, received);
+        let trouble = Trouble::default();
+        let worker = Worker::new(config, directory, received, Arc::clone(&trouble));
         let thread = thread::Builder::new().name("sinew-discovery".to_owned()).spawn(move || {
             worker.run();
             drop(alive);
@@ -132,7 +155,8 @@ impl FileDiscovery {
             what: format!("starting its thread: {error}"),
             source: Some(error),
         })?;
-        let shared = Shared { root, commands, thread: Some(thread), ended: Mutex::new(ended) };
+        let ended = Mutex::new(ended);
+        let shared = Shared { root, commands, thread: Some(thread), trouble, ended };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -191,6 +215,10 @@ impl Discovery for FileDiscovery {
 
     fn watch(&self) -> BoxFuture<'_, Result<View, DiscoveryError>> {
         Box::pin(async move { self.shared.ask(|answer| Command::Watch { answer }).await? })
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Not needed when everything is dropped anyway; it is for who wants to await the end.

@@ -1,20 +1,27 @@
 //! What the directory says, as seen over time.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    io::{self, ErrorKind},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use sinew_folder::FolderError;
+
 use super::{
-    directory::{Directory, Identity, Listed},
-    sighting::{Sighting, Stamp},
+    blindness::{Blindness, Silence},
+    directory::{Directory, Edition, Fault, Listed},
+    edition::Changes,
+    entry::Entry,
+    sighting::Stamp,
 };
-use crate::{
-    Instance, InstanceKey, MAX_INSTANCES, host_id, process,
-    record::{self, Owner, Record},
-};
+use crate::{Instance, MAX_INSTANCES, host_id, process, record::Owner};
+
+/// Processes whose state is read at one look, in turn. Reading one costs some 10 microseconds.
+const ASKED_AT_ONCE: usize = 32;
+
+/// Users whose files were refused and reported.
+const MAX_REPORTED: usize = 16;
 
 /// Whether the owner of an entry is there, as far as this scanner has seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,32 +38,25 @@ pub(super) enum Life {
 pub(super) struct Scanner {
     ttl: Duration,
     entries: BTreeMap<String, Entry>,
-    directory: Option<Identity>,
+    changes: Changes,
+    /// The last time that everything was looked at.
     last_scan: Option<Instant>,
     scans: u64,
     is_full: bool,
+    blindness: Blindness,
+    owners: Owners,
+    /// What is shown may be other than at the last [`take_changed`](Self::take_changed).
+    is_changed: bool,
+    reported: BTreeSet<u32>,
 }
 
-struct Entry {
-    /// `None` when the name is not that of a key.
-    key: Option<InstanceKey>,
-    /// False for a name that another program's quoting made, which counts less than Dynamo's own.
-    is_canonical: bool,
-    sighting: Sighting,
-    seen_in: u64,
-    record: Option<Kept>,
-    /// Since when the file holds no record although it did before.
-    bad_since: Option<Instant>,
-    /// The file could not be opened or read, which says nothing about what is in it.
-    must_read: bool,
-    /// Its directory went away, so that its absence says nothing about its owner.
-    may_be_absent: bool,
-    is_dead: bool,
-}
-
-struct Kept {
-    instance: Arc<Instance>,
-    owner: Option<Owner>,
+/// The processes of this host that own entries. One process often owns many.
+#[derive(Default)]
+struct Owners {
+    names: HashMap<Owner, Vec<String>>,
+    is_stale: bool,
+    /// Whose turn it is to be asked after.
+    turn: usize,
 }
 
 impl Scanner {
@@ -64,45 +64,97 @@ impl Scanner {
         Self {
             ttl,
             entries: BTreeMap::new(),
-            directory: None,
+            changes: Changes::default(),
             last_scan: None,
             scans: 0,
             is_full: false,
+            blindness: Blindness::default(),
+            owners: Owners::default(),
+            is_changed: false,
+            reported: BTreeSet::new(),
         }
     }
 
-    /// Looks once. After an error everything known is kept until its time is over.
-    pub(super) fn scan(&mut self, directory: &Directory, now: Instant) -> io::Result<()> {
-        self.forgive_unseen_time(now);
-        let listing = directory.list().inspect_err(|error| {
-            if error.kind() == ErrorKind::NotFound {
+    /// Looks at what may have changed: the directory's own times tell about names, and everything
+    /// is looked at four times per TTL, for touches. After an error everything known is kept, and
+    /// so is the time it has left.
+    pub(super) fn look(&mut self, directory: &Directory, now: Instant) -> Result<(), FolderError> {
+        let is_due = self.is_scan_due(now);
+        let edition = self.check(directory, is_due)?;
+        let former = self.changes.last();
+        if self.changes.note(edition, now) || is_due {
+            return self.scan_edition(directory, former, edition, now);
+        }
+        self.ask_after_owners(directory);
+        Ok(())
+    }
+
+    /// Looks at everything.
+    pub(super) fn scan(&mut self, directory: &Directory, now: Instant) -> Result<(), FolderError> {
+        let edition = self.check(directory, true)?;
+        let former = self.changes.last();
+        self.changes.note(edition, now);
+        self.scan_edition(directory, former, edition, now)
+    }
+
+    fn is_scan_due(&self, now: Instant) -> bool {
+        let due = |last| now.saturating_duration_since(last) >= self.ttl / 4;
+        self.last_scan.is_none_or(due)
+    }
+
+    fn check(&mut self, directory: &Directory, whole: bool) -> Result<Edition, FolderError> {
+        directory.check(whole).inspect_err(|error| {
+            if error.is_missing() {
                 self.doubt_absence();
             }
-        })?;
-        if self.directory.replace(listing.directory) != Some(listing.directory) {
+            // Who has ended is known without the directory.
+            self.ask_after_owners(directory);
+        })
+    }
+
+    fn scan_edition(
+        &mut self,
+        directory: &Directory,
+        former: Option<Edition>,
+        edition: Edition,
+        now: Instant,
+    ) -> Result<(), FolderError> {
+        let listing = directory
+            .list()
+            .map_err(|source| FolderError::Failed { path: directory.path().to_owned(), source })?;
+        self.forgive_unseen_time(now);
+        if former.is_some_and(|former| former.directory != edition.directory) {
             self.doubt_absence();
+        }
+        if former.is_none_or(|former| former.changed != edition.changed) {
+            self.blindness.note_movement(now);
         }
         self.scans += 1;
         for file in listing.files {
-            self.look(directory, file, now);
+            self.take(directory, file, now);
         }
-        let (ttl, scans) = (self.ttl, self.scans);
+        let (ttl, scans, before) = (self.ttl, self.scans, self.entries.len());
         self.entries.retain(|_, entry| {
             let is_excused = entry.may_be_absent || !listing.is_complete;
             entry.seen_in == scans || (is_excused && entry.sighting.is_alive(now, ttl))
         });
-        self.bury_dead(directory);
+        if self.entries.len() != before {
+            self.note_change();
+        }
+        self.ask_after_owners(directory);
+        self.judge(directory, now);
         Ok(())
     }
 
-    /// A process that was stopped, or had no reason to look, must not take its own silence for
-    /// that of the others.
+    /// A process that was stopped, or could not look, must not take its own silence for that of
+    /// the others.
     fn forgive_unseen_time(&mut self, now: Instant) {
         let last = self.last_scan.replace(now).unwrap_or(now);
         let unseen = now.saturating_duration_since(last);
-        // The longest pause between two looks is a quarter of the TTL.
+        // The longest pause between two scans is a quarter of the TTL, and a look more.
         if unseen > self.ttl / 2 {
             self.entries.values_mut().for_each(|entry| entry.sighting.forgive(unseen));
+            self.blindness.forgive(unseen);
         }
     }
 
@@ -110,12 +162,20 @@ impl Scanner {
         self.entries.values_mut().for_each(|entry| entry.may_be_absent = true);
     }
 
-    fn look(&mut self, directory: &Directory, file: Listed, now: Instant) {
+    fn take(&mut self, directory: &Directory, file: Listed, now: Instant) {
         let Listed { name, stamp, fault } = file;
         let is_full = self.entries.len() >= MAX_INSTANCES;
+        if let Some(Fault::OfUser(user)) = fault {
+            self.report(directory, user);
+        }
         let entry = match self.entries.get_mut(&name) {
             Some(entry) => {
-                entry.must_read |= entry.sighting.again(stamp, now);
+                let was_hidden = entry.sighting.is_settled();
+                if entry.sighting.again(stamp, now) {
+                    entry.must_read = true;
+                    self.is_changed |= was_hidden;
+                    self.blindness.note_movement(now);
+                }
                 entry
             }
             None if is_full => {
@@ -128,33 +188,74 @@ impl Scanner {
         };
         entry.seen_in = self.scans;
         entry.may_be_absent = false;
-        if entry.must_read {
-            entry.must_read = false;
-            entry.read(directory, &name, fault, now);
+        if std::mem::take(&mut entry.must_read) && entry.read(directory, &name, fault, now) {
+            self.note_change();
         }
     }
 
-    /// Forgets who has provably ended on this host, and removes what they left.
-    fn bury_dead(&mut self, directory: &Directory) {
+    /// Says once whose files are not read.
+    fn report(&mut self, directory: &Directory, user: u32) {
+        if self.reported.len() < MAX_REPORTED && self.reported.insert(user) {
+            tracing::warn!(
+                directory = %directory.path().display(), user,
+                "files of this user are not read: list it as one to trust if they should be"
+            );
+        }
+    }
+
+    fn note_change(&mut self) {
+        self.is_changed = true;
+        self.owners.is_stale = true;
+    }
+
+    /// Asks the kernel after the owners on this host: forgets who has provably ended, removes what
+    /// they left, and keeps who provably runs.
+    fn ask_after_owners(&mut self, directory: &Directory) {
         let Some(ours) = host_id() else { return };
-        // One process often owns many entries.
-        let mut verdicts: HashMap<Owner, bool> = HashMap::new();
-        let mut newly_dead = Vec::new();
-        for (name, entry) in &mut self.entries {
-            let Some((owner, stamp)) = entry.owner_on(&ours) else { continue };
-            let is_dead = *verdicts.entry(owner).or_insert_with(|| process::has_ended(owner));
-            if is_dead && !std::mem::replace(&mut entry.is_dead, is_dead) {
-                tracing::debug!(file = %name, pid = owner.pid, "its process has ended");
-                newly_dead.push((name, stamp));
+        if std::mem::take(&mut self.owners.is_stale) {
+            self.owners.names.clear();
+            for (name, entry) in &self.entries {
+                if let Some(owner) = entry.owner_on(&ours).filter(|_| !entry.is_dead) {
+                    self.owners.names.entry(owner).or_default().push(name.clone());
+                }
             }
         }
-        if newly_dead.is_empty() {
+        let mut dead = Vec::new();
+        let (count, turn) = (self.owners.names.len(), self.owners.turn);
+        for (at, (owner, names)) in self.owners.names.iter().enumerate() {
+            let is_its_turn = (at + count - turn % count) % count < ASKED_AT_ONCE;
+            let state = if is_its_turn {
+                process::state(*owner)
+            } else if process::is_gone(*owner) {
+                process::State::Ended
+            } else {
+                continue;
+            };
+            let is_running = state == process::State::Runs;
+            for name in names {
+                let Some(entry) = self.entries.get_mut(name) else { continue };
+                self.is_changed |= entry.is_running != is_running;
+                entry.is_running = is_running;
+                if state == process::State::Ended {
+                    tracing::debug!(file = %name, pid = owner.pid, "its process has ended");
+                    entry.is_dead = true;
+                    dead.push((name.clone(), entry.sighting.stamp()));
+                }
+            }
+        }
+        self.owners.turn = turn.wrapping_add(ASKED_AT_ONCE);
+        self.bury(directory, &dead);
+    }
+
+    fn bury(&mut self, directory: &Directory, dead: &[(String, Stamp)]) {
+        if dead.is_empty() {
             return;
         }
+        self.note_change();
         let _lock = directory.lock();
-        for (name, stamp) in newly_dead {
+        for (name, stamp) in dead {
             // Somebody else may have taken the key since.
-            if directory.stamp(name).is_ok_and(|now| now == stamp)
+            if directory.stamp(name).is_ok_and(|now| now == *stamp)
                 && let Err(error) = directory.remove(name)
             {
                 tracing::debug!(file = %name, %error, "a dead process's record stays");
@@ -162,18 +263,63 @@ impl Scanner {
         }
     }
 
-    /// Takes an entry that we have just removed out at once.
-    pub(super) fn forget(&mut self, name: &str) {
-        self.entries.remove(name);
+    /// Decides what the silent entries mean.
+    fn judge(&mut self, directory: &Directory, now: Instant) {
+        let (ttl, ours) = (self.ttl, host_id());
+        let mut silence = Silence::default();
+        for entry in self.entries.values().filter(|entry| entry.is_good(now, ttl)) {
+            if entry.is_silent(now, ttl) {
+                let touched = entry.sighting.stamp().modified.0;
+                silence.add(entry.fate(ours.as_deref()), entry.sighting.has_moved(), touched);
+            }
+        }
+        let was_blind = self.blindness.is_blind;
+        let is_read_only = silence.last_touches.is_some() && directory.is_read_only();
+        let verdict = self.blindness.judge(&silence, is_read_only, now, ttl);
+        for entry in self.entries.values_mut() {
+            self.is_changed |= entry.settle(verdict, was_blind, now, ttl);
+        }
+        let directory = directory.path().display();
+        match (was_blind, self.blindness.is_blind) {
+            (false, true) => tracing::warn!(
+                %directory, is_read_only,
+                "nothing moves in it any more: keeping the last view, which may be out of date"
+            ),
+            (true, false) => tracing::info!(%directory, "something moves in it again"),
+            _ => {}
+        }
     }
 
-    /// What is alive, in an order where of two files for one key the better one comes last.
-    pub(super) fn instances(&self, now: Instant) -> Vec<Arc<Instance>> {
+    /// True when the directory was there once.
+    pub(super) fn has_seen(&self) -> bool {
+        self.last_scan.is_some()
+    }
+
+    /// True while all entries stand still at once, so that nobody's end can be seen.
+    pub(super) fn is_blind(&self) -> bool {
+        self.blindness.is_blind
+    }
+
+    /// Takes an entry that we have just removed out at once.
+    pub(super) fn forget(&mut self, name: &str) {
+        if self.entries.remove(name).is_some() {
+            self.note_change();
+        }
+    }
+
+    /// True when what is shown may be other than the last time.
+    pub(super) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.is_changed)
+    }
+
+    /// What is alive as of the last scan, in an order where of two files for one key the better
+    /// one comes last.
+    pub(super) fn instances(&self) -> Vec<Arc<Instance>> {
+        let Some(then) = self.last_scan else { return Vec::new() };
         let mut alive: Vec<_> =
-            self.entries.values().filter(|entry| entry.is_shown(now, self.ttl)).collect();
+            self.entries.values().filter(|entry| entry.is_shown(then, self.ttl)).collect();
         alive.sort_by_key(|entry| entry.is_canonical);
-        let kept = alive.into_iter().filter_map(|entry| entry.record.as_ref());
-        kept.map(|kept| Arc::clone(&kept.instance)).collect()
+        alive.into_iter().filter_map(|entry| entry.instance().map(Arc::clone)).collect()
     }
 
     /// What is known about the owner of the file with this name and stamp.
@@ -182,88 +328,12 @@ impl Scanner {
         let known = self.entries.get(name).zip(self.last_scan);
         match known.filter(|(entry, _)| entry.sighting.stamp() == stamp) {
             None => Life::Unknown,
-            Some((entry, then)) if entry.is_dead || !entry.sighting.is_alive(then, self.ttl) => {
-                Life::Over
-            }
+            Some((entry, _)) if entry.is_dead => Life::Over,
+            // Nobody's silence says anything.
+            Some((entry, _)) if entry.is_excused => Life::Unknown,
+            Some((entry, then)) if !entry.sighting.is_alive(then, self.ttl) => Life::Over,
             Some((entry, _)) if entry.sighting.has_moved() => Life::Moving,
             Some(_) => Life::Unknown,
         }
-    }
-}
-
-impl Entry {
-    fn new(name: &str, stamp: Stamp, now: Instant) -> Self {
-        let key = record::key_of_file_name(name).and_then(|text| record::parse_key(&text));
-        let canonical = key.as_ref().map(|key| record::file_name(&record::key(key)));
-        Self {
-            is_canonical: canonical.as_deref() == Some(name),
-            key,
-            sighting: Sighting::first(stamp, now),
-            seen_in: 0,
-            record: None,
-            bad_since: None,
-            must_read: true,
-            may_be_absent: false,
-            is_dead: false,
-        }
-    }
-
-    fn read(
-        &mut self,
-        directory: &Directory,
-        name: &str,
-        fault: Option<&'static str>,
-        now: Instant,
-    ) {
-        match self.record_in(directory, name, fault) {
-            Ok(record) => {
-                self.record = Some(self.keep(record));
-                self.bad_since = None;
-                self.is_dead = false;
-            }
-            Err(reason) => {
-                tracing::debug!(file = %name, %reason, "not a record");
-                self.bad_since.get_or_insert(now);
-            }
-        }
-    }
-
-    fn record_in(
-        &mut self,
-        directory: &Directory,
-        name: &str,
-        fault: Option<&'static str>,
-    ) -> Result<Record, String> {
-        let key = self.key.as_ref().ok_or("its name is not a key")?;
-        if let Some(fault) = fault {
-            return Err(fault.to_owned());
-        }
-        let (_, bytes) = directory.read(name).map_err(|error| {
-            // Too many open files, for example: the next look may do better.
-            self.must_read = error.kind() != ErrorKind::InvalidData;
-            error.to_string()
-        })?;
-        record::decode(key, &bytes).map_err(|error| error.to_string())
-    }
-
-    /// Most reads find what was there before; those keep the allocation that snapshots share.
-    fn keep(&self, record: Record) -> Kept {
-        let Record { instance, owner } = record;
-        let same = self.record.as_ref().filter(|kept| *kept.instance == instance);
-        let instance = same.map_or_else(|| Arc::new(instance), |kept| Arc::clone(&kept.instance));
-        Kept { instance, owner }
-    }
-
-    /// The process to ask the kernel about, if it runs on our host, and the file it left.
-    fn owner_on(&self, our_host: &str) -> Option<(Owner, Stamp)> {
-        let kept = self.record.as_ref()?;
-        let is_here = kept.instance.host.as_deref() == Some(our_host);
-        kept.owner.filter(|_| is_here).map(|owner| (owner, self.sighting.stamp()))
-    }
-
-    fn is_shown(&self, now: Instant, ttl: Duration) -> bool {
-        let is_bad =
-            self.bad_since.is_some_and(|since| now.saturating_duration_since(since) >= ttl);
-        !self.is_dead && !is_bad && self.sighting.is_alive(now, ttl)
     }
 }

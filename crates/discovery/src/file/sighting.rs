@@ -25,18 +25,20 @@ pub(super) struct Sighting {
     stamp: Stamp,
     last_change: Instant,
     has_moved: bool,
+    /// It was silent for its time, and that counted as the end of its owner.
+    is_settled: bool,
 }
 
 impl Sighting {
     pub(super) fn first(stamp: Stamp, now: Instant) -> Self {
-        Self { stamp, last_change: now, has_moved: false }
+        Self { stamp, last_change: now, has_moved: false, is_settled: false }
     }
 
     /// Sees the entry again; true when it has changed.
     pub(super) fn again(&mut self, stamp: Stamp, now: Instant) -> bool {
         let has_changed = self.stamp != stamp;
         if has_changed {
-            *self = Self { stamp, last_change: now, has_moved: true };
+            *self = Self { stamp, last_change: now, has_moved: true, is_settled: false };
         }
         has_changed
     }
@@ -55,9 +57,28 @@ impl Sighting {
         self.has_moved
     }
 
+    /// When the last change was seen.
+    pub(super) fn last_change(&self) -> Instant {
+        self.last_change
+    }
+
     /// Takes time in which nobody looked out of the count.
     pub(super) fn forgive(&mut self, unseen: Duration) {
         self.last_change += unseen;
+    }
+
+    /// Counts from now on, because before that no change could be seen.
+    pub(super) fn excuse(&mut self, now: Instant) {
+        self.last_change = now;
+    }
+
+    /// Its silence counts as the end of its owner, until it changes again.
+    pub(super) fn settle(&mut self) {
+        self.is_settled = true;
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.is_settled
     }
 }
 

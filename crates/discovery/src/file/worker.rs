@@ -3,17 +3,18 @@
 //! A file system may hang for seconds; async tasks only ever wait for this thread's answers.
 
 use std::{
-    io::ErrorKind,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
 
+use sinew_folder::FolderError;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     COMMANDS, FileConfig,
-    claim::{Claims, Ground, Request, unavailable},
+    claim::unavailable,
+    claims::{Claims, Ground, Request},
     directory::Directory,
     scan::Scanner,
 };
@@ -43,7 +44,8 @@ pub(super) struct Worker {
     claims: Claims,
     published: watch::Sender<Snapshot>,
     commands: mpsc::Receiver<Command>,
-    is_lost: bool,
+    /// What keeps the directory from being seen, as told last.
+    trouble: Trouble,
     /// Who waits for the end: dropped last.
     stopped: Option<oneshot::Sender<()>>,
 }
@@ -53,6 +55,7 @@ impl Worker {
         config: FileConfig,
         directory: Directory,
         commands: mpsc::Receiver<Command>,
+        trouble: Trouble,
     ) -> Self {
         Self {
             scanner: Scanner::new(config.ttl),
@@ -61,7 +64,7 @@ impl Worker {
             claims: Claims::default(),
             published: watch::Sender::default(),
             commands,
-            is_lost: false,
+            trouble,
             stopped: None,
         }
     }
@@ -70,16 +73,21 @@ impl Worker {
     /// command unparks the thread after it.
     pub(super) fn run(mut self) {
         let mut next_look = Instant::now();
+        let mut rested = next_look;
         loop {
             match self.obey_some() {
-                Some(true) => next_look = Instant::now(),
+                // Looked at soon, so that others see it; not at once, so that a thousand that come
+                // one by one do not bring a thousand looks.
+                Some(true) => next_look = next_look.min(rested),
                 Some(false) => {}
                 None => break,
             }
             let now = Instant::now();
             if now >= next_look {
                 self.tend(now);
-                next_look = now + now.elapsed() + self.config.pause_after(now.elapsed());
+                let spent = now.elapsed();
+                next_look = now + spent + self.config.pause_after(spent);
+                rested = now + spent + self.config.rest_after(spent);
             }
             if self.is_idle() {
                 thread::park();
@@ -131,7 +139,7 @@ impl Worker {
                 let ended = self.claims.withdraw(token, &self.directory);
                 if let Ok(Some(name)) = &ended {
                     self.scanner.forget(name);
-                    self.publish(now);
+                    self.publish();
                 }
                 let ended = ended.map(drop);
                 let _ = answer.send(ended.map_err(|error| {
@@ -146,55 +154,74 @@ impl Worker {
     }
 
     fn watch(&mut self, now: Instant) -> Result<View, DiscoveryError> {
-        let mut scanned = self.scanner.scan(&self.directory, now);
-        if scanned.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
-            // Nobody has registered yet, so the directory is not there yet.
-            let created = self.directory.create();
-            scanned = created.and_then(|()| self.scanner.scan(&self.directory, now));
+        let scanned = self.scanner.scan(&self.directory, now);
+        self.note_trouble(scanned.as_ref().err());
+        match scanned {
+            Ok(()) => {}
+            // Nobody has registered yet. Looking makes no folders.
+            Err(error) if error.is_missing() => {}
+            // With a good view from before, an outage is no reason to refuse a new one.
+            Err(error) if self.published.borrow().revision() == 0 => {
+                return Err(unavailable("reading", &self.directory, error.into()));
+            }
+            Err(_) => {}
         }
-        // With a good view from before, an outage is no reason to refuse a new one.
-        if let Err(error) = scanned
-            && self.published.borrow().revision() == 0
-        {
-            return Err(unavailable("reading", &self.directory, error));
-        }
-        self.publish(now);
+        self.publish();
         Ok(View::new(self.published.subscribe()))
     }
 
     /// Looks after our own records, and at those of others if anybody wants to know.
     fn tend(&mut self, now: Instant) {
-        let ground = Ground {
-            directory: &self.directory,
-            scanner: &self.scanner,
-            heartbeat: self.config.heartbeat(),
-            now,
-        };
-        for name in self.claims.tend(&ground) {
-            self.scanner.forget(&name);
+        if !self.claims.is_empty() {
+            // An error shows again with the claims.
+            let edition = self.directory.check(false).ok();
+            let ground = Ground {
+                directory: &self.directory,
+                scanner: &self.scanner,
+                heartbeat: self.config.heartbeat(),
+                now,
+            };
+            for name in self.claims.tend(edition, &ground) {
+                self.scanner.forget(&name);
+            }
         }
         if self.published.receiver_count() == 0 && !self.claims.is_waiting() {
             return;
         }
-        let is_lost = match self.scanner.scan(&self.directory, now) {
-            Ok(()) => false,
-            Err(error) => {
-                if !self.is_lost {
-                    let directory = self.directory.path().display();
-                    tracing::warn!(%directory, %error, "cannot be read: keeping the last view");
-                }
-                true
-            }
-        };
-        if self.is_lost && !is_lost {
-            tracing::info!(directory = %self.directory.path().display(), "can be read again");
+        let looked = self.scanner.look(&self.directory, now);
+        self.note_trouble(looked.as_ref().err());
+        if self.scanner.take_changed() {
+            self.publish();
         }
-        self.is_lost = is_lost;
-        self.publish(now);
     }
 
-    fn publish(&mut self, now: Instant) {
-        let instances: Vec<Arc<Instance>> = self.scanner.instances(now);
+    /// Says once what keeps the directory from being seen, and once that it is over. A directory
+    /// that was never there is no trouble.
+    fn note_trouble(&mut self, error: Option<&FolderError>) {
+        let has_seen = self.scanner.has_seen();
+        let error = error.filter(|error| has_seen || !error.is_missing());
+        let trouble = match error {
+            Some(error) => Some(error.to_string()),
+            None if self.scanner.is_blind() => Some(format!(
+                "nothing moves in {} any more: what is shown may be out of date",
+                self.directory.path().display()
+            )),
+            None => None,
+        };
+        let mut told = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        // The scanner has said that it is blind.
+        if let Some(error) = error.filter(|_| *told != trouble) {
+            let directory = self.directory.path().display();
+            tracing::warn!(%directory, %error, "cannot be used: keeping the last view");
+        } else if trouble.is_none() && told.is_some() {
+            tracing::info!(directory = %self.directory.path().display(), "can be used again");
+        }
+        *told = trouble;
+    }
+
+    fn publish(&mut self) {
+        let _ = self.scanner.take_changed();
+        let instances: Vec<Arc<Instance>> = self.scanner.instances();
         self.published.send_if_modified(|snapshot| {
             let next = Snapshot::new(snapshot.revision() + 1, instances);
             // The first one counts as a change even when it is empty: it is known now.
@@ -206,6 +233,9 @@ impl Worker {
         });
     }
 }
+
+/// What keeps the directory from being seen now, if anything; shared with the handles.
+pub(super) type Trouble = Arc<Mutex<Option<String>>>;
 
 /// How long a dropped backend waits for its thread, which is at most one look away from its end
 /// unless the file system hangs; a hung one must not hang an async task as well.

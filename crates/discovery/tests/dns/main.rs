@@ -22,7 +22,8 @@ fn endpoint() -> EndpointName {
 
 fn quick() -> DnsConfig {
     let ms = Duration::from_millis;
-    DnsConfig { min_ttl: ms(100), max_ttl: ms(200), empty_after: ms(1000) }
+    let (min_ttl, max_ttl, empty_after) = (ms(100), ms(200), ms(1000));
+    DnsConfig { min_ttl, max_ttl, empty_after, ..DnsConfig::default() }
 }
 
 fn open(server: &Server, name: &str, config: DnsConfig) -> DnsDiscovery {
@@ -276,4 +277,69 @@ async fn of_too_many_targets_the_same_ones_are_taken_every_time() {
     let view = discovery.watch().await.unwrap();
     assert_eq!(view.snapshot().len(), 256);
     assert_eq!((server.asked("t255.pool."), server.asked("t256.pool.")), (2, 0));
+}
+
+/// As a process has it that sets nothing, but does not wait for long.
+fn usual() -> DnsConfig {
+    DnsConfig { min_ttl: Duration::from_millis(100), ..DnsConfig::default() }
+}
+
+#[tokio::test]
+async fn a_name_that_is_missing_for_a_moment_is_asked_for_again_within_seconds() {
+    let server = Server::start().await;
+    let service = "_sinew._tcp.pool.";
+    // Neither comes with a time, and both would count for five minutes.
+    for (name, target) in [("pool.", "pool:1"), (service, "_sinew._tcp.pool")] {
+        server.say(name, Answer::no_such_name());
+        let discovery = open(&server, target, usual());
+        let mut view = discovery.watch().await.unwrap();
+        server.until_asked(name, server.asked(name) + 6).await;
+        server.say("one.pool.", Answer::a(&["10.0.0.1"]).ttl(3600));
+        server.say("pool.", Answer::a(&["10.0.0.1"]).ttl(3600));
+        server.say(service, Answer::srv(&[(1, 1, 9, "one.pool.")]).ttl(3600));
+        assert!(view.has_instance_of(&endpoint()).await);
+    }
+}
+
+#[tokio::test]
+async fn a_target_that_is_missing_for_a_moment_is_asked_for_again_within_seconds() {
+    let server = Server::start().await;
+    let service = "_sinew._tcp.pool.";
+    server.say(service, Answer::srv(&[(1, 1, 9, "one.pool."), (1, 1, 9, "two.pool.")]).ttl(3600));
+    server.say("one.pool.", Answer::a(&["10.0.0.1"]).ttl(3600));
+    server.say("two.pool.", Answer::no_such_name());
+    let discovery = open(&server, "_sinew._tcp.pool", usual());
+    let mut view = discovery.watch().await.unwrap();
+    assert_eq!(addresses(&view.snapshot()), ["tcp://10.0.0.1:9"]);
+    server.say("two.pool.", Answer::a(&["10.0.0.2"]).ttl(3600));
+    let both = ["tcp://10.0.0.1:9", "tcp://10.0.0.2:9"];
+    until(&mut view, |now| addresses(now) == both).await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_changed_resolv_conf_is_followed() {
+    // Its servers listen on port 53, which is root's to give.
+    let (Some(first), Some(second)) = (Server::at_port_53().await, Server::at_port_53().await)
+    else {
+        eprintln!("not run: port 53 cannot be bound");
+        return;
+    };
+    first.say("pool.", Answer::a(&["10.0.0.1"]).ttl(3600));
+    second.say("pool.", Answer::a(&["10.0.0.2"]).ttl(3600));
+    let folder = tempfile::tempdir().unwrap();
+    let settings_file = folder.path().join("resolv.conf");
+    let name = |server: &Server| format!("nameserver {}\n", server.address().ip());
+    std::fs::write(&settings_file, name(&first)).unwrap();
+    let config = DnsConfig { settings_file: settings_file.clone(), ..DnsConfig::default() };
+    let discovery = DnsDiscovery::with_config("dns://pool:1", config).unwrap();
+    let _for_good = discovery.want(&endpoint());
+    let mut view = discovery.watch().await.unwrap();
+    assert_eq!(addresses(&view.snapshot()), ["tcp://10.0.0.1:1"]);
+    // One that says nothing changes nothing.
+    std::fs::write(&settings_file, "").unwrap();
+    let new = folder.path().join("new");
+    std::fs::write(&new, name(&second)).unwrap();
+    std::fs::rename(&new, &settings_file).unwrap();
+    until(&mut view, |now| addresses(now) == ["tcp://10.0.0.2:1"]).await;
 }

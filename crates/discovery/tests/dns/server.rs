@@ -105,13 +105,30 @@ struct State {
 
 impl Server {
     pub(crate) async fn start() -> Self {
-        let (udp, tcp) = loop {
+        loop {
             let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
             // The same port, if it is free.
             if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
-                break (udp, tcp);
+                return Self::serve(udp, tcp);
             }
-        };
+        }
+    }
+
+    /// On the port of DNS, at a loopback address of its own; `None` where that is not allowed.
+    pub(crate) async fn at_port_53() -> Option<Self> {
+        for _ in 0..16 {
+            let ip =
+                Ipv4Addr::new(127, fastrand::u8(1..255), fastrand::u8(..), fastrand::u8(1..255));
+            if let Ok(udp) = UdpSocket::bind((ip, 53)).await
+                && let Ok(tcp) = TcpListener::bind((ip, 53)).await
+            {
+                return Some(Self::serve(udp, tcp));
+            }
+        }
+        None
+    }
+
+    fn serve(udp: UdpSocket, tcp: TcpListener) -> Self {
         let address = udp.local_addr().unwrap();
         let state = Arc::new(State::default());
         let over_udp = Arc::clone(&state);

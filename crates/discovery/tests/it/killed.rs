@@ -20,7 +20,11 @@ const TEST: &str = "killed::a_killed_worker_is_gone_long_before_its_ttl";
 
 /// Longer than the test may take, so that only the kernel can have told.
 fn open(root: &Path) -> FileDiscovery {
-    let config = FileConfig { ttl: PATIENCE * 10, scan_interval: Duration::from_millis(10) };
+    let config = FileConfig {
+        ttl: PATIENCE * 10,
+        scan_interval: Duration::from_millis(10),
+        ..FileConfig::default()
+    };
     FileDiscovery::with_config(root, config).unwrap()
 }
 

@@ -12,8 +12,11 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A store that looks often and forgets soon.
 pub(crate) fn open(root: &Path) -> FileDiscovery {
-    let config =
-        FileConfig { ttl: Duration::from_secs(3), scan_interval: Duration::from_millis(10) };
+    let config = FileConfig {
+        ttl: Duration::from_secs(3),
+        scan_interval: Duration::from_millis(10),
+        ..FileConfig::default()
+    };
     FileDiscovery::with_config(root, config).unwrap()
 }
 

@@ -1,5 +1,7 @@
 //! What an owner keeps.
 
+use std::io::Write as _;
+
 use super::*;
 
 #[test]
@@ -24,20 +26,67 @@ fn an_owner_touches_when_it_is_time_and_puts_back_what_was_lost() {
     peer.tend();
     assert_eq!(stamp(&peer), after, "the time begins anew with each touch");
 
+    peer.wait(HEARTBEAT.as_secs());
     for ruin in [
         |path: &Path| fs::remove_file(path).unwrap(),
-        |path: &Path| fs::write(path, "scribble").unwrap(),
         |path: &Path| fs::remove_dir_all(path.parent().unwrap().parent().unwrap()).unwrap(),
         |path: &Path| {
             fs::remove_file(path).unwrap();
             std::os::unix::fs::symlink("/etc/passwd", path).unwrap();
         },
+        |path: &Path| {
+            fs::remove_file(path).unwrap();
+            fs::create_dir(path).unwrap();
+        },
+        |path: &Path| {
+            fs::remove_file(path).unwrap();
+            fs::create_dir(path).unwrap();
+            fs::write(path.join("not ours"), "").unwrap();
+        },
     ] {
         ruin(&peer.path_of(1));
+        peer.wait(1);
         peer.tend();
         assert_eq!(fs::read(peer.path_of(1)).unwrap(), bytes);
         assert!(peer.path_of(1).symlink_metadata().unwrap().is_file());
     }
+    // No name changes with this one.
+    fs::write(peer.path_of(1), "scribble").unwrap();
+    peer.wait(HEARTBEAT.as_secs());
+    peer.tend();
+    assert_eq!(fs::read(peer.path_of(1)).unwrap(), bytes);
+}
+
+#[test]
+fn what_stands_in_a_records_place_with_something_in_it_is_kept_aside() {
+    let root = tempfile::tempdir().unwrap();
+    let mut peer = Peer::at(&root);
+    fs::create_dir(peer.path_of(1)).unwrap();
+    fs::write(peer.path_of(1).join("treasure"), "").unwrap();
+    let _hold = peer.register(instance(1)).try_recv().unwrap().unwrap();
+    assert_eq!(peer.scan(), [1]);
+    let names = fs::read_dir(peer.directory.path()).unwrap().flatten();
+    let aside = names.map(|one| one.path()).find(|path| path.is_dir()).unwrap();
+    assert!(aside.join("treasure").exists());
+}
+
+#[test]
+fn a_record_that_cannot_be_taken_back_is_tried_again() {
+    let root = tempfile::tempdir().unwrap();
+    let mut peer = Peer::at(&root);
+    let hold = peer.register(instance(1)).try_recv().unwrap().unwrap();
+    peer.shut(true);
+    let Err(error) = peer.claims.withdraw(hold.token, &peer.directory) else {
+        panic!("what is not to be trusted is not written")
+    };
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+    assert!(peer.path_of(1).exists());
+    peer.shut(false);
+    peer.wait(HEARTBEAT.as_secs() + 1);
+    peer.tend();
+    peer.wait(HEARTBEAT.as_secs() + 1);
+    peer.tend();
+    assert!(!peer.path_of(1).exists() && peer.claims.is_empty());
 }
 
 #[test]
@@ -45,15 +94,17 @@ fn a_full_disk_fails_a_registration_and_never_loses_one() {
     let root = tempfile::tempdir().unwrap();
     let full = Arc::new(AtomicBool::new(true));
     let is_full = Arc::clone(&full);
-    let write = move |path: &Path, bytes: &[u8]| {
+    let write = move |folder: &Folder, name: &str, bytes: &[u8]| {
+        let mut file = folder.create_file(name, 0o644)?;
         if is_full.load(Ordering::Relaxed) {
             // As a full disk does it: the name is there, the content is not.
-            fs::write(path, &bytes[..bytes.len() / 2])?;
+            file.write_all(&bytes[..bytes.len() / 2])?;
             return Err(io::Error::from(ErrorKind::StorageFull));
         }
-        fs::write(path, bytes)
+        file.write_all(bytes)
     };
-    let mut peer = Peer::with(Directory::with_writer(root.path(), Box::new(write)));
+    let rules = FolderRules::default();
+    let mut peer = Peer::with(Directory::with_writer(root.path(), rules, Box::new(write)));
     let error = peer.register(instance(1)).try_recv().unwrap().unwrap_err();
     assert!(
         matches!(&error, DiscoveryError::Unavailable { source: Some(source), .. }
@@ -189,7 +240,7 @@ fn the_same_process_replaces_its_own_registration() {
     drop(old);
     peer.tend();
     peer.scan();
-    assert_eq!(*peer.scanner.instances(peer.now)[0], changed);
+    assert_eq!(*peer.scanner.instances()[0], changed);
 
     let of = |process| Instance { process: Some(process), ..instance(2) };
     let _first = peer.register(of(1)).try_recv().unwrap().unwrap();

@@ -1,6 +1,9 @@
 //! The rules over a real directory, with time moved by hand.
 
+mod blind;
 mod claim;
+mod directory;
+mod growth;
 mod scan;
 
 use std::{
@@ -11,11 +14,12 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use sinew_folder::Folder;
 use sinew_plane::InstanceId;
 use tempfile::TempDir;
 
-use super::{claim::*, scan::*, *};
-use crate::{InstanceKey, MAX_INSTANCES, record::Owner};
+use super::{claims::*, scan::*, *};
+use crate::{FolderRules, InstanceKey, MAX_INSTANCES, record::Owner};
 
 const TTL: Duration = Duration::from_secs(10);
 const HEARTBEAT: Duration = Duration::from_secs(3);
@@ -30,7 +34,7 @@ struct Peer {
 
 impl Peer {
     fn at(root: &TempDir) -> Self {
-        Self::with(Directory::of_store(root.path()))
+        Self::with(Directory::of_store(root.path(), FolderRules::default()))
     }
 
     fn with(directory: Directory) -> Self {
@@ -61,12 +65,13 @@ impl Peer {
     }
 
     fn ids(&self) -> Vec<u64> {
-        self.scanner.instances(self.now).iter().map(|one| one.id.0).collect()
+        self.scanner.instances().iter().map(|one| one.id.0).collect()
     }
 
     fn tend(&mut self) {
         let (directory, scanner, now) = (&self.directory, &self.scanner, self.now);
-        self.claims.tend(&Ground { directory, scanner, heartbeat: HEARTBEAT, now });
+        let edition = directory.check(false).ok();
+        self.claims.tend(edition, &Ground { directory, scanner, heartbeat: HEARTBEAT, now });
     }
 
     fn register(&mut self, instance: Instance) -> oneshot::Receiver<Result<Hold, DiscoveryError>> {
@@ -78,6 +83,14 @@ impl Peer {
         let (directory, scanner, now) = (&self.directory, &self.scanner, self.now);
         self.claims.add(request, &Ground { directory, scanner, heartbeat: HEARTBEAT, now });
         answered
+    }
+
+    /// Makes the directory one that cannot be used, or usable again.
+    fn shut(&self, is_shut: bool) {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = if is_shut { 0o777 } else { 0o700 };
+        fs::set_permissions(self.directory.path(), fs::Permissions::from_mode(mode)).unwrap();
+        let _ = self.directory.check(true);
     }
 
     fn path_of(&self, id: u64) -> PathBuf {
@@ -112,12 +125,12 @@ fn a_shutdown_does_not_wait_for_a_file_system_that_hangs() {
     let root = tempfile::tempdir().unwrap();
     let (begins, begun) = std_mpsc::channel();
     let (release, released) = std_mpsc::channel::<()>();
-    let hang = move |_: &Path, _: &[u8]| {
+    let hang = move |_: &Folder, _: &str, _: &[u8]| {
         let _ = begins.send(());
         let _ = released.recv();
         Err(io::Error::from(ErrorKind::TimedOut))
     };
-    let directory = Directory::with_writer(root.path(), Box::new(hang));
+    let directory = Directory::with_writer(root.path(), FolderRules::default(), Box::new(hang));
     let path = root.path().to_owned();
     let discovery = FileDiscovery::start(path, directory, FileConfig::default()).unwrap();
     // No time in it: the backend has to do without.

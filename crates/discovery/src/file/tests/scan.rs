@@ -82,7 +82,7 @@ fn of_two_files_for_one_key_dynamos_spelling_counts() {
     }
     peer.scan();
     let weight = |peer: &Peer| {
-        let snapshot = crate::Snapshot::new(1, peer.scanner.instances(peer.now));
+        let snapshot = crate::Snapshot::new(1, peer.scanner.instances());
         snapshot.get(&instance(1).key()).unwrap().weight
     };
     assert_eq!(weight(&peer), 9);
@@ -104,15 +104,18 @@ fn a_vanished_directory_is_an_outage_and_a_vanished_file_is_a_goodbye() {
 
     fs::rename(peer.directory.path(), root.path().join("away")).unwrap();
     let error = peer.scanner.scan(&peer.directory, peer.now).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotFound);
-    peer.watch_for(5);
-    assert_eq!(peer.ids(), [1, 2]);
+    assert!(error.is_missing(), "{error}");
+    peer.watch_for(3600);
+    assert_eq!(peer.ids(), [1, 2], "an outage takes nobody's time");
 
     // One owner is back before the other, who must not be taken for gone.
     peer.directory.create().unwrap();
     peer.put(1);
     assert_eq!(peer.scan(), [1, 2]);
-    peer.watch_for(5);
+    peer.watch_for(9);
+    assert_eq!(peer.ids(), [1, 2]);
+    peer.set_time(1, SystemTime::now());
+    peer.watch_for(1);
     assert_eq!(peer.ids(), [1], "its time is over");
     peer.put(2);
     assert_eq!(peer.scan(), [1, 2]);

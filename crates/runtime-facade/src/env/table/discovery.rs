@@ -1,5 +1,7 @@
 //! Where instances are announced and found.
 
+use sinew_discovery::OwnersError;
+
 use crate::{
     ConfigError,
     env::{form::Form, setting::Setting},
@@ -36,6 +38,20 @@ pub(super) const SETTINGS: &[Setting] = &[
          DYN_DISCOVERY_BACKEND names another backend",
     )
     .alias(&["DYN_FILE_KV"]),
+    Setting::new(
+        "SINEW_DISCOVERY_USERS",
+        Form::Text {
+            form: "own, any, or user numbers such as 1000,1001",
+            set: |draft, text| {
+                let owners = text.parse().map_err(|error: OwnersError| error.to_string())?;
+                draft.config.file.trust.owners = owners;
+                Ok(())
+            },
+        },
+        "own",
+        "whose folders and records count in file discovery, beside those of this user and of root; \
+         with any, whoever can write in the folder decides who gets requests",
+    ),
     Setting::new(
         "DYN_DISCOVERY_BACKEND",
         Form::Choice {

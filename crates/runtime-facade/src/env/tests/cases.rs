@@ -57,6 +57,10 @@ pub(super) const CASES: &[Case] = &[
         .text("file:/d", &["nowhere", "etcd://h", "etcd://bob:hunter2@h:1", "static:", "file:"]),
     Case::new("SINEW_DISCOVERY_DIR", "/d", |it| it.discovery.to_string() == "file:/d")
         .text("/e", &[]),
+    Case::new("SINEW_DISCOVERY_USERS", "1000,1001", |it| {
+        it.file.trust.owners == sinew_discovery::Owners::Also(vec![1000, 1001])
+    })
+    .text("any", &["alice", "-1", "1,,2"]),
     Case::new("DYN_DISCOVERY_BACKEND", "mem", |it| it.discovery == DiscoverySource::Memory),
     Case::new("ETCD_ENDPOINTS", "http://h:1,http://i:2", |it| {
         it.discovery.to_string() == "etcd://h:1,i:2"

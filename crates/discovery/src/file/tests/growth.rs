@@ -1,0 +1,96 @@
+//! What is asked of the file system, counted.
+
+use super::*;
+
+const MANY: u64 = 2_000;
+
+/// Calls since the last time.
+fn calls(peer: &Peer) -> [u64; 4] {
+    let calls = &peer.directory.calls;
+    [&calls.listings, &calls.stamps, &calls.reads, &calls.touches].map(|count| count.replace(0))
+}
+
+fn look(peer: &mut Peer, after: Duration) {
+    peer.now += after;
+    peer.scanner.look(&peer.directory, peer.now).unwrap();
+}
+
+#[test]
+fn announcing_costs_the_same_for_each() {
+    let root = tempfile::tempdir().unwrap();
+    let mut peer = Peer::at(&root);
+    let mut holds = Vec::new();
+    for id in 0..MANY {
+        holds.push(peer.register(instance(id)).try_recv().unwrap().unwrap());
+    }
+    let [listings, stamps, reads, touches] = calls(&peer);
+    assert_eq!((listings, touches), (0, 0));
+    assert!(stamps <= MANY && reads <= MANY, "{stamps} stamps, {reads} reads");
+}
+
+#[test]
+fn keeping_costs_one_batch_of_touches_per_heartbeat_and_nothing_between() {
+    let root = tempfile::tempdir().unwrap();
+    let mut peer = Peer::at(&root);
+    let holds: Vec<_> =
+        (0..MANY).map(|id| peer.register(instance(id)).try_recv().unwrap().unwrap()).collect();
+    peer.tend();
+    peer.wait(1);
+    peer.tend();
+    calls(&peer);
+    for _ in 0..10 {
+        peer.now += Duration::from_millis(100);
+        peer.tend();
+    }
+    assert_eq!(calls(&peer), [0, 0, 0, 0], "nothing is due");
+    peer.wait(HEARTBEAT.as_secs());
+    peer.tend();
+    let [listings, stamps, reads, touches] = calls(&peer);
+    assert_eq!((listings, reads, touches), (0, 0, MANY));
+    assert_eq!(stamps, 2 * MANY, "before each touch, and after it");
+    drop(holds);
+}
+
+#[test]
+fn watching_many_reads_each_once_and_then_only_what_changes() {
+    let root = tempfile::tempdir().unwrap();
+    let mut peer = Peer::at(&root);
+    let many = MAX_INSTANCES as u64;
+    for id in 0..many - 1 {
+        peer.put(id);
+    }
+    look(&mut peer, Duration::ZERO);
+    assert_eq!(calls(&peer), [1, many - 1, many - 1, 0]);
+    assert!(peer.scanner.take_changed());
+    // What may be hidden by coarse times.
+    look(&mut peer, Duration::from_millis(100));
+    look(&mut peer, Duration::from_millis(100));
+    assert_eq!(calls(&peer)[2], 0, "nothing is read again");
+    for _ in 0..20 {
+        look(&mut peer, Duration::from_millis(100));
+    }
+    assert_eq!(calls(&peer), [0, 0, 0, 0]);
+    assert!(!peer.scanner.take_changed(), "nothing to publish");
+    look(&mut peer, TTL / 4);
+    assert_eq!(calls(&peer), [1, many - 1, 0, 0], "for touches, four times per TTL");
+    assert!(!peer.scanner.take_changed());
+    peer.put(many);
+    look(&mut peer, Duration::from_millis(200));
+    assert_eq!(calls(&peer), [1, many, 1, 0], "the new one is read, alone");
+    assert!(peer.scanner.take_changed());
+}
+
+#[test]
+fn withdrawing_many_costs_the_same_for_each() {
+    let root = tempfile::tempdir().unwrap();
+    let mut peer = Peer::at(&root);
+    let holds: Vec<_> =
+        (0..MANY).map(|id| peer.register(instance(id)).try_recv().unwrap().unwrap()).collect();
+    calls(&peer);
+    for hold in &holds {
+        peer.claims.withdraw(hold.token, &peer.directory).unwrap().unwrap();
+    }
+    let [listings, stamps, reads, touches] = calls(&peer);
+    assert_eq!((listings, stamps, reads, touches), (0, 0, MANY, 0));
+    assert!(peer.claims.is_empty());
+}
