@@ -55,12 +55,13 @@ impl Snapshot {
     /// What has to happen to `self` to become `next`, by content and incarnation, not by key
     /// alone: removals first, so that a router frees what it holds before it learns of more.
     pub fn changes_to(&self, next: &Self) -> Vec<Change> {
-        let gone = self.instances.values().filter(|old| !next.instances.contains_key(&old.key()));
-        let mut changes: Vec<_> = gone.map(|old| Change::Removed(Arc::clone(old))).collect();
+        let gone = self.instances.iter().filter(|(key, _)| !next.instances.contains_key(*key));
+        let mut changes: Vec<_> = gone.map(|(_, old)| Change::Removed(Arc::clone(old))).collect();
         for (key, new) in next.instances.iter() {
             match self.instances.get(key) {
                 None => changes.push(Change::Added(Arc::clone(new))),
-                Some(old) if old != new => {
+                // Most are the very same.
+                Some(old) if !Arc::ptr_eq(old, new) && old != new => {
                     changes.push(Change::Changed { old: Arc::clone(old), new: Arc::clone(new) })
                 }
                 Some(_) => {}

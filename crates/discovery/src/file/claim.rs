@@ -43,18 +43,16 @@ pub(super) struct Claim {
     asked: Instant,
     /// The file as we left it.
     held: Option<Stamp>,
-    /// So that a disk that stays full is reported once.
-    is_failing: bool,
 }
 
 /// What becomes of a claim after a look at it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Course {
     Goes,
     /// It has just been granted.
     Answered,
     /// Something is wrong with the file system; it goes on.
-    Failed,
+    Failed(io::Error),
     /// It was refused, or nobody waits for it any more.
     Over,
 }
@@ -99,7 +97,6 @@ impl Claim {
             answer: Some(answer),
             asked: now,
             held: None,
-            is_failing: false,
         }
     }
 
@@ -140,12 +137,7 @@ impl Claim {
             Ok(verdict)
         });
         match kept {
-            Ok(verdict) => {
-                if std::mem::take(&mut self.is_failing) {
-                    tracing::info!(key = %self.key, "its record can be written again");
-                }
-                self.conclude(verdict, ground)
-            }
+            Ok(verdict) => self.conclude(verdict, ground),
             Err(error) => self.fail(error, ground.directory),
         }
     }
@@ -186,10 +178,7 @@ impl Claim {
             let _ = answer.send(Err(unavailable("writing a record to", directory, error)));
             return Course::Over;
         }
-        if !std::mem::replace(&mut self.is_failing, true) {
-            tracing::warn!(key = %self.key, %error, "its record cannot be kept; still trying");
-        }
-        Course::Failed
+        Course::Failed(error)
     }
 
     /// Leaves the file as it is when it is as we left it.

@@ -72,8 +72,10 @@ pub(super) struct Claims {
     changes: Changes,
     /// All records are touched together: one batch for the process, whatever their number.
     next_heartbeat: Option<Instant>,
-    /// Where the last look left off.
-    resume: Option<u64>,
+    /// Where the last look left off, and whether it was touching.
+    resume: Option<(u64, bool)>,
+    /// So that a disk that stays full is reported once.
+    is_failing: bool,
 }
 
 impl Claims {
@@ -102,7 +104,7 @@ impl Claims {
         self.last_token += 1;
         let token = self.last_token;
         let mut claim = Claim::new(token, request, replaces, ground.now);
-        if claim.tend(ground) == Course::Over {
+        if matches!(claim.tend(ground), Course::Over) {
             return;
         }
         let (name, is_held) = (claim.name().to_owned(), claim.is_held());
@@ -156,7 +158,8 @@ impl Claims {
 
     fn tend_each(&mut self, is_everything: bool, is_beating: bool, ground: &Ground<'_>) {
         let mut failures = 0;
-        let first = self.resume.take().unwrap_or(0);
+        let (first, was_beating) = self.resume.take().unwrap_or((0, false));
+        let is_beating = is_beating || was_beating;
         let behind = self.claims.range(first..).map(|(token, _)| *token);
         let before = self.claims.range(..first).map(|(token, _)| *token);
         let tokens: Vec<_> = behind.chain(before).collect();
@@ -173,17 +176,23 @@ impl Claims {
                 Course::Goes => {}
                 Course::Answered => self.drop_older(&name, token),
                 Course::Over => drop(self.take_out(token)),
-                Course::Failed => {
+                Course::Failed(error) => {
                     failures += 1;
+                    if !std::mem::replace(&mut self.is_failing, true) {
+                        tracing::warn!(file = %name, %error, "a record cannot be kept; still trying");
+                    }
                     if failures >= MAX_FAILURES {
                         // The next one has its turn first.
                         let next = (Bound::Excluded(token), Bound::Unbounded);
                         let next = self.claims.range(next).next().map(|(token, _)| *token);
-                        self.resume = Some(next.unwrap_or(0));
+                        self.resume = Some((next.unwrap_or(0), is_beating));
                         return;
                     }
                 }
             }
+        }
+        if is_everything && failures == 0 && std::mem::take(&mut self.is_failing) {
+            tracing::info!("all records can be kept again");
         }
     }
 

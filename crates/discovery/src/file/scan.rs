@@ -307,6 +307,11 @@ impl Scanner {
         }
     }
 
+    /// Entries known.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// True when what is shown may be other than the last time.
     pub(super) fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.is_changed)

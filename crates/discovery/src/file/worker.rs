@@ -44,6 +44,8 @@ pub(super) struct Worker {
     claims: Claims,
     published: watch::Sender<Snapshot>,
     commands: mpsc::Receiver<Command>,
+    /// When it may look or show again, so that this takes a tenth of one core.
+    rested: Instant,
     /// What keeps the directory from being seen, as told last.
     trouble: Trouble,
     /// Who waits for the end: dropped last.
@@ -64,6 +66,7 @@ impl Worker {
             claims: Claims::default(),
             published: watch::Sender::default(),
             commands,
+            rested: Instant::now(),
             trouble,
             stopped: None,
         }
@@ -73,12 +76,11 @@ impl Worker {
     /// command unparks the thread after it.
     pub(super) fn run(mut self) {
         let mut next_look = Instant::now();
-        let mut rested = next_look;
         loop {
             match self.obey_some() {
                 // Looked at soon, so that others see it; not at once, so that a thousand that come
                 // one by one do not bring a thousand looks.
-                Some(true) => next_look = next_look.min(rested),
+                Some(true) => next_look = next_look.min(self.rested),
                 Some(false) => {}
                 None => break,
             }
@@ -87,7 +89,7 @@ impl Worker {
                 self.tend(now);
                 let spent = now.elapsed();
                 next_look = now + spent + self.config.pause_after(spent);
-                rested = now + spent + self.config.rest_after(spent);
+                self.rested = now + spent + self.config.rest_after(spent);
             }
             if self.is_idle() {
                 thread::park();
@@ -139,7 +141,11 @@ impl Worker {
                 let ended = self.claims.withdraw(token, &self.directory);
                 if let Ok(Some(name)) = &ended {
                     self.scanner.forget(name);
-                    self.publish();
+                    // Beyond a few, showing each by itself would cost more with each: the rest is
+                    // shown at the next look.
+                    if self.scanner.len() <= SHOWN_AT_ONCE || now >= self.rested {
+                        self.publish();
+                    }
                 }
                 let ended = ended.map(drop);
                 let _ = answer.send(ended.map_err(|error| {
@@ -220,6 +226,7 @@ impl Worker {
     }
 
     fn publish(&mut self) {
+        let begun = Instant::now();
         let _ = self.scanner.take_changed();
         let instances: Vec<Arc<Instance>> = self.scanner.instances();
         self.published.send_if_modified(|snapshot| {
@@ -231,8 +238,14 @@ impl Worker {
             }
             is_changed
         });
+        let spent = begun.elapsed();
+        self.rested = self.rested.max(begun + spent + self.config.rest_after(spent));
     }
 }
+
+/// With so many instances a withdrawal shows in the process's own views before it returns; with
+/// more it does some milliseconds later.
+const SHOWN_AT_ONCE: usize = 256;
 
 /// What keeps the directory from being seen now, if anything; shared with the handles.
 pub(super) type Trouble = Arc<Mutex<Option<String>>>;
