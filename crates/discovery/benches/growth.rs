@@ -23,6 +23,7 @@ use sinew_discovery::{Discovery, FileDiscovery, Instance, View, host_id};
 #[cfg(feature = "etcd")]
 use sinew_discovery::{EtcdConfig, EtcdDiscovery};
 use sinew_plane::{EndpointName, InstanceId};
+use tokio::task::JoinSet;
 
 const SIZES: [u64; 3] = [200, 2_000, 10_000];
 
@@ -57,9 +58,15 @@ async fn row(place: &str, size: u64) -> Result<()> {
     let discovery = open(place).await?;
     let _view = view(&*discovery).await?;
     let begun = Instant::now();
-    let mut registrations = Vec::new();
+    // As they come: whoever waits for each needs one answer of etcd for each.
+    let mut under_way = JoinSet::new();
     for id in 0..size {
-        registrations.push(discovery.register(instance(id)?).await?);
+        let (discovery, instance) = (Arc::clone(&discovery), instance(id)?);
+        under_way.spawn(async move { discovery.register(instance).await });
+    }
+    let mut registrations = Vec::new();
+    while let Some(registered) = under_way.join_next().await {
+        registrations.push(registered??);
     }
     let announced = begun.elapsed();
     settle().await;
@@ -74,8 +81,12 @@ async fn row(place: &str, size: u64) -> Result<()> {
     let each = announced.as_secs_f64() * 1e6 / size as f64;
     let announced = announced.as_secs_f64();
     println!("{size:9}  {announced:7.2} s  {each:4.0} us  {idle:6.2} %  {}", watcher.trim_end());
+    let mut under_way = JoinSet::new();
     for registration in registrations {
-        registration.withdraw().await?;
+        under_way.spawn(registration.withdraw());
+    }
+    while let Some(withdrawn) = under_way.join_next().await {
+        withdrawn??;
     }
     discovery.shutdown().await;
     Ok(())

@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -131,8 +131,6 @@ pub(super) struct Members {
     current: Mutex<Current>,
     is_lost: AtomicBool,
     outages: Mutex<Outages>,
-    /// Questions asked: what growth is measured by.
-    asked: AtomicU64,
 }
 
 #[derive(Default)]
@@ -151,13 +149,7 @@ impl Members {
             current: Mutex::default(),
             is_lost: AtomicBool::new(false),
             outages: Mutex::default(),
-            asked: AtomicU64::new(0),
         }
-    }
-
-    /// Questions asked so far.
-    pub(super) fn asked(&self) -> u64 {
-        self.asked.load(Ordering::Relaxed)
     }
 
     /// Longest wait for one answer.
@@ -182,7 +174,6 @@ impl Members {
     where
         F: Future<Output = Result<T, Error>>,
     {
-        self.asked.fetch_add(1, Ordering::Relaxed);
         let begun = Instant::now();
         let mut last = Fault::of_member("no member");
         for _ in &self.endpoints {

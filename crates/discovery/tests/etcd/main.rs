@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod expiry;
+mod growth;
 mod lifecycle;
 mod outage;
 mod records;
