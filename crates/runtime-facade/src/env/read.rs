@@ -119,8 +119,8 @@ fn known() -> impl Iterator<Item = &'static str> {
 
 /// A value as text.
 fn text(name: String, value: OsString) -> Result<String, ConfigError> {
-    let rows = PARTS.iter().flat_map(|(part, all)| all.iter().map(|one| (*part, one)));
-    let found = rows.filter(|(_, setting)| setting.names().any(|known| known == name)).next_back();
+    let mut rows = PARTS.iter().flat_map(|(part, all)| all.iter().map(|one| (*part, one)));
+    let found = rows.rfind(|(_, setting)| setting.names().any(|known| known == name));
     let Some((part, setting)) = found else { return Ok(String::new()) };
     let text = match value.into_string() {
         Ok(text) => text,
