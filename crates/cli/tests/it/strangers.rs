@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
     os::unix::{
         fs::{PermissionsExt as _, chown},
         net::UnixListener,
@@ -23,7 +23,7 @@ const FORGED: &str = "SINEW_TEST_FORGED_SOCKET";
 fn is_root() -> bool {
     let is_root = rustix::process::geteuid().is_root();
     if !is_root {
-        eprintln!("not run: acting as another user needs root");
+        let _ = writeln!(io::stderr(), "not run: acting as another user needs root");
     }
     is_root
 }
@@ -196,15 +196,15 @@ fn a_socket_swapped_under_a_running_worker_gets_no_request() {
 fn listen_as_stranger(path: &Path) {
     let listener = UnixListener::bind(path).unwrap();
     set_mode(path, 0o777);
-    println!("listening");
-    std::io::stdout().flush().unwrap();
+    let mut out = io::stdout();
+    writeln!(out, "listening").unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut bytes = Vec::new();
             let _ = stream.unwrap().read_to_end(&mut bytes);
-            println!("got {} bytes", bytes.len());
+            writeln!(out, "got {} bytes", bytes.len()).unwrap();
         }
     });
     // Until the test has seen enough.
-    let _ = std::io::stdin().read(&mut [0]);
+    let _ = io::stdin().read(&mut [0]);
 }
