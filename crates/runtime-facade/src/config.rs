@@ -326,7 +326,7 @@ mod tests {
         let checked = Config::default().checked().unwrap();
         let process = checked.tcp.mux.process;
         assert_ne!(process, 0);
-        assert_eq!(checked.tcp.without_unix().mux.process, process);
+        assert_eq!(checked.tcp.clone().without_unix().mux.process, process);
         assert_eq!(checked.call_home.tcp.mux.process, process);
         assert_eq!(checked.dial_back.tcp.mux.process, process);
         let again = Config { unix: false, ..(*checked).clone() }.checked().unwrap();
