@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     call::CallArgs,
+    completions::CompletionsArgs,
     config::ConfigArgs,
     demo::{DemoArgs, worker::WorkerArgs},
     ls::LsArgs,
@@ -16,7 +17,7 @@ use crate::{
 /// Try `sinew demo` first. Then serve any program in one shell and call it from another:
 ///
 ///     sinew serve text/words/split -- tr ' ' '\n'
-///     sinew call text/words/split --data 'streams that survive'
+///     sinew call text/words/split --data 'streams that end'
 #[derive(Debug, Parser)]
 #[command(name = "sinew", version, verbatim_doc_comment, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -33,6 +34,7 @@ pub(crate) enum Command {
     Ls(LsArgs),
     Demo(DemoArgs),
     Config(ConfigArgs),
+    Completions(CompletionsArgs),
     #[command(hide = true)]
     DemoWorker(WorkerArgs),
 }
@@ -70,6 +72,9 @@ mod tests {
             "sinew serve a/b -- cat",
             "sinew call a/b/c --data x --file y",
             "sinew call a/b/c --mode random --instance 1",
+            "sinew call a/b/c --timeout 0s",
+            "sinew call a/b/c --header novalue",
+            "sinew call a/b/c --header =x",
             "sinew call a/b/c --instance xyz",
             "sinew serve a/b/c --concurrency 0 -- cat",
         ] {

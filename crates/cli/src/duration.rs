@@ -18,9 +18,26 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * seconds).map_err(|_| "is too long".to_owned())
 }
 
+/// As [`parse`], for a time that is not nothing.
+pub(crate) fn parse_some(text: &str) -> Result<Duration, String> {
+    match parse(text)? {
+        Duration::ZERO => Err("leaves no time for anything; without the option there is no limit \
+                               of time"
+            .to_owned()),
+        time => Ok(time),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_time_is_not_some_time() {
+        assert_eq!(parse("0s"), Ok(Duration::ZERO));
+        assert!(parse_some("0ms").is_err());
+        assert_eq!(parse_some("1ms"), Ok(Duration::from_millis(1)));
+    }
 
     #[test]
     fn units_are_read() {

@@ -3,31 +3,52 @@
 use std::error::Error as StdError;
 
 use sinew::{
-    CancelReason, Code, Error, Executed, Fault, Outcome, StartError,
+    CancelReason, Code, Context, Error, Executed, Fault, Outcome, StartError,
     layers::discovery::DiscoveryError,
 };
-use sinew_telemetry::console::tell;
+use sinew_telemetry::console::{self, Label};
+
+/// The exit codes as help and README have them.
+macro_rules! exit_codes {
+    () => {
+        "Exit codes:
+    0  complete: every item came
+    1  the handler failed, its message is on standard error; or the output cannot be written
+    2  usage, or a setting that makes no sense
+    3  truncated: the worker or the way to it was lost, the output is a true beginning
+    4  no instance serves the endpoint
+    5  the deadline of --timeout passed
+    6  it could not be reached or it refused; nothing ran
+    7  the serving side ended the stream, as when it shuts down
+    8  set-up failed: etcd, NATS, the discovery or an address cannot be used; nothing ran
+  130  cancelled by SIGINT (Ctrl-C) or SIGTERM, or nothing reads the output any more"
+    };
+}
+pub(crate) use exit_codes;
 
 /// The exit code of a command. They tell apart what a script wants to tell apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// Every item came.
     Complete = 0,
-    /// The handler, or the command itself, failed.
+    /// The handler failed, or the output cannot be written.
     Failed = 1,
     /// The command line or a setting makes no sense.
     Usage = 2,
     /// The worker or the way to it was lost; it may have run.
     Truncated = 3,
-    /// Nobody serves the endpoint.
+    /// No instance serves the endpoint.
     NoInstances = 4,
     /// The deadline passed.
     TimedOut = 5,
     /// It could not be reached or it refused; nothing ran.
     Refused = 6,
-    /// The serving side shut down and ended the stream.
+    /// The serving side ended the stream, as when it shuts down.
     ShutDown = 7,
-    /// Interrupted, or nobody reads the output any more.
+    /// What the command needs before it can begin is not there: a server of discovery or requests,
+    /// a folder, a free port.
+    SetUp = 8,
+    /// Interrupted, or nothing reads the output any more.
     Cancelled = 130,
 }
 
@@ -65,15 +86,22 @@ impl Failure {
         self.exit
     }
 
-    /// Says it on standard error. An interruption is no news to whoever interrupted.
+    /// Says it on standard error. An interruption is no news to the one that interrupted.
     pub(crate) fn report(self) -> Exit {
         if self.exit != Exit::Cancelled {
-            tell(&format!("error: {}", self.message));
+            console::tell_labelled(Label::Error, &self.message);
             if let Some(hint) = self.hint {
-                tell(&format!("hint: {hint}"));
+                console::tell_labelled(Label::Hint, &hint);
             }
         }
         self.exit
+    }
+}
+
+#[cfg(test)]
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}; {}", self.message, self.hint.as_deref().unwrap_or_default())
     }
 }
 
@@ -95,7 +123,7 @@ impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         let exit = match error {
             StartError::Config(_) => Exit::Usage,
-            _ => Exit::Failed,
+            _ => Exit::SetUp,
         };
         let failure = Self::caused(exit, &error);
         match error {
@@ -137,58 +165,110 @@ impl From<StartError> for Failure {
 }
 
 impl From<Error> for Failure {
+    /// The failure of a request, by whatever is known of it.
     fn from(error: Error) -> Self {
         let exit = match (error.code(), error.fault(), error.executed()) {
             (Code::NoInstances, ..) => Exit::NoInstances,
             (Code::DeadlineExceeded, ..) => Exit::TimedOut,
-            (Code::Cancelled, ..) => Exit::Cancelled,
+            // Not by this side: the command itself knows its own cancel.
+            (Code::Cancelled, ..) => Exit::ShutDown,
             (_, _, Executed::No) => Exit::Refused,
             // The stream is known to lack its end.
             (Code::Corrupt | Code::Violation | Code::ResumeExpired, ..) => Exit::Truncated,
             (_, Fault::Transport, _) => Exit::Truncated,
             _ => Exit::Failed,
         };
-        let failure = Self::caused(exit, &error);
-        match exit {
-            Exit::Truncated => failure.hint(
+        Self::request(exit, &error)
+    }
+}
+
+impl Failure {
+    /// A request that ended with `error`, and what to do about it.
+    fn request(exit: Exit, error: &Error) -> Self {
+        let failure = Self::caused(exit, error);
+        match (exit, error.executed(), error.code()) {
+            (Exit::Truncated, ..) => failure.hint(
                 "what was printed is a true beginning, not the whole; the request may have run, \
                  so repeat it only if it may run twice",
             ),
-            Exit::TimedOut => failure.hint("allow more with --timeout"),
-            Exit::Refused => match error.code() {
-                Code::Overloaded => failure.hint(
-                    "nothing ran: try later, or raise --concurrency of sinew serve, or start \
-                     another worker",
-                ),
-                Code::InvalidPayload => failure.hint("--json sends the data as JSON"),
-                Code::TooLarge => failure.hint(
-                    "a request is one message: raise SINEW_MAX_MESSAGE_BYTES on both sides, or \
-                     send less",
-                ),
-                _ => failure.hint("nothing ran, so it is safe to try again"),
-            },
+            (Exit::TimedOut, Executed::No, _) => {
+                failure.hint("nothing ran, so it is safe to try again; allow more with --timeout")
+            }
+            (Exit::TimedOut, ..) => failure.hint(
+                "the request may have run, so repeat it only if it may run twice; allow more \
+                 with --timeout",
+            ),
+            (Exit::Refused, _, Code::Overloaded) => failure.hint(
+                "nothing ran: try later, or raise --concurrency of sinew serve, or start another \
+                 worker",
+            ),
+            (Exit::Refused, _, Code::InvalidPayload) => {
+                failure.hint("--json sends the data as JSON")
+            }
+            (Exit::Refused, _, Code::TooLarge) => failure.hint(
+                "a request is one message: raise SINEW_MAX_MESSAGE_BYTES on both sides, or send \
+                 less",
+            ),
+            (Exit::Refused, ..) => failure.hint("nothing ran, so it is safe to try again"),
+            (Exit::ShutDown, Executed::No, _) => failure.hint("nothing ran: try again"),
+            (Exit::ShutDown, ..) => failure.hint(SHUT_DOWN),
             _ => failure,
         }
     }
 }
 
+const SHUT_DOWN: &str = "what was printed is a true beginning, not the whole; repeat the request only if it may run \
+     twice";
+
+/// The end of a request that got no stream. A cancel of one's own is the end that was asked for,
+/// whatever word it comes with.
+pub(crate) fn of_refusal(error: Error, context: &Context) -> Result<Exit, Failure> {
+    match context.reason() {
+        Some(CancelReason::Caller) => Ok(Exit::Cancelled),
+        _ => Err(error.into()),
+    }
+}
+
 /// The end of a stream, as an exit code or an error to report.
-pub(crate) fn of_outcome(outcome: &Outcome) -> Result<Exit, Failure> {
+pub(crate) fn of_outcome(outcome: &Outcome, context: &Context) -> Result<Exit, Failure> {
+    if let Outcome::Complete { .. } = outcome {
+        return Ok(Exit::Complete);
+    }
+    if context.reason() == Some(CancelReason::Caller) {
+        return Ok(Exit::Cancelled);
+    }
     match outcome {
         Outcome::Complete { .. } => Ok(Exit::Complete),
-        Outcome::Failed { error } => Err(error.clone().into()),
-        Outcome::Cancelled { reason: CancelReason::Caller } => Ok(Exit::Cancelled),
+        Outcome::Failed { error } => Err(failed(error, context)),
         Outcome::Cancelled { reason: CancelReason::DeadlineExceeded } => {
-            Err(Error::new(Code::DeadlineExceeded, "the deadline passed").into())
+            let error = Error::new(Code::DeadlineExceeded, "the deadline passed");
+            Err(Failure::request(Exit::TimedOut, &error))
         }
         Outcome::Cancelled { reason } => {
             let failure = Failure::new(Exit::ShutDown, format!("the stream was ended: {reason}"));
-            Err(failure.hint("what was printed is a true beginning, not the whole"))
+            Err(failure.hint(SHUT_DOWN))
         }
         Outcome::Truncated { received } => {
             let message = format!("the stream broke off after {received} items");
             Err(Error::new(Code::Truncated, message).into())
         }
+    }
+}
+
+/// A stream that its handler ended with an error. Where it ran, the error is the handler's word,
+/// with whatever code it has from a service that the handler asked itself: "nobody is there" and
+/// "not reached" are then said of that service.
+fn failed(error: &Error, context: &Context) -> Failure {
+    let late = context.remaining().is_some_and(|left| left.is_zero());
+    match (error.executed(), error.code()) {
+        (_, Code::DeadlineExceeded) if late => Failure::request(Exit::TimedOut, error),
+        (Executed::Yes, Code::Corrupt | Code::Violation | Code::ResumeExpired) => {
+            Failure::request(Exit::Truncated, error)
+        }
+        (Executed::Yes, _) | (_, Code::NoInstances | Code::DeadlineExceeded) => {
+            Failure::request(Exit::Failed, error)
+        }
+        _ => error.clone().into(),
     }
 }
 
@@ -214,24 +294,74 @@ mod tests {
             (Code::Overloaded, Exit::Refused),
             (Code::UnknownEndpoint, Exit::Refused),
             (Code::InvalidPayload, Exit::Refused),
-            (Code::Cancelled, Exit::Cancelled),
+            (Code::Cancelled, Exit::ShutDown),
         ] {
             assert_eq!(exit_of(code), exit, "{code}");
         }
     }
 
-    #[test]
-    fn each_end_of_a_stream_has_its_code() {
-        let code = |outcome: Outcome| match of_outcome(&outcome) {
+    fn code_of(outcome: &Outcome, context: &Context) -> i32 {
+        match of_outcome(outcome, context) {
             Ok(exit) => exit.code(),
             Err(failure) => failure.exit().code(),
-        };
+        }
+    }
+
+    #[test]
+    fn each_end_of_a_stream_has_its_code() {
+        let code = |outcome: Outcome| code_of(&outcome, &Context::new());
         assert_eq!(code(Outcome::Complete { items: 3 }), 0);
         assert_eq!(code(Outcome::Failed { error: Error::handler("") }), 1);
         assert_eq!(code(Outcome::Truncated { received: 3 }), 3);
         assert_eq!(code(Outcome::Cancelled { reason: CancelReason::DeadlineExceeded }), 5);
         assert_eq!(code(Outcome::Cancelled { reason: CancelReason::Shutdown }), 7);
-        assert_eq!(code(Outcome::Cancelled { reason: CancelReason::Caller }), 130);
+        // The worker says so; nothing was cancelled here.
+        assert_eq!(code(Outcome::Cancelled { reason: CancelReason::Caller }), 7);
+        let cancelled = Context::new();
+        cancelled.kill();
+        for outcome in [
+            Outcome::Cancelled { reason: CancelReason::Caller },
+            Outcome::Failed { error: Error::handler("killed") },
+            Outcome::Truncated { received: 1 },
+        ] {
+            assert_eq!(code_of(&outcome, &cancelled), 130);
+        }
+    }
+
+    /// An error that a handler hands on from a service of its own says nothing of this request.
+    #[test]
+    fn what_ran_is_never_said_to_have_been_refused() {
+        let code = |code, executed| {
+            let error = Error::new(code, "handed on").with_executed(executed);
+            code_of(&Outcome::Failed { error }, &Context::new())
+        };
+        for handed_on in Code::ALL {
+            let exit = code(*handed_on, Executed::Yes);
+            let is_broken =
+                matches!(handed_on, Code::Corrupt | Code::Violation | Code::ResumeExpired);
+            assert_eq!(exit, if is_broken { 3 } else { 1 }, "{handed_on}");
+            assert_ne!(code(*handed_on, Executed::Maybe), 6, "{handed_on}");
+        }
+        assert_eq!(code(Code::Overloaded, Executed::No), 6);
+    }
+
+    #[test]
+    fn the_table_in_the_help_has_every_code_and_no_other() {
+        let all = [
+            Exit::Complete,
+            Exit::Failed,
+            Exit::Usage,
+            Exit::Truncated,
+            Exit::NoInstances,
+            Exit::TimedOut,
+            Exit::Refused,
+            Exit::ShutDown,
+            Exit::SetUp,
+            Exit::Cancelled,
+        ];
+        let number = |line: &str| line.split_whitespace().next().unwrap().parse::<i32>().unwrap();
+        let listed: Vec<_> = exit_codes!().lines().skip(1).map(number).collect();
+        assert_eq!(listed, all.map(Exit::code));
     }
 
     #[test]

@@ -5,13 +5,18 @@ use std::io::{self, Write};
 use clap::Args;
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
-use sinew::{Change, EndpointName, Instance, Snapshot, View};
-use sinew_telemetry::{console::tell, printable};
+use sinew::{Change, DiscoverySource, EndpointName, Instance, Snapshot, View};
+use sinew_telemetry::{
+    console::{Label, tell, tell_labelled},
+    printable,
+};
 
 use crate::{
     exit::{Exit, Failure},
+    reader::Reader,
     settings::Settings,
     signals::Interrupts,
+    terminal,
 };
 
 /// List endpoints and their instances.
@@ -31,11 +36,21 @@ pub(crate) struct LsArgs {
 
 /// Lists what is there.
 pub(crate) async fn run(settings: &Settings, args: LsArgs) -> Result<Exit, Failure> {
-    let runtime = settings.runtime().await?;
+    let mut interrupts = Interrupts::new()?;
+    let discovery = settings.config()?.discovery;
+    if args.name.is_none() && lists_nothing(&discovery) {
+        return Err(unnamed(settings, &discovery));
+    }
+    let looking = async {
+        let runtime = settings.runtime(&|_| {}).await?;
+        let view = runtime.browse(args.name.as_ref()).await?;
+        Ok::<_, Failure>((runtime, view))
+    };
+    let Some(found) = interrupts.or(looking).await else { return Ok(Exit::Cancelled) };
+    let (_runtime, view) = found?;
     let is_wanted = |one: &Instance| args.name.as_ref().is_none_or(|name| *name == one.endpoint);
-    let view = runtime.browse(args.name.as_ref()).await?;
     if args.watch {
-        return follow(view, &args, is_wanted).await;
+        return follow(view, &args, is_wanted, interrupts).await;
     }
     let snapshot = view.snapshot();
     let instances: Vec<_> = snapshot.iter().filter(|one| is_wanted(one)).collect();
@@ -43,11 +58,14 @@ pub(crate) async fn run(settings: &Settings, args: LsArgs) -> Result<Exit, Failu
         let list: Vec<_> = instances.iter().map(|one| as_json(one)).collect();
         print(&json_line(&Value::from(list)))?;
     } else if instances.is_empty() {
-        let config = settings.config()?;
-        tell(&format!("no instances in {}", config.discovery));
-        tell(&format!("hint: start one with: {} serve NAME -- COMMAND", settings.same_place()));
+        let of = args.name.as_ref().map_or_else(String::new, |name| format!(" for {name}"));
+        let name = args.name.as_ref().map_or("NAME", |name| name.as_str());
+        tell(&format!("No instances found{of} in {discovery}"));
+        let start = format!("start one with: {} serve {name} -- COMMAND", settings.same_place());
+        tell_labelled(Label::Hint, &start);
     } else {
-        print(&table(instances.iter().map(|one| &***one)))?;
+        let instances: Vec<_> = instances.iter().map(|one| &***one).collect();
+        print(&fitting(&instances, terminal::width()))?;
     }
     Ok(Exit::Complete)
 }
@@ -57,8 +75,9 @@ async fn follow(
     mut view: View,
     args: &LsArgs,
     is_wanted: impl Fn(&Instance) -> bool,
+    mut interrupts: Interrupts,
 ) -> Result<Exit, Failure> {
-    let mut interrupts = Interrupts::new()?;
+    let reader = Reader::stdout();
     let mut shown = Snapshot::default();
     loop {
         // From what was shown, not from what the view last told: it may be ahead of that.
@@ -70,6 +89,7 @@ async fn follow(
         let more = tokio::select! {
             changed = view.changed() => changed.is_some(),
             () = interrupts.next() => false,
+            () = reader.gone() => return Ok(Exit::Cancelled),
         };
         if !more {
             return Ok(Exit::Complete);
@@ -77,13 +97,52 @@ async fn follow(
     }
 }
 
-fn print(text: &str) -> Result<(), Failure> {
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     printed.map_err(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => Failure::new(Exit::Cancelled, "nobody reads the output"),
         _ => Failure::new(Exit::Failed, format!("cannot write the output: {error}")),
     })
+}
+
+/// True for sources that know addresses, and not what is served there.
+fn lists_nothing(discovery: &DiscoverySource) -> bool {
+    match discovery {
+        DiscoverySource::Static(_) | DiscoverySource::Dns(_) => true,
+        DiscoverySource::Merged(all) => all.iter().all(lists_nothing),
+        _ => false,
+    }
+}
+
+fn unnamed(settings: &Settings, discovery: &DiscoverySource) -> Failure {
+    let message = format!("{discovery} has addresses, which do not say what they serve");
+    let hint = format!("name the endpoint: {} ls NAME", settings.same_place());
+    Failure::new(Exit::Usage, message).hint(hint)
+}
+
+/// A table where it fits, and otherwise a few lines for each instance.
+fn fitting(instances: &[&Instance], width: Option<usize>) -> String {
+    let table = table(instances.iter().copied());
+    let needs = table.lines().map(|line| line.chars().count()).max().unwrap_or_default();
+    if width.is_none_or(|width| needs <= width) {
+        return table;
+    }
+    instances.iter().map(|one| block(one)).collect()
+}
+
+/// An instance in lines of its own: what it is, and below where and how.
+fn block(one: &Instance) -> String {
+    let mut text = format!("{} {}\n", printable(one.endpoint.as_str()), one.id);
+    for address in printable_addresses(one) {
+        text.push_str(&format!("  {address}\n"));
+    }
+    text.push_str(&format!("  codecs {}\n", printable(&one.codecs.join(","))));
+    text.push_str(&format!("  weight {}\n", one.weight));
+    if let Some(source) = &one.source {
+        text.push_str(&format!("  source {}\n", printable(source)));
+    }
+    text
 }
 
 /// With several discoveries a column says which one told.
@@ -204,6 +263,22 @@ mod tests {
         assert_eq!(lines[1].find("tcp://").unwrap(), column, "{text}");
         assert_eq!(lines[2].find("unix://").unwrap(), column, "{text}");
         assert!(lines[0].starts_with("ENDPOINT"), "{text}");
+    }
+
+    #[test]
+    fn a_narrow_terminal_gets_lines_that_fit() {
+        let mut one = instance(0x1234_5678_9abc_def0);
+        one.codecs = ["raw", "json", "msgpack"].map(str::to_owned).into();
+        let all = [&one];
+        assert_eq!(fitting(&all, None), table(all.into_iter()));
+        assert_eq!(fitting(&all, Some(200)), table(all.into_iter()));
+        let narrow = fitting(&all, Some(60));
+        assert!(narrow.lines().all(|line| line.chars().count() <= 60), "{narrow}");
+        for part in
+            ["text/words/split 123456789abcdef0", "  unix:///s", "  codecs raw,json,msgpack"]
+        {
+            assert!(narrow.lines().any(|line| line == part), "{narrow}");
+        }
     }
 
     #[test]

@@ -2,16 +2,20 @@
 
 mod args;
 mod call;
+mod completions;
 mod config;
 mod demo;
 mod duration;
 mod exit;
 mod ls;
+mod reader;
 mod serve;
 mod settings;
 mod signals;
+mod terminal;
+mod wording;
 
-use std::ffi::OsString;
+use std::{ffi::OsString, time::Instant};
 
 use clap::Parser;
 use sinew_telemetry::{console::tell, printable};
@@ -22,8 +26,10 @@ use crate::{
 };
 
 fn main() -> ! {
+    // The deadline of a call counts from here.
+    let begun = Instant::now();
     let cli = Cli::try_parse().unwrap_or_else(|error| refuse(error));
-    let exit = match run(cli) {
+    let exit = match run(cli, begun) {
         Ok(exit) => exit,
         Err(failure) => failure.report(),
     };
@@ -44,21 +50,24 @@ fn refuse(error: clap::Error) -> ! {
     error.exit()
 }
 
-fn run(cli: Cli) -> Result<Exit, Failure> {
-    if let Command::Config(args) = &cli.command {
-        // It helps with an environment that is wrong, so it reads none.
-        return Ok(config::run(args));
+fn run(cli: Cli, begun: Instant) -> Result<Exit, Failure> {
+    // They help with an environment that is wrong, or before there is one, so they read none.
+    match &cli.command {
+        Command::Config(args) => return Ok(config::run(args)),
+        Command::Completions(args) => return completions::run(args),
+        _ => {}
     }
     cli.settings.start_logging()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::new(Exit::Failed, format!("cannot start threads: {error}")))?;
+        .map_err(|error| Failure::new(Exit::SetUp, format!("cannot start threads: {error}")))?;
     let exit = runtime.block_on(async {
         match cli.command {
             Command::Serve(args) => serve::run(&cli.settings, args).await,
-            Command::Call(args) => call::run(&cli.settings, args).await,
+            Command::Call(args) => call::run(&cli.settings, args, begun).await,
             Command::Ls(args) => ls::run(&cli.settings, args).await,
+            Command::Completions(args) => completions::run(&args),
             Command::Demo(args) => demo::run(args).await,
             Command::DemoWorker(args) => demo::worker::run(args).await,
             Command::Config(args) => Ok(config::run(&args)),

@@ -3,10 +3,14 @@
 use std::{convert::Infallible, fmt::Write, time::Duration};
 
 use clap::Args;
+use parking_lot::Mutex;
 use sinew::{Config, ConfigError, DiscoverySource, RequestPlane, Runtime};
-use sinew_telemetry::printable;
+use sinew_telemetry::{console::tell, printable};
 
-use crate::exit::{Exit, Failure};
+use crate::{
+    exit::{Exit, Failure},
+    wording::seconds,
+};
 
 /// How long a person waits for an etcd or a NATS that does not answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -77,11 +81,15 @@ impl Settings {
         Ok(config)
     }
 
-    /// A runtime for commands that only call or look, whose caller is waiting.
-    pub(crate) async fn runtime(&self) -> Result<Runtime, Failure> {
+    /// A runtime for commands that only call or look, whose caller is waiting. `waiting` is told
+    /// which server is waited for.
+    pub(crate) async fn runtime(
+        &self,
+        waiting: &(dyn Fn(&str) + Sync),
+    ) -> Result<Runtime, Failure> {
         let mut config = self.config()?;
         config.startup_wait = config.startup_wait.min(PATIENCE);
-        start(config).await
+        start(config, waiting).await
     }
 
     /// `sinew` with the options that make another command find what this one serves.
@@ -104,10 +112,38 @@ impl Settings {
     }
 }
 
-/// Starts a runtime.
-pub(crate) async fn start(config: Config) -> Result<Runtime, Failure> {
+/// How long a server is waited for in silence: one that is there answers sooner.
+const SILENCE: Duration = Duration::from_millis(250);
+
+/// Starts a runtime, and says on standard error which server it waits for, if one is slow.
+/// `waiting` is told of each server at once. Dropping the future gives the start up.
+pub(crate) async fn start(
+    config: Config,
+    waiting: &(dyn Fn(&str) + Sync),
+) -> Result<Runtime, Failure> {
+    let longest = config.startup_wait;
     let config = config.checked().map_err(|error| Failure::caused(Exit::Usage, &error))?;
-    Ok(Runtime::new(config).await?)
+    let (server, mut said) = (Mutex::new(None), None);
+    let note = |what: &str| {
+        waiting(what);
+        *server.lock() = Some(what.to_owned());
+    };
+    let mut starting = std::pin::pin!(Runtime::new_telling(config, &note));
+    loop {
+        tokio::select! {
+            biased;
+            started = &mut starting => return Ok(started?),
+            () = tokio::time::sleep(SILENCE) => {}
+        }
+        let slow = server.lock().clone();
+        if let Some(what) = &slow
+            && slow != said
+        {
+            let longest = seconds(longest);
+            tell(&format!("waiting for {what}, up to {longest}; Ctrl-C ends the waiting"));
+            said = slow;
+        }
+    }
 }
 
 /// A word as a shell would have to be given it.

@@ -14,10 +14,19 @@ impl Interrupts {
     pub(crate) fn new() -> Result<Self, Failure> {
         let listen = |kind| {
             signal(kind).map_err(|error| {
-                Failure::new(Exit::Failed, format!("cannot listen for signals: {error}"))
+                Failure::new(Exit::SetUp, format!("cannot listen for signals: {error}"))
             })
         };
         Ok(Self { int: listen(SignalKind::interrupt())?, term: listen(SignalKind::terminate())? })
+    }
+
+    /// Waits for `work`, or for the next signal instead: `None`.
+    pub(crate) async fn or<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            () = self.next() => None,
+        }
     }
 
     /// Waits for the next one. Cancel-safe.

@@ -62,6 +62,17 @@ impl Error {
         self
     }
 
+    /// The same error of a stream of which `received` items have come: an item that came says that
+    /// the handler ran, whatever the error says by itself, as one that a handler hands on from a
+    /// service that it asked.
+    pub(crate) fn behind_items(self, received: u64) -> Self {
+        match received {
+            0 => self,
+            _ if self.0.executed == Executed::Yes => self,
+            _ => self.with_executed(Executed::Yes),
+        }
+    }
+
     /// The same error with a hint when to come back.
     #[must_use]
     pub fn with_retry_after(mut self, delay: Duration) -> Self {

@@ -86,6 +86,7 @@ impl ResponseStream {
     }
 
     fn end(&mut self, outcome: Outcome) -> Option<Result<Bytes, Error>> {
+        let outcome = outcome.behind_items(self.received);
         let error = match &outcome {
             Outcome::Complete { .. } => None,
             Outcome::Failed { error } => Some(error.clone()),
@@ -98,7 +99,7 @@ impl ResponseStream {
             )),
         };
         self.outcome = Some(outcome);
-        error.map(Err)
+        error.map(|error| Err(error.behind_items(self.received)))
     }
 
     /// Something is missing. A peer that broke the protocol is named as such; of any other loss

@@ -49,6 +49,14 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// The same with an error that knows of the items before it.
+    pub(crate) fn behind_items(self, received: u64) -> Self {
+        match self {
+            Self::Failed { error } => Self::Failed { error: error.behind_items(received) },
+            other => other,
+        }
+    }
+
     /// One word: `complete`, `failed`, `cancelled` or `truncated`.
     pub const fn as_str(&self) -> &'static str {
         match self {

@@ -100,6 +100,7 @@ impl<T> ManyOut<T> {
 
     fn end(&mut self, error: Option<&Error>) {
         let known = self.ending.take().and_then(|ending| ending());
+        let known = known.map(|outcome| outcome.behind_items(self.received));
         self.outcome = Some(match (known, error) {
             (Some(outcome), _) => outcome,
             (None, Some(error)) => Outcome::Failed { error: error.clone() },
@@ -116,6 +117,7 @@ impl<T> Stream for ManyOut<T> {
             return Poll::Ready(None);
         }
         let next = std::task::ready!(self.values.as_mut().poll_next(cx));
+        let next = next.map(|next| next.map_err(|error| error.behind_items(self.received)));
         match &next {
             Some(Ok(_)) => self.received += 1,
             Some(Err(error)) => {
@@ -145,6 +147,27 @@ mod tests {
     use futures_util::{StreamExt, stream};
 
     use super::*;
+
+    /// A handler may hand on an error of a service that refused it: that one did not run.
+    #[tokio::test]
+    async fn an_item_that_came_says_that_it_ran() {
+        use crate::{Code, Executed};
+        for code in Code::ALL {
+            let refused = || Error::new(*code, "elsewhere").with_executed(Executed::No);
+            let mut early = ManyOut::new(stream::iter([Err::<u8, _>(refused())]), Context::new());
+            let error = early.next().await.unwrap().unwrap_err();
+            assert_eq!(error.executed(), Executed::No, "{code}");
+
+            let values = stream::iter([Ok(1), Err(refused())]);
+            let ending = Outcome::Failed { error: refused() };
+            let mut late = ManyOut::new(values, Context::new()).with_ending(|| Some(ending));
+            late.next().await.unwrap().unwrap();
+            let error = late.next().await.unwrap().unwrap_err();
+            assert_eq!((error.executed(), error.is_safe_to_resend()), (Executed::Yes, false));
+            let Some(Outcome::Failed { error }) = late.outcome() else { panic!("{code}") };
+            assert_eq!(error.executed(), Executed::Yes, "{code}");
+        }
+    }
 
     #[tokio::test]
     async fn the_end_is_complete_or_the_first_error() {

@@ -112,6 +112,10 @@ impl Fallback {
         routes: &'a [Route],
         context: &'a Context,
     ) -> Option<impl Future<Output = Result<(), Error>> + Send + 'a> {
+        if let [only] = routes {
+            // The common case pays for no order.
+            let _is_needed = only.connect()?;
+        }
         let mut left = self.in_order(routes);
         let _is_needed = left.first()?.connect()?;
         Some(async move { self.connected(&mut left, context).await.map(drop) })

@@ -207,11 +207,13 @@ where
             }
             None => {
                 // On the heap, so that the usual way does not pay for the room that waiting takes.
-                if let Some(quicker) = Box::pin(self.connect(members, &choice)).await? {
+                if egress.registry().connect(routes, self.context).is_some()
+                    && let Some(quicker) = Box::pin(self.connect(members, &choice)).await?
+                {
                     return Ok(Step::Quicker(quicker));
                 }
                 self.sent.store(true, Ordering::Relaxed);
-                Box::pin(egress.open(routes, request)).await?
+                egress.open(routes, request).await?
             }
         };
         let started = egress.started(opened, &context).await?;

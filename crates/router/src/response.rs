@@ -125,6 +125,8 @@ impl<T: DeserializeOwned + 'static> Remote<T> {
 
     fn decode(&mut self, item: Bytes) -> Result<T, Error> {
         let value = payload::decode(self.format, item);
+        // It came, so the handler ran.
+        let value = value.map_err(|error| error.with_executed(Executed::Yes));
         if let Err(error) = &value {
             self.end(Some(Outcome::Failed { error: error.clone() }), Some(error));
         }

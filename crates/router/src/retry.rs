@@ -162,8 +162,14 @@ impl Attempts {
         if self.failed.len() == 1 && because.is_empty() {
             return Some(last.clone());
         }
-        let asked: Vec<_> = self.failed.iter().take(8).map(|(id, _)| id.to_string()).collect();
-        let cut = if self.failed.len() > asked.len() { ", ..." } else { "" };
+        let mut ids: Vec<_> = Vec::new();
+        for (id, _) in &self.failed {
+            if !ids.contains(id) {
+                ids.push(*id);
+            }
+        }
+        let asked: Vec<_> = ids.iter().take(8).map(InstanceId::to_string).collect();
+        let cut = if ids.len() > asked.len() { ", ..." } else { "" };
         let message = format!(
             "{last} (after {count} attempt{s} at {asked}{cut}{because})",
             count = self.failed.len(),
@@ -235,6 +241,12 @@ mod tests {
         let whole = attempts.give_up("").unwrap();
         assert_eq!((whole.code(), whole.executed()), (Code::ConnectFailed, Executed::Maybe));
         assert_eq!(whole.message(), "as told (after 2 attempts at 1, 2)");
+
+        let mut same = Attempts::default();
+        for _ in 0..3 {
+            same.failed(InstanceId(7), error(Code::ConnectFailed));
+        }
+        assert_eq!(same.give_up("").unwrap().message(), "as told (after 3 attempts at 7)");
 
         let mut single = Attempts::default();
         single.failed(InstanceId(1), error(Code::ConnectFailed));

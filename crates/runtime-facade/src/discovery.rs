@@ -15,10 +15,13 @@ use sinew_plane::{Address, BoxFuture};
 use crate::ConfigError;
 use crate::{Config, DiscoverySource, StartError, place};
 
-/// Opens a source. A boxed future, because a merged source opens others.
+/// Opens a source, and tells `waiting` before one that has to be waited for. A boxed future,
+/// because a merged source opens others.
+#[cfg_attr(not(feature = "etcd"), expect(unused_variables, reason = "no other source waits"))]
 pub(crate) fn open<'a>(
     source: &'a DiscoverySource,
     config: &'a Config,
+    waiting: &'a (dyn Fn(&str) + Sync),
 ) -> BoxFuture<'a, Result<Arc<dyn Discovery>, StartError>> {
     Box::pin(async move {
         let opened: Arc<dyn Discovery> = match source {
@@ -35,6 +38,7 @@ pub(crate) fn open<'a>(
             DiscoverySource::Etcd(members) => {
                 let mut etcd = EtcdConfig { endpoints: members.clone(), ..config.etcd.clone() };
                 etcd.startup_timeout = config.startup_wait;
+                waiting(&source.to_string());
                 Arc::new(EtcdDiscovery::connect(etcd).await?)
             }
             #[cfg(not(feature = "etcd"))]
@@ -46,7 +50,7 @@ pub(crate) fn open<'a>(
             DiscoverySource::Merged(all) => {
                 let mut opened = Vec::new();
                 for one in all {
-                    opened.push((one.to_string(), open(one, config).await?));
+                    opened.push((one.to_string(), open(one, config, waiting).await?));
                 }
                 Arc::new(MergedDiscovery::named(opened)?)
             }

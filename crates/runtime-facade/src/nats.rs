@@ -10,6 +10,16 @@ use sinew_transport_nats::{
 
 use crate::{CheckedConfig, ConfigError, StartError};
 
+/// The servers as they may be shown: a URL may hold a user and a password.
+fn without_users(servers: &[String]) -> String {
+    let host = |server: &String| {
+        let (scheme, rest) = server.split_once("://").unwrap_or(("nats", server));
+        let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+        format!("{scheme}://{host}")
+    };
+    servers.iter().map(host).collect::<Vec<_>>().join(",")
+}
+
 /// A connection, and both sides over it.
 pub(crate) struct Nats {
     connection: NatsConnection,
@@ -22,6 +32,7 @@ impl Nats {
     pub(crate) async fn connect(
         config: &CheckedConfig,
         handler: &SplitServer,
+        waiting: &(dyn Fn(&str) + Sync),
     ) -> Result<Option<Self>, StartError> {
         if !config.uses_nats() {
             return Ok(None);
@@ -34,6 +45,7 @@ impl Nats {
         nats.tls = config.nats_tls.clone();
         nats.request_timeout = config.nats_ack_timeout;
         nats.startup_timeout = config.startup_wait;
+        waiting(&format!("NATS at {}", without_users(&nats.servers)));
         let checked = nats.checked();
         let checked = checked.map_err(|error| ConfigError::new("nats", error.to_string()))?;
         let connection = NatsConnection::connect(checked).await?;
@@ -63,5 +75,16 @@ impl Nats {
 
     pub(crate) async fn close(&self, grace: Duration) -> Shutdown {
         self.connection.close(grace).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_shown_without_its_user() {
+        let servers = ["nats://u:pw@a:1", "b:2", "tls://c"].map(str::to_owned);
+        assert_eq!(without_users(&servers), "nats://a:1,nats://b:2,tls://c");
     }
 }

@@ -44,12 +44,15 @@ impl Planes {
         config: &CheckedConfig,
         ingress: Ingress,
         view: View,
+        waiting: &(dyn Fn(&str) + Sync),
     ) -> Result<Self, StartError> {
         let dial_back = Arc::new(TcpStreamClient::new(config.dial_back.clone()));
         let server = SplitServer::new(server_limits(config), dial_back.clone(), Arc::new(ingress));
         let call_home = Arc::new(CallHome::new(config.call_home.clone(), view));
         #[cfg(feature = "nats")]
-        let nats = Nats::connect(config, &server).await?;
+        let nats = Nats::connect(config, &server, waiting).await?;
+        #[cfg(not(feature = "nats"))]
+        let _ = waiting;
         Ok(Self {
             server,
             dial_back,

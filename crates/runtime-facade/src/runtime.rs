@@ -95,12 +95,28 @@ impl Runtime {
     /// # Errors
     /// Discovery cannot be reached, or a transport cannot be set up.
     pub async fn new(config: CheckedConfig) -> Result<Self, StartError> {
-        // On the heap, because it is large and seldom.
-        Box::pin(Self::start(config)).await
+        Self::new_telling(config, &|_| {}).await
     }
 
-    async fn start(config: CheckedConfig) -> Result<Self, StartError> {
-        let discovery = discovery::open(&config.discovery, &config).await?;
+    /// As [`new`](Self::new), and names each server (an etcd, a NATS) to `waiting` before it is
+    /// waited for, which is [`Config::startup_wait`] at most. No name holds a password. Dropping
+    /// the future gives the start up.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub async fn new_telling(
+        config: CheckedConfig,
+        waiting: &(dyn Fn(&str) + Sync),
+    ) -> Result<Self, StartError> {
+        // On the heap, because it is large and seldom.
+        Box::pin(Self::start(config, waiting)).await
+    }
+
+    async fn start(
+        config: CheckedConfig,
+        waiting: &(dyn Fn(&str) + Sync),
+    ) -> Result<Self, StartError> {
+        let discovery = discovery::open(&config.discovery, &config, waiting).await?;
         let view = discovery.watch().await?;
         let process = config.tcp.mux.process;
         let locals = LocalEndpoints::new();
@@ -113,7 +129,7 @@ impl Runtime {
         let addresses = local_server.addresses();
         let here = Here { host: host_id(), process: Some(process), addresses };
         let registry = Arc::new(TransportRegistry::new());
-        let planes = Planes::new(&config, ingress.clone(), view.clone()).await?;
+        let planes = Planes::new(&config, ingress.clone(), view.clone(), waiting).await?;
         let mut transports: Vec<Arc<dyn DuplexTransport>> =
             vec![Arc::new(MemoryTransport::new(hub))];
         if config.request_plane != RequestPlane::Nats {

@@ -5,7 +5,7 @@
 //! room is dropped after a short wait. Whoever reads again learns how much was lost.
 
 use std::{
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -28,6 +28,58 @@ static STDERR: Mutex<Stream> = Mutex::new(Stream { is_stuck: false, lost: 0 });
 /// blocks for 100 ms at most.
 pub fn tell(message: &str) {
     write(format!("{}\n", printable_lines(message)).as_bytes());
+}
+
+/// What a message begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Label {
+    /// Why the command did not do what it was asked.
+    Error,
+    /// What may be done about it.
+    Hint,
+}
+
+impl Label {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Error => "error:",
+            Self::Hint => "hint:",
+        }
+    }
+
+    /// As command lines commonly have them: errors bold and red, advice green.
+    const fn painted(self) -> &'static str {
+        match self {
+            Self::Error => "\x1b[1;31merror:\x1b[0m",
+            Self::Hint => "\x1b[32mhint:\x1b[0m",
+        }
+    }
+}
+
+/// As [`tell`], with a label in front, in colour where standard error is a terminal that shows
+/// colours and the environment does not object (`NO_COLOR`, `CLICOLOR`, `CLICOLOR_FORCE`).
+pub fn tell_labelled(label: Label, message: &str) {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let in_colour = are_colours_wanted(io::stderr().is_terminal(), variable);
+    write(labelled(label, message, in_colour).as_bytes());
+}
+
+fn labelled(label: Label, message: &str, in_colour: bool) -> String {
+    let shown = if in_colour { label.painted() } else { label.text() };
+    // Escaped with its label, so that further lines are indented as those of every message.
+    let text = printable_lines(&format!("{} {message}", label.text())).into_owned();
+    format!("{shown}{}\n", text.strip_prefix(label.text()).unwrap_or(&text))
+}
+
+/// See <https://no-color.org> and <https://bixense.com/clicolors>.
+fn are_colours_wanted(is_terminal: bool, variable: impl Fn(&str) -> Option<String>) -> bool {
+    let is_off = || variable("CLICOLOR").is_some_and(|value| value == "0");
+    let is_dumb = || variable("TERM").is_none_or(|term| term == "dumb");
+    if variable("NO_COLOR").is_some() {
+        return false;
+    }
+    let is_forced = variable("CLICOLOR_FORCE").is_some_and(|value| value != "0");
+    is_forced || (is_terminal && !is_off() && !is_dumb())
 }
 
 /// Passes on what another program wrote for standard error. Line ends, tabs and colours stay,
@@ -112,6 +164,30 @@ fn write_pieces(sink: &mut impl Sink, bytes: &[u8], patience: Duration) -> bool 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn labels_are_painted_for_a_terminal_that_wants_it() {
+        let hostile = "a\u{1b}[2Jb";
+        let plain = labelled(Label::Error, hostile, false);
+        assert!(plain.starts_with("error: a") && !plain.contains('\u{1b}'), "{plain:?}");
+        let painted = labelled(Label::Hint, hostile, true);
+        assert!(painted.starts_with("\x1b[32mhint:\x1b[0m a"), "{painted:?}");
+        assert_eq!(painted.matches('\u{1b}').count(), 2, "only our own: {painted:?}");
+
+        let wanted = |is_terminal, set: &[(&str, &str)]| {
+            are_colours_wanted(is_terminal, |name| {
+                let found = set.iter().find(|(one, _)| *one == name);
+                found.map(|(_, value)| (*value).to_owned())
+            })
+        };
+        assert!(wanted(true, &[("TERM", "xterm")]));
+        assert!(!wanted(false, &[("TERM", "xterm")]));
+        assert!(!wanted(true, &[("TERM", "xterm"), ("NO_COLOR", "1")]));
+        assert!(!wanted(true, &[("TERM", "dumb")]) && !wanted(true, &[]));
+        assert!(!wanted(true, &[("TERM", "xterm"), ("CLICOLOR", "0")]));
+        assert!(wanted(false, &[("CLICOLOR_FORCE", "1")]));
+        assert!(!wanted(false, &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]));
+    }
 
     /// Room for so many bytes, or an error.
     #[derive(Default)]

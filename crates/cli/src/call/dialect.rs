@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use sinew::{Context, Headers, Instance, PayloadFormat, SingleIn};
 
@@ -44,12 +45,16 @@ impl Dialect {
         self,
         data: Option<Bytes>,
         deadline: Option<Instant>,
+        given: &[(String, String)],
     ) -> Result<SingleIn<Bytes>, Failure> {
         let body = self.body(data)?;
         let mut headers = Headers::new();
-        headers
-            .insert("content-type", self.format.content_type())
-            .map_err(|error| Failure::caused(Exit::Usage, &error))?;
+        let own = ("content-type", self.format.content_type());
+        let given = given.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        for (name, value) in std::iter::once(own).chain(given) {
+            let inserted = headers.insert(name, value);
+            inserted.map_err(|error| Failure::caused(Exit::Usage, &error))?;
+        }
         let mut context = Context::builder().headers(headers);
         if let Some(deadline) = deadline {
             context = context.deadline(deadline);
@@ -85,6 +90,7 @@ impl Dialect {
     pub(crate) fn print(self, item: &Bytes, out: &mut Vec<u8>) -> Result<(), Failure> {
         match self.format {
             PayloadFormat::Raw if !self.json => out.extend_from_slice(item),
+            PayloadFormat::Raw if is_json(item) => self.print_json(item.trim_ascii_end(), out),
             // Bytes that are no text cannot be said in JSON.
             PayloadFormat::Raw => push_json(&String::from_utf8_lossy(item).into(), out),
             PayloadFormat::Json => self.print_json(item, out),
@@ -121,6 +127,12 @@ impl Dialect {
             value => push_json(value, out),
         }
     }
+}
+
+/// True for a line of a program that is JSON as it stands.
+fn is_json(item: &[u8]) -> bool {
+    let text = std::str::from_utf8(item);
+    text.is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
 }
 
 fn push_json(value: &Value, out: &mut Vec<u8>) {
@@ -182,6 +194,8 @@ mod tests {
         let raw = printed(dialect(&["raw"], false), "a\nb");
         assert_eq!(raw, "a\nb", "byte for byte");
         assert_eq!(printed(dialect(&["raw"], true), "a\nb"), "\"a\\nb\"\n");
+        assert_eq!(printed(dialect(&["raw"], true), "{\"n\": 1.10}\n"), "{\"n\": 1.10}\n");
+        assert_eq!(printed(dialect(&["raw"], true), "{\"n\": 1"), "\"{\\\"n\\\": 1\"\n");
         assert_eq!(printed(dialect(&["json"], false), r#""a\tb""#), "a\tb\n");
         assert_eq!(printed(dialect(&["json"], true), r#""a\tb""#), "\"a\\tb\"\n");
         assert_eq!(printed(dialect(&["json"], false), "{\n\"n\": 1.10}"), "{ \"n\": 1.10}\n");

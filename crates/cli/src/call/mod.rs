@@ -2,7 +2,11 @@
 
 mod args;
 mod dialect;
+mod ends;
+mod explain;
+mod input;
 mod output;
+mod progress;
 
 use std::{
     sync::Arc,
@@ -11,123 +15,143 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
-use sinew::{
-    CancelReason, Context, Error, Instance, ManyOut, Outcome, PushRouter, RouterMode, Runtime,
-    SingleIn,
-};
+use sinew::{Client, Error, Instance, ManyOut, Outcome, PushRouter, RouterMode, Runtime};
+use sinew_telemetry::{console::tell, printable};
+use tokio::time::timeout;
 
 pub(crate) use self::args::CallArgs;
-use self::{dialect::Dialect, output::Output};
-use tokio::time::{sleep, sleep_until, timeout};
-
+use self::{
+    dialect::Dialect,
+    ends::{Deadline, Ends},
+    output::Output,
+    progress::{Progress, Stage},
+};
 use crate::{
     exit::{self, Exit, Failure},
     settings::Settings,
-    signals::Interrupts,
+    wording::seconds,
 };
 
-/// How long the handler's own end is waited for behind an interruption.
+/// How long the handler's own end is waited for when the output cannot be written.
 const CANCEL_LIMIT: Duration = Duration::from_secs(2);
 
-/// Calls an endpoint and prints its items.
-pub(crate) async fn run(settings: &Settings, args: CallArgs) -> Result<Exit, Failure> {
-    let data = args.input.read()?;
-    let deadline = args.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-    let runtime = settings.runtime().await?;
-    let mut interrupts = Interrupts::new()?;
-    let wait = args.timeout.map_or(args.wait, |timeout| timeout.min(args.wait));
-    let found = tokio::select! {
-        found = find(&runtime, &args, wait) => found,
-        () = interrupts.next() => return Ok(Exit::Cancelled),
+/// Calls an endpoint and prints its items. `begun` is when the process did, from which on the
+/// deadline counts. Reports its own end, and shuts down behind that.
+pub(crate) async fn run(
+    settings: &Settings,
+    args: CallArgs,
+    begun: Instant,
+) -> Result<Exit, Failure> {
+    let deadline = Deadline::new(begun, args.timeout);
+    let ends = Ends::new(deadline)?;
+    let progress = Progress::default();
+    let call = Call { settings, args: &args, deadline, progress: &progress };
+    let ended = tokio::select! {
+        biased;
+        ended = Box::pin(call.run()) => ended,
+        ended = ends.wait(&progress) => ended,
     };
-    let Some(instance) = found else { return Err(nobody(settings, &args)) };
-
-    let dialect = Dialect::of(&instance, args.json);
-    let request = dialect.request(data, deadline)?;
-    let context = request.context().clone();
-    let watch = tokio::spawn(watch(interrupts, context.clone()));
-    let client = runtime.client(args.name.clone());
-    let mode = args.instance.map_or(args.mode.into(), RouterMode::Direct);
-    let router = PushRouter::from_client(client, mode).await?;
-    let ended = answer(&router, request, dialect).await;
-    watch.abort();
-    let exit = match ended {
-        Ok(outcome) => exit::of_outcome(&outcome),
-        Err(End::Failure(failure)) => Err(failure),
-        // The end that was asked for, whatever word it comes with.
-        Err(End::Error(_)) if context.reason() == Some(CancelReason::Caller) => Ok(Exit::Cancelled),
-        Err(End::Error(error)) => Err(error.into()),
-    };
-    runtime.shutdown(Duration::ZERO).await;
-    exit
+    let exit = ended.unwrap_or_else(Failure::report);
+    progress.close(Deadline::left_for_goodbye(deadline)).await;
+    Ok(exit)
 }
 
-/// The first instance that could serve the call, waiting for one to appear.
-async fn find(runtime: &Runtime, args: &CallArgs, wait: Duration) -> Option<Arc<Instance>> {
-    let client = runtime.client(args.name.clone());
-    let mut view = runtime.instances();
-    let wanted = |instance: &&Arc<Instance>| args.instance.is_none_or(|id| id == instance.id);
-    let appears = async {
-        loop {
-            if let Some(found) = client.instances().iter().find(wanted) {
-                return Some(Arc::clone(found));
+/// One call on its way.
+struct Call<'a> {
+    settings: &'a Settings,
+    args: &'a CallArgs,
+    deadline: Option<Deadline>,
+    progress: &'a Progress,
+}
+
+impl Call<'_> {
+    async fn run(&self) -> Result<Exit, Failure> {
+        let data = self.args.input.read().await?;
+        self.progress.at(Stage::Starting);
+        let waiting = |what: &str| self.progress.at(Stage::WaitingFor(what.to_owned()));
+        let runtime = self.settings.runtime(&waiting).await?;
+        self.progress.started(runtime.clone());
+        self.progress.at(Stage::Looking);
+        let client = runtime.client(self.args.name.clone());
+        let instance = self.find(&runtime, &client).await?;
+
+        let dialect = Dialect::of(&instance, self.args.json);
+        let at = self.deadline.map(|deadline| deadline.at);
+        let request = dialect.request(data, at, &self.args.headers)?;
+        let context = request.context().clone();
+        self.progress.asking(context.clone());
+        let mode = self.args.instance.map_or(self.args.mode.into(), RouterMode::Direct);
+        let router = PushRouter::<Bytes, Bytes>::from_client(client, mode).await?;
+        let response = match router.generate_explained(request).await {
+            Ok((response, explanation)) => {
+                if self.args.explain {
+                    tell(&explain::explained(&explanation));
+                }
+                response
             }
-            view.changed().await?;
-        }
-    };
-    timeout(wait, appears).await.ok().flatten()
-}
+            Err(error) => return exit::of_refusal(error, &context),
+        };
+        self.progress.at(Stage::Printing);
+        exit::of_outcome(&answer(response, dialect).await?, &context)
+    }
 
-fn nobody(settings: &Settings, args: &CallArgs) -> Failure {
-    let name = &args.name;
-    let which = args.instance.map_or_else(String::new, |id| format!(" as instance {id}"));
-    let message = format!("nobody serves {name}{which} (waited {:?})", args.wait);
-    let sinew = settings.same_place();
-    Failure::new(Exit::NoInstances, message).hint(format!(
-        "start a worker with: {sinew} serve {name} -- COMMAND; see who is there with: {sinew} ls"
-    ))
-}
-
-/// Cancels the request at the first signal; ends the process at the second, or when the request
-/// does not end behind its cancel or its deadline.
-async fn watch(mut interrupts: Interrupts, context: Context) {
-    let deadline = context.deadline().map(|deadline| (deadline + CANCEL_LIMIT).into());
-    let exit = tokio::select! {
-        () = interrupts.next() => Exit::Cancelled,
-        () = sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)), if deadline.is_some() => Exit::TimedOut,
-    };
-    if exit == Exit::Cancelled {
-        context.kill();
-        tokio::select! {
-            () = interrupts.next() => {}
-            () = sleep(CANCEL_LIMIT) => {}
+    /// The first instance that could serve the call, waiting for one to appear.
+    async fn find(&self, runtime: &Runtime, client: &Client) -> Result<Arc<Instance>, Failure> {
+        let begun = Instant::now();
+        let left = self.deadline.map(|deadline| deadline.at.saturating_duration_since(begun));
+        let wait = left.map_or(self.args.wait, |left| left.min(self.args.wait));
+        let mut view = runtime.instances();
+        let id = self.args.instance;
+        let wanted = |instance: &&Arc<Instance>| id.is_none_or(|id| id == instance.id);
+        let appears = async {
+            loop {
+                if let Some(found) = client.instances().iter().find(wanted) {
+                    return Some(Arc::clone(found));
+                }
+                view.changed().await?;
+            }
+        };
+        match timeout(wait, appears).await {
+            Ok(Some(found)) => Ok(found),
+            _ => Err(self.nobody(client, begun.elapsed())?),
         }
     }
-    // Output may be stuck in a pipe that nobody reads, so the way through main is not open.
-    std::process::exit(exit.code());
+
+    fn nobody(&self, client: &Client, waited: Duration) -> Result<Failure, Failure> {
+        let CallArgs { name, wait, .. } = self.args;
+        let place = self.settings.config()?.discovery.to_string();
+        let waited = match wait.is_zero() {
+            true => "looked once".to_owned(),
+            false => format!("waited {}", seconds(waited)),
+        };
+        let (known, sinew) = (client.instance_ids(), self.settings.same_place());
+        let failure = |which: &str| {
+            let message = format!("No instances found for {name}{which} in {place} ({waited})");
+            Failure::new(Exit::NoInstances, printable(&message))
+        };
+        Ok(match self.args.instance {
+            Some(id) if !known.is_empty() => {
+                let shown: Vec<_> = known.iter().take(8).map(ToString::to_string).collect();
+                let more = if known.len() > shown.len() { ", ..." } else { "" };
+                failure(&format!(" with id {id}"))
+                    .hint(format!("there are {}{more}: ask one of these", shown.join(", ")))
+            }
+            _ => failure("").hint(format!(
+                "start a worker with: {sinew} serve {name} -- COMMAND; see who is there with: \
+                 {sinew} ls"
+            )),
+        })
+    }
 }
 
-/// Why a call ended before its stream did.
-enum End {
-    Error(Error),
-    Failure(Failure),
-}
-
-async fn answer(
-    router: &PushRouter<Bytes, Bytes>,
-    request: SingleIn<Bytes>,
-    dialect: Dialect,
-) -> Result<Outcome, End> {
-    let mut response = router.generate(request).await.map_err(End::Error)?;
-    match print(&mut response, dialect).await {
-        Ok(()) => {}
-        Err(failure) => {
-            // Nobody reads on: the handler is told, and its end waited for a little.
-            response.context().kill();
-            let end = async { while response.next().await.is_some() {} };
-            let _ = timeout(CANCEL_LIMIT, end).await;
-            return Err(End::Failure(failure));
-        }
+/// Prints a response to its end.
+async fn answer(mut response: ManyOut<Bytes>, dialect: Dialect) -> Result<Outcome, Failure> {
+    if let Err(failure) = print(&mut response, dialect).await {
+        // The handler is told, and its end waited for a little.
+        response.context().kill();
+        let end = async { while response.next().await.is_some() {} };
+        let _ = timeout(CANCEL_LIMIT, end).await;
+        return Err(failure);
     }
     let complete = Outcome::Complete { items: response.received() };
     Ok(response.outcome().cloned().unwrap_or(complete))
@@ -137,7 +161,7 @@ async fn answer(
 async fn print(response: &mut ManyOut<Bytes>, dialect: Dialect) -> Result<(), Failure> {
     let mut output = Output::stdout();
     loop {
-        let ready = response.next().now_or_never();
+        let ready: Option<Option<Result<Bytes, Error>>> = response.next().now_or_never();
         if ready.is_none() || output.is_full() {
             output.write().await?;
         }
@@ -148,7 +172,7 @@ async fn print(response: &mut ManyOut<Bytes>, dialect: Dialect) -> Result<(), Fa
         match next {
             Some(Ok(item)) => dialect.print(&item, output.buffer())?,
             // The outcome tells it.
-            Some(Err(_)) | None => return output.write().await,
+            Some(Err(_)) | None => return output.finish().await,
         }
     }
 }

@@ -83,5 +83,5 @@ impl Fleet {
 }
 
 fn not_started(why: &str) -> Failure {
-    Failure::new(Exit::Failed, format!("the workers did not start: {why}"))
+    Failure::new(Exit::SetUp, format!("the workers did not start: {why}"))
 }

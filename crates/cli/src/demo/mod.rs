@@ -26,6 +26,7 @@ use crate::{
     exit::{Exit, Failure},
     settings,
     signals::Interrupts,
+    terminal,
 };
 
 /// Try it: three workers, 300 requests, and a worker that is killed half-way.
@@ -62,7 +63,7 @@ async fn show(args: DemoArgs) -> Result<Exit, Failure> {
         .map_err(|error| Failure::caused(Exit::Failed, &error))?;
 
     let discovery = DiscoverySource::File(place.clone());
-    let runtime = settings::start(Config { discovery, ..Config::default() }).await?;
+    let runtime = settings::start(Config { discovery, ..Config::default() }, &|_| {}).await?;
     let client = runtime.client(name.clone());
     let count = words.len();
     tell(&format!("three workers stream the {count} words of {source} with their positions"));
@@ -77,7 +78,8 @@ async fn show(args: DemoArgs) -> Result<Exit, Failure> {
 }
 
 async fn conclude(tally: &Tally, took: Duration) -> Exit {
-    let report = format!("{}{}\n", tally.report(took), tally.meaning());
+    let width = terminal::width();
+    let report = format!("{}{}", tally.report(took, width), tally.meaning(width));
     let mut stdout = tokio::io::stdout();
     // What became of the requests does not depend on who reads of it.
     if stdout.write_all(report.as_bytes()).await.is_ok() {

@@ -20,7 +20,7 @@ impl Progress {
     pub(crate) fn new(total: usize) -> Self {
         let bar = stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(total as u64);
-            let template = "{bar:40.green/dim} {pos:>3}/{len} requests  {msg}  {elapsed}";
+            let template = "{wide_bar:.green/dim} {pos:>3}/{len} requests  {msg}  {elapsed}";
             let style = ProgressStyle::with_template(template);
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.enable_steady_tick(Duration::from_millis(100));

@@ -2,10 +2,11 @@
 
 use std::{fmt::Write, time::Duration};
 
-use comfy_table::{Cell, CellAlignment, Table, presets};
+use comfy_table::{Cell, CellAlignment, Table, TableStyle, presets};
 use hdrhistogram::Histogram;
 
 use super::{load::VICTIM, verdict::Verdict};
+use crate::wording::wrapped;
 
 /// What became of requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -74,10 +75,31 @@ impl Tally {
         self.total.add(items, verdict);
     }
 
-    /// The table and the measurements, for people.
-    pub(crate) fn report(&self, took: Duration) -> String {
+    /// The table and the measurements, for people with lines of `width` characters.
+    pub(crate) fn report(&self, took: Duration, width: Option<usize>) -> String {
+        let mut table = self.table(presets::UTF8_FULL_CONDENSED);
+        let needs = table.lines().map(|line| line.chars().count()).max().unwrap_or_default();
+        if width.is_some_and(|width| width < needs) {
+            table = self.table(presets::NOTHING);
+            table.column_iter_mut().for_each(|column| {
+                column.set_padding((0, 1));
+            });
+        }
+        let lines = table.lines().map(|line| format!("{}\n", line.trim_end()));
+        let mut text: String = lines.collect();
+        let per_second = self.total.items as f64 / took.as_secs_f64();
+        // Writing to a string does not fail.
+        let (p50, p99) = (self.first_item_at(0.50), self.first_item_at(0.99));
+        let (failed_over, seconds) = (self.failed_over, took.as_secs_f64());
+        let _ = writeln!(text, "failed over  {failed_over} requests to another worker");
+        let _ = writeln!(text, "first item   p50 {p50}, p99 {p99}");
+        let _ = writeln!(text, "throughput   {per_second:.0} items/s over {seconds:.1} s");
+        text
+    }
+
+    fn table(&self, style: TableStyle) -> Table {
         let mut table = Table::new();
-        table.load_style(presets::UTF8_FULL_CONDENSED);
+        table.load_style(style);
         let header = ["worker", "requests", "complete", "truncated", "unknown", "lost", "items"];
         table.set_header(header);
         for (number, counts) in self.workers.iter().enumerate() {
@@ -91,15 +113,7 @@ impl Tally {
         for column in table.column_iter_mut().skip(1) {
             column.set_cell_alignment(CellAlignment::Right);
         }
-        let per_second = self.total.items as f64 / took.as_secs_f64();
-        let mut text = format!("{table}\n");
-        // Writing to a string does not fail.
-        let (p50, p99) = (self.first_item_at(0.50), self.first_item_at(0.99));
-        let (failed_over, seconds) = (self.failed_over, took.as_secs_f64());
-        let _ = writeln!(text, "failed over  {failed_over} requests to another worker");
-        let _ = writeln!(text, "first item   p50 {p50}, p99 {p99}");
-        let _ = writeln!(text, "throughput   {per_second:.0} items/s over {seconds:.1} s");
-        text
+        table
     }
 
     fn first_item_at(&self, quantile: f64) -> String {
@@ -108,7 +122,7 @@ impl Tally {
     }
 
     /// What the table means.
-    pub(crate) fn meaning(&self) -> String {
+    pub(crate) fn meaning(&self, width: Option<usize>) -> String {
         let Counts { complete, truncated, unknown, lost, .. } = self.total;
         let requests = self.total.requests();
         let verdict = match lost {
@@ -117,12 +131,13 @@ impl Tally {
                 format!("{lost} requests are LOST: not begun and not completed, or silently wrong")
             }
         };
-        format!(
+        let meaning = format!(
             "{verdict}. {requests} requests = {complete} complete, checked word by word\n  \
              + {truncated} truncated: midway on the killed worker, and their streams say so\n  \
              + {unknown} unknown: the killed worker may have begun them, so they were not sent again\n  \
              + {lost} lost."
-        )
+        );
+        wrapped(&meaning, width.unwrap_or(usize::MAX))
     }
 }
 
@@ -151,13 +166,16 @@ mod tests {
         assert_eq!(tally.total.items, 304);
         let rows = tally.workers.iter().chain([&tally.nobody]);
         assert_eq!(rows.map(Counts::requests).sum::<usize>(), tally.total.requests());
-        let report = tally.report(Duration::from_secs(2));
+        let report = tally.report(Duration::from_secs(2), None);
         assert!(report.contains("2 (killed)") && report.contains("no answer"), "{report}");
         assert!(report.contains("152 items/s"), "{report}");
         assert!(report.contains("p50 14.0") && report.contains("p99 29.0"), "{report}");
-        let meaning = tally.meaning();
+        let meaning = tally.meaning(None);
         assert!(meaning.starts_with("Nothing is lost. 32 requests = 30 complete"), "{meaning}");
+        for text in [tally.report(Duration::from_secs(2), Some(60)), tally.meaning(Some(60))] {
+            assert!(text.lines().all(|line| line.chars().count() <= 60), "{text}");
+        }
         tally.end(None, 0, Verdict::Lost);
-        assert!(tally.meaning().starts_with("1 requests are LOST"), "{}", tally.meaning());
+        assert!(tally.meaning(None).starts_with("1 requests are LOST"), "{}", tally.meaning(None));
     }
 }

@@ -40,7 +40,7 @@ pub(crate) async fn run(args: WorkerArgs) -> Result<Exit, Failure> {
     let words: Arc<[String]> = split(&text).into();
     // Not from the environment, which may name one port for all three workers.
     let config = Config { discovery: DiscoverySource::File(args.place), ..Config::default() };
-    let runtime = settings::start(config).await?;
+    let runtime = settings::start(config, &|_| {}).await?;
     let engine = engine_fn(move |request: SingleIn<Range>| {
         let words = Arc::clone(&words);
         async move { answer(words, *request.data()) }

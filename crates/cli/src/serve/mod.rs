@@ -42,9 +42,16 @@ pub(crate) async fn run(settings: &Settings, args: ServeArgs) -> Result<Exit, Fa
     let grace = config.grace;
     // Before anything counts: see the documentation of the telemetry crate.
     let metrics = start_metrics(&args, &config).await?;
-    let runtime = settings::start(config).await?;
+    let Some(runtime) = interrupts.or(settings::start(config, &|_| {})).await else {
+        return Ok(Exit::Cancelled);
+    };
+    let runtime = runtime?;
     let work = Work::start(&command, &args)?;
-    let served = serve(&runtime, &args, &work).await?;
+    let Some(served) = interrupts.or(serve(&runtime, &args, &work)).await else {
+        work.cut().await;
+        return Ok(Exit::Cancelled);
+    };
+    let served = served?;
     say_where(settings, announced, &command, &served, metrics.as_ref());
 
     interrupts.next().await;
@@ -55,6 +62,9 @@ pub(crate) async fn run(settings: &Settings, args: ServeArgs) -> Result<Exit, Fa
     let exit = tokio::select! {
         () = drain(&runtime, grace, &work) => Exit::Complete,
         () = interrupts.next() => {
+            // The requests first, so that their callers hear of a shutdown, and not of programs
+            // that were killed.
+            let _ = tokio::time::timeout(CUT_MARGIN, runtime.shutdown(Duration::ZERO)).await;
             work.cut().await;
             Exit::Cancelled
         }

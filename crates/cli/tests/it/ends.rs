@@ -72,8 +72,8 @@ fn the_second_signal_cuts() {
     assert!(server.next_line().starts_with("finishing 1 requests"));
     server.signal(Signal::INT);
     assert_eq!(server.code(), Some(130));
-    let code = call.finish().status.code().unwrap();
-    assert!([1, 3, 7].contains(&code), "{code}");
+    // The worker was shut down; the program that was killed for it is not to blame.
+    assert_code(&call.finish(), 7);
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! The command as its users run it: real processes, real signals, a private place each.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod asking;
 mod call;
 mod config;
+mod deadline;
 mod demo;
 mod ends;
 mod ls;

@@ -1,0 +1,22 @@
+//! Who served a call, and why.
+
+use std::fmt::Write;
+
+use sinew::Explanation;
+use sinew_telemetry::printable;
+
+/// What `--explain` says: who serves, over what, by which rule, and what was tried before.
+pub(crate) fn explained(explanation: &Explanation) -> String {
+    let Explanation { instance, why, transport, attempts, .. } = explanation;
+    let mut text = format!("served by {instance} over {transport}: {why}");
+    for (instance, error) in attempts {
+        // Writing to a string does not fail.
+        let _ = write!(
+            text,
+            "\nbefore that {instance}: {} ({})",
+            printable(error.message()),
+            error.code()
+        );
+    }
+    text
+}
