@@ -16,3 +16,32 @@ pub mod order;
 pub mod request;
 pub mod sizes;
 pub mod terminals;
+
+/// The sources of the cases, whose documentation is the list of the rules.
+const SOURCES: [(&str, &str); 12] = [
+    ("burst", include_str!("duplex/burst.rs")),
+    ("cancel", include_str!("duplex/cancel.rs")),
+    ("concurrency", include_str!("duplex/concurrency.rs")),
+    ("credit", include_str!("duplex/credit.rs")),
+    ("deadline", include_str!("duplex/deadline.rs")),
+    ("lifecycle", include_str!("duplex/lifecycle.rs")),
+    ("limits", include_str!("duplex/limits.rs")),
+    ("loss", include_str!("duplex/loss.rs")),
+    ("order", include_str!("duplex/order.rs")),
+    ("request", include_str!("duplex/request.rs")),
+    ("sizes", include_str!("duplex/sizes.rs")),
+    ("terminals", include_str!("duplex/terminals.rs")),
+];
+
+/// What a transport must do to pass `module::case`, in the words of the case's documentation.
+pub(crate) fn rule(case: &str) -> Option<String> {
+    let (module, name) = case.split_once("::")?;
+    let (_, source) = SOURCES.iter().find(|(known, _)| *known == module)?;
+    let lines: Vec<_> = source.lines().collect();
+    let head = format!("pub async fn {name}(");
+    let at = lines.iter().position(|line| line.starts_with(&head))?;
+    let above = lines[..at].iter().rev().map_while(|line| line.strip_prefix("///"));
+    let mut words: Vec<_> = above.map(str::trim).collect();
+    words.reverse();
+    Some(words.join(" "))
+}

@@ -1,20 +1,45 @@
 //! The list of all cases, and how one is run.
 
-use crate::guard::CASE;
+use std::{any::Any, panic::AssertUnwindSafe};
+
+use crate::{duplex, guard::CASE};
 
 /// Runs one case on a runtime of its own with two workers.
 ///
 /// # Panics
-/// When the case fails, or the operating system grants no threads.
+/// When the case fails, with its name, what went wrong, and the rule that the transport breaks;
+/// or when the operating system grants no threads.
 pub fn run(case: &'static str, body: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name(case)
         .enable_all()
         .build();
-    match runtime {
-        Ok(runtime) => runtime.block_on(CASE.scope(case, body)),
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
         Err(error) => panic!("{case}: no runtime: {error}"),
+    };
+    let failure = {
+        // What the case shared with the transport is not looked at again.
+        let running = AssertUnwindSafe(|| runtime.block_on(CASE.scope(case, body)));
+        std::panic::catch_unwind(running).err()
+    };
+    if let Some(failure) = failure {
+        let what = said(&*failure);
+        let rule = duplex::rule(case).unwrap_or_else(|| "it has no documentation".to_owned());
+        panic!(
+            "the conformance case `{case}` failed: {what}\n  the rule: {rule}\n  the case: \
+             sinew_testkit::duplex::{case}"
+        );
+    }
+}
+
+/// The message of a panic.
+fn said(failure: &(dyn Any + Send)) -> &str {
+    match (failure.downcast_ref::<String>(), failure.downcast_ref::<&str>()) {
+        (Some(message), _) => message,
+        (None, Some(message)) => message,
+        (None, None) => "a panic without a message",
     }
 }
 
@@ -156,6 +181,8 @@ macro_rules! duplex_suite {
 mod tests {
     use std::{collections::BTreeSet, fs, path::Path};
 
+    use super::*;
+
     /// `module::case` of every case that stands in a file of `src/duplex`.
     fn written() -> BTreeSet<String> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/duplex");
@@ -194,5 +221,40 @@ mod tests {
         assert_eq!(listed.len(), unique.len(), "a case is listed twice");
         assert_eq!(unique, written());
         assert!(unique.len() > 50);
+    }
+
+    #[test]
+    fn every_case_states_its_rule() {
+        for case in listed() {
+            let rule = duplex::rule(&case).unwrap_or_default();
+            assert!(rule.ends_with('.') && rule.len() > 10, "{case}: {rule:?}");
+        }
+        assert_eq!(duplex::rule("order::no_items").unwrap(), "A stream may have no items.");
+        assert_eq!(duplex::rule("order::no_such_case"), None);
+        assert_eq!(duplex::rule("nonsense"), None);
+    }
+
+    /// What a failed case says.
+    fn failure(case: &'static str, body: impl Future<Output = ()>) -> String {
+        let failed = std::panic::catch_unwind(AssertUnwindSafe(|| run(case, body)));
+        said(&*failed.unwrap_err()).to_owned()
+    }
+
+    #[test]
+    fn a_failure_names_the_case_and_the_rule_and_what_went_wrong() {
+        let message = failure("order::empty_items_are_items", async {
+            assert_eq!(1 + 1, 3, "items came");
+        });
+        for part in [
+            "`order::empty_items_are_items` failed",
+            "items came",
+            "right: 3",
+            "the rule: An empty item is not nothing.",
+            "sinew_testkit::duplex::order::empty_items_are_items",
+        ] {
+            assert!(message.contains(part), "{part:?} is missing in:\n{message}");
+        }
+        let message = failure("order::no_items", async { std::panic::panic_any(7) });
+        assert!(message.contains("without a message") && message.contains("may have no items"));
     }
 }
