@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     EndpointConfig, Handler, IngressConfig, ServedEndpoint, SystemHealth,
+    carriers::Carriers,
     deadline::Deadlines,
     gate::Gate,
     instance::{Direct, Instance, Process},
@@ -56,6 +57,7 @@ impl Ingress {
             gate: Gate::new(config.max_in_flight),
             deadlines: Deadlines::new(),
             tasks: TaskTracker::new(),
+            carriers: Carriers::default(),
         };
         Self(Arc::new(Shared {
             table: Table::default(),
@@ -158,6 +160,8 @@ impl RequestHandler for Ingress {
             None => {
                 let error = refusal::unknown_endpoint(request.endpoint, request.instance);
                 self.0.unknown.refused(error.fault());
+                let carriers = &self.0.process.carriers;
+                carriers.count(request.transport, |carrier| carrier.refused(error.fault()));
                 tracing::debug!(transport = %request.transport, "{error}");
                 sink.reject(error);
             }

@@ -11,6 +11,7 @@ use sinew_telemetry::{EndpointMetrics, trace};
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    carriers::Carriers,
     deadline::{self, Deadlines, Ticket},
     gate::{Closed, Gate},
     handler::Handler,
@@ -24,6 +25,7 @@ pub(crate) struct Process {
     pub(crate) gate: Gate,
     pub(crate) deadlines: Deadlines,
     pub(crate) tasks: TaskTracker,
+    pub(crate) carriers: Carriers,
 }
 
 pub(crate) struct Instance {
@@ -57,11 +59,15 @@ impl Instance {
     pub(crate) fn take(self: &Arc<Self>, request: IncomingRequest<'_>, sink: ResponseSink) {
         let IncomingRequest { body, context, transport, attempt, .. } = request;
         match self.admit(&context, body.len()) {
-            Ok(permit) => {
+            Ok(mut permit) => {
+                self.process.carriers.count(transport, |carrier| permit.over(carrier));
                 let admitted = Admitted { body, context, transport, attempt, permit };
                 self.handler.0.dispatch(admitted, sink);
             }
-            Err(error) => sink.reject(error),
+            Err(error) => {
+                self.process.carriers.count(transport, |carrier| carrier.refused(error.fault()));
+                sink.reject(error);
+            }
         }
     }
 

@@ -62,6 +62,7 @@
 //! `json` and `msgpack` (default) and `bincode` are the payload formats of [`PushHandler`]; `raw`,
 //! bytes as they are, is always there.
 
+mod carriers;
 mod config;
 mod deadline;
 mod end;

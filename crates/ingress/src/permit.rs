@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sinew_plane::Fault;
-use sinew_telemetry::RequestMetrics;
+use sinew_telemetry::{RequestMetrics, TransportMetrics};
 
 use crate::{deadline::Ticket, instance::Instance};
 
@@ -17,6 +17,11 @@ pub(crate) struct Permit {
 }
 
 impl Permit {
+    /// Counts the request on the transport that brought it as well.
+    pub(crate) fn over(&mut self, carrier: &TransportMetrics) {
+        self.metrics = self.metrics.take().map(|metrics| metrics.over(carrier));
+    }
+
     /// Counts the payload of one response item.
     pub(crate) fn item(&mut self, bytes: usize) {
         if let Some(metrics) = &mut self.metrics {

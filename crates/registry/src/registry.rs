@@ -17,7 +17,7 @@ use sinew_plane::{
     PlaneType, RequestPlaneClient, RequestPlaneServer, ResponsePlaneClient, ResponsePlaneServer,
     Shutdown, TransportId, TransportRequirements,
 };
-use sinew_telemetry::TransportMetrics;
+use sinew_telemetry::{Side, TransportMetrics};
 
 use crate::{
     Combination, Exchange, FallbackConfig, Opened, Proximity, RegistryError, Route,
@@ -136,7 +136,7 @@ impl TransportRegistry {
         registration: TransportRegistration,
         transport: Arc<dyn DuplexTransport>,
     ) -> Result<(), RegistryError> {
-        let metrics = TransportMetrics::new(transport.id());
+        let metrics = TransportMetrics::new(transport.id(), Side::Calling);
         self.register(None, registration, |tables, registration| {
             tables.duplex.push(Duplex { registration, transport, metrics });
         })

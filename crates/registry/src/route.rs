@@ -3,7 +3,7 @@
 use std::{cmp::Reverse, fmt, sync::Arc};
 
 use sinew_plane::{Address, DuplexTransport, LatencyClass, TransportRequirements};
-use sinew_telemetry::TransportMetrics;
+use sinew_telemetry::{Side, TransportMetrics};
 
 use crate::{Proximity, TransportRegistration};
 
@@ -21,7 +21,7 @@ impl Route {
     /// A route that was not resolved by a registry. Routes that are used often are better made
     /// once: each looks its metrics up.
     pub fn new(transport: Arc<dyn DuplexTransport>, address: Address) -> Self {
-        let metrics = TransportMetrics::new(transport.id());
+        let metrics = TransportMetrics::new(transport.id(), Side::Calling);
         Self { transport, address, metrics }
     }
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use metrics::{Counter, Gauge, Histogram};
 use sinew_plane::{EndpointName, Fault};
 
-use crate::{Stopwatch, is_timing_enabled, names, transport::ErrorCounters};
+use crate::{
+    ActiveStream, Stopwatch, TransportMetrics, is_timing_enabled, names, transport::ErrorCounters,
+};
 
 /// Response bytes that a request gathers before it adds them to the counter that it shares with
 /// all others: one contended addition per item would cost more than the item.
@@ -46,7 +48,7 @@ impl EndpointMetrics {
             duration: metrics::histogram!(names::INGRESS_DURATION, &label()),
             request_bytes: metrics::counter!(names::INGRESS_REQUEST_BYTES, &label()),
             response_bytes: metrics::counter!(names::INGRESS_RESPONSE_BYTES, &label()),
-            errors: ErrorCounters::new(names::INGRESS_ERRORS, names::ENDPOINT, endpoint),
+            errors: ErrorCounters::new(names::INGRESS_ERRORS, label().into()),
             timed: is_timing_enabled(),
         }))
     }
@@ -65,6 +67,8 @@ impl EndpointMetrics {
         RequestMetrics {
             handles: Arc::clone(&self.0),
             since: Stopwatch::start(self.0.timed),
+            transport: None,
+            unanswered: false,
             unpublished_bytes: 0,
             fault: Some(Fault::Application),
         }
@@ -83,13 +87,29 @@ impl std::fmt::Debug for EndpointMetrics {
 pub struct RequestMetrics {
     handles: Arc<Handles>,
     since: Stopwatch,
+    /// What carries it, if anything does.
+    transport: Option<ActiveStream>,
+    /// It has a transport, and no item was sent.
+    unanswered: bool,
     unpublished_bytes: u64,
     fault: Option<Fault>,
 }
 
 impl RequestMetrics {
+    /// Counts the request on the transport that brought it as well: as a request, as an open
+    /// stream until its end, the time to its first item or its end, and an error it ends with.
+    #[must_use]
+    pub fn over(mut self, transport: &TransportMetrics) -> Self {
+        self.transport = Some(transport.admitted());
+        self.unanswered = true;
+        self
+    }
+
     /// Counts the payload of one response item.
     pub fn item(&mut self, bytes: usize) {
+        if self.unanswered {
+            self.answered();
+        }
         self.unpublished_bytes += bytes as u64;
         if self.unpublished_bytes >= PUBLISH_BYTES {
             self.publish();
@@ -101,6 +121,13 @@ impl RequestMetrics {
         self.fault = fault;
     }
 
+    fn answered(&mut self) {
+        self.unanswered = false;
+        if let Some(transport) = &self.transport {
+            transport.answered(self.since);
+        }
+    }
+
     fn publish(&mut self) {
         self.handles.response_bytes.increment(std::mem::take(&mut self.unpublished_bytes));
     }
@@ -109,8 +136,14 @@ impl RequestMetrics {
 impl Drop for RequestMetrics {
     fn drop(&mut self) {
         self.publish();
+        if self.unanswered {
+            self.answered();
+        }
         if let Some(fault) = self.fault {
             self.handles.errors.count(fault);
+            if let Some(transport) = &self.transport {
+                transport.error(fault);
+            }
         }
         self.since.record(&self.handles.duration);
         self.handles.in_flight.decrement(1);
@@ -164,6 +197,40 @@ mod tests {
                 "ingress_errors_total{endpoint=\"a/b/c\",category=\"application\"} 0",
             ],
         );
+    }
+
+    #[test]
+    fn a_request_is_counted_on_the_transport_that_brought_it_too() {
+        use crate::Side;
+
+        let (recorder, metrics) = endpoint();
+        let transport = metrics::with_local_recorder(&recorder, || {
+            TransportMetrics::new(&sinew_plane::TransportId::from_static("tcp"), Side::Serving)
+        });
+        let serving = |metric: &str, value: &str| {
+            check(
+                &recorder,
+                &[&format!("transport_{metric}{{transport=\"tcp\",side=\"serving\"}} {value}")],
+            );
+        };
+        let mut request = metrics.admitted(1).over(&transport);
+        serving("requests_total", "1");
+        serving("active_streams", "1");
+        serving("request_latency_seconds_count", "0");
+        request.item(1);
+        request.item(1);
+        serving("request_latency_seconds_count", "1");
+        request.end(None);
+        serving("active_streams", "0");
+        // The end is the first answer of a request without items.
+        metrics.admitted(1).over(&transport).end(Some(Fault::Application));
+        transport.refused(Fault::Resource);
+        serving("requests_total", "3");
+        serving("request_latency_seconds_count", "2");
+        for category in ["application", "resource"] {
+            let labels = format!("transport=\"tcp\",side=\"serving\",category=\"{category}\"");
+            check(&recorder, &[&format!("transport_errors_total{{{labels}}} 1")]);
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Metric names, trace propagation, and the metrics endpoint.
 //!
 //! Everything that Sinew counts has its name, unit and labels in [`names`]; the hot paths hold
-//! [`TransportMetrics`] and [`EndpointMetrics`], whose handles are looked up once. A request's
+//! [`TransportMetrics`], [`ConnectionMetrics`] and [`EndpointMetrics`], whose handles are looked up once. A request's
 //! trace travels as a [`TraceParent`]. The crate knows nothing of routing or of any transport.
 //!
 //! ```
@@ -37,6 +37,7 @@ pub mod names;
 pub mod trace;
 
 mod budget;
+mod connection;
 #[cfg(feature = "subscriber")]
 pub mod console;
 mod endpoint;
@@ -55,13 +56,14 @@ mod transport;
 
 pub use crate::{
     budget::BudgetMetrics,
+    connection::{ActiveConnection, ConnectionMetrics},
     endpoint::{EndpointMetrics, RequestMetrics},
     names::describe,
     pool::TcpPoolMetrics,
     printable::{printable, printable_lines},
     timing::{Stopwatch, enable_timing, is_timing_enabled},
     trace::{TraceParent, TraceParentError},
-    transport::{ActiveStream, TransportMetrics},
+    transport::{ActiveStream, Side, TransportMetrics},
 };
 
 #[cfg(feature = "subscriber")]

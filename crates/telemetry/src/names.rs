@@ -1,14 +1,23 @@
 //! Every metric: its name, what it measures, its labels.
 
-/// Requests sent over a transport. Counter; label [`TRANSPORT`].
+/// Requests that the calling side sent or the serving side got, over a transport. Counter; labels
+/// [`TRANSPORT`], [`SIDE`].
 pub const TRANSPORT_REQUESTS: &str = "transport_requests_total";
-/// From sending a request to its first answer, item or end, in seconds. Histogram; label
-/// [`TRANSPORT`].
+/// From sending a request, or admitting it, to its first answer, item or end, in seconds.
+/// Histogram; labels [`TRANSPORT`], [`SIDE`].
 pub const TRANSPORT_LATENCY: &str = "transport_request_latency_seconds";
-/// Requests that failed on a transport. Counter; labels [`TRANSPORT`], [`CATEGORY`].
+/// Requests that failed or were refused on a transport. Counter; labels [`TRANSPORT`], [`SIDE`],
+/// [`CATEGORY`].
 pub const TRANSPORT_ERRORS: &str = "transport_errors_total";
-/// Response streams that are open on a transport. Gauge; label [`TRANSPORT`].
+/// Response streams that are open on a transport. Gauge; labels [`TRANSPORT`], [`SIDE`].
 pub const TRANSPORT_STREAMS: &str = "transport_active_streams";
+/// Connections that are open on a transport with sockets, those back to callers among them. Gauge;
+/// labels [`TRANSPORT`], [`SIDE`].
+pub const TRANSPORT_CONNECTIONS: &str = "transport_active_connections";
+/// Bytes that the sockets of a transport took. Counter; labels [`TRANSPORT`], [`SIDE`].
+pub const TRANSPORT_SENT_BYTES: &str = "transport_sent_bytes_total";
+/// Bytes that came out of the sockets of a transport. Counter; labels [`TRANSPORT`], [`SIDE`].
+pub const TRANSPORT_RECEIVED_BYTES: &str = "transport_received_bytes_total";
 
 /// Requests that arrived for an endpoint, refused ones included. Counter; label [`ENDPOINT`].
 pub const INGRESS_REQUESTS: &str = "ingress_requests_total";
@@ -43,6 +52,8 @@ pub const BUDGET_BYTES: &str = "budget_bytes";
 pub const USE: &str = "use";
 /// Label: the name of a transport, an open set: `tcp`, `unix`, `memory`, ...
 pub const TRANSPORT: &str = "transport";
+/// Label: `calling` or `serving`, see [`Side`](crate::Side).
+pub const SIDE: &str = "side";
 /// Label: `namespace/component/endpoint`, or [`UNKNOWN_ENDPOINT`].
 pub const ENDPOINT: &str = "endpoint";
 /// Label: `transport`, `protocol`, `application` or `resource`.
@@ -88,16 +99,24 @@ const fn metric(
     Metric { name, kind, unit, labels, help }
 }
 
+/// Labels of what each end counts of a transport.
+const CARRIED: &[&str] = &[TRANSPORT, SIDE];
+/// The same by what was at fault.
+const FAILED: &[&str] = &[TRANSPORT, SIDE, CATEGORY];
+
 /// Every metric of this crate.
 pub const ALL: &[Metric] = {
     use metrics::Unit::{Bytes, Count, Seconds};
 
     use Kind::{Counter, Gauge, Histogram};
     &[
-        metric(TRANSPORT_REQUESTS, Counter, Count, &[TRANSPORT], "Requests sent"),
-        metric(TRANSPORT_LATENCY, Histogram, Seconds, &[TRANSPORT], "From request to first answer"),
-        metric(TRANSPORT_ERRORS, Counter, Count, &[TRANSPORT, CATEGORY], "Requests that failed"),
-        metric(TRANSPORT_STREAMS, Gauge, Count, &[TRANSPORT], "Response streams that are open"),
+        metric(TRANSPORT_REQUESTS, Counter, Count, CARRIED, "Requests sent, or arrived"),
+        metric(TRANSPORT_LATENCY, Histogram, Seconds, CARRIED, "From request to first answer"),
+        metric(TRANSPORT_ERRORS, Counter, Count, FAILED, "Requests that failed"),
+        metric(TRANSPORT_STREAMS, Gauge, Count, CARRIED, "Response streams that are open"),
+        metric(TRANSPORT_CONNECTIONS, Gauge, Count, CARRIED, "Connections that are open"),
+        metric(TRANSPORT_SENT_BYTES, Counter, Bytes, CARRIED, "Bytes that sockets took"),
+        metric(TRANSPORT_RECEIVED_BYTES, Counter, Bytes, CARRIED, "Bytes out of sockets"),
         metric(INGRESS_REQUESTS, Counter, Count, &[ENDPOINT], "Requests that arrived"),
         metric(INGRESS_IN_FLIGHT, Gauge, Count, &[ENDPOINT], "Admitted requests not yet ended"),
         metric(INGRESS_DURATION, Histogram, Seconds, &[ENDPOINT], "From admission to the end"),

@@ -1,4 +1,4 @@
-//! What a transport counts.
+//! What an end counts of the requests over a transport.
 
 use std::sync::Arc;
 
@@ -7,7 +7,26 @@ use sinew_plane::{Fault, TransportId};
 
 use crate::{Stopwatch, is_timing_enabled, names};
 
-/// Handles of one transport's metrics. Clones share them.
+/// Which end of an exchange counts. A process may have both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The one that sends requests.
+    Calling,
+    /// The one whose handlers answer.
+    Serving,
+}
+
+impl Side {
+    /// As the label [`SIDE`](names::SIDE) has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Calling => "calling",
+            Self::Serving => "serving",
+        }
+    }
+}
+
+/// Handles of one transport's metrics at one end. Clones share them.
 ///
 /// Make it after the recorder is installed; see the [crate](crate) documentation.
 #[derive(Clone)]
@@ -23,24 +42,22 @@ struct Handles {
 
 impl TransportMetrics {
     /// Looks the handles up.
-    pub fn new(transport: &TransportId) -> Self {
-        let transport = transport.as_str().to_owned();
+    pub fn new(transport: &TransportId, side: Side) -> Self {
+        let label = || {
+            let transport = transport.as_str().to_owned();
+            vec![(names::TRANSPORT, transport), (names::SIDE, side.as_str().to_owned())]
+        };
         Self(Arc::new(Handles {
-            requests: metrics::counter!(
-                names::TRANSPORT_REQUESTS, names::TRANSPORT => transport.clone()
-            ),
-            latency: metrics::histogram!(
-                names::TRANSPORT_LATENCY, names::TRANSPORT => transport.clone()
-            ),
-            streams: metrics::gauge!(
-                names::TRANSPORT_STREAMS, names::TRANSPORT => transport.clone()
-            ),
-            errors: ErrorCounters::new(names::TRANSPORT_ERRORS, names::TRANSPORT, &transport),
+            requests: metrics::counter!(names::TRANSPORT_REQUESTS, &label()),
+            latency: metrics::histogram!(names::TRANSPORT_LATENCY, &label()),
+            streams: metrics::gauge!(names::TRANSPORT_STREAMS, &label()),
+            errors: ErrorCounters::new(names::TRANSPORT_ERRORS, label()),
             timed: is_timing_enabled(),
         }))
     }
 
-    /// Counts a request that is being sent; pass the result to [`answered`](Self::answered).
+    /// Counts a request that is sent or has arrived; pass the result to
+    /// [`answered`](Self::answered).
     pub fn request(&self) -> Stopwatch {
         self.count_request();
         self.start()
@@ -66,6 +83,19 @@ impl TransportMetrics {
         self.0.errors.count(fault);
     }
 
+    /// Counts a request that arrived and was refused.
+    pub fn refused(&self, fault: Fault) {
+        self.0.requests.increment(1);
+        self.error(fault);
+    }
+
+    /// Counts a request that arrived and was admitted; its response is open until the result is
+    /// dropped.
+    pub(crate) fn admitted(&self) -> ActiveStream {
+        self.0.requests.increment(1);
+        self.stream()
+    }
+
     /// Counts a response stream as open until the guard is dropped.
     pub fn stream(&self) -> ActiveStream {
         self.0.streams.increment(1);
@@ -83,6 +113,18 @@ impl std::fmt::Debug for TransportMetrics {
 #[must_use = "dropping the guard counts the stream as ended"]
 pub struct ActiveStream(Arc<Handles>);
 
+impl ActiveStream {
+    /// As [`TransportMetrics::answered`].
+    pub(crate) fn answered(&self, since: Stopwatch) {
+        since.record(&self.0.latency);
+    }
+
+    /// As [`TransportMetrics::error`].
+    pub(crate) fn error(&self, fault: Fault) {
+        self.0.errors.count(fault);
+    }
+}
+
 impl Drop for ActiveStream {
     fn drop(&mut self) {
         self.0.streams.decrement(1);
@@ -99,10 +141,13 @@ impl std::fmt::Debug for ActiveStream {
 pub(crate) struct ErrorCounters([Counter; 4]);
 
 impl ErrorCounters {
-    pub(crate) fn new(name: &'static str, label: &'static str, value: &str) -> Self {
+    /// Under these labels, with the category behind them.
+    pub(crate) fn new(name: &'static str, labels: Vec<(&'static str, String)>) -> Self {
         let faults = [Fault::Transport, Fault::Protocol, Fault::Application, Fault::Resource];
         Self(faults.map(|fault| {
-            metrics::counter!(name, label => value.to_owned(), names::CATEGORY => fault.as_str())
+            let category = [(names::CATEGORY, fault.as_str().to_owned())];
+            let labels: Vec<_> = labels.iter().cloned().chain(category).collect();
+            metrics::counter!(name, &labels)
         }))
     }
 
@@ -127,12 +172,12 @@ mod tests {
     fn errors_are_counted_under_their_own_category() {
         let recorder = PrometheusBuilder::new().build_recorder();
         let metrics = metrics::with_local_recorder(&recorder, || {
-            TransportMetrics::new(&TransportId::from_static("tcp"))
+            TransportMetrics::new(&TransportId::from_static("tcp"), Side::Calling)
         });
         for fault in [Fault::Transport, Fault::Protocol, Fault::Application, Fault::Resource] {
             metrics.error(fault);
             let line = format!(
-                "transport_errors_total{{transport=\"tcp\",category=\"{}\"}} 1",
+                "transport_errors_total{{transport=\"tcp\",side=\"calling\",category=\"{}\"}} 1",
                 fault.as_str()
             );
             let text = recorder.handle().render();
@@ -144,10 +189,12 @@ mod tests {
     fn streams_are_active_while_their_guard_lives() {
         let recorder = PrometheusBuilder::new().build_recorder();
         let metrics = metrics::with_local_recorder(&recorder, || {
-            TransportMetrics::new(&TransportId::from_static("unix"))
+            TransportMetrics::new(&TransportId::from_static("unix"), Side::Serving)
         });
         let shows = |count: &str| {
-            let line = format!("transport_active_streams{{transport=\"unix\"}} {count}\n");
+            let line = format!(
+                "transport_active_streams{{transport=\"unix\",side=\"serving\"}} {count}\n"
+            );
             assert!(recorder.handle().render().contains(&line), "{line}");
         };
         let (one, two) = (metrics.stream(), metrics.stream());

@@ -5,7 +5,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use sinew_plane::{BindPolicy, Fault, TransportId};
-use sinew_telemetry::{EndpointMetrics, Metrics, MetricsError, TransportMetrics};
+use sinew_telemetry::{EndpointMetrics, Metrics, MetricsError, Side, TransportMetrics};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -20,7 +20,7 @@ async fn what_is_counted_after_the_installation_is_served() {
     let metrics = Metrics::install(loopback, BindPolicy::LoopbackOnly).await.unwrap();
     assert_ne!(metrics.address().port(), 0);
 
-    let transport = TransportMetrics::new(&TransportId::from_static("tcp"));
+    let transport = TransportMetrics::new(&TransportId::from_static("tcp"), Side::Calling);
     let sent = transport.request();
     let _stream = transport.stream();
     transport.answered(sent);
@@ -30,11 +30,11 @@ async fn what_is_counted_after_the_installation_is_served() {
 
     let text = get(metrics.address(), "/metrics").await.unwrap();
     for line in [
-        "# HELP transport_requests_total Requests sent",
+        "# HELP transport_requests_total Requests sent, or arrived",
         "# TYPE ingress_request_duration_seconds histogram",
-        "transport_requests_total{transport=\"tcp\"} 1",
-        "transport_request_latency_seconds_count{transport=\"tcp\"} 1",
-        "transport_active_streams{transport=\"tcp\"} 1",
+        "transport_requests_total{transport=\"tcp\",side=\"calling\"} 1",
+        "transport_request_latency_seconds_count{transport=\"tcp\",side=\"calling\"} 1",
+        "transport_active_streams{transport=\"tcp\",side=\"calling\"} 1",
         "ingress_request_bytes_total{endpoint=\"a/b/c\"} 7",
         "ingress_request_duration_seconds_count{endpoint=\"a/b/c\"} 1",
         "ingress_errors_total{endpoint=\"unknown\",category=\"resource\"} 1",

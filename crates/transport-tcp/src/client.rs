@@ -11,6 +11,7 @@ use sinew_plane::{
     Address, BoxFuture, Code, Context, DuplexTransport, Error, Executed, LatencyClass,
     OutgoingRequest, ResponseStream, Shutdown, TransportCapabilities, TransportId,
 };
+use sinew_telemetry::Side;
 
 use crate::{
     CheckedTcpConfig,
@@ -55,7 +56,7 @@ impl TcpTransport {
             id,
             capabilities,
             config: Arc::new(config),
-            connections: Arc::default(),
+            connections: Connections::new(Side::Calling),
             targets: RwLock::default(),
         };
         Self { inner: Arc::new(inner) }

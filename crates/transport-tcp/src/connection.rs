@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use sinew_mux::{Batch, Hello, Outbound, Role};
 use sinew_plane::{Code, Error, RequestHandler, TransportId};
+use sinew_telemetry::ConnectionMetrics;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -24,9 +25,7 @@ pub(crate) struct Connection {
     pub(crate) config: Arc<CheckedTcpConfig>,
     /// Takes the requests that the peer sends; a connection without one refuses them.
     pub(crate) handler: Option<Arc<dyn RequestHandler>>,
-    pub(crate) socket: WriteHalf,
-    /// Writes that reached a socket, over all connections of a client or server.
-    pub(crate) writes: Arc<AtomicU64>,
+    pub(crate) sending: Sending,
     pub(crate) out: Mutex<Outgoing>,
     pub(crate) streams: Mutex<Streams>,
     /// Streams in `streams`; read without the lock to decide how eagerly to write.
@@ -47,6 +46,15 @@ pub(crate) struct Connection {
     pub(crate) closed: CancellationToken,
     /// The reader takes nothing in any more, and has said up to which stream it did.
     pub(crate) read_ended: CancellationToken,
+}
+
+/// Where a connection writes to, and what is counted of its bytes.
+pub(crate) struct Sending {
+    pub(crate) socket: WriteHalf,
+    /// Writes that reached a socket, over all connections of a client or server.
+    pub(crate) writes: Arc<AtomicU64>,
+    /// Both directions of this end's connections over this transport.
+    pub(crate) meter: ConnectionMetrics,
 }
 
 /// How far a connection has come.
@@ -91,8 +99,7 @@ impl Connection {
         transport: TransportId,
         config: Arc<CheckedTcpConfig>,
         handler: Option<Arc<dyn RequestHandler>>,
-        socket: WriteHalf,
-        writes: Arc<AtomicU64>,
+        sending: Sending,
     ) -> Self {
         let outbound = Outbound::new(role, &config.mux);
         Self {
@@ -100,8 +107,7 @@ impl Connection {
             transport,
             config,
             handler,
-            socket,
-            writes,
+            sending,
             out: Mutex::new(Outgoing {
                 outbound,
                 writing: false,

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -11,13 +11,18 @@ use std::{
 use bytes::BytesMut;
 use parking_lot::Mutex;
 use sinew_mux::Role;
-use sinew_plane::{Code, Error, RequestHandler};
+use sinew_plane::{Code, Error, RequestHandler, TransportId};
+use sinew_telemetry::{ActiveConnection, ConnectionMetrics, Side};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{CheckedTcpConfig, connection::Connection, read::Reader, socket::Socket};
+use crate::{
+    CheckedTcpConfig,
+    connection::{Connection, Sending},
+    read::Reader,
+    socket::{Socket, TCP},
+};
 
 /// Every connection that was started and has not ended, and the tasks of them all.
-#[derive(Default)]
 pub(crate) struct Connections {
     pub(crate) tasks: TaskTracker,
     /// Ends what else runs in `tasks`.
@@ -26,9 +31,36 @@ pub(crate) struct Connections {
     open: AtomicUsize,
     /// Writes that reached a socket.
     pub(crate) writes: Arc<AtomicU64>,
+    pub(crate) meters: Meters,
+}
+
+/// What one end counts of its connections, by transport, looked up once.
+pub(crate) struct Meters {
+    side: Side,
+    tcp: OnceLock<ConnectionMetrics>,
+    unix: OnceLock<ConnectionMetrics>,
+}
+
+impl Meters {
+    pub(crate) fn of(&self, transport: &TransportId) -> &ConnectionMetrics {
+        let place = if *transport == TCP { &self.tcp } else { &self.unix };
+        place.get_or_init(|| ConnectionMetrics::new(transport, self.side))
+    }
 }
 
 impl Connections {
+    /// None yet, of an end that calls or serves, whichever side dials.
+    pub(crate) fn new(side: Side) -> Arc<Self> {
+        Arc::new(Self {
+            tasks: TaskTracker::new(),
+            ending: CancellationToken::new(),
+            live: Mutex::default(),
+            open: AtomicUsize::new(0),
+            writes: Arc::default(),
+            meters: Meters { side, tcp: OnceLock::new(), unix: OnceLock::new() },
+        })
+    }
+
     /// Starts the two tasks of a connection over a socket.
     pub(crate) fn start(
         self: &Arc<Self>,
@@ -50,12 +82,13 @@ impl Connections {
         handler: Option<Arc<dyn RequestHandler>>,
     ) -> Arc<Connection> {
         let transport = socket.transport();
+        let meter = self.meters.of(&transport).clone();
+        let open = Open { connections: Arc::clone(self), _active: meter.opened() };
         let (read, write) = socket.split();
-        let writes = Arc::clone(&self.writes);
-        let connection = Arc::new(Connection::new(role, transport, config, handler, write, writes));
+        let sending = Sending { socket: write, writes: Arc::clone(&self.writes), meter };
+        let connection = Arc::new(Connection::new(role, transport, config, handler, sending));
         self.remember(&connection);
         let reader = Reader::new(Arc::clone(&connection), read, first);
-        let open = Open(Arc::clone(self));
         self.tasks.spawn(async move {
             let _open = open;
             reader.run().await;
@@ -122,10 +155,13 @@ impl Connections {
 }
 
 /// Counts a connection as open until its reader ends, however it ends.
-struct Open(Arc<Connections>);
+struct Open {
+    connections: Arc<Connections>,
+    _active: ActiveConnection,
+}
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.connections.open.fetch_sub(1, Ordering::Relaxed);
     }
 }

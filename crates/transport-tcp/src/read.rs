@@ -88,6 +88,7 @@ impl Reader {
     /// `first` is what was read of the connection so far.
     pub(crate) fn new(connection: Arc<Connection>, half: ReadHalf, first: BytesMut) -> Self {
         let now = Instant::now();
+        connection.sending.meter.received(first.len());
         Self {
             receiver: Receiver::new(half, first),
             inbound: Inbound::new(connection.role, &connection.config.mux, now),
@@ -164,7 +165,7 @@ impl Reader {
             };
             match read {
                 Ok(0) => return End::Finished,
-                Ok(_) => {}
+                Ok(bytes) => self.connection.sending.meter.received(bytes),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return End::Broken(error),
             }
@@ -203,7 +204,10 @@ impl Reader {
             match self.receiver.try_chunk(&mut self.inbound) {
                 None => return Ok(()),
                 Some(Ok(0)) => return Err(End::Finished),
-                Some(Ok(_)) => self.understand().map_err(End::Refused)?,
+                Some(Ok(bytes)) => {
+                    self.connection.sending.meter.received(bytes);
+                    self.understand().map_err(End::Refused)?;
+                }
                 Some(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Some(Err(error)) => return Err(End::Broken(error)),
             }

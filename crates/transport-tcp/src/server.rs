@@ -17,6 +17,7 @@ use sinew_plane::{
     Address, BoxFuture, Code, DuplexServer, Error, RequestHandler, RequestPlaneHandler,
     RequestPlaneServer, Shutdown,
 };
+use sinew_telemetry::Side;
 use socket2::{Domain, Protocol, SockAddr, Type};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
@@ -72,7 +73,7 @@ impl TcpServer {
             request_plane: OnceLock::new(),
             turned_away: TurnedAway::default(),
             stop_accepting: CancellationToken::new(),
-            connections: Arc::default(),
+            connections: Connections::new(Side::Serving),
             others: AtomicUsize::new(0),
         };
         Self { shared: Arc::new(shared), bound: Mutex::new(None) }
@@ -218,7 +219,9 @@ impl Shared {
             }
             Ok(Some(protocol)) => match self.request_plane.get() {
                 Some(plane) if protocol == PeerProtocol::RequestFrames => {
-                    plane.serve(socket, first).await;
+                    let meter = self.connections.meters.of(&socket.transport());
+                    let _active = meter.opened();
+                    plane.serve(socket, first, meter).await;
                 }
                 _ => self.turned_away.note(protocol),
             },

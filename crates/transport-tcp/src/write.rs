@@ -123,7 +123,8 @@ impl Connection {
             match self.try_write_once(batch) {
                 Ok(0) => return Written::Failed(io::ErrorKind::WriteZero.into()),
                 Ok(bytes) => {
-                    self.writes.fetch_add(1, Ordering::Relaxed);
+                    self.sending.writes.fetch_add(1, Ordering::Relaxed);
+                    self.sending.meter.sent(bytes);
                     batch.advance(bytes);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Written::Blocked,
@@ -137,11 +138,11 @@ impl Connection {
     /// One write of as many pieces as fit. Most batches are one piece, which needs no list.
     fn try_write_once(&self, batch: &Batch) -> io::Result<usize> {
         if let Some(bytes) = batch.only() {
-            return self.socket.try_write(bytes);
+            return self.sending.socket.try_write(bytes);
         }
         let mut slices = [IoSlice::new(&[]); SLICES];
         let filled = batch.fill(&mut slices);
-        self.socket.try_write_vectored(&slices[..filled])
+        self.sending.socket.try_write_vectored(&slices[..filled])
     }
 
     fn write_failed(&self, cause: io::Error) {
@@ -204,7 +205,8 @@ impl Connection {
                 }
                 Written::Blocked => {}
             }
-            let writable = tokio::time::timeout(self.config.write_timeout, self.socket.writable());
+            let writable =
+                tokio::time::timeout(self.config.write_timeout, self.sending.socket.writable());
             let cause = tokio::select! {
                 biased;
                 () = self.closed.cancelled() => {
@@ -230,7 +232,7 @@ impl Connection {
     async fn say_goodbye(&self) {
         // A peer that does not read the last words in this time does not get them.
         let _ = tokio::time::timeout(LAST_WORDS, self.write_last_words()).await;
-        self.socket.shutdown();
+        self.sending.socket.shutdown();
     }
 
     async fn write_last_words(&self) {
@@ -247,7 +249,7 @@ impl Connection {
             loop {
                 match self.try_write(&mut batch) {
                     Written::All => break,
-                    Written::Blocked if self.socket.writable().await.is_ok() => {}
+                    Written::Blocked if self.sending.socket.writable().await.is_ok() => {}
                     Written::Blocked | Written::Failed(_) => return,
                 }
             }

@@ -43,6 +43,27 @@ fn nothing_is_lost_and_the_table_adds_up() {
     }
     assert_eq!(sums, all, "{table}");
     assert!(stderr(&output).contains("SIGKILL to worker 2"), "{}", stderr(&output));
+    // There are truncated ones in the table, so "nothing is lost" alone would not be true.
+    assert!(table.contains("\nNothing is lost silently. 300 requests = "), "{table}");
+}
+
+/// Requests that another worker served after the killed one could not.
+fn failed_over(table: &str) -> u64 {
+    let line = table.lines().find(|line| line.starts_with("failed over")).unwrap();
+    line.split_whitespace().nth(2).unwrap().parse().unwrap()
+}
+
+#[test]
+fn every_run_shows_a_fail_over() {
+    let world = World::new();
+    // Of long streams many are midway when the worker is killed; of one word none may be.
+    for words in [1_usize, 3, 40, 900, 900] {
+        let file = world.file("text", "word ".repeat(words));
+        let output = world.run(["demo".as_ref(), file.as_os_str()]);
+        assert_code(&output, 0);
+        let table = stdout(&output);
+        assert!(failed_over(&table) >= 1, "{words} words: {table}\n{}", stderr(&output));
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod deadline;
 mod demo;
 mod ends;
 mod ls;
+mod metrics;
 mod persistent;
 mod serve;
 mod strangers;

@@ -172,7 +172,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts it and waits until it serves.
+    /// Starts a command line of `sinew serve` and waits until it serves.
     pub(crate) fn start(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());

@@ -27,17 +27,17 @@ async fn each_transport_counts_requests_latency_errors_and_streams() {
         assert!(once.direct("hi".to_owned(), InstanceId(id)).await.is_err());
     }
     let mut response = router.direct("hi".to_owned(), InstanceId(1)).await.unwrap();
-    shows("transport_requests_total{transport=\"fake\"} 3");
-    shows("transport_request_latency_seconds_count{transport=\"fake\"} 2");
-    shows("transport_errors_total{transport=\"fake\",category=\"transport\"} 1");
-    shows("transport_errors_total{transport=\"fake\",category=\"resource\"} 1");
-    shows("transport_active_streams{transport=\"fake\"} 1");
+    shows("transport_requests_total{transport=\"fake\",side=\"calling\"} 3");
+    shows("transport_request_latency_seconds_count{transport=\"fake\",side=\"calling\"} 2");
+    shows("transport_errors_total{transport=\"fake\",side=\"calling\",category=\"transport\"} 1");
+    shows("transport_errors_total{transport=\"fake\",side=\"calling\",category=\"resource\"} 1");
+    shows("transport_active_streams{transport=\"fake\",side=\"calling\"} 1");
     assert_eq!(response.by_ref().count().await, 1);
-    shows("transport_active_streams{transport=\"fake\"} 0");
+    shows("transport_active_streams{transport=\"fake\",side=\"calling\"} 0");
 
     // What ends a stream midway counts as well.
     world.script(1, Script::Break(vec!["\"a\"".into()]));
     let broken = router.direct("hi".to_owned(), InstanceId(1)).await.unwrap();
     assert_eq!(broken.count().await, 2);
-    shows("transport_errors_total{transport=\"fake\",category=\"transport\"} 2");
+    shows("transport_errors_total{transport=\"fake\",side=\"calling\",category=\"transport\"} 2");
 }

@@ -19,7 +19,7 @@ use crate::{
         subject::Subject,
         table::Entry,
     },
-    socket::Socket,
+    socket::{Socket, TCP},
 };
 
 /// Room for the first read: a handshake, and the prologue and the first items behind it.
@@ -129,7 +129,9 @@ async fn take(
         Err(_) => return tracing::debug!("no call-home handshake in time"),
     };
     let entry = Subject::parse(&subject).and_then(|subject| shared.streams.get(subject));
-    let line = Box::new(Line::new(stream, buffer, shared.config.max_frame_bytes, counted));
+    let active = shared.connections.meters.of(&TCP).opened();
+    let line = Line::new(stream, buffer, shared.config.max_frame_bytes, counted, active);
+    let line = Box::new(line);
     let refused = match (entry, stream_type) {
         (Some(Entry::Response(source)), StreamType::Response) => match source.upgrade() {
             Some(source) => source.attach_line(line).err(),

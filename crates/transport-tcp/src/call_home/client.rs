@@ -9,6 +9,7 @@ use std::{
 use sinew_plane::{
     BoxFuture, Code, Context, Error, ResponsePlaneClient, ResponseSink, Shutdown, SinkTarget,
 };
+use sinew_telemetry::{ConnectionMetrics, Side};
 use socket2::SockRef;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -23,7 +24,7 @@ use crate::{
         pool::{Pool, PoolUse},
         sink::LineSink,
     },
-    socket::keep_alive,
+    socket::{TCP, keep_alive},
 };
 
 /// The worker's end of the call-home plane: delivers responses to callers, over shared
@@ -34,6 +35,8 @@ pub struct TcpStreamClient {
     /// The grace is over: connections end now.
     ending: CancellationToken,
     pool: Pool,
+    /// Counts the connections of one response each.
+    meter: ConnectionMetrics,
 }
 
 impl TcpStreamClient {
@@ -45,6 +48,7 @@ impl TcpStreamClient {
             config,
             tasks: TaskTracker::new(),
             ending: CancellationToken::new(),
+            meter: ConnectionMetrics::new(&TCP, Side::Serving),
         }
     }
 
@@ -157,7 +161,13 @@ impl TcpStreamClient {
         }
         let exact = info.sinew.is_some();
         let socket = self.dial(address, &info, &context, patience).await?;
-        let sink = LineSink::new(socket, context.clone(), Arc::clone(&self.config), exact);
+        let sink = LineSink::new(
+            socket,
+            context.clone(),
+            Arc::clone(&self.config),
+            exact,
+            self.meter.opened(),
+        );
         self.tasks.spawn(Arc::clone(&sink).run(self.ending.clone()));
         Ok(ResponseSink::new(sink as Arc<dyn SinkTarget>, context))
     }

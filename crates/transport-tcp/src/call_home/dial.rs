@@ -196,6 +196,35 @@ mod tests {
         assert_eq!(began.elapsed(), limit);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn the_pause_before_each_further_dial_grows_by_the_same_and_the_end_says_why() {
+        // A port that was free a moment ago.
+        let reserved = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = reserved.local_addr().unwrap();
+        drop(reserved);
+        let backoff = Duration::from_millis(200);
+        for (retries, pauses) in [(0, 0), (1, 1), (2, 1 + 2), (5, 1 + 2 + 3 + 4 + 5)] {
+            let config = TcpStreamClientConfig {
+                dial_retries: retries,
+                dial_backoff: backoff,
+                ..TcpStreamClientConfig::default()
+            };
+            let config = config.checked().unwrap();
+            let began = Instant::now();
+            let mut patience = Patience::new(&config);
+            let dialled = dial(&config, address, &Context::new(), &mut patience).await;
+            let error = dialled.unwrap_err();
+            assert_eq!((error.code(), error.executed()), (Code::ConnectFailed, Executed::No));
+            let said = error.message();
+            assert!(said.contains("Connection refused"), "{said}");
+            assert!(said.contains(&address.to_string()), "{said}");
+            // The clock stands while a dial is refused; a timer may be late by a tick.
+            let (waited, expected) = (began.elapsed(), backoff * pauses);
+            let late = Duration::from_millis(5 * u64::from(pauses));
+            assert!(waited >= expected && waited <= expected + late, "{retries}: {waited:?}");
+        }
+    }
+
     #[tokio::test]
     async fn addresses_that_may_not_be_dialled_are_refused_by_name_too() {
         let config = TcpStreamClientConfig {

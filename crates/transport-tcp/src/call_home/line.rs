@@ -14,6 +14,7 @@ use std::{
 use bytes::{Buf, Bytes, BytesMut};
 use sinew_codec::TwoPartCodec;
 use sinew_plane::{Code, Error, ItemBatch, Terminal};
+use sinew_telemetry::ActiveConnection;
 use socket2::SockRef;
 use tokio::{io::AsyncReadExt, net::TcpStream};
 
@@ -45,6 +46,8 @@ pub(crate) struct Line {
     /// What follows the items that were handed out.
     next: Option<LineEnd>,
     counted: Counted,
+    /// Counts the connection and its bytes.
+    active: ActiveConnection,
 }
 
 /// How a response ended on its connection.
@@ -74,7 +77,9 @@ impl Line {
         buffer: BytesMut,
         max_frame: usize,
         counted: Counted,
+        active: ActiveConnection,
     ) -> Self {
+        active.metrics().received(buffer.len());
         let codec = TwoPartCodec::new(max_frame).with_max_header_size(MAX_HEADER_BYTES);
         Self {
             socket,
@@ -87,6 +92,7 @@ impl Line {
             at_end: false,
             next: None,
             counted,
+            active,
         }
     }
 
@@ -144,6 +150,7 @@ impl Line {
                 Some(LineEnd::Eof(None))
             }
             Ok(bytes) => {
+                self.active.metrics().received(bytes);
                 if bytes == room {
                     self.room = (self.room * 2).min(LAST_ROOM);
                 }

@@ -12,7 +12,7 @@ use std::{
 
 use parking_lot::Mutex;
 use sinew_plane::{Address, Code, Context, Error, Executed, RequestHandler, ResponseSink};
-use sinew_telemetry::{Stopwatch, TcpPoolMetrics};
+use sinew_telemetry::{Side, Stopwatch, TcpPoolMetrics};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -81,7 +81,7 @@ impl Pool {
         let inner = Arc::new(Inner {
             questions: Questions::new(config.open_timeout),
             config,
-            connections: Arc::default(),
+            connections: Connections::new(Side::Serving),
             callers: Mutex::default(),
             created: Arc::default(),
             claimed: AtomicU64::new(0),

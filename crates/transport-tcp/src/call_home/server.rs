@@ -11,6 +11,7 @@ use sinew_plane::{
     Address, BoxStream, Code, Context, EndpointName, Error, InstanceId, OutgoingRequest,
     ResponsePlaneServer, ResponseRegistration, ResponseSource, ResponseStream, Shutdown,
 };
+use sinew_telemetry::Side;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -96,7 +97,7 @@ impl TcpStreamServer {
         let shared = Arc::new(Shared {
             config,
             runtime: Handle::current(),
-            connections: Arc::default(),
+            connections: Connections::new(Side::Calling),
             stop_accepting: CancellationToken::new(),
             closing: CancellationToken::new(),
             streams: Table::default(),

@@ -15,6 +15,7 @@ use sinew_plane::{
     CancelReason, Code, Context, Error, Executed, Flush, OnCancel, SinkTarget, StopKind, Terminal,
     TrySendError, defer_flush,
 };
+use sinew_telemetry::ActiveConnection;
 use tokio::{net::TcpStream, sync::Notify};
 
 use crate::call_home::{
@@ -32,6 +33,8 @@ pub(crate) struct LineSink {
     config: Arc<CheckedTcpStreamClientConfig>,
     /// The caller is a Sinew one: it can be told why a stream was ended that it did not stop.
     exact: bool,
+    /// Counts the connection and its bytes.
+    active: ActiveConnection,
     state: Mutex<State>,
     /// The task has to look at the state again.
     changed: Notify,
@@ -63,12 +66,14 @@ impl LineSink {
         context: Context,
         config: Arc<CheckedTcpStreamClientConfig>,
         exact: bool,
+        active: ActiveConnection,
     ) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             socket,
             context,
             config,
             exact,
+            active,
             state: Mutex::default(),
             changed: Notify::new(),
             this: this.clone(),
@@ -106,7 +111,10 @@ impl LineSink {
             let filled = state.queue.fill(&mut slices);
             match self.socket.try_write_vectored(&slices[..filled]) {
                 Ok(0) => return state.close(broken(&io::ErrorKind::WriteZero.into())),
-                Ok(bytes) => state.queue.advance(bytes),
+                Ok(bytes) => {
+                    self.active.metrics().sent(bytes);
+                    state.queue.advance(bytes);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     state.blocked = true;
                     return;

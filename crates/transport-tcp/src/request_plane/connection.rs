@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use sinew_codec::{EncodedParts, TcpResponseCodec};
 use sinew_plane::{Code, Error, Executed, ack};
+use sinew_telemetry::{ActiveConnection, ConnectionMetrics, Side};
 use tokio::{
     sync::{Notify, oneshot},
     time::Instant,
@@ -44,6 +45,8 @@ pub(super) struct Connection {
     host: Weak<Host>,
     request_timeout: Duration,
     writes: Arc<AtomicU64>,
+    /// Counts the connection and its bytes.
+    active: ActiveConnection,
     /// Requests that have a place here, until they are acknowledged. Changed under the lock of
     /// the host's pool only.
     pub(super) places: AtomicUsize,
@@ -65,7 +68,9 @@ impl Connection {
         tasks: &TaskTracker,
         closed: CancellationToken,
     ) -> Arc<Self> {
+        let meter = ConnectionMetrics::new(&socket.transport(), Side::Calling);
         let connection = Arc::new(Self {
+            active: meter.opened(),
             socket,
             state: Mutex::default(),
             writer: Notify::new(),
@@ -109,6 +114,7 @@ impl Connection {
         outbox.write(|slices| {
             let written = self.socket.try_write_vectored(slices)?;
             self.writes.fetch_add(1, Ordering::Relaxed);
+            self.active.metrics().sent(written);
             Ok(written)
         })
     }
@@ -186,7 +192,7 @@ impl Connection {
             }
             match self.socket.try_read(&mut buffer) {
                 Ok(0) => return lost("the worker closed the connection"),
-                Ok(_) => {}
+                Ok(bytes) => self.active.metrics().received(bytes),
                 Err(error) if is_passing(&error) => continue,
                 Err(cause) => return lost(format!("the connection broke: {cause}")),
             }

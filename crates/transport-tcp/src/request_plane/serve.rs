@@ -5,6 +5,7 @@ use std::{io, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use bytes::{Bytes, BytesMut};
 use sinew_codec::{TcpRequestCodec, TcpRequestMessage, TcpResponseCodec, TcpResponseMessage};
 use sinew_plane::{Code, Error, PlaneRequest, RequestPlaneHandler, ack};
+use sinew_telemetry::ConnectionMetrics;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -58,9 +59,11 @@ impl RequestPlane {
     }
 
     /// Serves one connection to its end. `first` is what was read of it so far.
-    pub(crate) async fn serve(&self, socket: Socket, first: BytesMut) {
+    pub(crate) async fn serve(&self, socket: Socket, first: BytesMut, meter: &ConnectionMetrics) {
+        meter.received(first.len());
         let mut connection = Serving {
             plane: self,
+            meter,
             codec: TcpRequestCodec::new(self.config.max_request_bytes),
             socket,
             buffer: first,
@@ -131,6 +134,7 @@ struct Progress {
 /// a peer that does not read them is not read either.
 struct Serving<'a> {
     plane: &'a RequestPlane,
+    meter: &'a ConnectionMetrics,
     socket: Socket,
     codec: TcpRequestCodec,
     buffer: BytesMut,
@@ -201,6 +205,7 @@ impl Serving<'_> {
             match self.socket.try_write(&self.answers) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
+                    self.meter.sent(written);
                     let _ = self.answers.split_to(written);
                 }
                 Err(error) if is_passing(&error) => {
@@ -251,7 +256,10 @@ impl Serving<'_> {
             }
             match self.read() {
                 Ok(0) => return Err(End::Over),
-                Ok(_) => return Ok(()),
+                Ok(bytes) => {
+                    self.meter.received(bytes);
+                    return Ok(());
+                }
                 Err(error) if is_passing(&error) => {}
                 Err(error) => return Err(End::Lost(error)),
             }

@@ -162,10 +162,11 @@ mod tests {
     use std::time::Duration;
 
     use sinew_plane::Context;
+    use sinew_telemetry::{ConnectionMetrics, Side};
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
-    use crate::TcpStreamClientConfig;
+    use crate::{TcpStreamClientConfig, socket::TCP};
 
     /// A response that goes on is looked after by the kernel, one that is over soon costs nothing.
     #[tokio::test(start_paused = true)]
@@ -175,7 +176,13 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (near, _far) = tokio::join!(TcpStream::connect(address), listener.accept());
-        let sink = LineSink::new(near.unwrap(), Context::new(), Arc::new(config), true);
+        let sink = LineSink::new(
+            near.unwrap(),
+            Context::new(),
+            Arc::new(config),
+            true,
+            ConnectionMetrics::new(&TCP, Side::Serving).opened(),
+        );
         let kept = || SockRef::from(&sink.socket).keepalive().unwrap();
         let ending = CancellationToken::new();
         let task = tokio::spawn(Arc::clone(&sink).run(ending.clone()));
