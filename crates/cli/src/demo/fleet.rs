@@ -73,6 +73,11 @@ impl Fleet {
         killed.map_err(|error| Failure::new(Exit::Failed, format!("cannot kill a worker: {error}")))
     }
 
+    /// True once a killed worker is gone, and nobody listens where it did.
+    pub(crate) fn is_gone(&mut self, number: usize) -> bool {
+        self.workers.get_mut(number).is_none_or(|worker| !matches!(worker.try_wait(), Ok(None)))
+    }
+
     /// Ends the workers that are left.
     pub(crate) async fn end(self) {
         for mut worker in self.workers {

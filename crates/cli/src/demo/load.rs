@@ -1,17 +1,20 @@
-//! The demo's requests: how many at once, what became of each, and the kill half-way.
+//! The demo's requests: how many at once, what became of each, the kill half-way, and the router
+//! that takes over from there.
 
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
-use sinew::{Context, Outcome, PushRouter, SingleIn, Window};
+use sinew::{Context, Outcome, SingleIn};
+use tokio::sync::OnceCell;
 
 use super::{
+    caller::Caller,
     fleet::{Fleet, WORKERS},
     progress::Progress,
     tally::Tally,
     verdict::{Check, Verdict, unanswered},
-    words::{self, Range, Word},
+    words,
 };
 use crate::exit::Failure;
 
@@ -19,16 +22,19 @@ use crate::exit::Failure;
 const PHASES: &[(usize, usize)] = &[(1, 20), (8, 60), (32, 120), (64, 100)];
 /// How many requests there are.
 pub(crate) const REQUESTS: usize = 300;
-/// Items that a worker may be ahead of the router.
-const WINDOW: Window = Window { items: 64, bytes: 64 << 10 };
 /// Which worker is killed.
 pub(crate) const VICTIM: usize = 1;
 /// No request takes longer; a hang would show as lost.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
+/// How long a killed worker may take to be gone: it is the kernel's work alone.
+const GONE_LIMIT: Duration = Duration::from_secs(5);
 
 /// What all requests of the demo share.
 pub(crate) struct Load {
-    router: PushRouter<Range, Word>,
+    /// Up to the kill, and from there on.
+    callers: [Caller; 2],
+    /// Set once the killed worker is gone.
+    gone: OnceCell<()>,
     words: Vec<String>,
     progress: Progress,
     state: Mutex<State>,
@@ -46,15 +52,14 @@ struct State {
 
 impl Load {
     pub(crate) fn new(
-        router: PushRouter<Range, Word>,
+        callers: [Caller; 2],
         words: Vec<String>,
         fleet: Fleet,
         progress: Progress,
     ) -> Self {
-        let router = router.with_window(WINDOW);
         let tally = Tally::new(WORKERS);
         let state = State { tally, fleet, done: 0, open: 0, killed: false, trouble: None };
-        Self { router, words, progress, state: Mutex::new(state) }
+        Self { callers, gone: OnceCell::new(), words, progress, state: Mutex::new(state) }
     }
 
     /// Sends all requests. Returns what became of them, and the workers that are left.
@@ -79,16 +84,17 @@ impl Load {
 
     async fn request(&self, number: usize) {
         let range = words::range(number, self.words.len());
+        let caller = self.caller().await;
         let context = Context::builder().timeout(REQUEST_LIMIT).build();
         let begun = Instant::now();
         let request = SingleIn::with_context(range, context);
-        match self.router.generate_explained(request).await {
+        match caller.router().generate_explained(request).await {
             Err(error) => {
                 tracing::debug!(number, %error, "no stream");
                 self.end(None, 0, unanswered(&error));
             }
             Ok((mut response, explanation)) => {
-                let worker = explanation.instance.0 as usize - 1;
+                let worker = caller.worker(explanation.instance);
                 if !explanation.attempts.is_empty() {
                     self.state.lock().tally.failed_over += 1;
                 }
@@ -102,15 +108,40 @@ impl Load {
                 }
                 let complete = Outcome::Complete { items: response.received() };
                 let verdict = check.end(response.outcome().unwrap_or(&complete));
-                self.end(Some(worker), response.received(), verdict);
+                self.end(worker, response.received(), verdict);
             }
         }
     }
 
-    fn first_item(&self, worker: usize, after: Duration) {
+    /// The router for the next request. Once the worker is killed and gone it is the one that does
+    /// not know it: within its first round it asks the dead worker, is refused, and fails over. The
+    /// first router may never ask it again, because it has seen streams break there, and discovery
+    /// the end of the process.
+    async fn caller(&self) -> &Caller {
+        let [first, second] = &self.callers;
+        if !self.state.lock().killed {
+            return first;
+        }
+        self.gone.get_or_init(|| self.victim_gone()).await;
+        second
+    }
+
+    async fn victim_gone(&self) {
+        let gone = async {
+            let mut ticks = tokio::time::interval(Duration::from_millis(1));
+            while !self.state.lock().fleet.is_gone(VICTIM) {
+                ticks.tick().await;
+            }
+        };
+        // Past the limit it is asked all the same, and may answer: the table shows it.
+        let _ = tokio::time::timeout(GONE_LIMIT, gone).await;
+        self.progress.say("from here on a router sends that has not seen the kill");
+    }
+
+    fn first_item(&self, worker: Option<usize>, after: Duration) {
         let mut state = self.state.lock();
         state.tally.first_item(after);
-        if worker == VICTIM {
+        if worker == Some(VICTIM) {
             state.open += 1;
             self.kill_half_way(&mut state);
         }

@@ -1,5 +1,6 @@
-//! `sinew demo`: three workers, 300 requests, one SIGKILL, nothing lost.
+//! `sinew demo`: three workers, 300 requests, one SIGKILL, and what became of each request.
 
+mod caller;
 mod fleet;
 mod load;
 mod progress;
@@ -11,11 +12,12 @@ pub(crate) mod worker;
 use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
-use sinew::{Config, DiscoverySource, EndpointName, PushRouter, RouterMode};
+use sinew::{Config, DiscoverySource, EndpointName};
 use sinew_telemetry::console::tell;
 use tokio::io::AsyncWriteExt;
 
 use self::{
+    caller::Caller,
     fleet::Fleet,
     load::{Load, REQUESTS},
     progress::Progress,
@@ -32,8 +34,10 @@ use crate::{
 /// Try it: three workers, 300 requests, and a worker that is killed half-way.
 ///
 /// Starts three worker processes that stream the words of FILE back with their positions, and
-/// sends them 300 requests, 1 to 64 at once. Half-way one worker is killed with SIGKILL. Every
-/// response is compared with FILE. Ends with a table, and with exit code 1 if anything was lost.
+/// sends them 300 requests, 1 to 64 at once. Half-way one worker is killed with SIGKILL: its streams
+/// end as truncated. What follows goes through a router that was told three addresses and not of the
+/// kill: it asks the dead worker, is refused, and fails over. Every response is compared with FILE.
+/// Ends with a table, and with exit code 1 if anything was lost silently.
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
     /// Whose words are streamed. Default: README.md of the current folder.
@@ -68,11 +72,13 @@ async fn show(args: DemoArgs) -> Result<Exit, Failure> {
     let count = words.len();
     tell(&format!("three workers stream the {count} words of {source} with their positions"));
     let fleet = Fleet::start(&name, &place, &text_file, &client).await?;
-    let router = PushRouter::from_client(client, RouterMode::RoundRobin).await?;
-    let load = Load::new(router, words, fleet, Progress::new(REQUESTS));
+    let (second, told) = Caller::with_addresses(&name, &client).await?;
+    let callers = [Caller::discovering(client).await?, second];
+    let load = Load::new(callers, words, fleet, Progress::new(REQUESTS));
     let (tally, fleet, took) = load.run().await?;
     let exit = conclude(&tally, took).await;
     fleet.end().await;
+    told.shutdown(Duration::from_secs(1)).await;
     runtime.shutdown(Duration::from_secs(1)).await;
     Ok(exit)
 }

@@ -91,7 +91,8 @@ impl Tally {
         // Writing to a string does not fail.
         let (p50, p99) = (self.first_item_at(0.50), self.first_item_at(0.99));
         let (failed_over, seconds) = (self.failed_over, took.as_secs_f64());
-        let _ = writeln!(text, "failed over  {failed_over} requests to another worker");
+        let requests = if failed_over == 1 { "request" } else { "requests" };
+        let _ = writeln!(text, "failed over  {failed_over} {requests} to another worker");
         let _ = writeln!(text, "first item   p50 {p50}, p99 {p99}");
         let _ = writeln!(text, "throughput   {per_second:.0} items/s over {seconds:.1} s");
         text
@@ -126,7 +127,7 @@ impl Tally {
         let Counts { complete, truncated, unknown, lost, .. } = self.total;
         let requests = self.total.requests();
         let verdict = match lost {
-            0 => "Nothing is lost".to_owned(),
+            0 => "Nothing is lost silently".to_owned(),
             _ => {
                 format!("{lost} requests are LOST: not begun and not completed, or silently wrong")
             }
@@ -171,7 +172,7 @@ mod tests {
         assert!(report.contains("152 items/s"), "{report}");
         assert!(report.contains("p50 14.0") && report.contains("p99 29.0"), "{report}");
         let meaning = tally.meaning(None);
-        assert!(meaning.starts_with("Nothing is lost. 32 requests = 30 complete"), "{meaning}");
+        assert!(meaning.starts_with("Nothing is lost silently. 32 requests = 30"), "{meaning}");
         for text in [tally.report(Duration::from_secs(2), Some(60)), tally.meaning(Some(60))] {
             assert!(text.lines().all(|line| line.chars().count() <= 60), "{text}");
         }
