@@ -16,8 +16,8 @@ const PACKAGE: [&str; 4] = ["-p", "sinew-cli", "--features", "etcd,nats,dns"];
 Examples:
   cargo xtask build --release
 
-A plain `cargo build` leaves the clients of etcd, NATS and DNS out. That of etcd wants the program
-`protoc` while it is built; this chore stands in for it, so there is nothing to install.")]
+A plain `cargo build` has the clients of NATS and DNS and leaves that of etcd out, because it wants
+the program `protoc` while it is built; this chore stands in for it, so there is nothing to install.")]
 pub(crate) struct Options {
     /// Optimised
     #[arg(long)]

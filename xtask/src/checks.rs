@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::time::Duration;
+use std::{env, fs};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::process;
 use crate::workspace::Workspace;
@@ -11,6 +12,9 @@ use crate::workspace::Workspace;
 /// Crates that promise to stay small, and how many others each may bring in. A user of one layer
 /// must not pay for the layers above; raise a number only with a reason in the commit.
 const SIZE_LIMITS: &[(&str, usize)] = &[("sinew-codec", 12), ("sinew-mux", 20)];
+
+/// What the README promises of the command with its default features, built for release.
+const COMMAND_LIMIT_BYTES: u64 = 15_000_000;
 
 /// The demo ends by itself within seconds; a loaded machine gets much more.
 const DEMO_LIMIT: Duration = Duration::from_secs(180);
@@ -72,17 +76,55 @@ fn crates_in<'t>(tree: &'t str, package: &str) -> BTreeSet<&'t str> {
         .collect()
 }
 
-/// The first command in the README has to work.
+/// The first command in the README has to work, and what it builds to be no larger than it says.
 pub(crate) fn demo(workspace: &Workspace) -> Result<()> {
     let mut build = process::cargo(&workspace.root);
     process::run(build.args(["build", "--release", "--locked"]))?;
+    let program = format!("sinew{}", env::consts::EXE_SUFFIX);
+    let command = workspace.target().join("release").join(program);
+    let bytes = fs::metadata(&command).with_context(|| command.display().to_string())?.len();
+    println!("{}", within_limit(bytes)?);
     let mut demo = process::cargo(&workspace.root);
     process::run_within(demo.args(["run", "--release", "--locked", "--", "demo"]), DEMO_LIMIT)
+}
+
+/// What the size of the command is, unless it is over the limit.
+fn within_limit(bytes: u64) -> Result<String> {
+    let text = format!("the command has {:.1} MB", bytes as f64 / 1e6);
+    if bytes >= COMMAND_LIMIT_BYTES {
+        let limit = COMMAND_LIMIT_BYTES / 1_000_000;
+        bail!(
+            "{text}, which is not under {limit}: see what [profile.release] keeps beside the code, \
+             and what has come in with `cargo tree -p sinew-cli`"
+        );
+    }
+    Ok(text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_that_is_too_large_is_refused() {
+        assert_eq!(within_limit(13_250_000).unwrap(), "the command has 13.2 MB");
+        let refusal = within_limit(54_000_000).unwrap_err().to_string();
+        assert!(refusal.contains("54.0 MB, which is not under 15"), "{refusal}");
+    }
+
+    /// What makes a release binary large is what is kept beside the code: without line tables it is
+    /// a quarter of what it is with them.
+    #[test]
+    fn a_release_has_no_line_tables_and_a_profile_has_them() {
+        let root = crate::workspace::Workspace::find().unwrap().root;
+        let manifest: toml::Table =
+            fs::read_to_string(root.join("Cargo.toml")).unwrap().parse().unwrap();
+        let profile = |name: &str, key: &str| manifest["profile"][name].get(key).cloned();
+        assert_eq!(profile("release", "debug"), Some(false.into()));
+        assert_eq!(profile("release", "strip"), Some("debuginfo".into()));
+        assert_eq!(profile("profiling", "inherits"), Some("release".into()));
+        assert_eq!(profile("profiling", "debug"), Some("line-tables-only".into()));
+    }
 
     #[test]
     fn a_crate_that_is_reached_twice_counts_once() {

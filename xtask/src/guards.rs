@@ -23,6 +23,7 @@ Examples:
   cargo xtask guards                    # what CI runs
   cargo xtask guards --no-instructions  # without valgrind, within a second
   cargo xtask guards --print            # and the table of limits with what was measured now
+  cargo xtask guards --lines            # profiles in target/guards that know their source lines
 
 Nothing is timed, so a busy machine changes nothing. The limits stand in
 benches/guards/src/limits.rs. To pin new ones, replace its lines with those that --print prints.
@@ -35,6 +36,9 @@ pub(crate) struct Options {
     /// Leave out what valgrind counts
     #[arg(long)]
     no_instructions: bool,
+    /// Build with line tables, so that callgrind_annotate --auto=yes shows lines beside functions
+    #[arg(long)]
+    lines: bool,
 }
 
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
@@ -43,7 +47,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
 
 /// As part of `ci`: everything.
 pub(crate) fn all(workspace: &Workspace) -> Result<()> {
-    guard(workspace, &["--locked"], &Options { print: false, no_instructions: false })
+    guard(workspace, &["--locked"], &Options { print: false, no_instructions: false, lines: false })
 }
 
 fn guard(workspace: &Workspace, extra: &[&str], options: &Options) -> Result<()> {
@@ -52,9 +56,10 @@ fn guard(workspace: &Workspace, extra: &[&str], options: &Options) -> Result<()>
         false => Some(tools::ensure(&[VALGRIND])?.pop().context("one tool was asked for")?),
     };
     let mut cargo = process::cargo(&workspace.root);
-    process::run(cargo.args(["build", "--release", "--package", PACKAGE]).args(extra))?;
+    let profile = if options.lines { "profiling" } else { "release" };
+    process::run(cargo.args(["build", "--profile", profile, "--package", PACKAGE]).args(extra))?;
     let program = format!("{PACKAGE}{}", env::consts::EXE_SUFFIX);
-    let mut guards = Command::new(workspace.target().join("release").join(program));
+    let mut guards = Command::new(workspace.target().join(profile).join(program));
     guards.arg("--profiles").arg(workspace.target().join("guards"));
     match valgrind {
         Some(valgrind) => guards.arg("--valgrind").arg(valgrind),
