@@ -14,8 +14,9 @@ use crate::{
     },
 };
 
-const WIDTH: f64 = 920.0;
-const LEFT: f64 = 420.0;
+const WIDTH: f64 = 960.0;
+/// Where bars begin: right of the widest line of a title, see the test.
+const LEFT: f64 = 440.0;
 const RIGHT: f64 = 64.0;
 const TOP: f64 = 104.0;
 const BAR: f64 = 13.0;
@@ -35,10 +36,11 @@ const COLOURS: [&str; 8] =
 
 /// Those that are drawn when there are too many to tell apart.
 const DRAWN: [&str; 8] =
-    ["sinew-tcp", "sinew-uds", "tonic", "tarpc", "quic", "nats", "velo-mux", "dynamo"];
+    ["sinew", "sinew-tcp", "tonic-prost", "tarpc", "quic", "nats", "velo-mux", "dynamo"];
 
 struct Row {
-    title: String,
+    /// The group of the measure, and within it the measure: a line each.
+    title: [String; 2],
     /// One for each drawn peer.
     shares: Vec<Option<f64>>,
     target: f64,
@@ -55,7 +57,7 @@ pub(crate) fn draw(peers: &[&dyn Contestant], workloads: &[Workload], results: &
     let targets = targets::of_run(workloads);
     let rows: Vec<_> =
         targets.into_iter().filter_map(|target| row(target, &names, results)).collect();
-    let row_height = BAR * names.len() as f64 + GAP;
+    let row_height = bars_height(names.len()) + GAP;
     let bottom = TOP + row_height * rows.len() as f64;
     let mut picture = Picture::default();
     picture.text(24.0, 36.0, 19, INK, "start", "Share of the raw mux that is reached");
@@ -69,6 +71,11 @@ pub(crate) fn draw(peers: &[&dyn Contestant], workloads: &[Workload], results: &
         draw_row(&mut picture, scale, row, TOP + row_height * index as f64 + GAP / 2.0);
     }
     picture.finish(bottom + 44.0)
+}
+
+/// Of the bars of a row; at least two lines of text.
+fn bars_height(bars: usize) -> f64 {
+    (BAR * bars as f64).max(36.0)
 }
 
 /// The raw mux that a target is a ratio to. A ratio between peers that are drawn has no row.
@@ -90,7 +97,8 @@ fn row(target: &Target, names: &[&str], results: &Results) -> Option<Row> {
         |name: &&str| results.ratio(target.workload, target.metric, name, base).map(as_share);
     let shares: Vec<_> = names.iter().map(share).collect();
     let (Bound::AtMost(bound) | Bound::AtLeast(bound)) = target.bound;
-    let title = format!("{} ({base})", measure.full_title());
+    let group = measure.group().map_or(measure.workload, |group| group.title);
+    let title = [group.to_owned(), format!("{} ({base})", measure.title())];
     let is_measured = shares.iter().any(Option::is_some);
     is_measured.then(|| Row { title, shares, target: as_share(bound) })
 }
@@ -138,8 +146,10 @@ fn axis(picture: &mut Picture, scale: Scale, bottom: f64) {
 }
 
 fn draw_row(picture: &mut Picture, scale: Scale, row: &Row, top: f64) {
-    let height = BAR * row.shares.len() as f64;
-    picture.text(LEFT - 12.0, top + height / 2.0 + 4.0, 12, INK, "end", &row.title);
+    let height = bars_height(row.shares.len());
+    let [group, title] = &row.title;
+    picture.text(LEFT - 12.0, top + height / 2.0 - 4.0, 12, INK, "end", group);
+    picture.text(LEFT - 12.0, top + height / 2.0 + 12.0, 12, SOFT_INK, "end", title);
     for (index, (share, colour)) in row.shares.iter().zip(COLOURS.iter().cycle()).enumerate() {
         let Some(share) = share else { continue };
         let y = top + BAR * index as f64;
@@ -178,5 +188,47 @@ impl Picture {
              <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n{}</svg>\n",
             self.0
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The most that a line takes, in the widest font that stands in for the named ones.
+    fn widest(text: &str, size: f64) -> f64 {
+        let letter = |letter| match letter {
+            'i' | 'j' | 'l' => 0.28,
+            ' ' | '.' | ',' | ':' | '(' | ')' | '-' | 'f' | 'r' | 't' => 0.42,
+            'm' | 'w' | 'M' | 'W' | '%' => 0.99,
+            letter if letter.is_uppercase() => 0.79,
+            _ => 0.64,
+        };
+        text.chars().map(letter).sum::<f64>() * size
+    }
+
+    #[test]
+    fn no_title_is_cut_at_the_left() {
+        for target in targets::ALL.iter().filter(|target| base(target).is_some()) {
+            let mut results = Results::default();
+            let sample = crate::Sample::default().with(target.metric, 1.0);
+            for peer in ["sinew-tcp", "raw-mux", "raw-muxi"] {
+                results.add(0, target.workload, peer, sample.clone());
+            }
+            let row = row(target, &["sinew-tcp"], &results).unwrap();
+            for line in row.title {
+                let width = widest(&line, 12.0);
+                assert!(width <= LEFT - 12.0 - 8.0, "{line:?} may take {width}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_key_fits_beside_its_last_name() {
+        let words: f64 = DRAWN.iter().map(|name| 40.0 + 8.0 * name.len() as f64).sum();
+        assert!(24.0 + words + 9.0 + widest("target", 13.0) < WIDTH, "{words}");
+        for name in DRAWN {
+            assert!(18.0 + widest(name, 13.0) < 40.0 + 8.0 * name.len() as f64, "{name}");
+        }
     }
 }

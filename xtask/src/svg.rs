@@ -126,6 +126,24 @@ impl Picture {
     }
 }
 
+/// The most that a text of one line takes in any of the fonts, in the picture's units: DejaVu Sans,
+/// which stands in on systems that have none of them, is the widest.
+pub(crate) fn text_width(text: &str, set: Type) -> f64 {
+    let bold = if set.bold { 1.14 } else { 1.0 };
+    text.chars().map(letter_width).sum::<f64>() * f64::from(set.size) * bold
+}
+
+/// Of one letter, as a share of the size.
+fn letter_width(letter: char) -> f64 {
+    match letter {
+        'i' | 'j' | 'l' => 0.28,
+        ' ' | '.' | ',' | ':' | ';' | '\'' | '(' | ')' | '-' | 'f' | 'r' | 't' => 0.42,
+        'm' | 'w' | 'M' | 'W' | '%' => 0.99,
+        letter if letter.is_uppercase() => 0.79,
+        _ => 0.64,
+    }
+}
+
 /// The point `distance` away from `start` on the way to `goal`.
 fn towards(start: (i32, i32), goal: (i32, i32), distance: f64) -> (f64, f64) {
     let (x, y) = (f64::from(start.0), f64::from(start.1));
@@ -149,6 +167,18 @@ mod tests {
         picture.text((0, 0), "a < b & c", set);
         assert!(picture.finish("<x>").contains(">a &lt; b &amp; c</text>"));
         assert!(picture.finish("<x>").contains("<title>&lt;x&gt;</title>"));
+    }
+
+    #[test]
+    fn a_width_covers_the_widest_font() {
+        let set = Type { size: 100, colour: INK, bold: false, anchor: "start" };
+        // As DejaVu Sans has them.
+        for (text, measured) in [("compat-dynamo", 811.0), ("mmm", 292.2), ("router", 306.7)] {
+            let width = text_width(text, set);
+            assert!(width >= measured && width < measured * 1.15, "{text}: {width}");
+        }
+        let bold = Type { bold: true, ..set };
+        assert!(text_width("instance 1", bold) > text_width("instance 1", set));
     }
 
     #[test]

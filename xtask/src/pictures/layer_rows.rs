@@ -1,7 +1,9 @@
 //! The layer table, highest layer on top, as far as its crates exist.
 
 use crate::layers::{LAYERS, Layer};
-use crate::svg::{BLUE, BLUE_FILL, FAINT, GREEN, GREEN_FILL, INK, Picture, SOFT_INK, Stroke, Type};
+use crate::svg::{
+    BLUE, BLUE_FILL, FAINT, GREEN, GREEN_FILL, INK, Picture, SOFT_INK, Stroke, Type, text_width,
+};
 
 const TITLE: &str = "The crates of Sinew in their layers, the highest on top. A crate depends \
                      only on crates in lower layers.";
@@ -11,15 +13,20 @@ const LEVEL: Type = Type { size: 20, colour: SOFT_INK, bold: true, anchor: "midd
 const CAPTION: Type = Type { size: 14, colour: SOFT_INK, bold: false, anchor: "start" };
 const RULE: Stroke = Stroke { colour: FAINT, width: 1.0, dashed: false, arrow: false };
 
-const WIDTH: i32 = 1000;
+const WIDTH: i32 = 1050;
 /// Where crate names begin, and where they have to end; captions follow.
-const NAMES: std::ops::Range<i32> = 84..650;
-const CAPTIONS_X: i32 = 674;
+const NAMES: std::ops::Range<i32> = 84..690;
+const CAPTIONS_X: i32 = 714;
 
 const BOX_HEIGHT: i32 = 34;
+/// Between a name and the sides of its box.
+const SIDE: i32 = 10;
 const GAP: i32 = 10;
 const ROW_PADDING: i32 = 12;
 const MARGIN: i32 = 14;
+
+/// What stands beside the box of `testkit`.
+const BESIDE: &str = "beside the layers, for tests only";
 
 /// Draws the rows whose crates exist; `exists` is asked for each folder name.
 pub(super) fn draw(exists: &dyn Fn(&str) -> bool) -> String {
@@ -43,8 +50,7 @@ pub(super) fn draw(exists: &dyn Fn(&str) -> bool) -> String {
         }
     }
     if testkit {
-        let caption = "beside the layers, for tests only";
-        row(&mut picture, y, "", &placed(["testkit"]), caption, (GREEN_FILL, GREEN));
+        row(&mut picture, y, "", &placed(["testkit"]), BESIDE, (GREEN_FILL, GREEN));
     }
     picture.finish(TITLE)
 }
@@ -62,9 +68,8 @@ fn placed(names: impl IntoIterator<Item = &'static str>) -> Vec<Placed> {
     let (mut x, mut line) = (NAMES.start, 0);
     let mut placed = Vec::new();
     for name in names {
-        // 7.6 is the mean width of a letter at this size; 28 leaves room on both sides.
-        let letters = i32::try_from(name.len()).unwrap_or(i32::MAX / 100);
-        let width = letters * 76 / 10 + 28;
+        // A name is a few hundred units wide at the most.
+        let width = text_width(name, NAME).ceil() as i32 + 2 * SIDE;
         if x > NAMES.start && x + width > NAMES.end {
             (x, line) = (NAMES.start, line + 1);
         }
@@ -113,6 +118,15 @@ mod tests {
         let all = LAYERS.iter().flat_map(|layer| placed(layer.crates.iter().copied()));
         for Placed { name, x, width, .. } in all {
             assert!(x >= NAMES.start && x + width <= NAMES.end, "{name}");
+            assert!(f64::from(width) >= text_width(name, NAME) + 12.0, "{name} fills its box");
+        }
+    }
+
+    #[test]
+    fn captions_stay_on_the_sheet() {
+        for caption in LAYERS.iter().map(|layer| layer.owns).chain([BESIDE]) {
+            let end = f64::from(CAPTIONS_X) + text_width(caption, CAPTION);
+            assert!(end <= f64::from(WIDTH) - 8.0, "{caption:?} ends at {end}");
         }
     }
 }

@@ -1,12 +1,14 @@
-//! How one request becomes a stream, and how the stream survives its connection.
+//! How one request becomes a stream, and, dashed, what is to come: the stream goes on over a second
+//! connection.
 
 use crate::svg::{
-    BLUE, BLUE_FILL, FAINT, GREEN, GREEN_FILL, GREY_FILL, INK, Picture, RED, SOFT_INK, Stroke, Type,
+    BLUE, BLUE_FILL, FAINT, GREEN, GREEN_FILL, GREY_FILL, INK, Picture, RED, SOFT_INK, Stroke,
+    Type, text_width,
 };
 
 const TITLE: &str = "A request goes from the caller through the router to one of three instances. \
-                     A stream of numbered items comes back; when its connection breaks after item \
-                     2, a second connection carries on from item 3.";
+                     A stream of numbered items comes back. Dashed, and not there yet: when the \
+                     connection breaks after item 2, a second one carries on from item 3.";
 
 const NAME: Type = Type { size: 17, colour: INK, bold: true, anchor: "middle" };
 const NOTE: Type = Type { size: 14, colour: SOFT_INK, bold: false, anchor: "middle" };
@@ -24,18 +26,33 @@ const REQUEST_Y: i32 = 214;
 const FIRST_Y: i32 = 318;
 const SECOND_Y: i32 = 382;
 
+/// The line of the legend, below the boxes.
+const LEGEND_Y: i32 = 466;
+/// How long its samples are, and how far a text stands from its sample.
+const SAMPLE: i32 = 52;
+const SAMPLE_GAP: i32 = 12;
+
+/// What the kinds of line mean.
+const LEGEND: [(Stroke, &str); 2] = [
+    (CARRIER, "works today: a lost connection ends its streams as truncated"),
+    (SECOND_CARRIER, "under construction"),
+];
+
 /// Left and right ends of the lanes.
 const CALLER_X: i32 = 190;
 const INSTANCE_X: i32 = 790;
+
+const WIDTH: i32 = 1000;
 
 /// Between two items.
 const PITCH: i32 = 62;
 
 pub(super) fn draw() -> String {
-    let mut picture = Picture::new(1000, 470);
+    let mut picture = Picture::new(WIDTH.unsigned_abs(), 498);
     boxes(&mut picture);
     request(&mut picture);
     stream(&mut picture);
+    legend(&mut picture);
     picture.finish(TITLE)
 }
 
@@ -95,4 +112,44 @@ fn stream(picture: &mut Picture) {
     let note = Type { anchor: "end", ..NOTE };
     picture.text((INSTANCE_X - 20, FIRST_Y - 17), "the first connection breaks after item 2", note);
     picture.text((INSTANCE_X - 20, SECOND_Y + 30), "a second connection goes on with item 3", note);
+}
+
+/// In the middle below the boxes, as wide as its texts may be.
+fn legend(picture: &mut Picture) {
+    let set = Type { anchor: "start", ..NOTE };
+    let width = |text: &str| text_width(text, set).ceil() as i32;
+    let entry = |text: &str| SAMPLE + SAMPLE_GAP + width(text);
+    let between = 3 * SAMPLE_GAP;
+    let all: i32 = LEGEND.iter().map(|(_, text)| entry(text)).sum::<i32>() + between;
+    let mut x = (WIDTH - all) / 2;
+    for (stroke, text) in LEGEND {
+        picture.line((x, LEGEND_Y), (x + SAMPLE, LEGEND_Y), Stroke { arrow: false, ..stroke });
+        picture.text((x + SAMPLE + SAMPLE_GAP, LEGEND_Y), text, set);
+        x += entry(text) + between;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_dashes_has_a_word_in_the_legend() {
+        let dashed = SECOND_CARRIER.dashed;
+        let told = LEGEND.iter().find(|(stroke, _)| stroke.dashed);
+        assert!(dashed && told.is_some_and(|(_, text)| text.contains("under construction")));
+        let picture = draw();
+        for (_, text) in LEGEND {
+            assert!(picture.contains(&format!(">{text}</text>")), "{text}");
+        }
+        assert!(picture.matches("stroke-dasharray").count() >= 2, "the line and its sample");
+    }
+
+    #[test]
+    fn the_legend_fits_below_the_boxes() {
+        let set = Type { anchor: "start", ..NOTE };
+        let texts: f64 = LEGEND.iter().map(|(_, text)| text_width(text, set)).sum();
+        let all = texts + f64::from(2 * (SAMPLE + SAMPLE_GAP) + 3 * SAMPLE_GAP);
+        assert!(all < f64::from(WIDTH - 40), "{all}");
+    }
 }
