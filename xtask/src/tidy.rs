@@ -3,6 +3,7 @@
 //! Each finding says where, what, why it matters and what to do. Where a rule does not suit the
 //! case in front of you, say so on that line or the line above: `tidy-allow: RULE, because ...`.
 
+mod commands;
 mod links;
 mod manifest;
 mod source;
@@ -29,9 +30,11 @@ Rules:
   reason    each allowed lint says why
   path      no path of one person's machine
   word      no marks of unfinished work
+  promise   nothing is promised that this version does not do
   link      relative links in Markdown lead somewhere
   row       no marks of tables that readers cannot see
   variable  each variable of the environment that is read or named stands in docs/settings.md
+  command   commands that documents give work as they stand there
 
 An exception is written on its line or the line above, with its reason:
   // tidy-allow: sleep, the slow reader is what this test is about")]
@@ -87,6 +90,7 @@ fn check(workspace: &Workspace, file: &File) -> Vec<Finding> {
     if file.has_extension("md") {
         findings.extend(links::check(&workspace.root, file));
     }
+    findings.extend(commands::check(file));
     findings.extend(wording::check(&workspace.root, file));
     findings.retain(|finding| !is_excepted(file, finding));
     findings

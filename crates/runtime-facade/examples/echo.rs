@@ -1,9 +1,9 @@
 //! One process serves an endpoint, another calls it.
 //!
 //! ```sh
-//! cargo run --example echo -- serve
-//! cargo run --example echo -- call "hello over there"
-//! cargo run --example echo            # both in one process
+//! cargo run -p sinew --example echo -- serve
+//! cargo run -p sinew --example echo -- call "hello over there"
+//! cargo run -p sinew --example echo            # both in one process
 //! ```
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to people")]
 

@@ -1,7 +1,7 @@
 //! The codec alone: two-part frames over any tokio stream, and nothing else of Sinew.
 //!
 //! ```sh
-//! cargo run --example pick_one_crate
+//! cargo run -p sinew --example pick_one_crate
 //! ```
 #![allow(clippy::print_stdout, reason = "an example talks to people")]
 

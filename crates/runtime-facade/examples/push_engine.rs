@@ -4,7 +4,7 @@
 //! [`sinew::burst`], so its tokens leave in one write per connection, not one per request.
 //!
 //! ```sh
-//! cargo run --example push_engine
+//! cargo run -p sinew --example push_engine
 //! ```
 #![allow(clippy::print_stdout, reason = "an example talks to people")]
 

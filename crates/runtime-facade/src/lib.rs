@@ -25,7 +25,7 @@
 //! // A caller.
 //! let client = runtime.client("text/words/split".parse()?);
 //! let router = PushRouter::<String, String>::from_client(client, RouterMode::RoundRobin).await?;
-//! let mut words = router.generate("streams that survive".to_owned()).await?;
+//! let mut words = router.generate("streams that end once".to_owned()).await?;
 //! while let Some(word) = words.next().await {
 //!     println!("{}", word?);
 //! }

@@ -12,6 +12,10 @@ const MARKS: [&str; 4] =
 /// A word that says "old" without saying what is wrong with it; matched in any case.
 const OLD: &str = concat!("leg", "acy");
 
+/// What this version does not do yet, in the words that would promise it. Goes when it does.
+const PROMISES: [&str; 2] =
+    [concat!("streams that ", "survive"), concat!("survives its ", "connection")];
+
 /// Where people's own files are, on the systems we know.
 const HOMES: [&str; 4] = [
     concat!("/ho", "me/"),
@@ -33,6 +37,15 @@ pub(super) fn check(root: &Path, file: &File) -> Vec<Finding> {
                 format!(
                     "`{word}` marks unfinished work, which nobody finds here. Finish it, or state \
                      the limit where users read about it."
+                ),
+            );
+        }
+        if let Some(promise) = PROMISES.into_iter().find(|it| line.to_lowercase().contains(it)) {
+            find(
+                "promise",
+                format!(
+                    "`{promise}` is not true yet: a lost connection ends its streams as truncated. \
+                     Say what holds today."
                 ),
             );
         }
@@ -135,6 +148,12 @@ mod tests {
         };
         assert_eq!(of_code(&format!("/// {mark}")), 1);
         assert_eq!(of_code(&format!("// {mark}")), 0);
+    }
+
+    #[test]
+    fn what_is_not_true_yet_is_not_promised() {
+        assert_eq!(rules(&format!("Sinew: {}.", PROMISES[0].replace('s', "S"))), ["promise"]);
+        assert!(rules("a stream ends exactly once").is_empty());
     }
 
     #[test]
