@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     Contestant, Workload, cell,
     elsewhere::{self, elsewhere},
-    machine::{self, Machine},
+    machine::{LoadWatch, Machine},
     report::{self, Conditions},
     rounds::{FULL, Plan, QUICK},
     variation::Variation,
@@ -20,6 +20,9 @@ use crate::{
 
 /// Fewest rounds that are published: a median of two says nothing about the spread.
 const FEWEST_ROUNDS: usize = 3;
+
+/// How long the machine is watched before a run: is something else going on?
+const QUIET: Duration = Duration::from_secs(2);
 
 /// Where the report of a whole run goes.
 const DOCS: &str = "docs";
@@ -30,12 +33,12 @@ const DOCS: &str = "docs";
     name = "sinew-bench",
     after_help = "\
 Examples:
-  sinew-bench                                   # all, as published: about 10 minutes
-  sinew-bench --quick                           # all, in about 3 minutes, without a report
+  sinew-bench                                   # all: about 12 minutes
+  sinew-bench --quick                           # all, in about 4 minutes, without a report
   sinew-bench --only raw-muxi,sinew-tcp --workload stream --rounds 9
   sinew-bench --item-bytes 16 --callers 4,128   # does the order of the peers stay?
 
-With all peers (cargo xtask bench --peers) a run takes about 30 minutes, with --quick about 7 minutes."
+With all peers (cargo xtask bench --peers) a run takes about 35 minutes, with --quick about 9."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -137,13 +140,12 @@ fn measure(cli: &Cli, typed: &str, peers: &[Box<dyn Contestant>]) -> Result<()> 
         bail!("a report needs at least {FEWEST_ROUNDS} rounds: a median of fewer says nothing");
     }
     let machine = Machine::look();
-    let load_before = machine::load_average();
+    let watch = LoadWatch::start(QUIET);
     let results = plan.run()?;
     let conditions = Conditions {
         machine,
         pace: plan.pace,
-        load_before,
-        load_after: machine::load_average(),
+        load: watch.end(),
         variation: cli.variation.clone(),
         command: command(cli, typed),
     };

@@ -25,6 +25,7 @@ mod elsewhere;
 mod engine;
 mod machine;
 mod measure;
+mod message;
 mod peer;
 mod plot;
 mod reply;
@@ -42,6 +43,7 @@ pub use crate::{
     contestant::{Contestant, Host},
     control::{Command, Control, PoolCount, Stats},
     measure::{Pace, Sample},
+    message::Message,
     peer::{Caller, Peer, Sent, Server, Sink, builtin},
     reply::ReplySink,
     results::Results,

@@ -133,7 +133,8 @@ async fn pooled_call_home_shares_what_unpooled_makes_for_each_response() {
 #[test]
 fn what_a_peer_cannot_carry_out_is_left_out() {
     let idle = |streams| Workload { name: "smoke", shape: Shape::Idle { streams } };
-    let is_special = |name: &str| ["sinew-memory", "sinew-tcp-checked"].contains(&name);
+    let special = ["sinew-memory", "sinew-local", "sinew-tcp-checked"];
+    let is_special = |name: &str| special.contains(&name);
     for peer in builtin().iter().filter(|peer| !is_special(peer.name())) {
         assert!(peer.runs(&idle(1_000)), "{}", peer.name());
         assert_eq!(peer.runs(&idle(10_000)), !peer.name().contains("split"), "{}", peer.name());
@@ -165,7 +166,8 @@ fn a_run_writes_its_samples_and_its_report() {
     assert_eq!(samples.len(), 6, "{samples:?}");
     assert!(samples.iter().all(|sample| sample["metrics"]["p50_us"].as_f64() > Some(0.0)));
     // One target can be answered from this, and it is, whichever way.
-    assert!(report.contains("at most 1.30 x raw-mux: "), "{report}");
+    assert!(report.contains("at most 1.15 x raw-mux: "), "{report}");
+    assert!(report.contains("others had "), "how busy the machine was: {report}");
     assert!(report.contains("--rounds 3 --millis 50 --only raw-mux,sinew-tcp"), "{report}");
     assert!(report.contains("On in every measured Sinew configuration"), "{report}");
 }

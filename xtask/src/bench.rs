@@ -25,14 +25,16 @@ const WITH_PEERS: &str = "--peers";
 #[command(after_help = "\
 Examples:
   cargo xtask bench                # all of this workspace
-  cargo xtask bench --peers        # beside tonic, NATS, QUIC, Dynamo, ..., as published
+  cargo xtask bench --peers        # beside tonic, NATS, QUIC, Dynamo, ...
+  cargo xtask bench --peers --rounds 3 --millis 400 --out docs
+                                   # the same in about 16 minutes, as published
   cargo xtask bench --peers --quick --only sinew-tcp,tonic --workload unary
   cargo xtask bench --peers --item-bytes 16 --callers 4,128
                                    # other sizes and concurrency: the order of the peers
   cargo xtask bench -- --help      # what the benchmark program itself offers
 
-On 2 idle cores a run takes about 10 minutes, with --quick 3; with --peers about 30, with --peers
---quick 7. --peers needs a nats-server on the path. Its first build takes a quarter of an hour or so.")]
+On 2 idle cores a run takes about 12 minutes, with --quick 4; with --peers about 35, with --peers
+--quick 9. --peers needs a nats-server on the path. Its first build takes a quarter of an hour or so.")]
 pub(crate) struct Options {
     /// --peers, and what is passed on to the benchmark program
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

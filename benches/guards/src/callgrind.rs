@@ -17,9 +17,9 @@ const PROGRAM: &str = "sinew-guards-load";
 /// Operations of the shorter of two runs. Callgrind is about 50 times slower than the machine.
 fn operations(load: Load) -> usize {
     match load {
-        Load::Unary1 => 1_000,
+        Load::Unary1 | Load::Typed | Load::TypedOn => 1_000,
         Load::Unary64 => 6_400,
-        Load::Stream => 100,
+        Load::Stream | Load::TypedItems | Load::TypedItemsOn => 100,
         // One rhythm of credit.
         Load::Pass => 512,
     }

@@ -10,9 +10,9 @@ use crate::{Load, Measured, limits::Count, load::Running, packets};
 /// of its credit rhythm.
 fn operations(load: Load) -> usize {
     match load {
-        Load::Unary1 => 10_000,
+        Load::Unary1 | Load::Typed | Load::TypedOn => 10_000,
         Load::Unary64 => 64_000,
-        Load::Stream => 1_000,
+        Load::Stream | Load::TypedItems | Load::TypedItemsOn => 1_000,
         Load::Pass => 2_048,
     }
 }
@@ -33,15 +33,16 @@ pub fn count(load: Load) -> Result<Vec<Measured>> {
         "nothing was allocated: the counting allocator is not the one of this program"
     );
     let change = |of: fn(&Counters) -> u64| (of(&after) - of(&before)) as f64 / operations as f64;
-    Ok([
+    let counted = [
         (Count::Allocations, change(|it| it.allocations)),
         (Count::AllocatedBytes, change(|it| it.allocated_bytes)),
         (Count::ClientWrites, change(|it| it.client_writes)),
         (Count::ServerWrites, change(|it| it.server_writes)),
         (Count::Packets, change(|it| it.packets)),
     ]
-    .map(|(count, per_operation)| Measured::new(load, count, per_operation))
-    .into())
+    .into_iter()
+    .filter(|(count, _)| load.counts().contains(count));
+    Ok(counted.map(|(count, per_operation)| Measured::new(load, count, per_operation)).collect())
 }
 
 /// All counters at one moment.

@@ -12,6 +12,7 @@ mod heap;
 pub mod limits;
 mod load;
 mod packets;
+mod typed;
 mod verdict;
 
 pub use crate::{

@@ -14,7 +14,11 @@ use anyhow::{Context, Result, bail, ensure};
 use futures_util::StreamExt;
 use tokio::{sync::Notify, task::JoinSet};
 
-use crate::ends::{Ask, Caller, Ends};
+use crate::{
+    ends::{Ask, Caller, Ends},
+    limits::Count,
+    typed::{self, TypedEnds},
+};
 
 /// Request bodies as in the benchmarks.
 const UNARY_BYTES: usize = 128;
@@ -40,11 +44,49 @@ pub enum Load {
     /// One item of 64 B on each of 256 streams over four connections, each pass received before
     /// the next.
     Pass,
+    /// A typed call through a router of the facade: a struct of three fields there and back.
+    Typed,
+    /// A typed request through the same, 256 typed items back.
+    TypedItems,
+    /// The typed call with metrics collected and logs at `info`.
+    TypedOn,
+    /// The typed items with the same.
+    TypedItemsOn,
 }
 
 impl Load {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Unary1, Self::Unary64, Self::Stream, Self::Pass];
+    /// All of them. Telemetry cannot be switched off again, so what is counted with it is last.
+    pub const ALL: [Self; 8] = [
+        Self::Unary1,
+        Self::Unary64,
+        Self::Stream,
+        Self::Pass,
+        Self::Typed,
+        Self::TypedItems,
+        Self::TypedOn,
+        Self::TypedItemsOn,
+    ];
+
+    /// What is counted of it. The facade does not say how often it writes, and its discovery is
+    /// among what the process sends.
+    pub fn counts(self) -> &'static [Count] {
+        match self.typed() {
+            None => &Count::ALL,
+            Some(_) => &[Count::Allocations, Count::AllocatedBytes, Count::Instructions],
+        }
+    }
+
+    /// Of a typed load: how many items each request wants, if it does not want itself back, and
+    /// whether telemetry is on.
+    pub(crate) fn typed(self) -> Option<(Option<usize>, bool)> {
+        match self {
+            Self::Unary1 | Self::Unary64 | Self::Stream | Self::Pass => None,
+            Self::Typed => Some((None, false)),
+            Self::TypedItems => Some((Some(typed::STREAM_ITEMS), false)),
+            Self::TypedOn => Some((None, true)),
+            Self::TypedItemsOn => Some((Some(typed::STREAM_ITEMS), true)),
+        }
+    }
 
     /// Its name on the command line and in tables.
     pub fn name(self) -> &'static str {
@@ -53,14 +95,18 @@ impl Load {
             Self::Unary64 => "unary-64",
             Self::Stream => "stream",
             Self::Pass => "pass",
+            Self::Typed => "typed",
+            Self::TypedItems => "typed-items",
+            Self::TypedOn => "typed-on",
+            Self::TypedItemsOn => "typed-items-on",
         }
     }
 
     /// What is done once, and counted.
     pub fn operation(self) -> &'static str {
         match self {
-            Self::Unary1 | Self::Unary64 => "call",
-            Self::Stream => "stream",
+            Self::Unary1 | Self::Unary64 | Self::Typed | Self::TypedOn => "call",
+            Self::Stream | Self::TypedItems | Self::TypedItemsOn => "stream",
             Self::Pass => "pass",
         }
     }
@@ -68,8 +114,8 @@ impl Load {
     /// Items that arrive with each operation.
     pub fn items(self) -> usize {
         match self {
-            Self::Unary1 | Self::Unary64 => 1,
-            Self::Stream => Ends::STREAM_ITEMS,
+            Self::Unary1 | Self::Unary64 | Self::Typed | Self::TypedOn => 1,
+            Self::Stream | Self::TypedItems | Self::TypedItemsOn => Ends::STREAM_ITEMS,
             Self::Pass => LANES,
         }
     }
@@ -78,9 +124,9 @@ impl Load {
     /// rhythm. For the pass, one rhythm: credit is granted once per half window of 1,024 items.
     pub(crate) fn warm_up(self) -> usize {
         match self {
-            Self::Unary1 => 1_000,
+            Self::Unary1 | Self::Typed | Self::TypedOn => 1_000,
             Self::Unary64 => 6_400,
-            Self::Stream => 100,
+            Self::Stream | Self::TypedItems | Self::TypedItemsOn => 100,
             Self::Pass => 512,
         }
     }
@@ -120,6 +166,8 @@ impl FromStr for Load {
 pub struct Running {
     load: Load,
     pub(crate) ends: Ends,
+    /// Of a typed load.
+    typed: Option<TypedEnds>,
     /// The consumers of a pass; they run until this is dropped.
     consumers: JoinSet<Result<()>>,
     received: Arc<Received>,
@@ -138,6 +186,10 @@ impl Running {
         let mut running = Self {
             load,
             ends: Ends::new(callers)?,
+            typed: match load.typed() {
+                Some((_, telemetry)) => Some(TypedEnds::start(telemetry).await?),
+                None => None,
+            },
             consumers: JoinSet::new(),
             received: Arc::default(),
         };
@@ -174,11 +226,18 @@ impl Running {
     /// # Errors
     /// An exchange failed, or did not bring what was asked for.
     pub async fn repeat(&mut self, times: usize) -> Result<()> {
+        if let (Some(ends), Some((items, _))) = (&self.typed, self.load.typed()) {
+            return ends.call(times, items).await;
+        }
         match self.load {
             Load::Unary1 => self.call(1, times, Ask::Echo, UNARY_BYTES).await,
             Load::Unary64 => self.call(64, times.div_ceil(64), Ask::Echo, UNARY_BYTES).await,
             Load::Stream => self.call(1, times, Ask::Stream, STREAM_BYTES).await,
             Load::Pass => self.pass(times).await,
+            // With their own ends, above.
+            Load::Typed | Load::TypedItems | Load::TypedOn | Load::TypedItemsOn => {
+                bail!("a typed load without its ends")
+            }
         }
     }
 

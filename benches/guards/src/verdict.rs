@@ -62,13 +62,13 @@ impl Verdict {
 
 /// The head of a table of verdicts.
 pub const HEAD: &str =
-    "load      what                  per          measured     pinned      limit";
+    "load            what                  per          measured     pinned      limit";
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Limit { load, count, pinned, .. } = self.limit;
         let (digits, most) = (count.digits(), self.limit.most());
-        write!(f, "{load:8}  {count:20}  {:10}", self.limit.unit())?;
+        write!(f, "{load:14}  {count:20}  {:10}", self.limit.unit())?;
         match self.measured {
             Some(value) => write!(f, "  {value:>9.digits$}")?,
             None => write!(f, "  {:>9}", "-")?,
@@ -99,7 +99,7 @@ pub fn source(measured: &[Measured]) -> String {
         let pinned = format!("{pinned:.digits$}{point}");
         let [load, count] = [format!("{load:?},"), format!("{count:?},")];
         let slack = format!("{slack:?},");
-        format!("    limit({load:8} {count:15} {pinned:>8}, {slack:14} {why:?}),\n")
+        format!("    limit({load:13} {count:15} {pinned:>8}, {slack:14} {why:?}),\n")
     };
     LIMITS.iter().map(line).collect()
 }
@@ -148,7 +148,10 @@ mod tests {
         let text = source(&[allocations(7.25)]);
         let mut lines = text.lines();
         let first = lines.next().unwrap();
-        assert!(first.starts_with("    limit(Unary1,  Allocations,       7.250, By("), "{first}");
+        assert!(
+            first.starts_with("    limit(Unary1,       Allocations,       7.250, By("),
+            "{first}"
+        );
         let table = include_str!("limits.rs");
         assert_eq!(lines.clone().count(), LIMITS.len() - 1);
         for line in lines {

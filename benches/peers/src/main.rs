@@ -2,6 +2,7 @@
 //! `cargo xtask bench --peers`.
 
 mod grpc;
+mod grpc_form;
 mod http_sse;
 mod nats;
 mod quic;
@@ -34,8 +35,9 @@ fn main() {
 fn others() -> Vec<Box<dyn Contestant>> {
     vec![
         Box::new(raw_conn::RawConn),
-        Box::new(grpc::Tonic { is_tuned: false }),
-        Box::new(grpc::Tonic { is_tuned: true }),
+        Box::new(grpc::Tonic::prost()),
+        Box::new(grpc::Tonic::plain()),
+        Box::new(grpc::Tonic::tuned()),
         Box::new(tarpc_rpc::Tarpc),
         Box::new(quic::Quic),
         Box::new(http_sse::Http { is_v2: false }),

@@ -7,7 +7,7 @@ use super::{
     catalogue::GROUPS,
     header,
     measures::{Measure, number},
-    measures_of, order,
+    measures_of, newcomer, order,
     targets::{self, Target, is_other},
 };
 use crate::{Contestant, Results, Workload};
@@ -17,6 +17,9 @@ const LIMITS: [&str; 2] = ["raw-mux", "raw-muxi"];
 
 /// Targets that need more than this program has, said so that nobody takes them for met.
 const NOT_MEASURED: &str = "\
+- Memory of an idle connection; what scraped metrics and sampled traces cost in time (`cargo xtask
+  guards` counts the instructions with telemetry on); more than one core for one peer. They have targets
+  and no workload.
 - Sinew's request plane over NATS.
 - More than one machine: all of this is loopback, where a round trip costs nothing but CPU.
 ";
@@ -35,6 +38,8 @@ pub(super) fn compose(
 ) -> String {
     let mut text = String::new();
     let targets = targets::of_run(workloads);
+    header::title(&mut text, peers, conditions);
+    newcomer::section(&mut text, peers, results, conditions);
     header::header(&mut text, peers, results, conditions);
     summary(&mut text, &targets, results);
     order::section(&mut text, peers, workloads, results);

@@ -13,18 +13,14 @@ invariants of `docs/ARCHITECTURE.md`. No build and no setting here goes without 
 
 **Frame checks.** `sinew-tcp-checked` has an XXH3 behind every frame, written and verified
 (`MuxConfig::integrity`): what a `Runtime` does that listens on more than loopback. The other peers over
-the mux are without, as a `Runtime` is within one host. `sinew-split-single` writes and verifies the
-checksums of Dynamo's response frames (`ChecksumMode::Verify`, the codec's default); the requests of
-both split peers have none, as Dynamo's have not. Neither raw mux checks anything.
+the mux are without, as a `Runtime` is within one host. The split peers check nothing: Dynamo's frames
+have a place for a checksum of responses, in which Dynamo and `sinew-split-single` write 0. Neither raw
+mux checks anything.
 ";
 
-pub(super) fn header(
-    text: &mut String,
-    peers: &[&dyn Contestant],
-    results: &Results,
-    conditions: &Conditions,
-) {
-    let Conditions { machine, pace, load_before, load_after, variation, command } = conditions;
+/// The title, with how the report came about.
+pub(super) fn title(text: &mut String, peers: &[&dyn Contestant], conditions: &Conditions) {
+    let Conditions { command, .. } = conditions;
     let others = match peers.iter().any(|peer| is_other(peer.name())) {
         true => " and beside what others would use in its place",
         false => "",
@@ -36,6 +32,16 @@ pub(super) fn header(
              mux over TCP can cost{others}, in one run.\n\n"
         ),
     );
+}
+
+pub(super) fn header(
+    text: &mut String,
+    peers: &[&dyn Contestant],
+    results: &Results,
+    conditions: &Conditions,
+) {
+    let Conditions { machine, pace, load, variation, .. } = conditions;
+    text.push_str("## What was measured, and how\n\n");
     for peer in peers {
         push(text, format_args!("- **{}**: {}.\n", peer.name(), peer.about()));
     }
@@ -43,7 +49,7 @@ pub(super) fn header(
         text,
         format_args!(
             "\n| | |\n|---|---|\n| date | {}, commit {} |\n| machine | {}, {} hardware threads, \
-             {} |\n| compiler | {} |\n| load average | {} before the run, {} after |\n| shape | \
+             {} |\n| compiler | {} |\n| load | {} |\n| shape | \
              {} rounds; in each, every workload on every peer in turn, {} ms after a warm-up of \
              {} ms |\n| sizes | items of {}, bodies of unary calls of {}, large bodies of 1 MiB |\n\
              | processes | new for each measurement: a client and a server, for the forward pass \
@@ -55,8 +61,7 @@ pub(super) fn header(
             machine.cpus,
             machine.system,
             machine.compiler,
-            load(*load_before),
-            load(*load_after),
+            load.sentence(),
             results.rounds(),
             pace.measured.as_millis(),
             pace.warm_up.as_millis(),
@@ -65,16 +70,15 @@ pub(super) fn header(
             cell::WORKERS,
         ),
     );
-    if load_before.is_some_and(|load| load > machine.cpus as f64 / 2.0) {
-        text.push_str("\n**The machine was busy with something else when the run began.**\n");
+    if load.is_idle() == Some(false) {
+        text.push_str(
+            "\n**The machine was busy with something else.** The ratios within a round still \
+             compare; the absolute numbers are those of a busy machine.\n",
+        );
     }
     push(text, format_args!("\n{SWITCHED_ON}"));
     text.push_str(
         "\nNumbers are medians over the rounds. Ratios are taken within each round, and their \
          median is quoted: absolute numbers move with the machine, ratios hold.\n",
     );
-}
-
-fn load(average: Option<f64>) -> String {
-    average.map_or("unknown".to_owned(), |average| format!("{average:.2}"))
 }

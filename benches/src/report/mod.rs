@@ -5,6 +5,7 @@ mod catalogue;
 mod document;
 mod header;
 pub(crate) mod measures;
+mod newcomer;
 mod order;
 pub(crate) mod targets;
 
@@ -14,7 +15,12 @@ use anyhow::{Context, Result};
 use comfy_table::{CellAlignment, Table, presets};
 
 pub(crate) use self::order::lines as order;
-use crate::{Contestant, Pace, Results, Workload, machine::Machine, plot, variation::Variation};
+use crate::{
+    Contestant, Pace, Results, Workload,
+    machine::{Load, Machine},
+    plot,
+    variation::Variation,
+};
 
 /// The circumstances of a run.
 #[derive(Debug, Clone)]
@@ -23,10 +29,8 @@ pub struct Conditions {
     pub machine: Machine,
     /// How long each measurement took.
     pub pace: Pace,
-    /// Load average before the run, where the system tells.
-    pub load_before: Option<f64>,
-    /// And after it.
-    pub load_after: Option<f64>,
+    /// What else ran on the machine.
+    pub load: Load,
     /// What was other than the standard.
     pub(crate) variation: Variation,
     /// What to type to repeat it.

@@ -10,14 +10,19 @@ use super::{
 };
 use crate::{Contestant, Results, Workload};
 
-/// The peer that the others are given as multiples of.
-const BASE: &str = "sinew-tcp";
+/// The peer that the others are given as multiples of, and the one in its place in a run without it.
+const BASES: [&str; 2] = ["sinew", "sinew-tcp"];
 
 const ABOUT: &str = "\
-For each measure the peers, the best first, each as a multiple of `sinew-tcp` in the same round: 2.00 is
-twice the rate in one line and twice the latency in another. What stands left of `sinew-tcp` is ahead of
+For each measure the peers, the best first, each as a multiple of `{base}` in the same round: 2.00 is
+twice the rate in one line and twice the latency in another. What stands left of `{base}` is ahead of
 it.
 ";
+
+fn base(peers: &[&dyn Contestant]) -> &'static str {
+    let is_there = |base: &&str| peers.iter().any(|peer| peer.name() == *base);
+    BASES.into_iter().find(is_there).unwrap_or(BASES[0])
+}
 
 /// The order in one measure: peers with their ratios, the best first. `None` where the base or
 /// everybody else was not measured.
@@ -26,8 +31,9 @@ fn order<'a>(
     peers: &[&'a dyn Contestant],
     results: &Results,
 ) -> Option<Vec<(&'a str, f64)>> {
+    let base = base(peers);
     let ratio =
-        |name| results.ratio(measure.workload, measure.metric, name, BASE).map(|it| (name, it));
+        |name| results.ratio(measure.workload, measure.metric, name, base).map(|it| (name, it));
     let mut order: Vec<_> = peers.iter().filter_map(|peer| ratio(peer.name())).collect();
     order.sort_by(|(_, one), (_, two)| match measure.better {
         Better::Lower => one.total_cmp(two),
@@ -40,12 +46,13 @@ fn rows(
     peers: &[&dyn Contestant],
     workloads: &[Workload],
     results: &Results,
-    base: &str,
+    shown_base: &str,
 ) -> Vec<(String, String)> {
+    let base = base(peers);
     let measures = measures_of(workloads).filter(|measure| measure.told.by_peer());
     let rows = measures.filter_map(|measure| {
         let shown = |(name, ratio): &(&str, f64)| match *name {
-            BASE => base.to_owned(),
+            name if name == base => shown_base.to_owned(),
             name => format!("{name} {}", share(*ratio)),
         };
         let order: Vec<_> = order(&measure, peers, results)?.iter().map(shown).collect();
@@ -67,13 +74,17 @@ pub(super) fn section(
     workloads: &[Workload],
     results: &Results,
 ) {
-    let rows = rows(peers, workloads, results, "**sinew-tcp**");
+    let base = base(peers);
+    let rows = rows(peers, workloads, results, &format!("**{base}**"));
     if rows.is_empty() || !is_asked(peers, workloads) {
         return;
     }
     push(
         text,
-        format_args!("\n## Order of the peers\n\n{ABOUT}\n| measure | best first |\n|---|---|\n"),
+        format_args!(
+            "\n## Order of the peers\n\n{}\n| measure | best first |\n|---|---|\n",
+            ABOUT.replace("{base}", base)
+        ),
     );
     for (title, order) in rows {
         push(text, format_args!("| {title} | {order} |\n"));
@@ -87,11 +98,12 @@ pub(crate) fn lines(
     results: &Results,
 ) -> String {
     let mut text = String::new();
-    let rows = rows(peers, workloads, results, "[sinew-tcp]");
+    let base = base(peers);
+    let rows = rows(peers, workloads, results, &format!("[{base}]"));
     if rows.is_empty() || !is_asked(peers, workloads) {
         return text;
     }
-    push(&mut text, format_args!("Order of the peers, best first, as multiples of sinew-tcp:\n"));
+    push(&mut text, format_args!("Order of the peers, best first, as multiples of {base}:\n"));
     for (title, order) in rows {
         push(&mut text, format_args!("  {title}\n    {order}\n"));
     }
@@ -113,7 +125,9 @@ mod tests {
             results.add(0, "unary-4", peer, sample);
         }
         let peers = crate::builtin();
-        let peers: Vec<_> = peers.iter().map(|peer| &**peer).collect();
+        let is_bare = |name: &str| values.iter().any(|(known, _)| *known == name);
+        let peers: Vec<_> =
+            peers.iter().map(|peer| &**peer).filter(|peer| is_bare(peer.name())).collect();
         let shape = Shape::Unary { callers: 4, bytes: 16 };
         let text = lines(&peers, &[Workload { name: "unary-4", shape }], &results);
         let rate =
