@@ -122,6 +122,8 @@ mod tests {
         let profile = |name: &str, key: &str| manifest["profile"][name].get(key).cloned();
         assert_eq!(profile("release", "debug"), Some(false.into()));
         assert_eq!(profile("release", "strip"), Some("debuginfo".into()));
+        let command = &manifest["profile"]["release"]["package"]["sinew-cli"];
+        assert_eq!(command["strip"], toml::Value::from("symbols"));
         assert_eq!(profile("profiling", "inherits"), Some("release".into()));
         assert_eq!(profile("profiling", "debug"), Some("line-tables-only".into()));
     }
