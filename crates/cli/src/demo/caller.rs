@@ -43,7 +43,7 @@ impl Caller {
         let addresses: Option<Vec<_>> = (0..WORKERS).map(address).collect();
         let addresses = addresses.ok_or_else(lost_early)?;
         let discovery = DiscoverySource::Static(addresses.clone());
-        let runtime = settings::start(Config { discovery, ..Config::default() }).await?;
+        let runtime = settings::start(Config { discovery, ..Config::default() }, &|_| {}).await?;
         let client = runtime.client(name.clone());
         let known = client.instances();
         let id = |address: &Address| {
