@@ -64,7 +64,7 @@ fn a_default_folder_that_another_user_made_first_is_not_used() {
         let tmp = shared(&world);
         let ours = tmp.join("sinew-0");
         as_stranger(&made.replace('D', ours.to_str().unwrap()));
-        for args in [&["serve", "a/b/c", "--", "cat"][..], &["ls"], &["call", "a/b/c", "hello"]] {
+        for args in [&["serve", "a/b/c", "--", "cat"][..], &["ls"], &["call", "a/b/c"]] {
             let output = Running::start(without_runtime_dir(&world, &tmp, args)).finish();
             assert!(!output.status.success(), "{args:?}");
             let said = stderr(&output);
@@ -85,8 +85,7 @@ fn the_default_folders_are_closed_to_everyone_else() {
         let mode = fs::metadata(ours.join(folder)).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o700, "{folder}");
     }
-    let args = ["call", "a/b/c", "--raw", "hello"];
-    let output = Running::start(without_runtime_dir(&world, &tmp, &args[..2])).finish();
+    let output = Running::start(without_runtime_dir(&world, &tmp, &["call", "a/b/c"])).finish();
     assert_code(&output, 0);
 }
 
@@ -119,7 +118,7 @@ fn a_folder_that_others_may_write_is_refused_by_name() {
     fs::create_dir(world.path("reg")).unwrap();
     for mode in [0o777, 0o1777, 0o775] {
         set_mode(&world.path("reg"), mode);
-        for args in [&["serve", "a/b/c", "--", "cat"][..], &["ls"], &["call", "a/b/c", "hello"]] {
+        for args in [&["serve", "a/b/c", "--", "cat"][..], &["ls"], &["call", "a/b/c"]] {
             let mut command = world.sinew(args);
             command.env("SINEW_DISCOVERY", "file:reg");
             let output = Running::start(command).finish();
@@ -136,7 +135,7 @@ fn looking_makes_no_folder() {
     for args in [
         &["ls", "--discovery", "file:typo/dir"][..],
         &["ls"],
-        &["call", "a/b/c", "hello", "--wait", "0s", "--discovery", "file:typo/dir"],
+        &["call", "a/b/c", "--wait", "0s", "--discovery", "file:typo/dir"],
     ] {
         let _ = world.run(args);
         let made: Vec<_> = fs::read_dir(world.path("")).unwrap().flatten().collect();
