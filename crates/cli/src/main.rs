@@ -68,7 +68,11 @@ fn run(cli: Cli, begun: Instant) -> Result<Exit, Failure> {
             Command::Call(args) => call::run(&cli.settings, args, begun).await,
             Command::Ls(args) => ls::run(&cli.settings, args).await,
             Command::Completions(args) => completions::run(&args),
-            Command::Demo(args) => demo::run(args).await,
+            Command::Demo(args) => {
+                // It has settings of its own; what is wrong with the others is said all the same.
+                cli.settings.config()?;
+                demo::run(args).await
+            }
             Command::DemoWorker(args) => demo::worker::run(args).await,
             Command::Config(args) => Ok(config::run(&args)),
         }

@@ -82,7 +82,7 @@ fn is_public(file: &File, line: &str) -> bool {
     file.has_extension("md") || line.starts_with("///") || line.starts_with("//!")
 }
 
-/// A mark such as `ABC-07`: letters, a dash, perhaps a letter, two digits.
+/// A mark of a row: capital letters, a dash, perhaps one more, two digits.
 fn row_mark(line: &str) -> Option<&str> {
     let is_word_byte = |b: &u8| b.is_ascii_alphanumeric() || *b == b'-' || *b == b'_';
     let is_mark = |word: &&str| {

@@ -70,7 +70,7 @@ fn rust_log_is_honoured_and_gives_way_to_ours() {
 fn a_worker_that_is_asked_for_tls_does_not_serve_plain_text() {
     let world = World::new();
     let both = [("DYN_TCP_TLS_CERT_PATH", "/c.pem"), ("DYN_TCP_TLS_KEY_PATH", "/k.pem")];
-    for command in [&["serve", "a/b/c", "--", "cat"][..], &["call", "a/b/c"], &["ls"]] {
+    for command in [&["serve", "a/b/c", "--", "cat"][..], &["call", "a/b/c"], &["ls"], &["demo"]] {
         let output = run(&world, command, &both);
         assert_code(&output, 2);
         let said = stderr(&output);
@@ -85,6 +85,8 @@ fn values_that_cannot_be_read_end_every_command() {
         ("DYN_TCP_RPC_PORT", "many"),
         ("DYN_ZMQ_IO_THREADS", "some"),
         ("XDG_RUNTIME_DIR", "run/user"),
+        ("TMPDIR", "tmp/here"),
+        ("TOKIO_WORKER_THREADS", "many"),
         ("SINEW_STARTUP_WAIT", "18446744073709551615"),
     ] {
         let output = run(&world, &["ls"], &[(name, value)]);

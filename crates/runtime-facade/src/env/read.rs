@@ -75,14 +75,20 @@ impl Variables {
         let Some((name, text, given)) = taken else { return Ok(()) };
         draft.given.insert(setting.name(), name);
         let taken = setting.form.take(draft, &given);
-        taken.map_err(|reason| {
-            ConfigError::new(name, format!("{}: {reason}", setting.shown(text)))
-        })?;
+        taken.map_err(|reason| ConfigError::new(name, joined(&setting.shown(text), &reason)))?;
         if let Some(why) = setting.no_effect().filter(|why| !why.is_empty()) {
             tracing::info!(variable = name, why, "this variable has no effect here");
         }
         Ok(())
     }
+}
+
+/// A value and what is wrong with it. Some reasons go on from the value, others stand by
+/// themselves.
+fn joined(shown: &str, reason: &str) -> String {
+    let goes_on = ["is ", "has ", "holds ", "names ", "stands "];
+    let between = if goes_on.iter().any(|verb| reason.starts_with(verb)) { " " } else { ": " };
+    format!("{shown}{between}{reason}")
 }
 
 /// True for the name of a setting. One that is meant for us and is no setting is an error.

@@ -1,4 +1,5 @@
-//! What the `sinew` command logs. A library leaves that to its program.
+//! What the `sinew` command logs, and in how many threads it works. A library leaves both to its
+//! program.
 
 use crate::env::{
     form::{Form, Given, SWITCH, any, one_of},
@@ -34,6 +35,12 @@ pub(in crate::env) const SETTINGS: &[Setting] = &[
         },
         "",
         "the same, where SINEW_LOG is not set",
+    ),
+    Setting::new(
+        "TOKIO_WORKER_THREADS",
+        Form::Number { unit: "threads", least: 1, most: 4_096, set: |_, _| () },
+        "one for each core",
+        "threads that requests are handled in",
     ),
     Setting::unused("DYN_LOGGING_JSONL", SWITCH, "lines are text").asks(Given::is_on, LINES),
     Setting::unused("DYN_LOGGING_CONSOLE_FORMAT", one_of(&["readable", "jsonl"]), "lines are text")

@@ -34,7 +34,7 @@ pub enum Part {
     Connections,
     /// Limits and waits of the process.
     Limits,
-    /// What is logged.
+    /// What the `sinew` command logs, and its threads.
     Logging,
     /// Folders of the user.
     Place,
@@ -70,7 +70,7 @@ impl fmt::Display for Part {
             Self::Listening => "Where a process listens, and what others are told",
             Self::Connections => "Connections to workers and callers",
             Self::Limits => "Limits and waits of a process",
-            Self::Logging => "Logs of the sinew command",
+            Self::Logging => "Logs and threads of the sinew command",
             Self::Place => "Folders",
             Self::Dynamo => "Variables of Dynamo's runtime that change nothing here",
             Self::Elsewhere => "Variables of Dynamo that are for other programs",

@@ -371,6 +371,7 @@ fn the_log_filter_is_ours_or_else_that_of_all_programs() {
         assert!(config(&[pair]).is_ok());
     }
     assert!(filter(&[("DYN_LOGGING_JSONL", "maybe")]).is_err());
+    assert!(filter(&[("TOKIO_WORKER_THREADS", "0")]).is_err());
 }
 
 #[test]
