@@ -5,6 +5,7 @@ mod call;
 mod completions;
 mod config;
 mod demo;
+mod descriptors;
 mod duration;
 mod exit;
 mod ls;
@@ -58,6 +59,7 @@ fn run(cli: Cli, begun: Instant) -> Result<Exit, Failure> {
         _ => {}
     }
     cli.settings.start_logging()?;
+    descriptors::raise_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

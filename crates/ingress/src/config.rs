@@ -1,12 +1,13 @@
 //! How much is admitted.
 
+use std::time::Duration;
+
 /// Limits of a process.
 #[derive(Debug, Clone)]
 pub struct IngressConfig {
     /// Requests in flight over all endpoints; more are refused as `Overloaded`. Default 8,192:
-    /// with the default window of 256 KiB they keep at most 2 GiB for callers that do not read,
-    /// and at most 8 GiB for callers that ask for as much as a transport keeps (1 MiB each). Lower
-    /// it, or the transport's `max_window`, on a machine with less.
+    /// what they keep for callers that do not read is bounded by the transport's memory budget,
+    /// and without one by a window each (256 KiB, or 1 MiB for callers that ask for more).
     pub max_in_flight: usize,
 }
 
@@ -22,10 +23,14 @@ pub struct EndpointConfig {
     /// Requests in flight; more are refused as `Overloaded` at once, none is queued. Default
     /// 1,024. Set it to what the handler can really work on.
     pub max_in_flight: usize,
+    /// Longest time that an item may wait for its reader. A response that waits longer fails as
+    /// `Exhausted`, so that what it holds is free for others. Off by default: a slow reader parks
+    /// its own producer and nobody else.
+    pub park_limit: Option<Duration>,
 }
 
 impl Default for EndpointConfig {
     fn default() -> Self {
-        Self { max_in_flight: 1_024 }
+        Self { max_in_flight: 1_024, park_limit: None }
     }
 }

@@ -95,6 +95,7 @@ impl Ingress {
             id: instance,
             subject,
             gate: Gate::new(config.max_in_flight),
+            park_limit: config.park_limit,
             live: Live::default(),
             process: Arc::clone(&self.0.process),
             handler,

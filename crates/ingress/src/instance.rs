@@ -1,6 +1,6 @@
 //! One served instance of an endpoint: admission, and the way to its handler.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use sinew_plane::{
@@ -16,6 +16,7 @@ use crate::{
     gate::{Closed, Gate},
     handler::Handler,
     live::Live,
+    park_limit::ParkLimit,
     permit::Permit,
     refusal,
 };
@@ -34,6 +35,8 @@ pub(crate) struct Instance {
     /// A second name, as `register_endpoint` gives it.
     pub(crate) subject: Option<Arc<str>>,
     pub(crate) gate: Gate,
+    /// How long an item may wait for its reader.
+    pub(crate) park_limit: Option<Duration>,
     pub(crate) live: Live,
     pub(crate) process: Arc<Process>,
     pub(crate) handler: Handler,
@@ -61,6 +64,7 @@ impl Instance {
         match self.admit(&context, body.len()) {
             Ok(mut permit) => {
                 self.process.carriers.count(transport, |carrier| permit.over(carrier));
+                let sink = ParkLimit::wrap(sink, &context, self.park_limit);
                 let admitted = Admitted { body, context, transport, attempt, permit };
                 self.handler.0.dispatch(admitted, sink);
             }

@@ -73,6 +73,7 @@ mod instance;
 mod live;
 mod local;
 mod metered;
+mod park_limit;
 mod payload;
 mod permit;
 mod push_face;

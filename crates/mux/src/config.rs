@@ -29,12 +29,18 @@ pub struct MuxConfig {
     /// Request bodies that the peer may have under way to this side, in bytes; a body may start
     /// while this is not used up.
     pub request_window_bytes: u32,
+    /// Longest time in which a request body that has begun may come along by less than 64 KiB. All
+    /// bodies on a connection together have to: with four of them, each by 16 KiB.
+    pub body_timeout: Duration,
     /// Silence after which the peer is asked whether it is there.
     pub keepalive_interval: Duration,
     /// Silence after which the peer counts as dead. Larger than `keepalive_interval`.
     pub keepalive_timeout: Duration,
     /// Follow every frame with a check. On when either side asks for it.
     pub integrity: bool,
+    /// Look at the checks that the peer's frames carry. Without it they are only taken off: the
+    /// peer may still look at this side's.
+    pub verify_checks: bool,
 }
 
 impl Default for MuxConfig {
@@ -48,9 +54,11 @@ impl Default for MuxConfig {
             connection_window_bytes: 64 << 20,
             min_window_bytes: 2 << 10,
             request_window_bytes: 16 << 20,
+            body_timeout: Duration::from_secs(30),
             keepalive_interval: Duration::from_secs(5),
             keepalive_timeout: Duration::from_secs(15),
             integrity: false,
+            verify_checks: true,
         }
     }
 }
@@ -86,6 +94,9 @@ impl MuxConfig {
         }
         if self.request_window_bytes == 0 {
             return fault("request_window_bytes", "must be at least 1");
+        }
+        if self.body_timeout.is_zero() {
+            return fault("body_timeout", "must be longer than zero");
         }
         if self.keepalive_interval.is_zero() || self.keepalive_timeout <= self.keepalive_interval {
             return fault(
@@ -142,6 +153,7 @@ mod tests {
             (MuxConfig { min_window_bytes: 0, ..base() }, "min_window_bytes"),
             (MuxConfig { connection_window_bytes: 1, ..base() }, "connection_window_bytes"),
             (MuxConfig { request_window_bytes: 0, ..base() }, "request_window_bytes"),
+            (MuxConfig { body_timeout: Duration::ZERO, ..base() }, "body_timeout"),
             (
                 MuxConfig { keepalive_timeout: Duration::from_secs(5), ..base() },
                 "keepalive_timeout",

@@ -103,6 +103,12 @@ impl Consumer {
         self.received
     }
 
+    /// Bytes of the items that wait to be taken.
+    #[inline]
+    pub fn queued_bytes(&self) -> usize {
+        usize::try_from(self.queued_bytes).unwrap_or(usize::MAX)
+    }
+
     /// True once it is known that the handler has begun.
     pub fn is_started(&self) -> bool {
         self.started

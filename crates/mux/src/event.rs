@@ -23,6 +23,20 @@ pub enum Event {
         /// Why.
         reason: CancelReason,
     },
+    /// A request was given up before its body was there: no handler has seen it. To be answered
+    /// with [`Outbound::reject`](crate::Outbound::reject).
+    OpenRefused {
+        /// The number of the stream on this connection.
+        stream: u32,
+        /// Why.
+        error: Error,
+    },
+    /// There is no memory for the item that is arriving: its stream is to be ended here, and
+    /// cancelled at the peer.
+    ItemRefused {
+        /// The stream.
+        stream: u32,
+    },
     /// The consumer of a running stream comes back.
     Attach {
         /// The number of the stream on this connection.
@@ -129,4 +143,6 @@ pub struct Opened {
     pub open: Open,
     /// The whole body.
     pub body: Bytes,
+    /// The body is charged to the memory budget, for as long as anybody holds some of it.
+    pub is_charged: bool,
 }

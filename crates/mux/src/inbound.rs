@@ -1,17 +1,17 @@
 //! What arrives on a connection: bytes in, checked events out.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use rustc_hash::FxHashMap;
-use sinew_plane::{StreamId, Window};
+use sinew_plane::{Error, StreamId, Window, budget::Account};
 
 use crate::{
     CheckedMuxConfig, ConnectionError, Event, Hello, Open,
     assembly::Assembly,
     frame::{self, CHECK_BYTES, FRAME_HEADER_BYTES, FrameHeader, Kind, PREFACE},
     hello::MAX_HELLO_BYTES,
-    intake::{Chunk, Intake},
+    intake::{Chunk, GivenUp, Intake},
     message::{self, Fields, MAX_ENDPOINT_BYTES, OPEN_HEAD_BYTES},
     outbox::CHUNK_BYTES,
     pool::Pool,
@@ -102,6 +102,7 @@ pub struct Inbound {
     at: usize,
     own_integrity: bool,
     integrity: bool,
+    verify_checks: bool,
     max_message_bytes: usize,
     next_stream: u32,
     intake: Intake,
@@ -130,6 +131,7 @@ impl Inbound {
             at: 0,
             own_integrity: config.integrity,
             integrity: false,
+            verify_checks: config.verify_checks,
             max_message_bytes: config.max_message_bytes,
             next_stream: role.peer().first_stream(),
             intake: Intake::new(config),
@@ -148,6 +150,14 @@ impl Inbound {
     /// The stream whose frame was at fault when an error was returned, where one was.
     pub fn faulty_stream(&self) -> Option<u32> {
         self.faulty.filter(|stream| *stream != 0)
+    }
+
+    /// Charges what is put together here to `account`: request bodies for as long as somebody holds
+    /// them, items until they are whole. To be called before the first byte.
+    #[must_use]
+    pub fn with_account(mut self, account: Option<Arc<Account>>) -> Self {
+        self.pool = Pool::new(account);
+        self
     }
 
     /// True once the peer's hello was seen.
@@ -179,11 +189,12 @@ impl Inbound {
             self.phase = Phase::Hello;
         }
         self.begun = None;
-        if self.absorb(buffer) {
-            return Ok(false);
-        }
+        let inside = self.absorb(buffer);
         if self.has_whole() {
             return Ok(true);
+        }
+        if inside {
+            return Ok(false);
         }
         let whole = match self.whole_frames(buffer) {
             Ok(whole) => whole,
@@ -289,11 +300,43 @@ impl Inbound {
     /// [`ConnectionError::Silent`]: the peer is dead.
     pub fn on_tick(&mut self, now: Instant) -> Result<Tick, ConnectionError> {
         self.pool.on_tick();
+        if self.items.is_empty() && self.items.capacity() > 0 {
+            self.items = FxHashMap::default();
+        }
         match self.pulse.on_tick(now) {
             Beat::Alive => Ok(Tick::Idle),
             Beat::Ask => Ok(Tick::Ping),
             Beat::Dead => Err(ConnectionError::Silent),
         }
+    }
+
+    /// The requests that are given up now because their bodies do not come along, each with the
+    /// error for [`Outbound::reject`](crate::Outbound::reject). To be asked for with each
+    /// [tick](Self::on_tick).
+    pub fn overdue(&mut self, now: Instant) -> Vec<(u32, Error)> {
+        let overdue = self.intake.overdue(now, &self.pool);
+        overdue.into_iter().map(|given_up| self.forgive(given_up)).collect()
+    }
+
+    /// What of a request that was given up still comes is not held against the peer.
+    fn forgive(&mut self, given_up: GivenUp) -> (u32, Error) {
+        self.useless.earn(given_up.chunks);
+        (given_up.stream, given_up.error)
+    }
+
+    /// The memory budget has no room for more of the message of this stream.
+    fn refuse(&mut self, stream: u32) -> Event {
+        if self.role.opens(stream) {
+            self.items.remove(&stream);
+            return Event::ItemRefused { stream };
+        }
+        let account = self.pool.account();
+        // Without an account nothing is ever refused.
+        let error = account.map(|account| account.budget().refusal());
+        let error = error.unwrap_or_else(|| Error::new(sinew_plane::Code::Overloaded, "no memory"));
+        let given_up = self.intake.give_up(stream, error);
+        let (stream, error) = self.forgive(given_up);
+        Event::OpenRefused { stream, error }
     }
 
     /// A frame had no effect on its stream, or its stream is no longer there.
@@ -314,7 +357,7 @@ impl Inbound {
             return Ok(end);
         }
         let sent = &self.frames[end..end + CHECK_BYTES];
-        if frame::check_one(&self.frames[self.at..end]) != sent {
+        if self.verify_checks && frame::check_one(&self.frames[self.at..end]) != sent {
             return Err(ConnectionError::Corrupt);
         }
         Ok(end + CHECK_BYTES)
@@ -341,7 +384,7 @@ impl Inbound {
         let stream = header.stream;
         match kind {
             Kind::Hello => self.read_hello(&payload).map(Some),
-            Kind::Open => self.read_open(stream, &payload),
+            Kind::Open => self.read_open(stream, &payload, now),
             Kind::Chunk if self.role.peer().opens(stream) => self.read_body(stream, &payload, now),
             Kind::Attach => self.read_attach(stream, &payload).map(Some),
             // Looked at before this, see `poll_items`.
@@ -383,12 +426,24 @@ impl Inbound {
         &mut self,
         stream: u32,
         payload: &Bytes,
+        now: Instant,
     ) -> Result<Option<Event>, ConnectionError> {
         let (open, body_len, first) = Open::decode(payload)?;
         self.begin_stream(stream)?;
         self.useless.earn(crossing(open.window));
-        let opened = self.intake.begin(stream, open, body_len, first, &mut self.pool)?;
-        Ok(opened.map(Event::Opened))
+        let begun = self.intake.begin((stream, now), open, body_len, first, &mut self.pool)?;
+        if let Chunk::NoRoom = begun {
+            self.useless.earn(u32::try_from(body_len.div_ceil(CHUNK_BYTES)).unwrap_or(u32::MAX));
+        }
+        Ok(self.body_event(stream, begun))
+    }
+
+    fn body_event(&mut self, stream: u32, chunk: Chunk) -> Option<Event> {
+        match chunk {
+            Chunk::Whole(opened) => Some(Event::Opened(opened)),
+            Chunk::NoRoom => Some(self.refuse(stream)),
+            Chunk::Partial | Chunk::Unknown => None,
+        }
     }
 
     fn read_body(
@@ -400,13 +455,12 @@ impl Inbound {
         if stream >= self.next_stream {
             return Err(ConnectionError::Violation("a chunk of a stream that was not opened"));
         }
-        match self.intake.chunk(stream, chunk, &mut self.pool)? {
-            Chunk::Whole(opened) => return Ok(Some(Event::Opened(opened))),
-            Chunk::Partial => {}
-            // Chunks that were in line when their stream was cancelled still arrive.
-            Chunk::Unknown => self.on_useless(now)?,
+        let chunk = self.intake.chunk(stream, chunk, &mut self.pool)?;
+        // Chunks that were in line when their stream was cancelled still arrive.
+        if let Chunk::Unknown = chunk {
+            self.on_useless(now)?;
         }
-        Ok(None)
+        Ok(self.body_event(stream, chunk))
     }
 
     fn read_attach(&mut self, stream: u32, payload: &[u8]) -> Result<Event, ConnectionError> {

@@ -61,7 +61,7 @@ pub use crate::{
     message::Open,
     outbound::{Outbound, Refusal},
     outbox::{CHUNK_BYTES, Outbox},
-    producer::{PollFrame, Producer, PushError},
+    producer::{ITEM_COST_BYTES, PollFrame, Producer, PushError},
 };
 
 /// Runs the README's example.

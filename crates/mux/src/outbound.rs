@@ -360,6 +360,17 @@ impl Outbound {
         self.outbox.take_batch()
     }
 
+    /// Lets go of buffers that nothing is in. They are made again when they are needed.
+    pub fn shrink(&mut self) {
+        self.outbox.shrink();
+        if self.ready.is_empty() {
+            self.ready = VecDeque::new();
+        }
+        if self.done.is_empty() {
+            self.done = Vec::new();
+        }
+    }
+
     /// Takes back the buffers of a batch that was written.
     pub fn recycle(&mut self, batch: &mut Batch) {
         self.outbox.recycle(batch);

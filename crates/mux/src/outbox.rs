@@ -186,6 +186,20 @@ impl Outbox {
         batch
     }
 
+    /// Lets go of the buffers that are kept for later.
+    pub(crate) fn shrink(&mut self) {
+        self.spare = Vec::new();
+        self.spare_batch = Batch::default();
+        for buffer in [&mut self.control, &mut self.tail] {
+            if buffer.is_empty() {
+                *buffer = Vec::new();
+            }
+        }
+        if self.data.is_empty() {
+            self.data = Vec::new();
+        }
+    }
+
     /// Takes back the buffers of a batch.
     pub(crate) fn recycle(&mut self, batch: &mut Batch) {
         for mut buffer in batch.spent.drain(..) {

@@ -3,12 +3,12 @@
 //! A message of a megabyte costs the system more to give its memory and take it back, page by
 //! page, than it costs to fill it. So what a message was put together in is kept for the next.
 
-use std::{
-    collections::VecDeque,
-    sync::atomic::{AtomicUsize, Ordering},
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::BytesMut;
+use sinew_plane::budget::{Account, BudgetUse, Hold, Spare, Work};
+
+use crate::assembly::NoRoom;
 
 /// Smaller buffers are not kept: the allocator gives them from memory that it keeps itself.
 const KEPT_FROM_BYTES: usize = 64 << 10;
@@ -21,16 +21,12 @@ const BYTES: usize = (16 << 20) + (64 << 10);
 /// How much larger than asked for a buffer may be: a small message must not hold a huge one.
 const EXCESS: usize = 2;
 
-/// Kept in the whole process, in bytes: many connections with large messages share what four of
-/// them would keep.
-const PROCESS_BYTES: usize = 64 << 20;
-
-/// Bytes kept by all pools of the process.
-static KEPT: AtomicUsize = AtomicUsize::new(0);
-
 /// Buffers that were given out, each to be given out again when nobody holds a byte of it.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
+    /// To which messages are charged, and in whose budget what is kept has its part: an eighth
+    /// for all connections together.
+    account: Option<Arc<Account>>,
     buffers: VecDeque<Kept>,
     bytes: usize,
     /// Something was taken since the last look.
@@ -43,15 +39,18 @@ pub(crate) struct Pool {
 struct Kept {
     end: BytesMut,
     capacity: usize,
+    _spare: Option<Spare>,
 }
 
 impl Kept {
     /// Takes note of a buffer, if the process may keep so much more.
-    fn of(buffer: &mut BytesMut) -> Option<Self> {
+    fn of(buffer: &mut BytesMut, account: Option<&Arc<Account>>) -> Option<Self> {
         let capacity = buffer.capacity();
-        let may = |kept: usize| kept.checked_add(capacity).filter(|sum| *sum <= PROCESS_BYTES);
-        KEPT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, may).ok()?;
-        Some(Self { end: buffer.split_off(capacity), capacity })
+        let spare = match account {
+            Some(account) => Some(account.budget().spare(capacity)?),
+            None => None,
+        };
+        Some(Self { end: buffer.split_off(capacity), capacity, _spare: spare })
     }
 
     /// The whole buffer, when nothing else holds any of it.
@@ -65,13 +64,36 @@ impl Kept {
     }
 }
 
-impl Drop for Kept {
-    fn drop(&mut self) {
-        KEPT.fetch_sub(self.capacity, Ordering::Relaxed);
-    }
-}
-
 impl Pool {
+    /// A pool whose messages are charged to `account`; without one they are not charged.
+    pub(crate) fn new(account: Option<Arc<Account>>) -> Self {
+        Self { account, ..Self::default() }
+    }
+
+    /// Sees to it that a message of `bytes` is charged.
+    pub(crate) fn charge(
+        &self,
+        hold: &mut Option<Hold>,
+        bytes: usize,
+        what: BudgetUse,
+        work: Work,
+    ) -> Result<(), NoRoom> {
+        let Some(account) = &self.account else { return Ok(()) };
+        let charged = match hold {
+            Some(hold) => hold.grow_to(bytes, work),
+            None => {
+                *hold = account.hold(what, bytes, work);
+                hold.is_some()
+            }
+        };
+        if charged { Ok(()) } else { Err(NoRoom) }
+    }
+
+    /// The account, if there is one.
+    pub(crate) fn account(&self) -> Option<&Arc<Account>> {
+        self.account.as_ref()
+    }
+
     /// An empty buffer for at least so many bytes that was used before, if there is one.
     pub(crate) fn reuse(&mut self, bytes: usize) -> Option<BytesMut> {
         self.used = true;
@@ -92,7 +114,7 @@ impl Pool {
             let Some(oldest) = self.buffers.pop_front() else { break };
             self.bytes -= oldest.capacity;
         }
-        if let Some(kept) = Kept::of(&mut buffer) {
+        if let Some(kept) = Kept::of(&mut buffer, self.account.as_ref()) {
             self.bytes += capacity;
             self.buffers.push_back(kept);
         }

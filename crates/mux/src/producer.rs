@@ -3,11 +3,14 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use sinew_plane::{CancelReason, Terminal, Window};
+use sinew_plane::{CancelReason, Error, Terminal, Window};
 
 use crate::{
     Credit, Outbox, StreamViolation, consumer::TELL_AT_LATEST, frame::Kind, outbox::CHUNK_BYTES,
 };
+
+/// What a kept item costs besides its bytes: its place in the queue and its own small allocation.
+pub const ITEM_COST_BYTES: usize = 64;
 
 /// The sending end of one stream: numbers the items, spends the credit, keeps what is not
 /// acknowledged, and sends it again to a consumer that comes back.
@@ -120,6 +123,13 @@ impl Producer {
         self.items.len()
     }
 
+    /// What the items that are kept cost, in bytes: their own and [`ITEM_COST_BYTES`] for each.
+    #[inline]
+    pub fn kept_bytes(&self) -> usize {
+        let bytes = usize::try_from(self.pushed_bytes - self.base_bytes).unwrap_or(usize::MAX);
+        bytes.saturating_add(self.items.len() * ITEM_COST_BYTES)
+    }
+
     /// True while an item would be taken.
     #[inline]
     pub fn is_ready(&self) -> bool {
@@ -173,6 +183,17 @@ impl Producer {
         self.pushed_bytes -= dropped;
         self.partial = 0;
         self.mind_the_cut();
+    }
+
+    /// Lets go of everything that is kept, and ends the stream with `error` behind what was sent.
+    /// It cannot be resumed.
+    pub fn abandon(&mut self, error: Error) {
+        self.discard_unsent(CancelReason::Evicted);
+        self.items = VecDeque::new();
+        (self.base, self.base_bytes) = (self.next, self.pushed_bytes);
+        if !self.terminal_sent {
+            self.terminal = Some(Terminal::Failed { error });
+        }
     }
 
     fn mind_the_cut(&mut self) {

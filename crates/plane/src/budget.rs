@@ -181,6 +181,15 @@ impl Budget {
         Error::new(Code::Exhausted, message).with_executed(Executed::Yes)
     }
 
+    /// How a stream ends whose items have arrived and find no room here.
+    pub fn overflow(&self) -> Error {
+        let message = format!(
+            "the memory budget of {} MiB has no room for an item that has arrived (memory_budget)",
+            self.limit >> 20
+        );
+        Error::new(Code::Exhausted, message).with_executed(Executed::Yes)
+    }
+
     /// Opens the account of one connection, or of another part that holds bytes for itself.
     pub fn open(self: &Arc<Self>) -> Arc<Account> {
         let account = Account::new(Arc::clone(self));

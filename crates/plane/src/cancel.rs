@@ -23,6 +23,9 @@ pub enum CancelReason {
     Disconnected,
     /// The serving side is shutting down and the grace period is over.
     Shutdown,
+    /// The serving side's memory budget stayed spent, and this stream waited longest for its
+    /// reader.
+    Evicted,
 }
 
 impl CancelReason {
@@ -33,6 +36,7 @@ impl CancelReason {
             Self::DeadlineExceeded => 2,
             Self::Disconnected => 3,
             Self::Shutdown => 4,
+            Self::Evicted => 5,
         }
     }
 
@@ -43,6 +47,7 @@ impl CancelReason {
             2 => Self::DeadlineExceeded,
             3 => Self::Disconnected,
             4 => Self::Shutdown,
+            5 => Self::Evicted,
             _ => Self::Caller,
         }
     }
@@ -55,6 +60,7 @@ impl fmt::Display for CancelReason {
             Self::DeadlineExceeded => "deadline exceeded",
             Self::Disconnected => "the caller's connection was lost",
             Self::Shutdown => "the serving side shut down",
+            Self::Evicted => "the serving side's memory budget stayed spent",
         })
     }
 }
@@ -79,6 +85,7 @@ mod tests {
             CancelReason::DeadlineExceeded,
             CancelReason::Disconnected,
             CancelReason::Shutdown,
+            CancelReason::Evicted,
         ] {
             assert_eq!(CancelReason::from_wire(reason.to_wire()), reason);
         }

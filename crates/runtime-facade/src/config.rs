@@ -10,7 +10,7 @@ use sinew_transport_tcp::{
     TcpStreamServerConfig,
 };
 
-use crate::{ByteSize, DiscoverySource, RequestPlane, features::Features, place};
+use crate::{ByteSize, DiscoverySource, FrameChecks, RequestPlane, features::Features, place};
 
 /// Settings of a [`Runtime`](crate::Runtime). Start from [`Config::default`] and change what you
 /// know better.
@@ -55,6 +55,10 @@ pub struct Config {
     /// default `discovery`. Default: `sinew` in `XDG_RUNTIME_DIR`, or else `sinew-UID` in the
     /// folder for temporary files.
     pub runtime_dir: PathBuf,
+    /// What is done with the checks of frames, in the mux and in Dynamo's two-part frames: `off`,
+    /// `write` or `verify`. `None` is `verify` when `listen` is beyond loopback, where plain text
+    /// crosses a network, and within a host no checks but those that a peer asks for.
+    pub frame_checks: Option<FrameChecks>,
     /// Requests in flight over all endpoints of this process; more are refused.
     pub max_in_flight: usize,
     /// Bytes that this process may hold on behalf of its peers: request bodies, frames, items that
@@ -99,6 +103,7 @@ impl Default for Config {
             insecure: false,
             unix: true,
             runtime_dir,
+            frame_checks: None,
             max_in_flight: 8_192,
             memory_budget: None,
             startup_wait: Duration::from_secs(120),
@@ -157,7 +162,9 @@ impl Config {
             tcp.mux.process = Incarnation::random().0;
         }
         // What crosses a network in plain text is checked: TCP's own checksum misses much.
-        tcp.mux.integrity |= !self.listen.ip().to_canonical().is_loopback();
+        let network = !self.listen.ip().to_canonical().is_loopback();
+        let checks = self.frame_checks.or(network.then_some(FrameChecks::Verify));
+        tcp.frame_checks = checks.map(FrameChecks::mode).or(tcp.frame_checks);
         let call_home = self.call_home_over(&tcp)?;
         let dial_back = TcpStreamClientConfig { tcp: tcp.clone(), ..self.dial_back.clone() };
         let dial_back = dial_back.checked().map_err(|error| fault("dial_back", &error))?;
@@ -304,6 +311,24 @@ mod tests {
         assert_eq!(refusal.setting(), "listen");
         assert!(refusal.to_string().contains("--insecure"), "{refusal}");
         assert!(Config { insecure: true, ..open }.checked().is_ok());
+    }
+
+    #[test]
+    fn frames_are_checked_beyond_loopback_unless_a_word_says_otherwise() {
+        let home = Config::default;
+        let away =
+            || Config { listen: "0.0.0.0:0".parse().unwrap(), insecure: true, ..Config::default() };
+        let checks = |config: Config| {
+            let tcp = config.checked().unwrap().tcp;
+            (tcp.mux.integrity, tcp.frame_checks)
+        };
+        use sinew_codec::ChecksumMode::{Off, Verify, Write};
+        assert_eq!(checks(home()), (false, None));
+        assert_eq!(checks(away()), (true, Some(Verify)));
+        let set = |checks, config| Config { frame_checks: Some(checks), ..config };
+        assert_eq!(checks(set(FrameChecks::Off, away())), (false, Some(Off)));
+        assert_eq!(checks(set(FrameChecks::Write, home())), (true, Some(Write)));
+        assert_eq!(checks(set(FrameChecks::Verify, home())), (true, Some(Verify)));
     }
 
     #[test]

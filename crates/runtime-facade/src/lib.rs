@@ -41,6 +41,7 @@ mod discovery;
 mod discovery_source;
 mod env;
 mod features;
+mod frame_checks;
 #[cfg(feature = "nats")]
 mod nats;
 mod place;
@@ -54,6 +55,7 @@ pub use crate::{
     byte_size::ByteSize,
     config::{CheckedConfig, Config, ConfigError},
     discovery_source::DiscoverySource,
+    frame_checks::FrameChecks,
     request_plane::RequestPlane,
     runtime::{Runtime, RuntimeBuilder, StartError},
     serve::{ServeBuilder, Served},

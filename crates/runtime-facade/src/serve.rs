@@ -81,6 +81,14 @@ impl ServeBuilder {
         self
     }
 
+    /// Longest time that an item may wait for its reader before the response fails as
+    /// `Exhausted`. Without it, a slow reader parks its own producer for as long as it likes,
+    /// unless the memory budget of the process stays spent.
+    pub fn park_limit(mut self, limit: Duration) -> Self {
+        self.limits.park_limit = Some(limit);
+        self
+    }
+
     /// Serves typed values with an engine that returns a stream. Callers in this process with
     /// the same types reach it without serialising.
     ///

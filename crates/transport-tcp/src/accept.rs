@@ -4,7 +4,7 @@ use std::{future::Future, io, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::socket::Socket;
+use crate::{admission::Peer, socket::Socket};
 
 /// Pause after the first failed accept; doubles up to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
@@ -12,7 +12,7 @@ const LAST_PAUSE: Duration = Duration::from_secs(1);
 
 /// A listening socket of either kind.
 pub(crate) trait Accept: Send + Sync + 'static {
-    fn accept(&self) -> impl Future<Output = io::Result<Socket>> + Send;
+    fn accept(&self) -> impl Future<Output = io::Result<(Socket, Peer)>> + Send;
 }
 
 /// Whoever has use for the sockets that a listener accepts.
@@ -21,7 +21,10 @@ pub(crate) trait Admit: Send + Sync + 'static {
     fn stop_accepting(&self) -> &CancellationToken;
 
     /// Takes a socket, or closes it by dropping it. Must not block.
-    fn admit(self: &Arc<Self>, socket: Socket);
+    fn admit(self: &Arc<Self>, socket: Socket, peer: Peer);
+
+    /// Nothing can be accepted, most often for want of descriptors.
+    fn make_room(&self) {}
 }
 
 /// Accepts until told to stop. Without descriptors it pauses instead of spinning: the backlog
@@ -35,14 +38,15 @@ pub(crate) async fn run(listener: impl Accept, shared: Arc<impl Admit>) {
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok(socket) => {
+            Ok((socket, peer)) => {
                 pause = FIRST_PAUSE;
-                shared.admit(socket);
+                shared.admit(socket, peer);
             }
             Err(error) if concerns_one_peer(&error) => {}
             Err(error) => {
                 // Doubling makes this rare: at the last pause one line a second.
                 tracing::warn!(%error, ?pause, "cannot accept connections");
+                shared.make_room();
                 tokio::select! {
                     () = shared.stop_accepting().cancelled() => return,
                     () = tokio::time::sleep(pause) => {}
@@ -72,13 +76,13 @@ mod tests {
     struct Exhausted(std::sync::atomic::AtomicUsize);
 
     impl Accept for Exhausted {
-        async fn accept(&self) -> io::Result<Socket> {
+        async fn accept(&self) -> io::Result<(Socket, Peer)> {
             let tries = self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             match tries {
                 // ECONNABORTED costs no pause, EMFILE does.
                 1 => Err(io::Error::from_raw_os_error(103)),
                 0 | 2 | 3 => Err(io::Error::from_raw_os_error(24)),
-                4 | 5 => Ok(Socket::Unix(tokio::net::UnixStream::pair()?.0)),
+                4 | 5 => Ok((Socket::Unix(tokio::net::UnixStream::pair()?.0), Peer::Unix)),
                 _ => std::future::pending().await,
             }
         }
@@ -88,6 +92,7 @@ mod tests {
     struct Admitted {
         stop: CancellationToken,
         sockets: std::sync::atomic::AtomicUsize,
+        asked_for_room: std::sync::atomic::AtomicUsize,
     }
 
     impl Admit for Admitted {
@@ -95,7 +100,11 @@ mod tests {
             &self.stop
         }
 
-        fn admit(self: &Arc<Self>, _socket: Socket) {
+        fn make_room(&self) {
+            self.asked_for_room.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+
+        fn admit(self: &Arc<Self>, _socket: Socket, _peer: Peer) {
             if self.sockets.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 1 {
                 self.stop.cancel();
             }
@@ -108,6 +117,7 @@ mod tests {
         let began = std::time::Instant::now();
         run(Exhausted(0.into()), Arc::clone(&admitted)).await;
         assert_eq!(admitted.sockets.load(std::sync::atomic::Ordering::Relaxed), 2);
+        assert_eq!(admitted.asked_for_room.load(std::sync::atomic::Ordering::Relaxed), 3);
         // Three pauses, each twice the one before.
         assert!(began.elapsed() >= FIRST_PAUSE * (1 + 2 + 4), "{:?}", began.elapsed());
     }

@@ -9,8 +9,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use sinew_mux::{Arrived, Consumer, Ended, StreamViolation};
 use sinew_plane::{
-    CancelReason, Code, Error, Executed, ItemBatch, OnCancel, ResponseSource, SourceEvent,
-    StopKind, Terminal, Window,
+    BudgetUse, CancelReason, Code, Error, Executed, ItemBatch, OnCancel, ResponseSource,
+    SourceEvent, StopKind, Terminal, Window,
+    budget::{Tally, Work},
 };
 
 use crate::{connection::Connection, receive::READ_BYTES};
@@ -37,6 +38,8 @@ struct State {
     lost: Option<Error>,
     /// It was a frame of this stream that broke the protocol.
     broke: bool,
+    /// What is charged for the items that wait.
+    queued: Tally,
     cancelled: Option<StopKind>,
     /// Nobody will look at the items any more.
     abandoned: bool,
@@ -51,6 +54,7 @@ impl Call {
             body: None,
             lost: None,
             broke: false,
+            queued: Tally::default(),
             cancelled: None,
             abandoned: false,
         };
@@ -87,6 +91,7 @@ impl Call {
         }
         let stepped = step(&mut state.consumer);
         state.judge(stepped)?;
+        self.charge(&mut state);
         wakers.extend(state.waker.take());
         Ok(())
     }
@@ -133,6 +138,7 @@ impl Call {
             state.consumer.on_items(items.to_items())
         };
         state.judge(taken)?;
+        self.charge(&mut state);
         wakers.extend(state.waker.take());
         Ok(())
     }
@@ -148,6 +154,47 @@ impl Call {
             self.blame();
         }
         step
+    }
+
+    /// Charges the items that wait; without room for them the stream ends here.
+    fn charge(&self, state: &mut State) {
+        let Some(account) = &self.connection.account else { return };
+        let bytes = state.consumer.queued_bytes();
+        if !state.queued.cover(bytes, BudgetUse::Queued, account, Work::Running) {
+            self.overflow(state);
+        }
+    }
+
+    /// Ends the stream for want of memory: its items are let go of, and the peer is told to end.
+    fn overflow(&self, state: &mut State) {
+        if state.abandoned || state.consumer.ended().is_some() {
+            return;
+        }
+        let error = match &self.connection.account {
+            Some(account) => account.budget().overflow(),
+            None => return,
+        };
+        (state.lost, state.abandoned, state.body) = (Some(error), true, None);
+        state.consumer.take(&mut ItemBatch::new());
+        state.consumer.on_lost();
+        self.settle(state);
+        state.cancelled = Some(StopKind::Kill);
+        let (stream, reason) = (self.stream, CancelReason::Caller);
+        self.connection.out.lock().outbound.cancel(stream, StopKind::Kill, reason);
+    }
+
+    /// There is no memory for an item that is arriving.
+    pub(crate) fn on_no_room(&self, wakers: &mut Vec<Waker>) {
+        let mut state = self.state.lock();
+        self.overflow(&mut state);
+        wakers.extend(state.waker.take());
+    }
+
+    /// Charges no more than what waits.
+    fn settle(&self, state: &mut State) {
+        if let Some(account) = &self.connection.account {
+            state.queued.settle(state.consumer.queued_bytes(), BudgetUse::Queued, account);
+        }
     }
 
     /// True once it is known that the handler has begun.
@@ -219,6 +266,14 @@ impl Call {
     }
 }
 
+impl Drop for Call {
+    fn drop(&mut self) {
+        if let Some(account) = &self.connection.account {
+            self.state.get_mut().queued.clear(BudgetUse::Queued, account);
+        }
+    }
+}
+
 impl OnCancel for Call {
     fn on_cancel(&self, kind: StopKind, reason: CancelReason) {
         self.ask_to_end(kind, reason);
@@ -273,6 +328,7 @@ impl ResponseSource for Call {
             let mut state = self.state.lock();
             let had_items = state.consumer.has_items();
             state.consumer.take(batch);
+            self.settle(&mut state);
             let credit = state.consumer.credit_due();
             if let Some(credit) = credit {
                 self.connection.out.lock().outbound.credit(self.stream, credit);
@@ -308,6 +364,7 @@ impl ResponseSource for Call {
             // the entry goes with the terminal.
             let mut rest = ItemBatch::new();
             state.consumer.take(&mut rest);
+            self.settle(&mut state);
         }
         self.ask_to_end(StopKind::Kill, CancelReason::Caller);
     }

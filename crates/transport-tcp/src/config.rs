@@ -2,16 +2,24 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use sinew_codec::{ChecksumMode, TwoPartCodec};
 use sinew_mux::{CheckedMuxConfig, ConfigError, MuxConfig};
 use sinew_plane::{BindPolicy, Budget};
 
-use crate::{Advertised, call_home::interface};
+use crate::{
+    Advertised,
+    admission::{self, Admission},
+    call_home::interface,
+};
 
 /// Settings of one side of the transport. Start from [`TcpConfig::default`].
 #[derive(Debug, Clone)]
 pub struct TcpConfig {
     /// Limits and timing of each connection.
     pub mux: MuxConfig,
+    /// What is done with the checks of frames, in the mux and in Dynamo's two-part frames. `None`
+    /// writes none and looks at those that come; the mux has them where either side writes.
+    pub frame_checks: Option<ChecksumMode>,
     /// Longest wait for a connection, until the first byte can be sent.
     pub connect_timeout: Duration,
     /// Longest wait for the peer's hello, on either side.
@@ -29,8 +37,16 @@ pub struct TcpConfig {
     /// Connections that wait to be accepted, so that a burst of callers is not refused; the kernel
     /// may allow fewer.
     pub listen_backlog: u32,
-    /// Connections that a server has at once; more are closed as they come.
+    /// Connections that a server has at once, and less where the process may not open so many
+    /// files (`RLIMIT_NOFILE`, of which a quarter is left for other things). With another one, the
+    /// connection is closed that has been idle for longest; without an idle one, the new one is.
     pub max_connections: usize,
+    /// Connections from one address at once, all Unix sockets counting as one; `None` is half of
+    /// all.
+    pub max_connections_per_peer: Option<usize>,
+    /// Files that this process is known to open for other things, as for programs that it runs:
+    /// connections leave so many for them, and half at the most.
+    pub reserved_descriptors: usize,
     /// Addresses that a client keeps connections to at once.
     pub max_targets: usize,
     /// Largest request that a server takes off Dynamo's request plane, in bytes with its path and
@@ -40,7 +56,9 @@ pub struct TcpConfig {
     /// by 64 KiB in this time.
     pub frame_timeout: Duration,
     /// The memory budget of the process, to which bodies, frames and kept items are charged;
-    /// with `None` they are bounded by the limits of each connection alone.
+    /// with `None` they are bounded by the limits of each connection alone. Messages are no
+    /// larger than seven eighths of a connection's share of it, a quarter, whatever the limits
+    /// above say.
     pub budget: Option<Arc<Budget>>,
     /// Which addresses a server may bind.
     pub bind_policy: BindPolicy,
@@ -57,6 +75,7 @@ impl Default for TcpConfig {
     fn default() -> Self {
         Self {
             mux: MuxConfig::default(),
+            frame_checks: None,
             connect_timeout: Duration::from_secs(5),
             handshake_timeout: Duration::from_secs(5),
             open_timeout: Duration::from_secs(5),
@@ -66,6 +85,8 @@ impl Default for TcpConfig {
             idle_timeout: Duration::from_secs(300),
             listen_backlog: 4_096,
             max_connections: 10_000,
+            max_connections_per_peer: None,
+            reserved_descriptors: 0,
             max_targets: 4_096,
             max_request_bytes: sinew_codec::DEFAULT_MAX_MESSAGE_SIZE,
             frame_timeout: Duration::from_secs(30),
@@ -82,7 +103,10 @@ impl TcpConfig {
     ///
     /// # Errors
     /// [`ConfigError`] names the field and the rule it breaks.
-    pub fn checked(self) -> Result<CheckedTcpConfig, ConfigError> {
+    pub fn checked(mut self) -> Result<CheckedTcpConfig, ConfigError> {
+        self.keep_to_budget();
+        self.mux.integrity |= self.writes_checks();
+        self.mux.verify_checks &= !matches!(self.frame_checks, Some(ChecksumMode::Write));
         let mux = self.mux.clone().checked()?;
         let waits = [
             ("connect_timeout", self.connect_timeout),
@@ -112,6 +136,10 @@ impl TcpConfig {
         if self.max_connections == 0 {
             return Err(ConfigError { field: "max_connections", reason: "must be at least 1" });
         }
+        if self.max_connections_per_peer == Some(0) {
+            let field = "max_connections_per_peer";
+            return Err(ConfigError { field, reason: "must be at least 1" });
+        }
         if self.max_targets == 0 {
             return Err(ConfigError { field: "max_targets", reason: "must be at least 1" });
         }
@@ -119,6 +147,28 @@ impl TcpConfig {
             return Err(ConfigError { field: "max_request_bytes", reason: "must be at least 1" });
         }
         Ok(CheckedTcpConfig { mux, tcp: self })
+    }
+
+    /// True when the frames of this side carry a check.
+    pub(crate) fn writes_checks(&self) -> bool {
+        matches!(self.frame_checks, Some(ChecksumMode::Write | ChecksumMode::Verify))
+    }
+
+    /// A codec for two-part frames of up to `max_frame_bytes`, which checks what these settings say.
+    pub(crate) fn two_part_codec(&self, max_frame_bytes: usize) -> TwoPartCodec {
+        let mode = self.frame_checks.unwrap_or(ChecksumMode::Verify);
+        TwoPartCodec::new(max_frame_bytes).with_checksum(mode)
+    }
+
+    /// No message is announced as allowed for which a connection's share of the memory budget
+    /// has never room.
+    fn keep_to_budget(&mut self) {
+        let Some(budget) = &self.budget else { return };
+        let largest = budget.share() / 8 * 7;
+        self.mux.max_message_bytes = self.mux.max_message_bytes.min(largest);
+        self.max_request_bytes = self.max_request_bytes.min(largest);
+        let window = u32::try_from(budget.share() / 2).unwrap_or(u32::MAX);
+        self.mux.request_window_bytes = self.mux.request_window_bytes.min(window);
     }
 }
 
@@ -130,6 +180,14 @@ pub struct CheckedTcpConfig {
 }
 
 impl CheckedTcpConfig {
+    /// Who may connect to a listener, given what the process may open now.
+    pub(crate) fn admission(&self) -> Admission {
+        let descriptors = admission::descriptors();
+        let others = self.reserved_descriptors;
+        let limit = admission::connection_limit(self.max_connections, others, descriptors);
+        Admission::new(limit, self.max_connections_per_peer)
+    }
+
     /// The same settings, for TCP alone.
     #[must_use]
     pub fn without_unix(mut self) -> Self {
@@ -168,6 +226,7 @@ mod tests {
             (TcpConfig { listen_backlog: 0, ..base() }, "listen_backlog"),
             (TcpConfig { advertise: Some("0.0.0.0".to_owned()), ..base() }, "advertise"),
             (TcpConfig { max_connections: 0, ..base() }, "max_connections"),
+            (TcpConfig { max_connections_per_peer: Some(0), ..base() }, "max_connections_per_peer"),
             (TcpConfig { max_targets: 0, ..base() }, "max_targets"),
             (TcpConfig { max_request_bytes: 0, ..base() }, "max_request_bytes"),
             (TcpConfig { frame_timeout: Duration::ZERO, ..base() }, "frame_timeout"),

@@ -2,13 +2,16 @@
 
 use std::sync::{
     Arc, OnceLock,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use sinew_mux::{Batch, Hello, Outbound, Role};
-use sinew_plane::{Code, Error, RequestHandler, TransportId};
+use sinew_plane::{
+    BudgetUse, Code, Error, RequestHandler, TransportId,
+    budget::{Account, Tally, Work},
+};
 use sinew_telemetry::ConnectionMetrics;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -26,6 +29,8 @@ pub(crate) struct Connection {
     /// Takes the requests that the peer sends; a connection without one refuses them.
     pub(crate) handler: Option<Arc<dyn RequestHandler>>,
     pub(crate) sending: Sending,
+    /// What this connection holds of the memory budget, if there is one.
+    pub(crate) account: Option<Arc<Account>>,
     pub(crate) out: Mutex<Outgoing>,
     pub(crate) streams: Mutex<Streams>,
     /// Streams in `streams`; read without the lock to decide how eagerly to write.
@@ -44,6 +49,8 @@ pub(crate) struct Connection {
     pub(crate) stage: watch::Sender<Stage>,
     /// Ends both tasks.
     pub(crate) closed: CancellationToken,
+    /// It has to end soon: its descriptor is for another.
+    pub(crate) hurried: AtomicBool,
     /// The reader takes nothing in any more, and has said up to which stream it did.
     pub(crate) read_ended: CancellationToken,
 }
@@ -88,9 +95,66 @@ pub(crate) struct Streams {
     pub(crate) calls: FxHashMap<u32, Arc<Call>>,
     /// Opened by the peer.
     pub(crate) responses: FxHashMap<u32, Arc<Response>>,
+    /// Bytes that the requests of those hold, and what is charged for them.
+    requests_hold: usize,
+    charged: Tally,
     /// No new ones: drained or closed.
     pub(crate) draining: bool,
     pub(crate) closed: bool,
+}
+
+/// Bytes that a request costs besides its body: its entries in tables, its context, its task.
+const REQUEST_COST_BYTES: usize = 1 << 10;
+
+/// A table of streams with room for more than this many is given back when it is empty.
+const KEPT_ENTRIES: usize = 64;
+
+impl Streams {
+    /// Makes room in the memory budget for a request with so many bytes that are not charged yet.
+    ///
+    /// # Errors
+    /// There is none: nothing has run for it.
+    pub(crate) fn admit(
+        &mut self,
+        bytes: usize,
+        account: Option<&Arc<Account>>,
+    ) -> Result<(), Error> {
+        let Some(account) = account else { return Ok(()) };
+        account.budget().admit()?;
+        let hold = self.requests_hold + bytes + REQUEST_COST_BYTES;
+        if !self.charged.cover(hold, BudgetUse::Bodies, account, Work::New) {
+            return Err(account.budget().refusal());
+        }
+        self.requests_hold = hold;
+        Ok(())
+    }
+
+    /// Takes a response out that has ended.
+    pub(crate) fn take_response(
+        &mut self,
+        stream: u32,
+        account: Option<&Arc<Account>>,
+    ) -> Option<Arc<Response>> {
+        let response = self.responses.remove(&stream)?;
+        if let Some(account) = account {
+            let held = response.request_bytes() + REQUEST_COST_BYTES;
+            self.requests_hold = self.requests_hold.saturating_sub(held);
+            self.charged.settle(self.requests_hold, BudgetUse::Bodies, account);
+        }
+        if self.responses.is_empty() && self.responses.capacity() > KEPT_ENTRIES {
+            self.responses = FxHashMap::default();
+        }
+        Some(response)
+    }
+
+    /// Takes all responses out.
+    fn take_responses(&mut self, account: Option<&Arc<Account>>) -> FxHashMap<u32, Arc<Response>> {
+        self.requests_hold = 0;
+        if let Some(account) = account {
+            self.charged.clear(BudgetUse::Bodies, account);
+        }
+        std::mem::take(&mut self.responses)
+    }
 }
 
 impl Connection {
@@ -102,7 +166,9 @@ impl Connection {
         sending: Sending,
     ) -> Self {
         let outbound = Outbound::new(role, &config.mux);
+        let account = config.budget.as_ref().map(|budget| budget.open());
         Self {
+            account,
             role,
             transport,
             config,
@@ -125,6 +191,7 @@ impl Connection {
             peer: OnceLock::new(),
             stage: watch::Sender::new(Stage::Handshake),
             closed: CancellationToken::new(),
+            hurried: AtomicBool::new(false),
             read_ended: CancellationToken::new(),
         }
     }
@@ -208,7 +275,8 @@ impl Connection {
             streams.closed = true;
             // No longer usable from here on: who wants a stream dials anew.
             self.out.lock().outbound.on_go_away();
-            (std::mem::take(&mut streams.calls), std::mem::take(&mut streams.responses))
+            let responses = streams.take_responses(self.account.as_ref());
+            (std::mem::take(&mut streams.calls), responses)
         };
         for (_, call) in calls {
             if let Some(waker) = call.on_connection_lost(error) {
@@ -238,6 +306,28 @@ impl Connection {
         self.close(&Error::new(Code::ConnectionLost, "the connection was idle"));
     }
 
+    /// Lets go of buffers and tables that nothing is in.
+    pub(crate) fn shrink(&self) {
+        let mut streams = self.streams.lock();
+        if streams.calls.is_empty() && streams.calls.capacity() > 0 {
+            streams.calls = FxHashMap::default();
+        }
+        if streams.responses.is_empty() && streams.responses.capacity() > 0 {
+            streams.responses = FxHashMap::default();
+        }
+        let mut out = self.out.lock();
+        out.outbound.shrink();
+        if out.forgotten.is_empty() {
+            out.forgotten = Vec::new();
+        }
+    }
+
+    /// Closes the connection for another, unless a stream has come in the meantime.
+    pub(crate) fn make_room(&self) {
+        self.hurried.store(true, Ordering::Relaxed);
+        self.close_if_idle();
+    }
+
     /// Largest item that the peer takes, in bytes.
     pub(crate) fn peer_message_limit(&self) -> usize {
         self.peer.get().map_or(0, |hello| hello.max_message_bytes as usize)
@@ -245,7 +335,7 @@ impl Connection {
 
     /// A response has ended and was handed to the outbox.
     pub(crate) fn remove_response(&self, stream: u32) {
-        let removed = self.streams.lock().responses.remove(&stream);
+        let removed = self.streams.lock().take_response(stream, self.account.as_ref());
         if removed.is_some() {
             self.stream_gone();
         }

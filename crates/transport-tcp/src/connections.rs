@@ -10,25 +10,45 @@ use std::{
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 use sinew_mux::Role;
-use sinew_plane::{Code, Error, RequestHandler, TransportId};
+use sinew_plane::{Budget, Code, Error, RequestHandler, TransportId};
 use sinew_telemetry::{ActiveConnection, ConnectionMetrics, Side};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     CheckedTcpConfig,
+    admission::Place,
     connection::{Connection, Sending},
+    keeper,
     read::Reader,
     socket::{Socket, TCP},
 };
+
+/// What a listener knows of a connection that it accepted.
+pub(crate) struct Arrival {
+    /// What was read of it.
+    pub(crate) first: BytesMut,
+    /// Its place, for as long as it lives.
+    pub(crate) place: Option<Place>,
+}
+
+/// The connections that are open, by numbers of their own.
+#[derive(Default)]
+struct Live {
+    next: u64,
+    by_number: FxHashMap<u64, Weak<Connection>>,
+}
 
 /// Every connection that was started and has not ended, and the tasks of them all.
 pub(crate) struct Connections {
     pub(crate) tasks: TaskTracker,
     /// Ends what else runs in `tasks`.
     pub(crate) ending: CancellationToken,
-    live: Mutex<Vec<Weak<Connection>>>,
+    live: Mutex<Live>,
     open: AtomicUsize,
+    /// The task that keeps the memory budget was started.
+    keeping: OnceLock<()>,
     /// Writes that reached a socket.
     pub(crate) writes: Arc<AtomicU64>,
     pub(crate) meters: Meters,
@@ -56,6 +76,7 @@ impl Connections {
             ending: CancellationToken::new(),
             live: Mutex::default(),
             open: AtomicUsize::new(0),
+            keeping: OnceLock::new(),
             writes: Arc::default(),
             meters: Meters { side, tcp: OnceLock::new(), unix: OnceLock::new() },
         })
@@ -69,13 +90,23 @@ impl Connections {
         config: Arc<CheckedTcpConfig>,
         handler: Option<Arc<dyn RequestHandler>>,
     ) -> Arc<Connection> {
-        self.start_after(BytesMut::new(), socket, role, config, handler)
+        self.start_with(None, socket, role, config, handler)
     }
 
-    /// The same over a socket of which `first` was read already.
-    pub(crate) fn start_after(
+    /// The same over a socket that a listener accepted.
+    pub(crate) fn start_accepted(
         self: &Arc<Self>,
-        first: BytesMut,
+        arrival: Arrival,
+        socket: Socket,
+        config: Arc<CheckedTcpConfig>,
+        handler: Option<Arc<dyn RequestHandler>>,
+    ) -> Arc<Connection> {
+        self.start_with(Some(arrival), socket, Role::Acceptor, config, handler)
+    }
+
+    fn start_with(
+        self: &Arc<Self>,
+        arrival: Option<Arrival>,
         socket: Socket,
         role: Role,
         config: Arc<CheckedTcpConfig>,
@@ -83,12 +114,17 @@ impl Connections {
     ) -> Arc<Connection> {
         let transport = socket.transport();
         let meter = self.meters.of(&transport).clone();
-        let open = Open { connections: Arc::clone(self), _active: meter.opened() };
+        let active = meter.opened();
         let (read, write) = socket.split();
         let sending = Sending { socket: write, writes: Arc::clone(&self.writes), meter };
         let connection = Arc::new(Connection::new(role, transport, config, handler, sending));
-        self.remember(&connection);
-        let reader = Reader::new(Arc::clone(&connection), read, first);
+        if let Some(account) = &connection.account {
+            let holder: Weak<Connection> = Arc::downgrade(&connection);
+            account.held_by(holder);
+            self.keep(account.budget());
+        }
+        let open = self.remember(&connection, active);
+        let reader = Reader::new(Arc::clone(&connection), read, arrival);
         self.tasks.spawn(async move {
             let _open = open;
             reader.run().await;
@@ -101,14 +137,20 @@ impl Connections {
         connection
     }
 
-    fn remember(&self, connection: &Arc<Connection>) {
-        let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
+    /// Sees to it that a task keeps the budget for as long as there are connections to start.
+    fn keep(&self, budget: &Arc<Budget>) {
+        self.keeping.get_or_init(|| {
+            self.tasks.spawn(keeper::keep(Arc::clone(budget), self.ending.clone()));
+        });
+    }
+
+    fn remember(self: &Arc<Self>, connection: &Arc<Connection>, active: ActiveConnection) -> Open {
+        self.open.fetch_add(1, Ordering::Relaxed);
         let mut live = self.live.lock();
-        // Swept when half of the list is dead, so that starting one stays cheap.
-        if live.len() > 2 * open + 16 {
-            live.retain(|connection| connection.strong_count() > 0);
-        }
-        live.push(Arc::downgrade(connection));
+        let number = live.next;
+        live.next += 1;
+        live.by_number.insert(number, Arc::downgrade(connection));
+        Open { connections: Arc::clone(self), number, _active: active }
     }
 
     /// How many are open.
@@ -120,7 +162,7 @@ impl Connections {
     pub(crate) fn all(&self) -> Vec<Arc<Connection>> {
         let live = self.live.lock();
         let open = |connection: &Arc<Connection>| !connection.closed.is_cancelled();
-        live.iter().filter_map(Weak::upgrade).filter(open).collect()
+        live.by_number.values().filter_map(Weak::upgrade).filter(open).collect()
     }
 
     /// Closes all at once.
@@ -154,14 +196,28 @@ impl Connections {
     }
 }
 
+impl Drop for Connections {
+    fn drop(&mut self) {
+        self.ending.cancel();
+    }
+}
+
 /// Counts a connection as open until its reader ends, however it ends.
 struct Open {
     connections: Arc<Connections>,
+    number: u64,
     _active: ActiveConnection,
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
         self.connections.open.fetch_sub(1, Ordering::Relaxed);
+        let mut live = self.connections.live.lock();
+        let Live { by_number, .. } = &mut *live;
+        // Even a weak reference holds the memory of what is gone.
+        by_number.remove(&self.number);
+        if by_number.capacity() > 4 * by_number.len() + 64 {
+            by_number.shrink_to(2 * by_number.len());
+        }
     }
 }

@@ -46,6 +46,7 @@
 //! ```
 
 mod accept;
+mod admission;
 mod advertised;
 mod call;
 mod call_home;
@@ -54,6 +55,7 @@ mod config;
 mod connection;
 mod connections;
 mod first_bytes;
+mod keeper;
 mod open;
 mod read;
 mod receive;

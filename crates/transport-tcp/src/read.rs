@@ -14,7 +14,9 @@ use sinew_mux::{ConnectionError, Event, Inbound, Role, Tick};
 use sinew_plane::{CancelReason, Code, Error, Executed, StopKind, Terminal, burst};
 
 use crate::{
+    admission::Place,
     connection::{Connection, Stage, Streams},
+    connections::Arrival,
     receive::Receiver,
     response::Response,
     serve::serve,
@@ -31,6 +33,9 @@ const ANSWERS_BYTES: usize = 1 << 20;
 
 /// Longest wait for the peer to end its direction after this side has.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// The same for a connection whose descriptor is needed: a few round trips.
+const HURRIED_LINGER: Duration = Duration::from_millis(100);
 
 /// Bytes that are read and dropped in that time at the most.
 const LINGER_BYTES: usize = 64 << 20;
@@ -59,6 +64,10 @@ pub(crate) struct Reader {
     /// Room for another stream was made: who waits for it is told once for all that was read.
     made_room: bool,
     idle_since: Instant,
+    /// At the listener that accepted it.
+    place: Option<Place>,
+    /// Pieces that had been read when the clock was last looked at.
+    reads_before: u32,
     /// Streams opened by this side when last looked at.
     opened: u32,
     _close: CloseOnDrop,
@@ -85,19 +94,33 @@ impl Drop for Reader {
 }
 
 impl Reader {
-    /// `first` is what was read of the connection so far.
-    pub(crate) fn new(connection: Arc<Connection>, half: ReadHalf, first: BytesMut) -> Self {
+    /// `arrival` is what a listener knows of it, if one accepted it.
+    pub(crate) fn new(
+        connection: Arc<Connection>,
+        half: ReadHalf,
+        arrival: Option<Arrival>,
+    ) -> Self {
         let now = Instant::now();
+        let (first, place) = match arrival {
+            Some(Arrival { first, place }) => (first, place),
+            None => (BytesMut::new(), None),
+        };
+        if let Some(place) = &place {
+            place.is_of(&connection);
+        }
         connection.sending.meter.received(first.len());
         Self {
-            receiver: Receiver::new(half, first),
-            inbound: Inbound::new(connection.role, &connection.config.mux, now),
+            receiver: Receiver::new(half, first, connection.account.clone()),
+            inbound: Inbound::new(connection.role, &connection.config.mux, now)
+                .with_account(connection.account.clone()),
             reads: 0,
             wakers: Vec::new(),
             cancels: Vec::new(),
             answered: false,
             made_room: false,
             idle_since: now,
+            place,
+            reads_before: 0,
             opened: 0,
             _close: CloseOnDrop(Arc::clone(&connection)),
             connection,
@@ -234,23 +257,42 @@ impl Reader {
         let now = Instant::now();
         // Also when nothing more comes.
         self.forget_abandoned();
+        for (stream, error) in self.inbound.overdue(now) {
+            self.connection.out.lock().outbound.reject(stream, &error);
+            self.connection.write_soon();
+        }
         if self.inbound.on_tick(now)? == Tick::Ping {
             self.connection.out.lock().outbound.ping(fastrand::u64(..));
             self.connection.write_out();
+        }
+        // What was reserved for more than comes is given back, whatever runs.
+        if std::mem::replace(&mut self.reads_before, self.reads) == self.reads {
+            self.shrink();
         }
         let opened = self.connection.out.lock().outbound.opened();
         let used = std::mem::replace(&mut self.opened, opened) != opened;
         if used || self.connection.active.load(Ordering::Relaxed) > 0 {
             self.idle_since = now;
+            if let Some(place) = &self.place {
+                place.touch();
+            }
             return Ok(());
         }
-        // An idle connection keeps no read buffer, and is given up by the side that made it.
-        self.receiver.shrink();
+        // An idle connection is given up by the side that made it.
         let idle = now.duration_since(self.idle_since);
         if self.connection.role == Role::Dialler && idle >= self.connection.config.idle_timeout {
             self.connection.close_if_idle();
         }
         Ok(())
+    }
+
+    /// Lets go of buffers and tables that nothing is in.
+    fn shrink(&mut self) {
+        self.receiver.shrink();
+        if self.wakers.is_empty() && self.cancels.is_empty() {
+            (self.wakers, self.cancels) = (Vec::new(), Vec::new());
+        }
+        self.connection.shrink();
     }
 
     fn understand(&mut self) -> Result<(), ConnectionError> {
@@ -329,8 +371,10 @@ impl Reader {
             },
             Event::ItemBegin { stream, total } => match streams.calls.get(&stream) {
                 Some(call) => {
-                    if call.on_item_begin(wakers, total)? {
-                        call.judge(self.inbound.assemble(stream))?;
+                    if call.on_item_begin(wakers, total)?
+                        && !call.judge(self.inbound.assemble(stream))?
+                    {
+                        call.on_no_room(wakers);
                     }
                     true
                 }
@@ -339,6 +383,13 @@ impl Reader {
             Event::ItemEnd { stream, item } => match streams.calls.get(&stream) {
                 Some(call) => {
                     call.on_frame(wakers, |consumer| consumer.on_item_end(item)).map(|()| true)?
+                }
+                None => false,
+            },
+            Event::ItemRefused { stream } => match streams.calls.get(&stream) {
+                Some(call) => {
+                    call.on_no_room(wakers);
+                    true
                 }
                 None => false,
             },
@@ -442,6 +493,9 @@ impl Reader {
                 let terminal = Terminal::Cancelled { reason };
                 connection.out.lock().outbound.terminal(stream, &terminal, 0);
             }
+            Event::OpenRefused { stream, error } => {
+                connection.out.lock().outbound.reject(stream, &error);
+            }
             Event::Attach { stream, next_item, .. } => {
                 // Streams end with their connection here, so there is nothing to come back to.
                 let error = Error::new(Code::ResumeExpired, "the stream is no longer kept");
@@ -456,6 +510,8 @@ impl Reader {
     /// Reads and drops what still comes, so that closing does not destroy what this side has
     /// sent: a socket closed with unread input resets the connection.
     async fn linger(mut self) {
-        let _ = tokio::time::timeout(LINGER, self.receiver.discard(LINGER_BYTES)).await;
+        let hurried = self.connection.hurried.load(Ordering::Relaxed);
+        let limit = if hurried { HURRIED_LINGER } else { LINGER };
+        let _ = tokio::time::timeout(limit, self.receiver.discard(LINGER_BYTES)).await;
     }
 }

@@ -1,16 +1,24 @@
 //! Reading from the socket: into the read buffer, or straight into a large message.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use bytes::{BufMut, BytesMut};
 use sinew_mux::Inbound;
+use sinew_plane::{
+    BudgetUse,
+    budget::{Account, Hold, Work},
+};
 use tokio::io::AsyncReadExt;
 
 use crate::socket::ReadHalf;
 
-/// Room for one read in a new buffer, in bytes: a chunk of a large message and its header, in one
-/// system call. Later reads have at least half of it.
+/// Room for one read on a busy connection, in bytes: a chunk of a large message and its header, in
+/// one system call. Later reads have at least half of it.
 pub(crate) const READ_BYTES: usize = 96 << 10;
+
+/// Room for the first read behind a pause. A read that fills it has four times as much the next
+/// time, up to [`READ_BYTES`]: most connections never carry so much at once.
+const FIRST_BYTES: usize = 8 << 10;
 
 /// Room for a read behind a large message: most often another one follows, whose first chunk can
 /// go straight into it once its header is there.
@@ -19,16 +27,21 @@ const PEEK_BYTES: usize = 4 << 10;
 /// The receiving half of a connection, and what of it is not understood yet.
 pub(crate) struct Receiver {
     half: ReadHalf,
-    /// What arrived and was not looked at.
+    /// What arrived and was not looked at. Without room until there is something to read.
     pub(crate) buffer: BytesMut,
+    /// Room for the next read.
+    size: usize,
+    /// Where a buffer that has grown is charged.
+    account: Option<Arc<Account>>,
+    grown: Option<Hold>,
     /// The last that was read belonged to a large message.
     bulk: bool,
 }
 
 impl Receiver {
     /// `first` is what was read so far.
-    pub(crate) fn new(half: ReadHalf, first: BytesMut) -> Self {
-        Self { half, buffer: first, bulk: false }
+    pub(crate) fn new(half: ReadHalf, first: BytesMut, account: Option<Arc<Account>>) -> Self {
+        Self { half, buffer: first, size: FIRST_BYTES, account, grown: None, bulk: false }
     }
 
     /// Waits for bytes and reads once, to where the next bytes belong. 0 is the end. Nothing is
@@ -40,17 +53,59 @@ impl Receiver {
             self.bulk = true;
             return Ok(bytes);
         }
+        if self.buffer.capacity() == 0 {
+            return self.first().await;
+        }
         // What was read before may still be in use, so room costs a new buffer: its second half
         // is used before that.
-        if self.buffer.capacity() - self.buffer.len() < READ_BYTES / 2 {
-            self.buffer.reserve(READ_BYTES);
+        if self.buffer.capacity() - self.buffer.len() < self.size / 2 {
+            self.buffer.reserve(self.size);
         }
         if !self.bulk {
-            return self.half.read_buf(&mut self.buffer).await;
+            let room = self.buffer.capacity() - self.buffer.len();
+            let bytes = self.half.read_buf(&mut self.buffer).await?;
+            self.grow(bytes == room);
+            return Ok(bytes);
         }
         let bytes = self.half.read_buf(&mut (&mut self.buffer).limit(PEEK_BYTES)).await?;
         self.bulk = bytes < PEEK_BYTES;
         Ok(bytes)
+    }
+
+    /// Waits without a buffer, and reads once there is something.
+    async fn first(&mut self) -> io::Result<usize> {
+        loop {
+            self.half.readable().await?;
+            let mut buffer = BytesMut::with_capacity(self.size);
+            match self.half.try_read_buf(&mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => {
+                    self.buffer = buffer;
+                    return read;
+                }
+            }
+        }
+    }
+
+    /// A read filled its room: the next has more, if the memory budget has it.
+    fn grow(&mut self, filled: bool) {
+        if !filled || self.size == READ_BYTES {
+            return;
+        }
+        let size = (4 * self.size).min(READ_BYTES);
+        if let Some(account) = &self.account {
+            let charged = match &mut self.grown {
+                Some(hold) => hold.grow_to(size, Work::New),
+                None => {
+                    self.grown = account.hold(BudgetUse::Buffers, size, Work::New);
+                    self.grown.is_some()
+                }
+            };
+            if !charged {
+                return;
+            }
+        }
+        self.size = size;
     }
 
     /// Reads what is there of a large message. `None` when that is nothing, or something else
@@ -71,7 +126,7 @@ impl Receiver {
         let mut dropped = 0;
         while dropped < most {
             self.buffer.clear();
-            self.buffer.reserve(READ_BYTES);
+            self.buffer.reserve(self.size);
             match self.half.read_buf(&mut self.buffer).await {
                 Ok(0) | Err(_) => return,
                 Ok(bytes) => dropped += bytes,
@@ -83,6 +138,7 @@ impl Receiver {
     pub(crate) fn shrink(&mut self) {
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
+            (self.size, self.grown) = (FIRST_BYTES, None);
         }
     }
 }

@@ -3,14 +3,19 @@
 use std::{
     sync::{Arc, Weak},
     task::{self, Poll, Waker},
+    time::Instant,
 };
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use sinew_mux::{Credit, Outbound, PollFrame, Producer, PushError, StreamViolation};
+use sinew_mux::{
+    Credit, ITEM_COST_BYTES, Outbound, PollFrame, Producer, PushError, StreamViolation,
+};
 use sinew_plane::{
-    CancelReason, Code, Context, Error, Executed, OnCancel, SinkTarget, StopKind, Terminal,
-    TrySendError, Window, defer_flush,
+    BudgetUse, CancelReason, Code, Context, Error, Executed, OnCancel, SinkTarget, StopKind,
+    Terminal, TrySendError, Window,
+    budget::{Stalled, Tally, Work},
+    defer_flush,
 };
 
 use crate::connection::Connection;
@@ -20,6 +25,8 @@ pub(crate) struct Response {
     stream: u32,
     connection: Arc<Connection>,
     context: Context,
+    /// Bytes of the request that the connection charges until this ends.
+    request_bytes: usize,
     state: Mutex<State>,
     /// Itself, to be told of a cancel while somebody waits.
     this: Weak<Self>,
@@ -35,6 +42,12 @@ struct State {
     /// Is told when its context is cancelled.
     listens: bool,
     lost: Option<Error>,
+    /// What is charged for the items that are kept.
+    kept: Tally,
+    /// An item of so many bytes found no room in the memory budget.
+    starved: Option<usize>,
+    /// Since when an item waits for the consumer, or for the budget.
+    parked: Option<Instant>,
     /// The terminal is on its way or will never be.
     over: bool,
 }
@@ -45,6 +58,7 @@ impl Response {
         connection: Arc<Connection>,
         context: Context,
         window: Window,
+        request_bytes: usize,
     ) -> Arc<Self> {
         let limit = connection.config.mux.max_window;
         let state = State {
@@ -54,10 +68,88 @@ impl Response {
             batch: None,
             listens: false,
             lost: None,
+            kept: Tally::default(),
+            starved: None,
+            parked: None,
             over: false,
         };
         let state = Mutex::new(state);
-        Arc::new_cyclic(|this| Self { stream, connection, context, state, this: this.clone() })
+        Arc::new_cyclic(|this| Self {
+            stream,
+            connection,
+            context,
+            request_bytes,
+            state,
+            this: this.clone(),
+        })
+    }
+
+    /// Bytes of the request that are charged for as long as this is in the connection's table.
+    pub(crate) fn request_bytes(&self) -> usize {
+        self.request_bytes
+    }
+
+    /// What this holds, if an item waits since `before` or longer.
+    pub(crate) fn stalled(&self, before: Instant) -> Option<Stalled> {
+        let state = self.state.lock();
+        let since = state.parked.filter(|since| *since <= before && !state.over)?;
+        let bytes = state.kept.charged();
+        (bytes > 0).then_some(Stalled { since, stream: self.stream, bytes })
+    }
+
+    /// Ends the stream because this side cannot hold it any longer, and lets go of its items.
+    pub(crate) fn evict(&self, error: &Error) {
+        let (ended, waker) = {
+            let mut state = self.state.lock();
+            if state.over {
+                return;
+            }
+            state.producer.abandon(error.clone());
+            state.lost = Some(error.clone());
+            self.settle(&mut state);
+            let ended = self.send(&mut state) == PollFrame::Ended;
+            (ended, state.waker.take())
+        };
+        if ended {
+            self.connection.remove_response(self.stream);
+        }
+        self.context.cancel(StopKind::Kill, CancelReason::Evicted);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        self.connection.write_out();
+    }
+
+    /// Charges an item of so many bytes that is to be kept. False when the budget has no room.
+    fn charge(&self, state: &mut State, bytes: usize) -> bool {
+        let Some(account) = &self.connection.account else { return true };
+        let kept = state.producer.kept_bytes() + bytes + ITEM_COST_BYTES;
+        let charged = state.kept.cover(kept, BudgetUse::Kept, account, Work::Running);
+        state.starved = if charged { None } else { Some(bytes) };
+        charged
+    }
+
+    /// Charges no more than what is kept.
+    fn settle(&self, state: &mut State) {
+        if let Some(account) = &self.connection.account {
+            state.kept.settle(state.producer.kept_bytes(), BudgetUse::Kept, account);
+        }
+    }
+
+    /// True when the item that found no room would find it now; else `waker` is woken when that
+    /// may be so.
+    fn has_room(&self, state: &mut State, waker: &Waker) -> bool {
+        let (Some(bytes), Some(account)) = (state.starved, &self.connection.account) else {
+            return true;
+        };
+        account.wait_for_room(self.stream, bytes + ITEM_COST_BYTES, waker);
+        self.charge(state, bytes)
+    }
+
+    /// The largest item that this side can keep at all, in bytes.
+    fn largest_kept(&self) -> usize {
+        let account = self.connection.account.as_ref();
+        account.map_or(usize::MAX, |account| account.budget().share() / 2)
     }
 
     /// Credit came. False when it brought nothing.
@@ -68,6 +160,10 @@ impl Response {
     ) -> Result<bool, StreamViolation> {
         let mut state = self.state.lock();
         let brought = state.producer.on_credit(credit)?;
+        if brought {
+            state.parked = None;
+            self.settle(&mut state);
+        }
         if brought && state.producer.is_ready() {
             wakers.extend(state.waker.take());
         }
@@ -87,7 +183,10 @@ impl Response {
     pub(crate) fn on_connection_lost(&self, error: &Error) {
         let waker = {
             let mut state = self.state.lock();
+            // Nobody comes back for it, so nothing is kept until its handler has noticed.
+            state.producer.abandon(error.clone());
             state.producer.on_carrier_lost();
+            self.settle(&mut state);
             state.lost = Some(error.clone());
             state.over = true;
             state.waker.take()
@@ -168,6 +267,14 @@ impl Response {
     }
 }
 
+impl Drop for Response {
+    fn drop(&mut self) {
+        if let Some(account) = &self.connection.account {
+            self.state.get_mut().kept.clear(BudgetUse::Kept, account);
+        }
+    }
+}
+
 impl OnCancel for Response {
     fn on_cancel(&self, _kind: StopKind, _reason: CancelReason) {
         let waker = self.state.lock().waker.take();
@@ -183,9 +290,11 @@ impl SinkTarget for Response {
         if let Some(error) = self.closed_by(&state) {
             return Poll::Ready(Err(error));
         }
-        if state.producer.is_ready() || state.producer.is_finished() {
+        let ready = state.producer.is_ready() || state.producer.is_finished();
+        if ready && self.has_room(&mut state, cx.waker()) {
             return Poll::Ready(Ok(()));
         }
+        state.parked.get_or_insert_with(Instant::now);
         state.waker = Some(cx.waker().clone());
         let listens = std::mem::replace(&mut state.listens, true);
         drop(state);
@@ -201,19 +310,27 @@ impl SinkTarget for Response {
         if let Some(error) = self.closed_by(&state) {
             return Err(TrySendError::Closed(error));
         }
-        let limit = self.connection.peer_message_limit();
+        let limit = self.connection.peer_message_limit().min(self.largest_kept());
         if item.len() > limit {
             let message = format!("an item of {} bytes is over the limit of {limit}", item.len());
             return Err(TrySendError::Closed(Error::new(Code::TooLarge, message)));
         }
+        if state.producer.is_ready() && !self.charge(&mut state, item.len()) {
+            state.parked.get_or_insert_with(Instant::now);
+            return Err(TrySendError::Full(item));
+        }
         match state.producer.push(item) {
             Ok(()) => {}
-            Err(PushError::Full(item)) => return Err(TrySendError::Full(item)),
+            Err(PushError::Full(item)) => {
+                state.parked.get_or_insert_with(Instant::now);
+                return Err(TrySendError::Full(item));
+            }
             Err(PushError::Ended) => {
                 let error = Error::new(Code::HandlerFailed, "the stream has ended already");
                 return Err(TrySendError::Closed(error));
             }
         }
+        state.parked = None;
         self.send_item(&mut state);
         Ok(())
     }

@@ -25,8 +25,11 @@ pub(crate) fn serve<'a>(
     mut streams: MutexGuard<'a, Streams>,
     opened: Opened,
 ) -> MutexGuard<'a, Streams> {
-    let Opened { stream, open, body } = opened;
+    let Opened { stream, open, body, is_charged } = opened;
+    let request_bytes = if is_charged { 0 } else { body.len() };
     let refusal = refuse(connection, &streams);
+    let refusal =
+        refusal.or_else(|| streams.admit(request_bytes, connection.account.as_ref()).err());
     if let Some(error) = refusal {
         connection.out.lock().outbound.reject(stream, &error);
         return streams;
@@ -36,7 +39,8 @@ pub(crate) fn serve<'a>(
         builder = builder.timeout(remaining);
     }
     let context = builder.build();
-    let response = Response::new(stream, Arc::clone(connection), context.clone(), open.window);
+    let response =
+        Response::new(stream, Arc::clone(connection), context.clone(), open.window, request_bytes);
     streams.responses.insert(stream, Arc::clone(&response));
     connection.active.fetch_add(1, Ordering::AcqRel);
     drop(streams);

@@ -12,7 +12,6 @@ use std::{
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
-use sinew_mux::Role;
 use sinew_plane::{
     Address, BoxFuture, Code, DuplexServer, Error, RequestHandler, RequestPlaneHandler,
     RequestPlaneServer, Shutdown,
@@ -25,7 +24,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     CheckedTcpConfig,
     accept::{self, Accept, Admit},
-    connections::Connections,
+    admission::{Admission, Peer, Place},
+    connections::{Arrival, Connections},
     first_bytes::{self, PeerProtocol, TurnedAway},
     request_plane::RequestPlane,
     socket::Socket,
@@ -59,6 +59,7 @@ pub(crate) struct Shared {
     /// Ends the listeners.
     pub(crate) stop_accepting: CancellationToken,
     connections: Arc<Connections>,
+    admission: Arc<Admission>,
     /// Connections that are not among `connections`: not yet told apart, or with frames.
     others: AtomicUsize,
 }
@@ -68,6 +69,7 @@ impl TcpServer {
     /// [started](RequestPlaneServer::start).
     pub fn new(config: CheckedTcpConfig, handler: Arc<dyn RequestHandler>) -> Self {
         let shared = Shared {
+            admission: Arc::new(config.admission()),
             config: Arc::new(config),
             handler,
             request_plane: OnceLock::new(),
@@ -175,23 +177,30 @@ impl Admit for Shared {
     }
 
     /// Serves an accepted socket, or closes it when there are too many.
-    fn admit(self: &Arc<Self>, socket: Socket) {
-        if self.open() >= self.config.max_connections {
-            tracing::debug!("connection refused: max_connections reached");
-            return;
-        }
+    fn admit(self: &Arc<Self>, socket: Socket, peer: Peer) {
         if let Socket::Unix(stream) = &socket
             && let Err(error) = unix::check_peer(stream)
         {
             tracing::debug!(%error, "connection refused");
             return;
         }
+        let place = match self.admission.enter(peer, &self.connections.ending) {
+            Ok(place) => place,
+            Err(full) => {
+                tracing::debug!(?peer, ?full, "connection refused: no place is free");
+                return;
+            }
+        };
         if let Err(error) = socket.tune(self.config.mux.keepalive_timeout) {
             tracing::debug!(%error, "a connection was gone before it was set up");
             return;
         }
         let other = Other::new(Arc::clone(self));
-        self.connections.tasks.spawn(Arc::clone(self).welcome(socket, other));
+        self.connections.tasks.spawn(Arc::clone(self).welcome(socket, other, place));
+    }
+
+    fn make_room(&self) {
+        self.admission.make_room();
     }
 }
 
@@ -202,26 +211,27 @@ impl Shared {
 
     /// Finds out what the peer speaks, and serves it accordingly. A peer that says nothing, or
     /// nothing that is served here, is closed without a word.
-    async fn welcome(self: Arc<Self>, socket: Socket, other: Other) {
+    async fn welcome(self: Arc<Self>, socket: Socket, other: Other, place: Place) {
         let hello_until = tokio::time::Instant::now() + self.config.handshake_timeout;
         let mut first = BytesMut::new();
         let protocol = tokio::select! {
             biased;
             // It has asked for nothing yet, so it loses nothing.
             () = self.stop_accepting.cancelled() => return,
+            () = place.leave().cancelled() => return,
             () = tokio::time::sleep_until(hello_until) => return,
             protocol = first_bytes::read_protocol(&socket, &mut first) => protocol,
         };
         match protocol {
             Ok(Some(PeerProtocol::Mux)) => {
                 drop(other);
-                self.serve_mux(socket, first, hello_until).await;
+                self.serve_mux(socket, first, hello_until, place).await;
             }
             Ok(Some(protocol)) => match self.request_plane.get() {
                 Some(plane) if protocol == PeerProtocol::RequestFrames => {
                     let meter = self.connections.meters.of(&socket.transport());
                     let _active = meter.opened();
-                    plane.serve(socket, first, meter).await;
+                    plane.serve(socket, first, place, meter).await;
                 }
                 _ => self.turned_away.note(protocol),
             },
@@ -229,10 +239,16 @@ impl Shared {
         }
     }
 
-    async fn serve_mux(&self, socket: Socket, first: BytesMut, until: tokio::time::Instant) {
+    async fn serve_mux(
+        &self,
+        socket: Socket,
+        first: BytesMut,
+        until: tokio::time::Instant,
+        place: Place,
+    ) {
         let (config, handler) = (Arc::clone(&self.config), Arc::clone(&self.handler));
-        let role = Role::Acceptor;
-        let connection = self.connections.start_after(first, socket, role, config, Some(handler));
+        let arrival = Arrival { first, place: Some(place) };
+        let connection = self.connections.start_accepted(arrival, socket, config, Some(handler));
         if self.stop_accepting.is_cancelled() {
             // The drain has told the connections that it found, and this was not among them.
             connection.close(&Error::draining("the server is shutting down"));
@@ -281,14 +297,16 @@ pub(crate) fn listen_tcp(
 }
 
 impl Accept for TcpListener {
-    async fn accept(&self) -> io::Result<Socket> {
-        Self::accept(self).await.map(|(stream, _)| Socket::Tcp(stream))
+    async fn accept(&self) -> io::Result<(Socket, Peer)> {
+        let (stream, address) = Self::accept(self).await?;
+        Ok((Socket::Tcp(stream), Peer::at(address.ip())))
     }
 }
 
 impl Accept for UnixListener {
-    async fn accept(&self) -> io::Result<Socket> {
-        Self::accept(self).await.map(|(stream, _)| Socket::Unix(stream))
+    async fn accept(&self) -> io::Result<(Socket, Peer)> {
+        let (stream, _) = Self::accept(self).await?;
+        Ok((Socket::Unix(stream), Peer::Unix))
     }
 }
 

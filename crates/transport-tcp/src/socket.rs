@@ -166,6 +166,14 @@ pub(crate) enum ReadHalf {
 }
 
 impl ReadHalf {
+    /// Waits until there is something to read, or the end. Cancel-safe.
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(half) => half.readable().await,
+            Self::Unix(half) => half.readable().await,
+        }
+    }
+
     /// Reads what is there into `buffer`; `WouldBlock` if that is nothing.
     pub(crate) fn try_read_buf(&self, buffer: &mut impl BufMut) -> io::Result<usize> {
         match self {

@@ -3,7 +3,7 @@
 use std::{ffi::OsString, net::SocketAddr, num::NonZeroUsize, time::Duration};
 
 use clap::Args;
-use sinew::{ByteSize, EndpointName, InstanceId};
+use sinew::{ByteSize, EndpointName, FrameChecks, InstanceId};
 
 use crate::duration;
 
@@ -59,11 +59,19 @@ pub(crate) struct ServeArgs {
     /// Serve counters and gauges for Prometheus at http://IP:PORT/metrics.
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) metrics: Option<SocketAddr>,
+    /// Checks of frames: off, write or verify. Default: $SINEW_FRAME_CHECKS, else verify beyond
+    /// loopback and off within the host.
+    #[arg(long, value_name = "WORD")]
+    pub(crate) frame_checks: Option<FrameChecks>,
     /// Memory that requests and responses may hold: 512MiB, 2G. When it is spent, new requests
     /// are refused and callers try another instance. Default: $SINEW_MEMORY_BUDGET, else a
     /// quarter of what the control group or the machine gives.
     #[arg(long, value_name = "SIZE")]
     pub(crate) memory_budget: Option<ByteSize>,
+    /// How long a line may wait for a caller that does not read before its request fails. Default:
+    /// for ever, while there is memory.
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    pub(crate) park_limit: Option<Duration>,
     /// How long requests may take to finish after the first signal. Default: 30s.
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub(crate) grace: Option<Duration>,

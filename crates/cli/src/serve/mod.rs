@@ -3,6 +3,7 @@
 mod args;
 #[cfg(test)]
 mod caller;
+mod charge;
 mod lines;
 mod per_request;
 mod persistent;
@@ -13,6 +14,7 @@ mod wording;
 
 use std::{sync::Arc, time::Duration};
 
+use sinew::layers::plane::budget::Account;
 use sinew::{BindPolicy, Config, DiscoverySource, IncomingOwned, ResponseSink, Runtime, Served};
 use sinew_telemetry::{Metrics, console::tell};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -46,7 +48,7 @@ pub(crate) async fn run(settings: &Settings, args: ServeArgs) -> Result<Exit, Fa
         return Ok(Exit::Cancelled);
     };
     let runtime = runtime?;
-    let work = Work::start(&command, &args)?;
+    let work = Work::start(&command, &args, runtime.budget().open())?;
     let Some(served) = interrupts.or(serve(&runtime, &args, &work)).await else {
         work.cut().await;
         return Ok(Exit::Cancelled);
@@ -82,13 +84,22 @@ fn config(settings: &Settings, args: &ServeArgs) -> Result<(Config, bool), Failu
     config.advertise = args.advertise.clone().or(config.advertise);
     config.insecure |= args.insecure;
     config.grace = args.grace.unwrap_or(config.grace);
+    config.frame_checks = args.frame_checks.or(config.frame_checks);
     config.memory_budget = args.memory_budget.map(|size| size.0).or(config.memory_budget);
+    config.tcp.reserved_descriptors = pipes(args);
     let announced = config.discovery.announces();
     if let DiscoverySource::Static(_) | DiscoverySource::Dns(_) = config.discovery {
         // Callers know the address by themselves; there is nowhere to announce it.
         config.discovery = DiscoverySource::Memory;
     }
     Ok((config, announced))
+}
+
+/// Descriptors of the programs that run at once: three pipes each, and three more while one starts.
+fn pipes(args: &ServeArgs) -> usize {
+    const PER_PROGRAM: usize = 3;
+    let programs = if args.persistent { 1 } else { args.concurrency.get() };
+    PER_PROGRAM * (programs + 1)
 }
 
 async fn start_metrics(args: &ServeArgs, config: &Config) -> Result<Option<Metrics>, Failure> {
@@ -104,6 +115,9 @@ async fn serve(runtime: &Runtime, args: &ServeArgs, work: &Work) -> Result<Serve
         .weight(args.weight)
         .idempotent(args.idempotent)
         .max_in_flight(args.concurrency.get());
+    if let Some(limit) = args.park_limit {
+        builder = builder.park_limit(limit);
+    }
     if let Some(instance) = args.instance {
         builder = builder.instance(instance);
     }
@@ -164,17 +178,22 @@ enum Kind {
 }
 
 impl Work {
-    fn start(command: &CommandLine, args: &ServeArgs) -> Result<Self, Failure> {
+    fn start(
+        command: &CommandLine,
+        args: &ServeArgs,
+        account: Arc<Account>,
+    ) -> Result<Self, Failure> {
         let (tasks, cut) = (TaskTracker::new(), CancellationToken::new());
         let (command, grace) = (command.clone(), args.kill_grace);
         let kind = if args.persistent {
-            let persistent = Persistent::start(command, grace, cut.clone(), &tasks);
+            let persistent = Persistent::start(command, grace, cut.clone(), &tasks, account);
             Kind::Persistent(persistent.map_err(|error| {
                 Failure::new(Exit::Failed, format!("cannot start the command: {error}"))
             })?)
         } else {
             let places = args.concurrency.get();
-            Kind::PerRequest(Arc::new(PerRequest::new(command, places, grace, cut.clone())))
+            let program = PerRequest::new(command, places, grace, cut.clone());
+            Kind::PerRequest(Arc::new(program.charged_to(account)))
         };
         Ok(Self { kind, tasks, cut, kill_grace: grace })
     }
@@ -182,14 +201,18 @@ impl Work {
     /// Answers a request in a task of its own, which outlives a kill: the program has to be ended
     /// then, in order. Admission bounds the number of tasks.
     fn take(&self, request: IncomingOwned, sink: ResponseSink) {
-        let kind = self.kind.clone();
-        let answer = async move {
-            match kind {
-                Kind::PerRequest(program) => program.answer(request, sink).await,
-                Kind::Persistent(program) => program.answer(request, sink).await,
+        let span = tracing::Span::current();
+        // A task for each kind, so that one which waits for long is no larger than it has to be.
+        match self.kind.clone() {
+            Kind::PerRequest(program) => {
+                let answer = async move { program.answer(request, sink).await };
+                self.tasks.spawn(answer.instrument(span))
+            }
+            Kind::Persistent(program) => {
+                let answer = async move { program.answer(request, sink).await };
+                self.tasks.spawn(answer.instrument(span))
             }
         };
-        self.tasks.spawn(answer.instrument(tracing::Span::current()));
     }
 
     /// Waits until every program has ended, once no request comes any more.

@@ -3,7 +3,7 @@
 use std::{io, pin::pin, process::ExitStatus, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use sinew::{Code, Error, IncomingOwned, ResponseSink};
+use sinew::{Code, Error, IncomingOwned, ResponseSink, layers::plane::budget::Account};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -12,6 +12,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    charge::charged,
     process::{CommandLine, Process, how_it_ended},
     pump::{Broken, pump},
     tail::Tail,
@@ -39,6 +40,8 @@ pub(crate) struct PerRequest {
     kill_grace: Duration,
     /// Ends all runs at once.
     cut: CancellationToken,
+    /// For what is made of requests.
+    account: Option<Arc<Account>>,
 }
 
 impl PerRequest {
@@ -48,7 +51,14 @@ impl PerRequest {
         kill_grace: Duration,
         cut: CancellationToken,
     ) -> Self {
-        Self { command, places: Arc::new(Semaphore::new(max)), max, kill_grace, cut }
+        let places = Arc::new(Semaphore::new(max));
+        Self { command, places, max, kill_grace, cut, account: None }
+    }
+
+    /// Charges what is made of requests to `account`.
+    pub(crate) fn charged_to(mut self, account: Arc<Account>) -> Self {
+        self.account = Some(account);
+        self
     }
 
     /// Answers one request. Goes on behind a kill, which ends the response at once, until the
@@ -61,7 +71,7 @@ impl PerRequest {
             return sink.cancelled(reason);
         }
         let wording = Wording::of(request.context.headers());
-        let input = match wording.input(request.body) {
+        let input = match self.input(wording, request.body) {
             Ok(input) => input,
             Err(error) => return sink.reject(error),
         };
@@ -74,6 +84,13 @@ impl PerRequest {
         let tail = Tail::default();
         let end = self.run(process, (wording, input), &mut sink, &tail).await;
         self.finish(end, &tail, place, sink);
+    }
+
+    /// What the program reads. Bytes as they came are charged already.
+    fn input(&self, wording: Wording, body: Bytes) -> Result<Bytes, Error> {
+        let input = wording.input(body)?;
+        let account = self.account.as_ref().filter(|_| wording != Wording::Bytes);
+        charged(input, account)
     }
 
     fn full(&self) -> Error {

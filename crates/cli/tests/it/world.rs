@@ -56,6 +56,19 @@ impl World {
         Running::start(self.sinew(args)).finish()
     }
 
+    /// The same by a command that starts it in this place, as a shell does.
+    pub(crate) fn serve_by(&self, mut command: Command) -> Server {
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("XDG_RUNTIME_DIR", self.dir.path())
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Server::start(command)
+    }
+
     /// Starts `sinew serve` and waits until it serves.
     pub(crate) fn serve<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Server {
         let mut command = self.sinew(["serve"]);

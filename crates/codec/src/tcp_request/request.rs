@@ -214,6 +214,20 @@ impl TcpRequestCodec {
         Ok(Some(layout.split(&frame)))
     }
 
+    /// Length of the frame at the front of `bytes`, once enough of it is there to tell; `None`
+    /// before, and for what is no frame.
+    pub fn frame_len(&self, bytes: &[u8]) -> Option<usize> {
+        match self.parse(bytes).ok()? {
+            Parsed::Whole(layout) => Some(layout.frame_len),
+            // What is needed is the whole frame as soon as its payload's length is there.
+            Parsed::Needs(len) => {
+                let path_len = short(bytes, 0)?;
+                let headers_len = short(bytes, 2 + path_len)?;
+                long(bytes, 2 + path_len + 2 + headers_len).map(|_| len)
+            }
+        }
+    }
+
     /// Like [`Self::decode_frame`] after the stream has ended: an unfinished frame is
     /// [`TcpRequestError::Truncated`], an empty buffer is `None`.
     ///

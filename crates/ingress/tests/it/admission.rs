@@ -49,7 +49,7 @@ async fn what_is_not_served_is_refused_and_adds_no_label() {
 async fn the_limit_of_an_endpoint_refuses_at_once_and_says_when_to_come_back() {
     let fixture = Fixture::new();
     let (go, until) = watch::channel(false);
-    let config = EndpointConfig { max_in_flight: 2 };
+    let config = EndpointConfig { max_in_flight: 2, ..EndpointConfig::default() };
     let served = fixture.serve_as(1, config, PushHandler::new(held(&until, 1)));
     let admitted = [fixture.call("1"), fixture.call("1")];
     assert_eq!(served.in_flight(), 2);

@@ -59,7 +59,7 @@ async fn values_pass_as_they_are_and_are_counted() {
 #[tokio::test]
 async fn limits_drain_and_lateness_refuse_as_over_a_transport() {
     let (fixture, steps) = (Fixture::new(), Arc::new(Semaphore::new(0)));
-    let config = EndpointConfig { max_in_flight: 1 };
+    let config = EndpointConfig { max_in_flight: 1, ..EndpointConfig::default() };
     let served = fixture.serve_as(1, config, PushHandler::new(stepped(&steps)));
     let engine = served.local_engine::<u32, u32>().unwrap();
     let refused = |request| {

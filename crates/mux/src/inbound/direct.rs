@@ -46,7 +46,13 @@ impl Inbound {
     pub fn room(&mut self) -> Option<Limit<&mut BytesMut>> {
         let Arriving { stream, rest } = self.direct.arriving?;
         let (assembly, pool) = self.assembly(stream)?;
-        Some(assembly.room(rest, pool))
+        // Asked for twice, because what is lent in the first could not be let go of here.
+        if assembly.room(rest, pool).is_err() {
+            self.direct.whole = Some(self.refuse(stream));
+            return None;
+        }
+        let (assembly, pool) = self.assembly(stream)?;
+        assembly.room(rest, pool).ok()
     }
 
     /// So many bytes were put into the [`room`](Self::room), and no more than that. Those that came after the chunk are
@@ -73,8 +79,10 @@ impl Inbound {
         if let Some(Arriving { stream, rest }) = self.direct.arriving {
             let piece = rest.min(buffer.len());
             // Without an assembly, nobody wanted the item that began with this chunk.
-            if let Some((assembly, pool)) = self.assembly(stream) {
-                assembly.append(&buffer[..piece], pool);
+            if let Some((assembly, pool)) = self.assembly(stream)
+                && assembly.append(&buffer[..piece], pool).is_err()
+            {
+                self.direct.whole = Some(self.refuse(stream));
             }
             buffer.advance(piece);
             self.arrived(stream, rest, piece);
@@ -157,7 +165,7 @@ impl Inbound {
         let Some(message) = assembly.finish() else { return };
         self.direct.whole = if self.role.opens(stream) {
             self.items.remove(&stream);
-            Some(Event::ItemEnd { stream, item: message })
+            Some(Event::ItemEnd { stream, item: message.bytes })
         } else {
             self.intake.finish(stream, message).map(Event::Opened)
         };

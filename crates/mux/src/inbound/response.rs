@@ -6,7 +6,7 @@ use sinew_plane::{CancelReason, Executed, Terminal};
 use super::{Inbound, Phase};
 use crate::{
     Arrived, ConnectionError, Event, StreamViolation,
-    assembly::Assembly,
+    assembly::{Assembly, NotTaken, Purpose},
     frame::{FrameHeader, Kind},
     items::Tally,
     message::{self, Fields},
@@ -62,14 +62,23 @@ impl Inbound {
     /// [`ItemBegin`](Event::ItemBegin), began: it comes with an [`ItemEnd`](Event::ItemEnd) when it
     /// is whole. To be said at once, or its chunks come as [`Chunk`](Event::Chunk) without bytes.
     ///
+    /// False when the memory budget has no room for it: the stream is to be ended here, and
+    /// cancelled at the peer.
+    ///
     /// # Errors
     /// Its first chunk is as long as the item or longer.
-    pub fn assemble(&mut self, stream: u32) -> Result<(), StreamViolation> {
-        if let Some(begun) = self.begun.take_if(|begun| begun.stream == stream) {
-            let assembly = Assembly::begin(begun.total, &begun.first, &mut self.pool)?;
-            self.items.insert(stream, assembly);
+    pub fn assemble(&mut self, stream: u32) -> Result<bool, StreamViolation> {
+        let Some(begun) = self.begun.take_if(|begun| begun.stream == stream) else {
+            return Ok(true);
+        };
+        match Assembly::begin(begun.total, &begun.first, Purpose::Item, &mut self.pool) {
+            Ok(assembly) => {
+                self.items.insert(stream, assembly);
+                Ok(true)
+            }
+            Err(NotTaken::NoRoom) => Ok(false),
+            Err(NotTaken::Violation(violation)) => Err(violation),
         }
-        Ok(())
     }
 
     /// Nobody wants the items of this stream any more: what has come of one is let go of, and what
@@ -128,9 +137,15 @@ impl Inbound {
         let Some(assembly) = self.items.get_mut(&stream) else {
             return Ok(Some(Event::Chunk { stream }));
         };
-        let Some(item) = assembly.push(chunk, &mut self.pool)? else { return Ok(None) };
-        self.items.remove(&stream);
-        Ok(Some(Event::ItemEnd { stream, item }))
+        match assembly.push(chunk, &mut self.pool) {
+            Ok(None) => Ok(None),
+            Ok(Some(whole)) => {
+                self.items.remove(&stream);
+                Ok(Some(Event::ItemEnd { stream, item: whole.bytes }))
+            }
+            Err(NotTaken::NoRoom) => Ok(Some(self.refuse(stream))),
+            Err(NotTaken::Violation(violation)) => Err(violation),
+        }
     }
 }
 

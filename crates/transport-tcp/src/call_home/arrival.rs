@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use sinew_codec::TwoPartCodec;
-use sinew_mux::{PREFACE, Role};
+use sinew_mux::PREFACE;
 use sinew_plane::{Code, Error};
 use tokio::{io::AsyncReadExt, net::TcpStream, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     accept::Admit,
+    admission::Peer,
     call_home::{
         info::StreamType,
         line::{Counted, Line},
@@ -19,6 +20,7 @@ use crate::{
         subject::Subject,
         table::Entry,
     },
+    connections::Arrival,
     socket::{Socket, TCP},
 };
 
@@ -30,22 +32,29 @@ impl Admit for Shared {
         &self.stop_accepting
     }
 
-    fn admit(self: &Arc<Self>, socket: Socket) {
+    fn make_room(&self) {
+        self.admission.make_room();
+    }
+
+    fn admit(self: &Arc<Self>, socket: Socket, peer: Peer) {
         let tcp = &self.config.tcp;
-        if self.connection_count() >= tcp.max_connections {
-            tracing::debug!("call-home connection refused: max_connections reached");
-            return;
-        }
+        let place = match self.admission.enter(peer, &self.closing) {
+            Ok(place) => place,
+            Err(full) => {
+                tracing::debug!(?peer, ?full, "call-home connection refused: no place is free");
+                return;
+            }
+        };
         if let Err(error) = socket.tune_accepted(tcp.mux.keepalive_timeout) {
             tracing::debug!(%error, "a connection was gone before it was set up");
             return;
         }
         let Socket::Tcp(mut stream) = socket else { return };
-        let counted = Counted::new(&self.open);
+        let counted = Counted::new(&self.open, place);
         let shared = Arc::clone(self);
         self.connections.tasks.spawn(async move {
             let until = Instant::now() + shared.config.handshake_timeout;
-            let closing = shared.closing.clone();
+            let closing = counted.leave();
             let served = async {
                 let mut first = BytesMut::new();
                 match tokio::time::timeout_at(until, recognise(&mut stream, &mut first)).await {
@@ -100,9 +109,9 @@ async fn share(
     if socket.tune(tcp.mux.keepalive_timeout).is_err() {
         return;
     }
-    let connection = shared.connections.start_after(first, socket, Role::Acceptor, tcp, None);
     // It is counted among the mux connections from here on.
-    drop(counted);
+    let arrival = Arrival { first, place: counted.into_place() };
+    let connection = shared.connections.start_accepted(arrival, socket, tcp, None);
     if tokio::time::timeout_at(until, connection.established()).await.is_err() {
         let error = Error::new(Code::ConnectTimedOut, "the worker did not say hello in time");
         connection.close(&error);
@@ -128,9 +137,12 @@ async fn take(
         Ok(Err(what)) => return tracing::debug!(what, "call-home connection refused"),
         Err(_) => return tracing::debug!("no call-home handshake in time"),
     };
+    counted.is_busy();
     let entry = Subject::parse(&subject).and_then(|subject| shared.streams.get(subject));
     let active = shared.connections.meters.of(&TCP).opened();
-    let line = Line::new(stream, buffer, shared.config.max_frame_bytes, counted, active);
+    let sealed = shared.config.tcp.writes_checks();
+    let codec = shared.config.tcp.two_part_codec(shared.config.max_frame_bytes);
+    let line = Line::new(stream, buffer, codec, (counted, active), sealed);
     let line = Box::new(line);
     let refused = match (entry, stream_type) {
         (Some(Entry::Response(source)), StreamType::Response) => match source.upgrade() {

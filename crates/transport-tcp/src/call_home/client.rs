@@ -77,7 +77,8 @@ impl TcpStreamClient {
         })?;
         // Nothing follows the handshake in this direction.
         let _ = SockRef::from(&socket).shutdown(Direction::Write);
-        Ok(RequestStream::new(socket, context, self.config.max_frame_bytes))
+        let codec = self.config.tcp.two_part_codec(self.config.max_frame_bytes);
+        Ok(RequestStream::new(socket, context, codec))
     }
 
     /// Gives the responses `grace` to end, cuts the rest, and joins every task.

@@ -50,12 +50,12 @@ impl OnCancel for Bell {
 }
 
 impl RequestStream {
-    pub(crate) fn new(socket: TcpStream, context: Context, max_frame: usize) -> Self {
+    pub(crate) fn new(socket: TcpStream, context: Context, codec: TwoPartCodec) -> Self {
         let bell = Arc::new(Bell::default());
         context.on_cancel(Arc::downgrade(&bell));
         Self {
             socket,
-            codec: TwoPartCodec::new(max_frame).with_max_header_size(MAX_HEADER_BYTES),
+            codec: codec.with_max_header_size(MAX_HEADER_BYTES),
             buffer: BytesMut::new(),
             ready: VecDeque::new(),
             context,

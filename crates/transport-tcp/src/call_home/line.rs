@@ -17,8 +17,12 @@ use sinew_plane::{Code, Error, ItemBatch, Terminal};
 use sinew_telemetry::ActiveConnection;
 use socket2::SockRef;
 use tokio::{io::AsyncReadExt, net::TcpStream};
+use tokio_util::sync::CancellationToken;
 
-use crate::call_home::message::{ControlMessage, Failure, MAX_HEADER_BYTES, Message};
+use crate::{
+    admission::Place,
+    call_home::message::{ControlMessage, Failure, MAX_HEADER_BYTES, Message},
+};
 
 /// Room for the first read, in bytes. It doubles while reads fill it, so that a stream of small
 /// items costs little and one of large items few system calls.
@@ -48,6 +52,7 @@ pub(crate) struct Line {
     counted: Counted,
     /// Counts the connection and its bytes.
     active: ActiveConnection,
+    sealed: bool,
 }
 
 /// How a response ended on its connection.
@@ -75,12 +80,12 @@ impl Line {
     pub(crate) fn new(
         socket: TcpStream,
         buffer: BytesMut,
-        max_frame: usize,
-        counted: Counted,
-        active: ActiveConnection,
+        codec: TwoPartCodec,
+        (counted, active): (Counted, ActiveConnection),
+        sealed: bool,
     ) -> Self {
         active.metrics().received(buffer.len());
-        let codec = TwoPartCodec::new(max_frame).with_max_header_size(MAX_HEADER_BYTES);
+        let codec = codec.with_max_header_size(MAX_HEADER_BYTES);
         Self {
             socket,
             codec,
@@ -93,6 +98,7 @@ impl Line {
             next: None,
             counted,
             active,
+            sealed,
         }
     }
 
@@ -229,6 +235,11 @@ impl Line {
         }
     }
 
+    /// True when frames that this side sends carry a checksum.
+    pub(crate) fn writes_checks(&self) -> bool {
+        self.sealed
+    }
+
     /// The bare socket, for the other direction. What was read ahead is dropped.
     pub(crate) fn into_socket(self) -> (TcpStream, Counted) {
         (self.socket, self.counted)
@@ -267,18 +278,38 @@ fn violation(what: &str) -> Option<LineEnd> {
     Some(LineEnd::Violation(Error::new(Code::Violation, message)))
 }
 
-/// Counts a connection as open for as long as it lives.
-pub(crate) struct Counted(Arc<AtomicUsize>);
+/// Counts a connection as open for as long as it lives, and has its place at the listener.
+pub(crate) struct Counted {
+    open: Arc<AtomicUsize>,
+    place: Option<Place>,
+}
 
 impl Counted {
-    pub(crate) fn new(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(count))
+    pub(crate) fn new(open: &Arc<AtomicUsize>, place: Place) -> Self {
+        open.fetch_add(1, Ordering::Relaxed);
+        Self { open: Arc::clone(open), place: Some(place) }
+    }
+
+    /// Cancelled when the connection is to go before it has a stream.
+    pub(crate) fn leave(&self) -> CancellationToken {
+        self.place.as_ref().map_or_else(CancellationToken::new, |place| place.leave().clone())
+    }
+
+    /// It carries a stream from here on, or nothing more.
+    pub(crate) fn is_busy(&self) {
+        if let Some(place) = &self.place {
+            place.is_busy();
+        }
+    }
+
+    /// Counted by somebody else from here on.
+    pub(crate) fn into_place(mut self) -> Option<Place> {
+        self.place.take()
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.open.fetch_sub(1, Ordering::Relaxed);
     }
 }

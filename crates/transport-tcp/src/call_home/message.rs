@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Deserializer, Serialize};
-use sinew_codec::{TWO_PART_PREFIX_BYTES, TwoPartMessage, decode_control};
+use sinew_codec::{TWO_PART_PREFIX_BYTES, TwoPartMessage, checksum_of, decode_control};
 use sinew_plane::{CancelReason, Code, Error, Executed, StopKind};
 
 use crate::call_home::{info::StreamType, typed_error::TypedError};
@@ -205,6 +205,13 @@ pub(crate) fn json_frame(value: &impl Serialize) -> Bytes {
 }
 
 /// What stands before an item of this many bytes.
+pub(crate) fn sealed_prefix(item: &[u8]) -> [u8; TWO_PART_PREFIX_BYTES] {
+    let mut prefix = item_prefix(item.len());
+    prefix[16..].copy_from_slice(&checksum_of(&[], item).to_be_bytes());
+    prefix
+}
+
+/// The same without a checksum, as Dynamo sends it.
 pub(crate) fn item_prefix(len: usize) -> [u8; TWO_PART_PREFIX_BYTES] {
     let mut prefix = [0; TWO_PART_PREFIX_BYTES];
     prefix[8..16].copy_from_slice(&(len as u64).to_be_bytes());

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::call_home::{
     line::Line,
-    message::{ControlMessage, item_prefix},
+    message::{ControlMessage, item_prefix, sealed_prefix},
     server::Shared,
     subject::Subject,
 };
@@ -62,6 +62,7 @@ impl Output {
     }
 
     async fn send_all(&self, mut items: BoxStream<'static, Bytes>, line: Line) {
+        let sealed = line.writes_checks();
         let (mut socket, _counted) = line.into_socket();
         let last = loop {
             let next = poll_fn(|cx| items.as_mut().poll_next(cx));
@@ -74,7 +75,7 @@ impl Output {
             let sent = tokio::select! {
                 biased;
                 () = self.context.killed() => return,
-                sent = send_item(&mut socket, item) => sent,
+                sent = send_item(&mut socket, item, sealed) => sent,
             };
             if sent.is_err() {
                 // The worker wants no more, or is gone; which of them its response tells.
@@ -92,8 +93,8 @@ impl Output {
     }
 }
 
-async fn send_item(socket: &mut TcpStream, item: Bytes) -> io::Result<()> {
-    let prefix = item_prefix(item.len());
+async fn send_item(socket: &mut TcpStream, item: Bytes, sealed: bool) -> io::Result<()> {
+    let prefix = if sealed { sealed_prefix(&item) } else { item_prefix(item.len()) };
     // One write for both where the socket takes it, and no copy of the item.
     let mut frame = prefix.chain(item);
     socket.write_all_buf(&mut frame).await

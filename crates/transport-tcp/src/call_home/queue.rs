@@ -2,8 +2,8 @@
 
 use std::{collections::VecDeque, io::IoSlice};
 
-use bytes::Bytes;
-use sinew_codec::TWO_PART_PREFIX_BYTES;
+use bytes::{Bytes, BytesMut};
+use sinew_codec::{TWO_PART_PREFIX_BYTES, checksum_of};
 
 use crate::call_home::message::item_prefix;
 
@@ -32,6 +32,20 @@ impl Frame {
         Self { prefix: None, body: frame }
     }
 
+    /// Writes the checksum over header and body into the frame.
+    fn seal(&mut self) {
+        const AT: std::ops::Range<usize> = 16..TWO_PART_PREFIX_BYTES;
+        if let Some(prefix) = &mut self.prefix {
+            prefix[AT].copy_from_slice(&checksum_of(&[], &self.body).to_be_bytes());
+        } else if let Some(parts) = self.body.get(TWO_PART_PREFIX_BYTES..) {
+            // A control message or the prologue: short, and a few in the life of a stream.
+            let sum = checksum_of(parts, &[]).to_be_bytes();
+            let mut frame = BytesMut::from(&self.body[..]);
+            frame[AT].copy_from_slice(&sum);
+            self.body = frame.freeze();
+        }
+    }
+
     fn len(&self) -> usize {
         self.body.len() + self.prefix.map_or(0, |prefix| prefix.len())
     }
@@ -44,10 +58,20 @@ pub(crate) struct Queue {
     bytes: usize,
     /// Bytes of the first frame that are written.
     written: usize,
+    /// Frames carry a checksum.
+    sealed: bool,
 }
 
 impl Queue {
-    pub(crate) fn push(&mut self, frame: Frame) {
+    /// An empty queue whose frames carry a checksum, or none, as Dynamo's do.
+    pub(crate) fn new(sealed: bool) -> Self {
+        Self { sealed, ..Self::default() }
+    }
+
+    pub(crate) fn push(&mut self, mut frame: Frame) {
+        if self.sealed {
+            frame.seal();
+        }
         self.bytes += frame.len();
         self.frames.push_back(frame);
     }
@@ -105,12 +129,14 @@ impl Queue {
     }
 
     pub(crate) fn clear(&mut self) {
-        *self = Self::default();
+        *self = Self::new(self.sealed);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use sinew_codec::TwoPartCodec;
+
     use super::*;
     use crate::call_home::message::ControlMessage;
 
@@ -143,6 +169,20 @@ mod tests {
             assert_eq!(rest(&queue), expected);
         }
         assert_eq!((queue.bytes, queue.written), (0, 0));
+    }
+
+    #[test]
+    fn frames_carry_a_checksum_when_they_are_to() {
+        let mut codec = TwoPartCodec::default().with_required_checksum(true);
+        for sealed in [true, false] {
+            let mut queue = Queue::new(sealed);
+            for frame in [Frame::whole(ControlMessage::Stop.frame()), item("one"), item("")] {
+                queue.push(frame);
+                let mut bytes = BytesMut::from(&rest(&queue)[..]);
+                assert_eq!(codec.decode_frame(&mut bytes).is_ok(), sealed);
+                queue.clear();
+            }
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     accept,
+    admission::Admission,
     call_home::{
         config::CheckedTcpStreamServerConfig,
         info::{InfoText, SinewOffer, StreamType, TcpStreamConnectionInfo},
@@ -59,6 +60,7 @@ pub(crate) struct Shared {
     pub(crate) runtime: Handle,
     /// The shared connections of workers, and every task of this server.
     pub(crate) connections: Arc<Connections>,
+    pub(crate) admission: Arc<Admission>,
     pub(crate) stop_accepting: CancellationToken,
     /// The grace is over: tasks end now.
     pub(crate) closing: CancellationToken,
@@ -95,6 +97,7 @@ impl TcpStreamServer {
         let advertised = config.tcp.told(bound);
         let infos = Infos::new(&advertised, config.tcp.mux.process);
         let shared = Arc::new(Shared {
+            admission: Arc::new(config.tcp.admission()),
             config,
             runtime: Handle::current(),
             connections: Connections::new(Side::Calling),

@@ -68,13 +68,14 @@ impl LineSink {
         exact: bool,
         active: ActiveConnection,
     ) -> Arc<Self> {
+        let queue = Queue::new(config.tcp.writes_checks());
         Arc::new_cyclic(|this| Self {
             socket,
             context,
             config,
             exact,
             active,
-            state: Mutex::default(),
+            state: Mutex::new(State { queue, ..State::default() }),
             changed: Notify::new(),
             this: this.clone(),
         })

@@ -4,16 +4,29 @@ use std::{io, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use sinew_codec::{TcpRequestCodec, TcpRequestMessage, TcpResponseCodec, TcpResponseMessage};
-use sinew_plane::{Code, Error, PlaneRequest, RequestPlaneHandler, ack};
+use sinew_plane::{
+    BudgetUse, Code, Error, PlaneRequest, RequestPlaneHandler, ack,
+    budget::{Account, Hold, Work},
+};
 use sinew_telemetry::ConnectionMetrics;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::headers;
-use crate::{CheckedTcpConfig, first_bytes::is_passing, socket::Socket};
+use crate::{CheckedTcpConfig, admission::Place, first_bytes::is_passing, socket::Socket};
 
 /// Room for one read. A larger frame asks for more as it arrives.
 const READ_BYTES: usize = 32 << 10;
+
+/// So much of an unfinished request is not charged to the memory budget.
+const UNCHARGED_BYTES: usize = 4 << 10;
+
+/// A buffer of up to this size is charged with what is in it, a larger one whole: of the former the
+/// system gives what was written to.
+const SMALL_BUFFER_BYTES: usize = 64 << 10;
+
+/// The time that an unfinished frame has to come along in while the memory budget is spent.
+const PRESSED: Duration = Duration::from_secs(5);
 
 /// Payloads up to this many bytes are copied out of the read buffer, because a handler may hold
 /// on to its request for long.
@@ -59,16 +72,26 @@ impl RequestPlane {
     }
 
     /// Serves one connection to its end. `first` is what was read of it so far.
-    pub(crate) async fn serve(&self, socket: Socket, first: BytesMut, meter: &ConnectionMetrics) {
+    pub(crate) async fn serve(
+        &self,
+        socket: Socket,
+        first: BytesMut,
+        place: Place,
+        meter: &ConnectionMetrics,
+    ) {
         meter.received(first.len());
         let mut connection = Serving {
             plane: self,
+            place,
             meter,
             codec: TcpRequestCodec::new(self.config.max_request_bytes),
             socket,
             buffer: first,
             answers: BytesMut::new(),
-            progress: Progress { since: Instant::now(), at: 0 },
+            account: self.config.budget.as_ref().map(|budget| budget.open()),
+            hold: None,
+            skip: 0,
+            progress: Progress::from(Instant::now(), 0),
             idle_since: Instant::now(),
         };
         let end = connection.run().await;
@@ -82,13 +105,18 @@ impl RequestPlane {
     }
 
     /// The handler's word on one request; `None` when it panicked.
-    fn accept(&self, message: TcpRequestMessage, socket: &Socket) -> Option<Result<(), Error>> {
+    fn accept(
+        &self,
+        message: TcpRequestMessage,
+        socket: &Socket,
+        account: Option<&Arc<Account>>,
+    ) -> Option<Result<(), Error>> {
         if self.draining.is_cancelled() {
             return Some(Err(Error::draining("the worker is shutting down")));
         }
-        let payload = match message.payload() {
-            short if short.len() <= COPY_PAYLOAD_BYTES => Bytes::copy_from_slice(short),
-            long => long.clone(),
+        let payload = match payload_of(&message, account) {
+            Ok(payload) => payload,
+            Err(error) => return Some(Err(error)),
         };
         let request = PlaneRequest {
             target: message.path(),
@@ -102,6 +130,34 @@ impl RequestPlane {
             tracing::error!("the handler of a request plane panicked");
         }
         accepted
+    }
+}
+
+/// The payload, charged for as long as somebody holds some of it.
+fn payload_of(message: &TcpRequestMessage, account: Option<&Arc<Account>>) -> Result<Bytes, Error> {
+    let payload = message.payload();
+    let Some(account) = account else {
+        let is_short = payload.len() <= COPY_PAYLOAD_BYTES;
+        return Ok(if is_short { Bytes::copy_from_slice(payload) } else { payload.clone() });
+    };
+    account.budget().admit()?;
+    // Few bytes: how many such requests there are at once is bounded by those who take them.
+    if payload.len() <= COPY_PAYLOAD_BYTES {
+        return Ok(Bytes::copy_from_slice(payload));
+    }
+    let hold = account.hold(BudgetUse::Frames, payload.len(), Work::New);
+    let hold = hold.ok_or_else(|| account.budget().refusal())?;
+    Ok(Bytes::from_owner(Charged { payload: payload.clone(), _hold: hold }))
+}
+
+struct Charged {
+    payload: Bytes,
+    _hold: Hold,
+}
+
+impl AsRef<[u8]> for Charged {
+    fn as_ref(&self) -> &[u8] {
+        &self.payload
     }
 }
 
@@ -128,17 +184,32 @@ struct Progress {
     since: Instant,
     /// Bytes of the frame that were there at `since`.
     at: usize,
+    /// The same for the last look, which is more often.
+    looked: (Instant, usize),
+}
+
+impl Progress {
+    /// From now on, with so many bytes there.
+    fn from(now: Instant, at: usize) -> Self {
+        Self { since: now, at, looked: (now, at) }
+    }
 }
 
 /// One connection. One task reads, asks the handler and writes, so the answers are in order and
 /// a peer that does not read them is not read either.
 struct Serving<'a> {
     plane: &'a RequestPlane,
+    place: Place,
     meter: &'a ConnectionMetrics,
     socket: Socket,
     codec: TcpRequestCodec,
     buffer: BytesMut,
     answers: BytesMut,
+    account: Option<Arc<Account>>,
+    /// What the buffer is charged with, once it has grown.
+    hold: Option<Hold>,
+    /// Bytes of a refused request that are still to come, and are dropped.
+    skip: usize,
     progress: Progress,
     idle_since: Instant,
 }
@@ -161,17 +232,25 @@ impl Serving<'_> {
     /// Answers every request that has arrived in full.
     async fn answer_all(&mut self) -> Result<(), End> {
         let mut taken = false;
+        self.skip_refused();
         loop {
             let decoded = self.codec.decode_frame(&mut self.buffer);
             let message = match decoded {
-                Ok(Some(message)) => message,
-                Ok(None) => break,
+                Ok(Some(message)) => {
+                    // What the buffer was charged with is its message's from here on.
+                    self.hold = None;
+                    message
+                }
+                Ok(None) => {
+                    self.charge_buffer()?;
+                    break;
+                }
                 Err(error) => {
                     return Err(End::Refused(Error::new(Code::Violation, error.to_string())));
                 }
             };
             taken = true;
-            match self.plane.accept(message, &self.socket) {
+            match self.plane.accept(message, &self.socket, self.account.as_ref()) {
                 Some(outcome) => self.put_answer(&outcome),
                 // It may have begun to run the request, and no answer says so: the caller finds
                 // out from the loss of the connection.
@@ -185,11 +264,57 @@ impl Serving<'_> {
             }
         }
         self.idle_since = Instant::now();
+        self.place.touch();
         if taken {
-            self.progress = Progress { since: self.idle_since, at: self.buffer.len() };
+            self.progress = Progress::from(self.idle_since, self.buffer.len());
         }
         self.write_answers().await?;
         Ok(())
+    }
+
+    /// Charges a buffer that has grown for a request. Without room the request is refused: what has
+    /// come of it is let go of, and the rest is dropped as it comes.
+    fn charge_buffer(&mut self) -> Result<(), End> {
+        let Some(account) = &self.account else { return Ok(()) };
+        let (len, capacity) = (self.buffer.len(), self.buffer.capacity());
+        let bytes = if capacity > SMALL_BUFFER_BYTES { capacity } else { len };
+        if bytes <= UNCHARGED_BYTES {
+            self.hold = None;
+            return Ok(());
+        }
+        let charged = match &mut self.hold {
+            Some(hold) => hold.grow_to(bytes, Work::New),
+            None => {
+                self.hold = account.hold(BudgetUse::Frames, bytes, Work::New);
+                self.hold.is_some()
+            }
+        };
+        if charged {
+            return Ok(());
+        }
+        let refusal = account.budget().refusal();
+        let Some(frame) = self.codec.frame_len(&self.buffer) else {
+            return Err(End::Refused(refusal));
+        };
+        self.skip = frame - self.buffer.len();
+        self.let_go();
+        self.put_answer(&Err(refusal));
+        Ok(())
+    }
+
+    /// Drops what has come of a request that was refused.
+    fn skip_refused(&mut self) {
+        let dropped = self.skip.min(self.buffer.len());
+        if dropped > 0 {
+            let _ = self.buffer.split_to(dropped);
+            self.skip -= dropped;
+        }
+    }
+
+    /// Lets go of the buffer.
+    fn let_go(&mut self) {
+        self.buffer = BytesMut::new();
+        self.hold = None;
     }
 
     fn put_answer(&mut self, outcome: &Result<(), Error>) {
@@ -236,8 +361,8 @@ impl Serving<'_> {
     /// Waits for more bytes and reads them.
     async fn more(&mut self) -> Result<(), End> {
         loop {
-            let (since, limit) = if !self.buffer.is_empty() {
-                (self.progress.since, self.plane.config.frame_timeout)
+            let (since, limit) = if !self.buffer.is_empty() || self.skip > 0 {
+                (self.progress.looked.0, self.plane.config.frame_timeout.min(PRESSED))
             } else if self.buffer.capacity() > 0 {
                 (self.idle_since, BUFFER_KEPT)
             } else {
@@ -247,7 +372,7 @@ impl Serving<'_> {
             };
             tokio::select! {
                 biased;
-                () = self.plane.ending.cancelled() => return Err(End::Shutdown),
+                () = self.place.leave().cancelled() => return Err(End::Shutdown),
                 ready = self.socket.readable() => ready?,
                 () = tokio::time::sleep_until(since + limit) => {
                     self.waited()?;
@@ -268,18 +393,40 @@ impl Serving<'_> {
 
     /// What a wait that has come to its limit means.
     fn waited(&mut self) -> Result<(), End> {
-        if !self.buffer.is_empty() {
-            if self.buffer.len() - self.progress.at < PROGRESS_BYTES {
-                let limit = self.plane.config.frame_timeout;
+        if !self.buffer.is_empty() || self.skip > 0 {
+            return self.check_progress();
+        }
+        if self.buffer.capacity() > 0 {
+            self.let_go();
+            self.answers = BytesMut::new();
+            return Ok(());
+        }
+        Err(End::Over)
+    }
+
+    /// Refuses an unfinished request that does not come along.
+    fn check_progress(&mut self) -> Result<(), End> {
+        let (now, len, limit) =
+            (Instant::now(), self.buffer.len(), self.plane.config.frame_timeout);
+        let over = now.duration_since(self.progress.since) >= limit;
+        // It was refused already, and its rest does not come.
+        if self.skip > 0 && over {
+            return Err(End::Over);
+        }
+        let refusal = self.account.as_ref().and_then(|account| account.budget().admit().err());
+        if let Some(refusal) = refusal
+            && len.saturating_sub(self.progress.looked.1) < PROGRESS_BYTES
+            && self.skip == 0
+        {
+            return Err(End::Refused(refusal));
+        }
+        self.progress.looked = (now, len);
+        if over {
+            if len - self.progress.at < PROGRESS_BYTES {
                 let message = format!("a request was begun and not finished within {limit:?}");
                 return Err(End::Refused(Error::new(Code::Violation, message)));
             }
-            self.progress = Progress { since: Instant::now(), at: self.buffer.len() };
-        } else if self.buffer.capacity() > 0 {
-            self.buffer = BytesMut::new();
-            self.answers = BytesMut::new();
-        } else {
-            return Err(End::Over);
+            self.progress = Progress::from(now, len);
         }
         Ok(())
     }
@@ -287,7 +434,7 @@ impl Serving<'_> {
     fn read(&mut self) -> io::Result<usize> {
         if self.buffer.is_empty() {
             self.buffer.reserve(READ_BYTES);
-            self.progress = Progress { since: Instant::now(), at: 0 };
+            self.progress = Progress::from(Instant::now(), 0);
         } else if self.buffer.capacity() == self.buffer.len() {
             // The codec asks for the room that an unfinished frame wants, except for the last few
             // bytes of it.

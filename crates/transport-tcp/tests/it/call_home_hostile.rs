@@ -517,7 +517,8 @@ async fn a_handshake_that_does_not_come_is_not_waited_for() {
 
 #[tokio::test]
 async fn connections_have_a_limit() {
-    let tcp = TcpConfig { max_connections: 2, ..TcpConfig::default() };
+    let tcp =
+        TcpConfig { max_connections: 2, max_connections_per_peer: Some(2), ..TcpConfig::default() };
     let caller = caller(TcpStreamServerConfig { tcp, ..Default::default() });
     let (mut one, mut first) = expect(&caller).await;
     let (mut two, mut second) = expect(&caller).await;

@@ -95,19 +95,38 @@ async fn a_server_of_another_protocol_is_a_failed_dial() {
 }
 
 #[tokio::test]
-async fn more_connections_than_allowed_are_closed_and_the_others_live() {
-    let config = TcpConfig { max_connections: 2, ..config() };
-    let server = server(config.clone(), echo);
+async fn a_full_server_refuses_while_all_are_used_and_else_closes_the_longest_idle() {
+    let config = TcpConfig { max_connections: 2, max_connections_per_peer: Some(2), ..config() };
+    let kept = Keep::default();
+    let server = server(config.clone(), kept.handler());
     let address = tcp_address(&server);
-    let (one, two, three) = (client(config.clone()), client(config.clone()), client(config));
+    let (one, two) = (client(config.clone()), client(config.clone()));
+    let mut running = Vec::new();
     for client in [&one, &two] {
         let mut response = open(client, &address, "hi").await.unwrap();
-        assert_eq!(soon("the echo", response.next()).await.unwrap().unwrap(), "hi");
+        soon("the start", response.started()).await.unwrap();
+        running.push(response);
     }
-    let error = open(&three, &address, "hi").await.unwrap_err();
+    let error = open(&client(config.clone()), &address, "hi").await.unwrap_err();
     assert!(error.is_safe_to_resend(), "{error:?}");
-    let mut response = open(&one, &address, "again").await.unwrap();
-    assert_eq!(soon("the echo", response.next()).await.unwrap().unwrap(), "again");
+    // Both are idle from here on.
+    kept.0.lock().unwrap().clear();
+    for response in &mut running {
+        assert!(soon("the end", response.next()).await.unwrap().is_err());
+    }
+    let mut clients = Vec::new();
+    for _ in 0..8 {
+        let newcomer = client(config.clone());
+        let mut response = open(&newcomer, &address, "hi").await.unwrap();
+        soon("the start", response.started()).await.unwrap();
+        kept.0.lock().unwrap().clear();
+        assert!(soon("the end", response.next()).await.unwrap().is_err());
+        clients.push(newcomer);
+    }
+    // Whose connection made room for others makes a new one.
+    let mut again = open(&one, &address, "again").await.unwrap();
+    soon("the start", again.started()).await.unwrap();
+    assert!(server.connections() <= 4, "two, and those on their way out");
 }
 
 #[tokio::test]

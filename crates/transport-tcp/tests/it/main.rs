@@ -1,6 +1,7 @@
 //! The transport over real sockets: conformance, and peers that misbehave.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod budget;
 mod call_home;
 mod call_home_hostile;
 mod call_home_input;
@@ -12,6 +13,7 @@ mod conformance;
 mod fixture;
 mod hostile;
 mod hostile_worker;
+mod mux_peer;
 mod recovery;
 mod request_calling;
 mod request_fixture;

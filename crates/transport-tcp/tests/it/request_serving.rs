@@ -12,7 +12,7 @@ use sinew_plane::{Code, DuplexServer, Executed, Headers, RequestPlaneClient};
 use sinew_transport_tcp::{TcpConfig, TcpRequestConfig, TcpServer};
 
 use crate::{
-    fixture::{client, config, open, soon, tcp_address},
+    fixture::{client, config, open, soon, tcp_address, until},
     request_fixture::{Raw, Taker, answer, caller, frame, send, worker},
 };
 
@@ -307,29 +307,28 @@ async fn a_handler_that_panics_costs_its_own_connection() {
 }
 
 #[tokio::test]
-async fn more_connections_than_allowed_are_closed_whatever_they_speak() {
+async fn the_longest_idle_makes_room_whatever_it_speaks() {
     let taker: Arc<Taker> = Arc::default();
-    let server = worker(TcpConfig { max_connections: 3, ..config() }, &taker);
-    let silent = Raw::connect(&server).await;
+    let limits = TcpConfig { max_connections: 3, max_connections_per_peer: Some(3), ..config() };
+    let server = worker(limits, &taker);
+    let mut silent = Raw::connect(&server).await;
+    until("the silent one to be accepted", || server.connections() == 1).await;
     let mut framed = Raw::connect(&server).await;
     framed.write(&good()).await;
     assert_eq!(framed.answer().await, "");
     let mux = client(config());
     let mut response = open(&mux, &tcp_address(&server), "x").await.unwrap();
     soon("the echo", response.next()).await.unwrap().unwrap();
-    assert_eq!(server.connections(), 3);
     let mut fourth = Raw::connect(&server).await;
-    assert_eq!(fourth.rest().await, b"");
-    drop(silent);
-    soon("its place", async {
-        while server.connections() > 2 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    fourth.write(&good()).await;
+    assert_eq!(fourth.answer().await, "");
+    assert_eq!(silent.rest().await, b"", "it was idle for longest");
     let mut fifth = Raw::connect(&server).await;
     fifth.write(&good()).await;
     assert_eq!(fifth.answer().await, "");
+    assert_eq!(framed.rest().await, b"", "and then this one");
+    fourth.write(&good()).await;
+    assert_eq!(fourth.answer().await, "");
 }
 
 #[tokio::test]

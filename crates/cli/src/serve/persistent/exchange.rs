@@ -2,12 +2,15 @@
 
 use std::{
     future::poll_fn,
-    sync::atomic::{AtomicU8, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
     time::Duration,
 };
 
 use bytes::Bytes;
-use sinew::{Code, Error, Executed, ResponseSink, TrySendError};
+use sinew::{Code, Error, Executed, ResponseSink, TrySendError, layers::plane::budget::Account};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
@@ -28,8 +31,8 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    pub(crate) fn new(speech: Speech) -> Self {
-        Self { speech, mailbox: Mailbox::default(), state: AtomicU8::new(WAITING) }
+    pub(crate) fn new(speech: Speech, account: Arc<Account>) -> Self {
+        Self { speech, mailbox: Mailbox::new(account), state: AtomicU8::new(WAITING) }
     }
 
     /// The line is about to be written. False when the request was withdrawn before.

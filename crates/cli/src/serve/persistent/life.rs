@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use sinew::Error;
+use sinew::{Error, layers::plane::budget::Account};
 use tokio::{
     io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader, BufWriter},
     process::ChildStdin,
@@ -50,6 +50,7 @@ pub(crate) struct Life {
     /// As many as requests are admitted.
     exchanges: Mutex<Exchanges>,
     next_id: AtomicU64,
+    account: Arc<Account>,
 }
 
 #[derive(Default)]
@@ -73,16 +74,16 @@ impl Drop for Entry<'_> {
 }
 
 impl Life {
-    pub(crate) fn new() -> (Self, mpsc::Receiver<Line>) {
+    pub(crate) fn new(account: Arc<Account>) -> (Self, mpsc::Receiver<Line>) {
         let (lines, receiver) = mpsc::channel(LINES_AHEAD);
         let exchanges = Mutex::default();
-        (Self { lines, exchanges, next_id: AtomicU64::new(1) }, receiver)
+        (Self { lines, exchanges, next_id: AtomicU64::new(1), account }, receiver)
     }
 
     /// Opens a request under a number of its own.
     pub(crate) fn open(&self, speech: Speech) -> Entry<'_> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let exchange = Arc::new(Exchange::new(speech));
+        let exchange = Arc::new(Exchange::new(speech, Arc::clone(&self.account)));
         let mut exchanges = self.exchanges.lock();
         if let Some(why) = &exchanges.over {
             exchange.fail(why);
@@ -113,8 +114,8 @@ impl Life {
         let item = answer.item.map(|item| Letter::Item(exchange.speech.item(item)));
         if item.is_some_and(|item| !exchange.mailbox.put(item)) {
             let message = format!(
-                "the command was more than {MAX_LINE} bytes ahead of its caller, more than is kept \
-                 for one request"
+                "the command was more than {MAX_LINE} bytes ahead of its caller, or more than the \
+                 memory budget had room for: more than is kept for one request"
             );
             exchange.mailbox.overflow(Error::handler(message));
             return Ok(());

@@ -1,10 +1,13 @@
 //! What a process has written for one request and its caller has not taken yet.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use sinew::Error;
+use sinew::{
+    BudgetUse, Error,
+    layers::plane::budget::{Account, Tally, Work},
+};
 use tokio::sync::Notify;
 
 use super::wire::MAX_LINE;
@@ -29,8 +32,8 @@ pub(crate) enum Letter {
 }
 
 /// The letters of one request, in order.
-#[derive(Default)]
 pub(crate) struct Mailbox {
+    account: Arc<Account>,
     state: Mutex<State>,
     arrived: Notify,
     overflowed: Notify,
@@ -40,10 +43,17 @@ pub(crate) struct Mailbox {
 struct State {
     letters: VecDeque<Letter>,
     kept: usize,
+    charged: Tally,
     closed: bool,
 }
 
 impl Mailbox {
+    /// An empty one, whose letters are charged to `account`.
+    pub(crate) fn new(account: Arc<Account>) -> Self {
+        let (arrived, overflowed) = (Notify::new(), Notify::new());
+        Self { account, state: Mutex::default(), arrived, overflowed }
+    }
+
     /// Adds a letter. An end or a failure is the last one; what follows is ignored. False for an
     /// item for which there is no room, which is not taken.
     #[must_use]
@@ -59,7 +69,11 @@ impl Mailbox {
                 if state.kept > 0 && state.kept + cost > MAX_KEPT {
                     return false;
                 }
-                state.kept += cost;
+                let kept = state.kept + cost;
+                if !state.charged.cover(kept, BudgetUse::Queued, &self.account, Work::Running) {
+                    return false;
+                }
+                state.kept = kept;
             }
             Letter::Begun => {}
             Letter::End | Letter::Failed(_) => state.closed = true,
@@ -73,7 +87,9 @@ impl Mailbox {
     /// Fails the request at once: what was kept for it is dropped.
     pub(crate) fn overflow(&self, error: Error) {
         let mut state = self.state.lock();
-        *state = State { letters: [Letter::Failed(error)].into(), kept: 0, closed: true };
+        state.charged.clear(BudgetUse::Queued, &self.account);
+        state.letters = [Letter::Failed(error)].into();
+        (state.kept, state.closed) = (0, true);
         drop(state);
         self.arrived.notify_one();
         self.overflowed.notify_one();
@@ -85,6 +101,8 @@ impl Mailbox {
         let letter = state.letters.pop_front()?;
         if let Letter::Item(item) = &letter {
             state.kept -= item.len() + ITEM_COST;
+            let State { kept, charged, .. } = &mut *state;
+            charged.settle(*kept, BudgetUse::Queued, &self.account);
         }
         Some(letter)
     }
@@ -100,9 +118,37 @@ impl Mailbox {
     }
 }
 
+impl Drop for Mailbox {
+    fn drop(&mut self) {
+        self.state.get_mut().charged.clear(BudgetUse::Queued, &self.account);
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use sinew::Budget;
+
     use super::*;
+
+    fn mailbox() -> Mailbox {
+        Mailbox::new(Budget::new(64 << 20).open())
+    }
+
+    #[test]
+    fn what_the_budget_has_no_room_for_is_not_kept() {
+        let budget = Budget::new(4 << 20);
+        let mailbox = Mailbox::new(budget.open());
+        let other = budget.open().hold(BudgetUse::Kept, 1 << 20, Work::Running);
+        let mut more: Vec<_> = (0..2)
+            .map(|_| budget.open().hold(BudgetUse::Kept, 1 << 20, Work::Running).unwrap())
+            .collect();
+        more.push(budget.open().hold(BudgetUse::Kept, 1 << 19, Work::Running).unwrap());
+        assert!(mailbox.put(item(1 << 18)) && !mailbox.put(item(1 << 18)));
+        drop((other, more));
+        assert!(mailbox.put(item(1 << 18)));
+        drop(mailbox);
+        assert_eq!(budget.total(), 0);
+    }
 
     fn item(bytes: usize) -> Letter {
         Letter::Item(vec![b'x'; bytes].into())
@@ -110,7 +156,7 @@ mod tests {
 
     #[test]
     fn the_room_is_bounded_and_comes_back() {
-        let mailbox = Mailbox::default();
+        let mailbox = mailbox();
         assert!(mailbox.put(item(MAX_LINE)), "an empty box takes the longest line");
         assert!(!mailbox.put(item(0)));
         assert!(mailbox.try_take().is_some());
@@ -123,7 +169,7 @@ mod tests {
 
     #[test]
     fn nothing_follows_the_end() {
-        let mailbox = Mailbox::default();
+        let mailbox = mailbox();
         assert!(mailbox.put(item(1)) && mailbox.put(Letter::End) && mailbox.put(item(1)));
         assert!(matches!(mailbox.try_take(), Some(Letter::Item(_))));
         assert!(matches!(mailbox.try_take(), Some(Letter::End)));

@@ -12,14 +12,17 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use sinew::{Code, Error, IncomingOwned, ResponseSink};
+use sinew::{Code, Error, IncomingOwned, ResponseSink, layers::plane::budget::Account};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     life::{Ending, Life, Line, live},
     wire::Speech,
 };
-use super::process::{CommandLine, Process};
+use super::{
+    charge::charged,
+    process::{CommandLine, Process},
+};
 
 /// Wait before the first restart; each further one doubles it.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -34,6 +37,8 @@ pub(crate) struct Persistent {
     command: CommandLine,
     state: Mutex<State>,
     ending: Ending,
+    /// For the lines that wait, and what the process is ahead of its callers.
+    account: Arc<Account>,
 }
 
 enum State {
@@ -49,11 +54,12 @@ impl Persistent {
         kill_grace: Duration,
         cut: CancellationToken,
         tasks: &TaskTracker,
+        account: Arc<Account>,
     ) -> io::Result<Arc<Self>> {
         let process = command.spawn(true)?;
         let ending = Ending { close: CancellationToken::new(), cut, kill_grace };
         let state = Mutex::new(State::Waiting(Instant::now()));
-        let persistent = Arc::new(Self { command, state, ending });
+        let persistent = Arc::new(Self { command, state, ending, account });
         tasks.spawn(Arc::clone(&persistent).keep_running(process));
         Ok(persistent)
     }
@@ -78,14 +84,18 @@ impl Persistent {
             Err(error) => return sink.reject(error),
         };
         let entry = life.open(speech);
-        let line = match speech.request(entry.id, &request.body) {
+        let line = speech.request(entry.id, &request.body);
+        let IncomingOwned { context, body, .. } = request;
+        // It is in the line.
+        drop(body);
+        let line = match line.and_then(|line| charged(line, Some(&self.account))) {
             Ok(line) => line,
             Err(error) => return sink.reject(error),
         };
         let line = Line::Request { line, exchange: Arc::clone(&entry.exchange) };
         let sent = tokio::select! {
             biased;
-            () = request.context.stopped() => return,
+            () = context.stopped() => return,
             sent = life.send(line) => sent,
         };
         if !sent {
@@ -127,7 +137,7 @@ impl Persistent {
     }
 
     async fn one_life(&self, process: Process) -> String {
-        let (life, lines) = Life::new();
+        let (life, lines) = Life::new(Arc::clone(&self.account));
         let life = Arc::new(life);
         *self.state.lock() = State::Alive(Arc::clone(&life));
         let why = live(&life, lines, &self.command, process, &self.ending).await;

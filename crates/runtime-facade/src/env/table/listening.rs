@@ -106,4 +106,15 @@ pub(super) const SETTINGS: &[Setting] = &[
         "true",
         "also listens on a Unix socket, for callers on the same host",
     ),
+    Setting::new(
+        "SINEW_FRAME_CHECKS",
+        Form::Choice {
+            of: &["off", "write", "verify"],
+            // Each of the words is one.
+            set: |draft, text| draft.config.frame_checks = text.parse().ok(),
+        },
+        "verify beyond loopback, and within the host none but those that a peer asks for",
+        "the checks of frames, in the mux and in Dynamo's two-part frames: off; write them for the \
+         peer; verify those that arrive too",
+    ),
 ];

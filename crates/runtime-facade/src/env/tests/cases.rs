@@ -147,6 +147,9 @@ pub(super) const CASES: &[Case] = &[
     .text("h:2", &["a b", "[::]"]),
     Case::new("SINEW_INSECURE", "yes", |it| it.insecure),
     Case::new("SINEW_UNIX", "off", |it| !it.unix),
+    Case::new("SINEW_FRAME_CHECKS", "write", |it| {
+        it.frame_checks == Some(crate::FrameChecks::Write)
+    }),
     Case::new("SINEW_CONNECT_TIMEOUT", "7", |it| {
         it.frames.connect_timeout == SECONDS(7) && it.tcp.connect_timeout == SECONDS(7)
     }),

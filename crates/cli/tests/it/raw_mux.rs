@@ -1,0 +1,104 @@
+//! A caller of the mux that is driven by hand, and what a process holds.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::Instant,
+};
+
+use bytes::{Bytes, BytesMut};
+use sinew_mux::{Event, Inbound, MuxConfig, Open, Outbound, Role};
+use sinew_plane::{InstanceId, StreamId, Terminal, Window};
+
+use crate::world::{LIMIT, Server};
+
+/// One connection on which nothing is read or granted unless it is said.
+pub(crate) struct RawMux {
+    socket: TcpStream,
+    inbound: Inbound,
+    outbound: Outbound,
+    buffer: BytesMut,
+}
+
+impl RawMux {
+    /// Connects and exchanges hellos; `None` when the server closes instead.
+    pub(crate) fn greet(at: SocketAddr) -> Option<Self> {
+        let config = MuxConfig::default().checked().unwrap();
+        let socket = TcpStream::connect_timeout(&at, LIMIT).unwrap();
+        socket.set_read_timeout(Some(LIMIT)).unwrap();
+        socket.set_write_timeout(Some(LIMIT)).unwrap();
+        let mut peer = Self {
+            socket,
+            inbound: Inbound::new(Role::Dialler, &config, Instant::now()),
+            outbound: Outbound::new(Role::Dialler, &config),
+            buffer: BytesMut::new(),
+        };
+        peer.write();
+        let Some(Event::Hello(hello)) = peer.next() else { return None };
+        peer.outbound.on_hello(hello);
+        Some(peer)
+    }
+
+    /// Sends what waits. False when the connection is gone.
+    fn write(&mut self) -> bool {
+        let batch = self.outbound.take_batch();
+        let bytes: Vec<u8> = batch.parts().flatten().copied().collect();
+        self.socket.write_all(&bytes).is_ok()
+    }
+
+    /// Opens a stream with the whole body but for the last `missing` bytes.
+    pub(crate) fn open(&mut self, name: &str, body: &Bytes, missing: usize) -> Option<u32> {
+        let window = Window { items: 16_384, bytes: 1 << 20 };
+        let open = Open::new(StreamId(7), name, InstanceId(0), window);
+        let (stream, mut sent) = self.outbound.open(&open, body).ok()?;
+        while sent < body.len() - missing {
+            sent = self.outbound.body_chunk(stream, body, sent);
+            if !self.write() {
+                return None;
+            }
+        }
+        self.write().then_some(stream)
+    }
+
+    fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.inbound.poll_event(Instant::now()).unwrap() {
+                return Some(event);
+            }
+            if self.inbound.ingest(&mut self.buffer).unwrap() {
+                continue;
+            }
+            let mut chunk = vec![0; 64 << 10];
+            match self.socket.read(&mut chunk) {
+                Ok(bytes @ 1..) => self.buffer.extend_from_slice(&chunk[..bytes]),
+                Ok(0) | Err(_) => return None,
+            }
+        }
+    }
+
+    /// How the next stream ends.
+    pub(crate) fn next_end(&mut self) -> Option<Terminal> {
+        loop {
+            if let Event::Ended { terminal, .. } = self.next()? {
+                return Some(terminal);
+            }
+        }
+    }
+}
+
+/// A line of `/proc/PID/status` in bytes: `VmRSS`, `VmHWM`.
+pub(crate) fn memory(server: &Server, what: &str) -> usize {
+    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with(what)).unwrap();
+    let kib: usize = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    kib << 10
+}
+
+/// Where the server listens.
+pub(crate) fn address(server: &Server) -> SocketAddr {
+    let line = server.said.last().unwrap();
+    let rest = line.split_once("tcp://").unwrap().1;
+    let end = rest.find(|c: char| !(c.is_ascii_digit() || ".:".contains(c))).unwrap();
+    rest[..end].trim_end_matches(':').parse().unwrap()
+}

@@ -1,0 +1,300 @@
+//! What peers can make a process hold, with a small memory budget.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use sinew_codec::TcpResponseCodec;
+use sinew_mux::MuxConfig;
+use sinew_plane::{
+    Budget, BudgetUse, Code, DuplexTransport, Error, Executed, IncomingRequest, ResponseSink,
+    Terminal, Window, ack,
+};
+use sinew_transport_tcp::{TcpConfig, TcpServer};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::{
+    fixture::{self, Keep, client, echo, open, request, server, soon, tcp_address, until},
+    mux_peer::MuxPeer,
+    request_fixture::{Taker, frame, worker},
+};
+
+const MIB: usize = 1 << 20;
+const WINDOW: Window = Window { items: 16_384, bytes: 1 << 20 };
+
+fn budget(mib: usize) -> (Arc<Budget>, TcpConfig) {
+    let budget = Budget::new(mib * MIB);
+    let config = TcpConfig { budget: Some(Arc::clone(&budget)), ..fixture::config() };
+    (budget, config)
+}
+
+/// What is held, without what is only kept for the next message.
+fn held(budget: &Budget) -> usize {
+    budget.total() - budget.used(BudgetUse::Buffers)
+}
+
+/// Sends items of 16 KiB for as long as they are taken.
+fn pour(_: IncomingRequest<'_>, mut sink: ResponseSink) {
+    tokio::spawn(async move {
+        let item = Bytes::from(vec![7; 16 << 10]);
+        while sink.send(item.clone()).await.is_ok() {}
+    });
+}
+
+#[tokio::test]
+async fn bodies_that_never_end_are_refused_and_ended_and_new_ones_have_room() {
+    let (budget, mut config) = budget(32);
+    config.mux = MuxConfig {
+        keepalive_interval: Duration::from_millis(200),
+        body_timeout: Duration::from_millis(500),
+        ..config.mux
+    };
+    let server = server(config, echo);
+    let body = Bytes::from(vec![1; 3 * MIB]);
+    let mut peers = Vec::new();
+    for _ in 0..16 {
+        let mut peer = MuxPeer::greet(&server).await;
+        for _ in 0..2 {
+            peer.open(&body, body.len() - (64 << 10), WINDOW).await;
+            assert!(budget.total() <= budget.limit());
+        }
+        peers.push(peer);
+    }
+    for peer in &mut peers {
+        for _ in 0..2 {
+            let (_, terminal, _) = peer.next_end().await.expect("an answer, not a lost connection");
+            let Terminal::Failed { error } = terminal else { panic!("{terminal:?}") };
+            assert!(matches!(error.code(), Code::Overloaded | Code::Violation), "{error}");
+            assert_eq!(error.executed(), Executed::No);
+        }
+    }
+    until("what was held to be let go of", || held(&budget) == 0).await;
+    let (honest, address) = (client(fixture::config()), tcp_address(&server));
+    let mut response = soon("room", honest.open(&address, request(body.clone()))).await.unwrap();
+    let answer = soon("the echo", response.next()).await.unwrap().unwrap();
+    assert_eq!(answer, body);
+}
+
+#[tokio::test]
+async fn a_body_that_comes_along_slowly_is_not_ended() {
+    let (_, mut config) = budget(32);
+    config.mux = MuxConfig {
+        keepalive_interval: Duration::from_millis(20),
+        body_timeout: Duration::from_millis(200),
+        ..config.mux
+    };
+    let server = server(config, echo);
+    let mut peer = MuxPeer::greet(&server).await;
+    let body = Bytes::from(vec![1; MIB]);
+    let stream = peer.open(&body, 64 << 10, WINDOW).await.unwrap();
+    let mut sent = 64 << 10;
+    while sent < body.len() {
+        // tidy-allow: sleep, this is how slow the peer is
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        sent = peer.outbound.body_chunk(stream, &body, sent);
+        assert!(peer.write().await);
+    }
+    let (ended, terminal, _) = peer.next_end().await.unwrap();
+    assert!(matches!((ended, terminal), (it, Terminal::Complete { .. }) if it == stream));
+}
+
+#[tokio::test]
+async fn whole_bodies_that_nobody_reads_are_charged_until_their_handlers_let_go() {
+    let (budget, config) = budget(32);
+    let (bodies, keep) = (Arc::new(parking_lot::Mutex::new(Vec::new())), Keep::default());
+    let (kept, sinks) = (Arc::clone(&bodies), keep.clone());
+    let server = server(config, move |request: IncomingRequest<'_>, sink: ResponseSink| {
+        kept.lock().push(request.body.clone());
+        sinks.0.lock().unwrap().push(sink);
+    });
+    let body = Bytes::from(vec![1; 2 * MIB]);
+    let (mut refused, mut peers) = (0, Vec::new());
+    for _ in 0..16 {
+        let before = bodies.lock().len();
+        let mut peer = MuxPeer::greet(&server).await;
+        peer.open(&body, body.len(), WINDOW).await;
+        tokio::select! {
+            () = until("the body to be taken", || bodies.lock().len() > before) => {}
+            end = peer.next_end() => {
+                let Some((_, Terminal::Failed { error }, _)) = end else { panic!("{end:?}") };
+                assert_eq!((error.code(), error.executed()), (Code::Overloaded, Executed::No));
+                refused += 1;
+            }
+        }
+        assert!(budget.total() <= budget.limit());
+        assert!(held(&budget) >= bodies.lock().len() * 2 * MIB);
+        peers.push(peer);
+    }
+    assert!(refused >= 2, "14 of them are 28 MiB: {refused}");
+    drop(peers);
+    assert!(held(&budget) > 20 * MIB, "the handlers have them still");
+    bodies.lock().clear();
+    keep.0.lock().unwrap().clear();
+    until("the bodies to be let go of", || held(&budget) == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_without_credit_are_ended_when_the_budget_stays_spent_and_no_others() {
+    let (budget, config) = budget(8);
+    let server = server(config, pour);
+    let address = tcp_address(&server);
+    // It is slow, and takes what comes.
+    let caller = client(fixture::config());
+    let mut honest = open(&caller, &address, "slow").await.unwrap();
+    let mut peers = Vec::new();
+    for _ in 0..8 {
+        let mut peer = MuxPeer::greet(&server).await;
+        for _ in 0..8 {
+            peer.open(&Bytes::new(), 0, WINDOW).await;
+        }
+        peers.push(peer);
+    }
+    // They read everything and acknowledge nothing.
+    let greedy = peers.into_iter().map(|mut peer| {
+        tokio::spawn(async move {
+            let mut ends = Vec::new();
+            while ends.len() < 8
+                && let Some((_, terminal, _)) = peer.next_end().await
+            {
+                ends.push(terminal);
+            }
+            ends
+        })
+    });
+    let greedy: Vec<_> = greedy.collect();
+    let mut evicted = 0;
+    for task in greedy {
+        for _ in 0..20 {
+            soon("an item", honest.next()).await.unwrap().unwrap();
+            assert!(budget.total() <= budget.limit());
+        }
+        // Those that are left hold less than the budget: nobody has to end for them.
+        match tokio::time::timeout(Duration::from_secs(6), task).await {
+            Ok(ends) => {
+                for terminal in ends.unwrap() {
+                    let Terminal::Failed { error } = terminal else { panic!("{terminal:?}") };
+                    match error.code() {
+                        Code::Exhausted => assert_eq!(error.executed(), Executed::Yes),
+                        code => assert_eq!(code, Code::Overloaded, "{error}"),
+                    }
+                    evicted += usize::from(error.code() == Code::Exhausted);
+                }
+            }
+            Err(_) => break,
+        }
+        if evicted > 0 {
+            break;
+        }
+    }
+    until("some to be ended for the others", || !budget.is_spent()).await;
+    for _ in 0..100 {
+        soon("an item", honest.next()).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_nobody_reads_is_left_alone_while_there_is_room() {
+    let (budget, config) = budget(32);
+    let server = server(config, pour);
+    let mut peer = MuxPeer::greet(&server).await;
+    peer.open(&Bytes::new(), 0, WINDOW).await;
+    until("its window to be full", || budget.used(BudgetUse::Kept) >= MIB).await;
+    let kept = budget.used(BudgetUse::Kept);
+    // Longer than the budget's patience.
+    // tidy-allow: sleep, that nothing happens can only be seen after some time
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(budget.used(BudgetUse::Kept), kept);
+    drop(peer);
+    until("what was kept to be let go of", || held(&budget) == 0).await;
+}
+
+/// Reads one acknowledgement.
+async fn answer(socket: &mut TcpStream, buffer: &mut BytesMut) -> Result<(), Error> {
+    let mut codec = TcpResponseCodec::new(ack::MAX_ACK_BYTES);
+    loop {
+        if let Some(message) = codec.decode_frame(buffer).unwrap() {
+            return ack::decode(&message.data);
+        }
+        assert_ne!(soon("an answer", socket.read_buf(buffer)).await.unwrap(), 0);
+    }
+}
+
+fn frame_of(payload: usize) -> Vec<u8> {
+    frame(b"1f/a/b/c", b"{}", &vec![5; payload])
+}
+
+async fn slow(server: &TcpServer, frame: &[u8]) -> (TcpStream, BytesMut) {
+    let mut socket = TcpStream::connect(server.local_address().unwrap()).await.unwrap();
+    soon("the frame to be taken", socket.write_all(frame)).await.unwrap();
+    (socket, BytesMut::new())
+}
+
+#[tokio::test]
+async fn slow_frames_hold_no_more_than_the_budget_and_a_refused_one_is_skipped() {
+    let (budget, config) = budget(16);
+    let taker = Arc::new(Taker::default());
+    let server = worker(config, &taker);
+    let whole = frame_of(2 * MIB);
+    let part = &whole[..whole.len() - MIB / 2];
+    let mut sockets = Vec::new();
+    for _ in 0..16 {
+        sockets.push(slow(&server, part).await);
+        assert!(budget.total() <= budget.limit());
+    }
+    let (socket, buffer) = sockets.last_mut().unwrap();
+    let refusal = answer(socket, buffer).await.unwrap_err();
+    assert_eq!((refusal.code(), refusal.executed()), (Code::Overloaded, Executed::No));
+    assert_eq!(taker.count(), 0);
+    // The connection goes on behind the rest of what was refused.
+    let (mut socket, mut buffer) = sockets.pop().unwrap();
+    drop(sockets);
+    until("what was held to be let go of", || held(&budget) == 0).await;
+    socket.write_all(&whole[part.len()..]).await.unwrap();
+    socket.write_all(&frame_of(10)).await.unwrap();
+    answer(&mut socket, &mut buffer).await.unwrap();
+    socket.write_all(&whole).await.unwrap();
+    answer(&mut socket, &mut buffer).await.unwrap();
+    assert_eq!(taker.count(), 2);
+    assert!(held(&budget) >= 2 * MIB, "the handler has it");
+    taker.0.lock().clear();
+    until("the payload to be let go of", || held(&budget) == 0).await;
+}
+
+#[tokio::test]
+async fn what_a_worker_sends_to_a_slow_caller_is_bounded_too() {
+    let server = server(fixture::config(), |_: IncomingRequest<'_>, mut sink: ResponseSink| {
+        tokio::spawn(async move {
+            let item = Bytes::from(vec![7; MIB]);
+            while sink.send(item.clone()).await.is_ok() {}
+        });
+    });
+    let (budget, mut config) = budget(8);
+    config.mux.window = Window { items: 1024, bytes: 1 << 20 };
+    let client = client(config);
+    let address = tcp_address(&server);
+    let mut streams = Vec::new();
+    for _ in 0..32 {
+        streams.push(open(&client, &address, "x").await.unwrap());
+    }
+    let (mut ended, mut taken) = (0, 0);
+    for mut stream in streams {
+        // What is taken makes room for what comes, so some live on.
+        for _ in 0..4 {
+            match soon("an item or an end", stream.next()).await {
+                Some(Ok(_)) => taken += 1,
+                Some(Err(error)) => {
+                    assert_eq!(error.code(), Code::Exhausted, "{error}");
+                    ended += 1;
+                    break;
+                }
+                None => panic!("an endless stream has ended"),
+            }
+            assert!(budget.total() <= budget.limit());
+        }
+    }
+    assert!(ended > 0 && taken > 0, "{ended} ended, {taken} items taken");
+    until("what waited to be let go of", || held(&budget) == 0).await;
+}
