@@ -330,7 +330,7 @@ mod tests {
         let never = |_: IncomingRequest<'_>, _: ResponseSink| panic!("no request is sent");
         let any = "127.0.0.1:0".parse().unwrap();
         let server = TcpServer::bind(config.clone(), any, Arc::new(never)).unwrap();
-        let connections = Arc::new(Connections::default());
+        let connections = Connections::new(sinew_telemetry::Side::Calling);
         let address = Address::new("tcp", "several:1").unwrap();
         let target = Target::new(address, Arc::new(config), Arc::clone(&connections));
 
