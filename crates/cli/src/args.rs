@@ -8,7 +8,7 @@ use crate::{
     config::ConfigArgs,
     demo::{DemoArgs, worker::WorkerArgs},
     ls::LsArgs,
-    serve::ServeArgs,
+    serve::{GuardArgs, ServeArgs},
     settings::Settings,
 };
 
@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Completions(CompletionsArgs),
     #[command(hide = true)]
     DemoWorker(WorkerArgs),
+    #[command(hide = true)]
+    Guard(GuardArgs),
 }
 
 #[cfg(test)]

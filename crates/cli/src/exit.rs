@@ -1,6 +1,6 @@
 //! How a command ends: its exit code, and what it says about an error.
 
-use std::error::Error as StdError;
+use std::{error::Error as StdError, io};
 
 use sinew::{
     CancelReason, Code, Context, Error, Executed, Fault, Outcome, StartError,
@@ -74,6 +74,29 @@ impl Failure {
     /// A failure with an error and everything that caused it.
     pub(crate) fn caused(exit: Exit, error: &dyn StdError) -> Self {
         Self::new(exit, chain(error))
+    }
+
+    /// A failure to listen, with the way out that fits its cause.
+    pub(crate) fn listening(exit: Exit, error: &(dyn StdError + 'static)) -> Self {
+        let failure = Self::caused(exit, error);
+        let (mut cause, mut kind) = (Some(error), None);
+        while let Some(error) = cause {
+            kind = kind.or_else(|| Some(error.downcast_ref::<io::Error>()?.kind()));
+            cause = error.source();
+        }
+        match kind {
+            Some(io::ErrorKind::AddrInUse) => failure.hint(
+                "another process listens there, and ss -ltnp shows which: choose another port, or \
+                 port 0 for a free one",
+            ),
+            Some(io::ErrorKind::AddrNotAvailable) => {
+                failure.hint("this machine does not have that address; ip addr shows those it has")
+            }
+            Some(io::ErrorKind::PermissionDenied) => {
+                failure.hint("ports below 1024 need a privilege: choose a higher one")
+            }
+            _ => failure,
+        }
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -159,6 +182,7 @@ impl From<StartError> for Failure {
                     "check --nats or $SINEW_NATS_SERVER, or do without it: --request-plane tcp",
                 )
             }
+            StartError::Transport(error) => Self::listening(exit, &error),
             _ => failure,
         }
     }

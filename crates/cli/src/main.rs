@@ -16,7 +16,7 @@ mod signals;
 mod terminal;
 mod wording;
 
-use std::{ffi::OsString, time::Instant};
+use std::{ffi::OsString, io::IsTerminal, time::Instant};
 
 use clap::Parser;
 use sinew_telemetry::{console::tell, printable};
@@ -30,6 +30,10 @@ fn main() -> ! {
     // The deadline of a call counts from here.
     let begun = Instant::now();
     let cli = Cli::try_parse().unwrap_or_else(|error| refuse(error));
+    if let Command::Guard(args) = &cli.command {
+        // Without threads or a runtime: it waits for years and is small.
+        std::process::exit(serve::run_guard(args));
+    }
     let exit = match run(cli, begun) {
         Ok(exit) => exit,
         Err(failure) => failure.report(),
@@ -43,9 +47,10 @@ fn main() -> ! {
 /// Ends with what is wrong with the command line, or with the help that was asked for.
 fn refuse(error: clap::Error) -> ! {
     let is_plain = |arg: OsString| arg.to_str().is_some_and(|arg| printable(arg) == arg);
-    if !std::env::args_os().all(is_plain) {
+    let is_plain = std::env::args_os().all(is_plain);
+    if error.use_stderr() && !(is_plain && std::io::stderr().is_terminal()) {
         // It quotes arguments as they are, and a script may have them from elsewhere.
-        tell(error.to_string().trim_end());
+        error.to_string().trim_end().lines().for_each(tell);
         std::process::exit(error.exit_code());
     }
     error.exit()
@@ -77,6 +82,8 @@ fn run(cli: Cli, begun: Instant) -> Result<Exit, Failure> {
             }
             Command::DemoWorker(args) => demo::worker::run(args).await,
             Command::Config(args) => Ok(config::run(&args)),
+            // Has been run before.
+            Command::Guard(_) => Ok(Exit::Complete),
         }
     });
     runtime.shutdown_background();

@@ -1,13 +1,20 @@
-//! The signals that end a command: SIGINT (Ctrl-C) and SIGTERM.
+//! The signals that end a command: SIGINT (Ctrl-C), SIGTERM and SIGHUP.
+
+use std::future::pending;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::exit::{Exit, Failure};
 
-/// SIGINT and SIGTERM, from when this is made; without it they end the process at once.
+/// SIGINT, SIGTERM and SIGHUP, from when this is made; without it they end the process at once. A
+/// SIGHUP that was ignored from the start, as under `nohup`, stays ignored.
 pub(crate) struct Interrupts {
     int: Signal,
     term: Signal,
+    hangup: Option<Signal>,
+    /// Listened to for its effect: whoever started us may have left it ignored, and then the
+    /// kernel tells nobody how a child of ours has ended.
+    _child: Signal,
 }
 
 impl Interrupts {
@@ -17,7 +24,13 @@ impl Interrupts {
                 Failure::new(Exit::SetUp, format!("cannot listen for signals: {error}"))
             })
         };
-        Ok(Self { int: listen(SignalKind::interrupt())?, term: listen(SignalKind::terminate())? })
+        let hangup = (!is_ignored(SignalKind::hangup())).then(|| listen(SignalKind::hangup()));
+        Ok(Self {
+            int: listen(SignalKind::interrupt())?,
+            term: listen(SignalKind::terminate())?,
+            hangup: hangup.transpose()?,
+            _child: listen(SignalKind::child())?,
+        })
     }
 
     /// Waits for `work`, or for the next signal instead: `None`.
@@ -35,6 +48,23 @@ impl Interrupts {
         tokio::select! {
             _ = self.int.recv() => {}
             _ = self.term.recv() => {}
+            () = received(self.hangup.as_mut()) => {}
         }
     }
+}
+
+async fn received(signal: Option<&mut Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => pending().await,
+    }
+}
+
+/// True for a signal that this process was started to ignore, where that can be known.
+fn is_ignored(kind: SignalKind) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    // Signals count from 1, bits from 0.
+    mask & (1 << (kind.as_raw_value() - 1)) != 0
 }

@@ -27,13 +27,13 @@ pub(crate) struct ServeArgs {
     pub(crate) name: EndpointName,
     /// Keep one process for all requests, which speaks one JSON object per line both ways.
     ///
-    /// It reads {"id":1,"body":JSON} or {"id":1,"data":"TEXT"}, and {"id":1,"cancel":true}; it
-    /// writes {"id":1,"item":JSON} for each item, and {"id":1,"end":true} or
-    /// {"id":1,"error":"TEXT"} at the end. See the crate's README.
+    /// It reads {"id":1,"body":JSON}, where a caller's text is a JSON string, and
+    /// {"id":1,"cancel":true}; it writes {"id":1,"item":JSON} for each item, and
+    /// {"id":1,"end":true} or {"id":1,"error":"TEXT"} at the end. See the crate's README.
     #[arg(long)]
     pub(crate) persistent: bool,
     /// Requests at once; more are refused, and callers try another instance.
-    #[arg(long, value_name = "N", default_value = "64")]
+    #[arg(long, value_name = "N", default_value = "64", value_parser = at_least_one)]
     pub(crate) concurrency: NonZeroUsize,
     /// Share of the requests relative to other instances.
     #[arg(long, value_name = "N", default_value = "1",
@@ -46,9 +46,9 @@ pub(crate) struct ServeArgs {
     /// Id of this instance, in hexadecimal. Default: random.
     #[arg(long, value_name = "HEX", value_parser = instance)]
     pub(crate) instance: Option<InstanceId>,
-    /// Where to listen. Default: a free port of 127.0.0.1. Another address than loopback needs
-    /// --insecure.
-    #[arg(long, value_name = "IP:PORT")]
+    /// Where to listen; :PORT is that port of 127.0.0.1. Default: a free port of 127.0.0.1.
+    /// Another address than loopback needs --insecure.
+    #[arg(long, value_name = "IP:PORT", value_parser = socket)]
     pub(crate) listen: Option<SocketAddr>,
     /// What others are told instead: HOST or HOST:PORT.
     #[arg(long, value_name = "HOST[:PORT]")]
@@ -57,7 +57,7 @@ pub(crate) struct ServeArgs {
     #[arg(long)]
     pub(crate) insecure: bool,
     /// Serve counters and gauges for Prometheus at http://IP:PORT/metrics.
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_name = "IP:PORT", value_parser = socket)]
     pub(crate) metrics: Option<SocketAddr>,
     /// Checks of frames: off, write or verify. Default: $SINEW_FRAME_CHECKS, else verify beyond
     /// loopback and off within the host.
@@ -78,9 +78,38 @@ pub(crate) struct ServeArgs {
     /// How long a command may take to end after SIGTERM before SIGKILL.
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration::parse)]
     pub(crate) kill_grace: Duration,
+    /// Give the command this variable of the environment although it looks like a secret.
+    ///
+    /// The command gets the environment of sinew serve without what looks like a secret by name
+    /// (such as *_PASSWORD, *_TOKEN, *_SECRET, *_KEY) or by value (a URL with a password). May be
+    /// given more than once.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) pass_env: Vec<OsString>,
     /// The program and its arguments.
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
+}
+
+fn at_least_one(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| "write how many requests may run at once, 1 or more".to_owned())
+}
+
+/// Reads where to listen. A name is not looked up: it may stand for several addresses.
+fn socket(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let form = || {
+        "write IP:PORT, such as 127.0.0.1:9000 or [::1]:9000; :9000 and localhost:9000 mean \
+         127.0.0.1:9000, and 0.0.0.0:9000 is every IPv4 address of this machine"
+            .to_owned()
+    };
+    let (host, port) = text.rsplit_once(':').ok_or_else(form)?;
+    let port = port.parse().map_err(|_| form())?;
+    match host {
+        "" | "localhost" => Ok(SocketAddr::from(([127, 0, 0, 1], port))),
+        _ => Err(form()),
+    }
 }
 
 /// Reads an instance's id.
@@ -88,4 +117,20 @@ pub(crate) fn instance(text: &str) -> Result<InstanceId, String> {
     InstanceId::from_hex(text)
         .filter(|id| id.0 != 0)
         .ok_or_else(|| "an id is 1 to 16 hexadecimal digits and not 0; sinew ls shows ids".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_alone_is_one_of_loopback_and_other_forms_are_shown() {
+        for text in ["127.0.0.1:9000", ":9000", "localhost:9000"] {
+            assert_eq!(socket(text).unwrap().to_string(), "127.0.0.1:9000", "{text}");
+        }
+        assert_eq!(socket("[::1]:9000").unwrap().to_string(), "[::1]:9000");
+        for bad in ["9000", "*:9000", "worker-1:9000", "::1:x", ":99999", "127.0.0.1", ""] {
+            assert!(socket(bad).unwrap_err().contains("127.0.0.1:9000"), "{bad}");
+        }
+    }
 }

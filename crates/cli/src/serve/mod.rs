@@ -4,25 +4,34 @@ mod args;
 #[cfg(test)]
 mod caller;
 mod charge;
+mod environment;
+mod executable;
+mod guard;
 mod lines;
+mod orphans;
 mod per_request;
 mod persistent;
 mod process;
 mod pump;
+mod supervision;
 mod tail;
 mod wording;
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use sinew::layers::plane::budget::Account;
 use sinew::{BindPolicy, Config, DiscoverySource, IncomingOwned, ResponseSink, Runtime, Served};
-use sinew_telemetry::{Metrics, console::tell};
+use sinew_telemetry::{Metrics, MetricsError, console::tell};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 
-pub(crate) use self::args::{ServeArgs, instance};
+pub(crate) use self::{
+    args::{ServeArgs, instance},
+    guard::{GuardArgs, run as run_guard},
+};
 use self::{
-    per_request::PerRequest, persistent::Persistent, process::CommandLine, wording::Wording,
+    per_request::PerRequest, persistent::Persistent, process::CommandLine,
+    supervision::Supervision, wording::Wording,
 };
 use crate::{
     exit::{Exit, Failure},
@@ -32,6 +41,9 @@ use crate::{
 
 /// What a cut may take beyond the programs' own time to end.
 const CUT_MARGIN: Duration = Duration::from_secs(2);
+
+/// How often the counts of repeated warnings are looked at.
+const REPORT_EVERY: Duration = Duration::from_secs(10);
 
 /// Serves until a signal, then finishes what is under way.
 pub(crate) async fn run(settings: &Settings, args: ServeArgs) -> Result<Exit, Failure> {
@@ -48,7 +60,10 @@ pub(crate) async fn run(settings: &Settings, args: ServeArgs) -> Result<Exit, Fa
         return Ok(Exit::Cancelled);
     };
     let runtime = runtime?;
+    let supervision = Supervision::start(&args)?;
+    let command = command.under(supervision.clone());
     let work = Work::start(&command, &args, runtime.budget().open())?;
+    supervision.say_what_is_withheld();
     let Some(served) = interrupts.or(serve(&runtime, &args, &work)).await else {
         work.cut().await;
         return Ok(Exit::Cancelled);
@@ -56,7 +71,10 @@ pub(crate) async fn run(settings: &Settings, args: ServeArgs) -> Result<Exit, Fa
     let served = served?;
     say_where(settings, announced, &command, &served, metrics.as_ref());
 
-    interrupts.next().await;
+    tokio::select! {
+        () = interrupts.next() => {}
+        never = report_repeats() => match never {},
+    }
     if served.in_flight() > 0 {
         let (count, grace) = (served.in_flight(), grace.as_secs_f32());
         tell(&format!("finishing {count} requests within {grace} s; interrupt again to cut them"));
@@ -71,10 +89,20 @@ pub(crate) async fn run(settings: &Settings, args: ServeArgs) -> Result<Exit, Fa
             Exit::Cancelled
         }
     };
+    supervision.close().await;
     if let Some(metrics) = metrics {
         metrics.shutdown().await;
     }
     Ok(exit)
+}
+
+/// Reports what was counted of repeated warnings, now and then.
+async fn report_repeats() -> Infallible {
+    let mut ticks = tokio::time::interval(REPORT_EVERY);
+    loop {
+        ticks.tick().await;
+        sinew_telemetry::report_repeats(false);
+    }
 }
 
 /// The settings, and whether others can find the endpoint through discovery.
@@ -106,7 +134,10 @@ async fn start_metrics(args: &ServeArgs, config: &Config) -> Result<Option<Metri
     let Some(address) = args.metrics else { return Ok(None) };
     let policy = if config.insecure { BindPolicy::Insecure } else { BindPolicy::LoopbackOnly };
     let metrics = Metrics::install(address, policy).await;
-    metrics.map(Some).map_err(|error| Failure::caused(Exit::Usage, &error))
+    metrics.map(Some).map_err(|error| {
+        let is_taken = matches!(error, MetricsError::Bind { .. });
+        Failure::listening(if is_taken { Exit::SetUp } else { Exit::Usage }, &error)
+    })
 }
 
 async fn serve(runtime: &Runtime, args: &ServeArgs, work: &Work) -> Result<Served, Failure> {
@@ -188,7 +219,7 @@ impl Work {
         let kind = if args.persistent {
             let persistent = Persistent::start(command, grace, cut.clone(), &tasks, account);
             Kind::Persistent(persistent.map_err(|error| {
-                Failure::new(Exit::Failed, format!("cannot start the command: {error}"))
+                Failure::new(Exit::SetUp, format!("cannot start the command: {error}"))
             })?)
         } else {
             let places = args.concurrency.get();

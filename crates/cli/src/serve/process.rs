@@ -1,10 +1,8 @@
 //! A program, and one run of it in a process group of its own.
 
 use std::{
-    env,
     ffi::OsString,
     fmt, io,
-    os::unix::fs::PermissionsExt,
     path::Path,
     process::{ExitStatus, Stdio},
 };
@@ -12,32 +10,34 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
+use super::{
+    executable,
+    supervision::{Supervised, Supervision},
+};
 use crate::settings::quoted;
 
 /// A program and its arguments.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct CommandLine {
     program: OsString,
     arguments: Vec<OsString>,
+    /// None in tests of what a program does by itself.
+    supervision: Option<Supervision>,
 }
 
 impl CommandLine {
-    /// Checks that the program is there, so that a typing error shows at the start and not with
+    /// Checks that the program can be started, so that an error shows at the start and not with
     /// the first request.
     pub(crate) fn checked(words: Vec<OsString>) -> Result<Self, String> {
         let mut words = words.into_iter();
         let program = words.next().ok_or("no command was given")?;
-        let path = Path::new(&program);
-        let is_there = if path.components().count() > 1 {
-            is_executable(path)
-        } else {
-            let dirs = env::var_os("PATH").unwrap_or_default();
-            env::split_paths(&dirs).any(|dir| is_executable(&dir.join(path)))
-        };
-        if !is_there {
-            return Err(format!("{}: no such program", path.display()));
-        }
-        Ok(Self { program, arguments: words.collect() })
+        executable::check(&program)?;
+        Ok(Self { program, arguments: words.collect(), supervision: None })
+    }
+
+    /// The same, with all its runs under supervision.
+    pub(crate) fn under(self, supervision: Supervision) -> Self {
+        Self { supervision: Some(supervision), ..self }
     }
 
     /// The program without its folder.
@@ -48,7 +48,8 @@ impl CommandLine {
 
     /// Starts it. Without input its standard input is empty.
     pub(crate) fn spawn(&self, with_input: bool) -> io::Result<Process> {
-        let mut child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        command
             .args(&self.arguments)
             .stdin(if with_input { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
@@ -57,19 +58,22 @@ impl CommandLine {
             // the terminal is ours to handle.
             .process_group(0)
             // Should its task be cut, it does not stay behind.
-            .kill_on_drop(true)
-            .spawn()?;
+            .kill_on_drop(true);
+        let (mut child, supervised) = match &self.supervision {
+            Some(supervision) => {
+                let (child, supervised) = supervision.spawn(&mut command)?;
+                (child, Some(supervised))
+            }
+            None => (command.spawn()?, None),
+        };
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (stdin, Some(stdout), Some(stderr)) = pipes else {
             return Err(io::Error::other("the pipes to it are missing"));
         };
         let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        Ok(Process { child, group: Group(id), stdin, stdout, stderr })
+        let group = Group(id);
+        Ok(Process { child, group, stdin, stdout, stderr, _supervised: supervised })
     }
-}
-
-fn is_executable(path: &Path) -> bool {
-    path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
 
 impl fmt::Display for CommandLine {
@@ -86,6 +90,7 @@ pub(crate) struct Process {
     pub(crate) stdin: Option<ChildStdin>,
     pub(crate) stdout: ChildStdout,
     pub(crate) stderr: ChildStderr,
+    _supervised: Option<Supervised>,
 }
 
 /// The process group of a program. Signal it before the program has been waited for: until then
@@ -134,8 +139,8 @@ mod tests {
     fn a_program_is_looked_for_where_the_shell_would() {
         assert!(CommandLine::checked(words("sh -c true")).is_ok());
         assert!(CommandLine::checked(words("/bin/sh")).is_ok());
-        let missing = CommandLine::checked(words("no-such-program-here")).unwrap_err();
-        assert_eq!(missing, "no-such-program-here: no such program");
+        let missing = CommandLine::checked(words("no-such-program-here")).err().unwrap();
+        assert_eq!(missing, "no-such-program-here: no such program on PATH");
         // There, but a folder; and there, but not to be run.
         assert!(CommandLine::checked(words("/bin")).is_err());
         assert!(CommandLine::checked(words("/etc/passwd")).is_err());

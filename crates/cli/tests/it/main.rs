@@ -7,6 +7,7 @@ mod config;
 mod deadline;
 mod demo;
 mod ends;
+mod guarded;
 mod ls;
 mod memory;
 mod metrics;

@@ -102,6 +102,47 @@ fn its_death_fails_what_has_begun_and_it_is_started_again() {
 }
 
 #[test]
+fn the_body_is_in_one_field_whatever_the_caller_sent() {
+    let world = World::new();
+    // Gives back what it read, as a string.
+    let script = r#"while IFS= read -r line; do
+        id=${line#*'"id":'}; id=${id%%[,\}]*}
+        text=$(printf '%s' "$line" | sed 's/[\\"]/\\&/g')
+        printf '{"id":%s,"item":"%s","end":true}\n' "$id" "$text"
+    done"#;
+    let _server = world.serve(["a/b/c", "--persistent", "--", "sh", "-c", script]);
+    let sent = |args: &[&str]| {
+        let output = world.run(["call", "a/b/c"].iter().chain(args));
+        assert_code(&output, 0);
+        let line = stdout(&output);
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        // With --json the item is a string of JSON.
+        let line = match line {
+            serde_json::Value::String(text) => serde_json::from_str(&text).unwrap(),
+            line => line,
+        };
+        let fields: Vec<_> = line.as_object().unwrap().keys().cloned().collect();
+        assert_eq!(fields, ["body", "id"], "{line}");
+        line["body"].clone()
+    };
+    assert_eq!(sent(&["--data", "a \"b\""]), "a \"b\"");
+    assert_eq!(sent(&["--data", "{\"n\":1}", "--json"]), serde_json::json!({"n": 1}));
+    assert_eq!(sent(&["--data", "\"text\"", "--json"]), "text");
+}
+
+#[test]
+fn a_banner_is_shown_in_the_log_of_the_worker() {
+    let world = World::new();
+    let script = "echo 'Welcome to the program v1.2'; exec cat";
+    let server = world.serve(["a/b/c", "--persistent", "--", "sh", "-c", script]);
+    let mut said = server.said.clone();
+    while !said.iter().any(|line| line.contains("Welcome to the program v1.2")) {
+        said.push(server.next_line());
+    }
+    assert!(said.join("\n").contains("belongs on standard error"), "{said:?}");
+}
+
+#[test]
 fn a_caller_that_does_not_read_is_failed_and_others_are_served() {
     let world = World::new();
     let (_server, notes) = serve(&world);

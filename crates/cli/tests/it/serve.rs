@@ -4,8 +4,11 @@ use std::{
     fs,
     io::{BufRead, Read, Write},
     net::TcpStream,
+    os::unix::fs::PermissionsExt,
     time::{Duration, Instant},
 };
+
+use rustix::process::Signal;
 
 use crate::world::{Running, World, assert_code, stderr, stdout};
 
@@ -15,6 +18,93 @@ fn a_program_that_is_not_there_is_refused_at_the_start() {
     let output = world.run(["serve", "a/b/c", "--", "no-such-program-here"]);
     assert_code(&output, 2);
     assert!(stderr(&output).contains("no-such-program-here: no such program"));
+}
+
+#[test]
+fn a_program_that_cannot_be_started_is_refused_at_the_start_with_the_reason() {
+    let world = World::new();
+    let program = |name: &str, content: &str, mode| {
+        let path = world.file(name, content);
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path
+    };
+    let plain = program("plain", "#!/bin/sh\n", 0o644);
+    let lost = program("lost", "#!/no/such/interpreter\n", 0o755);
+    let env = program("env", "#!/usr/bin/env no-such-program-here\n", 0o755);
+    for (path, why) in
+        [(plain, "chmod +x"), (lost, "/no/such/interpreter"), (env, "no-such-program-here")]
+    {
+        for options in [&[][..], &["--persistent"]] {
+            let serve = ["serve", "a/b/c"].iter().chain(options).chain(&["--"]);
+            let mut command = world.sinew(serve);
+            command.arg(&path);
+            let output = Running::start(command).finish();
+            assert_code(&output, 2);
+            let said = stderr(&output);
+            assert!(said.contains(why) && said.contains(path.to_str().unwrap()), "{said}");
+        }
+    }
+}
+
+#[test]
+fn where_to_listen_is_read_as_people_write_it() {
+    let world = World::new();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    for listen in [format!(":{port}"), format!("localhost:{port}")] {
+        let mut server = world.serve(["a/b/c", "--listen", &listen, "--", "cat"]);
+        let expected = format!("at tcp://127.0.0.1:{port}:");
+        assert!(server.said.last().unwrap().contains(&expected), "{:?}", server.said);
+        server.signal(Signal::TERM);
+        assert_eq!(server.code(), Some(0));
+    }
+    for listen in ["9000", "*:9000", "no-such-host:9000", "127.0.0.1"] {
+        let output = world.run(["serve", "a/b/c", "--listen", listen, "--", "cat"]);
+        assert_code(&output, 2);
+        assert!(stderr(&output).contains("such as 127.0.0.1:9000"), "{}", stderr(&output));
+    }
+    let output = world.run(["serve", "a/b/c", "--concurrency", "0", "--", "cat"]);
+    assert_code(&output, 2);
+    assert!(stderr(&output).contains("1 or more"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_port_in_use_and_an_id_in_use_say_what_to_do() {
+    let world = World::new();
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = other.local_addr().unwrap().to_string();
+    for option in ["--listen", "--metrics"] {
+        let output = world.run(["serve", "a/b/c", option, &taken, "--", "cat"]);
+        assert_code(&output, 8);
+        let said = stderr(&output);
+        assert!(said.contains(&taken) && said.contains("another process listens there"), "{said}");
+    }
+    let _server = world.serve(["a/b/c", "--instance", "2a", "--", "cat"]);
+    let output = world.run(["serve", "a/b/c", "--instance", "2a", "--", "cat"]);
+    assert!(!output.status.success());
+    let said = stderr(&output);
+    assert!(said.contains("a/b/c/2a") && said.contains("leave --instance out"), "{said}");
+    assert!(!said.contains("folder"), "{said}");
+}
+
+#[test]
+fn a_line_of_json_stays_json() {
+    let world = World::new();
+    let script = r#"printf '{"n": 1}\nplain "text"\n[1,\n'"#;
+    let _server = world.serve(["a/b/c", "--", "sh", "-c", script]);
+    let output = world.run(["call", "a/b/c", "--json"]);
+    assert_code(&output, 0);
+    assert_eq!(stdout(&output), "{\"n\": 1}\n\"plain \\\"text\\\"\\n\"\n\"[1,\\n\"\n");
+    assert_eq!(stdout(&world.run(["call", "a/b/c"])), "{\"n\": 1}\nplain \"text\"\n[1,\n");
+}
+
+#[test]
+fn three_attempts_at_one_instance_name_it_once() {
+    let world = World::new();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let discovery = format!("static:127.0.0.1:{port}");
+    let said = stderr(&world.run(["--discovery", &discovery, "call", "a/b/c", "--data", "x"]));
+    let ids = said.split("attempts at ").nth(1).expect("several attempts");
+    assert!(!ids.split(')').next().unwrap().contains(','), "{said}");
 }
 
 #[test]
@@ -94,7 +184,7 @@ fn requests_are_logged_at_debug_and_not_at_info() {
             }
         } else {
             let mut server = server;
-            server.signal(rustix::process::Signal::TERM);
+            server.signal(Signal::TERM);
             assert_eq!(server.code(), Some(0));
             server.rest().iter().any(|line| line.contains("a/b/c"))
         };

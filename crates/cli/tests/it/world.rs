@@ -38,7 +38,16 @@ impl World {
 
     /// The command in this place, with nothing from the environment but PATH.
     pub(crate) fn sinew<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sinew"));
+        self.through(env!("CARGO_BIN_EXE_sinew"), args)
+    }
+
+    /// Another program in this place, such as one that starts the command.
+    pub(crate) fn through<S: AsRef<OsStr>>(
+        &self,
+        program: &str,
+        args: impl IntoIterator<Item = S>,
+    ) -> Command {
+        let mut command = Command::new(program);
         command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())

@@ -38,6 +38,9 @@ const LINES_AHEAD: usize = 64;
 /// How long pipes may stay open behind the process's end, as when it has left a daemon behind.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
+/// How much of a line that breaks the protocol is shown, in characters.
+const SHOWN: usize = 200;
+
 /// One line to the process.
 pub(crate) enum Line {
     Request { line: Bytes, exchange: Arc<Exchange> },
@@ -103,8 +106,15 @@ impl Life {
         if line.trim_ascii().is_empty() {
             return Ok(());
         }
-        let answer: Answer<'_> = serde_json::from_slice(line)
-            .map_err(|error| format!("wrote a line that is not of the protocol: {error}"))?;
+        let answer: Answer<'_> = serde_json::from_slice(line).map_err(|error| {
+            // For whoever runs the worker: a caller has no business with it.
+            tracing::warn!(
+                line = %beginning(line), %error,
+                "standard output of a persistent command is for the protocol; anything else \
+                 belongs on standard error"
+            );
+            format!("wrote a line that is not of the protocol: {error}")
+        })?;
         let exchange = self.exchanges.lock().open.get(&answer.id).cloned();
         let Some(exchange) = exchange else {
             // Late words about a request that was cancelled.
@@ -138,6 +148,13 @@ impl Life {
     }
 }
 
+/// As much of a line as tells which one it is.
+fn beginning(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(line.trim_ascii());
+    let shown: String = text.chars().take(SHOWN).collect();
+    if shown.len() < text.len() { format!("{shown}...") } else { shown }
+}
+
 /// What ends a process, and how fast.
 #[derive(Clone)]
 pub(crate) struct Ending {
@@ -156,7 +173,7 @@ pub(crate) async fn live(
     process: Process,
     ending: &Ending,
 ) -> String {
-    let Process { mut child, group, stdin, stdout, stderr } = process;
+    let Process { mut child, group, stdin, stdout, stderr, .. } = process;
     let own = Arc::clone(life);
     let reading = async move { read(BufReader::new(stdout), &own).await };
     let mut reader = AbortOnDropHandle::new(tokio::spawn(reading));

@@ -14,10 +14,15 @@ pub(crate) const MAX_LINE: usize = 1 << 20;
 #[derive(Serialize)]
 struct Request<'a> {
     id: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    body: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<&'a str>,
+    body: Body<'a>,
+}
+
+/// What the caller sent: a value, or a text as a string.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Body<'a> {
+    Json(&'a RawValue),
+    Text(&'a str),
 }
 
 /// One line from the process.
@@ -66,9 +71,9 @@ impl Speech {
             Self::Json => {
                 let body = serde_json::from_str(&on_one_line)
                     .map_err(|error| invalid(&format!("the body is not JSON: {error}")))?;
-                serde_json::to_vec(&Request { id, body: Some(body), data: None })
+                serde_json::to_vec(&Request { id, body: Body::Json(body) })
             }
-            Self::Text => serde_json::to_vec(&Request { id, body: None, data: Some(&on_one_line) }),
+            Self::Text => serde_json::to_vec(&Request { id, body: Body::Text(&on_one_line) }),
         };
         let mut line = line.map_err(|error| invalid(&error.to_string()))?;
         line.push(b'\n');
@@ -111,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_request_is_one_line_whatever_its_body() {
-        assert_eq!(line(Speech::Text, b"a\nb\"c"), "{\"id\":7,\"data\":\"a\\nb\\\"c\"}\n");
+        assert_eq!(line(Speech::Text, b"a\nb\"c"), "{\"id\":7,\"body\":\"a\\nb\\\"c\"}\n");
         let pretty = b"{\n  \"n\": 12345678901234567890123,\r\n  \"s\": \"a\\nb\"\n}";
         let sent = line(Speech::Json, pretty);
         assert_eq!(sent.matches('\n').count(), 1);
