@@ -2,8 +2,8 @@
 
 use std::{
     fs,
-    io::BufRead,
-    process::{Command, Stdio},
+    io::{BufRead, BufReader},
+    process::{ChildStdout, Command, Stdio},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -29,8 +29,11 @@ fn runs(pid: i32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
+/// A call that goes on as long as its output is held.
+type Call = (Running, BufReader<ChildStdout>);
+
 /// Serves the family and calls it. The numbers of its members.
-fn family(world: &World, options: &[&str]) -> (Server, Running, Vec<i32>) {
+fn family(world: &World, options: &[&str]) -> (Server, Call, Vec<i32>) {
     let script = world.file("family.sh", FAMILY);
     let pids = world.path("pids");
     let mut args: Vec<_> = options.iter().map(Into::into).collect();
@@ -42,7 +45,7 @@ fn family(world: &World, options: &[&str]) -> (Server, Running, Vec<i32>) {
         fs::read_to_string(pids).unwrap().lines().map(|pid| pid.parse().unwrap()).collect();
     assert_eq!(pids.len(), 5);
     assert!(pids.iter().all(|pid| runs(*pid)), "{pids:?}");
-    (server, call, pids)
+    (server, (call, lines), pids)
 }
 
 fn all_end(pids: &[i32]) {
@@ -58,7 +61,7 @@ fn programs_and_what_they_start_end_with_a_worker_that_is_killed() {
             server.signal(signal);
             assert_eq!(server.code(), None, "ended by the signal");
             all_end(&pids);
-            assert_code(&call.finish(), 3);
+            assert_code(&call.0.finish(), 3);
         }
     }
 }
@@ -83,7 +86,7 @@ fn a_hangup_is_an_orderly_end() {
     assert_eq!(server.code(), Some(0));
     // The worker has waited for them: they are gone when it is.
     assert_eq!(pids.iter().find(|pid| runs(**pid)), None);
-    assert_code(&call.finish(), 7);
+    assert_code(&call.0.finish(), 7);
 }
 
 #[test]
