@@ -17,8 +17,9 @@ const DYNAMO: &str = "benches/peers/dynamo";
 /// Where the peers' program looks for the one with Dynamo.
 const VARIABLE: &str = "SINEW_BENCH_DYNAMO";
 
-/// Taken out of what is passed on, wherever it stands.
+/// Taken out of what is passed on, wherever they stand.
 const WITH_PEERS: &str = "--peers";
+const WITHOUT_DYNAMO: &str = "--without-dynamo";
 
 /// Build and run the benchmarks, which write docs/benchmarks.md and its plots.
 #[derive(Args)]
@@ -28,6 +29,7 @@ Examples:
   cargo xtask bench --peers        # beside tonic, NATS, QUIC, Dynamo, ...
   cargo xtask bench --peers --rounds 3 --millis 400 --out docs
                                    # the same in about 16 minutes, as published
+  cargo xtask bench --peers --without-dynamo   # whose runtime takes longest to build
   cargo xtask bench --peers --quick --only sinew-tcp,tonic --workload unary
   cargo xtask bench --peers --item-bytes 16 --callers 4,128
                                    # other sizes and concurrency: the order of the peers
@@ -36,24 +38,30 @@ Examples:
 On 2 idle cores a run takes about 12 minutes, with --quick 4; with --peers about 35, with --peers
 --quick 9. --peers needs a nats-server on the path. Its first build takes a quarter of an hour or so.")]
 pub(crate) struct Options {
-    /// --peers, and what is passed on to the benchmark program
+    /// --peers, --without-dynamo, and what is passed on to the benchmark program
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
 
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
-    let (with_peers, arguments): (Vec<_>, Vec<_>) =
-        options.arguments.iter().partition(|argument| *argument == WITH_PEERS);
-    if with_peers.is_empty() {
+    let (own, arguments): (Vec<_>, Vec<_>) = options
+        .arguments
+        .iter()
+        .partition(|argument| [WITH_PEERS, WITHOUT_DYNAMO].contains(&argument.as_str()));
+    let is_asked = |option: &str| own.iter().any(|argument| *argument == option);
+    if !is_asked(WITH_PEERS) {
         let mut cargo = process::cargo(&workspace.root);
         let package = ["run", "--release", "--package", "sinew-benches", "--bin", "sinew-bench"];
         return process::run(cargo.args(package).arg("--").args(arguments));
     }
     let target = workspace.target().join("peers");
     let program = build(&workspace.root.join(PEERS), &target, "sinew-bench-peers")?;
-    let dynamo = build(&workspace.root.join(DYNAMO), &target.join("dynamo"), "sinew-bench-dynamo")?;
     let mut command = Command::new(program);
-    process::run(command.args(arguments).env(VARIABLE, dynamo).current_dir(&workspace.root))
+    if !is_asked(WITHOUT_DYNAMO) {
+        let folder = workspace.root.join(DYNAMO);
+        command.env(VARIABLE, build(&folder, &target.join("dynamo"), "sinew-bench-dynamo")?);
+    }
+    process::run(command.args(arguments).current_dir(&workspace.root))
 }
 
 /// Builds in the folder itself, because its settings for cargo lie there.
