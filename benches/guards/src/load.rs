@@ -199,6 +199,11 @@ impl Running {
         Ok(running)
     }
 
+    /// Whether there are connections of its own ends to be asked for packets.
+    pub(crate) fn counts_packets(&self) -> bool {
+        self.load.counts().contains(&Count::Packets)
+    }
+
     async fn open_lanes(&mut self) -> Result<()> {
         for lane in 0..LANES {
             let caller = self.ends.caller(lane % PASS_CALLERS)?;
