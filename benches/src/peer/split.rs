@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
+use sinew::layers::codec::ChecksumMode;
 use sinew_compat_dynamo::{SplitScheme, SplitServer, SplitServerConfig, SplitTransport};
 use sinew_plane::{
     Address, DuplexTransport, EndpointName, IncomingRequest, InstanceId, OutgoingRequest,
@@ -30,6 +31,9 @@ const MAX_MESSAGE_BYTES: usize = 31 << 20;
 /// Streams that are open at once, each of which may be a connection: below the number of files
 /// that a process is commonly allowed.
 const MAX_STREAMS: usize = 1_000;
+
+/// Without checks of frames, as within one host, and as Dynamo has it.
+const FRAME_CHECKS: Option<ChecksumMode> = Some(ChecksumMode::Off);
 
 /// Sinew with Dynamo's two planes in place of its own mux.
 pub(super) struct Split {
@@ -90,6 +94,7 @@ impl SplitHost {
         let process = InstanceId::random().0;
         let mut back = TcpStreamClientConfig { pool, ..TcpStreamClientConfig::default() };
         back.tcp.mux.process = process;
+        back.tcp.frame_checks = FRAME_CHECKS;
         let responses = Arc::new(TcpStreamClient::new(back.checked()?));
         let handler = move |request: IncomingRequest<'_>, sink: ResponseSink| {
             service.call(request.body, SinewSink(sink));
@@ -143,6 +148,7 @@ impl SplitCaller {
             ..TcpStreamServerConfig::default()
         };
         config.tcp.mux.process = InstanceId::random().0;
+        config.tcp.frame_checks = FRAME_CHECKS;
         let responses = Arc::new(TcpStreamServer::bind(config.checked()?)?);
         let requests = Arc::new(TcpRequestClient::new(TcpRequestConfig::default().checked()?));
         let transport = SplitTransport::new(

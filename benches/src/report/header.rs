@@ -14,8 +14,8 @@ invariants of `docs/ARCHITECTURE.md`. No build and no setting here goes without 
 **Frame checks.** `sinew-tcp-checked` has an XXH3 behind every frame, written and verified
 (`MuxConfig::integrity`): what a `Runtime` does that listens on more than loopback. The other peers over
 the mux are without, as a `Runtime` is within one host. The split peers check nothing: Dynamo's frames
-have a place for a checksum of responses, in which Dynamo and `sinew-split-single` write 0. Neither raw
-mux checks anything.
+have a place for a checksum of responses, in which Dynamo writes 0, and so does `sinew-split-single` with
+`TcpConfig::frame_checks` off. Neither raw mux checks anything.
 ";
 
 /// The title, with how the report came about.
