@@ -17,6 +17,8 @@ const OVERLOADED: &str = "Server overloaded: ";
 const UNAVAILABLE: &str = "Server unavailable: ";
 /// What follows [`UNAVAILABLE`] when the path is not known; Dynamo goes on with the path.
 const UNKNOWN_ENDPOINT: &str = "unknown endpoint";
+/// What follows [`UNAVAILABLE`] when the worker does not dial the address that the request names.
+const REFUSED_ADDRESS: &str = "response address ";
 
 /// Longest acknowledgement that makes sense, in bytes: a prefix and the longest message.
 pub const MAX_ACK_BYTES: usize = 8 * 1024;
@@ -46,8 +48,12 @@ pub fn decode(bytes: &[u8]) -> Result<(), Error> {
     }
     if let Some(reason) = text.strip_prefix(UNAVAILABLE.trim_end()) {
         let reason = reason.trim_start();
-        let is_unknown = reason.starts_with(UNKNOWN_ENDPOINT);
-        let code = if is_unknown { Code::UnknownEndpoint } else { Code::Draining };
+        let code = match reason {
+            _ if reason.starts_with(UNKNOWN_ENDPOINT) => Code::UnknownEndpoint,
+            // No way is left between the two ends: another worker may have one.
+            _ if reason.starts_with(REFUSED_ADDRESS) => Code::NoTransport,
+            _ => Code::Draining,
+        };
         return Err(Error::new(code, reason));
     }
     let shown: String = text.chars().take(120).collect();
@@ -93,6 +99,7 @@ mod tests {
             (Code::Overloaded, "worker at capacity"),
             (Code::UnknownEndpoint, "unknown endpoint 1f/a/b/c"),
             (Code::Draining, "the worker is going away"),
+            (Code::NoTransport, "response address \"10.0.0.1:80\" refused: it is not ours"),
         ] {
             let refusal = encode(&Err(Error::new(code, message)));
             let back = decode(&refusal).unwrap_err();

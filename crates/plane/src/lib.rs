@@ -66,8 +66,8 @@ pub use crate::{
     id::{Incarnation, InstanceId, StreamId},
     name::{EndpointName, NameError},
     planes::{
-        AckOverDuplex, PlaneRequest, RequestPlaneClient, RequestPlaneHandler, RequestPlaneServer,
-        ResponsePlaneClient, ResponsePlaneServer, ResponseRegistration,
+        AckOverDuplex, Decision, Origin, PlaneRequest, RequestPlaneClient, RequestPlaneHandler,
+        RequestPlaneServer, ResponsePlaneClient, ResponsePlaneServer, ResponseRegistration,
     },
     request::{IncomingRequest, OutgoingRequest, RequestHandler, Window},
     response::{ResponseSource, ResponseStream, SourceEvent},

@@ -1,7 +1,11 @@
 //! The request and response planes of the split exchange: a request is acknowledged on one
 //! plane, and its response dials back on another.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use futures_core::Stream;
@@ -41,6 +45,31 @@ pub trait RequestPlaneServer: Send + Sync {
     fn public_address(&self) -> Option<Address>;
 }
 
+/// What a worker knows of where a request came from. It decides which addresses the worker dials
+/// for the response, because a request names its response address itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The other end of the connection that the request came on.
+    Peer(IpAddr),
+    /// A process of the same host: the request came over a Unix domain socket.
+    SameHost,
+    /// A broker, which hides the sender.
+    Broker {
+        /// Every broker that this process may use is on this host, by its loopback address.
+        is_local: bool,
+    },
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Peer(ip) => write!(f, "{}", ip.to_canonical()),
+            Self::SameHost => f.write_str("a process of this host"),
+            Self::Broker { .. } => f.write_str("a broker that hides its sender"),
+        }
+    }
+}
+
 /// A request as an acknowledging plane received it.
 #[derive(Debug)]
 pub struct PlaneRequest<'a> {
@@ -52,6 +81,27 @@ pub struct PlaneRequest<'a> {
     pub payload: Bytes,
     /// How it came.
     pub transport: &'a TransportId,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+/// What a handler says to a request.
+pub enum Decision {
+    /// The request is accepted, or refused and nothing ran.
+    Now(Result<(), Error>),
+    /// The same, once something is known that takes a moment to find out, such as the address of
+    /// a name. The wait has a limit of the handler's own, well below the 5 s that callers wait for
+    /// an acknowledgement. Dropping it before it is ready runs nothing.
+    Later(BoxFuture<'static, Result<(), Error>>),
+}
+
+impl fmt::Debug for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Now(outcome) => f.debug_tuple("Now").field(outcome).finish(),
+            Self::Later(_) => f.write_str("Later"),
+        }
+    }
 }
 
 /// Takes requests off an acknowledging request plane.
@@ -62,29 +112,34 @@ pub trait RequestPlaneHandler: Send + Sync {
     /// # Errors
     /// Why the request is refused. Nothing has run then.
     fn accept(&self, request: PlaneRequest<'_>) -> Result<(), Error>;
+
+    /// The same for a handler that cannot always say so at once. This is what planes call; it must
+    /// return at once too.
+    fn decide(&self, request: PlaneRequest<'_>) -> Decision {
+        Decision::Now(self.accept(request))
+    }
 }
 
 /// Dials a caller back to deliver a response stream; lives at the worker.
 pub trait ResponsePlaneClient: Send + Sync {
     /// Connects to where `connection_info`, an opaque text made by the caller's
-    /// [`ResponsePlaneServer`], points to.
+    /// [`ResponsePlaneServer`], points to; `origin` is where the request came from that holds it.
     ///
     /// # Errors
-    /// The text is not understood, the caller cannot be reached or does not know the stream.
+    /// The text is not understood, points to where a request of this origin must not point, the
+    /// caller cannot be reached, or it does not wait for the stream: nothing is to run then.
     fn connect<'a>(
         &'a self,
         connection_info: &'a str,
+        origin: Origin,
         context: Context,
     ) -> BoxFuture<'a, Result<ResponseSink, Error>>;
 
     /// Whether `connection_info` is one that could be connected to, as far as can be told without
     /// trying: asked before a request is acknowledged, so that a caller that can never be reached
-    /// hears of it there. Must return at once.
-    ///
-    /// # Errors
-    /// Why not. Nothing has run.
-    fn check(&self, _connection_info: &str) -> Result<(), Error> {
-        Ok(())
+    /// hears of it there. Must return at once. `Later` is for what takes a moment to find out.
+    fn check(&self, _connection_info: &str, _origin: Origin) -> Decision {
+        Decision::Now(Ok(()))
     }
 }
 
@@ -170,8 +225,8 @@ impl RequestPlaneClient for AckOverDuplex {
     }
 }
 
-impl std::fmt::Debug for AckOverDuplex {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for AckOverDuplex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("AckOverDuplex").field(self.transport.id()).finish()
     }
 }

@@ -14,9 +14,10 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use sinew_plane::{
     Address, BoxFuture, Code, Context, DuplexTransport, Error, Executed, Headers, InstanceId,
-    ItemBatch, LatencyClass, OutgoingRequest, PlaneType, RequestPlaneClient, RequestPlaneServer,
-    ResponsePlaneClient, ResponseSink, ResponseSource, ResponseStream, Shutdown, SourceEvent,
-    StopKind, Terminal, TransportCapabilities, TransportId, TransportRequirements,
+    ItemBatch, LatencyClass, Origin, OutgoingRequest, PlaneType, RequestPlaneClient,
+    RequestPlaneServer, ResponsePlaneClient, ResponseSink, ResponseSource, ResponseStream,
+    Shutdown, SourceEvent, StopKind, Terminal, TransportCapabilities, TransportId,
+    TransportRequirements,
 };
 
 use crate::{Exchange, Proximity, RegistryError, Route, TransportRegistration, TransportRegistry};
@@ -330,7 +331,12 @@ impl RequestPlaneServer for Http {
 }
 
 impl ResponsePlaneClient for Http {
-    fn connect<'a>(&'a self, _: &'a str, _: Context) -> BoxFuture<'a, Result<ResponseSink, Error>> {
+    fn connect<'a>(
+        &'a self,
+        _: &'a str,
+        _: Origin,
+        _: Context,
+    ) -> BoxFuture<'a, Result<ResponseSink, Error>> {
         Box::pin(async { Err(Error::new(Code::ConnectFailed, "nobody waits")) })
     }
 }

@@ -228,7 +228,7 @@ pub use sinew_router::PushRouter;
 pub use sinew_router::RetryConfig;
 pub use sinew_router::{Backoff, BudgetConfig, Client, Explanation, RouterMode, Why};
 pub use sinew_transport_tcp::{
-    TcpConfig, TcpRequestConfig, TcpStreamClientConfig, TcpStreamServerConfig,
+    Network, TcpConfig, TcpRequestConfig, TcpStreamClientConfig, TcpStreamServerConfig,
 };
 
 /// The settings of the environment: every variable that [`Config::from_env`] reads, and what it

@@ -37,6 +37,8 @@ pub mod names;
 pub mod trace;
 
 mod budget;
+#[cfg(feature = "subscriber")]
+mod capped;
 mod connection;
 #[cfg(feature = "subscriber")]
 pub mod console;

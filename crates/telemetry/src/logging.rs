@@ -15,10 +15,12 @@ use tracing_subscriber::{
         FormatFields, MakeWriter,
         format::{Writer, debug_fn},
     },
+    layer::SubscriberExt,
     registry::LookupSpan,
 };
 
 use crate::{
+    capped::capped,
     console,
     limited::{Limited, Limits},
     printable::{printable, printable_output},
@@ -34,7 +36,8 @@ use crate::{
 ///
 /// `filter` is a comma-separated list of `level` or `target=level`, such as `warn`, or
 /// `info,sinew::request=debug` to see every request. The environment is not read: a program
-/// passes what it found in `SINEW_LOG`, else `RUST_LOG`, else its own default.
+/// passes what it found in `SINEW_LOG`, else `RUST_LOG`, else its own default. Libraries that log
+/// what they carry, such as the client of NATS, are held at `info` whatever it says.
 ///
 /// # Errors
 /// The filter is malformed, or the process has a subscriber already. Nothing has changed then.
@@ -78,6 +81,7 @@ where
         .event_format(Limited::new(is_coloured, limits))
         .with_writer(writer)
         .finish()
+        .with(capped())
 }
 
 /// The usual form of fields, with their values escaped: only our own colours are left then.
@@ -199,16 +203,40 @@ mod tests {
     }
 
     fn logged(log: impl FnOnce()) -> String {
+        logged_by("debug", log)
+    }
+
+    fn logged_by(filter: &str, log: impl FnOnce()) -> String {
         let (kept, limits) = (Kept::default(), Arc::new(Limits::default()));
         let writer = {
             let kept = kept.clone();
             move || kept.clone()
         };
-        let subscriber = subscriber(EnvFilter::new("debug"), true, writer, Arc::clone(&limits));
+        let subscriber = subscriber(EnvFilter::new(filter), true, writer, Arc::clone(&limits));
         tracing::subscriber::with_default(subscriber, log);
         let mut text = kept.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         limits.report(true, &mut |line| text.push_str(line));
         text
+    }
+
+    #[test]
+    fn no_filter_shows_what_the_libraries_below_carry() {
+        for filter in ["trace", "async_nats=trace,h2=trace,sinew=trace", "async_nats[x]=trace"] {
+            let text = logged_by(filter, || {
+                tracing::trace!(target: "async_nats::connection", payload = "hush", "PUB");
+                tracing::debug!(target: "async_nats", subject = "hush", "MESSAGE");
+                tracing::trace!(target: "h2::hpack", header = "hush", "encoded");
+                tracing::debug!(target: "hyper_util::client", header = "hush", "sent");
+                tracing::trace!(target: "sinew::request", "ours");
+            });
+            assert!(!text.contains("hush"), "{filter}: {text}");
+            assert_eq!(text.contains("ours"), filter != "async_nats[x]=trace", "{filter}: {text}");
+        }
+        let text = logged_by("info", || {
+            tracing::warn!(target: "async_nats", "the connection broke");
+            tracing::debug!(target: "async_nats", "hush");
+        });
+        assert!(text.contains("the connection broke") && !text.contains("hush"), "{text}");
     }
 
     #[test]

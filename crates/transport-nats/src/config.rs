@@ -209,6 +209,11 @@ impl CheckedNatsConfig {
         self.max_in_flight.max(self.queue_limit)
     }
 
+    /// True when all servers are named by loopback addresses.
+    pub(crate) fn is_local(&self) -> bool {
+        self.servers.iter().all(ServerAddress::is_loopback)
+    }
+
     /// The servers as messages show them.
     pub(crate) fn servers_text(&self) -> String {
         self.servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")

@@ -3,7 +3,9 @@
 use std::{collections::VecDeque, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use sinew_plane::{Code, Error, PlaneRequest, RequestPlaneHandler, TransportId, ack};
+use sinew_plane::{
+    Code, Decision, Error, Origin, PlaneRequest, RequestPlaneHandler, TransportId, ack,
+};
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
@@ -172,15 +174,25 @@ impl Serving {
         }
         let message = request.message();
         let accepted = AssertUnwindSafe(|| {
-            self.handler.accept(PlaneRequest {
+            self.handler.decide(PlaneRequest {
                 target: &self.names.subject,
                 headers: headers::from_nats(message.headers.as_ref()),
                 payload: message.payload.clone(),
                 transport: &NATS,
+                origin: Origin::Broker { is_local: self.link.config.is_local() },
             })
         });
         match std::panic::catch_unwind(accepted) {
-            Ok(outcome) => self.answer(&request, &outcome).await,
+            Ok(Decision::Now(outcome)) => self.answer(&request, &outcome).await,
+            // The requests of others do not wait for what one takes to decide.
+            Ok(Decision::Later(outcome)) => {
+                let link = Arc::clone(&self.link);
+                self.link.endpoints.spawn(async move {
+                    let outcome = link.stop.cut.run_until_cancelled(outcome).await;
+                    let draining = || Err(Error::draining("the worker is going away"));
+                    answer(&link, &request, &outcome.unwrap_or_else(draining)).await;
+                });
+            }
             // Whether something runs now nobody knows, and no answer says just that.
             Err(_) => tracing::error!(subject = self.names.subject, "a request handler panicked"),
         }
@@ -199,13 +211,7 @@ impl Serving {
             self.link.counters.dropped.count();
             return;
         }
-        let answer = request.respond(ack::encode(outcome));
-        // Waits only while the connection takes nothing; after this long nobody listens for it.
-        match timeout(self.link.config.request_timeout, answer).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "an acknowledgement was not sent"),
-            Err(_) => tracing::debug!("an acknowledgement could not be sent in time"),
-        }
+        answer(&self.link, request, outcome).await;
     }
 
     /// Takes a registration back without losing a request.
@@ -241,6 +247,16 @@ impl Serving {
         } else {
             self.hand_on(request).await;
         }
+    }
+}
+
+async fn answer(link: &Link, request: &Received, outcome: &Result<(), Error>) {
+    let answer = request.respond(ack::encode(outcome));
+    // Waits only while the connection takes nothing; after this long nobody listens for it.
+    match timeout(link.config.request_timeout, answer).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "an acknowledgement was not sent"),
+        Err(_) => tracing::debug!("an acknowledgement could not be sent in time"),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{ffi::OsString, net::SocketAddr, num::NonZeroUsize, time::Duration};
 
 use clap::Args;
-use sinew::{ByteSize, EndpointName, FrameChecks, InstanceId};
+use sinew::{ByteSize, EndpointName, FrameChecks, InstanceId, Network};
 
 use crate::duration;
 
@@ -53,6 +53,14 @@ pub(crate) struct ServeArgs {
     /// What others are told instead: HOST or HOST:PORT.
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) advertise: Option<String>,
+    /// Networks in which callers over NATS or Dynamo's request plane are dialled back.
+    ///
+    /// NETWORK is an address or a range, as 10.1.0.0/16. They are added to what is dialled anyway:
+    /// the address that a request came from, others on the same link, this host's own for callers
+    /// on this host, and over NATS the networks of this host's interfaces. Default:
+    /// $SINEW_ALLOW_CALL_HOME, else none.
+    #[arg(long, value_name = "NETWORK", value_delimiter = ',')]
+    pub(crate) allow_call_home: Vec<Network>,
     /// Listen beyond loopback in plain text, without encryption or authentication.
     #[arg(long)]
     pub(crate) insecure: bool,

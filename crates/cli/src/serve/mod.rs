@@ -115,6 +115,9 @@ fn config(settings: &Settings, args: &ServeArgs) -> Result<(Config, bool), Failu
     config.frame_checks = args.frame_checks.or(config.frame_checks);
     config.memory_budget = args.memory_budget.map(|size| size.0).or(config.memory_budget);
     config.tcp.reserved_descriptors = pipes(args);
+    if !args.allow_call_home.is_empty() {
+        config.dial_back.allowed_networks.clone_from(&args.allow_call_home);
+    }
     let announced = config.discovery.announces();
     if let DiscoverySource::Static(_) | DiscoverySource::Dns(_) = config.discovery {
         // Callers know the address by themselves; there is nowhere to announce it.

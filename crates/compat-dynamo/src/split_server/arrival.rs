@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use sinew_codec::checksum_of;
-use sinew_plane::{Code, Context, Error, Executed, InstanceId, PlaneRequest, StreamId};
+use sinew_plane::{Code, Context, Error, Executed, InstanceId, Origin, PlaneRequest, StreamId};
 use sinew_transport_tcp::context_id;
 
 use crate::{ItemCodec, RequestControlMessage, RequestType, SplitScheme, headers};
@@ -24,6 +24,8 @@ pub(super) struct Arrival {
     pub(super) attempt: u8,
     /// Where to dial back.
     pub(super) connection_info: String,
+    /// Where it came from, which bounds where that may be.
+    pub(super) origin: Origin,
     /// How items are wrapped; `None` when they go bare.
     pub(super) items: Option<ItemCodec>,
     /// Where to fetch the items of the request, when it is a stream.
@@ -41,7 +43,7 @@ impl Arrival {
         is_annotated: bool,
         takes_stream: bool,
     ) -> Result<Self, Error> {
-        let over_nats = request.transport.as_str() == NATS;
+        let (over_nats, origin) = (request.transport.as_str() == NATS, request.origin);
         let (control, body) = RequestControlMessage::decode(request.payload)?;
         let fault = shape_fault(&control, body.is_some(), takes_stream);
         let scheme = SplitScheme::of_arrival(over_nats, control.sinew.is_some());
@@ -59,6 +61,7 @@ impl Arrival {
             scheme,
             attempt,
             connection_info,
+            origin,
             items,
             request_stream,
             fault,

@@ -15,8 +15,8 @@ use std::{
 };
 
 use sinew_plane::{
-    Code, EndpointName, Error, IncomingRequest, InstanceId, PlaneRequest, RequestHandler,
-    RequestPlaneHandler, ResponsePlaneClient, ResponseSink, Shutdown,
+    BoxFuture, Code, Decision, EndpointName, Error, IncomingRequest, InstanceId, PlaneRequest,
+    RequestHandler, RequestPlaneHandler, ResponsePlaneClient, ResponseSink, Shutdown,
 };
 use sinew_transport_tcp::{RequestStream, TcpStreamClient};
 use tokio::time::timeout;
@@ -142,7 +142,8 @@ impl Shared {
 
     /// Dials the caller of a request back.
     async fn dial_back(&self, arrival: &Arrival) -> Option<ResponseSink> {
-        let dialling = self.responses.connect(&arrival.connection_info, arrival.context.clone());
+        let Arrival { connection_info, origin, context, .. } = arrival;
+        let dialling = self.responses.connect(connection_info, *origin, context.clone());
         let dialled = tokio::select! {
             biased;
             () = self.cut.cancelled() => return None,
@@ -204,7 +205,11 @@ impl Shared {
         tokio::select! {
             biased;
             () = self.cut.cancelled() => Err(Error::draining("the worker is shutting down")),
-            items = many.streams.connect_request_stream(info, arrival.context.clone()) => items,
+            items = many.streams.connect_request_stream(
+                info,
+                arrival.origin,
+                arrival.context.clone(),
+            ) => items,
         }
     }
 
@@ -222,9 +227,16 @@ fn unknown(target: &str) -> Error {
     Error::new(Code::UnknownEndpoint, format!("unknown endpoint {target}"))
 }
 
-impl RequestPlaneHandler for SplitServer {
-    fn accept(&self, request: PlaneRequest<'_>) -> Result<(), Error> {
-        let (shared, target) = (&self.0, request.target);
+/// A request that is taken as soon as its caller may be dialled.
+struct Candidate {
+    arrival: Arrival,
+    place: Place,
+    many: Option<Bidirectional>,
+}
+
+impl Candidate {
+    fn read(shared: &Shared, request: PlaneRequest<'_>) -> Result<Self, Error> {
+        let target = request.target;
         let (endpoint, instance) = shared.look_up(target).ok_or_else(|| unknown(target))?;
         let many = shared.bidirectional.find(&endpoint);
         let bytes = request.payload.len();
@@ -235,13 +247,79 @@ impl RequestPlaneHandler for SplitServer {
         })?;
         let is_annotated = shared.declared.is_annotated(&endpoint);
         let endpoint = endpoint.into_owned();
-        let mut arrival = Arrival::read(request, endpoint, instance, is_annotated, many.is_some())?;
-        shared.responses.check(&arrival.connection_info)?;
+        let arrival = Arrival::read(request, endpoint, instance, is_annotated, many.is_some())?;
+        Ok(Self { arrival, place, many })
+    }
+
+    /// Whether its caller may be dialled: for the response, and for the items of the request where
+    /// it is a stream.
+    fn check(&self, shared: &Shared) -> Decision {
+        let Arrival { connection_info, origin, request_stream, .. } = &self.arrival;
+        let response = shared.responses.check(connection_info, *origin);
+        let (Some(many), Some(items)) = (&self.many, request_stream) else { return response };
+        let items = many.streams.check_request_stream(items, *origin);
+        match (response, items) {
+            (Decision::Now(Ok(())), items) => items,
+            (Decision::Now(refused), _) => Decision::Now(refused),
+            (response, Decision::Now(Ok(()))) => response,
+            (_, Decision::Now(refused)) => Decision::Now(refused),
+            (Decision::Later(response), Decision::Later(items)) => {
+                let both = async { response.await.and(items.await) };
+                Decision::Later(Box::pin(both))
+            }
+        }
+    }
+
+    /// From here on it is accepted.
+    fn start(self, shared: &Arc<Shared>) {
+        let Self { mut arrival, place, many } = self;
         match arrival.fault.take() {
             Some(fault) => shared.spawn(Arc::clone(shared).refuse(arrival, fault, place)),
             None => shared.spawn(Arc::clone(shared).serve(arrival, place, many)),
         }
+    }
+
+    /// Waits for what has to be found out first.
+    async fn start_after(
+        self,
+        checked: BoxFuture<'static, Result<(), Error>>,
+        shared: Arc<Shared>,
+    ) -> Result<(), Error> {
+        checked.await?;
+        // The end may have begun meanwhile.
+        shared.check_draining()?;
+        self.start(&shared);
         Ok(())
+    }
+}
+
+impl RequestPlaneHandler for SplitServer {
+    /// As [`decide`](RequestPlaneHandler::decide), for who cannot wait: a caller whose name has to
+    /// be looked up is refused.
+    fn accept(&self, request: PlaneRequest<'_>) -> Result<(), Error> {
+        match self.decide(request) {
+            Decision::Now(outcome) => outcome,
+            Decision::Later(_) => {
+                let message = "the address of the caller has to be looked up first";
+                Err(Error::new(Code::Overloaded, message))
+            }
+        }
+    }
+
+    fn decide(&self, request: PlaneRequest<'_>) -> Decision {
+        let candidate = match Candidate::read(&self.0, request) {
+            Ok(candidate) => candidate,
+            Err(refusal) => return Decision::Now(Err(refusal)),
+        };
+        match candidate.check(&self.0) {
+            Decision::Now(Ok(())) => candidate.start(&self.0),
+            Decision::Now(refused) => return Decision::Now(refused),
+            Decision::Later(checked) => {
+                let starting = candidate.start_after(checked, Arc::clone(&self.0));
+                return Decision::Later(Box::pin(starting));
+            }
+        }
+        Decision::Now(Ok(()))
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod bidirectional;
 mod conformance;
+mod dial_back;
 mod dynamo;
 mod fixture;
 mod refusals;

@@ -13,7 +13,7 @@ use sinew_compat_dynamo::{
     DIAL_BACK_FAILURES, EndpointDeclaration, SplitServer, SplitServerConfig,
 };
 use sinew_plane::{
-    BoxFuture, Code, Context, DuplexServer, Error, Headers, IncomingRequest, InstanceId,
+    BoxFuture, Code, Context, DuplexServer, Error, Headers, IncomingRequest, InstanceId, Origin,
     PlaneRequest, RequestHandler, RequestPlaneHandler, ResponsePlaneClient, ResponseSink, Shutdown,
     TransportId,
 };
@@ -179,7 +179,12 @@ struct Gate {
 }
 
 impl ResponsePlaneClient for Gate {
-    fn connect<'a>(&'a self, _: &'a str, _: Context) -> BoxFuture<'a, Result<ResponseSink, Error>> {
+    fn connect<'a>(
+        &'a self,
+        _: &'a str,
+        _: Origin,
+        _: Context,
+    ) -> BoxFuture<'a, Result<ResponseSink, Error>> {
         Box::pin(async {
             self.dials.fetch_add(1, Ordering::Relaxed);
             self.opened.notified().await;
@@ -198,6 +203,7 @@ fn accept(server: &SplitServer, target: &str, payload: &Bytes, plane: &str) -> R
         headers: Headers::new(),
         payload: payload.clone(),
         transport: &TransportId::new(plane),
+        origin: Origin::SameHost,
     })
 }
 

@@ -7,7 +7,8 @@ use std::{
 };
 
 use sinew_plane::{
-    BoxFuture, Code, Context, Error, ResponsePlaneClient, ResponseSink, Shutdown, SinkTarget,
+    BoxFuture, Code, Context, Decision, Error, Origin, ResponsePlaneClient, ResponseSink, Shutdown,
+    SinkTarget,
 };
 use sinew_telemetry::{ConnectionMetrics, Side};
 use socket2::SockRef;
@@ -16,8 +17,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     call_home::{
+        address::CallerAddresses,
         config::CheckedTcpStreamClientConfig,
-        dial::{Patience, dial, in_time, may_dial, resolve},
+        dial::{Patience, dial, in_time},
         info::{Info, StreamType, context_id},
         input::RequestStream,
         message::{CallHomeHandshake, json_frame},
@@ -31,6 +33,7 @@ use crate::{
 /// connections where the caller offers it, else over one connection each.
 pub struct TcpStreamClient {
     config: Arc<CheckedTcpStreamClientConfig>,
+    addresses: Arc<CallerAddresses>,
     tasks: TaskTracker,
     /// The grace is over: connections end now.
     ending: CancellationToken,
@@ -43,8 +46,10 @@ impl TcpStreamClient {
     /// A client that dials when it has something to deliver. To be called within a runtime.
     pub fn new(config: CheckedTcpStreamClientConfig) -> Self {
         let config = Arc::new(config);
+        let addresses = CallerAddresses::new(&config);
         Self {
-            pool: Pool::new(Arc::clone(&config)),
+            pool: Pool::new(Arc::clone(&config), Arc::clone(&addresses)),
+            addresses,
             config,
             tasks: TaskTracker::new(),
             ending: CancellationToken::new(),
@@ -57,17 +62,18 @@ impl TcpStreamClient {
         self.pool.usage()
     }
 
-    /// Fetches the items of the request from its caller.
+    /// Fetches the items of a request of this origin from its caller.
     ///
     /// # Errors
     /// As [`connect`](ResponsePlaneClient::connect).
     pub async fn connect_request_stream(
         &self,
         connection_info: &str,
+        origin: Origin,
         context: Context,
     ) -> Result<RequestStream, Error> {
         let info = self.read_info(connection_info, StreamType::Request, &context)?;
-        let address = resolve(&self.config, &info.address).await?;
+        let address = self.addresses.resolve(&info.address, origin).await?;
         let patience = Patience::new(&self.config);
         let socket = self.dial(address, &info, &context, patience).await?;
         // The caller may have no item for long, and nobody but the kernel sees that it is gone.
@@ -79,6 +85,20 @@ impl TcpStreamClient {
         let _ = SockRef::from(&socket).shutdown(Direction::Write);
         let codec = self.config.tcp.two_part_codec(self.config.max_frame_bytes);
         Ok(RequestStream::new(socket, context, codec))
+    }
+
+    /// As [`check`](ResponsePlaneClient::check), of where the items of a request are fetched.
+    pub fn check_request_stream(&self, connection_info: &str, origin: Origin) -> Decision {
+        self.check_info(connection_info, StreamType::Request, origin)
+    }
+
+    fn check_info(&self, text: &str, stream_type: StreamType, origin: Origin) -> Decision {
+        let info = Info::read(text);
+        let read = info.and_then(|info| check_direction(&info, stream_type).map(|()| info));
+        match read {
+            Ok(info) => self.addresses.check(&info.address, origin),
+            Err(error) => Decision::Now(Err(error)),
+        }
     }
 
     /// Gives the responses `grace` to end, cuts the rest, and joins every task.
@@ -132,20 +152,25 @@ impl TcpStreamClient {
 
     /// The stream that the caller has asked for over a shared connection, if it has. What is wrong
     /// with a request is for [`deliver`](Self::deliver) to say.
-    fn at_once(&self, info: &str, context: &Context) -> Option<ResponseSink> {
+    fn at_once(&self, info: &str, origin: Origin, context: &Context) -> Option<ResponseSink> {
         if !self.config.pool {
             return None;
         }
         let info = self.read_info(info, StreamType::Response, context).ok()?;
         info.sinew.as_ref().filter(|offer| offer.offers_pool())?;
         let address = info.address.parse().ok()?;
-        may_dial(&self.config, address, &info.address).ok()?;
+        self.addresses.policy.judge(address, origin).ok()?;
         self.pool.asked(address, &info.subject, context)
     }
 
-    async fn deliver(&self, info: &str, context: Context) -> Result<ResponseSink, Error> {
+    async fn deliver(
+        &self,
+        info: &str,
+        origin: Origin,
+        context: Context,
+    ) -> Result<ResponseSink, Error> {
         let info = self.read_info(info, StreamType::Response, &context)?;
-        let address = resolve(&self.config, &info.address).await?;
+        let address = self.addresses.resolve(&info.address, origin).await?;
         let mut patience = Patience::new(&self.config);
         if let Some(offer) = info.sinew.as_ref().filter(|it| it.offers_pool())
             && self.config.pool
@@ -178,26 +203,21 @@ impl ResponsePlaneClient for TcpStreamClient {
     fn connect<'a>(
         &'a self,
         connection_info: &'a str,
+        origin: Origin,
         context: Context,
     ) -> BoxFuture<'a, Result<ResponseSink, Error>> {
         Box::pin(async move {
-            if let Some(sink) = self.at_once(connection_info, &context) {
+            if let Some(sink) = self.at_once(connection_info, origin, &context) {
                 return Ok(sink);
             }
             // Boxed: mostly the caller has asked already, and room to dial is not made for nothing.
-            Box::pin(self.deliver(connection_info, context)).await
+            Box::pin(self.deliver(connection_info, origin, context)).await
         })
     }
 
-    /// Refuses what is no connection info of this plane, and addresses that are not dialled. A
-    /// name is not looked up here.
-    fn check(&self, connection_info: &str) -> Result<(), Error> {
-        let info = Info::read(connection_info)?;
-        check_direction(&info, StreamType::Response)?;
-        match info.address.parse() {
-            Ok(address) => may_dial(&self.config, address, &info.address),
-            Err(_) => Ok(()),
-        }
+    /// Refuses what is no connection info of this plane, and addresses that are not dialled.
+    fn check(&self, connection_info: &str, origin: Origin) -> Decision {
+        self.check_info(connection_info, StreamType::Response, origin)
     }
 }
 

@@ -7,60 +7,6 @@ use tokio::{net::TcpStream, time::Instant};
 
 use crate::call_home::config::{CheckedTcpStreamClientConfig, TcpStreamClientConfig};
 
-/// The address that a request names for its response, if it may be dialled.
-///
-/// # Errors
-/// [`Code::InvalidPayload`]: it is no address, or none that may be dialled.
-/// [`Code::ConnectFailed`]: its name is not known.
-pub(crate) async fn resolve(
-    config: &TcpStreamClientConfig,
-    text: &str,
-) -> Result<SocketAddr, Error> {
-    if let Ok(address) = text.parse::<SocketAddr>() {
-        return may_dial(config, address, text).map(|()| address);
-    }
-    let shown: String = text.chars().take(64).collect();
-    let refused = |why: &str| refused(text, why);
-    let named = text.rsplit_once(':').is_some_and(|(name, port)| {
-        !name.is_empty() && !name.contains(':') && port.parse::<u16>().is_ok_and(|it| it != 0)
-    });
-    if !named {
-        return Err(refused("is not written HOST:PORT"));
-    }
-    let looked_up = tokio::time::timeout(config.tcp.connect_timeout, tokio::net::lookup_host(text));
-    let failed = |why: String| {
-        Error::new(Code::ConnectFailed, format!("the caller's address {shown:?}: {why}"))
-    };
-    let addresses = match looked_up.await {
-        Ok(Ok(addresses)) => addresses,
-        Ok(Err(cause)) => return Err(failed(cause.to_string()).with_source(cause)),
-        Err(_) => return Err(failed("no answer from the name service".to_owned())),
-    };
-    let mut why = "has no address";
-    for address in addresses {
-        match config.may_dial(address) {
-            Ok(()) => return Ok(address),
-            Err(reason) => why = reason,
-        }
-    }
-    Err(refused(why))
-}
-
-/// Whether an address may be dialled; `text` is how the request writes it.
-pub(crate) fn may_dial(
-    config: &TcpStreamClientConfig,
-    address: SocketAddr,
-    text: &str,
-) -> Result<(), Error> {
-    config.may_dial(address).map_err(|why| refused(text, why))
-}
-
-fn refused(text: &str, why: &str) -> Error {
-    let shown: String = text.chars().take(64).collect();
-    let message = format!("the response is to go to {shown:?}, which {why}");
-    Error::new(Code::InvalidPayload, message)
-}
-
 /// What is left of the time that reaching a caller may take. Every way that is tried spends of
 /// it; pauses in between do not.
 pub(crate) struct Patience {
@@ -223,22 +169,5 @@ mod tests {
             let late = Duration::from_millis(5 * u64::from(pauses));
             assert!(waited >= expected && waited <= expected + late, "{retries}: {waited:?}");
         }
-    }
-
-    #[tokio::test]
-    async fn addresses_that_may_not_be_dialled_are_refused_by_name_too() {
-        let config = TcpStreamClientConfig {
-            allowed_networks: vec!["192.0.2.0/24".parse().unwrap()],
-            ..TcpStreamClientConfig::default()
-        };
-        for bad in ["", "nonsense", "host", "host:0", ":80", "a:b:80", "/run/x.sock", "0.0.0.0:80"]
-        {
-            let error = resolve(&config, bad).await.unwrap_err();
-            assert_eq!(error.code(), Code::InvalidPayload, "{bad:?}: {error:?}");
-        }
-        // It resolves to loopback, which is not on the list.
-        let error = resolve(&config, "localhost:80").await.unwrap_err();
-        assert_eq!(error.code(), Code::InvalidPayload, "{error:?}");
-        assert!(resolve(&config, "192.0.2.9:80").await.is_ok());
     }
 }

@@ -12,14 +12,17 @@
 //! | `info`, `subject`, `message`, `typed_error` | what is said, and how |
 //! | `server`, `table`, `source`, `limits`, `line`, `end` | the caller: what is expected, and how it is read |
 //! | `arrival`, `workers` | who dials in, and for which stream |
+//! | `address`, `dial_policy`, `own_networks`, `network` | the worker: which addresses it dials |
 //! | `client`, `dial`, `sink`, `queue`, `ear` | the worker: reaching the caller, writing to it, hearing it |
 //! | `pool`, `waiting` | the worker's shared connections |
 //! | `output`, `input` | the items of a request, at the caller and at the worker |
 
+mod address;
 mod arrival;
 mod client;
 mod config;
 mod dial;
+mod dial_policy;
 mod ear;
 mod end;
 mod info;
@@ -28,7 +31,9 @@ pub(crate) mod interface;
 mod limits;
 mod line;
 mod message;
+mod network;
 mod output;
+mod own_networks;
 mod pool;
 mod queue;
 mod server;
@@ -43,7 +48,7 @@ mod workers;
 pub use self::{
     client::TcpStreamClient,
     config::{
-        CheckedTcpStreamClientConfig, CheckedTcpStreamServerConfig, ListenHost, Network,
+        CheckedTcpStreamClientConfig, CheckedTcpStreamServerConfig, ListenHost,
         TcpStreamClientConfig, TcpStreamServerConfig,
     },
     info::{
@@ -52,6 +57,7 @@ pub use self::{
     },
     input::RequestStream,
     message::{CallHomeHandshake, ControlMessage, ResponseStreamPrologue},
+    network::Network,
     output::RequestRegistration,
     pool::PoolUse,
     server::TcpStreamServer,

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     call_home::{
+        address::CallerAddresses,
         config::CheckedTcpStreamClientConfig,
         dial::{Patience, in_time},
         subject::Subject,
@@ -29,6 +30,9 @@ use crate::{
 
 /// How often old questions are looked for, and the gauges brought up to date.
 const TICK: Duration = Duration::from_secs(1);
+
+/// After so many of these the interfaces of this host may have changed.
+const INTERFACE_TICKS: u32 = 5;
 
 /// How the shared connections of a client are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -77,7 +81,10 @@ enum Choice {
 }
 
 impl Pool {
-    pub(crate) fn new(config: Arc<CheckedTcpStreamClientConfig>) -> Self {
+    pub(crate) fn new(
+        config: Arc<CheckedTcpStreamClientConfig>,
+        addresses: Arc<CallerAddresses>,
+    ) -> Self {
         let inner = Arc::new(Inner {
             questions: Questions::new(config.open_timeout),
             config,
@@ -90,7 +97,7 @@ impl Pool {
             stop: CancellationToken::new(),
         });
         let (weak, stop) = (Arc::downgrade(&inner), inner.stop.clone());
-        inner.connections.tasks.spawn(look_after(weak, stop));
+        inner.connections.tasks.spawn(look_after(weak, addresses, stop));
         Self(inner)
     }
 
@@ -317,15 +324,19 @@ impl Inner {
     }
 }
 
-/// Gives up on old questions and keeps the gauges true, until the pool ends.
-async fn look_after(pool: Weak<Inner>, stop: CancellationToken) {
-    loop {
+/// Gives up on old questions, keeps the gauges true, and has the addresses of this host looked at
+/// again now and then, until the pool ends.
+async fn look_after(pool: Weak<Inner>, addresses: Arc<CallerAddresses>, stop: CancellationToken) {
+    for tick in 1_u32.. {
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
             () = tokio::time::sleep(TICK) => {}
         }
         let Some(pool) = pool.upgrade() else { return };
+        if tick.is_multiple_of(INTERFACE_TICKS) {
+            addresses.policy.look_again();
+        }
         pool.questions.expire(Instant::now());
         pool.show();
     }

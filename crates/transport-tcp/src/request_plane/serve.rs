@@ -1,11 +1,11 @@
 //! The serving side: requests off a connection, acknowledgements onto it.
 
-use std::{io, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{io, net::Ipv4Addr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use sinew_codec::{TcpRequestCodec, TcpRequestMessage, TcpResponseCodec, TcpResponseMessage};
 use sinew_plane::{
-    BudgetUse, Code, Error, PlaneRequest, RequestPlaneHandler, ack,
+    BudgetUse, Code, Decision, Error, Origin, PlaneRequest, RequestPlaneHandler, ack,
     budget::{Account, Hold, Work},
 };
 use sinew_telemetry::ConnectionMetrics;
@@ -84,6 +84,7 @@ impl RequestPlane {
             plane: self,
             place,
             meter,
+            origin: origin(&socket),
             codec: TcpRequestCodec::new(self.config.max_request_bytes),
             socket,
             buffer: first,
@@ -105,31 +106,48 @@ impl RequestPlane {
     }
 
     /// The handler's word on one request; `None` when it panicked.
-    fn accept(
+    fn decide(
         &self,
         message: TcpRequestMessage,
         socket: &Socket,
+        origin: Origin,
         account: Option<&Arc<Account>>,
-    ) -> Option<Result<(), Error>> {
+    ) -> Option<Decision> {
         if self.draining.is_cancelled() {
-            return Some(Err(Error::draining("the worker is shutting down")));
+            return Some(Decision::Now(Err(draining())));
         }
         let payload = match payload_of(&message, account) {
             Ok(payload) => payload,
-            Err(error) => return Some(Err(error)),
+            Err(error) => return Some(Decision::Now(Err(error))),
         };
         let request = PlaneRequest {
             target: message.path(),
             headers: headers::decode(message.headers()),
             payload,
             transport: &socket.transport(),
+            origin,
         };
-        let accepted = AssertUnwindSafe(|| self.handler.accept(request));
-        let accepted = std::panic::catch_unwind(accepted).ok();
-        if accepted.is_none() {
+        let decided = AssertUnwindSafe(|| self.handler.decide(request));
+        let decided = std::panic::catch_unwind(decided).ok();
+        if decided.is_none() {
             tracing::error!("the handler of a request plane panicked");
         }
-        accepted
+        decided
+    }
+}
+
+fn draining() -> Error {
+    Error::draining("the worker is shutting down")
+}
+
+/// Asked once for a connection, since it costs a system call.
+fn origin(socket: &Socket) -> Origin {
+    match socket {
+        // A peer that is gone already is nobody's address.
+        Socket::Tcp(stream) => Origin::Peer(
+            stream.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip()),
+        ),
+        Socket::Unix(_) => Origin::SameHost,
     }
 }
 
@@ -202,6 +220,7 @@ struct Serving<'a> {
     place: Place,
     meter: &'a ConnectionMetrics,
     socket: Socket,
+    origin: Origin,
     codec: TcpRequestCodec,
     buffer: BytesMut,
     answers: BytesMut,
@@ -250,8 +269,14 @@ impl Serving<'_> {
                 }
             };
             taken = true;
-            match self.plane.accept(message, &self.socket, self.account.as_ref()) {
-                Some(outcome) => self.put_answer(&outcome),
+            match self.plane.decide(message, &self.socket, self.origin, self.account.as_ref()) {
+                Some(Decision::Now(outcome)) => self.put_answer(&outcome),
+                Some(Decision::Later(outcome)) => {
+                    // Answers are in the order of their requests, so the others wait as well.
+                    self.write_answers().await?;
+                    let ending = self.plane.ending.run_until_cancelled(outcome).await;
+                    self.put_answer(&ending.unwrap_or_else(|| Err(draining())));
+                }
                 // It may have begun to run the request, and no answer says so: the caller finds
                 // out from the loss of the connection.
                 None => {

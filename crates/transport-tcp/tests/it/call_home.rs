@@ -5,7 +5,7 @@ use std::{io::Read, time::Duration};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use sinew_plane::{
-    CancelReason, Code, Context, Error, Executed, InstanceId, Outcome, OutgoingRequest,
+    CancelReason, Code, Context, Error, Executed, InstanceId, Origin, Outcome, OutgoingRequest,
     ResponsePlaneClient, ResponsePlaneServer, ResponseRegistration, ResponseSink, ResponseStream,
     TrySendError, burst,
 };
@@ -47,7 +47,7 @@ pub(crate) fn arrived(info: &str) -> Context {
 }
 
 pub(crate) async fn connect(worker: &TcpStreamClient, info: &str) -> ResponseSink {
-    soon("the dial back", worker.connect(info, arrived(info))).await.unwrap()
+    soon("the dial back", worker.connect(info, Origin::SameHost, arrived(info))).await.unwrap()
 }
 
 pub(crate) async fn next(stream: &mut ResponseStream) -> Option<Result<Bytes, Error>> {
@@ -340,7 +340,7 @@ async fn a_burst_leaves_in_one_piece_and_not_before_its_end() {
         stream_type: sinew_transport_tcp::StreamType::Response,
         sinew: None,
     };
-    let mut sink = worker.connect(&info.to_text(), Context::new()).await.unwrap();
+    let mut sink = worker.connect(&info.to_text(), Origin::SameHost, Context::new()).await.unwrap();
     let (mut socket, _) = listener.accept().unwrap();
     let mut handshake = [0; 24 + 42];
     socket.read_exact(&mut handshake).unwrap();
@@ -572,7 +572,7 @@ async fn a_worker_that_closes_cuts_what_is_left_and_dials_no_more() {
     assert!(matches!(outcome, Outcome::Truncated { received: 1 }), "{outcome:?}");
     let registered = caller.register(&request()).unwrap();
     let info = &registered.connection_info;
-    let error = worker.connect(info, arrived(info)).await.unwrap_err();
+    let error = worker.connect(info, Origin::SameHost, arrived(info)).await.unwrap_err();
     assert!(error.is_safe_to_resend(), "{error:?}");
 }
 
@@ -591,17 +591,19 @@ async fn a_caller_that_is_not_up_yet_is_dialled_again_and_not_for_ever() {
         sinew: None,
     };
     let text = info.to_text();
-    let refused = soon("the end of the retries", worker.connect(&text, Context::new()));
+    let refused =
+        soon("the end of the retries", worker.connect(&text, Origin::SameHost, Context::new()));
     let error = refused.await.unwrap_err();
     assert_eq!((error.code(), error.executed()), (Code::ConnectFailed, Executed::No));
 
     let patient = self::worker(TcpStreamClientConfig { dial_retries: 50, ..config });
     let context = Context::new();
-    let (dialled, _listener) = tokio::join!(patient.connect(&text, context), async {
-        // tidy-allow: sleep, the caller comes up late
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        std::net::TcpListener::bind(("127.0.0.1", port)).unwrap()
-    });
+    let (dialled, _listener) =
+        tokio::join!(patient.connect(&text, Origin::SameHost, context), async {
+            // tidy-allow: sleep, the caller comes up late
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            std::net::TcpListener::bind(("127.0.0.1", port)).unwrap()
+        });
     assert!(dialled.is_ok(), "{dialled:?}");
 }
 
@@ -620,10 +622,10 @@ async fn a_killed_request_does_not_dial_on() {
     let worker = worker(slow);
     let context = Context::new();
     let (text, killer) = (info.to_text(), context.clone());
-    let (dialled, ()) =
-        tokio::join!(soon("the dial to be given up", worker.connect(&text, context)), async {
-            killer.kill()
-        });
+    let (dialled, ()) = tokio::join!(
+        soon("the dial to be given up", worker.connect(&text, Origin::SameHost, context)),
+        async { killer.kill() }
+    );
     let error = dialled.unwrap_err();
     assert_eq!((error.code(), error.executed()), (Code::Cancelled, Executed::No));
 }
@@ -633,9 +635,10 @@ async fn an_info_for_another_request_or_direction_is_refused() {
     let (caller, worker) = (any_caller(), worker(plain()));
     let registered = caller.register(&request()).unwrap();
     let info = &registered.connection_info;
-    let error = worker.connect(info, Context::new()).await.unwrap_err();
+    let error = worker.connect(info, Origin::SameHost, Context::new()).await.unwrap_err();
     assert_eq!(error.code(), Code::InvalidPayload);
-    let error = worker.connect_request_stream(info, arrived(info)).await.unwrap_err();
+    let error =
+        worker.connect_request_stream(info, Origin::SameHost, arrived(info)).await.unwrap_err();
     assert_eq!(error.code(), Code::InvalidPayload);
 }
 

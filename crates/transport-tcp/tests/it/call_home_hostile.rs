@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sinew_plane::{
-    CancelReason, Code, Context, Executed, Outcome, ResponsePlaneClient, ResponsePlaneServer,
-    ResponseRegistration, ResponseSink, StreamId,
+    CancelReason, Code, Context, Executed, Origin, Outcome, ResponsePlaneClient,
+    ResponsePlaneServer, ResponseRegistration, ResponseSink, StreamId,
 };
 use sinew_transport_tcp::{
     SinewOffer, StreamType, TcpConfig, TcpStreamClient, TcpStreamClientConfig,
@@ -68,7 +68,7 @@ impl RawCaller {
     /// Lets a worker of this crate dial in, and hears its handshake.
     async fn accept(&self, worker: &TcpStreamClient) -> (TcpStream, ResponseSink) {
         let context = Context::builder().id(StreamId(9)).build();
-        let dial = worker.connect(&self.info, context);
+        let dial = worker.connect(&self.info, Origin::SameHost, context);
         let (accepted, sink) = tokio::join!(self.listener.accept(), soon("the dial", dial));
         let (mut socket, sink) = (accepted.unwrap().0, sink.unwrap());
         let handshake = format!(r#"{{"subject":"{SUBJECT}","stream_type":"response"}}"#);

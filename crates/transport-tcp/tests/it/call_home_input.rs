@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use sinew_plane::{BoxStream, CancelReason, Code, Context, Error, StreamId};
+use sinew_plane::{BoxStream, CancelReason, Code, Context, Error, Origin, StreamId};
 use sinew_transport_tcp::{
     RequestStream, StreamType, TcpStreamClient, TcpStreamConnectionInfo, TcpStreamServer,
     TcpStreamServerConfig,
@@ -34,7 +34,7 @@ fn endless(texts: &'static [&'static str]) -> BoxStream<'static, Bytes> {
 }
 
 async fn fetch(worker: &TcpStreamClient, info: &str) -> RequestStream {
-    let fetched = worker.connect_request_stream(info, arrived(info));
+    let fetched = worker.connect_request_stream(info, Origin::SameHost, arrived(info));
     soon("the dial back", fetched).await.unwrap()
 }
 
@@ -250,8 +250,10 @@ async fn both_directions_of_a_request_work_and_end_together() {
     let input = items(&["a", "b", "c"]);
     let input = caller.register_request_stream(&request.context, input).unwrap();
     let context = arrived(&response.connection_info);
-    let fetched =
-        worker.connect_request_stream(input.connection_info(), context.clone()).await.unwrap();
+    let fetched = worker
+        .connect_request_stream(input.connection_info(), Origin::SameHost, context.clone())
+        .await
+        .unwrap();
     let mut sink = connect(&worker, &response.connection_info).await;
     tokio::spawn(async move {
         let mut fetched = pin!(fetched);

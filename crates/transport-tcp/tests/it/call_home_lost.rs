@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::poll;
 use sinew_plane::{
-    CancelReason, Code, Context, Executed, Outcome, OutgoingRequest, ResponsePlaneClient,
+    CancelReason, Code, Context, Executed, Origin, Outcome, OutgoingRequest, ResponsePlaneClient,
     ResponsePlaneServer, ResponseRegistration, ResponseSink, ResponseStream,
 };
 use sinew_transport_tcp::{
@@ -276,7 +276,9 @@ async fn the_ways_to_a_caller_that_is_not_there_share_one_limit() {
     let (_, info) = offer_at(address);
     let worker = worker(hurried(limit));
     let began = Instant::now();
-    let error = soon("the limit", worker.connect(&info, arrived(&info))).await.unwrap_err();
+    let error = soon("the limit", worker.connect(&info, Origin::SameHost, arrived(&info)))
+        .await
+        .unwrap_err();
     let took = began.elapsed();
     assert_eq!((error.code(), error.executed()), (Code::ConnectTimedOut, Executed::No));
     assert!(error.message().contains("2s"), "{error}");
@@ -317,6 +319,7 @@ async fn silent_connections_are_looked_after_by_the_kernel() {
     let items = futures_util::stream::pending();
     let registered = caller.register_request_stream(&Context::new(), Box::pin(items)).unwrap();
     let info = registered.connection_info();
-    let _request = worker.connect_request_stream(info, arrived(info)).await.unwrap();
+    let _request =
+        worker.connect_request_stream(info, Origin::SameHost, arrived(info)).await.unwrap();
     until("both ends of a request stream", || kept_alive(port) == (2, 2)).await;
 }

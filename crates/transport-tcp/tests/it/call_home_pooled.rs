@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use sinew_mux::MuxConfig;
 use sinew_plane::{
-    CancelReason, Code, Context, DuplexTransport, Error, InstanceId, Outcome, OutgoingRequest,
-    ResponsePlaneClient, ResponsePlaneServer, ResponseRegistration, ResponseSink, ResponseStream,
-    TrySendError, Window,
+    CancelReason, Code, Context, DuplexTransport, Error, InstanceId, Origin, Outcome,
+    OutgoingRequest, ResponsePlaneClient, ResponsePlaneServer, ResponseRegistration, ResponseSink,
+    ResponseStream, TrySendError, Window,
 };
 use sinew_transport_tcp::{
     TcpConfig, TcpStreamClient, TcpStreamClientConfig, TcpStreamConnectionInfo, TcpStreamServer,
@@ -231,7 +231,7 @@ async fn a_cancel_reaches_the_request_of_the_worker_and_comes_back() {
         let ResponseRegistration { connection_info, stream } =
             caller.register(&to_worker()).unwrap();
         let own = arrived(&connection_info);
-        let connected = worker.connect(&connection_info, own.clone());
+        let connected = worker.connect(&connection_info, Origin::SameHost, own.clone());
         let mut sink = soon("the stream", connected).await.unwrap();
         sink.send(Bytes::from("one")).await.unwrap();
         let context = stream.context();
@@ -472,7 +472,9 @@ async fn a_caller_that_is_gone_is_a_failed_dial_and_one_that_is_another_is_not_s
         worker(TcpStreamClientConfig { dial_backoff: Duration::from_millis(1), ..pooled() });
     let gone = caller_one.register(&to_worker()).unwrap().connection_info;
     soon("the close", caller_one.close(Duration::ZERO)).await;
-    let error = soon("the dial", worker.connect(&gone, arrived(&gone))).await.unwrap_err();
+    let error = soon("the dial", worker.connect(&gone, Origin::SameHost, arrived(&gone)))
+        .await
+        .unwrap_err();
     assert_eq!(error.code(), Code::ConnectFailed);
     assert!(error.is_safe_to_resend());
 

@@ -95,6 +95,21 @@ pub(super) const SETTINGS: &[Setting] = &[
         "what workers are told to dial back to",
     ),
     Setting::new(
+        "SINEW_ALLOW_CALL_HOME",
+        Form::Text {
+            form: "networks or addresses, as 10.0.0.0/8,fd00::7",
+            set: |draft, text| {
+                let network = |one: &str| one.trim().parse().map_err(|error| format!("{error}"));
+                draft.config.dial_back.allowed_networks =
+                    text.split(',').map(network).collect::<Result<_, String>>()?;
+                Ok(())
+            },
+        },
+        "none",
+        "networks in which a worker dials callers back beyond those that it dials anyway: see \
+         \"Where a worker dials back\" in docs/dynamo.md",
+    ),
+    Setting::new(
         "SINEW_INSECURE",
         Form::Switch(|draft, on| draft.config.insecure = on),
         "false",

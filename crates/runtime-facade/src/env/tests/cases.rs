@@ -145,6 +145,11 @@ pub(super) const CASES: &[Case] = &[
         it.call_home.tcp.advertise.as_deref() == Some("h:1")
     })
     .text("h:2", &["a b", "[::]"]),
+    Case::new("SINEW_ALLOW_CALL_HOME", "10.0.0.0/8, fd00::7", |it| {
+        let shown = it.dial_back.allowed_networks.iter().map(ToString::to_string);
+        shown.collect::<Vec<_>>() == ["10.0.0.0/8", "fd00::7/128"]
+    })
+    .text("192.0.2.7", &["everywhere", "10.0.0.0/33", "10.0.0.0/8,", "host:80", "10.0.0.0/+8"]),
     Case::new("SINEW_INSECURE", "yes", |it| it.insecure),
     Case::new("SINEW_UNIX", "off", |it| !it.unix),
     Case::new("SINEW_FRAME_CHECKS", "write", |it| {

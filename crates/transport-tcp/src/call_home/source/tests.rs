@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sinew_plane::{
-    Context, InstanceId, OutgoingRequest, ResponsePlaneClient, ResponsePlaneServer, ResponseSource,
-    StopKind,
+    Context, InstanceId, Origin, OutgoingRequest, ResponsePlaneClient, ResponsePlaneServer,
+    ResponseSource, StopKind,
 };
 
 use crate::{
@@ -31,7 +31,10 @@ async fn a_stop_is_remembered_whoever_tells_of_it() {
         };
         ResponseSource::cancel(&*source.upgrade().unwrap(), StopKind::Stop);
         let context = Context::builder().id(request.context.id()).build();
-        let sink = worker.connect(&registered.connection_info, context.clone()).await.unwrap();
+        let sink = worker
+            .connect(&registered.connection_info, Origin::SameHost, context.clone())
+            .await
+            .unwrap();
         tokio::time::timeout(Duration::from_secs(20), context.stopped()).await.unwrap();
         assert!(!context.is_killed());
         drop(sink);

@@ -1,0 +1,133 @@
+//! Where a worker dials back to, and where it does not although a request says so.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use bytes::Bytes;
+use sinew_compat_dynamo::SplitScheme;
+use sinew_plane::{
+    Code, DuplexTransport, Executed, IncomingRequest, InstanceId, OutgoingRequest, ResponseSink,
+};
+use sinew_transport_tcp::{ListenHost, TcpConfig, TcpStreamServer, TcpStreamServerConfig};
+
+use crate::{
+    dynamo::{Caller, Line, request_frame, two_part},
+    fixture::{Worker, soon, transport},
+};
+
+const PATH: &str = "1f/ns1/backend/generate";
+
+/// An address of nobody: nothing may be sent there, so a test does not miss an answer from it.
+const ELSEWHERE: &str = "203.0.113.9:80";
+
+/// A worker that counts what runs.
+async fn counting() -> (Worker, Arc<AtomicUsize>) {
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&runs);
+    let handler = move |_: IncomingRequest<'_>, sink: ResponseSink| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        sink.complete();
+    };
+    (Worker::new(Arc::new(handler)).await, runs)
+}
+
+async fn answer(worker: &Worker, control: &str, body: &[u8]) -> String {
+    let mut line = Line::dial(&worker.host()).await;
+    line.write(&request_frame(PATH, "{}", &two_part(control.as_bytes(), body))).await;
+    line.ack().await
+}
+
+/// The address that a control message names.
+fn address_of(control: &str) -> String {
+    let (_, rest) = control.split_once(r#"address\":\""#).unwrap();
+    rest.split_once('\\').unwrap().0.to_owned()
+}
+
+#[tokio::test]
+async fn a_request_that_names_another_host_is_refused_and_nobody_is_dialled() {
+    let (worker, runs) = counting().await;
+    let caller = Caller::new().await;
+    let good = caller.control("json");
+    for elsewhere in [ELSEWHERE, "169.254.169.254:80", "[2001:db8::9]:80", "192.0.2.255:80"] {
+        let control = good.replace(&address_of(&good), elsewhere);
+        let answer = answer(&worker, &control, b"1").await;
+        let refused = format!("Server unavailable: response address \"{elsewhere}\" refused: ");
+        assert!(answer.starts_with(&refused), "{answer}");
+        // What to do about it.
+        for way in ["--allow-call-home", "SINEW_ALLOW_CALL_HOME", "allowed_networks"] {
+            assert!(answer.contains(way), "{answer}");
+        }
+        assert_eq!(worker.split.pending(), 0);
+    }
+    assert_eq!(runs.load(Ordering::Relaxed), 0);
+    assert_eq!(answer(&worker, &good, b"1").await, "");
+    caller.worker().await;
+}
+
+/// Also where only the items of a request are to be fetched from elsewhere.
+#[tokio::test]
+async fn a_request_stream_elsewhere_is_refused_too() {
+    use std::time::Duration;
+
+    use sinew_transport_tcp::RequestStream;
+    let (worker, runs) = counting().await;
+    let handler = |_: IncomingRequest<'_>, _: RequestStream, _: ResponseSink| panic!("it ran");
+    let name = "ns1/backend/generate".parse().unwrap();
+    let _served =
+        worker.split.serve_bidirectional(name, Arc::clone(&worker.back), Arc::new(handler));
+    let caller = Caller::new().await;
+    let good = caller.control("json").replace("single_in", "many_in");
+    let info = serde_json::from_str::<serde_json::Value>(&good).unwrap()["connection_info"].clone();
+    let items = info
+        .to_string()
+        .replace(&address_of(&good), ELSEWHERE)
+        .replace(r#"stream_type\":\"response"#, r#"stream_type\":\"request"#);
+    let control = good.replacen('{', &format!(r#"{{"request_stream_connection_info":{items},"#), 1);
+    let answer = answer(&worker, &control, b"").await;
+    assert!(answer.starts_with("Server unavailable: response address"), "{answer}");
+    assert_eq!((worker.split.pending(), runs.load(Ordering::Relaxed)), (0, 0));
+    worker.split.shutdown(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_by_a_name_is_dialled_at_its_address_or_refused() {
+    let (worker, runs) = counting().await;
+    let caller = Caller::new().await;
+    let good = caller.control("json");
+    let address = address_of(&good);
+    let port = address.rsplit_once(':').unwrap().1;
+    let named = good.replace(&address, &format!("localhost:{port}"));
+    // The first time it is looked up, then known.
+    for _ in 0..2 {
+        assert_eq!(answer(&worker, &named, b"1").await, "");
+        let mut back = caller.worker().await;
+        assert_eq!(back.header().await, r#"{"error":null}"#);
+    }
+    assert_eq!(runs.load(Ordering::Relaxed), 2);
+    // Reserved for names that do not exist.
+    let nobody = good.replace(&address, "nobody.invalid:80");
+    let refused = answer(&worker, &nobody, b"1").await;
+    assert!(refused.starts_with("Server unavailable: response address"), "{refused}");
+    assert_eq!(runs.load(Ordering::Relaxed), 2);
+}
+
+/// A Sinew caller hears it as an error of its own kind.
+#[tokio::test]
+async fn a_caller_that_advertises_another_host_is_told_what_to_do() {
+    let (worker, runs) = counting().await;
+    let tcp = TcpConfig { advertise: Some(ELSEWHERE.to_owned()), ..TcpConfig::default() };
+    let host = ListenHost::Ip([127, 0, 0, 1].into());
+    let config = TcpStreamServerConfig { tcp, host, ..TcpStreamServerConfig::default() };
+    let responses = Arc::new(TcpStreamServer::bind(config.checked().unwrap()).unwrap());
+    let caller = transport(SplitScheme::SplitTcp, Arc::clone(&responses));
+    let name = "ns1/backend/generate".parse().unwrap();
+    let request = OutgoingRequest::new(name, InstanceId(0x1f), Bytes::from("hi"));
+    let error =
+        soon("the refusal", caller.open(&worker.address(), request)).await.map(drop).unwrap_err();
+    assert_eq!((error.code(), error.executed()), (Code::NoTransport, Executed::No));
+    assert!(error.message().contains(ELSEWHERE), "{error}");
+    assert!(error.message().contains("--allow-call-home"), "{error}");
+    assert_eq!((runs.load(Ordering::Relaxed), responses.streams()), (0, 0));
+}
