@@ -4,6 +4,8 @@ use std::{fmt, time::Duration};
 
 use sinew_plane::Window;
 
+use crate::Token;
+
 /// Settings of one side of a connection. Start from [`MuxConfig::default`] and change what you
 /// know better; [`checked`](Self::checked) turns it into what the machines take.
 #[derive(Debug, Clone)]
@@ -104,19 +106,34 @@ impl MuxConfig {
                 "must be larger than keepalive_interval, both over 0",
             );
         }
-        Ok(CheckedMuxConfig(self))
+        Ok(CheckedMuxConfig { config: self, token: None })
     }
 }
 
 /// A [`MuxConfig`] whose settings fit together.
 #[derive(Debug, Clone)]
-pub struct CheckedMuxConfig(MuxConfig);
+pub struct CheckedMuxConfig {
+    config: MuxConfig,
+    token: Option<Token>,
+}
+
+impl CheckedMuxConfig {
+    /// The same for connections to a peer that gave this token: the hello shows it.
+    #[must_use]
+    pub fn with_token(self, token: Token) -> Self {
+        Self { token: Some(token), ..self }
+    }
+
+    pub(crate) fn token(&self) -> Option<Token> {
+        self.token
+    }
+}
 
 impl std::ops::Deref for CheckedMuxConfig {
     type Target = MuxConfig;
 
     fn deref(&self) -> &MuxConfig {
-        &self.0
+        &self.config
     }
 }
 

@@ -2,7 +2,7 @@
 
 use sinew_plane::{Code, Error};
 
-use crate::{CheckedMuxConfig, ConnectionError};
+use crate::{CheckedMuxConfig, ConnectionError, Token};
 
 /// The only version of the protocol so far.
 pub const PROTOCOL_VERSION: u8 = 1;
@@ -17,6 +17,7 @@ mod key {
     pub(super) const REQUEST_WINDOW_BYTES: u16 = 4;
     pub(super) const INTEGRITY: u16 = 5;
     pub(super) const CAPABILITIES: u16 = 6;
+    pub(super) const TOKEN: u16 = 7;
 }
 
 /// What one side says of itself. Keys that a reader does not know are skipped.
@@ -37,6 +38,8 @@ pub struct Hello {
     pub integrity: bool,
     /// Bit set of optional abilities; none is defined for version 1 without an extension.
     pub capabilities: u64,
+    /// What the other side gave this process, to be known by.
+    pub token: Option<Token>,
 }
 
 impl Hello {
@@ -50,6 +53,7 @@ impl Hello {
             request_window_bytes: config.request_window_bytes,
             integrity: config.integrity,
             capabilities: 0,
+            token: config.token(),
         }
     }
 
@@ -62,6 +66,9 @@ impl Hello {
         put(out, key::REQUEST_WINDOW_BYTES, &self.request_window_bytes.to_be_bytes());
         put(out, key::INTEGRITY, &[u8::from(self.integrity)]);
         put(out, key::CAPABILITIES, &self.capabilities.to_be_bytes());
+        if let Some(token) = &self.token {
+            put(out, key::TOKEN, token.as_bytes());
+        }
     }
 
     pub(crate) fn decode(payload: &[u8]) -> Result<Self, ConnectionError> {
@@ -81,6 +88,7 @@ impl Hello {
             request_window_bytes: 64 << 10,
             integrity: false,
             capabilities: 0,
+            token: None,
         };
         while !rest.is_empty() {
             let (key, value, tail) = entry(rest).ok_or(broken.clone())?;
@@ -100,6 +108,7 @@ impl Hello {
             key::REQUEST_WINDOW_BYTES => self.request_window_bytes = short(value)?,
             key::INTEGRITY => self.integrity = *value.first()? != 0,
             key::CAPABILITIES => self.capabilities = long(value)?,
+            key::TOKEN => self.token = Some(Token::from_bytes(value.try_into().ok()?)),
             _ => {}
         }
         Some(())
@@ -151,6 +160,24 @@ mod tests {
         put(&mut bytes, 999, b"from the future");
         assert_eq!(Hello::decode(&bytes), Ok(hello));
         assert!(bytes.len() <= MAX_HELLO_BYTES);
+    }
+
+    #[test]
+    fn a_token_is_shown_where_there_is_one_and_never_in_a_log() {
+        let config = MuxConfig::default().checked().unwrap();
+        let without = encoded(&Hello::of(&config));
+        let token = Token::from_bytes([0x5a; Token::BYTES]);
+        let hello = Hello::of(&config.clone().with_token(token));
+        let bytes = encoded(&hello);
+        assert_eq!(bytes.len(), without.len() + 4 + Token::BYTES);
+        assert_eq!(Hello::decode(&bytes).unwrap().token, Some(token));
+        assert_eq!(Hello::decode(&without).unwrap().token, None);
+        for shown in [format!("{hello:?}"), format!("{:?}", config.with_token(token))] {
+            assert!(!shown.contains("90") && !shown.contains("5a"), "{shown}");
+        }
+        let mut short = without;
+        put(&mut short, key::TOKEN, &[1; Token::BYTES - 1]);
+        assert!(Hello::decode(&short).is_err());
     }
 
     #[test]

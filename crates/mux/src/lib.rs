@@ -46,6 +46,7 @@ mod outbound;
 mod outbox;
 mod pool;
 mod producer;
+mod token;
 mod vigilance;
 
 pub use crate::{
@@ -62,6 +63,7 @@ pub use crate::{
     outbound::{Outbound, Refusal},
     outbox::{CHUNK_BYTES, Outbox},
     producer::{ITEM_COST_BYTES, PollFrame, Producer, PushError},
+    token::Token,
 };
 
 /// Runs the README's example.

@@ -207,7 +207,7 @@ fn on_event(link: &Link, session: &Session, event: Option<Event>) -> Option<Left
             // Server texts name subjects and no secrets.
             tracing::warn!(error = %text, "the NATS server reports an error");
             if let Some(subject) = denied_subject(&text, "Publish") {
-                link.pending.deny(subject);
+                link.pending.deny(session.epoch, subject);
             }
             if let Some(subject) = denied_subject(&text, "Subscription") {
                 // Fails while nobody registers, and then nobody asks.

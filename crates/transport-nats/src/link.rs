@@ -116,9 +116,10 @@ impl Link {
         match timeout_at(deadline, expected.answer()).await {
             Ok(Answer::Reply(message)) => check_status(message, &subject),
             Ok(Answer::Lost) => Err(lost()),
-            Ok(Answer::Denied) => {
+            Ok(Answer::Denied { is_this }) => {
                 let message = format!("the NATS server does not let us send to {subject}");
-                Err(Error::new(Code::ConnectFailed, message))
+                let executed = if is_this { Executed::No } else { Executed::Maybe };
+                Err(Error::new(Code::ConnectFailed, message).with_executed(executed))
             }
             Err(_) => {
                 let waited = self.config.request_timeout;
@@ -140,7 +141,7 @@ impl Link {
         }
         match timeout_at(deadline, expected.answer()).await {
             // A denial is an answer too, and in order.
-            Ok(Answer::Reply(_) | Answer::Denied) => Ok(()),
+            Ok(Answer::Reply(_) | Answer::Denied { .. }) => Ok(()),
             Ok(Answer::Lost) => not_seen("the connection to the NATS server broke"),
             Err(_) => not_seen("the NATS server does not answer"),
         }

@@ -42,7 +42,11 @@ pub(crate) enum Answer {
     /// Something came back.
     Reply(Message),
     /// The server does not let us send to that subject.
-    Denied,
+    Denied {
+        /// It was this message that was denied. With several on the way to the subject the server
+        /// does not say which, and one that went before may have been delivered.
+        is_this: bool,
+    },
     /// The connection broke.
     Lost,
 }
@@ -86,25 +90,28 @@ impl Pending {
         entry.is_some_and(|entry| entry.sender.send(Answer::Reply(message)).is_ok())
     }
 
-    /// Fails what was sent to `subject`, which the server does not let us send to.
-    pub(crate) fn deny(&self, subject: &str) {
-        self.fail(|entry| entry.subject == subject, || Answer::Denied);
+    /// Fails what client `epoch` has sent to `subject`, which the server does not let it send to.
+    pub(crate) fn deny(&self, epoch: u64, subject: &str) {
+        let is_denied = |entry: &Entry| entry.carrier.epoch == epoch && entry.subject == subject;
+        self.fail(is_denied, |count| Answer::Denied { is_this: count == 1 });
     }
 
     /// Fails what went over a connection of client `epoch` before its connection number `current`.
     pub(crate) fn lose(&self, epoch: u64, current: u64) {
         let is_lost =
             |entry: &Entry| entry.carrier.epoch == epoch && entry.carrier.connects < current;
-        self.fail(is_lost, || Answer::Lost);
+        self.fail(is_lost, |_| Answer::Lost);
     }
 
-    fn fail(&self, which: impl Fn(&Entry) -> bool, answer: impl Fn() -> Answer) {
+    /// Takes out some, and gives each the answer, which is told how many they are.
+    fn fail(&self, which: impl Fn(&Entry) -> bool, answer: impl Fn(usize) -> Answer) {
         let mut entries = self.entries.lock();
         let failed: Vec<_> = entries.extract_if(|_, entry| which(entry)).collect();
         self.note_settled(&entries);
         drop(entries);
+        let count = failed.len();
         for (_, entry) in failed {
-            let _ = entry.sender.send(answer());
+            let _ = entry.sender.send(answer(count));
         }
     }
 
@@ -223,9 +230,24 @@ mod tests {
         let pending = Pending::new(8);
         let mut denied = pending.expect(FIRST, "a").unwrap();
         let mut other = pending.expect(FIRST, "ab").unwrap();
-        pending.deny("a");
-        assert!(matches!(denied.answer().now_or_never(), Some(Answer::Denied)));
+        pending.deny(FIRST.epoch + 1, "a");
+        assert!(denied.answer().now_or_never().is_none(), "of another client");
+        pending.deny(FIRST.epoch, "a");
+        let answer = denied.answer().now_or_never();
+        assert!(matches!(answer, Some(Answer::Denied { is_this: true })));
         assert!(other.answer().now_or_never().is_none());
+    }
+
+    /// The right to send may have gone between the two: the first was delivered then, and runs.
+    #[test]
+    fn of_several_on_the_way_nobody_knows_which_was_denied() {
+        let pending = Pending::new(8);
+        let mut both = [pending.expect(FIRST, "a").unwrap(), pending.expect(FIRST, "a").unwrap()];
+        pending.deny(FIRST.epoch, "a");
+        for one in &mut both {
+            let answer = one.answer().now_or_never();
+            assert!(matches!(answer, Some(Answer::Denied { is_this: false })));
+        }
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use sinew_codec::{ChecksumMode, TwoPartCodec};
-use sinew_mux::{CheckedMuxConfig, ConfigError, MuxConfig};
+use sinew_mux::{CheckedMuxConfig, ConfigError, MuxConfig, Token};
 use sinew_plane::{BindPolicy, Budget};
 
 use crate::{
@@ -202,6 +202,13 @@ impl CheckedTcpConfig {
             Some(Ok(advertised)) => advertised.with_port(bound.port()),
             _ => interface::concrete(bound, interface::addresses()).to_string(),
         }
+    }
+}
+
+impl CheckedTcpConfig {
+    /// The same for connections to a peer that gave this token.
+    pub(crate) fn with_token(self, token: Token) -> Self {
+        Self { mux: self.mux.with_token(token), ..self }
     }
 }
 

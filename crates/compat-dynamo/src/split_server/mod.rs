@@ -151,6 +151,11 @@ impl Shared {
         };
         match dialled {
             Ok(sink) => Some(sink),
+            // The caller has given up, which is no fault of anybody.
+            Err(error) if error.code() == Code::Cancelled => {
+                tracing::debug!(endpoint = arrival.endpoint, %error, "a request is not run");
+                None
+            }
             Err(error) => {
                 self.failures.increment(1);
                 tracing::warn!(

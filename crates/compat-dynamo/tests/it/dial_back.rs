@@ -131,3 +131,33 @@ async fn a_caller_that_advertises_another_host_is_told_what_to_do() {
     assert!(error.message().contains("--allow-call-home"), "{error}");
     assert_eq!((runs.load(Ordering::Relaxed), responses.streams()), (0, 0));
 }
+
+/// The handler waits for the word of a Sinew caller, which may have gone elsewhere meanwhile.
+#[tokio::test]
+async fn what_its_caller_does_not_wait_for_any_more_does_not_run() {
+    let (worker, runs) = counting().await;
+    let caller = Caller::new().await;
+    let good = caller.control("json").replace(
+        r#"\"stream_type\":\"response\""#,
+        r#"\"stream_type\":\"response\",\"sinew\":{\"v\":2,\"process\":\"1f\"}"#,
+    );
+    for (word, ran) in [("\"kill\"", 0), ("\"ready\"", 1)] {
+        assert_eq!(answer(&worker, &good, b"1").await, "");
+        let mut back = caller.connection().await;
+        assert!(back.header().await.ends_with(r#","confirm":true}"#));
+        assert_eq!(runs.load(Ordering::Relaxed), 0, "not before the word");
+        back.write(&two_part(word.as_bytes(), b"")).await;
+        if ran == 0 {
+            back.end().await;
+        } else {
+            assert_eq!(back.header().await, r#"{"error":null}"#);
+        }
+        soon("the request to be over", async {
+            while worker.split.pending() > 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        assert_eq!(runs.load(Ordering::Relaxed), ran);
+    }
+}

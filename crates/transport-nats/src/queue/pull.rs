@@ -92,7 +92,7 @@ async fn next(
             None => lost("the NATS client has ended"),
         },
         answer = expected.answer() => match answer {
-            Answer::Denied => {
+            Answer::Denied { .. } => {
                 let message = "the NATS server does not let us ask for items of the queue";
                 Next::Failed(Error::new(Code::ConnectFailed, message))
             }

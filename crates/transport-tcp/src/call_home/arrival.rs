@@ -117,8 +117,17 @@ async fn share(
         connection.close(&error);
         return;
     }
-    let Some(process) = connection.peer.get().map(|hello| hello.process) else { return };
-    shared.workers.add(process, &connection);
+    let Some((process, token)) = connection.peer.get().map(|hello| (hello.process, hello.token))
+    else {
+        return;
+    };
+    if !shared.workers.add(process, token, &connection) {
+        // It is told no more than that: whoever was sent a request has its token.
+        tracing::debug!("a shared connection without the token of a worker is closed");
+        let error = Error::new(Code::WrongPeer, "no request of this caller was sent to this end");
+        connection.close(&error);
+        return;
+    }
     connection.closed.cancelled().await;
     shared.workers.remove(process, &connection);
 }
@@ -132,7 +141,7 @@ async fn take(
     until: Instant,
 ) {
     let read = read_first(&mut stream, &mut buffer);
-    let (subject, stream_type) = match tokio::time::timeout_at(until, read).await {
+    let (subject, stream_type, confirm) = match tokio::time::timeout_at(until, read).await {
         Ok(Ok(handshake)) => handshake,
         Ok(Err(what)) => return tracing::debug!(what, "call-home connection refused"),
         Err(_) => return tracing::debug!("no call-home handshake in time"),
@@ -146,7 +155,7 @@ async fn take(
     let line = Box::new(line);
     let refused = match (entry, stream_type) {
         (Some(Entry::Response(source)), StreamType::Response) => match source.upgrade() {
-            Some(source) => source.attach_line(line).err(),
+            Some(source) => source.attach_line(line, confirm).err(),
             None => Some(line),
         },
         (Some(Entry::Request(output)), StreamType::Request) => match output.claim() {
@@ -168,11 +177,11 @@ async fn take(
     }
 }
 
-/// The handshake's subject and type; what follows it stays in the buffer.
+/// The handshake's subject and type, and whether it is to be confirmed; what follows it stays in the buffer.
 async fn read_first(
     stream: &mut TcpStream,
     buffer: &mut BytesMut,
-) -> Result<(String, StreamType), &'static str> {
+) -> Result<(String, StreamType, bool), &'static str> {
     // Nobody is known yet, so nothing long is waited for.
     let mut codec =
         TwoPartCodec::new(2 * MAX_HANDSHAKE_BYTES).with_max_header_size(MAX_HANDSHAKE_BYTES);
@@ -180,7 +189,7 @@ async fn read_first(
         match codec.decode_frame(buffer) {
             Ok(Some(frame)) => {
                 let handshake = read_handshake(&frame)?;
-                return Ok((handshake.subject, handshake.stream_type));
+                return Ok((handshake.subject, handshake.stream_type, handshake.confirm));
             }
             Ok(None) => {}
             Err(_) => return Err("the first message is no handshake"),

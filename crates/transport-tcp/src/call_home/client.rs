@@ -19,11 +19,12 @@ use crate::{
     call_home::{
         address::CallerAddresses,
         config::CheckedTcpStreamClientConfig,
-        dial::{Patience, dial, in_time},
-        info::{Info, StreamType, context_id},
+        dial::{Patience, confirmed, dial, in_time},
+        ear::Ear,
+        info::{Info, Offer, StreamType, context_id},
         input::RequestStream,
         message::{CallHomeHandshake, json_frame},
-        pool::{Pool, PoolUse},
+        pool::{At, Pool, PoolUse},
         sink::LineSink,
     },
     socket::{TCP, keep_alive},
@@ -74,8 +75,8 @@ impl TcpStreamClient {
     ) -> Result<RequestStream, Error> {
         let info = self.read_info(connection_info, StreamType::Request, &context)?;
         let address = self.addresses.resolve(&info.address, origin).await?;
-        let patience = Patience::new(&self.config);
-        let socket = self.dial(address, &info, &context, patience).await?;
+        let mut patience = Patience::new(&self.config);
+        let socket = self.dial(address, &info, false, &context, &mut patience).await?;
         // The caller may have no item for long, and nobody but the kernel sees that it is gone.
         keep_alive(&socket, self.config.tcp.mux.keepalive_timeout).map_err(|cause| {
             let message = format!("the connection to the caller broke: {cause}");
@@ -137,12 +138,13 @@ impl TcpStreamClient {
         &self,
         address: SocketAddr,
         info: &Info<'_>,
+        confirm: bool,
         context: &Context,
-        mut patience: Patience,
+        patience: &mut Patience,
     ) -> Result<TcpStream, Error> {
-        let mut socket = dial(&self.config, address, context, &mut patience).await?;
+        let mut socket = dial(&self.config, address, context, patience).await?;
         let subject = info.subject.clone().into_owned();
-        let handshake = CallHomeHandshake { subject, stream_type: info.stream_type };
+        let handshake = CallHomeHandshake { subject, stream_type: info.stream_type, confirm };
         in_time(context, socket.write_all(&json_frame(&handshake))).await?.map_err(|cause| {
             let message = format!("the caller at {address} hung up: {cause}");
             Error::new(Code::ConnectFailed, message).with_source(cause)
@@ -157,10 +159,11 @@ impl TcpStreamClient {
             return None;
         }
         let info = self.read_info(info, StreamType::Response, context).ok()?;
-        info.sinew.as_ref().filter(|offer| offer.offers_pool())?;
+        let offer = info.sinew.as_ref()?;
+        let (token, process) = (offer.token()?, offer.process());
         let address = info.address.parse().ok()?;
         self.addresses.policy.judge(address, origin).ok()?;
-        self.pool.asked(address, &info.subject, context)
+        self.pool.asked(At { address, token, process }, &info.subject, context)
     }
 
     async fn deliver(
@@ -172,11 +175,12 @@ impl TcpStreamClient {
         let info = self.read_info(info, StreamType::Response, &context)?;
         let address = self.addresses.resolve(&info.address, origin).await?;
         let mut patience = Patience::new(&self.config);
-        if let Some(offer) = info.sinew.as_ref().filter(|it| it.offers_pool())
+        let offer = info.sinew.as_ref();
+        if let Some((offer, token)) = offer.and_then(|it| Some((it, it.token()?)))
             && self.config.pool
         {
-            let (process, patience) = (offer.process(), &mut patience);
-            match self.pool.stream(address, &info.subject, process, &context, patience).await {
+            let (at, patience) = (At { address, token, process: offer.process() }, &mut patience);
+            match self.pool.stream(at, &info.subject, &context, patience).await {
                 Ok(sink) => return Ok(sink),
                 Err(error) if error.code() == Code::Cancelled => return Err(error),
                 Err(error) if error.code() == Code::DeadlineExceeded => return Err(error),
@@ -185,16 +189,29 @@ impl TcpStreamClient {
                 }
             }
         }
+        self.deliver_alone(address, &info, context, patience).await
+    }
+
+    /// Over a connection of its own. Nothing runs before a caller that can say so has said that it
+    /// still waits: one that gave up, or was told that nothing ran, has sent its request elsewhere.
+    async fn deliver_alone(
+        &self,
+        address: SocketAddr,
+        info: &Info<'_>,
+        context: Context,
+        mut patience: Patience,
+    ) -> Result<ResponseSink, Error> {
+        let confirm = info.sinew.as_ref().is_some_and(Offer::confirms);
+        let socket = self.dial(address, info, confirm, &context, &mut patience).await?;
+        let mut ear = Ear::default();
+        if confirm {
+            confirmed(&socket, &mut ear, address, &context, &mut patience).await?;
+        }
         let exact = info.sinew.is_some();
-        let socket = self.dial(address, &info, &context, patience).await?;
-        let sink = LineSink::new(
-            socket,
-            context.clone(),
-            Arc::clone(&self.config),
-            exact,
-            self.meter.opened(),
-        );
-        self.tasks.spawn(Arc::clone(&sink).run(self.ending.clone()));
+        let meter = self.meter.opened();
+        let config = Arc::clone(&self.config);
+        let sink = LineSink::new(socket, context.clone(), config, exact, meter);
+        self.tasks.spawn(Arc::clone(&sink).run(ear, self.ending.clone()));
         Ok(ResponseSink::new(sink as Arc<dyn SinkTarget>, context))
     }
 }

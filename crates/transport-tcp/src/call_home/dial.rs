@@ -5,7 +5,12 @@ use std::{io, net::SocketAddr, time::Duration};
 use sinew_plane::{Code, Context, Error, Executed};
 use tokio::{net::TcpStream, time::Instant};
 
-use crate::call_home::config::{CheckedTcpStreamClientConfig, TcpStreamClientConfig};
+use crate::call_home::{
+    config::{CheckedTcpStreamClientConfig, TcpStreamClientConfig},
+    ear::Ear,
+    message::ControlMessage,
+    sink::End,
+};
 
 /// What is left of the time that reaching a caller may take. Every way that is tried spends of
 /// it; pauses in between do not.
@@ -76,6 +81,35 @@ pub(crate) async fn dial(
         in_time(context, tokio::time::sleep(pause)).await?;
         pause = pause.saturating_add(config.dial_backoff);
     }
+}
+
+/// Waits for the caller's word that it still waits for the stream, which it gives or not as soon
+/// as it has the handshake.
+///
+/// # Errors
+/// [`Code::Cancelled`]: it does not. Nothing is to run.
+pub(crate) async fn confirmed(
+    socket: &TcpStream,
+    ear: &mut Ear,
+    address: SocketAddr,
+    context: &Context,
+    patience: &mut Patience,
+) -> Result<(), Error> {
+    let said = patience.spend_all(address, ear.next(socket));
+    match in_time(context, said).await?? {
+        Ok(ControlMessage::Ready) => Ok(()),
+        Ok(ControlMessage::Kill) | Err(End::Lost(_)) => Err(unwanted()),
+        Ok(_) | Err(_) => {
+            let message = format!("the caller at {address} does not say whether it waits");
+            Err(Error::new(Code::ConnectFailed, message))
+        }
+    }
+}
+
+/// The caller has given up, or was refused: its request does not run.
+pub(crate) fn unwanted() -> Error {
+    let message = "the caller does not wait for the response: nothing is run";
+    Error::new(Code::Cancelled, message).with_executed(Executed::No)
 }
 
 /// The error, and whether another try makes sense.

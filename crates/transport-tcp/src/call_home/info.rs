@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 use sinew_codec::decode_control;
+use sinew_mux::Token;
 use sinew_plane::{Code, Error, Executed, StreamId};
 use uuid::Uuid;
 
@@ -15,8 +16,9 @@ pub const TCP_SERVER: &str = "tcp_server";
 /// Longest connection info, in bytes. An address, two ids and some keys of later versions.
 pub const MAX_INFO_BYTES: usize = 8 * 1024;
 
-/// Version of the pool that this side offers and takes.
-const POOL_VERSION: u32 = 1;
+/// Version of what this side offers. From version 2 on a caller confirms a connection of one
+/// stream to a worker that asks for it.
+const OFFER_VERSION: u32 = 2;
 
 /// Where a stream is to be dialled back to, as a request carries it: the name of the plane, and
 /// a text that only this plane reads.
@@ -56,22 +58,38 @@ pub struct TcpStreamConnectionInfo {
 }
 
 /// What a caller built on Sinew says on top of Dynamo's keys.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SinewOffer {
     /// Version of what is offered.
     pub v: u32,
-    /// Streams may come over shared connections.
-    #[serde(default)]
-    pub pool: bool,
     /// The process that answers at the address, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<String>,
+    /// Streams may come over shared connections: what the worker shows in the hello of each, in
+    /// hexadecimal. Nothing else makes the caller open a stream on one. A secret of the two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
 }
 
 impl SinewOffer {
     /// What this side offers.
-    pub(crate) fn new(pool: bool, process: u64) -> Self {
-        Self { v: POOL_VERSION, pool, process: Some(format!("{process:x}")) }
+    pub(crate) fn new(process: u64, token: Option<Token>) -> Self {
+        let hex = |token: Token| {
+            let mut text = String::new();
+            token.write_hex(&mut text);
+            text
+        };
+        Self { v: OFFER_VERSION, process: Some(format!("{process:x}")), token: token.map(hex) }
+    }
+}
+
+impl std::fmt::Debug for SinewOffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SinewOffer")
+            .field("v", &self.v)
+            .field("process", &self.process)
+            .field("token", &self.token.as_ref().map(|_| ".."))
+            .finish()
     }
 }
 
@@ -119,8 +137,18 @@ pub(crate) struct Info<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Offer<'a> {
     v: u32,
-    pool: bool,
     process: Option<Cow<'a, str>>,
+    token: Option<Secret<'a>>,
+}
+
+/// The text of a token.
+#[derive(PartialEq, Eq)]
+struct Secret<'a>(Cow<'a, str>);
+
+impl std::fmt::Debug for Secret<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(..)")
+    }
 }
 
 impl<'a> Info<'a> {
@@ -138,9 +166,10 @@ impl<'a> Info<'a> {
     }
 
     fn into_owned(self) -> TcpStreamConnectionInfo {
-        let sinew = self.sinew.map(|Offer { v, pool, process }| {
-            let process = process.map(Cow::into_owned);
-            SinewOffer { v, pool, process }
+        let sinew = self.sinew.map(|Offer { v, process, token }| SinewOffer {
+            v,
+            process: process.map(Cow::into_owned),
+            token: token.map(|Secret(text)| text.into_owned()),
         });
         TcpStreamConnectionInfo {
             address: self.address.into_owned(),
@@ -154,9 +183,10 @@ impl<'a> Info<'a> {
 
 impl From<TcpStreamConnectionInfo> for Info<'_> {
     fn from(info: TcpStreamConnectionInfo) -> Self {
-        let sinew = info.sinew.map(|SinewOffer { v, pool, process }| {
-            let process = process.map(Cow::Owned);
-            Offer { v, pool, process }
+        let sinew = info.sinew.map(|SinewOffer { v, process, token }| Offer {
+            v,
+            process: process.map(Cow::Owned),
+            token: token.map(|text| Secret(text.into())),
         });
         Self {
             address: info.address.into(),
@@ -169,9 +199,14 @@ impl From<TcpStreamConnectionInfo> for Info<'_> {
 }
 
 impl Offer<'_> {
-    /// True when the shared connections it offers are the ones known here.
-    pub(crate) fn offers_pool(&self) -> bool {
-        self.pool && self.v >= POOL_VERSION
+    /// What to show on a shared connection; `None` where none is offered.
+    pub(crate) fn token(&self) -> Option<Token> {
+        self.token.as_ref().and_then(|Secret(text)| Token::from_hex(text))
+    }
+
+    /// True when the caller confirms a connection of one stream.
+    pub(crate) fn confirms(&self) -> bool {
+        self.v >= OFFER_VERSION
     }
 
     /// The process that answers; 0, which names nobody, where it does not say.
@@ -194,16 +229,17 @@ fn read_usual(text: &str) -> Option<Info<'_>> {
         "response" => StreamType::Response,
         _ => return None,
     };
-    let sinew = match rest.strip_prefix(r#",\"sinew\":{\"v\":1,\"pool\":"#) {
+    let sinew = match rest.strip_prefix(r#",\"sinew\":{\"v\":2,\"process\":\""#) {
         None => (rest == r#"}"}"#).then_some(None)?,
         Some(rest) => {
-            let (pool, rest) = match rest.strip_prefix("true") {
-                Some(rest) => (true, rest),
-                None => (false, rest.strip_prefix("false")?),
+            let (process, rest) = usual_value(rest)?;
+            let (token, rest) = match rest.strip_prefix(r#",\"token\":\""#) {
+                Some(rest) => usual_value(rest).map(|(token, rest)| (Some(token), rest))?,
+                None => (None, rest),
             };
-            let (process, rest) = usual_value(rest.strip_prefix(r#",\"process\":\""#)?)?;
-            let process = Some(process.into());
-            (rest == r#"}}"}"#).then_some(Some(Offer { v: 1, pool, process }))?
+            let token = token.map(|text| Secret(text.into()));
+            let offer = Offer { v: 2, process: Some(process.into()), token };
+            (rest == r#"}}"}"#).then_some(Some(offer))?
         }
     };
     let [address, subject, context] = [address, subject, context].map(Cow::Borrowed);
@@ -225,35 +261,52 @@ fn read<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Error> {
     })
 }
 
-/// The text of infos that differ in their subject and request alone, but for those two.
+/// The text of infos that differ in their subject, their request and their token alone, but for
+/// those.
 pub(crate) struct InfoText {
     head: Box<str>,
     middle: Box<str>,
     tail: Box<str>,
+    /// What follows the token, where there is one.
+    end: Option<Box<str>>,
 }
 
 impl InfoText {
-    /// `info` without regard to its subject and context.
-    pub(crate) fn new(info: TcpStreamConnectionInfo) -> Self {
-        let (subject, context) = ("SUBJECT", "CONTEXT");
-        let marked =
-            TcpStreamConnectionInfo { subject: subject.into(), context: context.into(), ..info };
-        let text = marked.to_text();
-        // The last ones: an address, which may be any text, stands before both.
+    /// `info` without regard to its subject, context and token; it has a token or none as `info`
+    /// has.
+    pub(crate) fn new(mut info: TcpStreamConnectionInfo) -> Self {
+        let (subject, context, token) = ("SUBJECT", "CONTEXT", "TOKEN");
+        (info.subject, info.context) = (subject.into(), context.into());
+        let marked = info.sinew.as_mut().and_then(|offer| offer.token.as_mut());
+        let has_token = marked.map(|text| *text = token.to_owned()).is_some();
+        let text = info.to_text();
+        // The last ones: an address, which may be any text, stands before all of them.
+        let (text, end) = match text.rsplit_once(token).filter(|_| has_token) {
+            Some((text, end)) => (text, Some(end.into())),
+            None => (&*text, None),
+        };
         let (rest, tail) = text.rsplit_once(context).unwrap_or_default();
         let (head, middle) = rest.rsplit_once(subject).unwrap_or_default();
-        Self { head: head.into(), middle: middle.into(), tail: tail.into() }
+        Self { head: head.into(), middle: middle.into(), tail: tail.into(), end }
     }
 
-    pub(crate) fn fill(&self, subject: Subject, request: StreamId) -> String {
-        let Self { head, middle, tail } = self;
+    pub(crate) fn fill(&self, subject: Subject, request: StreamId, token: Option<Token>) -> String {
+        let Self { head, middle, tail, end } = self;
         let ids = 2 * SUBJECT_TEXT_BYTES;
-        let mut text = String::with_capacity(head.len() + middle.len() + tail.len() + ids);
+        let secret = end.as_ref().map_or(0, |end| end.len() + 2 * Token::BYTES);
+        let room = head.len() + middle.len() + tail.len() + ids + secret;
+        let mut text = String::with_capacity(room);
         text.push_str(head);
         subject.write(&mut text);
         text.push_str(middle);
         write_uuid(request.0, &mut text);
         text.push_str(tail);
+        if let Some(end) = end {
+            if let Some(token) = token {
+                token.write_hex(&mut text);
+            }
+            text.push_str(end);
+        }
         text
     }
 }
@@ -269,135 +322,4 @@ pub fn context_id(text: &str) -> Option<StreamId> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn info() -> TcpStreamConnectionInfo {
-        TcpStreamConnectionInfo {
-            address: "[::1]:4000".into(),
-            subject: Subject::random(3).to_string(),
-            context: context_text(StreamId(7)),
-            stream_type: StreamType::Response,
-            sinew: None,
-        }
-    }
-
-    #[test]
-    fn the_text_has_the_keys_of_dynamo_in_their_order() {
-        let info = TcpStreamConnectionInfo {
-            address: "127.0.0.1:9".into(),
-            subject: "s".into(),
-            context: "c".into(),
-            ..info()
-        };
-        assert_eq!(
-            info.to_text(),
-            r#"{"transport":"tcp_server","info":"{\"address\":\"127.0.0.1:9\",\"subject\":\"s\",\"context\":\"c\",\"stream_type\":\"response\"}"}"#
-        );
-    }
-
-    #[test]
-    fn what_was_written_is_read_and_unknown_keys_are_skipped() {
-        let info = TcpStreamConnectionInfo { sinew: Some(SinewOffer::new(true, 0x1f)), ..info() };
-        let read = TcpStreamConnectionInfo::from_text(&info.to_text()).unwrap();
-        assert_eq!(read, info);
-        let offer = Info::from(read).sinew.unwrap();
-        assert!(offer.offers_pool() && offer.process() == 0x1f);
-
-        let later = r#"{"transport":"tcp_server","zone":1,"info":"{\"address\":\"a:1\",\"subject\":\"s\",\"context\":\"c\",\"stream_type\":\"request\",\"new\":[1]}"}"#;
-        let read = TcpStreamConnectionInfo::from_text(later).unwrap();
-        assert_eq!((read.stream_type, read.sinew), (StreamType::Request, None));
-    }
-
-    /// The short way reads what it should, and never anything else than the long way would.
-    #[test]
-    fn both_ways_of_reading_agree() {
-        let mut short = 0;
-        for address in ["127.0.0.1:9", "[::1]:4000", "", "a \"b\"", "a\\b", "h\u{e4}:1", "a b:1"] {
-            for sinew in
-                [None, Some((true, Some("1f"))), Some((false, Some("x\n"))), Some((true, None))]
-            {
-                let sinew = sinew.map(|(pool, process)| SinewOffer {
-                    v: 1,
-                    pool,
-                    process: process.map(str::to_owned),
-                });
-                for stream_type in [StreamType::Request, StreamType::Response] {
-                    let (address, sinew) = (address.to_owned(), sinew.clone());
-                    let info = TcpStreamConnectionInfo { address, sinew, stream_type, ..info() };
-                    let text = info.to_text();
-                    assert_eq!(TcpStreamConnectionInfo::from_json(&text).unwrap(), info, "{text}");
-                    let read = read_usual(&text);
-                    short += usize::from(read.is_some());
-                    assert!(read.is_none_or(|read| read.into_owned() == info), "{text}");
-                    assert_changes_agree(&text);
-                }
-            }
-        }
-        // Three addresses and two offers need no escape, both ways.
-        assert_eq!(short, 3 * 2 * 2);
-    }
-
-    /// The text without one byte, with one byte more, and with one that is another.
-    fn assert_changes_agree(text: &str) {
-        for at in 0..=text.len() {
-            for (byte, skipped) in [(None, 1), (Some(b'\\'), 0), (Some(b'"'), 1), (Some(b'\n'), 1)]
-            {
-                let mut changed = text.as_bytes()[..at].to_vec();
-                changed.extend(byte);
-                changed.extend(text.as_bytes().get(at + skipped..).unwrap_or_default());
-                let Ok(changed) = String::from_utf8(changed) else { continue };
-                if let Some(read) = read_usual(&changed) {
-                    let json = TcpStreamConnectionInfo::from_json(&changed);
-                    assert_eq!(Some(read.into_owned()), json.ok(), "{changed}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_not_for_this_plane_is_refused_without_a_run() {
-        let long = format!(r#"{{"transport":"tcp_server","info":"{}"}}"#, "x".repeat(9000));
-        for text in [
-            "",
-            "{}",
-            "null",
-            r#"{"transport":"quic-response","info":"{}"}"#,
-            r#"{"transport":"tcp_server","info":"not json"}"#,
-            r#"{"transport":"tcp_server","info":"{\"address\":1}"}"#,
-            r#"{"transport":"tcp_server","transport":"x","info":"{}"}"#,
-            &long,
-            &TcpStreamConnectionInfo { address: "x".repeat(9000), ..info() }.to_text(),
-        ] {
-            let error = TcpStreamConnectionInfo::from_text(text).unwrap_err();
-            assert_eq!(error.executed(), Executed::No, "{error:?}");
-        }
-    }
-
-    #[test]
-    fn a_text_that_is_filled_in_is_the_same_as_one_that_is_written() {
-        let (subject, request) = (Subject::random(3), StreamId(0xABC));
-        for address in ["127.0.0.1:9", "[::1]:1", "SUBJECT.CONTEXT", "a \"quoted\" one\n\u{e4}"] {
-            for sinew in [None, Some(SinewOffer::new(true, 0x1f)), Some(SinewOffer::new(false, 0))]
-            {
-                let info = TcpStreamConnectionInfo {
-                    address: address.into(),
-                    subject: subject.to_string(),
-                    context: context_text(request),
-                    sinew,
-                    ..info()
-                };
-                let written = info.to_text();
-                assert_eq!(InfoText::new(info).fill(subject, request), written);
-            }
-        }
-    }
-
-    #[test]
-    fn a_request_id_is_shown_as_a_uuid_and_read_back() {
-        let text = context_text(StreamId(0x1234));
-        assert_eq!(text, "00000000-0000-0000-0000-000000001234");
-        assert_eq!(context_id(&text), Some(StreamId(0x1234)));
-        assert_eq!(context_id("chatcmpl-1"), None);
-    }
-}
+mod tests;

@@ -87,6 +87,9 @@ impl RequestStream {
                 Ok(Message::Control(ControlMessage::Sentinel)) => self.end = Some(None),
                 Ok(Message::Control(ControlMessage::Stop)) => self.cancelled(StopKind::Stop),
                 Ok(Message::Control(ControlMessage::Kill)) => self.cancelled(StopKind::Kill),
+                Ok(Message::Control(ControlMessage::Ready)) => {
+                    self.violation("a word out of place")
+                }
                 Ok(Message::Begun | Message::Failed(_)) => self.violation("a prologue"),
                 Err(what) => self.violation(what),
             }

@@ -23,6 +23,10 @@ pub struct CallHomeHandshake {
     pub subject: String,
     /// Which way its items go.
     pub stream_type: StreamType,
+    /// The worker begins only when the caller has said [`ControlMessage::Ready`]. Asked of callers
+    /// built on Sinew alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub confirm: bool,
 }
 
 /// The first message of a response: the handler has begun, or has failed before it could.
@@ -84,6 +88,8 @@ pub enum ControlMessage {
     Kill,
     /// Every item was sent.
     Sentinel,
+    /// The caller waits for the stream: the answer to a handshake that asks for it.
+    Ready,
 }
 
 impl ControlMessage {
@@ -92,11 +98,13 @@ impl ControlMessage {
             Self::Stop => b"\"stop\"",
             Self::Kill => b"\"kill\"",
             Self::Sentinel => b"\"sentinel\"",
+            Self::Ready => b"\"ready\"",
         }
     }
 
     fn parse(header: &[u8]) -> Option<Self> {
-        [Self::Stop, Self::Kill, Self::Sentinel].into_iter().find(|it| it.json() == header)
+        let all = [Self::Stop, Self::Kill, Self::Sentinel, Self::Ready];
+        all.into_iter().find(|it| it.json() == header)
     }
 
     /// The whole frame.
@@ -104,10 +112,12 @@ impl ControlMessage {
         static STOP: [u8; 30] = framed(br#""stop""#);
         static KILL: [u8; 30] = framed(br#""kill""#);
         static SENTINEL: [u8; 34] = framed(br#""sentinel""#);
+        static READY: [u8; 31] = framed(br#""ready""#);
         Bytes::from_static(match self {
             Self::Stop => &STOP,
             Self::Kill => &KILL,
             Self::Sentinel => &SENTINEL,
+            Self::Ready => &READY,
         })
     }
 }
@@ -228,8 +238,11 @@ mod tests {
 
     #[test]
     fn messages_have_the_bytes_of_dynamo() {
-        let handshake =
-            CallHomeHandshake { subject: "s".into(), stream_type: StreamType::Response };
+        let handshake = CallHomeHandshake {
+            subject: "s".into(),
+            stream_type: StreamType::Response,
+            confirm: false,
+        };
         let frame = json_frame(&handshake);
         assert_eq!(&frame[24..], br#"{"subject":"s","stream_type":"response"}"#);
         assert_eq!(frame[..8], 40_u64.to_be_bytes());

@@ -11,6 +11,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use sinew_mux::Token;
 use sinew_plane::{Address, Code, Context, Error, Executed, RequestHandler, ResponseSink};
 use sinew_telemetry::{Side, Stopwatch, TcpPoolMetrics};
 use tokio_util::sync::CancellationToken;
@@ -19,9 +20,9 @@ use crate::{
     call_home::{
         address::CallerAddresses,
         config::CheckedTcpStreamClientConfig,
-        dial::{Patience, in_time},
+        dial::{Patience, in_time, unwanted},
         subject::Subject,
-        waiting::{Answer, Questions},
+        waiting::{Answer, Found, Questions},
     },
     connection::Connection,
     connections::Connections,
@@ -50,14 +51,33 @@ pub struct PoolUse {
     pub streams: usize,
 }
 
-/// Shared connections by the caller's address.
+/// Where a caller is, and what it knows a worker by.
+#[derive(Clone, Copy)]
+pub(crate) struct At {
+    pub(crate) address: SocketAddr,
+    pub(crate) token: Token,
+    /// The process that is to answer there; 0 for any.
+    pub(crate) process: u64,
+}
+
+/// A connection is shared by what has the same address and token. As the key of a table a token
+/// is taken as it is: only its caller chooses what it is compared with.
+type Key = (SocketAddr, [u8; Token::BYTES]);
+
+impl At {
+    fn key(&self) -> Key {
+        (self.address, *self.token.as_bytes())
+    }
+}
+
+/// Shared connections by the caller's address and token.
 pub(crate) struct Pool(Arc<Inner>);
 
 struct Inner {
     config: Arc<CheckedTcpStreamClientConfig>,
     connections: Arc<Connections>,
     questions: Arc<Questions>,
-    callers: Mutex<HashMap<SocketAddr, Arc<Caller>>>,
+    callers: Mutex<HashMap<Key, Arc<Caller>>>,
     created: Arc<AtomicU64>,
     /// Connections that were made and are not yet counted as somebody's.
     claimed: AtomicU64,
@@ -107,28 +127,17 @@ impl Pool {
 
     /// The stream that the caller has asked for under this subject. It asks when it sends its
     /// request, so mostly it has.
-    pub(crate) fn asked(
-        &self,
-        address: SocketAddr,
-        subject: &str,
-        context: &Context,
-    ) -> Option<ResponseSink> {
+    pub(crate) fn asked(&self, at: At, subject: &str, context: &Context) -> Option<ResponseSink> {
         let since = self.0.metrics.acquire();
         let answer = self.0.questions.asked(Subject::parse(subject)?)?;
-        Some(self.take(answer, address, since, context))
+        Some(self.take(answer, at, since, context))
     }
 
     /// The stream of an answer that was there, on a connection that is used again.
-    fn take(
-        &self,
-        answer: Answer,
-        address: SocketAddr,
-        since: Stopwatch,
-        context: &Context,
-    ) -> ResponseSink {
+    fn take(&self, answer: Answer, at: At, since: Stopwatch, context: &Context) -> ResponseSink {
         let inner = &self.0;
         inner.count_reuse();
-        inner.grow(address);
+        inner.grow(at);
         inner.metrics.acquired(since);
         join(answer, context)
     }
@@ -136,12 +145,13 @@ impl Pool {
     /// The stream that the caller asks for under this subject, over a shared connection.
     ///
     /// # Errors
-    /// No connection, another process at the address, or the caller did not ask in time.
+    /// [`Code::Cancelled`]: the caller does not wait for it any more. Otherwise no connection,
+    /// another process at the address, or the caller did not ask in time: it may still come for
+    /// the stream another way.
     pub(crate) async fn stream(
         &self,
-        address: SocketAddr,
+        at: At,
         subject: &str,
-        process: u64,
         context: &Context,
         patience: &mut Patience,
     ) -> Result<ResponseSink, Error> {
@@ -150,34 +160,36 @@ impl Pool {
         };
         let inner = &self.0;
         let since = inner.metrics.acquire();
-        let wanted = match inner.questions.answer(subject) {
-            Ok(answer) => return Ok(self.take(answer, address, since, context)),
-            Err(wanted) => wanted,
+        let mut wanted = match inner.questions.find(subject) {
+            Found::Answer(answer) => return Ok(self.take(answer, at, since, context)),
+            Found::Over => return Err(unwanted()),
+            Found::Wanted(wanted) => wanted,
         };
-        let dialled = patience.spend_half(address, inner.connection(address));
+        let dialled = patience.spend_half(at.address, inner.connection(at));
         let connection = in_time(context, dialled).await???;
         if let Some(peer) = connection.peer.get() {
-            peer.expect_process(process)?;
+            peer.expect_process(at.process)?;
         }
         let limit = inner.config.open_timeout;
+        let not_asked = |message: &str| {
+            Err(Error::new(Code::ConnectTimedOut, message).with_executed(Executed::No))
+        };
         let asked = async {
             tokio::select! {
                 biased;
-                answer = wanted.wait() => answer,
-                () = connection.closed.cancelled() => None,
-                () = tokio::time::sleep(limit) => None,
+                // Another request of the same stream has come, and this one is not to run too.
+                answer = wanted.wait() => answer.ok_or_else(unwanted),
+                () = connection.closed.cancelled() => {
+                    not_asked("the shared connection ended before the caller asked on it")
+                }
+                () = tokio::time::sleep(limit) => {
+                    not_asked("the caller did not ask for its response")
+                }
             }
         };
-        match in_time(context, asked).await? {
-            Some(answer) => {
-                inner.metrics.acquired(since);
-                Ok(join(answer, context))
-            }
-            None => {
-                let message = "the caller did not ask for its response";
-                Err(Error::new(Code::ConnectTimedOut, message).with_executed(Executed::No))
-            }
-        }
+        let answer = in_time(context, asked).await??;
+        inner.metrics.acquired(since);
+        Ok(join(answer, context))
     }
 
     /// Lets the streams end within `grace`, closes the connections, and joins their tasks.
@@ -212,9 +224,9 @@ impl Inner {
         }
     }
 
-    async fn connection(self: &Arc<Self>, address: SocketAddr) -> Result<Arc<Connection>, Error> {
-        let caller = self.caller(address)?;
-        match self.choose(&caller, address) {
+    async fn connection(self: &Arc<Self>, at: At) -> Result<Arc<Connection>, Error> {
+        let caller = self.caller(at)?;
+        match self.choose(&caller, at) {
             Choice::Ready(connection) => {
                 self.count_reuse();
                 Ok(connection)
@@ -236,9 +248,9 @@ impl Inner {
     }
 
     /// Makes another connection when each has many streams.
-    fn grow(self: &Arc<Self>, address: SocketAddr) {
-        if let Ok(caller) = self.caller(address)
-            && let Choice::Grow(_, place) = self.choose(&caller, address)
+    fn grow(self: &Arc<Self>, at: At) {
+        if let Ok(caller) = self.caller(at)
+            && let Choice::Grow(_, place) = self.choose(&caller, at)
         {
             self.dial_ahead(place);
         }
@@ -280,20 +292,20 @@ impl Inner {
         self.metrics.connections(usage.active, usage.idle);
     }
 
-    fn caller(&self, address: SocketAddr) -> Result<Arc<Caller>, Error> {
+    fn caller(&self, at: At) -> Result<Arc<Caller>, Error> {
+        let (key, limit) = (at.key(), self.config.tcp.max_targets);
         let mut callers = self.callers.lock();
-        let limit = self.config.tcp.max_targets;
-        if !callers.contains_key(&address) && callers.len() >= limit {
+        if !callers.contains_key(&key) && callers.len() >= limit {
             callers.retain(|_, caller| caller.is_of_use());
             if callers.len() >= limit {
                 let message = "connections to too many callers at once (max_targets)";
                 return Err(Error::new(Code::Exhausted, message));
             }
         }
-        Ok(Arc::clone(callers.entry(address).or_default()))
+        Ok(Arc::clone(callers.entry(key).or_default()))
     }
 
-    fn choose(self: &Arc<Self>, caller: &Caller, address: SocketAddr) -> Choice {
+    fn choose(self: &Arc<Self>, caller: &Caller, at: At) -> Choice {
         let mut places = caller.places.lock();
         let live = |place: &Arc<Target>| place.current().filter(|it| it.is_usable());
         let load = |it: &Arc<Connection>| it.active.load(Ordering::Relaxed);
@@ -306,18 +318,18 @@ impl Inner {
             // A place that is empty is dialled again before there is another.
             (Some(best), Some(place)) => Choice::Grow(best, place),
             (Some(best), None) if places.len() < self.config.max_per_target => {
-                Choice::Grow(best, self.place(&mut places, address))
+                Choice::Grow(best, self.place(&mut places, at))
             }
             (Some(best), None) => Choice::Ready(best),
             (None, Some(place)) => Choice::Dial(place),
-            (None, None) => Choice::Dial(self.place(&mut places, address)),
+            (None, None) => Choice::Dial(self.place(&mut places, at)),
         }
     }
 
-    fn place(self: &Arc<Self>, places: &mut Vec<Arc<Target>>, address: SocketAddr) -> Arc<Target> {
-        let config = Arc::new(self.config.tcp.clone());
-        let target = Target::new(Address::tcp(address), config, Arc::clone(&self.connections));
-        let handler = Arc::clone(&self.questions) as Arc<dyn RequestHandler>;
+    fn place(self: &Arc<Self>, places: &mut Vec<Arc<Target>>, at: At) -> Arc<Target> {
+        let config = Arc::new(self.config.tcp.clone().with_token(at.token));
+        let target = Target::new(Address::tcp(at.address), config, Arc::clone(&self.connections));
+        let handler = Arc::new(self.questions.of(at.address)) as Arc<dyn RequestHandler>;
         let place = Arc::new(target.with_handler(handler, Arc::clone(&self.created)));
         places.push(Arc::clone(&place));
         place

@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use sinew_mux::Token;
 use sinew_plane::{
     Address, BoxStream, Code, Context, EndpointName, Error, InstanceId, OutgoingRequest,
     ResponsePlaneServer, ResponseRegistration, ResponseSource, ResponseStream, Shutdown,
@@ -155,7 +156,7 @@ impl TcpStreamServer {
         let output = Arc::new(Output::new(subject, context.clone(), items));
         let entry = Entry::Request(Arc::clone(&output));
         self.shared.streams.insert(subject, context.id(), entry, self.shared.config.max_streams)?;
-        let info = self.infos.request.fill(subject, context.id());
+        let info = self.infos.request.fill(subject, context.id(), None);
         Ok(RequestRegistration::new(info, output, Arc::clone(&self.shared)))
     }
 
@@ -190,12 +191,15 @@ impl TcpStreamServer {
         self.shared.check_open()?;
         context.on_cancel(Arc::downgrade(&source));
         // A worker that nobody can name cannot be asked.
-        let pool = self.shared.config.pool && is_of_sinew(request);
-        if pool {
+        let process = source.request.process.filter(|_| is_of_sinew(&source.request));
+        let token = process.filter(|_| self.shared.config.pool).map(|process| {
+            // In this order: a worker comes with what its request holds.
+            let token = self.shared.workers.token(process);
             self.shared.workers.seek(&source);
-        }
-        let info = if pool { &self.infos.pooled } else { &self.infos.response };
-        let connection_info = info.fill(subject, context.id());
+            token
+        });
+        let info = if token.is_some() { &self.infos.pooled } else { &self.infos.response };
+        let connection_info = info.fill(subject, context.id(), token);
         let stream = ResponseStream::new(source as Arc<dyn ResponseSource>, context);
         Ok(ResponseRegistration { connection_info, stream })
     }
@@ -212,10 +216,12 @@ impl Infos {
                 sinew,
             })
         };
+        let any = Token::from_bytes([0; Token::BYTES]);
         Self {
             request: info(StreamType::Request, None),
-            response: info(StreamType::Response, Some(SinewOffer::new(false, process))),
-            pooled: info(StreamType::Response, Some(SinewOffer::new(true, process))),
+            response: info(StreamType::Response, Some(SinewOffer::new(process, None))),
+            // Each worker's own is filled in.
+            pooled: info(StreamType::Response, Some(SinewOffer::new(process, Some(any)))),
         }
     }
 }

@@ -85,18 +85,22 @@ impl Source {
         Self { subject, request, shared, state: Mutex::new(state) }
     }
 
-    /// A worker has dialled in for this stream. Gives the connection back when the stream has
-    /// one already, or has ended.
-    pub(crate) fn attach_line(&self, mut line: Box<Line>) -> Result<(), Box<Line>> {
+    /// A worker has dialled in for this stream, and may want to hear that it is waited for. Gives
+    /// the connection back when the stream has one already, or has ended: also by the refusal of a
+    /// worker, which must not run then what the consumer may have sent elsewhere.
+    pub(crate) fn attach_line(&self, mut line: Box<Line>, confirm: bool) -> Result<(), Box<Line>> {
         let (before, waker) = {
             let mut state = self.state.lock();
             match &state.phase {
                 Phase::Expected => {}
                 // The worker knows better which of its connections still live.
-                Phase::Shared(call) if !call.is_started() => {}
+                Phase::Shared(call) if call.is_unanswered() || call.is_lost_early() => {}
                 _ => return Err(line),
             }
             state.clocks.since = Instant::now();
+            if confirm {
+                line.send(ControlMessage::Ready);
+            }
             if let Some(Cancel { kind, .. }) = state.clocks.cancelled {
                 line.send(kind.into());
             }

@@ -2,6 +2,7 @@
 
 use std::{cell::RefCell, num::NonZeroU128};
 
+use sinew_mux::Token;
 use uuid::{Builder, Uuid, fmt::Hyphenated};
 
 /// Length of a subject's text, in bytes.
@@ -65,6 +66,11 @@ impl std::fmt::Display for Subject {
 pub(crate) fn write_uuid(uuid: u128, text: &mut String) {
     let mut buffer = [0; SUBJECT_TEXT_BYTES];
     text.push_str(Uuid::from_u128(uuid).hyphenated().encode_lower(&mut buffer));
+}
+
+/// A token that nobody can guess.
+pub(crate) fn random_token() -> Token {
+    Token::from_bytes(STOCK.with_borrow_mut(Stock::take))
 }
 
 /// Random bytes that are used once.

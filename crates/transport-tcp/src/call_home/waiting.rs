@@ -1,8 +1,13 @@
 //! Callers that ask for their streams over shared connections, and requests that wait to be
 //! asked for theirs.
+//!
+//! A request runs only where its caller has asked. So a question that is refused, or that its
+//! caller takes back, can never lead to a run: its request finds nobody who asks.
+
+mod places;
 
 use std::{
-    collections::VecDeque,
+    net::SocketAddr,
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
@@ -15,14 +20,11 @@ use sinew_plane::{
 };
 use tokio::sync::oneshot;
 
+use self::places::Places;
 use crate::call_home::{subject::Subject, workers::CALL_HOME};
 
-/// Questions that wait for their requests. A caller asks when it sends the request, so this is
-/// what may be under way between the two planes; each costs about 1 KiB.
-const MAX_QUESTIONS: usize = 16_384;
-
-/// Answered questions that are remembered, in 64 KiB. A connection that breaks under more streams
-/// which have not begun has some of them wait for the limit instead of ending at once.
+/// Questions that are over and remembered, in 64 KiB. Of those beyond it a request that comes
+/// late waits for the limit, and a question that comes back does, instead of ending at once.
 const REMEMBERED: usize = 4_096;
 
 /// Brings questions and requests together, whichever comes first.
@@ -34,13 +36,12 @@ pub(crate) struct Questions {
 }
 
 struct State {
-    asked: FxHashMap<Subject, Asked>,
-    /// Questions that were answered, each where its bits say, until another takes its place.
-    /// One that comes back has lost its connection, and its handler with it.
-    answered: Box<[Option<Subject>]>,
+    asked: Places,
+    /// Questions that are over, each where its bits say, until another takes its place. One that
+    /// comes back has lost its connection, and its handler with it; a request that comes for one
+    /// is not run.
+    over: Box<[Option<Subject>]>,
     wanted: FxHashMap<Subject, Want>,
-    /// Questions by age; those that were taken are still in it.
-    ages: VecDeque<(Instant, Subject)>,
     next: u64,
 }
 
@@ -53,6 +54,7 @@ struct Want {
 /// A caller has asked for its stream.
 struct Asked {
     answer: Answer,
+    caller: SocketAddr,
     at: Instant,
     /// Hears when the caller takes the question back.
     _ear: Arc<Ear>,
@@ -64,36 +66,60 @@ pub(crate) struct Answer {
     pub(crate) context: Context,
 }
 
+/// What a request finds when it comes.
+pub(crate) enum Found {
+    Answer(Answer),
+    /// Its caller has not asked yet.
+    Wanted(Wanted),
+    /// Its caller was refused, has taken the question back, or has its answer.
+    Over,
+}
+
 struct Ear {
     questions: Weak<Questions>,
     subject: Subject,
 }
 
 impl OnCancel for Ear {
-    fn on_cancel(&self, kind: StopKind, _reason: CancelReason) {
+    fn on_cancel(&self, kind: StopKind, reason: CancelReason) {
         if kind == StopKind::Stop {
             // For the handler to hear, which the request is on its way to.
             return;
         }
+        let Some(questions) = self.questions.upgrade() else { return };
         // Dropped outside the lock: a sink has its own business when it goes.
-        let _taken_back = self.questions.upgrade().and_then(|it| it.take(self.subject));
+        let _taken_back = {
+            let mut state = questions.state.lock();
+            let asked = state.asked.take(self.subject);
+            // One whose connection is lost may be asked again over another.
+            if asked.is_some() && reason != CancelReason::Disconnected {
+                state.end(self.subject);
+            }
+            asked
+        };
     }
+}
+
+/// The questions of one caller.
+pub(crate) struct Asker {
+    questions: Arc<Questions>,
+    caller: SocketAddr,
 }
 
 impl Questions {
     pub(crate) fn new(limit: Duration) -> Arc<Self> {
         let state = State {
-            asked: FxHashMap::default(),
-            answered: vec![None; REMEMBERED].into(),
+            asked: Places::default(),
+            over: vec![None; REMEMBERED].into(),
             wanted: FxHashMap::default(),
-            ages: VecDeque::new(),
             next: 0,
         };
         Arc::new_cyclic(|this| Self { state: Mutex::new(state), limit, this: this.clone() })
     }
 
-    fn take(&self, subject: Subject) -> Option<Answer> {
-        self.state.lock().asked.remove(&subject).map(|asked| asked.answer)
+    /// What takes the questions of the caller at this address.
+    pub(crate) fn of(self: &Arc<Self>, caller: SocketAddr) -> Asker {
+        Asker { questions: Arc::clone(self), caller }
     }
 
     /// The stream to answer on, if the caller has asked.
@@ -103,34 +129,29 @@ impl Questions {
     }
 
     /// The stream to answer on, now or once the caller has asked.
-    pub(crate) fn answer(self: &Arc<Self>, subject: Subject) -> Result<Answer, Wanted> {
+    pub(crate) fn find(self: &Arc<Self>, subject: Subject) -> Found {
         let mut state = self.state.lock();
         if let Some(asked) = state.answer(subject) {
             drop(state);
-            return Ok(asked.answer);
+            return Found::Answer(asked.answer);
+        }
+        if state.is_over(subject) {
+            return Found::Over;
         }
         let (tell, told) = oneshot::channel();
         state.next += 1;
         let number = state.next;
         state.wanted.insert(subject, Want { number, tell });
-        Err(Wanted { questions: Arc::clone(self), subject, number, told })
+        Found::Wanted(Wanted { questions: Arc::clone(self), subject, number, told })
     }
 
-    /// Gives up on questions that nobody has come to answer.
+    /// Gives up on questions that no request has come for.
     pub(crate) fn expire(&self, now: Instant) {
         let mut expired = Vec::new();
         {
             let mut state = self.state.lock();
-            while let Some((at, subject)) = state.ages.front().copied() {
-                // It may have been answered, and asked again since.
-                let waits = state.asked.get(&subject).is_some_and(|asked| asked.at == at);
-                if waits && now < at + self.limit {
-                    break;
-                }
-                state.ages.pop_front();
-                if waits {
-                    expired.extend(state.asked.remove(&subject));
-                }
+            while let Some(asked) = state.asked.take_older(now, self.limit) {
+                expired.push(asked);
             }
         }
         for Asked { answer, .. } in expired {
@@ -144,21 +165,26 @@ impl Questions {
 impl State {
     /// Takes a question that is answered now.
     fn answer(&mut self, subject: Subject) -> Option<Asked> {
-        let asked = self.asked.remove(&subject)?;
-        self.answered[place(subject)] = Some(subject);
+        let asked = self.asked.take(subject)?;
+        self.end(subject);
         Some(asked)
     }
 
-    /// Keeps the order of the questions. Those that were answered behind one that was not are
-    /// swept when they are most of it.
-    fn remember(&mut self, at: Instant, subject: Subject) {
-        self.ages.push_back((at, subject));
-        if self.ages.len() > 2 * self.asked.len() + 64 {
-            let asked = &self.asked;
-            self.ages.retain(|(at, subject)| {
-                asked.get(subject).is_some_and(|question| question.at == *at)
-            });
-        }
+    fn end(&mut self, subject: Subject) {
+        self.over[place(subject)] = Some(subject);
+    }
+
+    fn is_over(&self, subject: Subject) -> bool {
+        self.over[place(subject)] == Some(subject)
+    }
+
+    /// Takes a question in. Gives it back when there is no place for it, or the one of another
+    /// that has to leave for it: what comes back is refused, and never runs.
+    fn ask(&mut self, subject: Subject, asked: Asked) -> Option<Asked> {
+        let refused = self.asked.insert(subject, asked);
+        let (subject, refused) = refused?;
+        self.end(subject);
+        Some(refused)
     }
 }
 
@@ -166,40 +192,46 @@ fn place(subject: Subject) -> usize {
     subject.spread() % REMEMBERED
 }
 
-impl RequestHandler for Questions {
+impl RequestHandler for Asker {
     fn handle(&self, request: IncomingRequest<'_>, sink: ResponseSink) {
         let subject = request.endpoint.strip_prefix(CALL_HOME).and_then(Subject::parse);
         let Some(subject) = subject else {
             let message = "this connection is for responses alone";
             return sink.reject(Error::new(Code::UnknownEndpoint, message));
         };
+        let (questions, caller) = (&self.questions, self.caller);
         let answer = Answer { sink, context: request.context };
-        let now = Instant::now();
-        self.expire(now);
-        let mut state = self.state.lock();
-        if state.answered[place(subject)] == Some(subject) {
-            drop(state);
-            let message = "the connection of the response was lost, and its handler with it";
-            return answer.sink.fail(Error::new(Code::ConnectionLost, message));
-        }
+        let mut state = questions.state.lock();
         if let Some(want) = state.wanted.remove(&subject) {
-            state.answered[place(subject)] = Some(subject);
+            state.end(subject);
             drop(state);
             // A request that has given up meanwhile drops it, which ends the stream.
             let _ = want.tell.send(answer);
             return;
         }
-        if state.asked.len() >= MAX_QUESTIONS || state.asked.contains_key(&subject) {
+        if state.is_over(subject) {
             drop(state);
-            let message = "too many streams wait for their requests";
-            return answer.sink.reject(Error::new(Code::Overloaded, message));
+            let message = "the connection of the response was lost, and its handler with it";
+            return answer.sink.fail(Error::new(Code::ConnectionLost, message));
         }
-        let ear = Arc::new(Ear { questions: self.this.clone(), subject });
+        let ear = Arc::new(Ear { questions: questions.this.clone(), subject });
         let context = answer.context.clone();
         let listener = Arc::downgrade(&ear);
-        state.asked.insert(subject, Asked { answer, at: now, _ear: ear });
-        state.remember(now, subject);
+        let asked = Asked { answer, caller, at: Instant::now(), _ear: ear };
+        // Asked again, because the caller has seen before this side that its connection is lost.
+        // Refusing it would tell the caller that nothing runs, and the request might run for the
+        // question that is lost.
+        let replaced = state.asked.take(subject);
+        let refused = state.ask(subject, asked);
         drop(state);
+        if let Some(Asked { answer, .. }) = replaced {
+            let message = "the stream was asked for again over another connection";
+            answer.sink.fail(Error::new(Code::ConnectionLost, message));
+        }
+        if let Some(Asked { answer, .. }) = refused {
+            let message = "too many streams wait for their requests";
+            answer.sink.reject(Error::new(Code::Overloaded, message));
+        }
         // Last, as it is called back at once when the context is cancelled already.
         context.on_cancel(listener);
     }
@@ -215,7 +247,7 @@ pub(crate) struct Wanted {
 
 impl Wanted {
     /// Waits. `None` when another request has come for the same stream.
-    pub(crate) async fn wait(mut self) -> Option<Answer> {
+    pub(crate) async fn wait(&mut self) -> Option<Answer> {
         (&mut self.told).await.ok()
     }
 }
@@ -228,3 +260,6 @@ impl Drop for Wanted {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,29 +4,43 @@ use std::sync::{Arc, Weak, atomic::Ordering};
 
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
+use sinew_mux::Token;
 
 use crate::{
-    call_home::{source::Source, subject::SUBJECT_TEXT_BYTES},
+    call_home::{
+        source::Source,
+        subject::{SUBJECT_TEXT_BYTES, random_token},
+    },
     connection::Connection,
 };
 
 /// Name under which a stream is opened on a shared connection, before its subject.
 pub(crate) const CALL_HOME: &str = "call-home/";
 
-/// Shared connections by the process at their other end.
+/// Shared connections by the process that has the token for them.
 #[derive(Default)]
 pub(crate) struct Workers {
     by_process: Mutex<FxHashMap<u64, Worker>>,
 }
 
-#[derive(Default)]
+/// A process that requests were sent to.
 struct Worker {
+    /// What those requests hold, and what each connection of this process shows. The number of a
+    /// process is in its hello for all to read, and proves nothing.
+    token: Token,
     connections: Vec<Arc<Connection>>,
     /// Streams that were expected while there was no connection.
     waiting: Vec<Weak<Source>>,
 }
 
 impl Workers {
+    /// What a request to this process is to hold for its worker to be let in.
+    pub(crate) fn token(&self, process: u64) -> Token {
+        let mut workers = self.by_process.lock();
+        sweep(&mut workers);
+        workers.entry(process).or_insert_with(Worker::new).token
+    }
+
     /// Opens the stream on a connection of its worker, or does so as soon as there is one.
     pub(crate) fn seek(&self, source: &Arc<Source>) {
         let Some(process) = source.request.process else { return };
@@ -35,7 +49,7 @@ impl Workers {
             let connection = {
                 let mut workers = self.by_process.lock();
                 sweep(&mut workers);
-                let worker = workers.entry(process).or_default();
+                let worker = workers.entry(process).or_insert_with(Worker::new);
                 let usable = |it: &&Arc<Connection>| {
                     it.is_usable() && !refused.iter().any(|no| Arc::ptr_eq(no, it))
                 };
@@ -54,11 +68,20 @@ impl Workers {
         }
     }
 
-    /// A connection came up: what waited for one is opened on it.
-    pub(crate) fn add(&self, process: u64, connection: &Arc<Connection>) {
+    /// A connection came up of which the other end says that it is this process: what waited for
+    /// one is opened on it. False when it does not show the token of that process, and then
+    /// nothing is.
+    pub(crate) fn add(
+        &self,
+        process: u64,
+        token: Option<Token>,
+        connection: &Arc<Connection>,
+    ) -> bool {
         let waiting = {
             let mut workers = self.by_process.lock();
-            let worker = workers.entry(process).or_default();
+            let worker = workers.get_mut(&process);
+            let known = worker.filter(|worker| token.is_some_and(|token| token == worker.token));
+            let Some(worker) = known else { return false };
             worker.connections.push(Arc::clone(connection));
             std::mem::take(&mut worker.waiting)
         };
@@ -67,16 +90,15 @@ impl Workers {
                 self.seek(&source);
             }
         }
+        true
     }
 
     /// A connection is gone. Its streams have been told.
     pub(crate) fn remove(&self, process: u64, connection: &Arc<Connection>) {
         let mut workers = self.by_process.lock();
         if let Some(worker) = workers.get_mut(&process) {
+            // Its token stays good until the table would grow.
             worker.connections.retain(|it| !Arc::ptr_eq(it, connection));
-            if worker.connections.is_empty() && !worker.is_waited_for() {
-                workers.remove(&process);
-            }
         }
     }
 }
@@ -89,6 +111,10 @@ fn sweep(workers: &mut FxHashMap<u64, Worker>) {
 }
 
 impl Worker {
+    fn new() -> Self {
+        Self { token: random_token(), connections: Vec::new(), waiting: Vec::new() }
+    }
+
     fn wait(&mut self, source: &Arc<Source>) {
         // Streams that came another way, or ended, are swept when the list would grow.
         if self.waiting.len() == self.waiting.capacity() {

@@ -117,7 +117,7 @@ async fn an_error_before_the_first_item_is_a_typed_prologue_and_a_sentinel() {
 /// What a stock caller gets for a stream that is cancelled: no more data, no sentinel, EOF.
 #[tokio::test]
 async fn a_stop_or_a_kill_ends_in_eof_without_a_sentinel() {
-    let offer = SinewOffer { v: 1, pool: false, process: None };
+    let offer = SinewOffer { v: 1, process: None, token: None };
     for (word, killed, sinew) in [
         ("\"stop\"", false, None),
         ("\"kill\"", true, None),

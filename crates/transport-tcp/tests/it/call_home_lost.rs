@@ -16,13 +16,14 @@ use sinew_transport_tcp::{
     TcpConfig, TcpStreamClient, TcpStreamClientConfig, TcpStreamConnectionInfo, TcpStreamServer,
     TcpStreamServerConfig,
 };
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
     call_home::{any_caller, arrived, caller, connect, drain, plain, request, worker},
     call_home_pooled::{
         CALLER, WORKER, bridged_with, pair_for, pooled, pooled_caller, tcp, to_worker,
     },
-    call_home_wire::RawWorker,
+    call_home_wire::{READY, RawWorker, header},
     fixture::{soon, until},
 };
 
@@ -127,8 +128,10 @@ async fn a_stop_waits_for_a_sinew_worker_only_so_long_and_a_kill_not_at_all() {
     let (started, ()) = tokio::join!(soon("the end", stream.started()), killer);
     assert_eq!(started.unwrap_err().code(), Code::Cancelled);
     assert_eq!(caller_two.streams(), 0);
-    let late = connect(&worker(plain()), &connection_info).await;
-    soon("the kill", late.context().killed()).await;
+    let late = worker(plain());
+    let dialled = late.connect(&connection_info, Origin::SameHost, arrived(&connection_info));
+    let error = soon("the kill", dialled).await.unwrap_err();
+    assert_eq!((error.code(), error.executed()), (Code::Cancelled, Executed::No), "nothing runs");
 }
 
 /// Of a stock worker a stop asks the same as a kill, and that is over at once.
@@ -246,12 +249,23 @@ fn hurried(connect_timeout: Duration) -> TcpStreamClientConfig {
     }
 }
 
-/// It accepts connections and says nothing on them.
+/// It accepts connections, says nothing to the mux, and confirms what comes alone.
 #[tokio::test]
 async fn a_caller_that_does_not_speak_the_mux_gets_a_connection_of_its_own_in_time() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (_, info) = offer_at(listener.local_addr().unwrap());
-    let worker = worker(hurried(Duration::from_millis(200)));
+    let at = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let mut first = [0; 1];
+            if socket.read_exact(&mut first).await.is_ok() && first[0] == 0 {
+                socket.write_all(&header(READY)).await.unwrap();
+            }
+            held.push(socket);
+        }
+    });
+    let (_, info) = offer_at(at);
+    let worker = worker(hurried(Duration::from_millis(400)));
     let _sink = connect(&worker, &info).await;
 }
 

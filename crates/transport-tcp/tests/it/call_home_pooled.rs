@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use sinew_mux::MuxConfig;
 use sinew_plane::{
-    CancelReason, Code, Context, DuplexTransport, Error, InstanceId, Origin, Outcome,
-    OutgoingRequest, ResponsePlaneClient, ResponsePlaneServer, ResponseRegistration, ResponseSink,
-    ResponseStream, TrySendError, Window,
+    CancelReason, Code, Context, Error, Executed, InstanceId, Origin, Outcome, OutgoingRequest,
+    ResponsePlaneClient, ResponsePlaneServer, ResponseRegistration, ResponseSink, ResponseStream,
+    TrySendError, Window,
 };
 use sinew_transport_tcp::{
     TcpConfig, TcpStreamClient, TcpStreamClientConfig, TcpStreamConnectionInfo, TcpStreamServer,
-    TcpStreamServerConfig, TcpTransport,
+    TcpStreamServerConfig,
 };
 use tokio::{
     io::copy_bidirectional,
@@ -21,7 +21,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    call_home::{any_caller, arrived, caller, connect, drain, next, plain, request, worker},
+    call_home::{arrived, caller, connect, drain, next, request, worker},
     call_home_wire::{PROLOGUE, RawWorker, SENTINEL, header, item},
     fixture::{soon, until},
 };
@@ -483,20 +483,10 @@ async fn a_caller_that_is_gone_is_a_failed_dial_and_one_that_is_another_is_not_s
     let mut info = TcpStreamConnectionInfo::from_text(&gone).unwrap();
     info.address = caller_two.local_address().to_string();
     info.sinew.as_mut().unwrap().process = Some("bad".into());
-    let sink = connect(&worker, &info.to_text()).await;
-    soon("the kill", sink.context().killed()).await;
-}
-
-#[tokio::test]
-async fn what_is_no_question_is_refused_on_a_shared_connection() {
-    let (caller, worker) = (any_caller(), worker(plain()));
-    // An ordinary mux client against the caller's port: the mux runs, and nothing is served.
-    let client = TcpTransport::new(TcpConfig::default().checked().unwrap());
-    let address = caller.public_address().unwrap();
-    let mut response = client.open(&address, request()).await.unwrap();
-    let error = soon("the refusal", response.started()).await.unwrap_err();
-    assert_eq!(error.code(), Code::UnknownEndpoint);
-    drop(worker);
+    let info = info.to_text();
+    let dialled = worker.connect(&info, Origin::SameHost, arrived(&info));
+    let error = soon("the refusal", dialled).await.unwrap_err();
+    assert_eq!((error.code(), error.executed()), (Code::Cancelled, Executed::No));
 }
 
 #[tokio::test]

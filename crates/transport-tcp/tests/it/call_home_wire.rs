@@ -31,6 +31,7 @@ pub(crate) fn item(body: &str) -> Vec<u8> {
 
 pub(crate) const PROLOGUE: &str = r#"{"error":null}"#;
 pub(crate) const SENTINEL: &str = "\"sentinel\"";
+pub(crate) const READY: &str = "\"ready\"";
 
 /// A worker made by hand.
 pub(crate) struct RawWorker {

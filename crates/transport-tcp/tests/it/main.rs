@@ -3,10 +3,12 @@
 
 mod budget;
 mod call_home;
+mod call_home_forged;
 mod call_home_hostile;
 mod call_home_input;
 mod call_home_lost;
 mod call_home_pooled;
+mod call_home_refused;
 mod call_home_wire;
 mod closing;
 mod conformance;

@@ -24,14 +24,15 @@ pub(crate) enum End {
 impl LineSink {
     /// The task of the connection: hears what the caller says, and writes what the socket did
     /// not take at once. Ends with the connection.
-    pub(crate) async fn run(self: Arc<Self>, ending: CancellationToken) {
+    /// `ear` has heard so far what the caller says.
+    pub(crate) async fn run(self: Arc<Self>, ear: Ear, ending: CancellationToken) {
         tokio::select! {
             biased;
             () = ending.cancelled() => {
                 let error = Error::draining("the worker has shut down");
                 self.cut(error, CancelReason::Shutdown);
             }
-            end = self.serve() => match end {
+            end = self.serve(ear) => match end {
                 End::Closed => {}
                 End::Lost(error) => self.cut(error, CancelReason::Disconnected),
                 End::Killed => {
@@ -51,8 +52,7 @@ impl LineSink {
         }
     }
 
-    async fn serve(&self) -> End {
-        let mut ear = Ear::default();
+    async fn serve(&self, mut ear: Ear) -> End {
         let heard = self.hear(&mut ear);
         tokio::pin!(heard);
         let written = tokio::select! {
@@ -151,6 +151,7 @@ impl LineSink {
                 }
                 Ok(ControlMessage::Kill) => return End::Killed,
                 Ok(ControlMessage::Sentinel) => return End::Violation("a sentinel"),
+                Ok(ControlMessage::Ready) => return End::Violation("a word out of place"),
                 Err(end) => return end,
             }
         }
@@ -185,7 +186,7 @@ mod tests {
         );
         let kept = || SockRef::from(&sink.socket).keepalive().unwrap();
         let ending = CancellationToken::new();
-        let task = tokio::spawn(Arc::clone(&sink).run(ending.clone()));
+        let task = tokio::spawn(Arc::clone(&sink).run(Ear::default(), ending.clone()));
         let moment = Duration::from_millis(1);
         tokio::time::timeout(silence - moment, task).await.unwrap_err();
         assert!(!kept(), "it may be over soon");
