@@ -98,7 +98,6 @@ pub struct RequestMetrics {
 impl RequestMetrics {
     /// Counts the request on the transport that brought it as well: as a request, as an open
     /// stream until its end, the time to its first item or its end, and an error it ends with.
-    #[must_use]
     pub fn over(mut self, transport: &TransportMetrics) -> Self {
         self.transport = Some(transport.admitted());
         self.unanswered = true;

@@ -107,7 +107,7 @@ async fn whole_bodies_that_nobody_reads_are_charged_until_their_handlers_let_go(
     let (bodies, keep) = (Arc::new(parking_lot::Mutex::new(Vec::new())), Keep::default());
     let (kept, sinks) = (Arc::clone(&bodies), keep.clone());
     let server = server(config, move |request: IncomingRequest<'_>, sink: ResponseSink| {
-        kept.lock().push(request.body.clone());
+        kept.lock().push(request.body);
         sinks.0.lock().unwrap().push(sink);
     });
     let body = Bytes::from(vec![1; 2 * MIB]);
