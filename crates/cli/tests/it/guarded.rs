@@ -146,7 +146,7 @@ fn guard_of(server: &Server) -> Option<Pid> {
 }
 
 #[test]
-fn a_guard_that_is_killed_or_stopped_is_replaced_and_ends_nothing() {
+fn a_guard_that_is_killed_is_replaced_and_ends_nothing() {
     let world = World::new();
     let (mut server, call, pids) = family(&world, &[]);
     let mut first = None;

@@ -233,3 +233,21 @@ impl State {
 fn mark() -> String {
     sinew::StreamId::random().to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guard_that_does_not_read_is_noticed_once_and_never_waited_for() {
+        let (reader, writer) = io::pipe().unwrap();
+        let pipe = OwnedFd::from(writer);
+        rustix::io::ioctl_fionbio(&pipe, true).unwrap();
+        let mut state = State { pipe: Some(pipe), ..State::default() };
+        // More than any pipe holds.
+        let taken = (0..1_000_000).take_while(|_| state.send(b"+12345\n")).count();
+        assert!(taken < 1_000_000);
+        assert!(state.send(b"+12345\n"), "it was noticed before");
+        drop(reader);
+    }
+}
