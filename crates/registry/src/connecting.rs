@@ -37,14 +37,18 @@ pub(crate) async fn connect(routes: &[&Route], context: &Context) -> Result<Conn
         })
     };
     let race = staggered(|| sleep(CONNECT_ATTEMPT_DELAY), next, |error| failed.push(error));
-    let up = in_time(context, race).await?;
+    let up = in_time(context, routes, race).await?;
     let before = 0..up.unwrap_or_default();
     let slower = before.filter(|place| failed.iter().all(|(failed, _)| failed != place)).collect();
     Ok(Connecting { up, failed, slower })
 }
 
 /// Waits no longer than the request may.
-async fn in_time<T>(context: &Context, wait: impl Future<Output = T>) -> Result<T, Error> {
+async fn in_time<T>(
+    context: &Context,
+    routes: &[&Route],
+    wait: impl Future<Output = T>,
+) -> Result<T, Error> {
     let left = context.remaining();
     tokio::select! {
         biased;
@@ -54,8 +58,9 @@ async fn in_time<T>(context: &Context, wait: impl Future<Output = T>) -> Result<
             Err(Error::cancelled(reason).with_executed(Executed::No))
         }
         () = sleep(left.unwrap_or(Duration::MAX)), if left.is_some() => {
-            let error = Error::new(Code::DeadlineExceeded, "no connection before the deadline");
-            Err(error.with_executed(Executed::No))
+            let places: Vec<_> = routes.iter().map(|route| route.address.as_str()).collect();
+            let message = format!("no answer from {} before the deadline", places.join(", "));
+            Err(Error::new(Code::DeadlineExceeded, message).with_executed(Executed::No))
         }
     }
 }

@@ -15,9 +15,9 @@ use crate::{
 const CANCEL_LIMIT: Duration = Duration::from_secs(2);
 /// How long past the deadline the call's own report of it may take, before it is cut: output may
 /// be stuck in a pipe, or a server silent.
-const LATE: Duration = Duration::from_millis(40);
+const LATE: Duration = Duration::from_millis(25);
 /// How far past the deadline the process still lives, to say goodbye to its peers.
-const GOODBYE: Duration = Duration::from_millis(70);
+const GOODBYE: Duration = Duration::from_millis(45);
 /// The same without a deadline, or long before it. What is said is small: cancels and closes.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
