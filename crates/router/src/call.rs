@@ -119,7 +119,7 @@ where
                     );
                     self.shared.balance.lock().failed(instance, &error, now());
                     let sent_again = self.shared.retry.allows(
-                        self.attempts.count() + 1,
+                        self.attempts.tries() + 1,
                         &error,
                         instance.idempotent,
                         members.instances.len(),

@@ -51,12 +51,15 @@ where
         let mut race = self.race(members, first).await;
         let Some(up) = race.up else { return Err(self.all_failed(members, race)) };
         for (place, error) in std::mem::take(&mut race.failed) {
-            self.note(members, &race.choice(first, place), error);
+            let choice = race.choice(first, place);
+            self.eject(members, &choice, &error);
+            self.attempts.failed(choice.id, error);
         }
         for place in 0..up {
             let choice = race.choice(first, place);
             if !self.attempts.was_asked(choice.id) {
-                self.note(members, &choice, slow());
+                self.eject(members, &choice, &slow());
+                self.attempts.passed_by(choice.id, slow());
             }
         }
         Ok(up.checked_sub(1).map(|place| race.beside.swap_remove(place)))
@@ -112,18 +115,21 @@ where
         for (place, error) in race.failed {
             match place.checked_sub(1) {
                 None => of_first = Some(error),
-                Some(place) => self.note(members, &race.beside[place].choice, error),
+                Some(place) => {
+                    let choice = race.beside[place].choice;
+                    self.eject(members, &choice, &error);
+                    self.attempts.failed(choice.id, error);
+                }
             }
         }
         of_first.unwrap_or_else(slow)
     }
 
-    /// Others look elsewhere for a while, and this request does not come back to it at once.
-    fn note(&mut self, members: &Members, choice: &Choice, error: Error) {
+    /// Other requests look elsewhere for a while.
+    fn eject(&self, members: &Members, choice: &Choice, error: &Error) {
         let instance = &members.instances[choice.index];
         tracing::debug!(instance = %instance.key(), code = %error.code(), %error, "not connected");
-        self.shared.balance.lock().failed(instance, &error, now());
-        self.attempts.failed(choice.id, error);
+        self.shared.balance.lock().failed(instance, error, now());
     }
 }
 

@@ -80,6 +80,8 @@ pub(crate) struct Attempts {
     failed: Vec<(InstanceId, Error)>,
     /// Those that are not to be asked in this round.
     asked: Vec<(InstanceId, Hope)>,
+    /// How many of the failed were only slow to be connected to.
+    passed_by: usize,
     /// Those that are being connected to.
     connecting: Vec<InstanceId>,
     rounds: u32,
@@ -106,6 +108,18 @@ enum Hope {
 impl Attempts {
     pub(crate) fn count(&self) -> usize {
         self.failed.len()
+    }
+
+    /// Those that count towards the most that are allowed: an instance that was passed by while it
+    /// was connected to has used up none.
+    pub(crate) fn tries(&self) -> usize {
+        self.failed.len() - self.passed_by
+    }
+
+    /// Another instance was quicker to connect to.
+    pub(crate) fn passed_by(&mut self, id: InstanceId, error: Error) {
+        self.failed(id, error);
+        self.passed_by += 1;
     }
 
     pub(crate) fn was_asked(&self, id: InstanceId) -> bool {

@@ -30,6 +30,24 @@ async fn a_stopped_instance_costs_a_quarter_of_a_second_and_the_request_is_sent_
     assert!(waits.contains(&SLOW) && *waits.iter().max().unwrap() <= 2 * SLOW, "{waits:?}");
 }
 
+/// An instance that was slow has had no request, so it uses up no attempt.
+#[tokio::test(start_paused = true)]
+async fn those_that_were_passed_by_do_not_count_as_attempts() {
+    let lost = || Script::FailStart(sinew_plane::Error::new(Code::ConnectionLost, "as told"));
+    for _ in 0..20 {
+        let world = World::new();
+        for id in [1, 2] {
+            world.add(id, Script::NeverConnect).await;
+        }
+        for (id, script) in [(3, lost()), (4, lost()), (5, says(&["hi"]))] {
+            world.add_with(id, script, |one| one.idempotent = true).await;
+        }
+        let router = world.router(RouterMode::RoundRobin).await;
+        router.generate("x".to_owned()).await.unwrap();
+        assert!(world.asked().len() <= 3, "{:?}", world.asked());
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_next_requests_of_a_router_do_not_wait_for_it_again() {
     let world = World::with(&[Script::NeverConnect, says(&["hi"])]).await;
