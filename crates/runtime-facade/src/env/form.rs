@@ -110,10 +110,12 @@ impl Form {
             Self::Millis { least, most, .. } => {
                 whole(least, most).map(|n| Given::Time(Duration::from_millis(n)))
             }
-            Self::Choice { of, .. } if !of.contains(&text) => Err(expected()),
-            Self::Choice { .. } | Self::Text { .. } | Self::Secret(_) => {
-                Ok(Given::Text(text.to_owned()))
+            // In any case, as Dynamo reads most of them.
+            Self::Choice { of, .. } => {
+                let word = of.iter().find(|word| word.eq_ignore_ascii_case(text));
+                word.map(|word| Given::Text((*word).to_owned())).ok_or_else(expected)
             }
+            Self::Text { .. } | Self::Secret(_) => Ok(Given::Text(text.to_owned())),
         }
     }
 
@@ -192,7 +194,7 @@ mod tests {
             (port(|_, _| ()), "65536", "is not a port, 0 to 65535"),
             (count("requests", 9, |_, _| ()), "0", "is not a whole number of requests, 1 to 9"),
             (number("files", -1), "-2", "is not a whole number of files, -1 or more"),
-            (one_of(&["a", "b"]), "A", "is not one of a, b"),
+            (one_of(&["a", "b"]), "c", "is not one of a, b"),
             (
                 Form::Seconds { least: 1, most: 60, set: |_, _| () },
                 "18446744073709551615",
@@ -204,9 +206,10 @@ mod tests {
     }
 
     #[test]
-    fn a_switch_has_several_words() {
+    fn a_switch_has_several_words_and_case_does_not_count() {
         for (text, on) in [("1", true), ("TRUE", true), ("off", false), ("No", false)] {
             assert_eq!(SWITCH.read(text), Ok(Given::Switch(on)));
         }
+        assert_eq!(one_of(&["tcp", "nats"]).read("TCP"), Ok(Given::Text("tcp".to_owned())));
     }
 }
