@@ -131,7 +131,7 @@ impl Admission {
             match full {
                 None => None,
                 // Those who leave still have their descriptors: no more of them than are in reserve.
-                Some(full) if places.leaving > self.limit / 8 => return Err(full),
+                Some(full) if places.leaving > self.limit / 3 => return Err(full),
                 Some(full) => {
                     let among = (full == Full::Peer).then_some(peer);
                     Some(self.dismiss(&mut places, among).ok_or(full)?)
@@ -324,7 +324,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!((places.len(), refused), (16 + 3, 81));
+        assert_eq!((places.len(), refused), (16 + 6, 78));
         places.retain(|place| !place.leave().is_cancelled());
         assert!(admission.enter(Peer::Unix, &ending).is_ok());
         ending.cancel();
