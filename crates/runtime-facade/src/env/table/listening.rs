@@ -105,7 +105,7 @@ pub(super) const SETTINGS: &[Setting] = &[
                 Ok(())
             },
         },
-        "none",
+        "no others",
         "networks in which a worker dials callers back beyond those that it dials anyway: see \
          \"Where a worker dials back\" in docs/dynamo.md",
     ),
