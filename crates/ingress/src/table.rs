@@ -14,15 +14,29 @@ use crate::instance::Instance;
 /// By the name of the endpoint, and by the subject where there is one.
 type Entries = HashMap<Arc<str>, Vec<Arc<Instance>>>;
 
+/// Parts of the table. One is copied when an instance comes or goes, so a process that serves
+/// thousands copies some dozens of entries for each.
+const PARTS: usize = 64;
+
 /// Instances by what requests call them. Read on every request without waiting; written when one
 /// comes or goes.
-#[derive(Default)]
 pub(crate) struct Table {
-    entries: ArcSwap<Entries>,
+    /// By the end of the key, where names differ most.
+    parts: [ArcSwap<Entries>; PARTS],
     writing: Mutex<()>,
     /// Every instance that lives, also one that a later one has taken the place of: it may still
     /// have requests in flight.
     living: Mutex<Vec<Weak<Instance>>>,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self {
+            parts: std::array::from_fn(|_| ArcSwap::default()),
+            writing: Mutex::default(),
+            living: Mutex::default(),
+        }
+    }
 }
 
 impl Table {
@@ -30,36 +44,39 @@ impl Table {
     pub(crate) fn insert(&self, instance: &Arc<Instance>) {
         {
             let mut living = self.living.lock();
-            living.retain(|other| other.strong_count() > 0);
+            // Swept when it is full, so that the next one costs no more than the last.
+            if living.len() == living.capacity() {
+                living.retain(|other| other.strong_count() > 0);
+            }
             living.push(Arc::downgrade(instance));
         }
-        self.change(|entries| {
-            for key in instance.keys() {
+        for key in instance.keys() {
+            self.change(&Arc::clone(&key), |entries| {
                 let of_key = entries.entry(key).or_default();
                 of_key.retain(|other| other.id != instance.id);
                 of_key.push(Arc::clone(instance));
-            }
-        });
+            });
+        }
     }
 
     /// Removes this very instance, not a later one of the same name and id.
     pub(crate) fn remove(&self, instance: &Arc<Instance>) {
-        self.change(|entries| {
-            for key in instance.keys() {
+        for key in instance.keys() {
+            self.change(&key, |entries| {
                 if let Some(of_key) = entries.get_mut(&key) {
                     of_key.retain(|other| !Arc::ptr_eq(other, instance));
                     if of_key.is_empty() {
                         entries.remove(&key);
                     }
                 }
-            }
-        });
+            });
+        }
     }
 
     /// The instance that is meant. Id 0 means any: the one with the least in
     /// flight of those that do not drain.
     pub(crate) fn find(&self, endpoint: &str, id: InstanceId) -> Option<Arc<Instance>> {
-        let entries = self.entries.load();
+        let entries = self.part(endpoint).load();
         let of_key = entries.get(endpoint)?;
         let load =
             |instance: &&Arc<Instance>| (instance.gate.is_draining(), instance.gate.in_flight());
@@ -75,11 +92,20 @@ impl Table {
         self.living.lock().iter().filter_map(Weak::upgrade).collect()
     }
 
-    fn change(&self, change: impl FnOnce(&mut Entries)) {
+    fn part(&self, key: &str) -> &ArcSwap<Entries> {
+        let last = key.as_bytes().last_chunk::<2>().map_or(0, |last| {
+            // Digits and letters differ in their low bits.
+            usize::from(last[0]) * 31 + usize::from(last[1])
+        });
+        &self.parts[last % PARTS]
+    }
+
+    fn change(&self, key: &str, change: impl FnOnce(&mut Entries)) {
         let writing = self.writing.lock();
-        let mut entries = Entries::clone(&self.entries.load());
+        let part = self.part(key);
+        let mut entries = Entries::clone(&part.load());
         change(&mut entries);
-        let before = self.entries.swap(Arc::new(entries));
+        let before = part.swap(Arc::new(entries));
         // Unlocked before old handlers go: one of them may own an endpoint of this table.
         drop(writing);
         drop(before);

@@ -21,12 +21,26 @@ pub struct LocalEndpoints(Arc<Table>);
 
 type Entries = HashMap<EndpointName, Vec<Entry>>;
 
-#[derive(Default)]
+/// Parts of the table. One is copied when an endpoint comes or goes, so a process that serves
+/// thousands copies some dozens of entries for each.
+const PARTS: u64 = 64;
+
 struct Table {
-    /// Read on every call, written when an endpoint comes or goes: readers never wait.
-    entries: ArcSwap<Entries>,
+    /// By the instance's id. Read on every call, written when an endpoint comes or goes: readers
+    /// never wait.
+    parts: [ArcSwap<Entries>; PARTS as usize],
     writer: Mutex<()>,
     next_token: AtomicU64,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self {
+            parts: std::array::from_fn(|_| ArcSwap::default()),
+            writer: Mutex::default(),
+            next_token: AtomicU64::default(),
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -52,34 +66,40 @@ impl LocalEndpoints {
         local: LocalEndpoint,
     ) -> LocalGuard {
         let token = self.0.next_token.fetch_add(1, Ordering::Relaxed);
-        self.0.change(|entries| {
+        self.0.change(id, |entries| {
             let of_name = entries.entry(endpoint.clone()).or_default();
             of_name.retain(|entry| entry.id != id);
             of_name.push(Entry { id, token, local });
         });
-        LocalGuard { table: Arc::clone(&self.0), endpoint: endpoint.clone(), token }
+        LocalGuard { table: Arc::clone(&self.0), endpoint: endpoint.clone(), id, token }
     }
 
     /// The instance of that name and id, if this process serves it. Never waits.
     pub fn get(&self, endpoint: &EndpointName, id: InstanceId) -> Option<LocalEndpoint> {
-        let entries = self.0.entries.load();
+        let entries = self.0.part(id).load();
         let of_name = entries.get(endpoint)?;
         of_name.iter().find(|entry| entry.id == id).map(|entry| entry.local.clone())
     }
 
     /// True when that instance is served by this process.
     pub fn contains(&self, endpoint: &EndpointName, id: InstanceId) -> bool {
-        let entries = self.0.entries.load();
+        let entries = self.0.part(id).load();
         entries.get(endpoint).is_some_and(|of_name| of_name.iter().any(|entry| entry.id == id))
     }
 }
 
 impl Table {
-    fn change(&self, change: impl FnOnce(&mut Entries)) {
+    fn part(&self, id: InstanceId) -> &ArcSwap<Entries> {
+        // A rest of the division by their number.
+        &self.parts[(id.0 % PARTS) as usize]
+    }
+
+    fn change(&self, id: InstanceId, change: impl FnOnce(&mut Entries)) {
         let writing = self.writer.lock();
-        let mut entries = Entries::clone(&self.entries.load());
+        let part = self.part(id);
+        let mut entries = Entries::clone(&part.load());
         change(&mut entries);
-        let before = self.entries.swap(Arc::new(entries));
+        let before = part.swap(Arc::new(entries));
         // Unlocked before the old engines go: one of them may own a guard of this table.
         drop(writing);
         drop(before);
@@ -88,9 +108,13 @@ impl Table {
 
 impl fmt::Debug for LocalEndpoints {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let entries = self.0.entries.load();
-        let ids = |of_name: &Vec<Entry>| of_name.iter().map(|entry| entry.id).collect::<Vec<_>>();
-        f.debug_map().entries(entries.iter().map(|(name, of_name)| (name, ids(of_name)))).finish()
+        let mut map = f.debug_map();
+        for part in &self.0.parts {
+            for (name, of_name) in part.load().iter() {
+                map.entry(name, &of_name.iter().map(|entry| entry.id).collect::<Vec<_>>());
+            }
+        }
+        map.finish()
     }
 }
 
@@ -100,12 +124,13 @@ impl fmt::Debug for LocalEndpoints {
 pub struct LocalGuard {
     table: Arc<Table>,
     endpoint: EndpointName,
+    id: InstanceId,
     token: u64,
 }
 
 impl Drop for LocalGuard {
     fn drop(&mut self) {
-        self.table.change(|entries| {
+        self.table.change(self.id, |entries| {
             if let Some(of_name) = entries.get_mut(&self.endpoint) {
                 of_name.retain(|entry| entry.token != self.token);
                 if of_name.is_empty() {
@@ -238,7 +263,20 @@ mod tests {
         assert!(table.get(&name, InstanceId(1)).is_none());
         assert!(table.get(&name, InstanceId(2)).is_some());
         drop(two);
-        assert!(table.0.entries.load().is_empty());
+        assert!(table.0.parts.iter().all(|part| part.load().is_empty()));
+    }
+
+    #[test]
+    fn the_many_instances_of_one_endpoint_are_spread() {
+        let table = LocalEndpoints::new();
+        let name: EndpointName = "a/b/c".parse().unwrap();
+        let insert = |id| table.insert(&name, InstanceId(id), endpoint());
+        let guards: Vec<_> = (0..64 * 30).map(insert).collect();
+        // What is copied with the next one.
+        let copied = |part: &ArcSwap<Entries>| part.load().values().map(Vec::len).sum::<usize>();
+        assert!(table.0.parts.iter().all(|part| copied(part) == 30));
+        drop(guards);
+        assert!(table.0.parts.iter().all(|part| copied(part) == 0));
     }
 
     #[test]

@@ -17,6 +17,10 @@ use crate::{
     record::{self, Owner, Record},
 };
 
+/// A record that is only touched is read again this often at least: a touch may hide a write that
+/// came before it.
+const READ_EVERY: Duration = Duration::from_secs(300);
+
 pub(super) struct Entry {
     /// `None` when the name is not that of a key.
     key: Option<InstanceKey>,
@@ -25,6 +29,7 @@ pub(super) struct Entry {
     pub(super) sighting: Sighting,
     pub(super) seen_in: u64,
     record: Option<Kept>,
+    last_read: Instant,
     /// Since when the file holds no record although it did before.
     bad_since: Option<Instant>,
     /// The file could not be opened or read, which says nothing about what is in it.
@@ -54,6 +59,7 @@ impl Entry {
             sighting: Sighting::first(stamp, now),
             seen_in: 0,
             record: None,
+            last_read: now,
             bad_since: None,
             must_read: true,
             may_be_absent: false,
@@ -71,6 +77,7 @@ impl Entry {
         fault: Option<Fault>,
         now: Instant,
     ) -> bool {
+        self.last_read = now;
         match self.record_in(directory, name, fault) {
             Ok(Some(record)) => {
                 let was_hidden = self.is_dead || self.bad_since.is_some();
@@ -127,6 +134,13 @@ impl Entry {
                 true
             }
         }
+    }
+
+    /// True when a touched record is to be read all the same: one that is none, to see whether it
+    /// has become one, and a good one now and then.
+    pub(super) fn is_read_due(&self, now: Instant) -> bool {
+        let is_good = self.record.is_some() && self.bad_since.is_none() && !self.is_dead;
+        !is_good || now.saturating_duration_since(self.last_read) >= READ_EVERY
     }
 
     pub(super) fn instance(&self) -> Option<&Arc<Instance>> {

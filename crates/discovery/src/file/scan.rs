@@ -171,8 +171,10 @@ impl Scanner {
         let entry = match self.entries.get_mut(&name) {
             Some(entry) => {
                 let was_hidden = entry.sighting.is_settled();
+                let is_touch = stamp.is_touch_of(&entry.sighting.stamp());
                 if entry.sighting.again(stamp, now) {
-                    entry.must_read = true;
+                    // A heartbeat leaves what it holds as it was.
+                    entry.must_read |= !is_touch || fault.is_some() || entry.is_read_due(now);
                     self.is_changed |= was_hidden;
                     self.blindness.note_movement(now);
                 }

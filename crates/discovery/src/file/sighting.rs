@@ -19,6 +19,15 @@ pub(super) struct Stamp {
     pub(super) changed: (i64, i64),
 }
 
+impl Stamp {
+    /// True when the file was touched since `before` and, as far as can be told, not written: its
+    /// time was set, which a write does not do, since that leaves both times the same.
+    pub(super) fn is_touch_of(&self, before: &Self) -> bool {
+        let is_same_file = (self.inode, self.size) == (before.inode, before.size);
+        is_same_file && self.modified != before.modified && self.modified != self.changed
+    }
+}
+
 /// One entry as seen so far.
 #[derive(Debug)]
 pub(super) struct Sighting {
@@ -106,6 +115,19 @@ mod tests {
         }
         assert!(!entry.again(stamp(7), after(24)), "the same again is no sign of life");
         assert!(entry.has_moved() && !entry.is_alive(after(33), TTL));
+    }
+
+    #[test]
+    fn a_touch_is_told_from_a_write() {
+        let before = Stamp { inode: 1, size: 1, modified: (5, 5), changed: (5, 5) };
+        let touched = Stamp { modified: (8, 123_456), changed: (8, 120_000), ..before };
+        assert!(touched.is_touch_of(&before));
+        let written = Stamp { modified: (8, 120_000), ..touched };
+        assert!(!written.is_touch_of(&before), "a write leaves both times the same");
+        assert!(!Stamp { inode: 2, ..touched }.is_touch_of(&before));
+        assert!(!Stamp { size: 2, ..touched }.is_touch_of(&before));
+        let owner_changed = Stamp { changed: (9, 0), ..before };
+        assert!(!owner_changed.is_touch_of(&before), "its owner or its permissions, perhaps");
     }
 
     #[test]

@@ -81,6 +81,28 @@ fn watching_many_reads_each_once_and_then_only_what_changes() {
 }
 
 #[test]
+fn heartbeats_of_others_are_seen_without_reading_their_records() {
+    let root = tempfile::tempdir().unwrap();
+    let (mut owner, mut watcher) = (Peer::at(&root), Peer::at(&root));
+    let holds: Vec<_> =
+        (0..MANY).map(|id| owner.register(instance(id)).try_recv().unwrap().unwrap()).collect();
+    watcher.scan();
+    calls(&watcher);
+    for _ in 0..4 {
+        owner.wait(HEARTBEAT.as_secs() + 1);
+        owner.tend();
+        watcher.wait(HEARTBEAT.as_secs() + 1);
+        assert_eq!(watcher.scan().len() as u64, MANY, "alive");
+    }
+    assert_eq!(calls(&watcher), [4, 4 * MANY, 0, 0]);
+    // What is written in place is read.
+    fs::write(watcher.path_of(1), bytes_of(&Instance { weight: 7, ..instance(1) })).unwrap();
+    watcher.scan();
+    assert_eq!(calls(&watcher), [1, MANY, 1, 0]);
+    drop(holds);
+}
+
+#[test]
 fn withdrawing_many_costs_the_same_for_each() {
     let root = tempfile::tempdir().unwrap();
     let mut peer = Peer::at(&root);
