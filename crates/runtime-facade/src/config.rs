@@ -174,7 +174,7 @@ impl Config {
         let mut config = self;
         config.tcp.budget = Some(Arc::clone(&budget));
         config.tcp.mux.process = tcp.mux.process;
-        Ok(CheckedConfig { config, budget, tcp, frames, call_home, dial_back })
+        Ok(CheckedConfig { config: Box::new(config), budget, tcp, frames, call_home, dial_back })
     }
 
     /// The budget of the process: one that is given with the TCP settings, or a new one.
@@ -246,7 +246,8 @@ fn fault(setting: &str, error: &dyn fmt::Display) -> ConfigError {
 /// A [`Config`] whose settings fit together.
 #[derive(Debug, Clone)]
 pub struct CheckedConfig {
-    config: Config,
+    /// On the heap: the futures that start a runtime hold the settings several times.
+    config: Box<Config>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) tcp: CheckedTcpConfig,
     pub(crate) frames: CheckedTcpRequestConfig,

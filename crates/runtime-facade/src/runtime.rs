@@ -170,7 +170,7 @@ impl Runtime {
 
     /// Starts a runtime whose settings are made in code.
     pub fn builder() -> RuntimeBuilder {
-        RuntimeBuilder { config: Config::default() }
+        RuntimeBuilder { config: Box::default() }
     }
 
     /// Starts to serve an endpoint: the builder says how.
@@ -350,7 +350,7 @@ impl fmt::Debug for Runtime {
 /// Settings of a [`Runtime`] before it starts.
 #[derive(Debug, Clone)]
 pub struct RuntimeBuilder {
-    config: Config,
+    config: Box<Config>,
 }
 
 impl RuntimeBuilder {
