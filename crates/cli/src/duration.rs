@@ -28,6 +28,17 @@ pub(crate) fn parse_some(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Reads the limit of a wait: a time over zero, or `off` for no limit.
+pub(crate) fn limit(text: &str) -> Result<Duration, String> {
+    match text {
+        "off" => Ok(Duration::MAX),
+        _ => match parse(text)? {
+            Duration::ZERO => Err("must be longer than zero; write off for no limit".to_owned()),
+            limit => Ok(limit),
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -37,6 +48,15 @@ mod tests {
         assert_eq!(parse("0s"), Ok(Duration::ZERO));
         assert!(parse_some("0ms").is_err());
         assert_eq!(parse_some("1ms"), Ok(Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn a_limit_is_a_time_or_off() {
+        assert_eq!(limit("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(limit("off"), Ok(Duration::MAX));
+        for bad in ["0", "0s", "none", "-1s", ""] {
+            assert!(limit(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

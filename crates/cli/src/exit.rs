@@ -17,7 +17,8 @@ macro_rules! exit_codes {
     2  usage, or a setting that makes no sense
     3  truncated: the worker or the way to it was lost, the output is a true beginning
     4  no instance serves the endpoint
-    5  the deadline of --timeout passed
+    5  the deadline of --timeout passed, or --accept-timeout, --first-item-timeout or
+       --idle-timeout
     6  it could not be reached or it refused; nothing ran
     7  the serving side ended the stream, as when it shuts down
     8  set-up failed: etcd, NATS, the discovery or an address cannot be used; nothing ran
@@ -194,11 +195,16 @@ impl From<Error> for Failure {
         let exit = match (error.code(), error.fault(), error.executed()) {
             (Code::NoInstances, ..) => Exit::NoInstances,
             (Code::DeadlineExceeded, ..) => Exit::TimedOut,
+            (Code::AcceptTimedOut | Code::FirstItemTimedOut | Code::IdleTimedOut, ..) => {
+                Exit::TimedOut
+            }
             // Not by this side: the command itself knows its own cancel.
             (Code::Cancelled, ..) => Exit::ShutDown,
             (_, _, Executed::No) => Exit::Refused,
             // The stream is known to lack its end.
-            (Code::Corrupt | Code::Violation | Code::ResumeExpired, ..) => Exit::Truncated,
+            (Code::Corrupt | Code::Violation | Code::DuplicateStream | Code::ResumeExpired, ..) => {
+                Exit::Truncated
+            }
             (_, Fault::Transport, _) => Exit::Truncated,
             _ => Exit::Failed,
         };
@@ -214,6 +220,17 @@ impl Failure {
             (Exit::Truncated, ..) => failure.hint(
                 "what was printed is a true beginning, not the whole; the request may have run, \
                  so repeat it only if it may run twice",
+            ),
+            (Exit::TimedOut, _, Code::AcceptTimedOut) => failure.hint(
+                "the worker does not answer, and may run the request all the same: repeat it only \
+                 if it may run twice, or allow more with --accept-timeout",
+            ),
+            (Exit::TimedOut, _, Code::FirstItemTimedOut) => {
+                failure.hint("the handler was cancelled; allow more with --first-item-timeout")
+            }
+            (Exit::TimedOut, _, Code::IdleTimedOut) => failure.hint(
+                "what was printed is a true beginning, not the whole; allow more with \
+                 --idle-timeout",
             ),
             (Exit::TimedOut, Executed::No, _) => {
                 failure.hint("nothing ran, so it is safe to try again; allow more with --timeout")
@@ -286,6 +303,9 @@ fn failed(error: &Error, context: &Context) -> Failure {
     let late = context.remaining().is_some_and(|left| left.is_zero());
     match (error.executed(), error.code()) {
         (_, Code::DeadlineExceeded) if late => Failure::request(Exit::TimedOut, error),
+        (_, Code::AcceptTimedOut | Code::FirstItemTimedOut | Code::IdleTimedOut) => {
+            Failure::request(Exit::TimedOut, error)
+        }
         (Executed::Yes, Code::Corrupt | Code::Violation | Code::ResumeExpired) => {
             Failure::request(Exit::Truncated, error)
         }
@@ -314,6 +334,11 @@ mod tests {
             (Code::Corrupt, Exit::Truncated),
             (Code::NoInstances, Exit::NoInstances),
             (Code::DeadlineExceeded, Exit::TimedOut),
+            (Code::AcceptTimedOut, Exit::TimedOut),
+            (Code::FirstItemTimedOut, Exit::TimedOut),
+            (Code::IdleTimedOut, Exit::TimedOut),
+            (Code::DuplicateStream, Exit::Truncated),
+            (Code::Violation, Exit::Truncated),
             (Code::ConnectFailed, Exit::Refused),
             (Code::Overloaded, Exit::Refused),
             (Code::UnknownEndpoint, Exit::Refused),

@@ -109,6 +109,8 @@ codes! {
     Truncated = 104, "transport.truncated", Transport, Yes;
     /// The two ends share no transport.
     NoTransport = 105, "transport.none_in_common", Transport, No;
+    /// The worker did not accept the request within the accept limit of the call.
+    AcceptTimedOut = 106, "transport.accept_timed_out", Transport, Maybe;
     /// A peer broke the protocol.
     Violation = 201, "protocol.violation", Protocol, Maybe;
     /// No protocol version in common.
@@ -119,6 +121,8 @@ codes! {
     InvalidPayload = 204, "protocol.invalid_payload", Protocol, No;
     /// Somebody else answers at the address of the instance.
     WrongPeer = 205, "protocol.wrong_peer", Protocol, No;
+    /// A stream of this id runs at the worker already, or has ended there lately.
+    DuplicateStream = 206, "protocol.duplicate_stream", Protocol, Maybe;
     /// The handler reported an error.
     HandlerFailed = 301, "application.handler_failed", Application, Yes;
     /// The handler went away without ending its response.
@@ -127,6 +131,10 @@ codes! {
     Cancelled = 303, "application.cancelled", Application, Maybe;
     /// The deadline passed.
     DeadlineExceeded = 304, "application.deadline_exceeded", Application, Maybe;
+    /// No item came within the first-item limit of the call.
+    FirstItemTimedOut = 305, "application.first_item_timed_out", Application, Maybe;
+    /// No further item came within the idle limit of the call.
+    IdleTimedOut = 306, "application.idle_timed_out", Application, Yes;
     /// The server is at capacity.
     Overloaded = 401, "resource.overloaded", Resource, No;
     /// The server finishes what it has and takes nothing new.

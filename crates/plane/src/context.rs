@@ -5,7 +5,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Weak,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -13,7 +13,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::{CancelReason, Headers, OnCancel, StopKind, StreamId};
+use crate::{CallLimits, CancelReason, Headers, OnCancel, StopKind, StreamId};
 
 const RUNNING: u8 = 0;
 const STOPPED: u8 = 1;
@@ -31,6 +31,9 @@ struct Inner {
     id: StreamId,
     headers: Headers,
     deadline: Option<Instant>,
+    limits: CallLimits,
+    /// A stream was opened under the id.
+    used: AtomicBool,
     state: AtomicU8,
     reason: AtomicU8,
     changed: Notify,
@@ -47,14 +50,20 @@ impl Context {
 
     /// Starts a context with headers, a deadline or a given id.
     pub fn builder() -> ContextBuilder {
-        ContextBuilder { id: None, headers: Headers::new(), deadline: None }
+        ContextBuilder {
+            id: None,
+            headers: Headers::new(),
+            deadline: None,
+            limits: CallLimits::default(),
+        }
     }
 
-    /// A context for a call made on behalf of this one: same headers, same deadline, a new id.
+    /// A context for a call made on behalf of this one: same headers, deadline and limits, a new id.
     /// Cancelling this one cancels the child, not the other way round.
     pub fn child(&self) -> Self {
         let mut builder = Self::builder().headers(self.0.headers.clone());
         builder.deadline = self.0.deadline;
+        builder.limits = self.0.limits;
         let child = builder.build();
         let listener = Arc::downgrade(&child.0);
         self.on_cancel(listener);
@@ -80,6 +89,25 @@ impl Context {
     /// When the request must be over.
     pub fn deadline(&self) -> Option<Instant> {
         self.0.deadline
+    }
+
+    /// Limits of the waits of calls under this context. What they leave open is for the router.
+    pub fn limits(&self) -> &CallLimits {
+        &self.0.limits
+    }
+
+    /// The id for a stream that a transport is about to open: the request's own the first time,
+    /// then a random one each, as no two streams may have the same. A stream that was not opened
+    /// after all gives it [back](Self::return_stream_id).
+    pub fn take_stream_id(&self) -> StreamId {
+        if self.0.used.swap(true, Ordering::AcqRel) { StreamId::random() } else { self.0.id }
+    }
+
+    /// Nothing was opened under `id`, which [`take_stream_id`](Self::take_stream_id) gave.
+    pub fn return_stream_id(&self, id: StreamId) {
+        if id == self.0.id {
+            self.0.used.store(false, Ordering::Release);
+        }
     }
 
     /// Time left until the deadline; zero when it has passed, `None` without one.
@@ -234,6 +262,7 @@ pub struct ContextBuilder {
     id: Option<StreamId>,
     headers: Headers,
     deadline: Option<Instant>,
+    limits: CallLimits,
 }
 
 impl ContextBuilder {
@@ -266,12 +295,42 @@ impl ContextBuilder {
         self
     }
 
+    /// The limits of the waits of its calls. What they leave open is for the router.
+    #[must_use]
+    pub fn limits(mut self, limits: CallLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Longest wait until the worker has accepted; [`Duration::MAX`] for none.
+    #[must_use]
+    pub fn accept_timeout(mut self, limit: Duration) -> Self {
+        self.limits.accept = Some(limit);
+        self
+    }
+
+    /// Longest wait for the first item; [`Duration::MAX`] for none, as is the default.
+    #[must_use]
+    pub fn first_item_timeout(mut self, limit: Duration) -> Self {
+        self.limits.first_item = Some(limit);
+        self
+    }
+
+    /// Longest wait for each further item; [`Duration::MAX`] for none, as is the default.
+    #[must_use]
+    pub fn idle_timeout(mut self, limit: Duration) -> Self {
+        self.limits.idle = Some(limit);
+        self
+    }
+
     /// Makes the context.
     pub fn build(self) -> Context {
         Context(Arc::new(Inner {
             id: self.id.unwrap_or_else(StreamId::random),
             headers: self.headers,
             deadline: self.deadline,
+            limits: self.limits,
+            used: AtomicBool::new(false),
             state: AtomicU8::new(RUNNING),
             reason: AtomicU8::new(0),
             changed: Notify::new(),
@@ -285,6 +344,19 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
+
+    #[test]
+    fn each_stream_of_a_context_has_an_id_of_its_own_and_the_first_that_of_the_request() {
+        let context = Context::new();
+        let first = context.take_stream_id();
+        assert_eq!(first, context.id());
+        context.return_stream_id(first);
+        assert_eq!(context.take_stream_id(), first, "it was not opened");
+        let second = context.take_stream_id();
+        assert_ne!(second, first);
+        context.return_stream_id(second);
+        assert_ne!(context.take_stream_id(), first);
+    }
 
     #[test]
     fn a_kill_is_never_downgraded() {

@@ -18,7 +18,7 @@ pub trait DuplexTransport: Send + Sync {
     fn dials(&self, address: &Address) -> bool;
 
     /// Sends a request and returns the stream of its response, as soon as the request is on its
-    /// way. Dropping the future before it is ready sends nothing or cancels what was sent.
+    /// way. The stream obeys the limits of the request. Dropping the future before it is ready sends nothing or cancels what was sent.
     ///
     /// # Errors
     /// No connection within the transport's limits, the peer refuses new streams, the deadline

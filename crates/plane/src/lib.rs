@@ -5,7 +5,7 @@
 //! the request's [`Context`] (cancel, deadline, trace), what a transport
 //! [can do](TransportCapabilities), [errors](Error) that say whose fault it was and whether a
 //! resend is safe, and the traits that transports implement. It knows no concrete transport, no
-//! wire format and no runtime: tokio's `sync` primitives are all it uses.
+//! wire format and starts no task: tokio's `sync` primitives and timers are all it uses.
 //!
 //! ```
 //! use sinew_plane::{Context, EndpointName, Error, Executed};
@@ -38,6 +38,7 @@ mod engine;
 mod error;
 mod headers;
 mod id;
+mod limits;
 mod name;
 mod planes;
 mod request;
@@ -45,7 +46,10 @@ mod response;
 mod sink;
 mod stagger;
 mod terminal;
+mod timeout;
 mod typed;
+mod unanswered;
+mod wait;
 
 pub use crate::{
     address::{Address, AddressError, BindPolicy},
@@ -64,6 +68,7 @@ pub use crate::{
     error::Error,
     headers::{Headers, HeadersError, header},
     id::{Incarnation, InstanceId, StreamId},
+    limits::{CallLimits, DEFAULT_ACCEPT_LIMIT, accept_timed_out},
     name::{EndpointName, NameError},
     planes::{
         AckOverDuplex, Decision, Origin, PlaneRequest, RequestPlaneClient, RequestPlaneHandler,
@@ -71,10 +76,13 @@ pub use crate::{
     },
     request::{IncomingRequest, OutgoingRequest, RequestHandler, Window},
     response::{ResponseSource, ResponseStream, SourceEvent},
-    sink::{ResponseSink, SinkTarget, TrySendError},
+    sink::{Acceptance, ResponseSink, SinkTarget, TrySendError},
     stagger::{CONNECT_ATTEMPT_DELAY, staggered},
     terminal::{Outcome, Terminal},
+    timeout::{Elapsed, second_look, timeout},
     typed::{ManyOut, SingleIn},
+    unanswered::{ACCEPTANCE_LOOK, Unanswered},
+    wait::ItemWait,
 };
 
 /// A boxed future, as object-safe async traits return it.

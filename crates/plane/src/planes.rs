@@ -192,6 +192,7 @@ impl AckOverDuplex {
         let (address, instance, endpoint) = parse_target(&address)?;
         let request = OutgoingRequest::new(endpoint, instance, payload).with_headers(headers);
         let mut response = self.transport.open(&address, request).await?;
+        response.started().await?;
         let mut response = std::pin::pin!(&mut response);
         match std::future::poll_fn(|cx| response.as_mut().poll_next(cx)).await {
             Some(first) => first,

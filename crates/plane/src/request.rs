@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
-use crate::{Context, EndpointName, Error, Headers, InstanceId, ResponseSink, TransportId};
+use crate::{
+    CallLimits, Context, EndpointName, Error, Headers, InstanceId, ResponseSink, TransportId,
+};
 
 /// How much a consumer lets its producer send before it has taken any: the flow-control window,
 /// which is also the most a producer keeps for a replay.
@@ -37,6 +39,8 @@ pub struct OutgoingRequest {
     pub attempt: u8,
     /// The process that must answer, where it is known: another one may have taken the address.
     pub process: Option<u64>,
+    /// Limits of the waits for the response, where the context says nothing.
+    pub limits: CallLimits,
 }
 
 impl OutgoingRequest {
@@ -52,6 +56,7 @@ impl OutgoingRequest {
             window: None,
             attempt: 0,
             process: None,
+            limits: CallLimits::default(),
         }
     }
 
@@ -66,6 +71,13 @@ impl OutgoingRequest {
     #[must_use]
     pub fn with_headers(mut self, headers: Headers) -> Self {
         self.headers = headers;
+        self
+    }
+
+    /// The same request with limits for what its context leaves open.
+    #[must_use]
+    pub fn with_limits(mut self, limits: CallLimits) -> Self {
+        self.limits = limits;
         self
     }
 
@@ -99,9 +111,18 @@ pub struct IncomingRequest<'a> {
 /// `handle` is called from the transport's reader, so it must return at once: it decides, and
 /// hands the work to a task of its own. Every sink ends with one terminal; dropping it counts
 /// as [`Code::HandlerGone`](crate::Code::HandlerGone).
+///
+/// A sink that comes out of `handle` without an end is admitted: the transport tells the caller so
+/// within 100 ms, unless an item, an end or [`ResponseSink::accept`] does earlier.
 pub trait RequestHandler: Send + Sync {
     /// Takes one request. Refuse it with [`ResponseSink::reject`].
     fn handle(&self, request: IncomingRequest<'_>, sink: ResponseSink);
+
+    /// True for a handler that keeps requests without having decided on them: then only its own
+    /// [`ResponseSink::accept`] tells their callers that they are admitted.
+    fn decides_later(&self) -> bool {
+        false
+    }
 
     /// Whether a request would be taken now. Advice, for planes that acknowledge a request before
     /// they have a sink for it: it takes no place, and [`handle`](Self::handle) may still refuse.

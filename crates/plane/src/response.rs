@@ -5,12 +5,16 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{self, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use futures_core::Stream;
 
-use crate::{Code, Context, Error, Executed, Fault, ItemBatch, Outcome, StopKind, Terminal};
+use crate::{
+    CallLimits, Code, Context, Error, Executed, Fault, ItemBatch, ItemWait, Outcome, StopKind,
+    Terminal, limits::accept_timed_out, timeout,
+};
 
 /// What a [`ResponseSource`] had when it was polled.
 #[derive(Debug)]
@@ -34,6 +38,13 @@ pub trait ResponseSource: Send + Sync {
     /// consumed now, which is what grants new credit: call with an empty batch only.
     fn poll_batch(&self, cx: &mut task::Context<'_>, batch: &mut ItemBatch) -> Poll<SourceEvent>;
 
+    /// True when the serving side is known to have admitted the request, though it has not said
+    /// so: within one process there is nothing to be said. The [start](Self::poll_started) is then
+    /// waited for only briefly, in case the handler refuses at once.
+    fn is_admitted(&self) -> bool {
+        false
+    }
+
     /// Asks the producer to end. Must not block. The stream still ends with a terminal.
     fn cancel(&self, kind: StopKind);
 
@@ -53,21 +64,106 @@ pub struct ResponseStream {
     received: u64,
     outcome: Option<Outcome>,
     context: Context,
+    /// Longest wait for the acceptance.
+    accept: Duration,
+    wait: Option<Box<ItemWait>>,
+    /// A limit passed: the source was let go of, and this is why.
+    given_up: Option<Error>,
 }
 
+/// How long the start of a request that is admitted already is waited for.
+const ADMITTED: Duration = Duration::from_millis(50);
+
 impl ResponseStream {
-    /// Wraps a transport's source.
+    /// Wraps a transport's source. The limits are those of the context.
     pub fn new(source: Arc<dyn ResponseSource>, context: Context) -> Self {
-        Self { source, batch: ItemBatch::new(), received: 0, outcome: None, context }
+        Self::limited(source, context, CallLimits::default())
     }
 
-    /// Waits until the handler has taken the request. An error here came before any item: its
-    /// [`Error::is_safe_to_resend`] says whether another instance may be tried. Cancel-safe.
+    /// The same without any limit, for a stream that is watched elsewhere.
+    pub fn unlimited(source: Arc<dyn ResponseSource>, context: Context) -> Self {
+        Self::with(source, context, Duration::MAX, None)
+    }
+
+    /// The same, with limits for what the context leaves open.
+    pub fn limited(source: Arc<dyn ResponseSource>, context: Context, limits: CallLimits) -> Self {
+        let own = *context.limits();
+        let limits = own.or(limits);
+        // Who asks for the start waits for it there. Only a call that limits it by itself is
+        // watched also when nobody asks.
+        let wait = match own.accept {
+            Some(limit) if limit != Duration::MAX => Some(ItemWait::with_acceptance(limits)),
+            _ => ItemWait::new(limits),
+        };
+        Self::with(source, context, limits.accept_or_default(), wait)
+    }
+
+    fn with(
+        source: Arc<dyn ResponseSource>,
+        context: Context,
+        accept: Duration,
+        wait: Option<Box<ItemWait>>,
+    ) -> Self {
+        Self {
+            source,
+            batch: ItemBatch::new(),
+            received: 0,
+            outcome: None,
+            context,
+            accept,
+            wait,
+            given_up: None,
+        }
+    }
+
+    /// The same stream, of a request whose acceptance has come another way: its start is waited
+    /// for as long as it takes.
+    #[must_use]
+    pub fn accepted(mut self) -> Self {
+        self.accept = Duration::MAX;
+        if let Some(wait) = &mut self.wait {
+            wait.accepted();
+        }
+        self
+    }
+
+    /// Waits until the worker has accepted the request, no longer than the accept limit. An error
+    /// here came before any item: its [`Error::is_safe_to_resend`] says whether another instance
+    /// may be tried. Cancel-safe; the limit counts from the call of this method.
     ///
     /// # Errors
-    /// The refusal, the failure of the handler before its first item, or the loss of the peer.
+    /// The refusal, the failure of the handler before its first item, the loss of the peer, or
+    /// [`Code::AcceptTimedOut`], after which the stream is over.
     pub async fn started(&mut self) -> Result<(), Error> {
-        std::future::poll_fn(|cx| self.source.poll_started(cx)).await
+        if let Some(error) = &self.given_up {
+            return Err(error.clone());
+        }
+        let is_admitted = self.source.is_admitted();
+        let limit = if is_admitted { ADMITTED.min(self.accept) } else { self.accept };
+        let started = std::future::poll_fn(|cx| self.source.poll_started(cx));
+        match timeout(limit, started).await {
+            Ok(started) => started,
+            Err(_) if is_admitted => Ok(()),
+            Err(_) => Err(self.give_up(accept_timed_out(limit))),
+        }
+    }
+
+    /// A limit passed: the producer is to end, and nobody waits for it.
+    fn give_up(&mut self, error: Error) -> Error {
+        self.source.abandon();
+        self.given_up = Some(error.clone());
+        error
+    }
+
+    /// Nothing is there. Ready once a limit of the call has passed.
+    fn poll_limits(&mut self, cx: &mut task::Context<'_>) -> Poll<Error> {
+        let Some(wait) = &mut self.wait else { return Poll::Pending };
+        if wait.wants_acceptance()
+            && (self.source.is_admitted() || self.source.poll_started(cx).is_ready())
+        {
+            wait.accepted();
+        }
+        wait.poll_passed(cx)
     }
 
     /// The request's context: stop, kill, deadline.
@@ -129,12 +225,23 @@ impl Stream for ResponseStream {
         loop {
             if let Some(item) = this.batch.pop() {
                 this.received += 1;
+                if let Some(wait) = &mut this.wait {
+                    wait.on_item();
+                }
                 return Poll::Ready(Some(Ok(item)));
             }
             if this.outcome.is_some() {
                 return Poll::Ready(None);
             }
-            match ready!(this.source.poll_batch(cx, &mut this.batch)) {
+            if let Some(error) = this.given_up.clone() {
+                return Poll::Ready(this.end(Outcome::Failed { error }));
+            }
+            let Poll::Ready(event) = this.source.poll_batch(cx, &mut this.batch) else {
+                let error = ready!(this.poll_limits(cx));
+                this.give_up(error);
+                continue;
+            };
+            match event {
                 SourceEvent::Items => {}
                 SourceEvent::Ended(Terminal::Complete { items }) if items == this.received => {
                     return Poll::Ready(this.end(Outcome::Complete { items }));
@@ -163,7 +270,9 @@ impl Stream for ResponseStream {
 
 impl Drop for ResponseStream {
     fn drop(&mut self) {
-        self.source.abandon();
+        if self.given_up.is_none() {
+            self.source.abandon();
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{self, Poll},
 };
 
@@ -27,7 +27,8 @@ pub trait SinkTarget: Send + Sync {
     /// Takes an item, without writing it out yet where that can wait for [`flush`](Self::flush).
     fn try_send(&self, item: Bytes) -> Result<(), TrySendError>;
 
-    /// Tells the consumer that the handler has begun, unless an item or the end does so anyway.
+    /// Tells the consumer that the request is admitted, unless an item or the end has done so or
+    /// does so anyway. Also called behind the end, where it changes nothing.
     fn accept(&self);
 
     /// Ends the stream. Later calls change nothing.
@@ -121,6 +122,12 @@ impl ResponseSink {
         }
     }
 
+    /// A way to tell the caller that the request is admitted, for whoever has handed the sink on:
+    /// the handler may be slow to say anything.
+    pub fn acceptance(&self) -> Acceptance {
+        Acceptance(Arc::downgrade(&self.target))
+    }
+
     /// Writes out what has gathered.
     pub fn flush(&self) {
         self.target.flush();
@@ -152,6 +159,32 @@ impl ResponseSink {
         self.ended = true;
         self.target.finish(terminal);
         self.target.flush();
+    }
+}
+
+/// Tells the caller of a request that it is admitted, if it has not heard of it yet. Holds no
+/// stream open.
+#[derive(Clone)]
+pub struct Acceptance(Weak<dyn SinkTarget>);
+
+impl Acceptance {
+    /// Tells it, if the stream has not ended.
+    pub fn send(&self) {
+        if let Some(target) = self.0.upgrade() {
+            target.accept();
+            target.flush();
+        }
+    }
+
+    /// True while the stream has not been let go of.
+    pub fn is_live(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+}
+
+impl fmt::Debug for Acceptance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acceptance").field("is_live", &self.is_live()).finish()
     }
 }
 

@@ -181,7 +181,9 @@ where
             local.admits()?;
             let Some(data) = self.data.take() else { return Err(self.give_up("")) };
             self.sent.store(true, Ordering::Relaxed);
-            let response = in_process::call(engine, data, self.context, serving).await?;
+            let response =
+                in_process::call(engine, data, self.context, self.shared.limits, serving);
+            let response = response.await?;
             return Ok(Step::Serves(response, LOCAL));
         }
         let routes = &members.routes[choice.index];
@@ -251,6 +253,7 @@ where
             .with_context(context)
             .with_headers(headers);
         request.window = self.shared.window;
+        request.limits = self.shared.limits;
         request.process = instance.process;
         // There are at most as many attempts as RetryConfig says; beyond 255 the number on the
         // wire stands still.

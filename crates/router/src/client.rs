@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use sinew_discovery::{Instance, View};
-use sinew_plane::{Code, EndpointName, Error, InstanceId};
+use sinew_plane::{CallLimits, Code, EndpointName, Error, InstanceId};
 use sinew_registry::{Here, LocalEndpoint, LocalEndpoints, Proximity, Route, TransportRegistry};
 
 use crate::{AddressedPushRouter, RequestTransport};
@@ -19,6 +19,7 @@ struct Inner {
     view: View,
     locals: LocalEndpoints,
     here: Here,
+    limits: CallLimits,
     egress: AddressedPushRouter,
     /// What follows from the newest snapshot. Worked out by the first request that sees a
     /// change, so no task has to be kept for it.
@@ -46,7 +47,34 @@ impl Client {
     ) -> Self {
         let egress = AddressedPushRouter::from_mode(RequestTransport::Auto, registry);
         let members = ArcSwap::default();
-        Self(Arc::new(Inner { endpoint, view, locals, here, egress, members }))
+        let limits = CallLimits::default();
+        Self(Arc::new(Inner { endpoint, view, locals, here, limits, egress, members }))
+    }
+
+    /// The same client with limits for the waits of its calls, where a call's context leaves them
+    /// open. What these leave open too stays as it was.
+    #[must_use]
+    pub fn with_limits(&self, limits: CallLimits) -> Self {
+        self.change(|inner| inner.limits = limits.or(inner.limits))
+    }
+
+    /// The limits of its calls.
+    pub fn limits(&self) -> CallLimits {
+        self.0.limits
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Inner)) -> Self {
+        let mut inner = Inner {
+            endpoint: self.0.endpoint.clone(),
+            view: self.0.view.clone(),
+            locals: self.0.locals.clone(),
+            here: self.0.here.clone(),
+            limits: self.0.limits,
+            egress: self.0.egress.clone(),
+            members: ArcSwap::default(),
+        };
+        change(&mut inner);
+        Self(Arc::new(inner))
     }
 
     /// The same client over the transports that `mode` allows. One that is named carries calls
@@ -54,14 +82,7 @@ impl Client {
     #[must_use]
     pub fn with_transport(&self, mode: RequestTransport) -> Self {
         let registry = Arc::clone(self.0.egress.registry());
-        Self(Arc::new(Inner {
-            endpoint: self.0.endpoint.clone(),
-            view: self.0.view.clone(),
-            locals: self.0.locals.clone(),
-            here: self.0.here.clone(),
-            egress: AddressedPushRouter::from_mode(mode, registry),
-            members: ArcSwap::default(),
-        }))
+        self.change(|inner| inner.egress = AddressedPushRouter::from_mode(mode, registry))
     }
 
     /// The endpoint.

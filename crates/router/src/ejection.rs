@@ -41,6 +41,8 @@ impl Ejections {
             Code::ConnectFailed
             | Code::ConnectTimedOut
             | Code::ConnectionLost
+            | Code::AcceptTimedOut
+            | Code::Violation
             | Code::Truncated
             | Code::NoTransport
             | Code::Version
@@ -105,6 +107,9 @@ mod tests {
     fn only_errors_that_will_come_again_eject() {
         for (code, ejects) in [
             (Code::ConnectionLost, true),
+            (Code::AcceptTimedOut, true),
+            (Code::Violation, true),
+            (Code::FirstItemTimedOut, false),
             (Code::Truncated, true),
             (Code::Draining, true),
             (Code::UnknownEndpoint, true),

@@ -3,7 +3,7 @@
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt;
-use sinew_plane::{AsyncEngine, Context, Error, Executed, ManyOut, SingleIn};
+use sinew_plane::{AsyncEngine, CallLimits, Context, Error, Executed, ItemWait, ManyOut, SingleIn};
 
 use crate::{
     addressed::cancelled,
@@ -11,15 +11,18 @@ use crate::{
     serving::Serving,
 };
 
-/// Runs the engine on the caller's task. Its panics end the request, not the caller.
+/// Runs the engine on the caller's task. Its panics end the request, not the caller. It is admitted
+/// at once, so of the limits those of items count.
 pub(crate) async fn call<Req, Resp: Send + 'static>(
     engine: Arc<dyn AsyncEngine<Req, Resp>>,
     data: Req,
     context: &Context,
+    limits: CallLimits,
     serving: Serving,
 ) -> Result<ManyOut<Resp>, Error> {
     // If the caller goes away before there is a response to drop, the engine has to hear of it.
     let unfinished = KillOnDrop(Some(context));
+    let mut wait = ItemWait::new(context.limits().or(limits));
     let request = SingleIn::with_context(data, context.clone());
     let answer = async { engine.generate(request).await };
     let answer = AssertUnwindSafe(answer).catch_unwind();
@@ -27,9 +30,19 @@ pub(crate) async fn call<Req, Resp: Send + 'static>(
         biased;
         values = answer => values.unwrap_or_else(|_| Err(panicked())),
         () = context.killed() => Err(cancelled(context, Executed::Yes)),
+        // What is unfinished is killed on the way out.
+        error = passed(&mut wait) => return Err(error.with_executed(Executed::Yes)),
     };
     unfinished.done();
-    Ok(response::local(values?, context, serving))
+    Ok(response::local(values?, context, wait, serving))
+}
+
+/// Waits for a limit of the call to pass.
+async fn passed(wait: &mut Option<Box<ItemWait>>) -> Error {
+    match wait {
+        Some(wait) => std::future::poll_fn(|cx| wait.poll_passed(cx)).await,
+        None => std::future::pending().await,
+    }
 }
 
 struct KillOnDrop<'a>(Option<&'a Context>);

@@ -13,7 +13,9 @@ use std::{
 use parking_lot::Mutex;
 use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_codec::PayloadFormat;
-use sinew_plane::{CancelReason, Error, Executed, InstanceId, ManyOut, SingleIn, StopKind, Window};
+use sinew_plane::{
+    CallLimits, CancelReason, Error, Executed, InstanceId, ManyOut, SingleIn, StopKind, Window,
+};
 
 use crate::{
     Client, Explanation, RetryConfig, RouterMode, balance::Balance, call::Call, payload,
@@ -39,6 +41,7 @@ pub(crate) struct Shared {
     pub(crate) retry: RetryConfig,
     pub(crate) format: Option<PayloadFormat>,
     pub(crate) window: Option<Window>,
+    pub(crate) limits: CallLimits,
     pub(crate) prefer_local: bool,
 }
 
@@ -57,7 +60,9 @@ where
         let balance = Arc::new(Mutex::new(Balance::new(&retry, now())));
         // Bytes are their own encoding, whatever the instance would like to read.
         let format = payload::is_bytes::<Req>().then_some(PayloadFormat::Raw);
-        let shared = Shared { client, balance, retry, format, window: None, prefer_local: false };
+        let limits = client.limits();
+        let shared =
+            Shared { client, balance, retry, format, window: None, limits, prefer_local: false };
         Ok(Self { shared: Arc::new(shared), mode, types: PhantomData })
     }
 
@@ -82,6 +87,13 @@ where
     #[must_use]
     pub fn with_window(self, window: Window) -> Self {
         self.change(|shared| shared.window = Some(window))
+    }
+
+    /// The same router with limits for the waits of its calls, where a call's context leaves them
+    /// open; what these leave open too is as the client has it.
+    #[must_use]
+    pub fn with_limits(self, limits: CallLimits) -> Self {
+        self.change(|shared| shared.limits = limits.or(shared.client.limits()))
     }
 
     /// The same router, asking instances of this process before all others, or not, as is the

@@ -15,7 +15,8 @@ use futures_core::Stream;
 use serde_core::de::DeserializeOwned;
 use sinew_codec::PayloadFormat;
 use sinew_plane::{
-    BoxFuture, BoxStream, CancelReason, Code, Context, Error, Executed, ManyOut, Outcome, StopKind,
+    BoxFuture, BoxStream, CancelReason, Code, Context, Error, Executed, ItemWait, ManyOut, Outcome,
+    StopKind,
 };
 use tokio::time::Sleep;
 
@@ -48,11 +49,13 @@ pub(crate) fn remote<T: DeserializeOwned + Send + 'static>(
 pub(crate) fn local<T: Send + 'static>(
     values: BoxStream<'static, Result<T, Error>>,
     context: &Context,
+    wait: Option<Box<ItemWait>>,
     serving: Serving,
 ) -> ManyOut<T> {
     let ending = Ending::default();
     let values = Local {
         values: Some(values),
+        wait,
         received: 0,
         killed: None,
         deadline: Deadline::of(context),
@@ -164,6 +167,8 @@ struct Local<T> {
     /// Dropped at the end, whatever end it is.
     values: Option<BoxStream<'static, Result<T, Error>>>,
     received: u64,
+    /// Only for calls that limit the waits for items.
+    wait: Option<Box<ItemWait>>,
     /// Made when first needed, which a stream that is always ready never does.
     killed: Option<BoxFuture<'static, ()>>,
     deadline: Deadline,
@@ -217,12 +222,23 @@ impl<T> Stream for Local<T> {
         let next = catch_unwind(AssertUnwindSafe(|| values.as_mut().poll_next(cx)));
         let next = match next {
             Ok(Poll::Pending) if this.poll_killed(cx) => return Poll::Ready(this.end_cancelled()),
+            Ok(Poll::Pending) => {
+                let Some(wait) = &mut this.wait else { return Poll::Pending };
+                let error = ready!(wait.poll_passed(cx)).with_executed(Executed::Yes);
+                this.context.kill();
+                return Poll::Ready(
+                    this.end(Outcome::Failed { error: error.clone() }, Some(error)),
+                );
+            }
             Ok(next) => ready!(next),
             Err(_) => Some(Err(panicked())),
         };
         Poll::Ready(match next {
             Some(Ok(value)) => {
                 this.received += 1;
+                if let Some(wait) = &mut this.wait {
+                    wait.on_item();
+                }
                 Some(Ok(value))
             }
             Some(Err(error)) if this.is_the_cancel(&error) => this.end_cancelled(),

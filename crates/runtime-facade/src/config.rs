@@ -3,7 +3,9 @@
 use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use sinew_codec::PayloadFormat;
-use sinew_plane::{BindPolicy, Budget, Incarnation, budget::MIN_BUDGET_BYTES};
+use sinew_plane::{
+    BindPolicy, Budget, CallLimits, DEFAULT_ACCEPT_LIMIT, Incarnation, budget::MIN_BUDGET_BYTES,
+};
 use sinew_transport_tcp::{
     Advertised, CheckedTcpConfig, CheckedTcpRequestConfig, CheckedTcpStreamClientConfig,
     CheckedTcpStreamServerConfig, ListenHost, TcpConfig, TcpRequestConfig, TcpStreamClientConfig,
@@ -69,6 +71,9 @@ pub struct Config {
     pub startup_wait: Duration,
     /// How long a shutdown lets requests finish.
     pub grace: Duration,
+    /// Limits of the waits of calls: the default of every client, which a client, a router or a
+    /// call's context may override. 10 s for the acceptance, and none for items.
+    pub limits: CallLimits,
     /// Limits and timing of TCP and Unix connections. Its address settings are overridden by
     /// the ones above.
     pub tcp: TcpConfig,
@@ -108,6 +113,7 @@ impl Default for Config {
             memory_budget: None,
             startup_wait: Duration::from_secs(120),
             grace: Duration::from_secs(30),
+            limits: CallLimits { accept: Some(DEFAULT_ACCEPT_LIMIT), ..CallLimits::default() },
             tcp: TcpConfig::default(),
             frames: TcpRequestConfig::default(),
             call_home: TcpStreamServerConfig::default(),
@@ -133,6 +139,15 @@ impl Config {
         }
         if self.nats_ack_timeout.is_zero() {
             return Err(ConfigError::new("nats_ack_timeout", "must be longer than zero"));
+        }
+        let limits = [
+            ("limits.accept", self.limits.accept),
+            ("limits.first_item", self.limits.first_item),
+            ("limits.idle", self.limits.idle),
+        ];
+        if let Some((name, _)) = limits.iter().find(|(_, limit)| *limit == Some(Duration::ZERO)) {
+            let reason = "must be longer than zero: leave it out, or Duration::MAX, for no limit";
+            return Err(ConfigError::new(*name, reason));
         }
         if self.startup_wait.is_zero() {
             return Err(ConfigError::new("startup_wait", "must be longer than zero"));
@@ -304,6 +319,20 @@ impl std::error::Error for ConfigError {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_limit_of_no_time_is_refused() {
+        let zero = Some(Duration::ZERO);
+        let base = CallLimits::default;
+        for (limits, name) in [
+            (CallLimits { accept: zero, ..base() }, "limits.accept"),
+            (CallLimits { first_item: zero, ..base() }, "limits.first_item"),
+            (CallLimits { idle: zero, ..base() }, "limits.idle"),
+        ] {
+            let refusal = Config { limits, ..Config::default() }.checked().unwrap_err();
+            assert_eq!(refusal.setting(), name);
+        }
+    }
 
     #[test]
     fn plain_text_beyond_loopback_needs_a_word() {

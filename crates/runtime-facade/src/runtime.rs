@@ -183,6 +183,7 @@ impl Runtime {
         let view = self.0.view.clone().holding(self.0.discovery.want(&endpoint));
         let (registry, locals) = (Arc::clone(&self.0.registry), self.0.locals.clone());
         Client::new(endpoint, view, registry, locals, self.0.here.clone())
+            .with_limits(self.0.config.limits)
     }
 
     /// Everything that discovery knows, as it changes.

@@ -16,9 +16,10 @@ pub mod order;
 pub mod request;
 pub mod sizes;
 pub mod terminals;
+pub mod waits;
 
 /// The sources of the cases, whose documentation is the list of the rules.
-const SOURCES: [(&str, &str); 12] = [
+const SOURCES: [(&str, &str); 13] = [
     ("burst", include_str!("duplex/burst.rs")),
     ("cancel", include_str!("duplex/cancel.rs")),
     ("concurrency", include_str!("duplex/concurrency.rs")),
@@ -31,6 +32,7 @@ const SOURCES: [(&str, &str); 12] = [
     ("request", include_str!("duplex/request.rs")),
     ("sizes", include_str!("duplex/sizes.rs")),
     ("terminals", include_str!("duplex/terminals.rs")),
+    ("waits", include_str!("duplex/waits.rs")),
 ];
 
 /// What a transport must do to pass `module::case`, in the words of the case's documentation.

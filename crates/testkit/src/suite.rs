@@ -157,6 +157,15 @@ macro_rules! duplex_suite {
                 the_start_may_be_asked_for_again,
                 every_end_is_told_apart,
             }
+            waits {
+                a_silent_handler_is_accepted_soon,
+                a_handler_that_blocks_its_thread_is_accepted,
+                an_accepted_stream_outlasts_the_accept_limit,
+                the_first_item_limit_ends_a_silent_stream,
+                the_idle_limit_ends_a_stream_that_falls_silent,
+                the_limits_of_the_call_come_first,
+                limits_that_are_kept_change_nothing,
+            }
         }
     };
     (@modules $harness:expr; $($module:ident { $($case:ident,)+ })+) => {$(

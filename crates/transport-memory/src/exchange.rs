@@ -151,6 +151,11 @@ impl ResponseSource for Exchange {
         event
     }
 
+    /// The handler has had the request in its hands before the caller has the stream.
+    fn is_admitted(&self) -> bool {
+        true
+    }
+
     fn cancel(&self, kind: StopKind) {
         self.on_cancel(kind, CancelReason::Caller);
     }

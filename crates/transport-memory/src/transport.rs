@@ -59,7 +59,7 @@ impl MemoryTransport {
         context.on_cancel(Arc::downgrade(&exchange));
         // Made before the handler runs: should that panic, the stream is abandoned, not leaked.
         let source = Arc::clone(&exchange) as Arc<dyn ResponseSource>;
-        let response = ResponseStream::new(source, request.context);
+        let response = ResponseStream::limited(source, request.context, request.limits);
         let incoming = IncomingRequest {
             endpoint: request.endpoint.as_str(),
             instance: request.instance,

@@ -113,7 +113,9 @@ impl Link {
                 return Err(Error::new(Code::Exhausted, message));
             }
         }
-        match timeout_at(deadline, expected.answer()).await {
+        // An answer that came while this process was stopped is read before the worker is judged.
+        let left = deadline.saturating_duration_since(Instant::now());
+        match sinew_plane::timeout(left, expected.answer()).await {
             Ok(Answer::Reply(message)) => check_status(message, &subject),
             Ok(Answer::Lost) => Err(lost()),
             Ok(Answer::Denied { is_this }) => {

@@ -9,14 +9,16 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use sinew_mux::{Batch, Hello, Outbound, Role};
 use sinew_plane::{
-    BudgetUse, Code, Error, RequestHandler, TransportId,
+    BudgetUse, Code, Error, RequestHandler, SinkTarget, TransportId, Unanswered,
     budget::{Account, Tally, Work},
 };
 use sinew_telemetry::ConnectionMetrics;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{CheckedTcpConfig, call::Call, response::Response, socket::WriteHalf};
+use crate::{
+    CheckedTcpConfig, call::Call, response::Response, socket::WriteHalf, stream_ids::StreamIds,
+};
 
 /// One live connection. The reader task owns what arrives; this is what the reader, the writer
 /// and the streams share.
@@ -31,6 +33,13 @@ pub(crate) struct Connection {
     pub(crate) sending: Sending,
     /// What this connection holds of the memory budget, if there is one.
     pub(crate) account: Option<Arc<Account>>,
+    /// What comes out of the handler without an end is admitted.
+    pub(crate) decides_at_once: bool,
+    /// Streams were admitted, and the writer task is to see that their callers hear of it.
+    pub(crate) watch: AtomicBool,
+    /// The ids that the peer's streams have had, once it has said who it is. Only where requests
+    /// are served.
+    pub(crate) ids: OnceLock<Arc<Mutex<StreamIds>>>,
     pub(crate) out: Mutex<Outgoing>,
     pub(crate) streams: Mutex<Streams>,
     /// Streams in `streams`; read without the lock to decide how eagerly to write.
@@ -98,6 +107,8 @@ pub(crate) struct Streams {
     /// Bytes that the requests of those hold, and what is charged for them.
     requests_hold: usize,
     charged: Tally,
+    /// Those among them whose callers may not have heard of their admission.
+    pub(crate) unanswered: Unanswered<u32>,
     /// No new ones: drained or closed.
     pub(crate) draining: bool,
     pub(crate) closed: bool,
@@ -167,6 +178,7 @@ impl Connection {
     ) -> Self {
         let outbound = Outbound::new(role, &config.mux);
         let account = config.budget.as_ref().map(|budget| budget.open());
+        let decides_at_once = handler.as_ref().is_some_and(|handler| !handler.decides_later());
         Self {
             account,
             role,
@@ -174,6 +186,9 @@ impl Connection {
             config,
             handler,
             sending,
+            decides_at_once,
+            watch: AtomicBool::new(false),
+            ids: OnceLock::new(),
             out: Mutex::new(Outgoing {
                 outbound,
                 writing: false,
@@ -285,6 +300,7 @@ impl Connection {
             self.stream_gone();
         }
         for (_, response) in responses {
+            self.forget_id(&response);
             response.on_connection_lost(error);
             self.stream_gone();
         }
@@ -336,8 +352,30 @@ impl Connection {
     /// A response has ended and was handed to the outbox.
     pub(crate) fn remove_response(&self, stream: u32) {
         let removed = self.streams.lock().take_response(stream, self.account.as_ref());
-        if removed.is_some() {
+        if let Some(response) = removed {
+            self.forget_id(&response);
             self.stream_gone();
         }
+    }
+
+    /// The id of a stream that has ended is kept for a while only.
+    fn forget_id(&self, response: &Response) {
+        if let Some(ids) = self.ids.get() {
+            ids.lock().end(response.id());
+        }
+    }
+
+    /// Has the callers hear that have waited for a while for the admission of their requests.
+    /// False when nobody waits.
+    pub(crate) fn tell_admitted(&self) -> bool {
+        let mut waiting = Vec::new();
+        let more = {
+            let Streams { responses, unanswered, .. } = &mut *self.streams.lock();
+            unanswered.look(|stream| waiting.extend(responses.get(&stream).map(Arc::clone)))
+        };
+        for response in waiting {
+            response.accept();
+        }
+        more
     }
 }

@@ -23,6 +23,7 @@ use crate::{
     keeper,
     read::Reader,
     socket::{Socket, TCP},
+    stream_ids::Callers,
 };
 
 /// What a listener knows of a connection that it accepted.
@@ -49,6 +50,8 @@ pub(crate) struct Connections {
     open: AtomicUsize,
     /// The task that keeps the memory budget was started.
     keeping: OnceLock<()>,
+    /// Who calls, where requests are served.
+    callers: Arc<Callers>,
     /// Writes that reached a socket.
     pub(crate) writes: Arc<AtomicU64>,
     pub(crate) meters: Meters,
@@ -77,6 +80,7 @@ impl Connections {
             live: Mutex::default(),
             open: AtomicUsize::new(0),
             keeping: OnceLock::new(),
+            callers: Arc::default(),
             writes: Arc::default(),
             meters: Meters { side, tcp: OnceLock::new(), unix: OnceLock::new() },
         })
@@ -124,7 +128,7 @@ impl Connections {
             self.keep(account.budget());
         }
         let open = self.remember(&connection, active);
-        let reader = Reader::new(Arc::clone(&connection), read, arrival);
+        let reader = Reader::new(Arc::clone(&connection), Arc::clone(&self.callers), read, arrival);
         self.tasks.spawn(async move {
             let _open = open;
             reader.run().await;

@@ -64,6 +64,7 @@ mod response;
 mod serve;
 mod server;
 mod socket;
+mod stream_ids;
 mod target;
 mod unix;
 mod write;

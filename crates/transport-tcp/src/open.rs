@@ -6,7 +6,9 @@ use std::{
 };
 
 use sinew_mux::{Open, Refusal};
-use sinew_plane::{Code, Error, Executed, OutgoingRequest, ResponseSource, ResponseStream};
+use sinew_plane::{
+    Code, Error, Executed, OutgoingRequest, ResponseSource, ResponseStream, StreamId,
+};
 
 use crate::{call::Call, connection::Connection};
 
@@ -19,7 +21,7 @@ impl Connection {
         if request.context.is_stopped() {
             return Err(cancelled(request));
         }
-        let opened = self.try_open(request, request.endpoint.as_str())?;
+        let opened = self.try_open_stream(request)?;
         Ok(opened.ok().map(|call| response(call, request)))
     }
 
@@ -36,7 +38,7 @@ impl Connection {
         loop {
             // Registered before the try, so that room made in between is not missed.
             let room = self.room.notified();
-            match self.try_open(&request, request.endpoint.as_str())? {
+            match self.try_open_stream(&request)? {
                 Ok(call) => return Ok(Ok(response(call, &request))),
                 Err(Refusal::Retired) => return Ok(Err(request)),
                 Err(Refusal::TooLarge { limit }) => {
@@ -65,12 +67,26 @@ impl Connection {
         }
     }
 
+    /// Sends the request under an id that no other stream of its context has.
+    fn try_open_stream(
+        self: &Arc<Self>,
+        request: &OutgoingRequest,
+    ) -> Result<Result<Arc<Call>, Refusal>, Error> {
+        let id = request.context.take_stream_id();
+        let opened = self.try_open(request, request.endpoint.as_str(), id);
+        if !matches!(opened, Ok(Ok(_))) {
+            request.context.return_stream_id(id);
+        }
+        opened
+    }
+
     /// Sends the request under a name of its own for what is called, if there is room at once.
     /// A stop goes along with it.
     pub(crate) fn try_open(
         self: &Arc<Self>,
         request: &OutgoingRequest,
         endpoint: &str,
+        id: StreamId,
     ) -> Result<Result<Arc<Call>, Refusal>, Error> {
         if request.context.is_killed() {
             return Err(cancelled(request));
@@ -90,7 +106,7 @@ impl Connection {
             }
             let mut out = self.out.lock();
             let window = out.outbound.grant_window(request.window);
-            let mut open = Open::new(request.context.id(), endpoint, request.instance, window);
+            let mut open = Open::new(id, endpoint, request.instance, window);
             open.headers = request.headers.clone();
             open.remaining = remaining;
             open.attempt = request.attempt;
@@ -117,7 +133,8 @@ impl Connection {
 }
 
 fn response(call: Arc<Call>, request: &OutgoingRequest) -> ResponseStream {
-    ResponseStream::new(call as Arc<dyn ResponseSource>, request.context.clone())
+    let source = call as Arc<dyn ResponseSource>;
+    ResponseStream::limited(source, request.context.clone(), request.limits)
 }
 
 fn cancelled(request: &OutgoingRequest) -> Error {

@@ -21,6 +21,7 @@ use crate::{
     response::Response,
     serve::serve,
     socket::ReadHalf,
+    stream_ids::{Callers, Presence},
 };
 
 /// Chunks that are read in a row before the clock and the end of the connection are looked at
@@ -70,6 +71,9 @@ pub(crate) struct Reader {
     reads_before: u32,
     /// Streams opened by this side when last looked at.
     opened: u32,
+    /// The callers of this server, and this one among them.
+    callers: Arc<Callers>,
+    presence: Option<Presence>,
     _close: CloseOnDrop,
 }
 
@@ -97,6 +101,7 @@ impl Reader {
     /// `arrival` is what a listener knows of it, if one accepted it.
     pub(crate) fn new(
         connection: Arc<Connection>,
+        callers: Arc<Callers>,
         half: ReadHalf,
         arrival: Option<Arrival>,
     ) -> Self {
@@ -122,6 +127,8 @@ impl Reader {
             place,
             reads_before: 0,
             opened: 0,
+            callers,
+            presence: None,
             _close: CloseOnDrop(Arc::clone(&connection)),
             connection,
         }
@@ -459,6 +466,11 @@ impl Reader {
         match event {
             Event::Hello(hello) => {
                 connection.out.lock().outbound.on_hello(hello);
+                if connection.decides_at_once {
+                    let (presence, ids) = self.callers.enter(hello.process);
+                    self.presence = Some(presence);
+                    let _ = connection.ids.set(ids);
+                }
                 // Set once: the machine admits one hello.
                 let _ = connection.peer.set(hello);
                 connection.stage.send_if_modified(|stage| {

@@ -13,7 +13,7 @@ use sinew_mux::{
 };
 use sinew_plane::{
     BudgetUse, CancelReason, Code, Context, Error, Executed, OnCancel, SinkTarget, StopKind,
-    Terminal, TrySendError, Window,
+    StreamId, Terminal, TrySendError, Window,
     budget::{Stalled, Tally, Work},
     defer_flush,
 };
@@ -150,6 +150,11 @@ impl Response {
     fn largest_kept(&self) -> usize {
         let account = self.connection.account.as_ref();
         account.map_or(usize::MAX, |account| account.budget().share() / 2)
+    }
+
+    /// The id that the consumer has chosen.
+    pub(crate) fn id(&self) -> StreamId {
+        self.context.id()
     }
 
     /// Credit came. False when it brought nothing.
@@ -337,7 +342,7 @@ impl SinkTarget for Response {
 
     fn accept(&self) {
         let mut state = self.state.lock();
-        if state.lost.is_none() {
+        if state.lost.is_none() && !state.over {
             state.producer.accept();
             self.send(&mut state);
         }

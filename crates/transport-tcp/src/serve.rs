@@ -8,11 +8,12 @@ use std::{
 use bytes::Bytes;
 use parking_lot::MutexGuard;
 use sinew_mux::Opened;
-use sinew_plane::{Code, Context, Error, IncomingRequest, ResponseSink, SinkTarget};
+use sinew_plane::{Code, Context, Error, IncomingRequest, ResponseSink, SinkTarget, Terminal};
 
 use crate::{
     connection::{Connection, Streams},
     response::Response,
+    stream_ids::duplicate,
 };
 
 /// Request bodies up to this many bytes are copied out of the read buffer, because a handler may
@@ -27,10 +28,22 @@ pub(crate) fn serve<'a>(
 ) -> MutexGuard<'a, Streams> {
     let Opened { stream, open, body, is_charged } = opened;
     let request_bytes = if is_charged { 0 } else { body.len() };
-    let refusal = refuse(connection, &streams);
-    let refusal =
-        refusal.or_else(|| streams.admit(request_bytes, connection.account.as_ref()).err());
-    if let Some(error) = refusal {
+    if let Some(error) = refuse(connection, &streams) {
+        connection.out.lock().outbound.reject(stream, &error);
+        return streams;
+    }
+    if let Some(ids) = connection.ids.get()
+        && !ids.lock().begin(open.id)
+    {
+        // No reject: that says that nothing ran, and sends the request elsewhere.
+        let terminal = Terminal::Failed { error: duplicate(open.id) };
+        connection.out.lock().outbound.terminal(stream, &terminal, 0);
+        return streams;
+    }
+    if let Err(error) = streams.admit(request_bytes, connection.account.as_ref()) {
+        if let Some(ids) = connection.ids.get() {
+            ids.lock().withdraw(open.id);
+        }
         connection.out.lock().outbound.reject(stream, &error);
         return streams;
     }
@@ -43,7 +56,15 @@ pub(crate) fn serve<'a>(
         Response::new(stream, Arc::clone(connection), context.clone(), open.window, request_bytes);
     streams.responses.insert(stream, Arc::clone(&response));
     connection.active.fetch_add(1, Ordering::AcqRel);
+    let begins_to_watch = connection.decides_at_once && {
+        let Streams { responses, unanswered, .. } = &mut *streams;
+        unanswered.push(stream, |stream| responses.contains_key(stream))
+    };
     drop(streams);
+    if begins_to_watch {
+        connection.watch.store(true, Ordering::Release);
+        connection.writer.notify_one();
+    }
     let sink = ResponseSink::new(response as Arc<dyn SinkTarget>, context.clone());
     let body = if body.len() <= COPY_BODY_BYTES { Bytes::copy_from_slice(&body) } else { body };
     if let Some(handler) = &connection.handler {

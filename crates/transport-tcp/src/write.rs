@@ -11,7 +11,8 @@ use std::{
 };
 
 use sinew_mux::{Batch, PollFrame};
-use sinew_plane::{Code, Error, Flush};
+use sinew_plane::{ACCEPTANCE_LOOK, Code, Error, Flush, timeout};
+use tokio::time::Instant;
 
 use crate::connection::{Connection, Outgoing};
 
@@ -153,12 +154,24 @@ impl Connection {
     }
 
     /// The writer task: takes over what a sender could not write, and gathers what many have.
+    ///
+    /// While there are streams that were admitted and not answered, it looks after them.
     pub(crate) async fn run_writer(self: Arc<Self>) {
+        let mut look = std::pin::pin!(tokio::time::sleep(ACCEPTANCE_LOOK));
+        let mut watches = false;
         loop {
             tokio::select! {
                 biased;
                 () = self.closed.cancelled() => break,
                 () = self.writer.notified() => {}
+                () = &mut look, if watches => {
+                    watches = self.tell_admitted();
+                    look.as_mut().reset(Instant::now() + ACCEPTANCE_LOOK);
+                }
+            }
+            if self.watch.load(Ordering::Relaxed) && self.watch.swap(false, Ordering::AcqRel) {
+                watches = true;
+                look.as_mut().reset(Instant::now() + ACCEPTANCE_LOOK);
             }
             if !self.out.lock().handed_over {
                 // One turn through the run queue: whoever is about to send adds to this batch.
@@ -205,8 +218,7 @@ impl Connection {
                 }
                 Written::Blocked => {}
             }
-            let writable =
-                tokio::time::timeout(self.config.write_timeout, self.sending.socket.writable());
+            let writable = timeout(self.config.write_timeout, self.sending.socket.writable());
             let cause = tokio::select! {
                 biased;
                 () = self.closed.cancelled() => {

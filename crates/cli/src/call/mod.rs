@@ -72,7 +72,7 @@ impl Call<'_> {
         let runtime = self.settings.runtime(&waiting).await?;
         self.progress.started(runtime.clone());
         self.progress.at(Stage::Looking);
-        let client = runtime.client(self.args.name.clone());
+        let client = runtime.client(self.args.name.clone()).with_limits(self.args.limits());
         let instance = self.find(&runtime, &client).await?;
 
         let dialect = Dialect::of(&instance, self.args.json);
@@ -92,7 +92,11 @@ impl Call<'_> {
             Err(error) => return exit::of_refusal(error, &context),
         };
         self.progress.at(Stage::Printing);
-        exit::of_outcome(&answer(response, dialect).await?, &context)
+        match answer(response, dialect).await? {
+            // Why it broke off is in the error.
+            (Outcome::Truncated { .. }, Some(error)) => exit::of_refusal(error, &context),
+            (outcome, _) => exit::of_outcome(&outcome, &context),
+        }
     }
 
     /// The first instance that could serve the call, waiting for one to appear.
@@ -144,21 +148,27 @@ impl Call<'_> {
     }
 }
 
-/// Prints a response to its end.
-async fn answer(mut response: ManyOut<Bytes>, dialect: Dialect) -> Result<Outcome, Failure> {
-    if let Err(failure) = print(&mut response, dialect).await {
-        // The handler is told, and its end waited for a little.
-        response.context().kill();
-        let end = async { while response.next().await.is_some() {} };
-        let _ = timeout(CANCEL_LIMIT, end).await;
-        return Err(failure);
-    }
+/// Prints a response to its end: how it ended, and the error that said so.
+async fn answer(
+    mut response: ManyOut<Bytes>,
+    dialect: Dialect,
+) -> Result<(Outcome, Option<Error>), Failure> {
+    let error = match print(&mut response, dialect).await {
+        Ok(error) => error,
+        Err(failure) => {
+            // The handler is told, and its end waited for a little.
+            response.context().kill();
+            let end = async { while response.next().await.is_some() {} };
+            let _ = timeout(CANCEL_LIMIT, end).await;
+            return Err(failure);
+        }
+    };
     let complete = Outcome::Complete { items: response.received() };
-    Ok(response.outcome().cloned().unwrap_or(complete))
+    Ok((response.outcome().cloned().unwrap_or(complete), error))
 }
 
 /// Prints items until the end. Items that come together are written together.
-async fn print(response: &mut ManyOut<Bytes>, dialect: Dialect) -> Result<(), Failure> {
+async fn print(response: &mut ManyOut<Bytes>, dialect: Dialect) -> Result<Option<Error>, Failure> {
     let mut output = Output::stdout();
     loop {
         let ready: Option<Option<Result<Bytes, Error>>> = response.next().now_or_never();
@@ -171,8 +181,8 @@ async fn print(response: &mut ManyOut<Bytes>, dialect: Dialect) -> Result<(), Fa
         };
         match next {
             Some(Ok(item)) => dialect.print(&item, output.buffer())?,
-            // The outcome tells it.
-            Some(Err(_)) | None => return output.finish().await,
+            Some(Err(error)) => return output.finish().await.map(|()| Some(error)),
+            None => return output.finish().await.map(|()| None),
         }
     }
 }

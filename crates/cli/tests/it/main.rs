@@ -11,6 +11,7 @@ mod guarded;
 mod ls;
 mod memory;
 mod metrics;
+mod pause;
 mod persistent;
 mod raw_mux;
 mod serve;

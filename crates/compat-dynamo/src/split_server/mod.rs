@@ -4,6 +4,7 @@ mod arrival;
 mod bidirectional;
 mod config;
 mod declared;
+mod delivered;
 mod shared;
 mod wrapped;
 
@@ -15,8 +16,9 @@ use std::{
 };
 
 use sinew_plane::{
-    BoxFuture, Code, Decision, EndpointName, Error, IncomingRequest, InstanceId, PlaneRequest,
-    RequestHandler, RequestPlaneHandler, ResponsePlaneClient, ResponseSink, Shutdown,
+    ACCEPTANCE_LOOK, Acceptance, BoxFuture, Code, Decision, EndpointName, Error, IncomingRequest,
+    InstanceId, PlaneRequest, RequestHandler, RequestPlaneHandler, ResponsePlaneClient,
+    ResponseSink, Shutdown,
 };
 use sinew_transport_tcp::{RequestStream, TcpStreamClient};
 use tokio::time::timeout;
@@ -187,6 +189,9 @@ impl Shared {
             Some(items) => Wrapped::sink(sink, items, &arrival.context, &self),
             None => sink,
         };
+        // Behind it the request is admitted, or the sink has ended. A handler that is slow to say
+        // anything must not look like a worker that is gone.
+        let acceptance = sink.acceptance();
         let transport = arrival.scheme.transport();
         let request = IncomingRequest {
             endpoint: &arrival.endpoint,
@@ -200,6 +205,31 @@ impl Shared {
             Some(Ok((handler, items))) => handler.handle(request, items, sink),
             Some(Err(error)) => sink.reject(error),
             None => self.handler.handle(request, sink),
+        }
+        self.admitted(acceptance);
+    }
+
+    /// A request is with its handler: its caller hears of it soon.
+    fn admitted(self: &Arc<Self>, acceptance: Acceptance) {
+        if self.unanswered.lock().push(acceptance, Acceptance::is_live) {
+            let shared = Arc::clone(self);
+            self.spawn(async move { shared.tell_admitted().await });
+        }
+    }
+
+    /// One task while there are requests that have not been answered.
+    async fn tell_admitted(&self) {
+        let mut more = true;
+        while more {
+            tokio::select! {
+                biased;
+                () = self.cut.cancelled() => return,
+                () = tokio::time::sleep(ACCEPTANCE_LOOK) => {}
+            }
+            let mut due = Vec::new();
+            more = self.unanswered.lock().look(|acceptance| due.push(acceptance));
+            // Without the lock: this writes to the callers.
+            due.iter().for_each(Acceptance::send);
         }
     }
 
@@ -278,6 +308,12 @@ impl Candidate {
     /// From here on it is accepted.
     fn start(self, shared: &Arc<Shared>) {
         let Self { mut arrival, place, many } = self;
+        if !shared.delivered.lock().is_new(&arrival.connection_info) {
+            // Acknowledged as the first was, whose response it asks for. A refusal would say that
+            // nothing runs, and there is no other word in an acknowledgement.
+            tracing::debug!(request_id = %arrival.context.id(), "a request came twice");
+            return;
+        }
         match arrival.fault.take() {
             Some(fault) => shared.spawn(Arc::clone(shared).refuse(arrival, fault, place)),
             None => shared.spawn(Arc::clone(shared).serve(arrival, place, many)),

@@ -6,14 +6,17 @@ use std::sync::{
 };
 
 use metrics::Counter;
-use sinew_plane::{Code, Error, RequestHandler, ResponsePlaneClient};
+use parking_lot::Mutex;
+use sinew_plane::{Acceptance, Code, Error, RequestHandler, ResponsePlaneClient, Unanswered};
 use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{SplitServerConfig, bidirectional::Registered, declared::Declared};
+use super::{
+    SplitServerConfig, bidirectional::Registered, declared::Declared, delivered::Delivered,
+};
 
 /// Callers that could not be dialled back, whose requests were accepted. Counter.
 pub const DIAL_BACK_FAILURES: &str = "dial_back_failures_total";
@@ -31,6 +34,9 @@ pub(super) struct Shared {
     is_draining: AtomicBool,
     /// A Dynamo caller was served.
     pub(super) has_dynamo_callers: AtomicBool,
+    /// Requests whose callers may not have heard that they are admitted.
+    pub(super) unanswered: Mutex<Unanswered<Acceptance>>,
+    pub(super) delivered: Mutex<Delivered>,
     places: Arc<Semaphore>,
     /// In steps of [`STEP_BYTES`].
     room: Arc<Semaphore>,
@@ -72,6 +78,8 @@ impl Shared {
             failures: metrics::counter!(DIAL_BACK_FAILURES),
             is_draining: AtomicBool::new(false),
             has_dynamo_callers: AtomicBool::new(false),
+            unanswered: Mutex::default(),
+            delivered: Mutex::default(),
         }
     }
 

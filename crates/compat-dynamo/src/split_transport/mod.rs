@@ -10,7 +10,7 @@ use bytes::Bytes;
 use sinew_plane::{
     Address, BoxFuture, BoxStream, Code, Context, DuplexTransport, Error, Executed,
     OutgoingRequest, RequestPlaneClient, ResponsePlaneServer, ResponseRegistration, ResponseStream,
-    Shutdown, TransportCapabilities, TransportId, ack,
+    Shutdown, TransportCapabilities, TransportId, accept_timed_out, ack, timeout,
 };
 use sinew_transport_tcp::{RequestRegistration, TcpStreamServer};
 
@@ -90,6 +90,7 @@ impl SplitTransport {
         let place = self.roster.enter()?;
         let letter = Letter::new(self.scheme, &request)?;
         let context = request.context.clone();
+        let limits = request.limits;
         // Dropped on every way out but the last, which withdraws it: a worker that dials back
         // then finds nobody, and ends its handler.
         let registration = self.responses.register(&request)?;
@@ -100,12 +101,17 @@ impl SplitTransport {
         let ResponseRegistration { connection_info: info, stream } = registration;
         let (payload, headers) = letter.seal(info, fetch, request, limit)?;
         let sending = self.requests.send_request(address, payload, headers);
-        let answer = in_time(&context, &self.roster, sending).await?;
+        let limit = context.limits().or(limits).accept_or_default();
+        let answer = match timeout(limit, in_time(&context, &self.roster, sending)).await {
+            Ok(answer) => answer?,
+            Err(_) => return Err(accept_timed_out(limit)),
+        };
         // Accepted is an empty answer. A plane that passes on another text must not make it one.
         ack::decode(&answer)?;
         let hold = Hold { place, _input: input };
         let exchange = Exchange::new(stream, items, context.clone(), hold);
-        Ok(ResponseStream::new(exchange, context))
+        // The acknowledgement was the acceptance. The prologue may take as long as the handler.
+        Ok(ResponseStream::limited(exchange, context, limits).accepted())
     }
 
     /// What needs no peer to be known.

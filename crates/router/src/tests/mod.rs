@@ -10,4 +10,5 @@ mod occupancy;
 mod over_memory;
 mod quarantine;
 mod recheck;
+mod waits;
 mod world;

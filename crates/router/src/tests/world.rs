@@ -92,12 +92,13 @@ impl DuplexTransport for Fake {
                 connecting.await?;
             }
             let (at, script) = (address.rest().parse().unwrap(), self.script(address));
-            let (context, record) = (request.context.clone(), Arc::clone(&self.record));
+            let (context, limits) = (request.context.clone(), request.limits);
+            let record = Arc::clone(&self.record);
             record.seen.lock().push(Seen { at, request });
             if let Script::FailOpen(code) = script {
                 return Err(Error::new(code, format!("instance {at} failed as told")));
             }
-            Ok(ResponseStream::new(Arc::new(Source::new(script, record)), context))
+            Ok(ResponseStream::limited(Arc::new(Source::new(script, record)), context, limits))
         })
     }
 

@@ -78,13 +78,14 @@ pub async fn a_loss_before_the_start_may_have_run(harness: &dyn Harness) {
     let mut stream = served.open(request("silence")).await;
     assert_eq!(told.next("the handler").await, "began");
     within("the cut", harness.cut(&served)).await;
-    let Err(error) = within("the loss", stream.started()).await else {
-        panic!("the stream started after its server was lost")
-    };
-    assert_ne!(error.executed(), Executed::No, "{error:?}");
-    assert!(!error.is_safe_to_resend(), "{error:?}");
+    // On a slow machine the loss comes behind the acceptance, which a silent handler has too.
+    if let Err(error) = within("the loss", stream.started()).await {
+        assert_ne!(error.executed(), Executed::No, "{error:?}");
+        assert!(!error.is_safe_to_resend(), "{error:?}");
+    }
     let received = Received::read(&mut stream).await;
-    assert!(received.items.is_empty() && received.error.is_some());
+    assert!(received.items.is_empty(), "{:?}", received.items);
+    assert!(received.error.is_some_and(|error| !error.is_safe_to_resend()));
 }
 
 /// Its context is killed, and what it still sends is refused.

@@ -200,7 +200,9 @@ impl TcpStreamServer {
         });
         let info = if token.is_some() { &self.infos.pooled } else { &self.infos.response };
         let connection_info = info.fill(subject, context.id(), token);
-        let stream = ResponseStream::new(source as Arc<dyn ResponseSource>, context);
+        // Who made the request watches it as a whole; this plane has limits of its own.
+        let source = source as Arc<dyn ResponseSource>;
+        let stream = ResponseStream::unlimited(source, context);
         Ok(ResponseRegistration { connection_info, stream })
     }
 }

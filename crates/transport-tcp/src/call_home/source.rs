@@ -47,6 +47,8 @@ struct State {
     waker: Option<Waker>,
     timer: Option<Pin<Box<Sleep>>>,
     clocks: Clocks,
+    /// A limit passed while this process did not run: until then what has arrived is waited for.
+    grace: Option<Instant>,
     reopens: u32,
 }
 
@@ -80,6 +82,7 @@ impl Source {
             waker: None,
             timer: None,
             clocks: Clocks::new(),
+            grace: None,
             reopens: 0,
         };
         Self { subject, request, shared, state: Mutex::new(state) }

@@ -193,6 +193,11 @@ fn place(subject: Subject) -> usize {
 }
 
 impl RequestHandler for Asker {
+    /// A question waits for its request, whose handler is the one to accept.
+    fn decides_later(&self) -> bool {
+        true
+    }
+
     fn handle(&self, request: IncomingRequest<'_>, sink: ResponseSink) {
         let subject = request.endpoint.strip_prefix(CALL_HOME).and_then(Subject::parse);
         let Some(subject) = subject else {

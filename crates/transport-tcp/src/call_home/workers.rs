@@ -133,7 +133,8 @@ fn open(source: &Arc<Source>, connection: &Arc<Connection>) -> bool {
     let mut name = String::with_capacity(CALL_HOME.len() + SUBJECT_TEXT_BYTES);
     name.push_str(CALL_HOME);
     source.subject.write(&mut name);
-    match connection.try_open(&source.request, &name) {
+    // What counts here is the subject, and a stream that is asked for again keeps its id.
+    match connection.try_open(&source.request, &name, source.request.context.id()) {
         Ok(Ok(call)) => {
             source.attach_call(call);
             true

@@ -11,7 +11,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use sinew_codec::{EncodedParts, TcpResponseCodec};
-use sinew_plane::{Code, Error, Executed, ack};
+use sinew_plane::{Code, Error, Executed, ack, second_look};
 use sinew_telemetry::{ActiveConnection, ConnectionMetrics, Side};
 use tokio::{
     sync::{Notify, oneshot},
@@ -175,6 +175,11 @@ impl Connection {
                     // A request that comes after this look is due later than the next one.
                     let oldest = self.state.lock().outbox.oldest();
                     let at = oldest.unwrap_or_else(Instant::now) + self.request_timeout;
+                    // The peer is judged by a process that was there to read what it says.
+                    if let Some(at) = second_look(due.deadline(), Instant::now()) {
+                        due.as_mut().reset(at);
+                        continue;
+                    }
                     if at <= Instant::now() {
                         let limit = self.request_timeout;
                         return lost(format!("no acknowledgement within {limit:?}"));

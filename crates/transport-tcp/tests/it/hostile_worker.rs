@@ -5,14 +5,17 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use futures_util::StreamExt;
 use sinew_mux::{Event, Inbound, MuxConfig, Outbound, Role};
-use sinew_plane::{Address, Code, Error, Executed, Outcome, ResponseStream, Terminal};
+use sinew_plane::{
+    Address, Code, Context, DuplexTransport, Error, Executed, Outcome, ResponseStream, StopKind,
+    Terminal,
+};
 use sinew_transport_tcp::TcpTransport;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 
-use crate::fixture::{client, config, open, soon};
+use crate::fixture::{client, config, open, request, soon};
 
 struct Worker {
     socket: TcpStream,
@@ -206,4 +209,51 @@ async fn what_came_of_an_item_goes_with_the_stream() {
     let item = soon("the end", next.next()).await;
     assert!(item.is_none(), "{item:?}");
     assert!(matches!(next.outcome(), Some(Outcome::Complete { items: 0 })));
+}
+
+/// Opens a call with this context at a worker that says hello and then nothing.
+async fn open_at_silence(context: Context) -> (Worker, ResponseStream, TcpTransport) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = Address::new("tcp", &listener.local_addr().unwrap().to_string()).unwrap();
+    let client = client(config());
+    let request = request("").with_context(context);
+    let (mut worker, stream) =
+        tokio::join!(Worker::accept(&listener), client.open(&address, request));
+    worker.opened().await;
+    (worker, stream.unwrap(), client)
+}
+
+fn assert_not_accepted(error: &Error, limit: &str) {
+    assert_eq!((error.code(), error.executed()), (Code::AcceptTimedOut, Executed::Maybe));
+    assert!(error.message().contains("accept limit"), "{error}");
+    assert!(error.message().contains(limit), "{error}");
+}
+
+/// I5: a worker that says hello, answers pings and never accepts. The caller hears of the limit,
+/// asked for the start or for items, and the worker of the cancel.
+#[tokio::test]
+async fn a_worker_that_never_accepts_is_given_up_at_the_limit() {
+    let limited = || Context::builder().accept_timeout(Duration::from_millis(300)).build();
+    let (mut worker, mut stream, _client) = open_at_silence(limited()).await;
+    let error = soon("the limit", stream.started()).await.unwrap_err();
+    assert_not_accepted(&error, "300ms");
+    assert_not_accepted(&stream.started().await.unwrap_err(), "300ms");
+    let Event::Cancel { kind, .. } = worker.event().await else { panic!("a cancel comes") };
+    assert_eq!(kind, StopKind::Kill);
+    assert_not_accepted(&read(&mut stream).await.1, "300ms");
+    assert!(matches!(stream.outcome(), Some(Outcome::Failed { .. })));
+
+    let (mut worker, mut stream, _client) = open_at_silence(limited()).await;
+    assert_not_accepted(&read(&mut stream).await.1, "300ms");
+    assert!(matches!(worker.event().await, Event::Cancel { kind: StopKind::Kill, .. }));
+}
+
+#[tokio::test]
+async fn a_worker_that_never_accepts_is_given_up_after_ten_seconds_by_default() {
+    let (_worker, mut stream, _client) = open_at_silence(Context::new()).await;
+    tokio::time::pause();
+    let began = tokio::time::Instant::now();
+    let error = stream.started().await.unwrap_err();
+    assert_not_accepted(&error, "10s");
+    assert_eq!(began.elapsed().as_secs(), 10);
 }

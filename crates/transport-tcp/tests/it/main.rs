@@ -1,6 +1,7 @@
 //! The transport over real sockets: conformance, and peers that misbehave.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod admission;
 mod budget;
 mod call_home;
 mod call_home_forged;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use sinew_plane::budget::MIN_BUDGET_BYTES;
 
 use crate::env::{
+    draft::Draft,
     form::{Form, count},
     setting::Setting,
 };
@@ -27,6 +28,17 @@ const fn grace(name: &'static str) -> Setting {
     Setting::new(name, form, "", meaning)
 }
 
+/// The limit of a wait of a call. There is always a way to say none in code, and on the command
+/// line.
+const fn wait(
+    name: &'static str,
+    set: fn(&mut Draft, Duration),
+    default: &'static str,
+    meaning: &'static str,
+) -> Setting {
+    Setting::new(name, Form::Seconds { least: 1, most: WEEK, set }, default, meaning)
+}
+
 pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(
         "SINEW_MAX_IN_FLIGHT",
@@ -47,6 +59,25 @@ pub(super) const SETTINGS: &[Setting] = &[
         },
         "a quarter of the memory of the control group or the machine",
         "bytes that a process may hold for its peers; new requests are refused when it is spent",
+    ),
+    wait(
+        "SINEW_ACCEPT_TIMEOUT",
+        |draft, time| draft.config.limits.accept = Some(time),
+        "10",
+        "longest wait of a call until a worker has accepted its request; over NATS and from Dynamo \
+         workers, until the acknowledgement",
+    ),
+    wait(
+        "SINEW_FIRST_ITEM_TIMEOUT",
+        |draft, time| draft.config.limits.first_item = Some(time),
+        "",
+        "longest wait of a call for its first item; none unless it is set",
+    ),
+    wait(
+        "SINEW_IDLE_TIMEOUT",
+        |draft, time| draft.config.limits.idle = Some(time),
+        "",
+        "longest wait of a call for each further item; none unless it is set",
     ),
     Setting::new(
         "SINEW_STARTUP_WAIT",

@@ -7,7 +7,7 @@ use std::{
 
 use parking_lot::MutexGuard;
 use sinew_plane::{
-    CancelReason, Error, ItemBatch, ResponseSource, SourceEvent, StopKind, Terminal,
+    CancelReason, Error, ItemBatch, ResponseSource, SourceEvent, StopKind, Terminal, second_look,
 };
 
 use super::{Phase, REOPENS, Source, State};
@@ -87,8 +87,12 @@ impl Source {
         loop {
             let mut state = self.state.lock();
             match self.look(&mut state, cx, batch.as_deref_mut()) {
-                Some(Look::Begun) => return Poll::Ready(Step::Begun),
+                Some(Look::Begun) => {
+                    state.grace = None;
+                    return Poll::Ready(Step::Begun);
+                }
                 Some(Look::Items) => {
+                    state.grace = None;
                     state.clocks.hungry = None;
                     return Poll::Ready(Step::Items);
                 }
@@ -135,8 +139,16 @@ impl Source {
     /// The limit that was reached, if one was; else the timer is set for the next.
     fn poll_timer(&self, state: &mut State, cx: &mut task::Context<'_>) -> Option<Due> {
         let (at, due) = self.next_limit(state)?;
-        if at <= Instant::now() {
-            return Some(due);
+        let now = Instant::now();
+        let mut at = at;
+        if at <= now {
+            // What arrived while this process did not run is read before the worker is judged.
+            let late = second_look(at.into(), now.into()).filter(|_| !matches!(due, Due::Deadline));
+            let Some(later) = late else { return Some(due) };
+            at = *state.grace.get_or_insert(later.into_std());
+            if at <= now {
+                return Some(due);
+            }
         }
         let at = tokio::time::Instant::from_std(at);
         let timer = match &mut state.timer {
