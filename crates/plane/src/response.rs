@@ -208,7 +208,7 @@ impl ResponseStream {
             return self.end(Outcome::Failed { error });
         }
         self.outcome = Some(Outcome::Truncated { received });
-        Some(Err(if is_violation || error.code() == Code::Truncated {
+        Some(Err(if error.fault() != Fault::Transport || error.code() == Code::Truncated {
             error.with_executed(Executed::Yes)
         } else {
             let message = format!("the stream broke off after {received} items: {error}");
