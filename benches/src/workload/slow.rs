@@ -38,9 +38,11 @@ pub(super) async fn run<C: Caller>(
             ticks.tick().await;
         }
     });
-    let beside = exchange::stream(caller, callers, fast, pace, control).await?;
+    // With its last clone a caller may end its connections, and the slow stream with them.
+    let beside = exchange::stream(caller.clone(), callers, fast, pace, control).await?;
     anyhow::ensure!(!reader.is_finished(), "the slow stream ended");
     reader.abort();
+    drop(caller);
     Ok(Sample::default()
         .with("kept_percent", 100.0 * rate(&beside) / rate(&alone))
         .with("items_per_second", rate(&beside)))

@@ -1,8 +1,11 @@
 //! One live connection and the streams on it.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+use std::{
+    io,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
 };
 
 use parking_lot::Mutex;
@@ -93,8 +96,8 @@ pub(crate) struct Outgoing {
     /// Streams in the middle of an item that nobody wants any more, for the reader. Each stream
     /// stands here at most once.
     pub(crate) forgotten: Vec<u32>,
-    /// A write failed, possibly in the middle of a frame.
-    pub(crate) broken: bool,
+    /// Why a write failed, possibly in the middle of a frame.
+    pub(crate) broken: Option<Arc<io::Error>>,
 }
 
 /// The streams of a connection by their numbers.
@@ -195,7 +198,7 @@ impl Connection {
                 stalled: None,
                 handed_over: false,
                 forgotten: Vec::new(),
-                broken: false,
+                broken: None,
             }),
             streams: Mutex::default(),
             active: AtomicUsize::new(0),

@@ -26,6 +26,10 @@ const EAGER_BATCHES: usize = 2;
 /// Pieces in one vectored write; more go into the next.
 const SLICES: usize = 64;
 
+/// Time for the reader to fetch what the peer sent before a write failed. The socket of a peer that
+/// is gone ends by itself, once what lies in it is read; this is for one that only does not read.
+const LAST_READS: Duration = Duration::from_secs(1);
+
 /// Time for what is written when a connection closes: terminals and the goodbye.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -146,9 +150,26 @@ impl Connection {
         self.sending.socket.try_write_vectored(&slices[..filled])
     }
 
+    /// Nothing may follow a frame that was cut, and no stream is opened any more. The writer task
+    /// ends the connection once the reader has had what arrived before.
     fn write_failed(&self, cause: io::Error) {
-        // Nothing may follow a frame that was cut.
-        self.out.lock().broken = true;
+        let mut out = self.out.lock();
+        out.broken = Some(Arc::new(cause));
+        out.outbound.on_go_away();
+        drop(out);
+        self.written.notify_waiters();
+        self.writer.notify_one();
+    }
+
+    /// Waits until the reader has read what the peer sent before the write failed, and closes.
+    async fn close_broken(&self) {
+        let Some(cause) = self.out.lock().broken.clone() else { return };
+        tokio::select! {
+            biased;
+            () = self.closed.cancelled() => return,
+            () = self.read_ended.cancelled() => return,
+            () = tokio::time::sleep(LAST_READS) => {}
+        }
         let message = format!("the connection broke while writing: {cause}");
         self.close(&Error::new(Code::ConnectionLost, message).with_source(cause));
     }
@@ -173,6 +194,9 @@ impl Connection {
                 watches = true;
                 look.as_mut().reset(Instant::now() + ACCEPTANCE_LOOK);
             }
+            if self.out.lock().broken.is_some() {
+                break;
+            }
             if !self.out.lock().handed_over {
                 // One turn through the run queue: whoever is about to send adds to this batch.
                 tokio::task::yield_now().await;
@@ -181,6 +205,7 @@ impl Connection {
                 break;
             }
         }
+        self.close_broken().await;
         // The reader has the last word: up to which stream it has taken requests in.
         self.read_ended.cancelled().await;
         self.say_goodbye().await;
@@ -255,7 +280,7 @@ impl Connection {
         loop {
             let stalled = self.out.lock().stalled.take();
             let mut batch = stalled.unwrap_or_else(|| self.out.lock().outbound.take_batch());
-            if batch.is_empty() || self.out.lock().broken {
+            if batch.is_empty() || self.out.lock().broken.is_some() {
                 return;
             }
             loop {
@@ -271,7 +296,7 @@ impl Connection {
     /// True once nobody else writes.
     fn claim_last_words(&self) -> bool {
         let mut out = self.out.lock();
-        let free = !out.writing || out.handed_over || out.stalled.is_some() || out.broken;
+        let free = !out.writing || out.handed_over || out.stalled.is_some() || out.broken.is_some();
         out.writing |= free;
         free
     }

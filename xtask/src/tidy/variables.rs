@@ -18,11 +18,13 @@ const OF_TESTS: [&str; 3] = ["SINEW_TEST_", "SINEW_BENCH_", "SINEW_BLESS"];
 /// Variables that every program of a terminal knows, and that are no settings.
 const OF_ALL: [&str; 4] = ["\"PATH\"", "\"NO_COLOR\"", "\"TERM\"", "\"COLUMNS\""];
 
-/// Where the environment is read; the last one asks it for colours alone.
-const READERS: [&str; 3] = [
+/// Where the environment is read; the console asks it for colours alone, and the supervision of
+/// programs hands it on to them.
+const READERS: [&str; 4] = [
     "crates/runtime-facade/src/env/",
     "crates/runtime-facade/src/place.rs",
     "crates/telemetry/src/console.rs",
+    "crates/cli/src/serve/supervision.rs",
 ];
 
 pub(super) fn check(files: &[File]) -> Vec<Finding> {

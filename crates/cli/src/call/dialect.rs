@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use serde::de::IgnoredAny;
 use serde_json::Value;
-use sinew::{Context, Headers, Instance, PayloadFormat, SingleIn};
+use sinew::{CallLimits, Context, Headers, Instance, PayloadFormat, SingleIn};
 
 use crate::exit::{Exit, Failure};
 
@@ -45,6 +45,7 @@ impl Dialect {
         self,
         data: Option<Bytes>,
         deadline: Option<Instant>,
+        limits: CallLimits,
         given: &[(String, String)],
     ) -> Result<SingleIn<Bytes>, Failure> {
         let body = self.body(data)?;
@@ -55,7 +56,7 @@ impl Dialect {
             let inserted = headers.insert(name, value);
             inserted.map_err(|error| Failure::caused(Exit::Usage, &error))?;
         }
-        let mut context = Context::builder().headers(headers);
+        let mut context = Context::builder().headers(headers).limits(limits);
         if let Some(deadline) = deadline {
             context = context.deadline(deadline);
         }

@@ -72,12 +72,12 @@ impl Call<'_> {
         let runtime = self.settings.runtime(&waiting).await?;
         self.progress.started(runtime.clone());
         self.progress.at(Stage::Looking);
-        let client = runtime.client(self.args.name.clone()).with_limits(self.args.limits());
+        let client = runtime.client(self.args.name.clone());
         let instance = self.find(&runtime, &client).await?;
 
         let dialect = Dialect::of(&instance, self.args.json);
         let at = self.deadline.map(|deadline| deadline.at);
-        let request = dialect.request(data, at, &self.args.headers)?;
+        let request = dialect.request(data, at, self.args.limits(), &self.args.headers)?;
         let context = request.context().clone();
         self.progress.asking(context.clone());
         let mode = self.args.instance.map_or(self.args.mode.into(), RouterMode::Direct);

@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
+    sync::atomic::{AtomicU64, Ordering},
     time::Instant,
 };
 
@@ -50,7 +51,7 @@ impl RawMux {
     /// Opens a stream with the whole body but for the last `missing` bytes.
     pub(crate) fn open(&mut self, name: &str, body: &Bytes, missing: usize) -> Option<u32> {
         let window = Window { items: 16_384, bytes: 1 << 20 };
-        let open = Open::new(StreamId(7), name, InstanceId(0), window);
+        let open = Open::new(another_stream(), name, InstanceId(0), window);
         let (stream, mut sent) = self.outbound.open(&open, body).ok()?;
         while sent < body.len() - missing {
             sent = self.outbound.body_chunk(stream, body, sent);
@@ -85,6 +86,12 @@ impl RawMux {
             }
         }
     }
+}
+
+/// An id that no other stream has: one that is used twice is refused.
+fn another_stream() -> StreamId {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    StreamId(NEXT.fetch_add(1, Ordering::Relaxed).into())
 }
 
 /// A line of `/proc/PID/status` in bytes: `VmRSS`, `VmHWM`.

@@ -108,8 +108,14 @@ impl SplitServer {
         let _ = timeout(grace, self.0.tasks.wait()).await;
         let cut_streams = self.0.tasks.len();
         self.0.cut.cancel();
-        let joined = timeout(JOIN_LIMIT, self.0.tasks.wait()).await;
-        let cut_tasks = if joined.is_ok() { 0 } else { self.0.tasks.len() };
+        self.0.acceptances.close();
+        let all = async {
+            self.0.tasks.wait().await;
+            self.0.acceptances.wait().await;
+        };
+        let joined = timeout(JOIN_LIMIT, all).await;
+        let left = self.0.tasks.len() + self.0.acceptances.len();
+        let cut_tasks = if joined.is_ok() { 0 } else { left };
         Shutdown { cut_streams, cut_tasks }
     }
 }
@@ -213,7 +219,8 @@ impl Shared {
     fn admitted(self: &Arc<Self>, acceptance: Acceptance) {
         if self.unanswered.lock().push(acceptance, Acceptance::is_live) {
             let shared = Arc::clone(self);
-            self.spawn(async move { shared.tell_admitted().await });
+            let telling = async move { shared.tell_admitted().await };
+            self.acceptances.spawn_on(telling, &self.runtime);
         }
     }
 

@@ -28,7 +28,11 @@ pub(super) struct Shared {
     pub(super) declared: Arc<Declared>,
     pub(super) bidirectional: Arc<Registered>,
     pub(super) runtime: Handle,
+    /// One for each request that waits for its caller, or response that waits for room.
     pub(super) tasks: TaskTracker,
+    /// The task that tells callers that their requests are admitted, while there is one. Apart
+    /// from the others, because it is no request that a shutdown would have to cut.
+    pub(super) acceptances: TaskTracker,
     pub(super) cut: CancellationToken,
     pub(super) failures: Counter,
     is_draining: AtomicBool,
@@ -74,6 +78,7 @@ impl Shared {
             bidirectional: Arc::default(),
             runtime: Handle::current(),
             tasks: TaskTracker::new(),
+            acceptances: TaskTracker::new(),
             cut: CancellationToken::new(),
             failures: metrics::counter!(DIAL_BACK_FAILURES),
             is_draining: AtomicBool::new(false),

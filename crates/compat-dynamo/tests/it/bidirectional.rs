@@ -14,7 +14,7 @@ use sinew_transport_tcp::RequestStream;
 
 use crate::{
     dynamo::{self, Caller, Line, call_home, request_frame, two_part},
-    fixture::{Worker, response_server, soon, transport},
+    fixture::{Worker, another, response_server, soon, transport},
 };
 
 const PATH: &str = "1f/ns1/backend/generate";
@@ -235,8 +235,8 @@ async fn a_dynamo_caller_is_answered_in_the_bytes_that_it_expects() {
     assert_eq!(ended.next("the end of the items").await, None);
 
     // One request is not a stream of them, and a stream needs a place to be fetched from.
-    for control in [caller.control("json"), caller.control("json").replace("single_in", "many_in")]
-    {
+    let single = another(&caller.control("json"), 1);
+    for control in [single, another(&caller.control("json"), 2).replace("single_in", "many_in")] {
         line.write(&request_frame(PATH, "{}", &two_part(control.as_bytes(), b""))).await;
         assert_eq!(line.ack().await, "");
         let mut back = caller.worker().await;

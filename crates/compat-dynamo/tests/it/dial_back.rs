@@ -14,7 +14,7 @@ use sinew_transport_tcp::{ListenHost, TcpConfig, TcpStreamServer, TcpStreamServe
 
 use crate::{
     dynamo::{Caller, Line, request_frame, two_part},
-    fixture::{Worker, soon, transport},
+    fixture::{Worker, another, soon, transport},
 };
 
 const PATH: &str = "1f/ns1/backend/generate";
@@ -100,8 +100,8 @@ async fn a_caller_that_goes_by_a_name_is_dialled_at_its_address_or_refused() {
     let port = address.rsplit_once(':').unwrap().1;
     let named = good.replace(&address, &format!("localhost:{port}"));
     // The first time it is looked up, then known.
-    for _ in 0..2 {
-        assert_eq!(answer(&worker, &named, b"1").await, "");
+    for number in 0..2 {
+        assert_eq!(answer(&worker, &another(&named, number), b"1").await, "");
         let mut back = caller.worker().await;
         assert_eq!(back.header().await, r#"{"error":null}"#);
     }
@@ -142,7 +142,7 @@ async fn what_its_caller_does_not_wait_for_any_more_does_not_run() {
         r#"\"stream_type\":\"response\",\"sinew\":{\"v\":2,\"process\":\"1f\"}"#,
     );
     for (word, ran) in [("\"kill\"", 0), ("\"ready\"", 1)] {
-        assert_eq!(answer(&worker, &good, b"1").await, "");
+        assert_eq!(answer(&worker, &another(&good, ran), b"1").await, "");
         let mut back = caller.connection().await;
         assert!(back.header().await.ends_with(r#","confirm":true}"#));
         assert_eq!(runs.load(Ordering::Relaxed), 0, "not before the word");

@@ -12,6 +12,8 @@ use sinew_transport_tcp::{
     TcpStreamClientConfig, TcpStreamServer, TcpStreamServerConfig,
 };
 
+use crate::dynamo::SUBJECT;
+
 /// The largest body and item in these tests.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 8 << 20;
 
@@ -105,4 +107,10 @@ impl Worker {
     pub(crate) fn address(&self) -> Address {
         Address::new("split-tcp", &self.host()).unwrap()
     }
+}
+
+/// The control message of another request: what comes twice with one subject runs once.
+pub(crate) fn another(control: &str, number: usize) -> String {
+    let (fixed, _) = SUBJECT.rsplit_once('-').unwrap();
+    control.replace(SUBJECT, &format!("{fixed}-{number:012x}"))
 }

@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 
 use crate::{
     dynamo::{Caller, Line, request_frame, two_part},
-    fixture::{Worker, soon},
+    fixture::{Worker, another, soon},
 };
 
 const PATH: &str = "1f/ns1/backend/generate";
@@ -156,10 +156,11 @@ async fn a_shape_that_no_handler_takes_is_told_on_the_response_plane() {
     let worker = Worker::new(Arc::clone(&handler) as _).await;
     let caller = Caller::new().await;
     let control = caller.control("json");
+    let many = control.replace("single_in", "many_in");
     for payload in [
-        two_part(control.replace("single_in", "many_in").as_bytes(), b""),
-        two_part(control.replace("single_in", "many_in").as_bytes(), b"1"),
-        two_part(control.as_bytes(), b""),
+        two_part(another(&many, 1).as_bytes(), b""),
+        two_part(another(&many, 2).as_bytes(), b"1"),
+        two_part(another(&control, 3).as_bytes(), b""),
     ] {
         assert_eq!(answer(&worker, PATH, &payload).await, "");
         let mut back = caller.worker().await;
@@ -194,7 +195,13 @@ impl ResponsePlaneClient for Gate {
 }
 
 async fn payload() -> Bytes {
-    two_part(Caller::new().await.control("json").as_bytes(), b"1").into()
+    payloads(1).await.remove(0)
+}
+
+/// So many different requests.
+async fn payloads(count: usize) -> Vec<Bytes> {
+    let control = Caller::new().await.control("json");
+    (0..count).map(|number| two_part(another(&control, number).as_bytes(), b"1").into()).collect()
 }
 
 fn accept(server: &SplitServer, target: &str, payload: &Bytes, plane: &str) -> Result<(), Error> {
@@ -219,23 +226,25 @@ async fn until(what: &str, mut done: impl FnMut() -> bool) {
 
 #[tokio::test]
 async fn requests_whose_caller_is_not_dialled_yet_are_bounded_by_number_and_by_bytes() {
-    let payload = payload().await;
+    let payloads = payloads(4).await;
     for config in [
         SplitServerConfig { max_pending: 3, ..SplitServerConfig::default() },
         SplitServerConfig { max_pending_bytes: 3 << 10, ..SplitServerConfig::default() },
     ] {
         let gate = Arc::new(Gate::default());
         let server = SplitServer::new(config, Arc::clone(&gate) as _, Picky::new(None));
-        for _ in 0..3 {
-            accept(&server, PATH, &payload, "tcp").unwrap();
+        let (last, others) = payloads.split_last().unwrap();
+        for payload in others {
+            accept(&server, PATH, payload, "tcp").unwrap();
         }
-        let refusal = accept(&server, PATH, &payload, "tcp").unwrap_err();
+        let refusal = accept(&server, PATH, last, "tcp").unwrap_err();
         assert_eq!((refusal.code(), refusal.message()), (Code::Overloaded, "worker at capacity"));
         until("the dials", || gate.dials.load(Ordering::Relaxed) == 3).await;
         // A dial that fails makes room as one that succeeds does.
         gate.opened.notify_one();
         until("a place", || server.pending() == 2).await;
-        accept(&server, PATH, &payload, "tcp").unwrap();
+        // What was refused is not known as one that was taken.
+        accept(&server, PATH, last, "tcp").unwrap();
     }
 }
 
@@ -306,10 +315,11 @@ async fn callers_that_wait_to_be_told_of_a_shape_count_as_pending_ones() {
     let config = SplitServerConfig { max_pending: 2, ..SplitServerConfig::default() };
     let server = SplitServer::new(config, Arc::clone(&gate) as _, Picky::new(None));
     let control = Caller::new().await.control("json").replace("single_in", "many_in");
-    let payload: Bytes = two_part(control.as_bytes(), b"1").into();
-    for plane in ["tcp", "nats"] {
-        accept(&server, PATH, &payload, plane).unwrap();
+    let payload = |number| -> Bytes { two_part(another(&control, number).as_bytes(), b"1").into() };
+    for (number, plane) in ["tcp", "nats"].into_iter().enumerate() {
+        accept(&server, PATH, &payload(number), plane).unwrap();
     }
+    let payload = payload(2);
     for _ in 0..50 {
         // Not accepted either, so that nobody waits for a word that does not come.
         let refusal = accept(&server, PATH, &payload, "nats").unwrap_err();

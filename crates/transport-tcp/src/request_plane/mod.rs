@@ -11,6 +11,7 @@ mod connection;
 mod headers;
 mod host;
 mod outbox;
+mod payload;
 mod serve;
 
 pub(crate) use self::serve::RequestPlane;

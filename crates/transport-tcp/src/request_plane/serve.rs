@@ -2,7 +2,7 @@
 
 use std::{io, net::Ipv4Addr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use sinew_codec::{TcpRequestCodec, TcpRequestMessage, TcpResponseCodec, TcpResponseMessage};
 use sinew_plane::{
     BudgetUse, Code, Decision, Error, Origin, PlaneRequest, RequestPlaneHandler, ack,
@@ -12,7 +12,7 @@ use sinew_telemetry::ConnectionMetrics;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::headers;
+use super::{headers, payload::payload_of};
 use crate::{CheckedTcpConfig, admission::Place, first_bytes::is_passing, socket::Socket};
 
 /// Room for one read. A larger frame asks for more as it arrives.
@@ -27,10 +27,6 @@ const SMALL_BUFFER_BYTES: usize = 64 << 10;
 
 /// The time that an unfinished frame has to come along in while the memory budget is spent.
 const PRESSED: Duration = Duration::from_secs(5);
-
-/// Payloads up to this many bytes are copied out of the read buffer, because a handler may hold
-/// on to its request for long.
-const COPY_PAYLOAD_BYTES: usize = 4 << 10;
 
 /// Acknowledgements gathered before they are written even though more requests have been read.
 const ANSWERS_BYTES: usize = 64 << 10;
@@ -148,34 +144,6 @@ fn origin(socket: &Socket) -> Origin {
             stream.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip()),
         ),
         Socket::Unix(_) => Origin::SameHost,
-    }
-}
-
-/// The payload, charged for as long as somebody holds some of it.
-fn payload_of(message: &TcpRequestMessage, account: Option<&Arc<Account>>) -> Result<Bytes, Error> {
-    let payload = message.payload();
-    let Some(account) = account else {
-        let is_short = payload.len() <= COPY_PAYLOAD_BYTES;
-        return Ok(if is_short { Bytes::copy_from_slice(payload) } else { payload.clone() });
-    };
-    account.budget().admit()?;
-    // Few bytes: how many such requests there are at once is bounded by those who take them.
-    if payload.len() <= COPY_PAYLOAD_BYTES {
-        return Ok(Bytes::copy_from_slice(payload));
-    }
-    let hold = account.hold(BudgetUse::Frames, payload.len(), Work::New);
-    let hold = hold.ok_or_else(|| account.budget().refusal())?;
-    Ok(Bytes::from_owner(Charged { payload: payload.clone(), _hold: hold }))
-}
-
-struct Charged {
-    payload: Bytes,
-    _hold: Hold,
-}
-
-impl AsRef<[u8]> for Charged {
-    fn as_ref(&self) -> &[u8] {
-        &self.payload
     }
 }
 
