@@ -139,7 +139,7 @@ impl Pool {
         inner.count_reuse();
         inner.grow(at);
         inner.metrics.acquired(since);
-        join(answer, context)
+        answer.join(context)
     }
 
     /// The stream that the caller asks for under this subject, over a shared connection.
@@ -189,7 +189,7 @@ impl Pool {
         };
         let answer = in_time(context, asked).await??;
         inner.metrics.acquired(since);
-        Ok(join(answer, context))
+        Ok(answer.join(context))
     }
 
     /// Lets the streams end within `grace`, closes the connections, and joins their tasks.
@@ -200,14 +200,6 @@ impl Pool {
         self.0.show();
         cut
     }
-}
-
-/// The stream, for a request that has a context already: a cancel of one is a cancel of the
-/// other, and the handler sees its own.
-fn join(answer: Answer, context: &Context) -> ResponseSink {
-    answer.context.link(context);
-    context.link(&answer.context);
-    answer.sink.with_context(context.clone())
 }
 
 impl Inner {

@@ -60,10 +60,50 @@ struct Asked {
     _ear: Arc<Ear>,
 }
 
-/// A stream to answer on, with the context that the caller cancels.
+/// A stream to answer on, with the context that the caller cancels. Dropped before a request has
+/// it, it tells the caller that nothing ran: a question leads to one run at the most, and this one
+/// is over.
 pub(crate) struct Answer {
-    pub(crate) sink: ResponseSink,
-    pub(crate) context: Context,
+    /// Until it is taken.
+    sink: Option<ResponseSink>,
+    context: Context,
+}
+
+impl Answer {
+    fn new(sink: ResponseSink, context: Context) -> Self {
+        Self { sink: Some(sink), context }
+    }
+
+    /// The stream, for a request that has a context already: a cancel of one is a cancel of the
+    /// other, and the handler sees its own.
+    pub(crate) fn join(self, context: &Context) -> ResponseSink {
+        self.context.link(context);
+        context.link(&self.context);
+        self.into_sink().with_context(context.clone())
+    }
+
+    fn fail(self, error: Error) {
+        self.into_sink().fail(error);
+    }
+
+    fn reject(self, error: Error) {
+        self.into_sink().reject(error);
+    }
+
+    #[expect(clippy::expect_used, reason = "only what consumes the answer takes its sink")]
+    fn into_sink(mut self) -> ResponseSink {
+        self.sink.take().expect("an answer has its sink until it is consumed")
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        let Some(sink) = self.sink.take() else { return };
+        // A caller that has cancelled hears that its cancel was heard.
+        if self.context.reason().is_none() {
+            sink.reject(Error::draining("the request of this stream ended before its handler ran"));
+        }
+    }
 }
 
 /// What a request finds when it comes.
@@ -157,7 +197,7 @@ impl Questions {
         for Asked { answer, .. } in expired {
             // It may have run, with its answer cut off by the loss of a connection.
             let message = "no request of this stream came to the worker";
-            answer.sink.fail(Error::new(Code::ConnectionLost, message));
+            answer.fail(Error::new(Code::ConnectionLost, message));
         }
     }
 }
@@ -205,7 +245,7 @@ impl RequestHandler for Asker {
             return sink.reject(Error::new(Code::UnknownEndpoint, message));
         };
         let (questions, caller) = (&self.questions, self.caller);
-        let answer = Answer { sink, context: request.context };
+        let answer = Answer::new(sink, request.context);
         let mut state = questions.state.lock();
         if let Some(want) = state.wanted.remove(&subject) {
             state.end(subject);
@@ -217,7 +257,7 @@ impl RequestHandler for Asker {
         if state.is_over(subject) {
             drop(state);
             let message = "the connection of the response was lost, and its handler with it";
-            return answer.sink.fail(Error::new(Code::ConnectionLost, message));
+            return answer.fail(Error::new(Code::ConnectionLost, message));
         }
         let ear = Arc::new(Ear { questions: questions.this.clone(), subject });
         let context = answer.context.clone();
@@ -231,11 +271,11 @@ impl RequestHandler for Asker {
         drop(state);
         if let Some(Asked { answer, .. }) = replaced {
             let message = "the stream was asked for again over another connection";
-            answer.sink.fail(Error::new(Code::ConnectionLost, message));
+            answer.fail(Error::new(Code::ConnectionLost, message));
         }
         if let Some(Asked { answer, .. }) = refused {
             let message = "too many streams wait for their requests";
-            answer.sink.reject(Error::new(Code::Overloaded, message));
+            answer.reject(Error::new(Code::Overloaded, message));
         }
         // Last, as it is called back at once when the context is cancelled already.
         context.on_cancel(listener);

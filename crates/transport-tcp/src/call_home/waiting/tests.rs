@@ -196,6 +196,19 @@ fn a_question_that_is_asked_again_takes_the_place_of_the_one_before() {
     context.cancel(StopKind::Kill, CancelReason::Disconnected);
     assert_eq!((taken(&questions), of(&questions, 1)), (1, 1));
     let Found::Answer(answer) = questions.find(subject) else { panic!("it was asked for") };
-    answer.sink.complete();
+    answer.join(&Context::new()).complete();
     assert!(matches!(*now.0.lock(), Some(Terminal::Complete { .. })));
+}
+
+#[test]
+fn a_question_whose_request_has_given_up_says_that_nothing_ran() {
+    let questions = questions();
+    let subject = Subject::random(0);
+    let Found::Wanted(wanted) = questions.find(subject) else { panic!("it came first") };
+    let (told, _context) = ask(&questions, 1, subject);
+    // The answer is on its way to the request, which goes without having looked.
+    drop(wanted);
+    let refusal = told.refusal().unwrap();
+    assert_eq!((refusal.code(), refusal.executed()), (Code::Draining, Executed::No));
+    assert!(matches!(questions.find(subject), Found::Over), "it cannot run any more");
 }
