@@ -111,6 +111,7 @@ pub use sinew_plane::Context;
 /// let request = SingleIn::with_context("hello".to_owned(), context);
 /// let mut words = router.generate(request).await?;
 /// assert_eq!(words.next().await.transpose()?.as_deref(), Some("hello from red"));
+/// assert!(words.next().await.is_none(), "complete");
 /// # served.drain().await;
 /// # Ok(())
 /// # }
@@ -169,7 +170,9 @@ pub use sinew_plane::{
 /// # Examples
 /// ```
 /// use futures_util::{StreamExt, stream};
-/// use sinew::{DiscoverySource, Error, PushRouter, RouterMode, Runtime, SingleIn, engine_fn};
+/// use sinew::{
+///     DiscoverySource, Error, InstanceId, PushRouter, RouterMode, Runtime, SingleIn, engine_fn,
+/// };
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -177,7 +180,8 @@ pub use sinew_plane::{
 /// # let count = engine_fn(|request: SingleIn<u32>| async move {
 /// #     Ok::<_, Error>(stream::iter((0..*request.data()).map(Ok)))
 /// # });
-/// # let served = runtime.serve("demo/numbers/count".parse()?).instance(7).engine(count).await?;
+/// # let builder = runtime.serve("demo/numbers/count".parse()?).instance(InstanceId(7));
+/// # let served = builder.engine(count).await?;
 /// let client = runtime.client("demo/numbers/count".parse()?);
 /// client.wait_for_instances(std::time::Duration::from_secs(5)).await?;
 /// let router = PushRouter::<u32, u32>::from_client(client, RouterMode::RoundRobin).await?;
@@ -188,10 +192,11 @@ pub use sinew_plane::{
 /// }
 ///
 /// // One instance by its id, and why an instance was chosen.
-/// let one: Vec<_> = router.direct(1, 7).await?.collect().await;
+/// let one: Vec<_> = router.direct(1, InstanceId(7)).await?.collect().await;
 /// assert_eq!(one.len(), 1);
-/// let (_numbers, explanation) = router.generate_explained(1).await?;
+/// let (numbers, explanation) = router.generate_explained(1).await?;
 /// println!("{:?}: {:?}", explanation.instance, explanation.why);
+/// drop(numbers); // cancels it
 /// # served.drain().await;
 /// # Ok(())
 /// # }
