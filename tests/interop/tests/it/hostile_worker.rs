@@ -61,10 +61,14 @@ impl Stage {
     async fn fails<T>(&self, behave: impl Future<Output = T>) -> (Error, T) {
         let start = Instant::now();
         let calling = async {
-            let error = match self.caller.call(json!({})).await.map(|ended| ended.outcome) {
-                Err(error) | Ok(Outcome::Failed { error }) => error,
-                Ok(Outcome::Truncated { .. }) => Error::new(Code::Truncated, "after items"),
-                Ok(other) => panic!("{other:?}"),
+            let error = match self.caller.call(json!({})).await {
+                Err(error) => error,
+                Ok(ended) => match (ended.outcome, ended.error) {
+                    (Outcome::Failed { error }, _) | (Outcome::Truncated { .. }, Some(error)) => {
+                        error
+                    }
+                    other => panic!("{other:?}"),
+                },
             };
             assert!(start.elapsed() < AMPLE, "{error} after {:?}", start.elapsed());
             error

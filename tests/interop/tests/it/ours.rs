@@ -34,6 +34,8 @@ pub(crate) struct Caller {
 pub(crate) struct Ended {
     pub(crate) items: Vec<Value>,
     pub(crate) outcome: Outcome,
+    /// What the stream raised at its end.
+    pub(crate) error: Option<Error>,
 }
 
 impl Caller {
@@ -78,11 +80,14 @@ impl Caller {
     pub(crate) async fn call_in(&self, context: Context, job: Value) -> Result<Ended, Error> {
         let request = SingleIn::with_context(job, context);
         let mut response = soon("an answer", self.router.generate(request)).await?;
-        let mut items = Vec::new();
+        let (mut items, mut raised) = (Vec::new(), None);
         while let Some(item) = soon("an item", response.next()).await {
-            items.extend(item.ok());
+            match item {
+                Ok(item) => items.push(item),
+                Err(error) => raised = Some(error),
+            }
         }
-        Ok(Ended { items, outcome: response.outcome().unwrap().clone() })
+        Ok(Ended { items, outcome: response.outcome().unwrap().clone(), error: raised })
     }
 
     pub(crate) async fn end(self) {
