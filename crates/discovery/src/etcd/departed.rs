@@ -94,8 +94,8 @@ impl Departed {
     }
 
     /// Decides on everything in doubt. `lives` tells of each lease whether it does; what is not in
-    /// there could not be asked. After an outage a lease most often ended with it, and not with
-    /// its owner.
+    /// there could not be asked, and may have ended. After an outage a lease most often ended with
+    /// it, and not with its owner.
     pub(super) fn settle(
         &mut self,
         lives: &BTreeMap<i64, bool>,
@@ -108,8 +108,8 @@ impl Departed {
                 return true;
             }
             let wait = match (lives.get(&gone.lease), had_outage) {
-                (Some(true), _) | (None, false) => return false,
-                (Some(false), false) => grace.expiry,
+                (Some(true), _) => return false,
+                (Some(false) | None, false) => grace.expiry,
                 (Some(false) | None, true) => grace.reset.max(grace.expiry),
             };
             gone.until = Some(now + wait);

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use etcd_client::{EventType, GetOptions, KeyValue, WatchOptions, WatchResponse};
+use etcd_client::{EventType, GetOptions, KeyValue, WatchOptions, WatchResponse, WatchStream};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::{
@@ -179,8 +179,10 @@ impl Follower {
         };
         let mut probe = Probe::new(self.members.request_timeout());
         let mut list_due = next_list();
+        // Somebody's time is over, and etcd was asked whether it has told everything.
+        let mut is_confirming = false;
         loop {
-            let expires = self.range.expires();
+            let expires = self.range.expires().filter(|_| !is_confirming);
             let expired = async {
                 match expires {
                     Some(at) => sleep_until(at).await,
@@ -189,28 +191,28 @@ impl Follower {
             };
             let event = tokio::select! {
                 biased;
-                () = expired => Event::Expired,
                 message = probe.next(&mut stream) => Event::Message(message),
+                () = expired => Event::Expired,
                 () = sleep_until(list_due) => Event::ListDue,
             };
             match event {
                 Event::Message(first) => {
-                    let mut taken = first.and_then(|message| self.take(&message));
-                    let until = Instant::now() + self.gather();
-                    while taken.is_ok()
-                        && let Ok(more) = timeout_at(until, probe.next(&mut stream)).await
-                    {
-                        taken = more.and_then(|message| self.take(&message));
-                    }
-                    if let Err(fault) = taken {
-                        // What has left since is asked for when the list is there.
-                        self.show();
-                        if fault.is_of_member() {
-                            self.members.give_up(turn, probe.asked());
+                    let told = self.take_all(first, &mut probe, &mut stream).await;
+                    let is_all = match told {
+                        Ok(is_all) => is_all,
+                        Err(fault) => {
+                            // What has left since is asked for when the list is there.
+                            self.show();
+                            if fault.is_of_member() {
+                                self.members.give_up(turn, probe.asked());
+                            }
+                            return fault;
                         }
-                        return fault;
-                    }
+                    };
                     self.settle().await;
+                    if is_all && std::mem::take(&mut is_confirming) {
+                        self.range.expire(Instant::now());
+                    }
                 }
                 Event::ListDue => {
                     if let Err(fault) = self.list().await {
@@ -218,9 +220,34 @@ impl Follower {
                     }
                     list_due = next_list();
                 }
-                Event::Expired => self.range.expire(Instant::now()),
+                // A process that was held up for longer than the grace finds the end of the grace
+                // and what came meanwhile at once, and what came may bring them back.
+                Event::Expired => match probe.ask(&mut stream).await {
+                    Ok(()) => is_confirming = true,
+                    Err(fault) => return fault,
+                },
             }
             self.show();
+        }
+    }
+
+    /// Takes one message in, and those that come soon after it. True when etcd said meanwhile that
+    /// it has told everything that it knows.
+    async fn take_all(
+        &mut self,
+        first: Result<WatchResponse, Fault>,
+        probe: &mut Probe,
+        stream: &mut WatchStream,
+    ) -> Result<bool, Fault> {
+        let until = Instant::now() + self.gather();
+        let (mut message, mut is_all) = (first?, false);
+        loop {
+            is_all |= message.events().is_empty() && !message.created();
+            self.take(&message)?;
+            match timeout_at(until, probe.next(stream)).await {
+                Ok(next) => message = next?,
+                Err(_) => return Ok(is_all),
+            }
         }
     }
 

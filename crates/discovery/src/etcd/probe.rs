@@ -28,6 +28,14 @@ impl Probe {
         self.asked
     }
 
+    /// Asks for a message without events, which comes after all events that etcd has for the stream.
+    pub(super) async fn ask(&mut self, stream: &mut WatchStream) -> Result<(), Fault> {
+        let asked = stream.request_progress().await;
+        asked.map_err(|error| Fault::of_member(error.to_string()))?;
+        self.asked.get_or_insert_with(Instant::now);
+        Ok(())
+    }
+
     /// The next message. Cancel-safe.
     pub(super) async fn next(&mut self, stream: &mut WatchStream) -> Result<WatchResponse, Fault> {
         loop {
@@ -42,9 +50,7 @@ impl Probe {
                     if self.asked.is_some() {
                         return Err(Fault::of_member("the watch has stopped to answer"));
                     }
-                    let asked = stream.request_progress().await;
-                    asked.map_err(|error| Fault::of_member(error.to_string()))?;
-                    self.asked = Some(Instant::now());
+                    self.ask(stream).await?;
                     continue;
                 }
             };

@@ -229,8 +229,8 @@ fn what_leaves_with_its_lease_stays_for_a_moment_and_after_an_outage_for_longer(
 }
 
 #[test]
-fn what_leaves_with_a_lease_that_cannot_be_asked_for_stays_after_an_outage_only() {
-    check_leaving(ENDED, false, false, Duration::ZERO);
+fn what_leaves_with_a_lease_that_cannot_be_asked_for_stays_as_if_the_lease_had_ended() {
+    check_leaving(ENDED, false, false, EXPIRY);
     check_leaving(ENDED, false, true, GUARD);
 }
 

@@ -36,7 +36,7 @@ async fn has_changed_once(server: &Server, worker_side: &EtcdDiscovery, view: &m
     until(view, |now| now.len() == 1).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_only_workers_lease_is_revoked_and_no_view_loses_it() {
     let server = Server::start().await;
     // Renewed too seldom to be the reason.
@@ -58,7 +58,7 @@ async fn the_only_workers_lease_is_revoked_and_no_view_loses_it() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_etcd_that_hangs_for_longer_than_the_lease_takes_nobody_out_of_a_view() {
     let server = Server::start().await;
     let worker_side = connect(&server.url()).await;
@@ -96,7 +96,7 @@ fn put_under_a_lease(server: &Server) -> String {
     lease
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_does_not_come_back_after_a_revoked_lease_is_seen_for_the_grace_only() {
     let grace = Duration::from_secs(3);
     let server = Server::start().await;
@@ -111,7 +111,7 @@ async fn whoever_does_not_come_back_after_a_revoked_lease_is_seen_for_the_grace_
     assert!(revoked.elapsed() >= grace, "{:?}", revoked.elapsed());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_list_lacks_is_seen_for_the_grace_too_when_its_lease_has_ended() {
     let grace = Duration::from_secs(3);
     let server = Server::start().await;
@@ -129,7 +129,7 @@ async fn what_a_list_lacks_is_seen_for_the_grace_too_when_its_lease_has_ended() 
     assert!(mended.elapsed() >= grace, "{:?}", mended.elapsed());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_withdraws_leaves_at_once_even_when_the_process_ends_with_it() {
     let server = Server::start().await;
     let holding =

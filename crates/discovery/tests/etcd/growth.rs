@@ -35,7 +35,7 @@ async fn watchers(server: &Server) -> f64 {
     metric(server, &["etcd_debugging_mvcc_watcher_total "]).await
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_thousand_instances_are_a_few_dozen_requests_one_lease_and_one_watch() {
     let server = Server::start().await;
     let (discovery, mut view) = watching(config(&server.url())).await;
@@ -66,7 +66,7 @@ async fn two_thousand_instances_are_a_few_dozen_requests_one_lease_and_one_watch
     discovery.shutdown().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_is_taken_is_told_apart_in_a_batch() {
     let server = Server::start().await;
     let (first, _view) = watching(config(&server.url())).await;

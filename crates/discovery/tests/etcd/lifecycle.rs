@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_sees_what_the_other_adds_changes_and_withdraws() {
     let server = Server::start().await;
     let worker = connect(&server.url()).await;
@@ -39,7 +39,7 @@ async fn one_sees_what_the_other_adds_changes_and_withdraws() {
     assert!(matches!(&changes(&mut view).await[..], [Change::Removed(one)] if **one == second));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_registration_outlives_the_handle_and_a_view_does_not() {
     let server = Server::start().await;
     let (_caller, mut view) = watching(config(&server.url())).await;
@@ -59,7 +59,7 @@ async fn a_registration_outlives_the_handle_and_a_view_does_not() {
     eventually("the lease is given back", no_lease).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shutdown_takes_everything_back_and_refuses_more() {
     let server = Server::start().await;
     let long = EtcdConfig { lease_ttl: PATIENCE * 10, ..config(&server.url()) };
@@ -75,7 +75,7 @@ async fn a_shutdown_takes_everything_back_and_refuses_more() {
     discovery.shutdown().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_registrations_at_once_are_seen_by_fifty_watchers() {
     let server = Server::start().await;
     let mut watchers = Vec::new();
@@ -99,7 +99,7 @@ async fn a_thousand_registrations_at_once_are_seen_by_fifty_watchers() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_wanted_endpoints_become_one_watch() {
     let server = Server::start().await;
     let worker = connect(&server.url()).await;
@@ -116,7 +116,7 @@ async fn many_wanted_endpoints_become_one_watch() {
     eventually("the single watches end", || server.watches() <= 3).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dropping_the_last_who_wants_it_ends_the_watch() {
     let server = Server::start().await;
     let quick = EtcdConfig { unwatch_after: Duration::from_millis(100), ..config(&server.url()) };
@@ -139,7 +139,7 @@ async fn dropping_the_last_who_wants_it_ends_the_watch() {
     assert_eq!(view.snapshot().len(), 2);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shutdown_wakes_who_waits_for_a_view() {
     let server = Server::start().await;
     let discovery = connect(&server.url()).await;
@@ -159,7 +159,7 @@ async fn a_shutdown_wakes_who_waits_for_a_view() {
     server.resume();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shutdown_does_not_wait_for_an_etcd_that_hangs() {
     let mut servers = Server::cluster(3).await;
     let urls: Vec<_> = servers.iter().map(Server::url).collect();
@@ -173,14 +173,14 @@ async fn a_shutdown_does_not_wait_for_an_etcd_that_hangs() {
     servers.iter_mut().for_each(|server| server.resume());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_password_in_a_members_address_is_refused() {
     let error = EtcdDiscovery::connect(config("http://bob:hunter2@127.0.0.1:1")).await.unwrap_err();
     assert!(matches!(error, DiscoveryError::Invalid { .. }), "{error}");
     assert!(!error.to_string().contains("hunter2"), "{error}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_used_says_why() {
     let server = Server::start().await;
     let discovery = connect(&server.url()).await;
@@ -195,7 +195,7 @@ async fn what_cannot_be_used_says_why() {
     assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_password_is_told_at_once_and_a_right_one_works() {
     let server = Server::start().await;
     server.etcdctl(&["user", "add", "root:secret"]);

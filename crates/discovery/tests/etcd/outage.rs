@@ -58,7 +58,7 @@ async fn had_gap(watch: tokio::task::JoinHandle<bool>, discovery: EtcdDiscovery)
     tokio::time::timeout(PATIENCE, watch).await.unwrap().unwrap()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_revoked_lease_is_replaced_at_once_by_the_same_entry() {
     let server = Server::start().await;
     // Renewed too seldom to be the reason.
@@ -77,7 +77,7 @@ async fn a_revoked_lease_is_replaced_at_once_by_the_same_entry() {
     assert!(server.entry(&key()).is_none());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_entry_that_somebody_deletes_comes_back() {
     let server = Server::start().await;
     let seldom = EtcdConfig { lease_ttl: PATIENCE * 6, ..config(&server.url()) };
@@ -91,7 +91,7 @@ async fn an_entry_that_somebody_deletes_comes_back() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_etcd_that_hangs_loses_nothing() {
     let server = Server::start().await;
     let (discovery, mut view) = watching(config(&server.url())).await;
@@ -111,7 +111,7 @@ async fn an_etcd_that_hangs_loses_nothing() {
     assert!(server.entry(&name_of(&instance(99).key())).is_none(), "nobody waits for it any more");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_etcd_that_is_killed_and_comes_back_with_its_data_loses_nothing() {
     let mut server = Server::start().await;
     let worker_side = connect(&server.url()).await;
@@ -131,7 +131,7 @@ async fn an_etcd_that_is_killed_and_comes_back_with_its_data_loses_nothing() {
     assert!(!had_gap(watch, caller).await, "it was never out of the view");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_etcd_that_comes_back_empty_is_not_believed_at_once() {
     let mut server = Server::start().await;
     let worker_side = connect(&server.url()).await;
@@ -155,7 +155,7 @@ async fn an_etcd_that_comes_back_empty_is_not_believed_at_once() {
     assert!(!had_gap(watch, caller).await, "it was never out of the view");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_leader_loses_no_entry() {
     let mut servers = Server::cluster(3).await;
     let urls: Vec<_> = servers.iter().map(Server::url).collect();
@@ -196,7 +196,7 @@ async fn eventually_registers(discovery: &EtcdDiscovery, instance: Instance) -> 
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_hangs_is_left_for_the_next() {
     let servers = Server::cluster(3).await;
     let follower = servers.iter().position(|server| !server.is_leader()).unwrap();
@@ -216,7 +216,7 @@ async fn a_member_that_hangs_is_left_for_the_next() {
     caller.shutdown().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_compaction_while_cut_off_hides_nothing() {
     let server = Server::start().await;
     let wire = Wire::to(server.port()).await;
@@ -244,7 +244,7 @@ async fn a_compaction_while_cut_off_hides_nothing() {
     assert_eq!(ids, [(1, 9), (3, 1)]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_was_cut_off_for_longer_than_its_lease_is_there_again() {
     let server = Server::start().await;
     let wire = Wire::to(server.port()).await;

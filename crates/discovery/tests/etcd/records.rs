@@ -19,7 +19,7 @@ const STOCK: &str = concat!(
     r#""device_type":"cuda","request_plane_codec":"msgpack"}"#
 );
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn our_entry_is_this_text_under_this_key() {
     let server = Server::start().await;
     let discovery = connect(&server.url()).await;
@@ -52,7 +52,7 @@ async fn our_entry_is_this_text_under_this_key() {
     assert_eq!(server.etcdctl(&["get", "--prefix", "v1/"]), "");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stock_worker_comes_and_goes() {
     let server = Server::start().await;
     let (_caller, mut view) = watching(config(&server.url())).await;
@@ -66,7 +66,7 @@ async fn a_stock_worker_comes_and_goes() {
     assert!(matches!(&changes(&mut view).await[..], [Change::Removed(one)] if one == worker));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_record_is_passed_over_and_empties_nothing() {
     let server = Server::start().await;
     let beside = |name: &str| format!("v1/instances/ns1/backend/generate/{name}");
@@ -92,7 +92,7 @@ async fn what_is_no_record_is_passed_over_and_empties_nothing() {
     assert_eq!(ids(&view), [4]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_sees_the_endpoints_it_wants_and_all_when_it_wants_all() {
     let server = Server::start().await;
     let worker = connect(&server.url()).await;
