@@ -1,6 +1,8 @@
 //! `publish`: packs every publishable crate, lowest first, and compiles what was packed.
 
 use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -39,19 +41,60 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
 
 /// Uploads nothing. Uncommitted changes are fine, so that it can be run before a commit.
 ///
-/// Cargo puts what it packs into a registry below the target directory and takes the crates from
-/// there again, by name and version. It keeps what it once unpacked or compiled for that registry,
-/// across runs, and our versions stay the same while the code changes: with a directory used
-/// before, crates would be compiled against those of an earlier run. So each run has its own.
+/// Cargo itself would compile each packed crate in a workspace of its own, with features of its own,
+/// and so build most of what we depend on once for each of them. Here the packed crates are one
+/// workspace, which shares what other steps have built; that each crate has all features that it
+/// needs is the step `alone`.
 pub(crate) fn dry_run(workspace: &Workspace) -> Result<()> {
     show_order(workspace)?;
-    let parent = workspace.root.join("target");
-    fs::create_dir_all(&parent)?;
-    let target = tempfile::Builder::new().prefix("publish-").tempdir_in(&parent)?;
+    let target = workspace.root.join("target/publish");
+    // Cargo keeps what it packed before, by name and version, and our versions stay the same.
+    if target.exists() {
+        fs::remove_dir_all(&target)?;
+    }
     let mut cargo = process::cargo(&workspace.root);
-    cargo.args(["publish", "--workspace", "--dry-run", "--allow-dirty", "--locked"]);
-    cargo.arg("--target-dir").arg(target.path());
-    process::run(&mut cargo)
+    cargo.args(["package", "--no-verify", "--allow-dirty", "--locked"]);
+    let packages = workspace.packages()?;
+    for package in order(&packages)? {
+        cargo.args(["--package", &package.name]);
+    }
+    process::run(cargo.arg("--target-dir").arg(&target))?;
+    let packed = unpack(&packages, &workspace.root, &target)?;
+    let mut cargo = process::cargo(&packed);
+    cargo.args(["check", "--workspace", "--all-features", "--target-dir"]);
+    process::run(cargo.arg(workspace.target()))
+}
+
+/// Unpacks what was packed, and makes one workspace of it in which the crates find each other.
+fn unpack(packages: &[Package], root: &Path, target: &Path) -> Result<PathBuf> {
+    let folder = target.join("unpacked");
+    fs::create_dir_all(&folder)?;
+    let names: Vec<_> = order(packages)?
+        .iter()
+        .map(|package| (package.name.as_str(), format!("{}-{}", package.name, package.version)))
+        .collect();
+    for (_, name) in &names {
+        let archive = target.join("package").join(format!("{name}.crate"));
+        // Every file in the archive has the same old time, and cargo goes by times.
+        let mut tar = Command::new("tar");
+        tar.args(["--extract", "--gzip", "--touch", "--directory"]).arg(&folder);
+        process::run(tar.arg("--file").arg(archive))?;
+    }
+    fs::write(folder.join("Cargo.toml"), manifest(&names))?;
+    fs::copy(root.join("Cargo.lock"), folder.join("Cargo.lock"))?;
+    Ok(folder)
+}
+
+/// The manifest of a workspace of packed crates, each a name and a folder. Its profile is that of
+/// our workspace, so that what was compiled for that is not compiled again.
+fn manifest(names: &[(&str, String)]) -> String {
+    let mut text = "[workspace]\nresolver = \"3\"\nmembers = [\"*-*\"]\n\n\
+                    [profile.dev]\ndebug = \"line-tables-only\"\n\n[patch.crates-io]\n"
+        .to_owned();
+    for (name, folder) in names {
+        text.push_str(&format!("{name} = {{ path = \"{folder}\" }}\n"));
+    }
+    text
 }
 
 fn show_order(workspace: &Workspace) -> Result<()> {
@@ -104,8 +147,6 @@ fn needed(package: &Package) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
     use crate::workspace::Dependency;
 
@@ -140,6 +181,14 @@ mod tests {
         let names: Vec<_> =
             order(&packages).unwrap().iter().map(|package| package.name.as_str()).collect();
         assert_eq!(names, ["codec", "facade", "cli"]);
+    }
+
+    #[test]
+    fn packed_crates_find_each_other() {
+        let text = manifest(&[("codec", "codec-0.1.0".to_owned())]);
+        let table: toml::Table = text.parse().unwrap();
+        let path = &table["patch"]["crates-io"]["codec"]["path"];
+        assert_eq!(path.as_str(), Some("codec-0.1.0"));
     }
 
     #[test]
