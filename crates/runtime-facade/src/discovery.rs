@@ -17,7 +17,6 @@ use crate::{Config, DiscoverySource, StartError, place};
 
 /// Opens a source, and tells `waiting` before one that has to be waited for. A boxed future,
 /// because a merged source opens others.
-#[cfg_attr(not(feature = "etcd"), expect(unused_variables, reason = "no other source waits"))]
 pub(crate) fn open<'a>(
     source: &'a DiscoverySource,
     config: &'a Config,
