@@ -20,6 +20,8 @@ pub(super) struct Draft {
     pub(super) startup_waits: Vec<Duration>,
     /// Dynamo's bounds of a shutdown; the shortest counts.
     pub(super) graces: Vec<Duration>,
+    /// Dynamo's limit of a call's wait for the first item and for each further one.
+    pub(super) inactivity: Option<Duration>,
     /// What to log, and what to log by the name that all programs share.
     pub(super) log: Option<String>,
     pub(super) rust_log: Option<String>,
@@ -74,6 +76,7 @@ impl Draft {
             nats: NatsNames::default(),
             startup_waits: Vec::new(),
             graces: Vec::new(),
+            inactivity: None,
             log: None,
             rust_log: None,
             given: BTreeMap::new(),
@@ -100,6 +103,17 @@ impl Draft {
             && let Some(shortest) = self.graces.iter().min()
         {
             self.config.grace = *shortest;
+        }
+        if let Some(limit) = self.inactivity {
+            let limits = &mut self.config.limits;
+            for (name, wait) in [
+                ("SINEW_FIRST_ITEM_TIMEOUT", &mut limits.first_item),
+                ("SINEW_IDLE_TIMEOUT", &mut limits.idle),
+            ] {
+                if !self.given.contains_key(name) {
+                    *wait = Some(limit);
+                }
+            }
         }
         Ok(self.config)
     }

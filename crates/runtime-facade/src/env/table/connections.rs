@@ -91,12 +91,10 @@ pub(super) const SETTINGS: &[Setting] = &[
         Form::Seconds {
             least: 0,
             most: 86_400,
-            set: |draft, time| {
-                draft.config.call_home.item_timeout = (!time.is_zero()).then_some(time);
-            },
+            set: |draft, time| draft.inactivity = (!time.is_zero()).then_some(time),
         },
         "0",
-        "longest wait for an item of a response that is dialled back, while its reader wants one; \
+        "SINEW_FIRST_ITEM_TIMEOUT and SINEW_IDLE_TIMEOUT in one, for each of them that is not set; \
          0 is as long as it takes",
     ),
     Setting::new(

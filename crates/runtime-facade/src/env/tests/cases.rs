@@ -166,7 +166,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("SINEW_TCP_POOL_ENABLED", "0", |it| !it.call_home.pool && !it.dial_back.pool),
     Case::new("SINEW_TCP_POOL_MAX_PER_TARGET", "7", |it| it.dial_back.max_per_target == 7),
     Case::new("DYN_HTTP_BACKEND_STREAM_TIMEOUT_SECS", "7", |it| {
-        it.call_home.item_timeout == Some(SECONDS(7))
+        [it.limits.first_item, it.limits.idle] == [Some(SECONDS(7)); 2]
     }),
     Case::new("SINEW_MAX_MESSAGE_BYTES", "65536", |it| {
         let frames = [it.call_home.max_frame_bytes, it.dial_back.max_frame_bytes];

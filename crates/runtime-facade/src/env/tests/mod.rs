@@ -350,6 +350,14 @@ fn waits_and_graces_of_dynamo_give_way_to_ours() {
         ["DYN_WORKER_GRACEFUL_SHUTDOWN_TIMEOUT", "DYN_RUNTIME_GRACEFUL_SHUTDOWN_TIMEOUT_SECS"];
     assert_eq!(grace(&[(worker, "40"), (runtime, "900")]), 40_000);
     assert_eq!(grace(&[(worker, "40"), ("SINEW_GRACE_MS", "5")]), 5);
+    let silence = |pairs: &[(&str, &str)]| {
+        let limits = config(pairs).unwrap().limits;
+        [limits.first_item, limits.idle].map(|limit| limit.map(|time| time.as_secs()))
+    };
+    let stream = "DYN_HTTP_BACKEND_STREAM_TIMEOUT_SECS";
+    assert_eq!(silence(&[(stream, "0")]), [None; 2]);
+    assert_eq!(silence(&[(stream, "7"), ("SINEW_IDLE_TIMEOUT", "3")]), [Some(7), Some(3)]);
+    assert_eq!(silence(&[("SINEW_FIRST_ITEM_TIMEOUT", "3"), (stream, "7")]), [Some(3), Some(7)]);
 }
 
 #[test]
