@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use metrics::{Counter, Gauge};
-use sinew_plane::TransportId;
+use sinew_plane::{Fault, TransportId};
 
-use crate::{Side, names};
+use crate::{Side, names, transport::ErrorCounters};
 
 /// Handles of the metrics of one transport's connections at one end. Clones share them.
 ///
@@ -18,6 +18,8 @@ struct Handles {
     sent: Counter,
     received: Counter,
     connections: Gauge,
+    requests: Counter,
+    errors: ErrorCounters,
 }
 
 impl ConnectionMetrics {
@@ -25,12 +27,14 @@ impl ConnectionMetrics {
     pub fn new(transport: &TransportId, side: Side) -> Self {
         let label = || {
             let transport = transport.as_str().to_owned();
-            [(names::TRANSPORT, transport), (names::SIDE, side.as_str().to_owned())]
+            vec![(names::TRANSPORT, transport), (names::SIDE, side.as_str().to_owned())]
         };
         Self(Arc::new(Handles {
             sent: metrics::counter!(names::TRANSPORT_SENT_BYTES, &label()),
             received: metrics::counter!(names::TRANSPORT_RECEIVED_BYTES, &label()),
             connections: metrics::gauge!(names::TRANSPORT_CONNECTIONS, &label()),
+            requests: metrics::counter!(names::TRANSPORT_REQUESTS, &label()),
+            errors: ErrorCounters::new(names::TRANSPORT_ERRORS, label()),
         }))
     }
 
@@ -42,6 +46,13 @@ impl ConnectionMetrics {
     /// Counts bytes that came out of a socket.
     pub fn received(&self, bytes: usize) {
         self.0.received.increment(bytes as u64);
+    }
+
+    /// Counts a request that a connection refused, before any handler saw it. What a handler refuses
+    /// is counted by [`TransportMetrics::refused`](crate::TransportMetrics::refused).
+    pub fn refused(&self, fault: Fault) {
+        self.0.requests.increment(1);
+        self.0.errors.count(fault);
     }
 
     /// Counts a connection as open until the guard is dropped.
@@ -108,6 +119,11 @@ mod tests {
         shows("transport_sent_bytes_total{transport=\"tcp\",side=\"serving\"} 2");
         shows("transport_received_bytes_total{transport=\"tcp\",side=\"serving\"} 7");
         shows("transport_active_connections{transport=\"tcp\",side=\"serving\"} 1");
+        serving.refused(Fault::Resource);
+        shows("transport_requests_total{transport=\"tcp\",side=\"serving\"} 1");
+        let errors = "transport_errors_total{transport=\"tcp\",side=\"serving\",category";
+        shows(&format!("{errors}=\"resource\"}} 1"));
+        shows(&format!("{errors}=\"protocol\"}} 0"));
         drop(open);
         shows("transport_active_connections{transport=\"tcp\",side=\"serving\"} 0");
         shows("transport_active_connections{transport=\"tcp\",side=\"calling\"} 0");

@@ -67,7 +67,7 @@ pub(crate) struct Connection {
     pub(crate) read_ended: CancellationToken,
 }
 
-/// Where a connection writes to, and what is counted of its bytes.
+/// Where a connection writes to, and what is counted of it.
 pub(crate) struct Sending {
     pub(crate) socket: WriteHalf,
     /// Writes that reached a socket, over all connections of a client or server.

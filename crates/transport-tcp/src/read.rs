@@ -268,7 +268,7 @@ impl Reader {
         // Also when nothing more comes.
         self.forget_abandoned();
         for (stream, error) in self.inbound.overdue(now) {
-            self.connection.out.lock().outbound.reject(stream, &error);
+            self.connection.reject(stream, &error);
             self.connection.write_soon();
         }
         if self.inbound.on_tick(now)? == Tick::Ping {

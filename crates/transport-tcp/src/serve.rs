@@ -29,14 +29,16 @@ pub(crate) fn serve<'a>(
     let Opened { stream, open, body, is_charged } = opened;
     let request_bytes = if is_charged { 0 } else { body.len() };
     if let Some(error) = refuse(connection, &streams) {
-        connection.out.lock().outbound.reject(stream, &error);
+        connection.reject(stream, &error);
         return streams;
     }
     if let Some(ids) = connection.ids.get()
         && !ids.lock().begin(open.id)
     {
         // No reject: that says that nothing ran, and sends the request elsewhere.
-        let terminal = Terminal::Failed { error: duplicate(open.id) };
+        let error = duplicate(open.id);
+        connection.sending.meter.refused(error.fault());
+        let terminal = Terminal::Failed { error };
         connection.out.lock().outbound.terminal(stream, &terminal, 0);
         return streams;
     }
@@ -44,7 +46,7 @@ pub(crate) fn serve<'a>(
         if let Some(ids) = connection.ids.get() {
             ids.lock().withdraw(open.id);
         }
-        connection.out.lock().outbound.reject(stream, &error);
+        connection.reject(stream, &error);
         return streams;
     }
     let mut builder = Context::builder().id(open.id).headers(open.headers.clone());
@@ -85,11 +87,19 @@ pub(crate) fn serve<'a>(
     connection.streams.lock()
 }
 
+impl Connection {
+    /// Refuses a request that no handler has seen.
+    pub(crate) fn reject(&self, stream: u32, error: &Error) {
+        self.sending.meter.refused(error.fault());
+        self.out.lock().outbound.reject(stream, error);
+    }
+}
+
 fn refuse(connection: &Connection, streams: &Streams) -> Option<Error> {
     if connection.handler.is_none() {
         return Some(Error::new(Code::UnknownEndpoint, "this side serves nothing"));
     }
-    // Closed: the streams were told, and nobody would tell another one.
+    // Closed: the streams have their ends, and another one would get none.
     if streams.draining || streams.closed {
         return Some(Error::draining("the server is draining"));
     }

@@ -7,6 +7,7 @@ mod config;
 mod deadline;
 mod demo;
 mod ends;
+mod frames;
 mod guarded;
 mod ls;
 mod memory;

@@ -5,6 +5,9 @@ use std::{
     net::{TcpListener, TcpStream},
 };
 
+use sinew_plane::{Code, Error, Terminal};
+
+use crate::raw_mux::{RawMux, address};
 use crate::world::{Running, Server, World, assert_code, stderr, stdout, until};
 
 /// The metrics of a worker as it shows them now.
@@ -107,6 +110,21 @@ fn a_worker_shows_what_is_open_while_it_is_and_what_it_refuses() {
         serving(&server, "active_streams", "unix") == 0.0
             && serving(&server, "active_connections", "unix") == 0.0
     });
+}
+
+/// What a connection refuses reaches no endpoint, and is counted all the same.
+#[test]
+fn a_worker_counts_what_its_connections_refuse() {
+    let world = World::new();
+    let server = world.serve(["a/b/c", "--metrics", "127.0.0.1:0", "--", "cat"]);
+    let mut peer = RawMux::greet(address(&server)).unwrap();
+    peer.open_twice("a/b/c");
+    let ends = [peer.next_end().unwrap(), peer.next_end().unwrap()];
+    let is_duplicate = |end: &Terminal| matches!(end, Terminal::Failed { error } if error.code() == Code::DuplicateStream);
+    assert_eq!(ends.iter().filter(|end| is_duplicate(end)).count(), 1, "{ends:?}");
+    assert_eq!(serving(&server, "requests_total", "tcp"), 2.0);
+    let fault = Error::new(Code::DuplicateStream, "").fault();
+    assert_eq!(errors(&server, "tcp", fault.as_str()), 1.0, "{}", scrape(&server));
 }
 
 #[test]

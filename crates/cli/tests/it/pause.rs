@@ -6,9 +6,14 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use rustix::process::Signal;
+use sinew_plane::Terminal;
 
-use crate::world::{Running, World, assert_code};
+use crate::{
+    raw_mux::{RawMux, address},
+    world::{Running, World, assert_code},
+};
 
 /// Longer than the silence after which a peer counts as dead.
 const LONGER_THAN_KEEPALIVE: Duration = Duration::from_secs(18);
@@ -40,4 +45,28 @@ fn a_response_that_came_while_the_caller_was_stopped_is_whole() {
     assert_code(&call.finish(), 0);
     let expected: String = (1..=1000).map(|number| format!("{number}\n")).collect();
     assert_eq!(rest, expected);
+}
+
+/// A request that came while the worker was stopped lies in its socket, and is read before the caller
+/// is judged by its silence. The caller is driven by hand, because one that keeps to the protocol
+/// gives a worker up that says nothing for so long.
+#[test]
+fn a_request_that_came_while_the_worker_was_stopped_is_served() {
+    let world = World::new();
+    let name = "test/pause/echo";
+    let server = world.serve([name, "--", "cat"]);
+    let mut caller = RawMux::greet(address(&server)).unwrap();
+    // Served once before, so that the connection is known to be whole.
+    caller.open(name, &Bytes::from("before"), 0).unwrap();
+    assert!(matches!(caller.next_end(), Some(Terminal::Complete { .. })));
+    server.signal(Signal::STOP);
+    // In several frames, all of which come while it is stopped.
+    let body = Bytes::from(format!("{:x<99}\n", "").repeat(2_000));
+    caller.open(name, &body, 0).unwrap();
+    // tidy-allow: sleep, the pause is what is tested, and the keep-alive of the command is fixed
+    thread::sleep(LONGER_THAN_KEEPALIVE);
+    server.signal(Signal::CONT);
+    let (items, end) = caller.next_response().expect("the caller was given up");
+    assert!(matches!(end, Terminal::Complete { .. }), "{end:?}");
+    assert_eq!(items.len(), 2_000);
 }

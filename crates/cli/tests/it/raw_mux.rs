@@ -14,12 +14,16 @@ use sinew_plane::{InstanceId, StreamId, Terminal, Window};
 
 use crate::world::{LIMIT, Server};
 
+const WINDOW: Window = Window { items: 16_384, bytes: 1 << 20 };
+
 /// One connection on which nothing is read or granted unless it is said.
 pub(crate) struct RawMux {
     socket: TcpStream,
     inbound: Inbound,
     outbound: Outbound,
     buffer: BytesMut,
+    /// The server asks for checks of frames.
+    pub(crate) integrity: bool,
 }
 
 impl RawMux {
@@ -34,9 +38,11 @@ impl RawMux {
             inbound: Inbound::new(Role::Dialler, &config, Instant::now()),
             outbound: Outbound::new(Role::Dialler, &config),
             buffer: BytesMut::new(),
+            integrity: false,
         };
         peer.write();
         let Some(Event::Hello(hello)) = peer.next() else { return None };
+        peer.integrity = hello.integrity;
         peer.outbound.on_hello(hello);
         Some(peer)
     }
@@ -48,10 +54,42 @@ impl RawMux {
         self.socket.write_all(&bytes).is_ok()
     }
 
+    /// Opens a stream with this body, of which a byte changes on the way.
+    pub(crate) fn open_damaged(&mut self, name: &str, body: &'static str) {
+        let open = Open::new(another_stream(), name, InstanceId(0), WINDOW);
+        self.outbound.open(&open, &Bytes::from(body)).unwrap();
+        let batch = self.outbound.take_batch();
+        let mut bytes: Vec<u8> = batch.parts().flatten().copied().collect();
+        let at = bytes.windows(body.len()).position(|part| part == body.as_bytes()).unwrap();
+        bytes[at] ^= 1;
+        self.socket.write_all(&bytes).unwrap();
+    }
+
+    /// Opens a stream twice under one id.
+    pub(crate) fn open_twice(&mut self, name: &str) {
+        let id = another_stream();
+        for _ in 0..2 {
+            let open = Open::new(id, name, InstanceId(0), WINDOW);
+            self.outbound.open(&open, &Bytes::new()).unwrap();
+        }
+        assert!(self.write());
+    }
+
+    /// The items of the next stream to its end; `None` when the connection ends first.
+    pub(crate) fn next_response(&mut self) -> Option<(Vec<Bytes>, Terminal)> {
+        let mut all = Vec::new();
+        loop {
+            match self.next()? {
+                Event::Items { items, .. } => all.extend(items),
+                Event::Ended { terminal, .. } => return Some((all, terminal)),
+                _ => {}
+            }
+        }
+    }
+
     /// Opens a stream with the whole body but for the last `missing` bytes.
     pub(crate) fn open(&mut self, name: &str, body: &Bytes, missing: usize) -> Option<u32> {
-        let window = Window { items: 16_384, bytes: 1 << 20 };
-        let open = Open::new(another_stream(), name, InstanceId(0), window);
+        let open = Open::new(another_stream(), name, InstanceId(0), WINDOW);
         let (stream, mut sent) = self.outbound.open(&open, body).ok()?;
         while sent < body.len() - missing {
             sent = self.outbound.body_chunk(stream, body, sent);

@@ -186,7 +186,7 @@ impl Reader {
                 connection.out.lock().outbound.terminal(stream, &terminal, 0);
             }
             Event::OpenRefused { stream, error } => {
-                connection.out.lock().outbound.reject(stream, &error);
+                connection.reject(stream, &error);
             }
             Event::Attach { stream, next_item, .. } => {
                 // Streams end with their connection here, so there is nothing to come back to.

@@ -14,6 +14,7 @@ mod call_home_wire;
 mod closing;
 mod conformance;
 mod fixture;
+mod frame_checks;
 mod hostile;
 mod hostile_worker;
 mod mux_peer;
