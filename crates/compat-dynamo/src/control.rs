@@ -1,6 +1,6 @@
 //! The head of a request: who asks, how it is written, and where the answer goes.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
@@ -102,7 +102,7 @@ fn is_first(attempt: &u8) -> bool {
 /// The JSON in the header part of a request, `RequestControlMessage` of Dynamo 1.6.
 ///
 /// Connection infos stay the JSON text that the response plane made and reads.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct RequestControlMessage {
     /// The request's id.
     pub id: String,
@@ -127,6 +127,19 @@ pub struct RequestControlMessage {
     /// What only Sinew peers say to each other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sinew: Option<SinewControl>,
+}
+
+impl fmt::Debug for RequestControlMessage {
+    /// Without the connection infos, which hold what a worker has to show, and the metadata.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestControlMessage")
+            .field("id", &self.id)
+            .field("request_type", &self.request_type)
+            .field("response_type", &self.response_type)
+            .field("payload_codec", &self.payload_codec)
+            .field("sinew", &self.sinew)
+            .finish_non_exhaustive()
+    }
 }
 
 impl RequestControlMessage {

@@ -23,6 +23,16 @@ fn message() -> RequestControlMessage {
     }
 }
 
+#[test]
+fn what_a_worker_has_to_show_is_in_no_log() {
+    let metadata = BTreeMap::from([("authorization".to_owned(), "hunter2".to_owned())]);
+    let info = Some(message().connection_info);
+    let message =
+        RequestControlMessage { metadata, request_stream_connection_info: info, ..message() };
+    let shown = format!("{message:?}");
+    assert!(!shown.contains("tcp_server") && !shown.contains("hunter2"), "{shown}");
+}
+
 fn framed(header: &[u8], body: &[u8]) -> Bytes {
     let mut bytes = Vec::new();
     bytes.extend_from_slice(&(header.len() as u64).to_be_bytes());

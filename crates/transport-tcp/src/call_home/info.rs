@@ -1,6 +1,6 @@
 //! What tells a worker where to dial: the connection info that travels inside a request.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use serde::{Deserialize, Serialize};
 use sinew_codec::decode_control;
@@ -22,7 +22,7 @@ const OFFER_VERSION: u32 = 2;
 
 /// Where a stream is to be dialled back to, as a request carries it: the name of the plane, and
 /// a text that only this plane reads.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectionInfo {
     /// The plane: `tcp_server`.
     pub transport: String,
@@ -42,11 +42,11 @@ pub enum StreamType {
 
 /// The address to dial and the stream that is expected there. Keys that are not known here are
 /// skipped, by this side and by Dynamo 1.6.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TcpStreamConnectionInfo {
     /// `HOST:PORT`; an IPv6 address stands in brackets.
     pub address: String,
-    /// The stream's own id, random, as a UUID. Whoever knows it may deliver the stream.
+    /// The stream's own id, random, as a UUID. A worker that knows it may deliver the stream.
     pub subject: String,
     /// The request's id.
     pub context: String,
@@ -83,13 +83,32 @@ impl SinewOffer {
     }
 }
 
-impl std::fmt::Debug for SinewOffer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for SinewOffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SinewOffer")
             .field("v", &self.v)
             .field("process", &self.process)
             .field("token", &self.token.as_ref().map(|_| ".."))
             .finish()
+    }
+}
+
+impl fmt::Debug for ConnectionInfo {
+    /// Without the info, which holds the subject and the token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionInfo").field("transport", &self.transport).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for TcpStreamConnectionInfo {
+    /// Without the subject: it is all that a worker of Dynamo has to show.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TcpStreamConnectionInfo")
+            .field("address", &self.address)
+            .field("context", &self.context)
+            .field("stream_type", &self.stream_type)
+            .field("sinew", &self.sinew)
+            .finish_non_exhaustive()
     }
 }
 
@@ -124,7 +143,7 @@ impl TcpStreamConnectionInfo {
 
 /// A [`TcpStreamConnectionInfo`] as it was read: of slices of the text where its values stand
 /// there as they read. It is read twice for every request, for a moment each.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub(crate) struct Info<'a> {
     pub(crate) address: Cow<'a, str>,
     pub(crate) subject: Cow<'a, str>,
@@ -145,9 +164,21 @@ pub(crate) struct Offer<'a> {
 #[derive(PartialEq, Eq)]
 struct Secret<'a>(Cow<'a, str>);
 
-impl std::fmt::Debug for Secret<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Secret<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(..)")
+    }
+}
+
+impl fmt::Debug for Info<'_> {
+    /// As that of [`TcpStreamConnectionInfo`].
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Info")
+            .field("address", &self.address)
+            .field("context", &self.context)
+            .field("stream_type", &self.stream_type)
+            .field("sinew", &self.sinew)
+            .finish_non_exhaustive()
     }
 }
 

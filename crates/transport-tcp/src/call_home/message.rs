@@ -1,5 +1,7 @@
 //! The messages of a call-home connection, each one two-part frame.
 
+use std::fmt;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Deserializer, Serialize};
 use sinew_codec::{TWO_PART_PREFIX_BYTES, TwoPartMessage, checksum_of, decode_control};
@@ -17,7 +19,7 @@ pub(crate) const MAX_HEADER_BYTES: usize = 64 * 1024;
 const BEGUN: &[u8; 14] = br#"{"error":null}"#;
 
 /// The first message of the side that dials.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallHomeHandshake {
     /// The stream that is meant.
     pub subject: String,
@@ -27,6 +29,16 @@ pub struct CallHomeHandshake {
     /// built on Sinew alone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub confirm: bool,
+}
+
+impl fmt::Debug for CallHomeHandshake {
+    /// Without the subject, which is a secret of the two ends.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallHomeHandshake")
+            .field("stream_type", &self.stream_type)
+            .field("confirm", &self.confirm)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The first message of a response: the handler has begun, or has failed before it could.
@@ -243,6 +255,8 @@ mod tests {
             stream_type: StreamType::Response,
             confirm: false,
         };
+        let shown = format!("{handshake:?}");
+        assert!(!shown.contains("subject"), "the subject is in no log: {shown}");
         let frame = json_frame(&handshake);
         assert_eq!(&frame[24..], br#"{"subject":"s","stream_type":"response"}"#);
         assert_eq!(frame[..8], 40_u64.to_be_bytes());

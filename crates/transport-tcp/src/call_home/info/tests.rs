@@ -5,13 +5,16 @@ use super::*;
 const TOKEN: Token = Token::from_bytes([0x5a; Token::BYTES]);
 
 #[test]
-fn a_token_is_in_no_log() {
+fn a_token_and_a_subject_are_in_no_log() {
     let offer = SinewOffer::new(1, Some(TOKEN));
     let info = TcpStreamConnectionInfo { sinew: Some(offer), ..info() };
     let text = info.to_text();
-    assert!(text.contains("5a5a"), "for the worker it is there");
-    for shown in [format!("{info:?}"), format!("{:?}", Info::read(&text).unwrap())] {
-        assert!(!shown.contains("5a5a"), "{shown}");
+    let secrets = ["5a5a", &info.subject];
+    assert!(secrets.iter().all(|secret| text.contains(secret)), "for the worker they are there");
+    let outer: ConnectionInfo = read(&text).unwrap();
+    let read = Info::read(&text).unwrap();
+    for shown in [format!("{info:?}"), format!("{read:?}"), format!("{outer:?}")] {
+        assert!(!secrets.iter().any(|secret| shown.contains(secret)), "{shown}");
     }
 }
 
