@@ -2,6 +2,7 @@
 //! plane, and its response dials back on another.
 
 use std::{
+    borrow::Cow,
     fmt,
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -71,7 +72,6 @@ impl fmt::Display for Origin {
 }
 
 /// A request as an acknowledging plane received it.
-#[derive(Debug)]
 pub struct PlaneRequest<'a> {
     /// Whom it is for, as the plane spells it: the path of a TCP frame, a NATS subject.
     pub target: &'a str,
@@ -83,6 +83,19 @@ pub struct PlaneRequest<'a> {
     pub transport: &'a TransportId,
     /// Where it came from.
     pub origin: Origin,
+}
+
+impl fmt::Debug for PlaneRequest<'_> {
+    /// Without the payload.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PlaneRequest")
+            .field("target", &self.target)
+            .field("headers", &self.headers)
+            .field("payload_bytes", &self.payload.len())
+            .field("transport", &self.transport)
+            .field("origin", &self.origin)
+            .finish()
+    }
 }
 
 /// What a handler says to a request.
@@ -141,6 +154,12 @@ pub trait ResponsePlaneClient: Send + Sync {
     fn check(&self, _connection_info: &str, _origin: Origin) -> Decision {
         Decision::Now(Ok(()))
     }
+
+    /// The address that `connection_info` asks to be connected to, where it can be read: callers
+    /// are told apart by it. Must return at once.
+    fn address<'a>(&self, _connection_info: &'a str) -> Option<Cow<'a, str>> {
+        None
+    }
 }
 
 /// Waits for workers that dial back; lives at the caller.
@@ -162,12 +181,18 @@ pub trait ResponsePlaneServer: Send + Sync {
 
 /// A response stream that a worker is expected to dial back with. Dropping it withdraws the
 /// expectation.
-#[derive(Debug)]
 pub struct ResponseRegistration {
     /// What travels to the worker inside the request.
     pub connection_info: String,
     /// The stream to read.
     pub stream: ResponseStream,
+}
+
+impl fmt::Debug for ResponseRegistration {
+    /// Without the connection info, which holds what a worker has to show.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseRegistration").field("stream", &self.stream).finish_non_exhaustive()
+    }
 }
 
 /// The acknowledging form of a duplex transport: the first item is the acknowledgement.

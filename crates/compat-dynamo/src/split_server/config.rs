@@ -4,9 +4,10 @@
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SplitServerConfig {
     /// Requests that were accepted and whose caller has not been dialled yet. Each is a task that
-    /// waits for a connection; more would only wait longer. Default 4,096.
+    /// waits for a connection; more would only wait longer. One caller gets half of the places at
+    /// most, and the callers of one host three quarters. Default 8,192.
     pub max_pending: usize,
-    /// Bytes of payload of those requests together. Default 512 MiB.
+    /// Bytes of payload of those requests together, shared in the same way. Default 512 MiB.
     pub max_pending_bytes: usize,
     /// Largest item towards a Dynamo caller, in bytes. Default 31 MiB: with the wrapping it stays
     /// under the 32 MiB that receivers take.
@@ -15,6 +16,6 @@ pub struct SplitServerConfig {
 
 impl Default for SplitServerConfig {
     fn default() -> Self {
-        Self { max_pending: 4096, max_pending_bytes: 512 << 20, max_item_bytes: 31 << 20 }
+        Self { max_pending: 8192, max_pending_bytes: 512 << 20, max_item_bytes: 31 << 20 }
     }
 }

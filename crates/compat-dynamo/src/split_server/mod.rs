@@ -6,6 +6,7 @@ mod config;
 mod declared;
 mod delivered;
 mod shared;
+mod shares;
 mod wrapped;
 
 use std::{
@@ -290,6 +291,7 @@ impl Candidate {
         let is_annotated = shared.declared.is_annotated(&endpoint);
         let endpoint = endpoint.into_owned();
         let arrival = Arrival::read(request, endpoint, instance, is_annotated, many.is_some())?;
+        let place = shared.shared_place(place, &arrival)?;
         Ok(Self { arrival, place, many })
     }
 

@@ -15,7 +15,12 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    SplitServerConfig, bidirectional::Registered, declared::Declared, delivered::Delivered,
+    SplitServerConfig,
+    arrival::Arrival,
+    bidirectional::Registered,
+    declared::Declared,
+    delivered::Delivered,
+    shares::{Share, Shares},
 };
 
 /// Callers that could not be dialled back, whose requests were accepted. Counter.
@@ -44,6 +49,7 @@ pub(super) struct Shared {
     places: Arc<Semaphore>,
     /// In steps of [`STEP_BYTES`].
     room: Arc<Semaphore>,
+    shares: Arc<Shares>,
 }
 
 /// A step in which room is counted: small enough to waste little, large enough that a semaphore
@@ -53,7 +59,8 @@ const STEP_BYTES: usize = 1024;
 /// The place of a request that was accepted, until its caller has been dialled.
 pub(super) struct Place {
     _place: OwnedSemaphorePermit,
-    _room: OwnedSemaphorePermit,
+    room: OwnedSemaphorePermit,
+    _share: Option<Share>,
 }
 
 impl Shared {
@@ -71,6 +78,7 @@ impl Shared {
         Self {
             places: semaphore(config.max_pending),
             room: semaphore(config.max_pending_bytes.div_ceil(STEP_BYTES)),
+            shares: Arc::new(Shares::new(config.max_pending, config.max_pending_bytes)),
             config,
             responses,
             handler,
@@ -101,11 +109,25 @@ impl Shared {
 
     /// A place for a request with a payload of that many bytes.
     pub(super) fn place(&self, bytes: usize) -> Result<Place, Error> {
-        let full = |_| Error::new(Code::Overloaded, "worker at capacity");
+        let full = |_| at_capacity();
         let steps = u32::try_from(bytes.div_ceil(STEP_BYTES)).unwrap_or(u32::MAX);
         Ok(Place {
             _place: Arc::clone(&self.places).try_acquire_owned().map_err(full)?,
-            _room: Arc::clone(&self.room).try_acquire_many_owned(steps).map_err(full)?,
+            room: Arc::clone(&self.room).try_acquire_many_owned(steps).map_err(full)?,
+            _share: None,
         })
     }
+
+    /// The place, within the share of the caller of `arrival`.
+    pub(super) fn shared_place(&self, place: Place, arrival: &Arrival) -> Result<Place, Error> {
+        let address = self.responses.address(&arrival.connection_info);
+        let bytes = place.room.num_permits() * STEP_BYTES;
+        let share = self.shares.take(arrival.origin, address.as_deref(), bytes);
+        Ok(Place { _share: Some(share.ok_or_else(at_capacity)?), ..place })
+    }
+}
+
+/// The refusal in the words that callers of Dynamo know.
+fn at_capacity() -> Error {
+    Error::new(Code::Overloaded, "worker at capacity")
 }

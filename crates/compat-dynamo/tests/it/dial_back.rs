@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use sinew_compat_dynamo::SplitScheme;
+use sinew_compat_dynamo::{SplitScheme, SplitServerConfig};
 use sinew_plane::{
     Code, DuplexTransport, Executed, IncomingRequest, InstanceId, OutgoingRequest, ResponseSink,
 };
@@ -24,13 +24,35 @@ const ELSEWHERE: &str = "203.0.113.9:80";
 
 /// A worker that counts what runs.
 async fn counting() -> (Worker, Arc<AtomicUsize>) {
+    counting_with(SplitServerConfig::default()).await
+}
+
+async fn counting_with(config: SplitServerConfig) -> (Worker, Arc<AtomicUsize>) {
     let runs = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&runs);
     let handler = move |_: IncomingRequest<'_>, sink: ResponseSink| {
         counted.fetch_add(1, Ordering::Relaxed);
         sink.complete();
     };
-    (Worker::new(Arc::new(handler)).await, runs)
+    (Worker::with(Arc::new(handler), config, true).await, runs)
+}
+
+/// The control message of a Sinew caller that confirms each response before its request runs.
+fn confirming(control: &str) -> String {
+    control.replace(
+        r#"\"stream_type\":\"response\""#,
+        r#"\"stream_type\":\"response\",\"sinew\":{\"v\":2,\"process\":\"1f\"}"#,
+    )
+}
+
+/// Waits until every accepted request is with its handler or given up.
+async fn settled(worker: &Worker) {
+    soon("the requests to be over", async {
+        while worker.split.pending() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 async fn answer(worker: &Worker, control: &str, body: &[u8]) -> String {
@@ -137,10 +159,7 @@ async fn a_caller_that_advertises_another_host_is_told_what_to_do() {
 async fn what_its_caller_does_not_wait_for_any_more_does_not_run() {
     let (worker, runs) = counting().await;
     let caller = Caller::new().await;
-    let good = caller.control("json").replace(
-        r#"\"stream_type\":\"response\""#,
-        r#"\"stream_type\":\"response\",\"sinew\":{\"v\":2,\"process\":\"1f\"}"#,
-    );
+    let good = confirming(&caller.control("json"));
     for (word, ran) in [("\"kill\"", 0), ("\"ready\"", 1)] {
         assert_eq!(answer(&worker, &another(&good, ran), b"1").await, "");
         let mut back = caller.connection().await;
@@ -152,12 +171,61 @@ async fn what_its_caller_does_not_wait_for_any_more_does_not_run() {
         } else {
             assert_eq!(back.header().await, r#"{"error":null}"#);
         }
-        soon("the request to be over", async {
-            while worker.split.pending() > 0 {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        settled(&worker).await;
         assert_eq!(runs.load(Ordering::Relaxed), ran);
     }
+}
+
+/// I7: a broker or a proxy may deliver a request twice. Both deliveries are acknowledged alike.
+#[tokio::test]
+async fn a_request_that_comes_twice_runs_once() {
+    let (worker, runs) = counting().await;
+    let caller = Caller::new().await;
+    let control = caller.control("json");
+    for number in 0..2 {
+        let request = another(&control, number);
+        for _ in 0..2 {
+            assert_eq!(answer(&worker, &request, b"1").await, "");
+        }
+        settled(&worker).await;
+        assert_eq!(runs.load(Ordering::Relaxed), number + 1);
+        // On one connection as on two.
+        let frame = request_frame(PATH, "{}", &two_part(request.as_bytes(), b"1"));
+        let mut line = Line::dial(&worker.host()).await;
+        line.write(&frame.repeat(2)).await;
+        for _ in 0..2 {
+            assert_eq!(line.ack().await, "");
+        }
+        settled(&worker).await;
+        assert_eq!(runs.load(Ordering::Relaxed), number + 1);
+        let mut back = caller.worker().await;
+        assert_eq!(back.header().await, r#"{"error":null}"#);
+    }
+}
+
+/// A caller that never confirms keeps its requests waiting, each in a place.
+#[tokio::test]
+async fn one_caller_cannot_take_the_places_of_the_others() {
+    let config = SplitServerConfig { max_pending: 8, ..SplitServerConfig::default() };
+    let (worker, runs) = counting_with(config).await;
+    let (silent, honest) = (Caller::new().await, Caller::new().await);
+    let control = confirming(&silent.control("json"));
+    for number in 0..4 {
+        assert_eq!(answer(&worker, &another(&control, number), b"1").await, "");
+    }
+    let refused = answer(&worker, &another(&control, 4), b"1").await;
+    assert_eq!(refused, "Server overloaded: worker at capacity");
+    // More than its share has room for, one after another.
+    for number in 5..15 {
+        assert_eq!(answer(&worker, &another(&honest.control("json"), number), b"1").await, "");
+        let mut back = honest.worker().await;
+        assert_eq!(back.header().await, r#"{"error":null}"#);
+    }
+    assert_eq!((worker.split.pending(), runs.load(Ordering::Relaxed)), (4, 10));
+    // A place is free again as soon as the caller has said a word.
+    let mut back = silent.connection().await;
+    assert!(back.header().await.ends_with(r#","confirm":true}"#));
+    back.write(&two_part(b"\"ready\"", b"")).await;
+    assert_eq!(back.header().await, r#"{"error":null}"#);
+    assert_eq!(answer(&worker, &another(&control, 15), b"1").await, "");
 }

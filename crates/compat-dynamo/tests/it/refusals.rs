@@ -229,7 +229,7 @@ async fn requests_whose_caller_is_not_dialled_yet_are_bounded_by_number_and_by_b
     let payloads = payloads(4).await;
     for config in [
         SplitServerConfig { max_pending: 3, ..SplitServerConfig::default() },
-        SplitServerConfig { max_pending_bytes: 3 << 10, ..SplitServerConfig::default() },
+        SplitServerConfig { max_pending_bytes: 4 << 10, ..SplitServerConfig::default() },
     ] {
         let gate = Arc::new(Gate::default());
         let server = SplitServer::new(config, Arc::clone(&gate) as _, Picky::new(None));
@@ -321,7 +321,7 @@ async fn callers_that_wait_to_be_told_of_a_shape_count_as_pending_ones() {
     }
     let payload = payload(2);
     for _ in 0..50 {
-        // Not accepted either, so that nobody waits for a word that does not come.
+        // Not accepted either: its caller would wait for a word that does not come.
         let refusal = accept(&server, PATH, &payload, "nats").unwrap_err();
         assert_eq!(refusal.code(), Code::Overloaded);
     }

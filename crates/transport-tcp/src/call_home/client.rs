@@ -1,6 +1,7 @@
 //! The worker's side: dials callers back.
 
 use std::{
+    borrow::Cow,
     net::{Shutdown as Direction, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -235,6 +236,10 @@ impl ResponsePlaneClient for TcpStreamClient {
     /// Refuses what is no connection info of this plane, and addresses that are not dialled.
     fn check(&self, connection_info: &str, origin: Origin) -> Decision {
         self.check_info(connection_info, StreamType::Response, origin)
+    }
+
+    fn address<'a>(&self, connection_info: &'a str) -> Option<Cow<'a, str>> {
+        Info::read(connection_info).ok().map(|info| info.address)
     }
 }
 
