@@ -63,6 +63,25 @@ async fn values_cross_between_runtimes() {
     worker.shutdown(Duration::from_secs(1)).await;
 }
 
+/// I5: an engine runs in the task of a caller in its own process, which need not read on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_does_not_wait_for_a_reader_in_its_own_process_for_longer_than_the_grace() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = DiscoverySource::File(dir.path().to_path_buf());
+    let short = |config: &mut sinew::Config| config.grace = Duration::from_millis(100);
+    let both = Runtime::builder().discovery(source).configure(short).build().await.unwrap();
+    let served = serve(&both).await;
+    let router = router(&both).await;
+    let mut held = router.generate(10).await.unwrap();
+    assert_eq!(held.next().await.unwrap().unwrap(), 0);
+    let cut = soon("the drain", served.drain()).await;
+    assert_eq!((cut.cut_streams, cut.cut_tasks), (1, 0));
+    let error = soon("the end", held.next()).await.unwrap().unwrap_err();
+    assert_eq!(error.code(), Code::Cancelled);
+    assert!(held.next().await.is_none());
+    assert_eq!(served.in_flight(), 0);
+}
+
 /// I8: workers come and go under load, and no caller sees it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_fails_no_request() {

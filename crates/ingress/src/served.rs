@@ -1,9 +1,10 @@
 //! An endpoint while it is served.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use sinew_plane::{AsyncEngine, CancelReason, EndpointName, InstanceId};
 use sinew_registry::{LocalEndpoint, LocalGuard};
+use tokio::time::timeout;
 
 use crate::{SystemHealth, ingress::Shared, instance::Instance};
 
@@ -59,6 +60,19 @@ impl ServedEndpoint {
         self.report(false);
         self.instance.gate.drain();
         self.instance.gate.drained().await;
+    }
+
+    /// The same for no longer than `limit`; then it kills what is left, with the reason `Shutdown`,
+    /// and says how much that was. A caller in this process that holds its stream unread learns of it
+    /// when it reads on.
+    pub async fn drain_within(&self, limit: Duration) -> usize {
+        // Over or not: what is left is counted next.
+        let _ = timeout(limit, self.drain()).await;
+        let cut = self.in_flight();
+        if cut > 0 {
+            self.instance.live.cut(CancelReason::Shutdown);
+        }
+        cut
     }
 
     /// What callers in this process use, past every transport.

@@ -307,12 +307,12 @@ impl Runtime {
 }
 
 /// Time for terminals that are written but not read yet, once all requests have ended.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+pub(crate) const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// How often the metric of the budget is brought up to date.
 const SHOW_PERIOD: Duration = Duration::from_secs(1);
 
-/// Brings the metric of the budget up to date, if somebody collects metrics.
+/// Brings the metric of the budget up to date, if metrics are collected.
 fn show_budget(budget: &Arc<Budget>) -> Option<AbortOnDropHandle<()>> {
     if !is_timing_enabled() {
         return None;

@@ -8,13 +8,13 @@ use sinew_compat_dynamo::{DeclaredEndpoint, EndpointDeclaration, SplitServer};
 use sinew_discovery::{Instance, Registration};
 use sinew_ingress::{EndpointConfig, Handler, PushFace, PushHandler, RawHandler, ServedEndpoint};
 use sinew_plane::{
-    Address, AsyncEngine, EndpointName, Error, InstanceId, PushEngine, ResponseSink,
+    Address, AsyncEngine, EndpointName, Error, InstanceId, PushEngine, ResponseSink, Shutdown,
 };
 #[cfg(feature = "nats")]
 use sinew_transport_nats::NatsEndpoint;
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::timeout};
 
-use crate::{IncomingOwned, Runtime, StartError, planes::Planes};
+use crate::{IncomingOwned, Runtime, StartError, planes::Planes, runtime::LAST_WORDS};
 
 /// How an endpoint is served, before it is.
 #[must_use = "nothing is served until a handler is given"]
@@ -151,7 +151,8 @@ impl ServeBuilder {
         let registration = inner.discovery.register(instance).await?;
         let registration = Mutex::new(Some(registration));
         let dynamo = inner.planes.server.clone();
-        let announced = Announced { served, planes, dynamo, registration };
+        let grace = inner.config.grace;
+        let announced = Announced { served, planes, dynamo, registration, grace };
         let announced = Arc::new(announced);
         {
             let mut all = inner.announced.lock();
@@ -229,6 +230,8 @@ pub(crate) struct Announced {
     planes: Reachable,
     dynamo: SplitServer,
     registration: Mutex<Option<Registration>>,
+    /// How long a drain lets requests finish.
+    grace: Duration,
 }
 
 /// How long a withdrawal takes to reach a Dynamo caller, with room to spare: its watch of etcd or
@@ -282,15 +285,21 @@ impl Served {
         self.announced.served.in_flight()
     }
 
-    /// Takes it out of discovery, refuses new requests, and waits for those in flight. Where
+    /// Takes it out of discovery, refuses new requests, and waits for those in flight as long as
+    /// [`Config::grace`](crate::Config::grace) says; then it cuts the rest. Says what it had to cut:
+    /// nothing, when all have ended. A caller in this process that holds its stream unread counts as
+    /// one in flight, because the engine runs only while that caller reads. Where
     /// Dynamo callers were served, new requests are taken for half a second more: until the
     /// withdrawal has reached them they would fail, because Dynamo does not send them elsewhere.
     /// Cancel-safe: dropped midway, it stays withdrawn.
-    pub async fn drain(&self) {
-        self.announced.withdraw().await;
+    pub async fn drain(&self) -> Shutdown {
+        let Announced { served, planes, grace, .. } = &*self.announced;
+        // A discovery that does not answer in time ends the entry with its lease.
+        let _ = timeout((*grace).max(LAST_WORDS), self.announced.withdraw()).await;
         self.announced.propagation().await;
-        self.announced.served.drain().await;
-        self.announced.planes.leave().await;
+        let cut_streams = served.drain_within(*grace).await;
+        planes.leave().await;
+        Shutdown { cut_streams, cut_tasks: 0 }
     }
 }
 
