@@ -38,6 +38,7 @@ pub(super) struct Claim {
     /// The bytes of the claim of this process that this one replaces.
     replaces: Option<Vec<u8>>,
     is_dropped: Arc<AtomicBool>,
+    any_dropped: Arc<AtomicBool>,
     /// Taken with the first definite result.
     answer: Option<Answer>,
     asked: Instant,
@@ -84,6 +85,7 @@ impl Claim {
         request: Request,
         replaces: Option<Vec<u8>>,
         now: Instant,
+        any_dropped: Arc<AtomicBool>,
     ) -> Self {
         let Request { key, name, record, bytes, answer } = request;
         Self {
@@ -94,6 +96,7 @@ impl Claim {
             bytes,
             replaces,
             is_dropped: Arc::default(),
+            any_dropped,
             answer: Some(answer),
             asked: now,
             held: None,
@@ -149,7 +152,9 @@ impl Claim {
         let refusal = match verdict {
             Verdict::Held => {
                 self.replaces = None;
-                let hold = Hold { token: self.token, is_dropped: Arc::clone(&self.is_dropped) };
+                let is_dropped = Arc::clone(&self.is_dropped);
+                let any_dropped = Arc::clone(&self.any_dropped);
+                let hold = Hold { token: self.token, is_dropped, any_dropped };
                 // Nobody there any more: dropping the hold ends the claim.
                 drop(answer.send(Ok(hold)));
                 return Course::Answered;

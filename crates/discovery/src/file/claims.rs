@@ -42,11 +42,14 @@ pub(super) type Answer = oneshot::Sender<Result<Hold, DiscoveryError>>;
 pub(super) struct Hold {
     pub(super) token: u64,
     pub(super) is_dropped: Arc<AtomicBool>,
+    /// That of all claims of the backend, so that a look need not ask each of them.
+    pub(super) any_dropped: Arc<AtomicBool>,
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
         self.is_dropped.store(true, Ordering::Release);
+        self.any_dropped.store(true, Ordering::Release);
     }
 }
 
@@ -69,6 +72,8 @@ pub(super) struct Claims {
     /// Records that could not be removed when they should have been.
     leaving: Vec<Claim>,
     last_token: u64,
+    /// A hold was dropped since the last look.
+    any_dropped: Arc<AtomicBool>,
     changes: Changes,
     /// All records are touched together: one batch for the process, whatever their number.
     next_heartbeat: Option<Instant>,
@@ -103,7 +108,8 @@ impl Claims {
         self.next_heartbeat.get_or_insert(ground.now + ground.heartbeat);
         self.last_token += 1;
         let token = self.last_token;
-        let mut claim = Claim::new(token, request, replaces, ground.now);
+        let mut claim =
+            Claim::new(token, request, replaces, ground.now, Arc::clone(&self.any_dropped));
         if matches!(claim.tend(ground), Course::Over) {
             return;
         }
@@ -197,6 +203,9 @@ impl Claims {
     }
 
     fn end_dropped(&mut self, directory: &Directory) -> Vec<String> {
+        if !self.any_dropped.swap(false, Ordering::Acquire) {
+            return Vec::new();
+        }
         let dropped = self.claims.iter().filter(|(_, claim)| claim.is_dropped());
         let dropped: Vec<_> = dropped.map(|(token, _)| *token).collect();
         let mut removed = Vec::new();

@@ -168,19 +168,27 @@ impl Directory {
         let folder = self.folder()?;
         count(&self.calls.listings);
         let (names, is_complete) = folder.names(MAX_NAMES)?;
-        let mut files = Vec::with_capacity(names.len());
+        // Dynamo's temporary files, and ours, begin with a dot.
+        let names = names.into_iter().filter(|name| !name.starts_with('.'));
+        Ok(Listing { files: self.look_at(&folder, names), is_complete })
+    }
+
+    /// The same for files whose names are known.
+    pub(super) fn list_of(&self, names: Vec<String>) -> io::Result<Listing> {
+        let folder = self.folder()?;
+        Ok(Listing { files: self.look_at(&folder, names.into_iter()), is_complete: true })
+    }
+
+    fn look_at(&self, folder: &Folder, names: impl Iterator<Item = String>) -> Vec<Listed> {
+        let mut files = Vec::with_capacity(names.size_hint().1.unwrap_or_default());
         for name in names {
-            // Dynamo's temporary files, and ours, begin with a dot.
-            if name.starts_with('.') {
-                continue;
-            }
             count(&self.calls.stamps);
             // An error means that the file is gone since.
             let Ok(status) = folder.status_of(&name) else { continue };
             let fault = self.fault_of(&status);
             files.push(Listed { name, stamp: stamp_of(&status), fault });
         }
-        Ok(Listing { files, is_complete })
+        files
     }
 
     /// The stamp of one file; the error kind is `NotFound` when there is none.

@@ -10,7 +10,7 @@ use sinew_folder::FolderError;
 
 use super::{
     blindness::{Blindness, Silence},
-    directory::{Directory, Edition, Fault, Listed},
+    directory::{Directory, Edition, Fault, Listed, Listing},
     edition::Changes,
     entry::Entry,
     sighting::Stamp,
@@ -19,6 +19,9 @@ use crate::{Instance, MAX_INSTANCES, host_id, process, record::Owner};
 
 /// Processes whose state is read at one look, in turn. Reading one costs some 10 microseconds.
 const ASKED_AT_ONCE: usize = 32;
+
+/// Looks of which one lists all names, whatever the directory's times say.
+const LOOKS: u64 = 4;
 
 /// Users whose files were refused and reported.
 const MAX_REPORTED: usize = 16;
@@ -42,6 +45,8 @@ pub(super) struct Scanner {
     /// The last time that everything was looked at.
     last_scan: Option<Instant>,
     scans: u64,
+    /// The last list had all names.
+    is_complete: bool,
     is_full: bool,
     blindness: Blindness,
     owners: Owners,
@@ -53,10 +58,20 @@ pub(super) struct Scanner {
 /// The processes of this host that own entries. One process often owns many.
 #[derive(Default)]
 struct Owners {
-    names: HashMap<Owner, Vec<String>>,
+    each: HashMap<Owner, Owned>,
+    /// Some entries are others, or have other owners, than those in `each`.
     is_stale: bool,
     /// Whose turn it is to be asked after.
     turn: usize,
+}
+
+/// The entries of one owner.
+#[derive(Default)]
+struct Owned {
+    names: Vec<String>,
+    /// Whether it ran when asked last, which its entries say, too: at most looks nothing has
+    /// changed, and the entries need no look.
+    was_running: Option<bool>,
 }
 
 impl Scanner {
@@ -67,6 +82,7 @@ impl Scanner {
             changes: Changes::default(),
             last_scan: None,
             scans: 0,
+            is_complete: false,
             is_full: false,
             blindness: Blindness::default(),
             owners: Owners::default(),
@@ -76,14 +92,16 @@ impl Scanner {
     }
 
     /// Looks at what may have changed: the directory's own times tell about names, and everything
-    /// is looked at four times per TTL, for touches. After an error everything known is kept, and
+    /// is looked at four times per TTL, for touches ([`listing`](Self::listing)). After an error everything known is kept, and
     /// so is the time it has left.
     pub(super) fn look(&mut self, directory: &Directory, now: Instant) -> Result<(), FolderError> {
         let is_due = self.is_scan_due(now);
         let edition = self.check(directory, is_due)?;
         let former = self.changes.last();
-        if self.changes.note(edition, now) || is_due {
-            return self.scan_edition(directory, former, edition, now);
+        let is_changed = self.changes.note(edition, now);
+        if is_changed || is_due {
+            let listing = self.listing(directory, is_changed)?;
+            return self.take_listing(directory, listing, former, edition, now);
         }
         self.ask_after_owners(directory);
         Ok(())
@@ -94,7 +112,8 @@ impl Scanner {
         let edition = self.check(directory, true)?;
         let former = self.changes.last();
         self.changes.note(edition, now);
-        self.scan_edition(directory, former, edition, now)
+        let listing = self.listing(directory, true)?;
+        self.take_listing(directory, listing, former, edition, now)
     }
 
     fn is_scan_due(&self, now: Instant) -> bool {
@@ -112,16 +131,42 @@ impl Scanner {
         })
     }
 
-    fn scan_edition(
+    /// What is in the directory. As long as its own times stay the same, the names that are known
+    /// are those that are there, but for one look in [`LOOKS`]; and the files of processes that run
+    /// on this host tell of a change of what is in them only, so that every second look is enough.
+    fn listing(&mut self, directory: &Directory, is_changed: bool) -> Result<Listing, FolderError> {
+        let turn = self.scans % LOOKS;
+        self.scans += 1;
+        if is_changed || turn == 0 || !self.is_complete {
+            let listed = directory.list();
+            let listing = listed.map_err(|source| FolderError::Failed {
+                path: directory.path().to_owned(),
+                source,
+            })?;
+            self.is_complete = listing.is_complete;
+            return Ok(listing);
+        }
+        let mut names = Vec::new();
+        for (name, entry) in &mut self.entries {
+            if entry.is_running && !entry.may_be_absent && turn % 2 == 1 {
+                entry.seen_in = self.scans;
+            } else {
+                names.push(name.clone());
+            }
+        }
+        directory
+            .list_of(names)
+            .map_err(|source| FolderError::Failed { path: directory.path().to_owned(), source })
+    }
+
+    fn take_listing(
         &mut self,
         directory: &Directory,
+        listing: Listing,
         former: Option<Edition>,
         edition: Edition,
         now: Instant,
     ) -> Result<(), FolderError> {
-        let listing = directory
-            .list()
-            .map_err(|source| FolderError::Failed { path: directory.path().to_owned(), source })?;
         self.forgive_unseen_time(now);
         if former.is_some_and(|former| former.directory != edition.directory) {
             self.doubt_absence();
@@ -129,7 +174,6 @@ impl Scanner {
         if former.is_none_or(|former| former.changed != edition.changed) {
             self.blindness.note_movement(now);
         }
-        self.scans += 1;
         for file in listing.files {
             self.take(directory, file, now);
         }
@@ -215,16 +259,16 @@ impl Scanner {
     fn ask_after_owners(&mut self, directory: &Directory) {
         let Some(ours) = host_id() else { return };
         if std::mem::take(&mut self.owners.is_stale) {
-            self.owners.names.clear();
+            self.owners.each.clear();
             for (name, entry) in &self.entries {
                 if let Some(owner) = entry.owner_on(&ours).filter(|_| !entry.is_dead) {
-                    self.owners.names.entry(owner).or_default().push(name.clone());
+                    self.owners.each.entry(owner).or_default().names.push(name.clone());
                 }
             }
         }
         let mut dead = Vec::new();
-        let (count, turn) = (self.owners.names.len(), self.owners.turn);
-        for (at, (owner, names)) in self.owners.names.iter().enumerate() {
+        let (count, turn) = (self.owners.each.len(), self.owners.turn);
+        for (at, (owner, owned)) in self.owners.each.iter_mut().enumerate() {
             let is_its_turn = (at + count - turn % count) % count < ASKED_AT_ONCE;
             let state = if is_its_turn {
                 process::state(*owner)
@@ -234,7 +278,12 @@ impl Scanner {
                 continue;
             };
             let is_running = state == process::State::Runs;
-            for name in names {
+            if owned.was_running.replace(is_running) == Some(is_running)
+                && state != process::State::Ended
+            {
+                continue;
+            }
+            for name in &owned.names {
                 let Some(entry) = self.entries.get_mut(name) else { continue };
                 self.is_changed |= entry.is_running != is_running;
                 entry.is_running = is_running;

@@ -1,6 +1,7 @@
 //! What is asked of the file system, counted.
 
 use super::*;
+use crate::host_id;
 
 const MANY: u64 = 2_000;
 
@@ -72,12 +73,39 @@ fn watching_many_reads_each_once_and_then_only_what_changes() {
     assert_eq!(calls(&peer), [0, 0, 0, 0]);
     assert!(!peer.scanner.take_changed(), "nothing to publish");
     look(&mut peer, TTL / 4);
-    assert_eq!(calls(&peer), [1, many - 1, 0, 0], "for touches, four times per TTL");
+    assert_eq!(calls(&peer), [0, many - 1, 0, 0], "for touches, four times per TTL");
     assert!(!peer.scanner.take_changed());
     peer.put(many);
     look(&mut peer, Duration::from_millis(200));
     assert_eq!(calls(&peer), [1, many, 1, 0], "the new one is read, alone");
     assert!(peer.scanner.take_changed());
+}
+
+#[test]
+fn what_runs_on_this_host_is_looked_at_twice_per_ttl_and_listed_once() {
+    let root = tempfile::tempdir().unwrap();
+    let mut watcher = Peer::at(&root);
+    for id in 0..MANY {
+        let process = Some(u64::from(std::process::id()));
+        let instance = Instance { host: host_id(), process, ..instance(id) };
+        let owner = crate::process::owner_of(&instance);
+        let record = Record { instance, owner };
+        fs::write(watcher.path_of(id), record::encode(&record).unwrap()).unwrap();
+    }
+    watcher.put(MANY);
+    // Until the times of the directory can be trusted, and the owner was seen to run.
+    for _ in 0..3 {
+        look(&mut watcher, Duration::from_millis(200));
+    }
+    calls(&watcher);
+    let (mut listings, mut stamps) = (0, 0);
+    for _ in 0..4 {
+        look(&mut watcher, TTL / 4);
+        let [listed, stamped, reads, touches] = calls(&watcher);
+        (listings, stamps) = (listings + listed, stamps + stamped);
+        assert_eq!((reads, touches), (0, 0));
+    }
+    assert_eq!((listings, stamps), (1, 2 * MANY + 4), "and four times what has no owner");
 }
 
 #[test]
