@@ -7,6 +7,7 @@ mod config;
 mod directory;
 mod edition;
 mod entry;
+mod owners;
 mod scan;
 mod sighting;
 #[cfg(test)]

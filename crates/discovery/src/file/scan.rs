@@ -1,7 +1,7 @@
 //! What the directory says, as seen over time.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,12 +13,10 @@ use super::{
     directory::{Directory, Edition, Fault, Listed, Listing},
     edition::Changes,
     entry::Entry,
+    owners::Owners,
     sighting::Stamp,
 };
-use crate::{Instance, MAX_INSTANCES, host_id, process, record::Owner};
-
-/// Processes whose state is read at one look, in turn. Reading one costs some 10 microseconds.
-const ASKED_AT_ONCE: usize = 32;
+use crate::{Instance, MAX_INSTANCES, host_id, process};
 
 /// Looks of which one lists all names, whatever the directory's times say.
 const LOOKS: u64 = 4;
@@ -53,25 +51,6 @@ pub(super) struct Scanner {
     /// What is shown may be other than at the last [`take_changed`](Self::take_changed).
     is_changed: bool,
     reported: BTreeSet<u32>,
-}
-
-/// The processes of this host that own entries. One process often owns many.
-#[derive(Default)]
-struct Owners {
-    each: HashMap<Owner, Owned>,
-    /// Some entries are others, or have other owners, than those in `each`.
-    is_stale: bool,
-    /// Whose turn it is to be asked after.
-    turn: usize,
-}
-
-/// The entries of one owner.
-#[derive(Default)]
-struct Owned {
-    names: Vec<String>,
-    /// Whether it ran when asked last, which its entries say, too: at most looks nothing has
-    /// changed, and the entries need no look.
-    was_running: Option<bool>,
 }
 
 impl Scanner {
@@ -251,39 +230,21 @@ impl Scanner {
 
     fn note_change(&mut self) {
         self.is_changed = true;
-        self.owners.is_stale = true;
+        self.owners.doubt();
     }
 
     /// Asks the kernel after the owners on this host: forgets who has provably ended, removes what
     /// they left, and keeps who provably runs.
     fn ask_after_owners(&mut self, directory: &Directory) {
         let Some(ours) = host_id() else { return };
-        if std::mem::take(&mut self.owners.is_stale) {
-            self.owners.each.clear();
-            for (name, entry) in &self.entries {
-                if let Some(owner) = entry.owner_on(&ours).filter(|_| !entry.is_dead) {
-                    self.owners.each.entry(owner).or_default().names.push(name.clone());
-                }
-            }
-        }
+        self.owners.refresh(|| {
+            let living = self.entries.iter().filter(|(_, entry)| !entry.is_dead);
+            living.filter_map(|(name, entry)| Some((entry.owner_on(&ours)?, name.clone())))
+        });
         let mut dead = Vec::new();
-        let (count, turn) = (self.owners.each.len(), self.owners.turn);
-        for (at, (owner, owned)) in self.owners.each.iter_mut().enumerate() {
-            let is_its_turn = (at + count - turn % count) % count < ASKED_AT_ONCE;
-            let state = if is_its_turn {
-                process::state(*owner)
-            } else if process::is_gone(*owner) {
-                process::State::Ended
-            } else {
-                continue;
-            };
+        self.owners.ask(|owner, state, names| {
             let is_running = state == process::State::Runs;
-            if owned.was_running.replace(is_running) == Some(is_running)
-                && state != process::State::Ended
-            {
-                continue;
-            }
-            for name in &owned.names {
+            for name in names {
                 let Some(entry) = self.entries.get_mut(name) else { continue };
                 self.is_changed |= entry.is_running != is_running;
                 entry.is_running = is_running;
@@ -293,8 +254,7 @@ impl Scanner {
                     dead.push((name.clone(), entry.sighting.stamp()));
                 }
             }
-        }
-        self.owners.turn = turn.wrapping_add(ASKED_AT_ONCE);
+        });
         self.bury(directory, &dead);
     }
 
