@@ -87,13 +87,13 @@ pub(crate) enum Stage {
 /// The sending direction and who is writing it.
 pub(crate) struct Outgoing {
     pub(crate) outbound: Outbound,
-    /// Somebody has taken a batch and will look again before letting go.
+    /// A task has taken a batch and will look again before it lets go.
     pub(crate) writing: bool,
     /// A batch that the socket did not take; the writer task goes on with it.
     pub(crate) stalled: Option<Batch>,
     /// The writer task was asked to take over.
     pub(crate) handed_over: bool,
-    /// Streams in the middle of an item that nobody wants any more, for the reader. Each stream
+    /// Streams in the middle of an item that no call wants any more, for the reader. Each stream
     /// stands here at most once.
     pub(crate) forgotten: Vec<u32>,
     /// Why a write failed, possibly in the middle of a frame.
@@ -369,7 +369,7 @@ impl Connection {
     }
 
     /// Has the callers hear that have waited for a while for the admission of their requests.
-    /// False when nobody waits.
+    /// False when no task waits.
     pub(crate) fn tell_admitted(&self) -> bool {
         let mut waiting = Vec::new();
         let more = {

@@ -61,7 +61,8 @@ pub(crate) struct Reader {
     cancels: Vec<(Arc<Response>, StopKind, CancelReason)>,
     /// The peer spoke after it was asked: the clock is to be looked at earlier than was planned.
     answered: bool,
-    /// Room for another stream was made: who waits for it is told once for all that was read.
+    /// Room for another stream was made: the tasks that wait for it are woken once for all that was
+    /// read.
     made_room: bool,
     idle_since: Instant,
     /// At the listener that accepted it.
@@ -142,7 +143,7 @@ impl Reader {
                 let last_stream = self.inbound.last_stream();
                 let goodbye = Error::draining("the other side has shut down");
                 self.connection.out.lock().outbound.go_away(last_stream, &goodbye);
-                // Whoever closed it has told the streams of this side already.
+                // The side that closed it has ended its streams already.
                 Error::new(Code::ConnectionLost, "the connection was closed by this side")
             }
             End::Finished => Error::new(Code::ConnectionLost, "the peer closed the connection"),
@@ -217,7 +218,7 @@ impl Reader {
         self.inbound.next_look().min(soon)
     }
 
-    /// Lets go of what came of items that nobody wants any more.
+    /// Lets go of what came of items that no call wants any more.
     fn forget_abandoned(&mut self) {
         let forgotten = std::mem::take(&mut self.connection.out.lock().forgotten);
         for stream in forgotten {
@@ -331,7 +332,7 @@ impl Reader {
                 break;
             }
         }
-        // Replies (credit, pongs, refusals) that nobody else has sent by now.
+        // Replies (credit, pongs, refusals) that no other task has sent by now.
         self.connection.write_soon();
         Ok(())
     }

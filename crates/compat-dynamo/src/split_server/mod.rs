@@ -88,7 +88,7 @@ impl SplitServer {
     }
 
     /// True once a request of a Dynamo caller was accepted. Those do not send a refused request
-    /// elsewhere: whoever leaves discovery does well to go on serving for a moment.
+    /// elsewhere: a worker that leaves discovery does well to go on serving for a moment.
     pub fn has_dynamo_callers(&self) -> bool {
         self.0.has_dynamo_callers.load(Ordering::Relaxed)
     }
@@ -160,7 +160,7 @@ impl Shared {
         };
         match dialled {
             Ok(sink) => Some(sink),
-            // The caller has given up, which is no fault of anybody.
+            // The caller has given up, which is no fault.
             Err(error) if error.code() == Code::Cancelled => {
                 tracing::debug!(endpoint = arrival.endpoint, %error, "a request is not run");
                 None

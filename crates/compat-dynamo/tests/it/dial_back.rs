@@ -19,7 +19,7 @@ use crate::{
 
 const PATH: &str = "1f/ns1/backend/generate";
 
-/// An address of nobody: nothing may be sent there, so a test does not miss an answer from it.
+/// An address without a host: nothing may be sent there, so a test does not miss an answer from it.
 const ELSEWHERE: &str = "203.0.113.9:80";
 
 /// A worker that counts what runs.

@@ -59,7 +59,7 @@ async fn answer(worker: &Worker, path: &str, payload: &[u8]) -> String {
     line.ack().await
 }
 
-/// Accepted, it would wait for a response that nobody can bring.
+/// Accepted, it would wait for a response that no worker can bring.
 #[tokio::test]
 async fn a_caller_that_can_never_be_dialled_is_refused_in_the_acknowledgement() {
     let handler = Picky::new(None);
@@ -272,7 +272,7 @@ async fn a_caller_that_cannot_be_dialled_runs_nothing() {
     let worker = Worker::new(Arc::clone(&handler) as _).await;
     let caller = Caller::new().await;
     let payload = two_part(caller.control("json").as_bytes(), b"1");
-    // Nobody listens there any more.
+    // No caller listens there any more.
     drop(caller);
     assert_eq!(answer(&worker, PATH, &payload).await, "");
     until("the dial to fail", || worker.split.pending() == 0).await;

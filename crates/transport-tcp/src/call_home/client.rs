@@ -78,7 +78,7 @@ impl TcpStreamClient {
         let address = self.addresses.resolve(&info.address, origin).await?;
         let mut patience = Patience::new(&self.config);
         let socket = self.dial(address, &info, false, &context, &mut patience).await?;
-        // The caller may have no item for long, and nobody but the kernel sees that it is gone.
+        // The caller may have no item for long, and only the kernel sees that it is gone.
         keep_alive(&socket, self.config.tcp.mux.keepalive_timeout).map_err(|cause| {
             let message = format!("the connection to the caller broke: {cause}");
             Error::new(Code::ConnectFailed, message).with_source(cause)

@@ -240,7 +240,7 @@ impl Offer<'_> {
         self.v >= OFFER_VERSION
     }
 
-    /// The process that answers; 0, which names nobody, where it does not say.
+    /// The process that answers; 0, which names none, where the caller does not say.
     pub(crate) fn process(&self) -> u64 {
         self.process.as_deref().and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0)
     }

@@ -100,7 +100,7 @@ impl Caller {
 
 fn assert_duplicate(error: &Error) {
     assert_eq!(error.code(), Code::DuplicateStream, "{error}");
-    // The first one has run or runs: nobody may be told that nothing did.
+    // The first one has run or runs: no caller may hear that nothing did.
     assert_ne!(error.executed(), Executed::No);
     assert!(!error.is_safe_to_resend());
 }
