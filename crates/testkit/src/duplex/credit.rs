@@ -38,8 +38,15 @@ async fn fill_then_finish(
             Err(TrySendError::Closed(error)) => return Err(error),
             Err(TrySendError::Full(_)) => {
                 let ready = poll!(poll_fn(|cx| call.sink.poll_ready(cx)));
+                if ready.is_ready() {
+                    // Its reader has granted more in between, which only this side uses up.
+                    let sent = call.sink.try_send(item(call.sink.sent()));
+                    let refused = matches!(sent, Err(TrySendError::Full(_)));
+                    assert!(!refused, "ready, yet refused as full");
+                    call.sink.flush();
+                    continue;
+                }
                 if std::mem::take(&mut first_park) {
-                    assert!(ready.is_pending(), "refused as full, yet ready");
                     parked.tell(Parked { sent: call.sink.sent() });
                 }
                 poll_fn(|cx| call.sink.poll_ready(cx)).await?;

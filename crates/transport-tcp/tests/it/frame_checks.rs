@@ -104,7 +104,7 @@ async fn call(
 }
 
 #[tokio::test]
-async fn the_mux_has_checks_where_either_side_writes_them_and_they_hold_for_what_is_whole() {
+async fn what_is_whole_passes_whatever_the_two_ends_check() {
     let all = [None, Some(Off), Some(Write), Some(Verify)];
     for (ours, theirs) in all.into_iter().flat_map(|ours| all.map(|theirs| (ours, theirs))) {
         let (runs, got) = call(ours, theirs, Damage::None).await;
