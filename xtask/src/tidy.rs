@@ -4,6 +4,7 @@
 //! case in front of you, say so on that line or the line above: `tidy-allow: RULE, because ...`.
 
 mod commands;
+mod glossary;
 mod links;
 mod manifest;
 mod source;
@@ -35,6 +36,7 @@ Rules:
   row       no marks of tables that readers cannot see
   variable  each variable of the environment that is read or named stands in docs/settings.md
   command   commands that documents give work as they stand there
+  glossary  a name that was replaced is not declared again
 
 An exception is written on its line or the line above, with its reason:
   // tidy-allow: sleep, the slow reader is what this test is about")]
@@ -74,7 +76,8 @@ fn look(workspace: &Workspace) -> Result<(usize, Vec<Finding>)> {
     for file in &files {
         findings.extend(check(workspace, file));
     }
-    findings.extend(variables::check(&files).into_iter().filter(|finding| {
+    let of_all = variables::check(&files).into_iter().chain(glossary::check(&files));
+    findings.extend(of_all.filter(|finding| {
         let file = files.iter().find(|file| file.path == finding.path);
         !file.is_some_and(|file| is_excepted(file, finding))
     }));
