@@ -1,5 +1,6 @@
 //! `pictures`: draws the pictures in docs/, so that they cannot drift from what they show.
 
+mod crates_to_come;
 mod layer_rows;
 mod overview;
 
@@ -8,12 +9,14 @@ use std::fs;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
+use crate::layers::sentences;
 use crate::workspace::Workspace;
 
-/// Draw docs/overview.svg and docs/layers.svg.
+/// Draw docs/overview.svg, docs/layers.svg and docs/crates-to-come.svg.
 #[derive(Args)]
 #[command(after_help = "\
-docs/layers.svg shows the layer table of `cargo xtask layers`, as far as its crates exist.")]
+docs/layers.svg shows the layer table of `cargo xtask layers`, as far as its crates exist.
+docs/crates-to-come.svg shows the plan in xtask/src/layers/coming.rs, and how far the tree is.")]
 pub(crate) struct Options {
     /// Write nothing; fail if a picture in docs/ is not what would be written
     #[arg(long)]
@@ -44,14 +47,17 @@ pub(crate) fn check(workspace: &Workspace) -> Result<()> {
 }
 
 /// Paths from the root, and what belongs there.
-fn pictures(workspace: &Workspace) -> Result<[(&'static str, String); 2]> {
-    let folders: Vec<String> =
-        workspace.packages()?.into_iter().map(|package| package.folder).collect();
+fn pictures(workspace: &Workspace) -> Result<[(&'static str, String); 3]> {
+    let packages = workspace.packages()?;
+    let has_crate = |folder: &str| packages.iter().any(|package| package.folder == folder);
+    let tree = crates_to_come::Tree {
+        has_crate: &has_crate,
+        has_edge: &|from, to| sentences::direct(&packages, from).any(|found| found == to),
+        exceptions: sentences::EXCEPTIONS.iter().map(|it| (it.from, it.to)).collect(),
+    };
     Ok([
         ("docs/overview.svg", overview::draw()),
-        (
-            "docs/layers.svg",
-            layer_rows::draw(&|folder| folders.iter().any(|found| found == folder)),
-        ),
+        ("docs/layers.svg", layer_rows::draw(&has_crate)),
+        ("docs/crates-to-come.svg", crates_to_come::draw(&tree)),
     ])
 }

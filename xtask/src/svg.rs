@@ -49,12 +49,31 @@ impl Picture {
 
     pub(crate) fn rectangle(
         &mut self,
+        corner: (i32, i32),
+        size: (i32, i32),
+        colours: (&str, &str),
+    ) {
+        self.bordered(corner, size, colours, "");
+    }
+
+    pub(crate) fn dashed_rectangle(
+        &mut self,
+        corner: (i32, i32),
+        size: (i32, i32),
+        colours: (&str, &str),
+    ) {
+        self.bordered(corner, size, colours, r#" stroke-dasharray="7 4""#);
+    }
+
+    fn bordered(
+        &mut self,
         (x, y): (i32, i32),
         (width, height): (i32, i32),
         (fill, border): (&str, &str),
+        dashes: &str,
     ) {
         self.push(&format!(
-            r#"<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="8" fill="{fill}" stroke="{border}" stroke-width="1.5"/>"#
+            r#"<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="8" fill="{fill}" stroke="{border}" stroke-width="1.5"{dashes}/>"#
         ));
     }
 

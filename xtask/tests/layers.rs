@@ -37,7 +37,7 @@ fn a_codec_that_depends_on_the_router_fails_the_check() {
 
     let message = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success(), "{message}");
-    assert!(message.contains("codec (layer 0) -> router (layer 5) is not allowed"), "{message}");
+    assert!(message.contains("codec (layer 0) -> router (layer 6) is not allowed"), "{message}");
 }
 
 #[test]
@@ -62,4 +62,16 @@ fn a_workspace_that_keeps_to_the_table_passes() {
 
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(String::from_utf8_lossy(&output.stdout).contains("2 dependencies between 3 packages"));
+}
+
+#[test]
+fn a_crate_that_must_not_know_another_fails_the_check_although_the_edge_points_down() {
+    let root = tempfile::tempdir().unwrap();
+    workspace(root.path(), &[("plane-call-home", &[]), ("split", &["plane-call-home"])]);
+
+    let output = layers(root.path());
+
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{message}");
+    assert!(message.contains("split must not know plane-call-home"), "{message}");
 }
