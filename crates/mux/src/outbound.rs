@@ -1,9 +1,9 @@
 //! What leaves on a connection: streams, control and whose turn it is.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
-use sinew_plane::{CancelReason, Error, StopKind, StreamId, Terminal, Window};
+use sinew_plane::{CancelReason, Error, StopKind, StreamId, Terminal, Window, budget::Account};
 
 use crate::{
     Batch, CheckedMuxConfig, ConnectionError, Credit, Hello, Open, Outbox, Role,
@@ -90,6 +90,15 @@ impl Outbound {
             outbound.greet();
         }
         outbound
+    }
+
+    /// Charges what waits to be written to `account`, beyond a little.
+    #[must_use]
+    pub fn with_account(mut self, account: Option<Arc<Account>>) -> Self {
+        if let Some(account) = account {
+            self.outbox.charge_to(account);
+        }
+        self
     }
 
     fn greet(&mut self) {
@@ -329,9 +338,9 @@ impl Outbound {
         &mut self.outbox
     }
 
-    /// Bytes of the control frames that wait, as [`Outbox::control_bytes`].
-    pub fn control_bytes(&self) -> usize {
-        self.outbox.control_bytes()
+    /// Bytes of the answers that wait, as [`Outbox::answer_bytes`].
+    pub fn answer_bytes(&self) -> usize {
+        self.outbox.answer_bytes()
     }
 
     /// True while data may be added without waiting for one's turn.
@@ -346,7 +355,7 @@ impl Outbound {
 
     /// The stream whose turn it is, if there is room for it.
     pub fn next_turn(&mut self) -> Option<u32> {
-        if self.outbox.has_room() { self.ready.pop_front() } else { None }
+        if self.outbox.make_room() { self.ready.pop_front() } else { None }
     }
 
     /// True when there is something to write or somebody stands in line.

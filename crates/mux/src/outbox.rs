@@ -1,7 +1,12 @@
 //! Frames waiting for the next write: control first, then data.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use sinew_plane::Terminal;
+use sinew_plane::{
+    BudgetUse, Terminal,
+    budget::{Account, Hold, Work},
+};
 
 use crate::{
     batch::{Batch, Part},
@@ -21,6 +26,9 @@ const COPY_BYTES: usize = 2 << 10;
 /// small enough that a cancelled stream has little left on its way.
 const ROOM_BYTES: usize = 256 << 10;
 
+/// So much of it a connection has without a charge to the memory budget. It grows by four times.
+const FREE_ROOM_BYTES: usize = 16 << 10;
+
 /// Spent buffers that are kept, and up to which capacity: control and data of one write.
 const SPARE_BUFFERS: usize = 2;
 const SPARE_BYTES: usize = ROOM_BYTES + CHUNK_BYTES;
@@ -29,7 +37,7 @@ const SPARE_BYTES: usize = ROOM_BYTES + CHUNK_BYTES;
 const SPARE_PARTS: usize = 16;
 
 /// Frames waiting for the next write.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Outbox {
     control: Vec<u8>,
     /// Bytes in `control` that are requests of this side, not answers to the peer.
@@ -38,6 +46,13 @@ pub struct Outbox {
     /// The buffer that small data frames gather in; behind everything in `data`.
     tail: Vec<u8>,
     data_bytes: usize,
+    /// Data waiting beyond this makes producers wait.
+    room: usize,
+    /// Where more than the free room is charged, and what is.
+    account: Option<Arc<Account>>,
+    grown: Option<Hold>,
+    /// A batch is being written.
+    lent: bool,
     integrity: bool,
     spare: Vec<Vec<u8>>,
     /// A batch that was written, for its lists.
@@ -46,7 +61,32 @@ pub struct Outbox {
     batches: u32,
 }
 
+impl Default for Outbox {
+    fn default() -> Self {
+        Self {
+            control: Vec::new(),
+            request_bytes: 0,
+            data: Vec::new(),
+            tail: Vec::new(),
+            data_bytes: 0,
+            room: ROOM_BYTES,
+            account: None,
+            grown: None,
+            lent: false,
+            integrity: false,
+            spare: Vec::new(),
+            spare_batch: Batch::default(),
+            batches: 0,
+        }
+    }
+}
+
 impl Outbox {
+    /// Has more than the free room only as far as `account` has.
+    pub(crate) fn charge_to(&mut self, account: Arc<Account>) {
+        (self.room, self.account) = (FREE_ROOM_BYTES, Some(account));
+    }
+
     /// Follow each frame with a check from now on.
     pub(crate) fn set_integrity(&mut self, integrity: bool) {
         self.integrity = integrity;
@@ -55,14 +95,43 @@ impl Outbox {
     /// True while producers may add data.
     #[inline]
     pub fn has_room(&self) -> bool {
-        self.data_bytes < ROOM_BYTES
+        self.data_bytes < self.room
     }
 
-    /// Bytes of the control frames that wait, without the requests of this side. They need no
-    /// room, so a driver whose peer has much answered and reads nothing stops reading from it
-    /// when this grows.
-    pub fn control_bytes(&self) -> usize {
-        self.control.len() - self.request_bytes
+    /// Makes more room when there is none and the memory budget has it: for what waits, and as
+    /// much again for what is being written. True when there is some.
+    pub(crate) fn make_room(&mut self) -> bool {
+        self.has_room() || self.grow()
+    }
+
+    #[cold]
+    fn grow(&mut self) -> bool {
+        let Some(account) = self.account.as_ref().filter(|_| self.room < ROOM_BYTES) else {
+            return false;
+        };
+        if is_tight(account) {
+            return false;
+        }
+        let room = (4 * self.room).min(ROOM_BYTES);
+        let charged = match &mut self.grown {
+            Some(hold) => hold.grow_to(2 * room, Work::Running),
+            None => {
+                self.grown = account.hold(BudgetUse::Buffers, 2 * room, Work::Running);
+                self.grown.is_some()
+            }
+        };
+        if charged {
+            self.room = room;
+        }
+        self.has_room()
+    }
+
+    /// Bytes of the frames that wait and need no room, without the requests of this side: control,
+    /// and ends of streams beyond the room. A driver whose peer has much answered and reads nothing
+    /// stops reading from it when this grows.
+    pub fn answer_bytes(&self) -> usize {
+        let control = self.control.len() - self.request_bytes;
+        control + self.data_bytes.saturating_sub(ROOM_BYTES + CHUNK_BYTES)
     }
 
     /// True when there is nothing to write.
@@ -167,6 +236,7 @@ impl Outbox {
         }
         let mut batch = std::mem::take(&mut self.spare_batch);
         self.batches = self.batches.wrapping_add(1);
+        self.lent = true;
         // Two small buffers make one write cheaper as one: the common case at low load.
         let both = !self.control.is_empty() && !self.tail.is_empty();
         if both && self.data.is_empty() && self.control.len() + self.tail.len() <= COPY_BYTES {
@@ -186,8 +256,9 @@ impl Outbox {
         batch
     }
 
-    /// Lets go of the buffers that are kept for later.
+    /// Lets go of the buffers that are kept for later, and of room that nothing is in.
     pub(crate) fn shrink(&mut self) {
+        self.give_room_back();
         self.spare = Vec::new();
         self.spare_batch = Batch::default();
         for buffer in [&mut self.control, &mut self.tail] {
@@ -200,8 +271,21 @@ impl Outbox {
         }
     }
 
+    fn give_room_back(&mut self) {
+        if self.grown.is_some() && self.is_empty() && !self.lent {
+            (self.room, self.grown) = (FREE_ROOM_BYTES, None);
+        }
+    }
+
     /// Takes back the buffers of a batch.
     pub(crate) fn recycle(&mut self, batch: &mut Batch) {
+        self.lent = false;
+        if self.grown.is_some() && self.account.as_deref().is_some_and(is_tight) {
+            // Others need it more.
+            self.give_room_back();
+            self.spare = Vec::new();
+            batch.spent = Vec::new();
+        }
         for mut buffer in batch.spent.drain(..) {
             if self.spare.len() < SPARE_BUFFERS && buffer.capacity() <= SPARE_BYTES {
                 buffer.clear();
@@ -212,6 +296,12 @@ impl Outbox {
             self.spare_batch = std::mem::take(batch);
         }
     }
+}
+
+/// From half of the budget on, nothing is held that is only quicker with it.
+fn is_tight(account: &Account) -> bool {
+    let budget = account.budget();
+    budget.total() >= budget.limit() / 2
 }
 
 fn write_frame(
@@ -235,6 +325,8 @@ fn write_frame(
 
 #[cfg(test)]
 mod tests {
+    use sinew_plane::Budget;
+
     use super::*;
 
     fn written(outbox: &mut Outbox) -> Vec<u8> {
@@ -286,6 +378,34 @@ mod tests {
         let batch = outbox.take_batch();
         assert!(batch.remaining() < ROOM_BYTES + CHUNK_BYTES + FRAME_HEADER_BYTES);
         assert!(outbox.has_room());
+    }
+
+    #[test]
+    fn room_beyond_what_is_free_is_charged_until_nothing_waits() {
+        let budget = Budget::new(4 << 20);
+        let account = budget.open();
+        let mut outbox = Outbox::default();
+        outbox.charge_to(Arc::clone(&account));
+        let body = Bytes::from(vec![0; 1 << 10]);
+        let fill = |outbox: &mut Outbox| {
+            while outbox.make_room() {
+                outbox.payload(Kind::Item, 1, b"", &body);
+            }
+            outbox.data_bytes
+        };
+        assert!(fill(&mut outbox) >= ROOM_BYTES);
+        assert_eq!(budget.used(BudgetUse::Buffers), 2 * ROOM_BYTES);
+        let mut batch = outbox.take_batch();
+        outbox.shrink();
+        assert_eq!(budget.total(), 2 * ROOM_BYTES, "it is not written yet");
+        batch.advance(batch.remaining());
+        outbox.recycle(&mut batch);
+        outbox.shrink();
+        assert_eq!(budget.total(), 0);
+        let _others: Vec<_> = (0..2)
+            .map(|_| budget.open().hold(BudgetUse::Kept, budget.share(), Work::Running).unwrap())
+            .collect();
+        assert!(fill(&mut outbox) < FREE_ROOM_BYTES + (2 << 10), "there is no more to be had");
     }
 
     #[test]

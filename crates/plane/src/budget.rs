@@ -72,6 +72,8 @@ uses! {
     Queued = "queued",
     /// Read buffers that have grown, and memory of messages that is kept for the next.
     Buffers = "buffers",
+    /// Connections and what each of them needs, whatever runs on it.
+    Connections = "connections",
     /// Identities of streams that are remembered for a while.
     Ids = "ids",
     /// Questions and requests that wait for a connection.

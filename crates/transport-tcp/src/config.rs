@@ -10,6 +10,7 @@ use crate::{
     Advertised,
     admission::{self, Admission},
     call_home::interface,
+    connection::CONNECTION_COST_BYTES,
 };
 
 /// Settings of one side of the transport. Start from [`TcpConfig::default`].
@@ -180,11 +181,14 @@ pub struct CheckedTcpConfig {
 }
 
 impl CheckedTcpConfig {
-    /// Who may connect to a listener, given what the process may open now.
+    /// Who may connect to a listener, given what the process may open now, and that connections on
+    /// which nothing runs may fill a quarter of the memory budget.
     pub(crate) fn admission(&self) -> Admission {
         let descriptors = admission::descriptors();
         let others = self.reserved_descriptors;
         let limit = admission::connection_limit(self.max_connections, others, descriptors);
+        let memory = self.budget.as_ref().map(|budget| budget.limit() / 4 / CONNECTION_COST_BYTES);
+        let limit = memory.map_or(limit, |memory| limit.min(memory));
         Admission::new(limit, self.max_connections_per_peer)
     }
 

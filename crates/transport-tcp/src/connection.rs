@@ -13,7 +13,7 @@ use rustc_hash::FxHashMap;
 use sinew_mux::{Batch, Hello, Outbound, Role};
 use sinew_plane::{
     BudgetUse, Code, Error, RequestHandler, SinkTarget, TransportId, Unanswered,
-    budget::{Account, Tally, Work},
+    budget::{Account, Hold, Tally, Work},
 };
 use sinew_telemetry::ConnectionMetrics;
 use tokio::sync::{Notify, watch};
@@ -36,6 +36,8 @@ pub(crate) struct Connection {
     pub(crate) sending: Sending,
     /// What this connection holds of the memory budget, if there is one.
     pub(crate) account: Option<Arc<Account>>,
+    /// Its own cost.
+    _cost: Option<Hold>,
     /// What comes out of the handler without an end is admitted.
     pub(crate) decides_at_once: bool,
     /// Streams were admitted, and the writer task is to see that their callers hear of it.
@@ -117,6 +119,10 @@ pub(crate) struct Streams {
     pub(crate) closed: bool,
 }
 
+/// Bytes that a connection costs on which nothing runs: its tables and tasks, its place at the
+/// listener, and a free part of what waits to be written.
+pub(crate) const CONNECTION_COST_BYTES: usize = 8 << 10;
+
 /// Bytes that a request costs besides its body: its entries in tables, its context, its task.
 const REQUEST_COST_BYTES: usize = 1 << 10;
 
@@ -179,11 +185,16 @@ impl Connection {
         handler: Option<Arc<dyn RequestHandler>>,
         sending: Sending,
     ) -> Self {
-        let outbound = Outbound::new(role, &config.mux);
         let account = config.budget.as_ref().map(|budget| budget.open());
+        let outbound = Outbound::new(role, &config.mux).with_account(account.clone());
         let decides_at_once = handler.as_ref().is_some_and(|handler| !handler.decides_later());
+        // Over the limit too: how many there are is bounded by what the budget has for them.
+        let cost = account.as_ref().and_then(|account| {
+            account.hold(BudgetUse::Connections, CONNECTION_COST_BYTES, Work::Running)
+        });
         Self {
             account,
+            _cost: cost,
             role,
             transport,
             config,

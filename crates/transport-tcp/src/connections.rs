@@ -128,7 +128,8 @@ impl Connections {
             self.keep(account.budget());
         }
         let open = self.remember(&connection, active);
-        let reader = Reader::new(Arc::clone(&connection), Arc::clone(&self.callers), read, arrival);
+        let callers = Arc::clone(&self.callers);
+        let reader = Box::new(Reader::new(Arc::clone(&connection), callers, read, arrival));
         self.tasks.spawn(async move {
             let _open = open;
             reader.run().await;
@@ -142,7 +143,7 @@ impl Connections {
     }
 
     /// Sees to it that a task keeps the budget for as long as there are connections to start.
-    fn keep(&self, budget: &Arc<Budget>) {
+    pub(crate) fn keep(&self, budget: &Arc<Budget>) {
         self.keeping.get_or_init(|| {
             self.tasks.spawn(keeper::keep(Arc::clone(budget), self.ending.clone()));
         });

@@ -17,7 +17,7 @@ use bytes::BytesMut;
 
 use crate::socket::Socket;
 
-/// Room for the first read: a hello, or a request of common size.
+/// Most that the first read takes: a hello, or a request of common size.
 const FIRST_READ_BYTES: usize = 4 << 10;
 
 /// What a peer begins to speak.
@@ -58,15 +58,22 @@ pub(crate) async fn read_protocol(
             return Ok(Some(protocol));
         }
         socket.readable().await?;
-        // Not before there is something to read: a silent connection holds no buffer.
-        buffer.reserve(FIRST_READ_BYTES);
-        match socket.try_read(buffer) {
+        match read_what_is_there(socket, buffer) {
             Ok(0) => return Ok(None),
             Ok(_) => {}
             Err(error) if is_passing(&error) => {}
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Reads once, by way of the stack: a connection that has said hello and nothing else keeps no
+/// room that it does not need.
+fn read_what_is_there(socket: &Socket, buffer: &mut BytesMut) -> io::Result<usize> {
+    let mut read = [0; FIRST_READ_BYTES];
+    let bytes = socket.try_read(&mut &mut read[..])?;
+    buffer.extend_from_slice(&read[..bytes]);
+    Ok(bytes)
 }
 
 /// An error that says only "try again".

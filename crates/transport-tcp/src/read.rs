@@ -11,7 +11,11 @@ use std::{
 
 use bytes::BytesMut;
 use sinew_mux::{ConnectionError, Inbound, Role, Tick};
-use sinew_plane::{CancelReason, Code, Error, Executed, StopKind, burst};
+use sinew_plane::{
+    BudgetUse, CancelReason, Code, Error, Executed, StopKind,
+    budget::{Tally, Work},
+    burst,
+};
 
 use crate::{
     admission::Place,
@@ -28,7 +32,9 @@ use crate::{
 const CHUNKS_AT_ONCE: usize = 16;
 
 /// Control frames that may wait to be written before no more is read: credit and refusals for
-/// tens of thousands of streams.
+/// tens of thousands of streams. What is beyond the first of the two is charged to the memory
+/// budget.
+const FREE_ANSWERS_BYTES: usize = 16 << 10;
 const ANSWERS_BYTES: usize = 1 << 20;
 
 /// Longest wait for the peer to end its direction after this side has.
@@ -71,6 +77,8 @@ pub(crate) struct Reader {
     reads_before: u32,
     /// Streams opened by this side when last looked at.
     opened: u32,
+    /// What is charged for answers that wait.
+    answers: Tally,
     /// The callers of this server, and this one among them.
     callers: Arc<Callers>,
     presence: Option<Presence>,
@@ -91,6 +99,9 @@ impl Drop for CloseOnDrop {
 /// table any more.
 impl Drop for Reader {
     fn drop(&mut self) {
+        if let Some(account) = &self.connection.account {
+            self.answers.clear(BudgetUse::Queued, account);
+        }
         for waker in self.wakers.drain(..) {
             waker.wake();
         }
@@ -127,6 +138,7 @@ impl Reader {
             place,
             reads_before: 0,
             opened: 0,
+            answers: Tally::default(),
             callers,
             presence: None,
             _close: CloseOnDrop(Arc::clone(&connection)),
@@ -134,8 +146,9 @@ impl Reader {
         }
     }
 
-    /// Reads until the connection ends, then tells every stream why.
-    pub(crate) async fn run(mut self) {
+    /// Reads until the connection ends, then tells every stream why. In a box, because a future has
+    /// room for each place that a value is moved to.
+    pub(crate) async fn run(mut self: Box<Self>) {
         let end = self.read().await;
         let error = match end {
             End::Closed => {
@@ -247,21 +260,43 @@ impl Reader {
 
     /// A peer that asks and does not read the answers is not asked on: its answers would gather
     /// without a bound. The writer gives up on it in time.
-    async fn answers_written(&self) {
+    async fn answers_written(&mut self) {
+        if self.may_read_on() {
+            return;
+        }
+        let connection = Arc::clone(&self.connection);
         loop {
-            let written = self.connection.written.notified();
-            {
-                let out = self.connection.out.lock();
-                // What cannot be written any more is dropped with the connection, within a second.
-                if out.broken.is_some() || out.outbound.control_bytes() < ANSWERS_BYTES {
-                    return;
-                }
+            let written = connection.written.notified();
+            if self.may_read_on() {
+                return;
             }
             tokio::select! {
-                () = self.connection.closed.cancelled() => return,
+                () = connection.closed.cancelled() => return,
                 () = written => {}
             }
         }
+    }
+
+    /// Whether the answers that wait leave room for more, in what is free of it or in the memory
+    /// budget.
+    fn may_read_on(&mut self) -> bool {
+        let waiting = {
+            let out = self.connection.out.lock();
+            // What cannot be written any more is dropped with the connection, within a second.
+            if out.broken.is_some() {
+                return true;
+            }
+            out.outbound.answer_bytes()
+        };
+        let Some(account) = &self.connection.account else { return waiting < ANSWERS_BYTES };
+        if waiting < FREE_ANSWERS_BYTES {
+            self.answers.settle(0, BudgetUse::Queued, account);
+            return true;
+        }
+        // As much again may be on its way into the socket.
+        let charge = 2 * waiting;
+        waiting < ANSWERS_BYTES
+            && self.answers.cover(charge, BudgetUse::Queued, account, Work::Running)
     }
 
     fn tick(&mut self) -> Result<(), ConnectionError> {
@@ -339,7 +374,7 @@ impl Reader {
 
     /// Reads and drops what still comes, so that closing does not destroy what this side has
     /// sent: a socket closed with unread input resets the connection.
-    async fn linger(mut self) {
+    async fn linger(mut self: Box<Self>) {
         let hurried = self.connection.hurried.load(Ordering::Relaxed);
         let limit = if hurried { HURRIED_LINGER } else { LINGER };
         let _ = tokio::time::timeout(limit, self.receiver.discard(LINGER_BYTES)).await;

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 use sinew_plane::TransportId;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
@@ -109,7 +109,7 @@ impl Socket {
 
     /// Reads what is there into the spare room of `buffer`, of which there must be some: 0 bytes
     /// are the end.
-    pub(crate) fn try_read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+    pub(crate) fn try_read(&self, buffer: &mut impl BufMut) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.try_read_buf(buffer),
             Self::Unix(stream) => stream.try_read_buf(buffer),

@@ -4,11 +4,17 @@ use std::{collections::VecDeque, sync::Arc};
 
 use parking_lot::Mutex;
 use rustc_hash::{FxHashMap, FxHashSet};
-use sinew_plane::{Code, Error, StreamId};
+use sinew_plane::{
+    Budget, BudgetUse, Code, Error, StreamId,
+    budget::{Account, Tally, Work},
+};
 
 /// Ids that are remembered of a caller's streams that have ended: 8 KiB and its place in the set.
 /// A caller whose answers come within a second remembers seconds of its calls in it.
 const REMEMBERED: usize = 512;
+
+/// What an id that is remembered costs, in bytes: twice itself, in a table that is half full.
+const ID_COST_BYTES: usize = 64;
 
 /// Callers without a connection that are remembered, in the order in which they left. One that
 /// comes back finds its ids still in use.
@@ -20,6 +26,9 @@ pub(crate) struct StreamIds {
     /// Those that run, and those in `ended`.
     known: FxHashSet<StreamId>,
     ended: VecDeque<StreamId>,
+    /// Where those in `ended` are charged; one that runs is charged with its request.
+    account: Option<Arc<Account>>,
+    charged: Tally,
 }
 
 impl StreamIds {
@@ -35,18 +44,36 @@ impl StreamIds {
 
     /// A stream that had begun has ended.
     pub(crate) fn end(&mut self, id: StreamId) {
-        if self.ended.len() == REMEMBERED
-            && let Some(oldest) = self.ended.pop_front()
-        {
+        if self.ended.len() == REMEMBERED || !self.has_room() {
+            let Some(oldest) = self.ended.pop_front() else {
+                // The memory budget is spent: nothing is remembered.
+                self.known.remove(&id);
+                return;
+            };
             self.known.remove(&oldest);
         }
         self.ended.push_back(id);
+    }
+
+    /// Whether the memory budget has room for one more that is remembered.
+    fn has_room(&mut self) -> bool {
+        let Some(account) = &self.account else { return true };
+        let bytes = (self.ended.len() + 1) * ID_COST_BYTES;
+        self.charged.cover(bytes, BudgetUse::Ids, account, Work::Running)
     }
 
     /// No stream runs: keeps no more than what is remembered.
     fn shrink(&mut self) {
         self.known.shrink_to_fit();
         self.ended.shrink_to_fit();
+    }
+}
+
+impl Drop for StreamIds {
+    fn drop(&mut self) {
+        if let Some(account) = &self.account {
+            self.charged.clear(BudgetUse::Ids, account);
+        }
     }
 }
 
@@ -62,10 +89,17 @@ struct State {
     parted: VecDeque<u64>,
 }
 
-#[derive(Default)]
 struct Caller {
     ids: Arc<Mutex<StreamIds>>,
     connections: usize,
+}
+
+impl Caller {
+    fn new(budget: Option<&Arc<Budget>>) -> Self {
+        let mut ids = StreamIds::default();
+        ids.account = budget.map(Budget::open);
+        Self { ids: Arc::new(Mutex::new(ids)), connections: 0 }
+    }
 }
 
 /// One connection of a caller, until it is dropped.
@@ -75,10 +109,15 @@ pub(crate) struct Presence {
 }
 
 impl Callers {
-    /// A connection of this process came up: the ids that it shares with its others.
-    pub(crate) fn enter(self: &Arc<Self>, process: u64) -> (Presence, Arc<Mutex<StreamIds>>) {
+    /// A connection of this process came up: the ids that it shares with its others. What is
+    /// remembered of them is charged to an account of their own in `budget`.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        process: u64,
+        budget: Option<&Arc<Budget>>,
+    ) -> (Presence, Arc<Mutex<StreamIds>>) {
         let mut state = self.state.lock();
-        let caller = state.by_process.entry(process).or_default();
+        let caller = state.by_process.entry(process).or_insert_with(|| Caller::new(budget));
         caller.connections += 1;
         let ids = Arc::clone(&caller.ids);
         (Presence { callers: Arc::clone(self), process }, ids)
@@ -148,24 +187,51 @@ mod tests {
     #[test]
     fn the_connections_of_a_process_share_its_ids_and_other_processes_have_their_own() {
         let callers = Arc::<Callers>::default();
-        let (first, ids) = callers.enter(7);
-        let (_second, same) = callers.enter(7);
-        let (_other, others) = callers.enter(8);
+        let (first, ids) = callers.enter(7, None);
+        let (_second, same) = callers.enter(7, None);
+        let (_other, others) = callers.enter(8, None);
         let id = StreamId(1);
         assert!(ids.lock().begin(id) && !same.lock().begin(id) && others.lock().begin(id));
         ids.lock().end(id);
         drop((first, ids, _second, same));
-        let (_again, ids) = callers.enter(7);
+        let (_again, ids) = callers.enter(7, None);
         assert!(!ids.lock().begin(id), "a caller that comes back is remembered");
+    }
+
+    #[test]
+    fn what_is_remembered_is_charged_and_is_less_when_the_budget_is_spent() {
+        let budget = Budget::new(4 << 20);
+        let callers = Arc::<Callers>::default();
+        let (presence, ids) = callers.enter(7, Some(&budget));
+        let run = |number: u128| {
+            let mut ids = ids.lock();
+            assert!(ids.begin(StreamId(number)));
+            ids.end(StreamId(number));
+        };
+        (0..2_000).for_each(run);
+        assert_eq!(budget.used(BudgetUse::Ids), REMEMBERED * ID_COST_BYTES);
+        drop((presence, ids, callers));
+        assert_eq!(budget.total(), 0);
+        let _all: Vec<_> = (0..4)
+            .map(|_| budget.open().hold(BudgetUse::Kept, 1 << 20, Work::Running).unwrap())
+            .collect();
+        let callers = Arc::<Callers>::default();
+        let (_presence, ids) = callers.enter(7, Some(&budget));
+        (0..2_000).for_each(|number| {
+            let mut ids = ids.lock();
+            assert!(ids.begin(StreamId(number)));
+            ids.end(StreamId(number));
+        });
+        assert!(ids.lock().known.is_empty());
     }
 
     #[test]
     fn callers_that_have_gone_are_forgotten_in_order() {
         let callers = Arc::<Callers>::default();
-        let (_stays, _) = callers.enter(u64::MAX);
+        let (_stays, _) = callers.enter(u64::MAX, None);
         for process in 0..10_000 {
-            drop(callers.enter(process));
-            drop(callers.enter(7));
+            drop(callers.enter(process, None));
+            drop(callers.enter(7, None));
         }
         assert!(callers.len() <= PARTED + 1, "{}", callers.len());
         assert!(callers.state.lock().parted.len() <= PARTED);

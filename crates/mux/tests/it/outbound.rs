@@ -96,14 +96,14 @@ fn the_last_word_is_for_those_who_can_read_it() {
 #[test]
 fn answers_that_nobody_reads_are_counted() {
     let mut acceptor = outbound(Role::Acceptor, config());
-    assert_eq!(acceptor.control_bytes(), 0);
+    assert_eq!(acceptor.answer_bytes(), 0);
     acceptor.on_hello(hello());
-    let greeting = acceptor.control_bytes();
+    let greeting = acceptor.answer_bytes();
     for token in 0..10 {
         acceptor.pong(token);
     }
-    assert_eq!(acceptor.control_bytes(), greeting + 10 * 16);
-    assert_eq!(acceptor.outbox().control_bytes(), acceptor.control_bytes());
+    assert_eq!(acceptor.answer_bytes(), greeting + 10 * 16);
+    assert_eq!(acceptor.outbox().answer_bytes(), acceptor.answer_bytes());
     written(&mut acceptor);
-    assert_eq!(acceptor.control_bytes(), 0);
+    assert_eq!(acceptor.answer_bytes(), 0);
 }

@@ -149,9 +149,8 @@ async fn take(
     counted.is_busy();
     let entry = Subject::parse(&subject).and_then(|subject| shared.streams.get(subject));
     let active = shared.connections.meters.of(&TCP).opened();
-    let sealed = shared.config.tcp.writes_checks();
     let codec = shared.config.tcp.two_part_codec(shared.config.max_frame_bytes);
-    let line = Line::new(stream, buffer, codec, (counted, active), sealed);
+    let line = Line::new(stream, buffer, codec, (counted, active), &shared.config.tcp);
     let line = Box::new(line);
     let refused = match (entry, stream_type) {
         (Some(Entry::Response(source)), StreamType::Response) => match source.upgrade() {

@@ -86,7 +86,7 @@ impl TcpStreamClient {
         // Nothing follows the handshake in this direction.
         let _ = SockRef::from(&socket).shutdown(Direction::Write);
         let codec = self.config.tcp.two_part_codec(self.config.max_frame_bytes);
-        Ok(RequestStream::new(socket, context, codec))
+        Ok(RequestStream::new(socket, context, codec, self.config.tcp.budget.as_ref()))
     }
 
     /// As [`check`](ResponsePlaneClient::check), of where the items of a request are fetched.

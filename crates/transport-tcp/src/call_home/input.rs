@@ -12,10 +12,15 @@ use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use parking_lot::Mutex;
 use sinew_codec::TwoPartCodec;
-use sinew_plane::{CancelReason, Code, Context, Error, Executed, OnCancel, StopKind};
+use sinew_plane::{
+    Budget, BudgetUse, CancelReason, Code, Context, Error, Executed, OnCancel, StopKind,
+};
 use tokio::net::TcpStream;
 
-use crate::call_home::message::{ControlMessage, MAX_HEADER_BYTES, Message};
+use crate::call_home::{
+    message::{ControlMessage, MAX_HEADER_BYTES, Message},
+    share::Share,
+};
 
 /// Room for one read, in bytes.
 const READ_BYTES: usize = 16 << 10;
@@ -29,6 +34,8 @@ pub struct RequestStream {
     socket: TcpStream,
     codec: TwoPartCodec,
     buffer: BytesMut,
+    /// What is charged for a buffer that has grown.
+    share: Share,
     ready: VecDeque<Bytes>,
     context: Context,
     /// How it ended; the inner part is taken when it was told.
@@ -50,13 +57,19 @@ impl OnCancel for Bell {
 }
 
 impl RequestStream {
-    pub(crate) fn new(socket: TcpStream, context: Context, codec: TwoPartCodec) -> Self {
+    pub(crate) fn new(
+        socket: TcpStream,
+        context: Context,
+        codec: TwoPartCodec,
+        budget: Option<&Arc<Budget>>,
+    ) -> Self {
         let bell = Arc::new(Bell::default());
         context.on_cancel(Arc::downgrade(&bell));
         Self {
             socket,
             codec: codec.with_max_header_size(MAX_HEADER_BYTES),
             buffer: BytesMut::new(),
+            share: Share::new(budget, BudgetUse::Frames),
             ready: VecDeque::new(),
             context,
             end: None,
@@ -121,6 +134,11 @@ impl RequestStream {
 
     fn read(&mut self) {
         self.buffer.reserve(READ_BYTES);
+        if !self.share.cover(self.buffer.capacity()) {
+            self.context.cancel(StopKind::Kill, CancelReason::Evicted);
+            self.end = Some(self.share.overflow());
+            return;
+        }
         match self.socket.try_read_buf(&mut self.buffer) {
             Ok(0) => self.lost(None),
             Ok(_) => self.decode(),
@@ -155,6 +173,7 @@ impl Stream for RequestStream {
                 Poll::Pending => {
                     if this.buffer.is_empty() {
                         this.buffer = BytesMut::new();
+                        this.share.settle(0);
                     }
                     return Poll::Pending;
                 }

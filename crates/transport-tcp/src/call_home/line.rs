@@ -13,15 +13,19 @@ use std::{
 
 use bytes::{Buf, Bytes, BytesMut};
 use sinew_codec::TwoPartCodec;
-use sinew_plane::{Code, Error, ItemBatch, Terminal};
+use sinew_plane::{BudgetUse, Code, Error, ItemBatch, Terminal};
 use sinew_telemetry::ActiveConnection;
 use socket2::SockRef;
 use tokio::{io::AsyncReadExt, net::TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    CheckedTcpConfig,
     admission::Place,
-    call_home::message::{ControlMessage, Failure, MAX_HEADER_BYTES, Message},
+    call_home::{
+        message::{ControlMessage, Failure, MAX_HEADER_BYTES, Message},
+        share::Share,
+    },
 };
 
 /// Room for the first read, in bytes. It doubles while reads fill it, so that a stream of small
@@ -41,6 +45,8 @@ pub(crate) struct Line {
     socket: TcpStream,
     codec: TwoPartCodec,
     buffer: BytesMut,
+    /// What is charged for a buffer that has grown.
+    share: Share,
     room: usize,
     /// Control frames that the socket did not take yet.
     unsent: BytesMut,
@@ -82,7 +88,7 @@ impl Line {
         buffer: BytesMut,
         codec: TwoPartCodec,
         (counted, active): (Counted, ActiveConnection),
-        sealed: bool,
+        tcp: &CheckedTcpConfig,
     ) -> Self {
         active.metrics().received(buffer.len());
         let codec = codec.with_max_header_size(MAX_HEADER_BYTES);
@@ -90,6 +96,7 @@ impl Line {
             socket,
             codec,
             buffer,
+            share: Share::new(tcp.budget.as_ref(), BudgetUse::Frames),
             room: FIRST_ROOM,
             unsent: BytesMut::new(),
             begun: false,
@@ -98,7 +105,7 @@ impl Line {
             next: None,
             counted,
             active,
-            sealed,
+            sealed: tcp.writes_checks(),
         }
     }
 
@@ -137,6 +144,7 @@ impl Line {
                     // A stream that waits keeps no buffer.
                     if self.buffer.is_empty() {
                         self.buffer = BytesMut::new();
+                        self.share.settle(0);
                     }
                     return Poll::Pending;
                 }
@@ -147,6 +155,10 @@ impl Line {
     fn read(&mut self) -> Option<LineEnd> {
         if self.buffer.capacity() - self.buffer.len() < self.room / 2 {
             self.buffer.reserve(self.room);
+        }
+        // A frame that is not whole has as much as has arrived of it, and the next step.
+        if !self.share.cover(self.buffer.capacity()) {
+            return self.share.overflow().map(LineEnd::Violation);
         }
         let room = self.buffer.capacity() - self.buffer.len();
         match self.socket.try_read_buf(&mut self.buffer) {

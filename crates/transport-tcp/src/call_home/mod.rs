@@ -37,6 +37,7 @@ mod own_networks;
 mod pool;
 mod queue;
 mod server;
+mod share;
 mod sink;
 mod source;
 mod subject;

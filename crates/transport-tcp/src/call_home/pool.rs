@@ -116,6 +116,9 @@ impl Pool {
             metrics: TcpPoolMetrics::new(),
             stop: CancellationToken::new(),
         });
+        if let Some(budget) = &inner.config.tcp.budget {
+            inner.connections.keep(budget);
+        }
         let (weak, stop) = (Arc::downgrade(&inner), inner.stop.clone());
         inner.connections.tasks.spawn(look_after(weak, addresses, stop));
         Self(inner)

@@ -85,6 +85,11 @@ impl Queue {
         self.frames.len() < QUEUE_FRAMES && self.bytes < QUEUE_BYTES
     }
 
+    /// Bytes that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// The unwritten pieces in their order. Returns how many there are.
     pub(crate) fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let mut skip = self.written;

@@ -6,14 +6,17 @@ use std::{
     io::{self, IoSlice},
     sync::{Arc, Weak},
     task::{self, Poll, Waker},
+    time::Instant,
 };
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sinew_codec::TWO_PART_PREFIX_BYTES;
 use sinew_plane::{
-    CancelReason, Code, Context, Error, Executed, Flush, OnCancel, SinkTarget, StopKind, Terminal,
-    TrySendError, defer_flush,
+    BudgetUse, CancelReason, Code, Context, Error, Executed, Flush, OnCancel, SinkTarget, StopKind,
+    Terminal, TrySendError,
+    budget::{Holder, Stalled},
+    defer_flush,
 };
 use sinew_telemetry::ActiveConnection;
 use tokio::{net::TcpStream, sync::Notify};
@@ -22,6 +25,7 @@ use crate::call_home::{
     config::CheckedTcpStreamClientConfig,
     message::{ControlMessage, ResponseStreamPrologue, begun_frame, json_frame},
     queue::{Frame, Queue, SLICES},
+    share::Share,
 };
 
 pub(crate) use self::serving::End;
@@ -42,9 +46,14 @@ pub(crate) struct LineSink {
     this: Weak<Self>,
 }
 
-#[derive(Default)]
 struct State {
     queue: Queue,
+    /// What is charged for what waits.
+    share: Share,
+    /// An item found no room in the memory budget: what would be waiting with it, in bytes.
+    starved: Option<usize>,
+    /// Since when the socket has taken nothing while something waits.
+    parked: Option<Instant>,
     waker: Option<Waker>,
     listens: bool,
     begun: bool,
@@ -69,13 +78,14 @@ impl LineSink {
         active: ActiveConnection,
     ) -> Arc<Self> {
         let queue = Queue::new(config.tcp.writes_checks());
+        let share = Share::new(config.tcp.budget.as_ref(), BudgetUse::Queued);
         Arc::new_cyclic(|this| Self {
             socket,
             context,
             config,
             exact,
             active,
-            state: Mutex::new(State { queue, ..State::default() }),
+            state: Mutex::new(State::new(queue, share)),
             changed: Notify::new(),
             this: this.clone(),
         })
@@ -106,6 +116,20 @@ impl LineSink {
         }
     }
 
+    /// Charges so many bytes that are to wait. False when the memory budget has no room.
+    fn cover(&self, state: &mut State, bytes: usize) -> bool {
+        let before = state.share.charged();
+        let covered = state.share.cover(bytes);
+        if before == 0
+            && state.share.charged() > 0
+            && let Some(account) = state.share.account()
+        {
+            let holder: Weak<Self> = self.this.clone();
+            account.held_by(holder);
+        }
+        covered
+    }
+
     fn write_queue(&self, state: &mut State) {
         while !state.queue.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES];
@@ -115,9 +139,12 @@ impl LineSink {
                 Ok(bytes) => {
                     self.active.metrics().sent(bytes);
                     state.queue.advance(bytes);
+                    state.share.settle(state.queue.bytes());
+                    state.parked = None;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     state.blocked = true;
+                    state.parked.get_or_insert_with(Instant::now);
                     return;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -186,6 +213,38 @@ pub(crate) fn broken(cause: &io::Error) -> Error {
 }
 
 impl State {
+    fn new(queue: Queue, share: Share) -> Self {
+        Self {
+            queue,
+            share,
+            starved: None,
+            parked: None,
+            waker: None,
+            listens: false,
+            begun: false,
+            ended: false,
+            half_close: false,
+            blocked: false,
+            closed: None,
+            asked: false,
+        }
+    }
+
+    /// True when the item that found no room in the memory budget would find it now; else `waker`
+    /// is woken when that may be so.
+    fn finds_room(&mut self, waker: &Waker) -> bool {
+        let Some(bytes) = self.starved else { return true };
+        let more = bytes.saturating_sub(self.share.charged());
+        if let Some(account) = self.share.account() {
+            account.wait_for_room(0, more, waker);
+        }
+        let found = self.share.cover(bytes);
+        if found {
+            self.starved = None;
+        }
+        found
+    }
+
     fn push_control(&mut self, frame: Bytes) {
         self.queue.push(Frame::whole(frame));
     }
@@ -194,6 +253,26 @@ impl State {
         self.closed.get_or_insert(error);
         self.ended = true;
         self.queue.clear();
+        self.share.settle(0);
+    }
+}
+
+/// The only stream of a connection.
+const ONLY: u32 = 0;
+
+impl Holder for LineSink {
+    fn stalled(&self, before: Instant, to: &mut Vec<Stalled>) {
+        let state = self.state.lock();
+        let (bytes, since) = (state.share.charged(), state.parked);
+        if let Some(since) = since.filter(|since| *since <= before && bytes > 0) {
+            to.push(Stalled { since, stream: ONLY, bytes });
+        }
+    }
+
+    /// The caller reads nothing, so it learns by the end of the connection.
+    fn end(&self, _stream: u32, error: &Error) {
+        self.cut(error.clone(), CancelReason::Evicted);
+        self.changed.notify_one();
     }
 }
 
@@ -215,7 +294,8 @@ impl SinkTarget for LineSink {
         if let Some(error) = self.closed_by(&state) {
             return Poll::Ready(Err(error));
         }
-        if state.queue.has_room() || state.ended {
+        let ready = state.queue.has_room() || state.ended;
+        if ready && state.finds_room(cx.waker()) {
             return Poll::Ready(Ok(()));
         }
         state.waker = Some(cx.waker().clone());
@@ -253,6 +333,11 @@ impl SinkTarget for LineSink {
             }
         }
         if !state.queue.has_room() {
+            return Err(TrySendError::Full(item));
+        }
+        let waiting = state.queue.bytes() + item.len();
+        if !self.cover(&mut state, waiting) {
+            state.starved = Some(waiting);
             return Err(TrySendError::Full(item));
         }
         Self::begin(&mut state);

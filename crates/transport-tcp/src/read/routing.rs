@@ -147,7 +147,8 @@ impl Reader {
             Event::Hello(hello) => {
                 connection.out.lock().outbound.on_hello(hello);
                 if connection.decides_at_once {
-                    let (presence, ids) = self.callers.enter(hello.process);
+                    let budget = connection.config.budget.as_ref();
+                    let (presence, ids) = self.callers.enter(hello.process, budget);
                     self.presence = Some(presence);
                     let _ = connection.ids.set(ids);
                 }

@@ -29,7 +29,7 @@ const SMALL_BUFFER_BYTES: usize = 64 << 10;
 const PRESSED: Duration = Duration::from_secs(5);
 
 /// Acknowledgements gathered before they are written even though more requests have been read.
-const ANSWERS_BYTES: usize = 64 << 10;
+const ANSWERS_BYTES: usize = 16 << 10;
 
 /// Bytes of an unfinished frame that must arrive within `frame_timeout`, unless its rest is
 /// shorter: with the default, 2 KiB a second.

@@ -31,9 +31,11 @@ fn budget(mib: usize) -> (Arc<Budget>, TcpConfig) {
     (budget, config)
 }
 
-/// What is held, without what is only kept for the next message.
+/// What is held for requests and responses: without what is only kept for the next message, and
+/// what connections cost by themselves.
 fn held(budget: &Budget) -> usize {
-    budget.total() - budget.used(BudgetUse::Buffers)
+    let besides = [BudgetUse::Buffers, BudgetUse::Connections, BudgetUse::Ids];
+    budget.total() - besides.map(|what| budget.used(what)).iter().sum::<usize>()
 }
 
 /// Sends items of 16 KiB for as long as they are taken.
@@ -297,4 +299,27 @@ async fn what_a_worker_sends_to_a_slow_caller_is_bounded_too() {
     }
     assert!(ended > 0 && taken > 0, "{ended} ended, {taken} items taken");
     until("what waited to be let go of", || held(&budget) == 0).await;
+}
+
+#[tokio::test]
+async fn a_connection_and_what_waits_to_be_written_on_it_are_charged() {
+    let (budget, config) = budget(32);
+    let server = server(config, |_: IncomingRequest<'_>, mut sink: ResponseSink| {
+        tokio::spawn(async move {
+            // Small enough to be copied behind its header.
+            let item = Bytes::from(vec![7; 1 << 10]);
+            while sink.send(item.clone()).await.is_ok() {}
+        });
+    });
+    let mut peers = vec![MuxPeer::greet(&server).await, MuxPeer::greet(&server).await];
+    let each = budget.used(BudgetUse::Connections) / 2;
+    assert!((4 << 10..=16 << 10).contains(&each), "{each}");
+    // Less than its share, with what is kept of them.
+    for _ in 0..4 {
+        peers[0].open(&Bytes::new(), 0, WINDOW).await;
+    }
+    // More than the free part: it has been copied, and the socket takes no more.
+    until("copies to be charged", || budget.used(BudgetUse::Buffers) >= 128 << 10).await;
+    drop(peers);
+    until("everything to be let go of", || budget.total() == budget.used(BudgetUse::Ids)).await;
 }

@@ -4,6 +4,7 @@
 mod admission;
 mod budget;
 mod call_home;
+mod call_home_budget;
 mod call_home_forged;
 mod call_home_hostile;
 mod call_home_input;

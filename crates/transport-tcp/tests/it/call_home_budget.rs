@@ -1,0 +1,88 @@
+//! What a connection with one stream holds at either end, with a small memory budget.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sinew_plane::{Budget, BudgetUse, Code, Context, ResponsePlaneServer, TrySendError};
+use sinew_transport_tcp::{TcpConfig, TcpStreamClientConfig, TcpStreamServerConfig};
+
+use crate::{
+    call_home::{any_caller, arrived, caller, connect, next, plain, request, worker},
+    call_home_wire::{PROLOGUE, expect, header},
+    fixture::until,
+};
+
+const MIB: usize = 1 << 20;
+
+fn budget() -> (Arc<Budget>, TcpConfig) {
+    let budget = Budget::new(4 * MIB);
+    let config = TcpConfig { budget: Some(Arc::clone(&budget)), ..TcpConfig::default() };
+    (budget, config)
+}
+
+/// The beginning of an item of so many bytes.
+fn begun_item(bytes: usize, sent: usize) -> Vec<u8> {
+    let mut frame = vec![0; 8];
+    frame.extend((bytes as u64).to_be_bytes());
+    frame.resize(24 + sent, 0);
+    frame
+}
+
+#[tokio::test]
+async fn what_waits_at_a_worker_for_its_caller_to_read_is_charged() {
+    let (budget, tcp) = budget();
+    let (caller, worker) = (any_caller(), worker(TcpStreamClientConfig { tcp, ..plain() }));
+    let registered = caller.register(&request()).unwrap();
+    let mut sink = connect(&worker, &registered.connection_info).await;
+    // Nobody reads it.
+    let item = Bytes::from(vec![7; 8 << 10]);
+    until("the queue to be full", || {
+        let sent = sink.try_send(item.clone());
+        sink.flush();
+        matches!(sent, Err(TrySendError::Full(_)))
+    })
+    .await;
+    assert!(budget.used(BudgetUse::Queued) >= 128 << 10, "{}", budget.used(BudgetUse::Queued));
+    drop((registered, sink));
+    until("it to be let go of", || budget.used(BudgetUse::Queued) == 0).await;
+}
+
+#[tokio::test]
+async fn an_item_that_never_ends_is_charged_at_the_caller_and_ended_without_room() {
+    let (budget, tcp) = budget();
+    let caller = caller(TcpStreamServerConfig { tcp, ..TcpStreamServerConfig::default() });
+    let (mut stream, mut worker) = expect(&caller).await;
+    worker.send(&header(PROLOGUE)).await;
+    worker.send(&begun_item(8 * MIB, 256 << 10)).await;
+    tokio::select! {
+        item = next(&mut stream) => panic!("{item:?}"),
+        () = until("it to be charged", || budget.used(BudgetUse::Frames) >= 256 << 10) => {}
+    }
+    let error = tokio::select! {
+        item = next(&mut stream) => item.unwrap().unwrap_err(),
+        () = async {
+            loop {
+                worker.send(&[0; 64 << 10]).await;
+            }
+        } => unreachable!(),
+    };
+    assert_eq!(error.code(), Code::Exhausted, "{error}");
+    drop(stream);
+    until("it to be let go of", || budget.used(BudgetUse::Frames) == 0).await;
+}
+
+#[tokio::test]
+async fn an_item_of_a_request_that_never_ends_is_charged_at_the_worker() {
+    let (budget, tcp) = budget();
+    let (caller, worker) = (any_caller(), worker(TcpStreamClientConfig { tcp, ..plain() }));
+    let large = Bytes::from(vec![7; 2 * MIB]);
+    let items = Box::pin(futures_util::stream::iter([large]));
+    let registered = caller.register_request_stream(&Context::new(), items).unwrap();
+    let info = registered.connection_info();
+    let fetched = worker.connect_request_stream(info, sinew_plane::Origin::SameHost, arrived(info));
+    let mut fetched = fetched.await.unwrap();
+    let end = futures_util::StreamExt::next(&mut fetched).await;
+    assert_eq!(end.unwrap().unwrap_err().code(), Code::Exhausted);
+    drop(fetched);
+    assert_eq!(budget.used(BudgetUse::Frames), 0);
+}
