@@ -240,13 +240,14 @@ impl Work {
         match self.kind.clone() {
             Kind::PerRequest(program) => {
                 let answer = async move { program.answer(request, sink).await };
-                self.tasks.spawn(answer.instrument(span))
+                self.tasks.spawn(answer.instrument(span));
             }
             Kind::Persistent(program) => {
-                let answer = async move { program.answer(request, sink).await };
-                self.tasks.spawn(answer.instrument(span))
+                if let Some(answer) = program.answer(request, sink) {
+                    self.tasks.spawn(answer.instrument(span));
+                }
             }
-        };
+        }
     }
 
     /// Waits until every program has ended, once no request comes any more.

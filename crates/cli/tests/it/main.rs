@@ -9,6 +9,7 @@ mod demo;
 mod ends;
 mod frames;
 mod guarded;
+mod idle;
 mod ls;
 mod memory;
 mod metrics;

@@ -116,6 +116,11 @@ impl RawMux {
         }
     }
 
+    /// Waits for an item, of whatever stream.
+    pub(crate) fn next_item(&mut self) {
+        while !matches!(self.next().unwrap(), Event::Items { .. }) {}
+    }
+
     /// How the next stream ends.
     pub(crate) fn next_end(&mut self) -> Option<Terminal> {
         loop {

@@ -2,16 +2,21 @@
 
 use std::{
     future::poll_fn,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU8, Ordering},
     },
+    task::{self, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
 use sinew::{Code, Error, Executed, ResponseSink, TrySendError, layers::plane::budget::Account};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::{
+    sync::mpsc,
+    time::{Sleep, sleep, timeout},
+};
 
 use super::{
     life::{Entry, Line},
@@ -64,90 +69,161 @@ impl Exchange {
     }
 }
 
-/// Passes on what the process writes for a request until its end, and a cancel to the process.
-pub(crate) async fn pass_on(entry: Entry<'_>, mut sink: ResponseSink, kill_grace: Duration) {
-    let (context, mailbox) = (sink.context().clone(), &entry.exchange.mailbox);
-    // An item for which there was no credit.
-    let mut waiting = None;
-    // When to stop waiting for the end behind a stop.
-    let mut limit: Option<Instant> = None;
-    loop {
-        match send_ready(&entry, &mut waiting, &mut sink) {
-            Ok(None) => {}
-            Ok(Some(end)) => {
-                if matches!(end, Letter::Failed(_)) {
-                    cancel(&entry, kill_grace).await;
+/// One request on its way from the process to its caller.
+///
+/// There is one of it in the task of each stream that is open, and most of its time it waits: what
+/// it needs for the rest of its life is in boxes.
+pub(crate) struct Passing {
+    entry: Entry,
+    sink: ResponseSink,
+    /// An item for which there was no credit.
+    waiting: Option<Bytes>,
+    /// When to stop waiting for the end behind a stop.
+    limit: Option<Pin<Box<Sleep>>>,
+    kill_grace: Duration,
+}
+
+/// What was waited for.
+enum Next {
+    Killed,
+    Stopped,
+    /// The time behind a stop is over.
+    Late,
+    Credit,
+    /// Nobody takes items any more.
+    Gone,
+    Overflowed,
+    Letters,
+}
+
+impl Passing {
+    pub(crate) fn new(entry: Entry, sink: ResponseSink, kill_grace: Duration) -> Self {
+        Self { entry, sink, waiting: None, limit: None, kill_grace }
+    }
+
+    /// Passes on what the process writes for the request until its end, and a cancel to the
+    /// process. The end that is to be told, if there is one to tell.
+    pub(crate) async fn run(&mut self) -> Option<Letter> {
+        loop {
+            match self.send_ready() {
+                Ok(None) => {}
+                Ok(Some(end)) => {
+                    if matches!(end, Letter::Failed(_)) {
+                        self.cancel().await;
+                    }
+                    return Some(end);
                 }
-                return finish(end, sink);
+                // The caller is gone.
+                Err(_) => break,
             }
-            // The caller is gone.
-            Err(_) => return cancel(&entry, kill_grace).await,
+            match self.next().await {
+                Next::Killed | Next::Gone => break,
+                Next::Stopped => {
+                    self.cancel().await;
+                    self.limit = Some(Box::pin(sleep(self.kill_grace)));
+                }
+                // Dropping the sink behind a stop ends the response as cancelled.
+                Next::Late => return None,
+                // What waits is dropped too: the end stands behind it now.
+                Next::Overflowed => self.waiting = None,
+                Next::Letters | Next::Credit => {}
+            }
         }
+        self.cancel().await;
+        None
+    }
+
+    async fn next(&mut self) -> Next {
+        let context = self.sink.context().clone();
+        let asked = self.limit.is_some();
+        let cancelled = async {
+            // Behind a stop there can only be a kill.
+            if asked { context.killed().await } else { context.stopped().await }
+        };
+        let progress = poll_fn(|cx| self.poll_progress(cx));
         tokio::select! {
             biased;
-            () = context.killed() => return cancel(&entry, kill_grace).await,
-            () = context.stopped(), if limit.is_none() => {
-                cancel(&entry, kill_grace).await;
-                limit = Some(Instant::now() + kill_grace);
-            }
-            // Dropping the sink behind a stop ends the response as cancelled.
-            () = sleep_until(limit.unwrap_or_else(Instant::now)), if limit.is_some() => return,
-            ready = poll_fn(|cx| sink.poll_ready(cx)), if waiting.is_some() => {
-                if ready.is_err() {
-                    return cancel(&entry, kill_grace).await;
-                }
-            }
-            // What waits is dropped too: the end stands behind it now.
-            () = mailbox.overflowed(), if waiting.is_some() => waiting = None,
-            () = mailbox.arrived(), if waiting.is_none() => {}
+            () = cancelled => if context.is_killed() { Next::Killed } else { Next::Stopped },
+            next = progress => next,
         }
     }
-}
 
-/// Sends what has arrived as far as there is credit. The end, once it is there.
-fn send_ready(
-    entry: &Entry<'_>,
-    waiting: &mut Option<Bytes>,
-    sink: &mut ResponseSink,
-) -> Result<Option<Letter>, Error> {
-    loop {
-        let letter = match waiting.take() {
-            Some(item) => Some(Letter::Item(item)),
-            None => entry.exchange.mailbox.try_take(),
-        };
-        match letter {
-            None => break,
-            Some(Letter::Begun) => sink.accept(),
-            Some(Letter::Item(item)) => match sink.try_send(item) {
-                Ok(()) => {}
-                Err(TrySendError::Full(item)) => {
-                    *waiting = Some(item);
-                    break;
-                }
-                Err(TrySendError::Closed(error)) => return Err(error),
-            },
-            Some(end) => return Ok(Some(end)),
+    fn poll_progress(&mut self, cx: &mut task::Context<'_>) -> Poll<Next> {
+        if self.limit.as_mut().is_some_and(|limit| limit.as_mut().poll(cx).is_ready()) {
+            return Poll::Ready(Next::Late);
         }
+        let mailbox = &self.entry.exchange.mailbox;
+        if self.waiting.is_none() {
+            return mailbox.poll_arrived(cx).map(|()| Next::Letters);
+        }
+        if let Poll::Ready(ready) = self.sink.poll_ready(cx) {
+            return Poll::Ready(if ready.is_ok() { Next::Credit } else { Next::Gone });
+        }
+        mailbox.poll_overflowed(cx).map(|()| Next::Overflowed)
     }
-    sink.flush();
-    Ok(None)
-}
 
-fn finish(end: Letter, sink: ResponseSink) {
-    match (end, sink.context().reason()) {
-        (_, Some(reason)) => sink.cancelled(reason),
-        (Letter::Failed(error), None) if error.executed() == Executed::No => sink.reject(error),
-        (Letter::Failed(error), None) => sink.fail(error),
-        (_, None) => sink.complete(),
+    /// Sends what has arrived as far as there is credit. The end, once it is there.
+    fn send_ready(&mut self) -> Result<Option<Letter>, Error> {
+        loop {
+            let letter = match self.waiting.take() {
+                Some(item) => Some(Letter::Item(item)),
+                None => self.entry.exchange.mailbox.try_take(),
+            };
+            match letter {
+                None => break,
+                Some(Letter::Begun) => self.sink.accept(),
+                Some(Letter::Item(item)) => match self.sink.try_send(item) {
+                    Ok(()) => {}
+                    Err(TrySendError::Full(item)) => {
+                        self.waiting = Some(item);
+                        break;
+                    }
+                    Err(TrySendError::Closed(error)) => return Err(error),
+                },
+                Some(end) => return Ok(Some(end)),
+            }
+        }
+        self.sink.flush();
+        Ok(None)
     }
-}
 
-/// Tells the process that nobody wants the rest, if it was given the request. A process that
-/// does not read its input is not waited for longer than `limit`.
-async fn cancel(entry: &Entry<'_>, limit: Duration) {
-    if !entry.exchange.withdraw() {
-        let line = Line::Cancel(wire::cancel(entry.id));
+    /// Tells the process that nobody wants the rest, if it was given the request. A process that
+    /// does not read its input is not waited for longer than the grace.
+    async fn cancel(&mut self) {
+        let Entry { life, id, exchange } = &self.entry;
+        if exchange.withdraw() {
+            return;
+        }
         // Nobody reads it any more when the process has ended.
-        let _ = timeout(limit, entry.life.send(line)).await;
+        if let Err(mpsc::error::TrySendError::Full(line)) =
+            life.try_send(Line::Cancel(wire::cancel(*id)))
+        {
+            let _ = Box::pin(timeout(self.kill_grace, life.send(line))).await;
+        }
+    }
+    /// Gives the process the line of the request once there is room for it. False when it has
+    /// ended; `None` when the request was withdrawn before.
+    pub(crate) async fn hand_over(&mut self, line: Line) -> Option<bool> {
+        tokio::select! {
+            biased;
+            () = self.sink.context().stopped() => None,
+            sent = self.entry.life.send(line) => Some(sent),
+        }
+    }
+
+    /// Nothing ran.
+    pub(crate) fn reject(self, error: Error) {
+        self.sink.reject(error);
+    }
+
+    /// Tells the caller the end.
+    pub(crate) fn finish(self, end: Letter) {
+        let sink = self.sink;
+        match (end, sink.context().reason()) {
+            (_, Some(reason)) => sink.cancelled(reason),
+            (Letter::Failed(error), None) if error.executed() == Executed::No => sink.reject(error),
+            (Letter::Failed(error), None) => sink.fail(error),
+            (_, None) => sink.complete(),
+        }
     }
 }

@@ -16,7 +16,7 @@ use sinew::{Error, layers::plane::budget::Account};
 use tokio::{
     io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader, BufWriter},
     process::ChildStdin,
-    sync::mpsc,
+    sync::mpsc::{self, error::TrySendError},
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -64,13 +64,13 @@ struct Exchanges {
 }
 
 /// A request's place in a life; dropping it makes the process's further words about it nobody's.
-pub(crate) struct Entry<'a> {
-    pub(crate) life: &'a Life,
+pub(crate) struct Entry {
+    pub(crate) life: Arc<Life>,
     pub(crate) id: u64,
     pub(crate) exchange: Arc<Exchange>,
 }
 
-impl Drop for Entry<'_> {
+impl Drop for Entry {
     fn drop(&mut self) {
         self.life.exchanges.lock().open.remove(&self.id);
     }
@@ -84,7 +84,7 @@ impl Life {
     }
 
     /// Opens a request under a number of its own.
-    pub(crate) fn open(&self, speech: Speech) -> Entry<'_> {
+    pub(crate) fn open(self: &Arc<Self>, speech: Speech) -> Entry {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let exchange = Arc::new(Exchange::new(speech, Arc::clone(&self.account)));
         let mut exchanges = self.exchanges.lock();
@@ -93,7 +93,12 @@ impl Life {
         }
         exchanges.open.insert(id, Arc::clone(&exchange));
         drop(exchanges);
-        Entry { life: self, id, exchange }
+        Entry { life: Arc::clone(self), id, exchange }
+    }
+
+    /// Gives a line to the process if there is room, and gives it back otherwise.
+    pub(crate) fn try_send(&self, line: Line) -> Result<(), TrySendError<Line>> {
+        self.lines.try_send(line)
     }
 
     /// Gives a line to the process once there is room. False when its life is over.

@@ -1,6 +1,10 @@
 //! What a process has written for one request and its caller has not taken yet.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -8,7 +12,6 @@ use sinew::{
     BudgetUse, Error,
     layers::plane::budget::{Account, Tally, Work},
 };
-use tokio::sync::Notify;
 
 use super::wire::MAX_LINE;
 
@@ -35,8 +38,6 @@ pub(crate) enum Letter {
 pub(crate) struct Mailbox {
     account: Arc<Account>,
     state: Mutex<State>,
-    arrived: Notify,
-    overflowed: Notify,
 }
 
 #[derive(Default)]
@@ -45,13 +46,16 @@ struct State {
     kept: usize,
     charged: Tally,
     closed: bool,
+    /// What was kept was too much.
+    overflowed: bool,
+    /// Who waits for a letter.
+    waker: Option<Waker>,
 }
 
 impl Mailbox {
     /// An empty one, whose letters are charged to `account`.
     pub(crate) fn new(account: Arc<Account>) -> Self {
-        let (arrived, overflowed) = (Notify::new(), Notify::new());
-        Self { account, state: Mutex::default(), arrived, overflowed }
+        Self { account, state: Mutex::default() }
     }
 
     /// Adds a letter. An end or a failure is the last one; what follows is ignored. False for an
@@ -79,8 +83,9 @@ impl Mailbox {
             Letter::End | Letter::Failed(_) => state.closed = true,
         }
         state.letters.push_back(letter);
+        let waker = state.waker.take();
         drop(state);
-        self.arrived.notify_one();
+        wake(waker);
         true
     }
 
@@ -89,16 +94,20 @@ impl Mailbox {
         let mut state = self.state.lock();
         state.charged.clear(BudgetUse::Queued, &self.account);
         state.letters = [Letter::Failed(error)].into();
-        (state.kept, state.closed) = (0, true);
+        (state.kept, state.closed, state.overflowed) = (0, true, true);
+        let waker = state.waker.take();
         drop(state);
-        self.arrived.notify_one();
-        self.overflowed.notify_one();
+        wake(waker);
     }
 
     /// The next letter, if there is one.
     pub(crate) fn try_take(&self) -> Option<Letter> {
         let mut state = self.state.lock();
-        let letter = state.letters.pop_front()?;
+        let Some(letter) = state.letters.pop_front() else {
+            // Whoever asks waits now, maybe for long.
+            state.letters = VecDeque::new();
+            return None;
+        };
         if let Letter::Item(item) = &letter {
             state.kept -= item.len() + ITEM_COST;
             let State { kept, charged, .. } = &mut *state;
@@ -107,14 +116,35 @@ impl Mailbox {
         Some(letter)
     }
 
-    /// Waits until there may be a letter. For one waiter. Cancel-safe.
-    pub(crate) async fn arrived(&self) {
-        self.arrived.notified().await;
+    /// Ready when there is a letter. Only the latest waker is kept.
+    pub(crate) fn poll_arrived(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.state.lock();
+        let arrived = !state.letters.is_empty();
+        state.poll(arrived, cx)
     }
 
-    /// Waits until what is kept was too much. For one waiter. Cancel-safe.
-    pub(crate) async fn overflowed(&self) {
-        self.overflowed.notified().await;
+    /// Ready when what was kept was too much, and the failure is the only letter. Only the latest
+    /// waker is kept.
+    pub(crate) fn poll_overflowed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.state.lock();
+        let overflowed = state.overflowed;
+        state.poll(overflowed, cx)
+    }
+}
+
+impl State {
+    fn poll(&mut self, is_so: bool, cx: &mut Context<'_>) -> Poll<()> {
+        if is_so {
+            return Poll::Ready(());
+        }
+        self.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
     }
 }
 

@@ -13,10 +13,12 @@ use std::{
 
 use parking_lot::Mutex;
 use sinew::{Code, Error, IncomingOwned, ResponseSink, layers::plane::budget::Account};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    life::{Ending, Life, Line, live},
+    exchange::Passing,
+    life::{Ending, Entry, Life, Line, live},
     wire::Speech,
 };
 use super::{
@@ -69,39 +71,61 @@ impl Persistent {
         self.ending.close.cancel();
     }
 
-    /// Answers one request.
-    pub(crate) async fn answer(&self, request: IncomingOwned, sink: ResponseSink) {
-        let speech = match Speech::of(request.context.headers()) {
-            Ok(speech) => speech,
-            Err(error) => return sink.reject(error),
+    /// Answers one request: the returned future passes on what the process says. There is one
+    /// of it for each stream that is open, so it holds nothing but what it needs until then.
+    pub(crate) fn answer(
+        &self,
+        request: IncomingOwned,
+        sink: ResponseSink,
+    ) -> Option<impl Future<Output = ()> + use<>> {
+        let (entry, line) = match self.begin(&request) {
+            Ok(begun) => begun,
+            Err(error) => {
+                sink.reject(error);
+                return None;
+            }
         };
+        // What it holds is in the line.
+        drop(request);
+        let line = match entry.life.try_send(line) {
+            Ok(()) => None,
+            Err(TrySendError::Full(line)) => Some(Box::new((line, self.ended()))),
+            Err(TrySendError::Closed(_)) => {
+                sink.reject(self.ended());
+                return None;
+            }
+        };
+        let mut passing = Passing::new(entry, sink, self.ending.kill_grace);
+        Some(async move {
+            if let Some(line) = line {
+                // Boxed: it is rare that the process does not read.
+                match Box::pin(passing.hand_over(line.0)).await {
+                    Some(true) => {}
+                    Some(false) => return passing.reject(line.1),
+                    None => return,
+                }
+            }
+            if let Some(end) = passing.run().await {
+                passing.finish(end);
+            }
+        })
+    }
+
+    /// A place for a request, and its line.
+    fn begin(&self, request: &IncomingOwned) -> Result<(Entry, Line), Error> {
+        let speech = Speech::of(request.context.headers())?;
         let life = match &*self.state.lock() {
-            State::Alive(life) => Ok(Arc::clone(life)),
-            State::Waiting(until) => Err(self.restarting(*until)),
-        };
-        let life = match life {
-            Ok(life) => life,
-            Err(error) => return sink.reject(error),
+            State::Alive(life) => Arc::clone(life),
+            State::Waiting(until) => return Err(self.restarting(*until)),
         };
         let entry = life.open(speech);
-        let line = speech.request(entry.id, &request.body);
-        let IncomingOwned { context, body, .. } = request;
-        // It is in the line.
-        drop(body);
-        let line = match line.and_then(|line| charged(line, Some(&self.account))) {
-            Ok(line) => line,
-            Err(error) => return sink.reject(error),
-        };
+        let line = charged(speech.request(entry.id, &request.body)?, Some(&self.account))?;
         let line = Line::Request { line, exchange: Arc::clone(&entry.exchange) };
-        let sent = tokio::select! {
-            biased;
-            () = context.stopped() => return,
-            sent = life.send(line) => sent,
-        };
-        if !sent {
-            return sink.reject(self.restarting(Instant::now() + FIRST_WAIT));
-        }
-        exchange::pass_on(entry, sink, self.ending.kill_grace).await;
+        Ok((entry, line))
+    }
+
+    fn ended(&self) -> Error {
+        self.restarting(Instant::now() + FIRST_WAIT)
     }
 
     fn restarting(&self, until: Instant) -> Error {
