@@ -109,10 +109,13 @@ impl Outbox {
         let Some(account) = self.account.as_ref().filter(|_| self.room < ROOM_BYTES) else {
             return false;
         };
-        if is_tight(account) {
+        let room = (4 * self.room).min(ROOM_BYTES);
+        let budget = account.budget();
+        // An eighth of the budget for all of them: streams would be ended for more.
+        let fits = budget.used(BudgetUse::Buffers) + 2 * room <= budget.limit() / 8;
+        if !fits || is_tight(account) {
             return false;
         }
-        let room = (4 * self.room).min(ROOM_BYTES);
         let charged = match &mut self.grown {
             Some(hold) => hold.grow_to(2 * room, Work::Running),
             None => {
