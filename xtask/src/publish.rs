@@ -89,7 +89,8 @@ fn unpack(packages: &[Package], root: &Path, target: &Path) -> Result<PathBuf> {
 /// our workspace, so that what was compiled for that is not compiled again.
 fn manifest(names: &[(&str, String)]) -> String {
     let mut text = "[workspace]\nresolver = \"3\"\nmembers = [\"*-*\"]\n\n\
-                    [profile.dev]\ndebug = \"line-tables-only\"\n\n[patch.crates-io]\n"
+                    [profile.dev]\ndebug = \"line-tables-only\"\n\n\
+                    [profile.dev.package.\"*\"]\ndebug = false\n\n[patch.crates-io]\n"
         .to_owned();
     for (name, folder) in names {
         text.push_str(&format!("{name} = {{ path = \"{folder}\" }}\n"));

@@ -8,12 +8,14 @@ use sinew_codec::TcpResponseCodec;
 use sinew_mux::MuxConfig;
 use sinew_plane::{
     Budget, BudgetUse, Code, DuplexTransport, Error, Executed, IncomingRequest, ResponseSink,
-    Terminal, Window, ack,
+    ResponseStream, Terminal, Window, ack,
 };
 use sinew_transport_tcp::{TcpConfig, TcpServer};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::{mpsc, watch},
+    task::JoinSet,
 };
 
 use crate::{
@@ -138,63 +140,62 @@ async fn whole_bodies_that_nobody_reads_are_charged_until_their_handlers_let_go(
     until("the bodies to be let go of", || held(&budget) == 0).await;
 }
 
+/// Reads on at a slow pace, and says after each item how many came.
+async fn read_slowly(
+    mut stream: ResponseStream,
+    budget: Arc<Budget>,
+    read: watch::Sender<usize>,
+) -> Result<(), Error> {
+    while !read.is_closed() {
+        let Some(item) = stream.next().await else { return Ok(()) };
+        item?;
+        assert!(budget.total() <= budget.limit());
+        read.send_modify(|count| *count += 1);
+        // tidy-allow: sleep, this is how slow the reader is
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_without_credit_are_ended_when_the_budget_stays_spent_and_no_others() {
     let (budget, config) = budget(8);
     let server = server(config, pour);
     let address = tcp_address(&server);
-    // It is slow, and takes what comes.
     let caller = client(fixture::config());
-    let mut honest = open(&caller, &address, "slow").await.unwrap();
-    let mut peers = Vec::new();
+    let honest = open(&caller, &address, "slow").await.unwrap();
+    let (read, mut count) = watch::channel(0);
+    let honest = tokio::spawn(read_slowly(honest, Arc::clone(&budget), read));
+    // They read everything and acknowledge nothing.
+    let (ended, mut ends) = mpsc::channel(64);
+    let mut greedy = JoinSet::new();
     for _ in 0..8 {
         let mut peer = MuxPeer::greet(&server).await;
         for _ in 0..8 {
             peer.open(&Bytes::new(), 0, WINDOW).await;
         }
-        peers.push(peer);
+        let ended = ended.clone();
+        greedy.spawn(async move {
+            while let Some((_, terminal, _)) = peer.next_end().await {
+                ended.send(terminal).await.unwrap();
+            }
+        });
     }
-    // They read everything and acknowledge nothing.
-    let greedy = peers.into_iter().map(|mut peer| {
-        tokio::spawn(async move {
-            let mut ends = Vec::new();
-            while ends.len() < 8
-                && let Some((_, terminal, _)) = peer.next_end().await
-            {
-                ends.push(terminal);
-            }
-            ends
-        })
-    });
-    let greedy: Vec<_> = greedy.collect();
-    let mut evicted = 0;
-    for task in greedy {
-        for _ in 0..20 {
-            soon("an item", honest.next()).await.unwrap().unwrap();
-            assert!(budget.total() <= budget.limit());
-        }
-        // Those that are left hold less than the budget: nobody has to end for them.
-        match tokio::time::timeout(Duration::from_secs(6), task).await {
-            Ok(ends) => {
-                for terminal in ends.unwrap() {
-                    let Terminal::Failed { error } = terminal else { panic!("{terminal:?}") };
-                    match error.code() {
-                        Code::Exhausted => assert_eq!(error.executed(), Executed::Yes),
-                        code => assert_eq!(code, Code::Overloaded, "{error}"),
-                    }
-                    evicted += usize::from(error.code() == Code::Exhausted);
-                }
-            }
-            Err(_) => break,
-        }
-        if evicted > 0 {
+    loop {
+        let terminal = soon("a stream to be ended for the others", ends.recv()).await.unwrap();
+        let Terminal::Failed { error } = terminal else { panic!("{terminal:?}") };
+        if error.code() == Code::Exhausted {
+            assert_eq!(error.executed(), Executed::Yes);
             break;
         }
+        // One that came when there was no room.
+        assert_eq!(error.code(), Code::Overloaded, "{error}");
     }
     until("some to be ended for the others", || !budget.is_spent()).await;
-    for _ in 0..100 {
-        soon("an item", honest.next()).await.unwrap().unwrap();
-    }
+    let before = *count.borrow_and_update();
+    soon("the slow reader's items", count.wait_for(|count| *count >= before + 100)).await.unwrap();
+    drop(count);
+    soon("the slow reader", honest).await.unwrap().unwrap();
 }
 
 #[tokio::test]
