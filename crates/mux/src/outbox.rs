@@ -112,7 +112,9 @@ impl Outbox {
         let room = (4 * self.room).min(ROOM_BYTES);
         let budget = account.budget();
         // An eighth of the budget for all of them: streams would be ended for more.
-        let fits = budget.used(BudgetUse::Buffers) + 2 * room <= budget.limit() / 8;
+        let own = if self.grown.is_some() { 2 * self.room } else { 0 };
+        let others = budget.used(BudgetUse::Buffers).saturating_sub(own);
+        let fits = others + 2 * room <= budget.limit() / 8;
         if !fits || is_tight(account) {
             return false;
         }
