@@ -31,7 +31,7 @@ pub enum ConnectionError {
 }
 
 impl ConnectionError {
-    /// The code that streams on the connection end with, and that a goaway carries.
+    /// The code that a goaway carries.
     pub fn code(&self) -> Code {
         match self {
             Self::NotSinew | Self::FrameTooLarge { .. } | Self::Violation(_) => Code::Violation,
@@ -64,8 +64,14 @@ impl fmt::Display for ConnectionError {
 impl std::error::Error for ConnectionError {}
 
 impl From<ConnectionError> for Error {
+    /// What streams on the connection end with. For them abuse is a breach of protocol as any
+    /// other: the limit that was reached is the peer's, not theirs or their handlers'.
     fn from(error: ConnectionError) -> Self {
-        Self::new(error.code(), error.to_string())
+        let code = match error {
+            ConnectionError::Abuse(_) => Code::Violation,
+            _ => error.code(),
+        };
+        Self::new(code, error.to_string())
     }
 }
 

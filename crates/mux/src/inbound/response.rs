@@ -124,6 +124,10 @@ impl Inbound {
             }
             _ => {
                 let (terminal, items) = read_terminal(kind, &mut fields).ok_or(broken)?;
+                // It says that nothing ran, and a handler began the item.
+                if kind == Kind::Reject && self.items.contains_key(&stream) {
+                    return Err(StreamViolation("a reject inside an item").into());
+                }
                 // What of an item came before an early end is of no use to anybody.
                 if !self.items.is_empty() {
                     self.items.remove(&stream);

@@ -141,7 +141,7 @@ async fn read(stream: &mut ResponseStream) -> (u64, Error) {
 #[tokio::test]
 async fn an_end_that_does_not_fit_is_a_violation_at_once() {
     type Lie = fn(u32) -> Vec<u8>;
-    let lies: [(&str, u64, Lie); 14] = [
+    let lies: [(&str, u64, Lie); 17] = [
         ("complete after 2 where 1 came", 1, |s| [item(s), complete(s, 2)].concat()),
         ("complete after 0 where 1 came", 1, |s| [item(s), complete(s, 0)].concat()),
         ("complete after 1 where none came", 0, |s| complete(s, 1)),
@@ -150,6 +150,8 @@ async fn an_end_that_does_not_fit_is_a_violation_at_once() {
             [item(s), item_begin(s), complete(s, 1)].concat()
         }),
         ("reject behind an item", 1, |s| [item(s), reject(s)].concat()),
+        ("reject inside an item", 0, |s| [accept(s), item_begin(s), reject(s)].concat()),
+        ("reject inside an item, not accepted", 0, |s| [item_begin(s), reject(s)].concat()),
         ("failed after 3 where 1 came", 1, |s| [item(s), failed(s, 3)].concat()),
         ("cancelled after 3 where none came", 0, |s| cancelled(s, 3)),
         ("the largest count", 0, |s| [accept(s), complete(s, u64::MAX)].concat()),
@@ -158,6 +160,7 @@ async fn an_end_that_does_not_fit_is_a_violation_at_once() {
         ("a chunk outside an item", 1, |s| [item(s), frame(0x06, s, b"x")].concat()),
         ("a terminal that cannot be read", 1, |s| [item(s), frame(0x07, s, b"x")].concat()),
         ("a critical frame of unknown kind", 1, |s| [item(s), frame(0x3f, s, b"")].concat()),
+        ("too many frames to skip", 1, |s| [item(s), frame(0x93, s, b"").repeat(50_000)].concat()),
     ];
     for (lie, items, frames) in lies {
         let mut rig = rig().await;
