@@ -175,14 +175,14 @@ impl From<StartError> for Failure {
                 "choose a folder that you can write to with --discovery file:PATH, or name the \
                  servers with --discovery static:HOST:PORT",
             ),
-            // Only NATS is connected to at the start.
-            StartError::Transport(error)
-                if matches!(error.code(), Code::ConnectFailed | Code::ConnectTimedOut) =>
-            {
-                failure.hint(
-                    "check --nats or $SINEW_NATS_SERVER, or do without it: --request-plane tcp",
-                )
-            }
+            // Only NATS is connected to at the start, and waited for unless it refuses who asks.
+            StartError::Transport(error) if error.code() == Code::ConnectFailed => failure.hint(
+                "check SINEW_NATS_USER and SINEW_NATS_PASSWORD, or SINEW_NATS_TOKEN, \
+                 SINEW_NATS_NKEY or SINEW_NATS_CREDENTIALS_FILE, and that the server knows them",
+            ),
+            StartError::Transport(error) if error.code() == Code::ConnectTimedOut => failure.hint(
+                "check --nats or $SINEW_NATS_SERVER, or do without it: --request-plane tcp",
+            ),
             StartError::Transport(error) => Self::listening(exit, &error),
             _ => failure,
         }

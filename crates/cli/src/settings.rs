@@ -4,7 +4,7 @@ use std::{convert::Infallible, fmt::Write, time::Duration};
 
 use clap::Args;
 use parking_lot::Mutex;
-use sinew::{Config, ConfigError, DiscoverySource, RequestPlane, Runtime};
+use sinew::{Config, ConfigError, DiscoverySource, RequestPlane, Runtime, settings::Overrides};
 use sinew_telemetry::{console::tell, printable};
 
 use crate::{
@@ -63,22 +63,28 @@ impl Settings {
             .map_err(|error| Failure::new(Exit::Usage, format!("{name}: {filter:?}: {error}")))
     }
 
-    /// The environment's configuration, with the discovery that the command line names.
+    /// The environment's configuration, with what the command line names in its place.
     pub(crate) fn config(&self) -> Result<Config, Failure> {
-        let mut config =
-            Config::from_env().map_err(|error| Failure::caused(Exit::Usage, &error))?;
-        let places: Result<Vec<_>, _> = self.discovery.iter().cloned().collect();
-        let mut places = places.map_err(|message| Failure::new(Exit::Usage, message))?;
-        config.discovery = match places.len() {
-            0 => config.discovery,
-            1 => places.remove(0),
-            _ => DiscoverySource::Merged(places),
-        };
-        config.request_plane = self.request_plane.unwrap_or(config.request_plane);
-        if !self.nats.is_empty() {
-            config.nats.clone_from(&self.nats);
+        let options = self.overrides().map_err(|message| Failure::new(Exit::Usage, message))?;
+        Config::from_env_with(options).map_err(|error| Failure::caused(Exit::Usage, &error))
+    }
+
+    fn overrides(&self) -> Result<Overrides, String> {
+        let mut options = Overrides::default();
+        let mut places = self.discovery.iter().cloned().collect::<Result<Vec<_>, _>>()?;
+        match places.len() {
+            0 => {}
+            1 => options = options.discovery(places.remove(0)),
+            _ => options = options.discovery(DiscoverySource::Merged(places)),
         }
-        Ok(config)
+        if let Some(plane) = self.request_plane {
+            options = options.request_plane(plane);
+        }
+        if !self.nats.is_empty() {
+            let read = options.nats(&self.nats.join(","));
+            options = read.map_err(|error| format!("--{error}"))?;
+        }
+        Ok(options)
     }
 
     /// A runtime for commands that only call or look, whose caller is waiting. `waiting` is told

@@ -56,15 +56,21 @@ impl FromStr for DiscoverySource {
             Self::single(text)
         };
         // Not quoted then: what stands before an @ may be a password.
-        parsed.map_err(|error| if text.contains('@') { holds_a_user() } else { error })
+        parsed.map_err(|error| if text.contains('@') { holds_a_user(text) } else { error })
     }
 }
 
 /// What is said about a text that cannot be read and may hold a password.
-fn holds_a_user() -> ConfigError {
-    let reason = "user and password do not belong into an address: set SINEW_ETCD_USER and \
-                  SINEW_ETCD_PASSWORD, and write file:PATH, etcd://HOST:PORT,HOST:PORT,..., \
-                  dns://NAME:PORT, static:HOST:PORT,... or memory";
+fn holds_a_user(text: &str) -> ConfigError {
+    let variables = match text.split(';').any(|one| one.trim().starts_with("etcd:")) {
+        true => ": set SINEW_ETCD_USER and SINEW_ETCD_PASSWORD, and write",
+        // Of the others, none asks for a user.
+        false => "; write",
+    };
+    let reason = format!(
+        "user and password do not belong into an address{variables} file:PATH, \
+         etcd://HOST:PORT,HOST:PORT,..., dns://NAME:PORT, static:HOST:PORT,... or memory"
+    );
     ConfigError::new("discovery", reason)
 }
 

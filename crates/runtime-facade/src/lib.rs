@@ -239,7 +239,7 @@ pub use sinew_transport_tcp::{
 /// The settings of the environment: every variable that [`Config::from_env`] reads, and what it
 /// is for.
 pub mod settings {
-    pub use crate::env::{Effect, Part, Setting, all, log_filter};
+    pub use crate::env::{Effect, Overrides, Part, Setting, all, log_filter};
 }
 
 /// The crates underneath, whole.

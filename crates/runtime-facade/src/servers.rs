@@ -44,14 +44,28 @@ pub(crate) fn etcd_member(text: &str) -> Result<EtcdMember, String> {
     }
 }
 
+/// Reads a list of NATS servers, of which there is one at least.
+///
+/// # Errors
+/// As [`nats_server`].
+pub(crate) fn nats_servers(list: &str) -> Result<Vec<String>, String> {
+    let servers = items(list).map(nats_server).collect::<Result<Vec<_>, _>>()?;
+    if servers.is_empty() {
+        return Err("names no server: write nats://HOST:PORT,...".to_owned());
+    }
+    Ok(servers)
+}
+
 /// Reads `nats://HOST:PORT` or `tls://HOST:PORT`; without a scheme it is `nats://`, without a
 /// port it stays so.
 ///
 /// # Errors
 /// What is wrong with it, without a password that it may hold.
-pub(crate) fn nats_server(text: &str) -> Result<String, String> {
+fn nats_server(text: &str) -> Result<String, String> {
     if text.contains('@') {
-        return Err("holds a user: set SINEW_NATS_USER and SINEW_NATS_PASSWORD".to_owned());
+        let reason = "holds a user or a token: set SINEW_NATS_USER and SINEW_NATS_PASSWORD, or \
+                      SINEW_NATS_TOKEN";
+        return Err(reason.to_owned());
     }
     let (scheme, rest) = text.split_once("://").unwrap_or(("nats", text));
     if !matches!(scheme, "nats" | "tls") {

@@ -184,3 +184,69 @@ fn an_id_that_is_taken_gets_a_hint_about_ids() {
     assert_ne!(output.status.code(), Some(0), "{said}");
     assert!(said.contains("--instance") && !said.contains("folder"), "{said}");
 }
+
+/// What a NATS server is told by a command that is given `args` and `pairs`.
+#[cfg(feature = "nats")]
+fn told_to_nats(args: &[&str], pairs: &[(&str, &str)]) -> (String, Output) {
+    use std::{
+        io::{BufRead, BufReader, Write},
+        net::TcpListener,
+        thread,
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = listener.local_addr().unwrap().to_string();
+    let told = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let info = r#"{"server_id":"x","server_name":"x","version":"2.10.0","go":"go1","host":"h","port":1,"headers":true,"auth_required":true,"max_payload":1048576,"proto":1}"#;
+        write!(stream, "INFO {info}\r\n").unwrap();
+        let mut line = String::new();
+        BufReader::new(&stream).read_line(&mut line).unwrap();
+        stream.write_all(b"-ERR 'Authorization Violation'\r\n").unwrap();
+        line
+    });
+    let world = World::new();
+    let args: Vec<_> = args.iter().map(|one| one.replace("SERVER", &server)).collect();
+    let mut command = world.sinew(args);
+    command.envs(pairs.iter().map(|(name, one)| (*name, one.replace("SERVER", &server))));
+    let output = Running::start(command).finish();
+    (told.join().unwrap(), output)
+}
+
+#[cfg(feature = "nats")]
+#[test]
+fn credentials_of_the_environment_go_with_a_server_of_the_command_line() {
+    let user = [("SINEW_NATS_USER", "bob"), ("SINEW_NATS_PASSWORD", "hunter2")];
+    let call = ["call", "n/b/c", "--data", "x"];
+    let option = [&call[..], &["--nats", "nats://SERVER"]].concat();
+    let variable = [&user[..], &[("SINEW_NATS_SERVER", "nats://SERVER")]].concat();
+    for (args, pairs) in [(&option[..], &user[..]), (&call, &variable)] {
+        let (told, output) = told_to_nats(args, pairs);
+        assert!(told.contains(r#""user":"bob""#), "{told}");
+        assert!(told.contains(r#""pass":"hunter2""#), "{told}");
+        assert_code(&output, 8);
+        let said = stderr(&output);
+        let names = ["SINEW_NATS_USER", "SINEW_NATS_PASSWORD", "SINEW_NATS_TOKEN"];
+        assert!(names.iter().all(|name| said.contains(name)), "{said}");
+        assert!(!said.contains("--request-plane") && !said.contains("hunter2"), "{said}");
+    }
+    let token = told_to_nats(&option, &[("SINEW_NATS_TOKEN", "hunter2")]).0;
+    assert!(token.contains(r#""auth_token":"hunter2""#), "{token}");
+}
+
+#[test]
+fn a_password_in_a_server_is_refused_with_the_variables_that_take_it() {
+    let world = World::new();
+    for (option, names) in [
+        (["--nats", "nats://bob:hunter2@h"], &["SINEW_NATS_PASSWORD", "SINEW_NATS_TOKEN"][..]),
+        (["--discovery", "etcd://bob:hunter2@h:1"], &["SINEW_ETCD_PASSWORD"]),
+        (["--discovery", "foo://bob:hunter2@h"], &[]),
+        (["--discovery", "static:bob:hunter2@h:80"], &[]),
+    ] {
+        let output = world.run([&["ls"], &option[..]].concat());
+        assert_code(&output, 2);
+        let said = stderr(&output);
+        assert!(said.contains(option[0]) && !said.contains("hunter2"), "{said}");
+        assert!(names.iter().all(|name| said.contains(name)), "{said}");
+        assert_eq!(said.contains("SINEW_"), !names.is_empty(), "{said}");
+    }
+}

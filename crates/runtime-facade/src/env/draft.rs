@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 use crate::{
     Config, ConfigError, DiscoverySource, RequestPlane,
+    env::Overrides,
     features::Features,
     place,
     servers::{EtcdMember, NO_ETCD_TLS},
@@ -27,6 +28,8 @@ pub(super) struct Draft {
     pub(super) rust_log: Option<String>,
     /// By the settings' names: the names that they were given under.
     pub(super) given: BTreeMap<&'static str, &'static str>,
+    /// What comes before the variables.
+    pub(super) chosen: Overrides,
 }
 
 /// Where the user's folders are.
@@ -80,6 +83,7 @@ impl Draft {
             log: None,
             rust_log: None,
             given: BTreeMap::new(),
+            chosen: Overrides::default(),
         }
     }
 
@@ -91,7 +95,17 @@ impl Draft {
     /// Puts together what takes several variables.
     pub(super) fn finish(mut self, build: Features) -> Result<Config, ConfigError> {
         self.finish_place();
-        self.finish_discovery()?;
+        let chosen = std::mem::take(&mut self.chosen);
+        // What nobody looks at need not be usable.
+        match chosen.discovery {
+            Some(discovery) => self.config.discovery = discovery,
+            None => self.finish_discovery()?,
+        }
+        // Before NATS, whose settings depend on whether it is used.
+        self.config.request_plane = chosen.request_plane.unwrap_or(self.config.request_plane);
+        if !chosen.nats.is_empty() {
+            self.config.nats = chosen.nats;
+        }
         self.finish_etcd()?;
         self.finish_nats(build)?;
         if !self.given.contains_key("SINEW_STARTUP_WAIT")
@@ -234,9 +248,6 @@ impl Draft {
             return Err(ConfigError::new(first, reason));
         }
         // What the process does not use, it need not have.
-        if !self.config.uses_nats() {
-            return Ok(());
-        }
         let (tls, nkeys) = ((build.nats_tls, "nats-tls"), (build.nats_nkeys, "nats-nkeys"));
         let parts = [
             ("SINEW_NATS_NKEY", names.nkey.is_some(), nkeys),
@@ -245,13 +256,14 @@ impl Draft {
             ("SINEW_NATS_TLS_CERT_FILE", files.is_some(), tls),
         ];
         let missing = parts.iter().find(|(_, is_given, (is_here, _))| *is_given && !is_here);
-        if let Some((name, _, (_, feature))) = missing {
+        if let Some((name, _, (_, feature))) = missing.filter(|_| self.config.uses_nats()) {
             return Err(ConfigError::not_in_this_build(
                 self.given_as(name),
                 "what it asks for",
                 feature,
             ));
         }
+        // Also where no server is named: a program may name one of its own afterwards.
         #[cfg(feature = "nats")]
         {
             use sinew_transport_nats::NatsAuth;

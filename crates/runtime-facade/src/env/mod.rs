@@ -2,6 +2,7 @@
 
 mod draft;
 mod form;
+mod overrides;
 mod read;
 mod setting;
 mod table;
@@ -12,6 +13,7 @@ use std::ffi::OsString;
 
 use self::{draft::Draft, read::Variables};
 pub use self::{
+    overrides::Overrides,
     setting::{Effect, Setting},
     table::Part,
 };
@@ -28,7 +30,16 @@ impl Config {
     /// `SINEW_*` name that means nothing, a variable and its alias that say different things, or
     /// one that asks for what this build has not.
     pub fn from_env() -> Result<Self, ConfigError> {
-        Self::from_variables(std::env::vars_os())
+        Self::from_env_with(Overrides::default())
+    }
+
+    /// The same, with what comes before the variables, such as the options of a command line.
+    /// What a variable says of the same is not looked at, beyond whether it can be read.
+    ///
+    /// # Errors
+    /// As [`from_env`](Self::from_env).
+    pub fn from_env_with(overrides: Overrides) -> Result<Self, ConfigError> {
+        read(Variables::read(std::env::vars_os())?, overrides, Features::THIS)
     }
 
     /// The same from any list of variables.
@@ -38,12 +49,16 @@ impl Config {
     pub fn from_variables<N: Into<OsString>, V: Into<OsString>>(
         variables: impl IntoIterator<Item = (N, V)>,
     ) -> Result<Self, ConfigError> {
-        read(Variables::read(variables)?, Features::THIS)
+        read(Variables::read(variables)?, Overrides::default(), Features::THIS)
     }
 }
 
-fn read(variables: Variables, build: Features) -> Result<Config, ConfigError> {
-    let mut draft = Draft::new();
+fn read(
+    variables: Variables,
+    overrides: Overrides,
+    build: Features,
+) -> Result<Config, ConfigError> {
+    let mut draft = Draft { chosen: overrides, ..Draft::new() };
     for (part, settings) in table::PARTS {
         for setting in *settings {
             // How a program logs is its own affair.

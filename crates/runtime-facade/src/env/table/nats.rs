@@ -24,12 +24,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         Form::Text {
             form: "nats://HOST:PORT,... or tls://HOST:PORT,...",
             set: |draft, text| {
-                let servers = servers::items(text).map(servers::nats_server);
-                let servers = servers.collect::<Result<Vec<_>, _>>()?;
-                if servers.is_empty() {
-                    return Err("names no server: write nats://HOST:PORT,...".to_owned());
-                }
-                draft.config.nats = servers;
+                draft.config.nats = servers::nats_servers(text)?;
                 Ok(())
             },
         },

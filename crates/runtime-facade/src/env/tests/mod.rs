@@ -12,7 +12,10 @@ use super::{
     setting::Setting,
     table::{PARTS, Part},
 };
-use crate::{Config, ConfigError, DiscoverySource, env, features::Features};
+use crate::{
+    Config, ConfigError, DiscoverySource, RequestPlane, env, features::Features,
+    settings::Overrides,
+};
 
 fn config(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
     Config::from_variables(pairs.iter().copied())
@@ -329,12 +332,99 @@ fn what_this_build_lacks_for_nats_is_refused_by_the_variables_name() {
         ("NATS_TLS_CA_CERT_PATH", "nats-tls"),
     ] {
         let pairs = [(name, "SUSECRET"), ("NATS_SERVER", "nats://h:1")];
-        let error = env::read(Variables::read(pairs).unwrap(), bare).unwrap_err();
+        let error =
+            env::read(Variables::read(pairs).unwrap(), Overrides::default(), bare).unwrap_err();
         assert_eq!(error.setting(), name);
         assert!(error.reason().contains("not in this build"), "{error}");
         assert!(error.reason().contains(feature) && !error.reason().contains("SUSECRET"));
         let unused = Variables::read([(name, "x")]).unwrap();
-        assert!(env::read(unused, bare).is_ok(), "{name} tunes what is not used");
+        assert!(
+            env::read(unused, Overrides::default(), bare).is_ok(),
+            "{name} tunes what is not used"
+        );
+    }
+}
+
+/// What variables and options come to together.
+fn with_options(
+    pairs: &[(&str, &str)],
+    options: Overrides,
+    build: Features,
+) -> Result<Config, ConfigError> {
+    env::read(Variables::read(pairs.iter().copied()).unwrap(), options, build)
+}
+
+fn nats_option(servers: &str) -> Overrides {
+    Overrides::default().nats(servers).unwrap()
+}
+
+#[test]
+fn options_come_before_the_variables_of_the_same() {
+    let all = Features { nats: true, nats_tls: true, nats_nkeys: true };
+    let variables = [
+        ("SINEW_NATS_SERVER", "nats://old:1"),
+        ("SINEW_REQUEST_PLANE", "nats"),
+        ("DYN_DISCOVERY_BACKEND", "etcd"),
+        ("ETCD_ENDPOINTS", "https://h:1"),
+        ("SINEW_ETCD_USER", "me"),
+        ("SINEW_ETCD_PASSWORD", "pw"),
+    ];
+    let options = nats_option("h:1, tls://i").request_plane(RequestPlane::Auto);
+    let options = options.discovery("etcd://new:2".parse().unwrap());
+    let config = with_options(&variables, options, all).unwrap();
+    assert_eq!(config.nats, ["nats://h:1", "tls://i"]);
+    assert_eq!(config.request_plane, RequestPlane::Auto);
+    assert_eq!(config.discovery.to_string(), "etcd://new:2");
+    #[cfg(feature = "etcd")]
+    assert_eq!(config.etcd.user, Some(("me".to_owned(), "pw".to_owned())));
+    for bad in ["", ",", "http://h:1", "nats://bob:hunter2@h:1", "hunter2@h"] {
+        let error = Overrides::default().nats(bad).unwrap_err();
+        assert_eq!(error.setting(), "nats");
+        assert!(!error.reason().contains("hunter2"), "{error}");
+        assert!(!bad.contains('@') || error.reason().contains("SINEW_NATS_TOKEN"), "{error}");
+    }
+}
+
+/// A connection without the credentials that were given would be one of somebody else.
+#[cfg(feature = "nats")]
+#[test]
+fn credentials_go_with_a_server_wherever_it_is_named() {
+    use sinew_transport_nats::NatsAuth;
+    let all = Features { nats: true, nats_tls: true, nats_nkeys: true };
+    let [user, password] = ["me", "pw"].map(str::to_owned);
+    for (pairs, auth) in [
+        (
+            &[("SINEW_NATS_USER", "me"), ("SINEW_NATS_PASSWORD", "pw")][..],
+            NatsAuth::UserPassword { user, password },
+        ),
+        (&[("SINEW_NATS_TOKEN", "t")], NatsAuth::Token("t".to_owned())),
+        (&[("SINEW_NATS_NKEY", "SUA")], NatsAuth::Nkey("SUA".to_owned())),
+        (&[("SINEW_NATS_CREDENTIALS_FILE", "/c")], NatsAuth::CredentialsFile("/c".into())),
+    ] {
+        // Without a server here, a program may name its own afterwards.
+        for options in [nats_option("nats://h:1"), Overrides::default()] {
+            let config = with_options(pairs, options, all).unwrap();
+            assert_eq!(config.nats_auth, auth, "{pairs:?}");
+        }
+    }
+    let tls = with_options(&[("SINEW_NATS_TLS_CA_FILE", "/ca")], nats_option("tls://h"), all);
+    assert_eq!(tls.unwrap().nats_tls.ca_file, Some("/ca".into()));
+}
+
+#[test]
+fn what_this_build_lacks_is_refused_also_for_a_server_of_an_option() {
+    let bare = Features { nats: true, nats_tls: false, nats_nkeys: false };
+    let over_nats = Overrides::default().request_plane(RequestPlane::Nats);
+    for name in ["SINEW_NATS_NKEY", "SINEW_NATS_CREDENTIALS_FILE", "SINEW_NATS_TLS_CA_FILE"] {
+        let pairs = [(name, "SUSECRET"), ("SINEW_REQUEST_PLANE", "auto")];
+        for options in [nats_option("h:1"), over_nats.clone()] {
+            let error = with_options(&pairs, options, bare).unwrap_err();
+            assert_eq!(error.setting(), name);
+            assert!(error.reason().contains("not in this build"), "{error}");
+        }
+        let pairs = [(name, "SUSECRET"), ("SINEW_REQUEST_PLANE", "nats")];
+        let unused = Overrides::default().request_plane(RequestPlane::Tcp);
+        assert!(with_options(&pairs, unused, bare).is_ok(), "{name} tunes what is not used");
     }
 }
 
