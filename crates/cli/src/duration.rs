@@ -4,6 +4,10 @@ use std::time::Duration;
 
 /// Reads `2s`, `500ms`, `1.5m`, `1h`, or a number of seconds.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
+    // The options take what begins with a hyphen, or else would be told that it is an option.
+    if text.strip_prefix('-').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit())) {
+        return Err("a time is not negative: write a number such as 500ms or 2s".to_owned());
+    }
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let seconds = match unit {
@@ -57,6 +61,16 @@ mod tests {
         for bad in ["0", "0s", "none", "-1s", ""] {
             assert!(limit(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_negative_time_is_called_so() {
+        for text in ["-1s", "-0.5", "-2ms"] {
+            for read in [parse, parse_some, limit] {
+                assert!(read(text).unwrap_err().contains("not negative"), "{text}");
+            }
+        }
+        assert!(parse("--data").unwrap_err().contains("write a number"));
     }
 
     #[test]

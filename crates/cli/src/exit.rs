@@ -21,7 +21,8 @@ macro_rules! exit_codes {
        --idle-timeout
     6  it could not be reached or it refused; nothing ran
     7  the serving side ended the stream, as when it shuts down
-    8  set-up failed: etcd, NATS, the discovery or an address cannot be used; nothing ran
+    8  set-up failed: etcd, NATS, the discovery or an address cannot be used, or the id of
+       --instance is taken; nothing ran
   130  cancelled by SIGINT (Ctrl-C) or SIGTERM, or nothing reads the output any more"
     };
 }
@@ -47,7 +48,7 @@ pub(crate) enum Exit {
     /// The serving side ended the stream, as when it shuts down.
     ShutDown = 7,
     /// What the command needs before it can begin is not there: a server of discovery or requests,
-    /// a folder, a free port.
+    /// a folder, a free port, a free id.
     SetUp = 8,
     /// Interrupted, or nothing reads the output any more.
     Cancelled = 130,
@@ -180,9 +181,8 @@ impl From<StartError> for Failure {
                 "check SINEW_NATS_USER and SINEW_NATS_PASSWORD, or SINEW_NATS_TOKEN, \
                  SINEW_NATS_NKEY or SINEW_NATS_CREDENTIALS_FILE, and that the server knows them",
             ),
-            StartError::Transport(error) if error.code() == Code::ConnectTimedOut => failure.hint(
-                "check --nats or $SINEW_NATS_SERVER, or do without it: --request-plane tcp",
-            ),
+            StartError::Transport(error) if error.code() == Code::ConnectTimedOut => failure
+                .hint("check --nats or $SINEW_NATS_SERVER, or do without it: --request-plane tcp"),
             StartError::Transport(error) => Self::listening(exit, &error),
             _ => failure,
         }
@@ -247,8 +247,9 @@ impl Failure {
                 failure.hint("--json sends the data as JSON")
             }
             (Exit::Refused, _, Code::TooLarge) => failure.hint(
-                "a request is one message: raise SINEW_MAX_MESSAGE_BYTES on both sides, or send \
-                 less",
+                "a request is one message, which also has to fit into a share of the memory budget: \
+                 raise SINEW_MAX_MESSAGE_BYTES on both sides, and SINEW_MEMORY_BUDGET or \
+                 --memory-budget of sinew serve, or send less",
             ),
             (Exit::Refused, ..) => failure.hint("nothing ran, so it is safe to try again"),
             (Exit::ShutDown, Executed::No, _) => failure.hint("nothing ran: try again"),

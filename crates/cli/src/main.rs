@@ -64,7 +64,7 @@ fn refuse(error: clap::Error) -> ! {
 fn run(cli: Cli, begun: Instant) -> Result<Exit, Failure> {
     // They help with an environment that is wrong, or before there is one, so they read none.
     match &cli.command {
-        Command::Config(args) => return Ok(config::run(args)),
+        Command::Config(args) => return config::run(args),
         Command::Completions(args) => return completions::run(args),
         _ => {}
     }
@@ -86,7 +86,7 @@ fn run(cli: Cli, begun: Instant) -> Result<Exit, Failure> {
                 demo::run(args).await
             }
             Command::DemoWorker(args) => demo::worker::run(args).await,
-            Command::Config(args) => Ok(config::run(&args)),
+            Command::Config(args) => config::run(&args),
             // Has been run before.
             Command::Guard(_) => Ok(Exit::Complete),
         }

@@ -42,20 +42,31 @@ pub(crate) struct CallArgs {
     #[arg(long)]
     pub(crate) explain: bool,
     /// Longest time for the whole command, such as 500ms or 10s. Default: none.
-    #[arg(long, value_name = "TIME", value_parser = duration::parse_some)]
+    #[arg(
+        allow_hyphen_values = true,
+        long,
+        value_name = "TIME",
+        value_parser = duration::parse_some,
+    )]
     pub(crate) timeout: Option<Duration>,
     /// Longest wait until a worker has accepted the request, such as 500ms or 10s; off for none.
     /// Default: $SINEW_ACCEPT_TIMEOUT, else 10s.
-    #[arg(long, value_name = "TIME", value_parser = duration::limit)]
+    #[arg(allow_hyphen_values = true, long, value_name = "TIME", value_parser = duration::limit)]
     accept_timeout: Option<Duration>,
     /// Longest wait for the first item. Default: $SINEW_FIRST_ITEM_TIMEOUT, else none.
-    #[arg(long, value_name = "TIME", value_parser = duration::limit)]
+    #[arg(allow_hyphen_values = true, long, value_name = "TIME", value_parser = duration::limit)]
     first_item_timeout: Option<Duration>,
     /// Longest wait for each further item. Default: $SINEW_IDLE_TIMEOUT, else none.
-    #[arg(long, value_name = "TIME", value_parser = duration::limit)]
+    #[arg(allow_hyphen_values = true, long, value_name = "TIME", value_parser = duration::limit)]
     idle_timeout: Option<Duration>,
     /// How long to wait for an instance to appear; 0s looks once.
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration::parse)]
+    #[arg(
+        allow_hyphen_values = true,
+        long,
+        value_name = "TIME",
+        default_value = "1s",
+        value_parser = duration::parse,
+    )]
     pub(crate) wait: Duration,
 }
 

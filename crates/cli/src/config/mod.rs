@@ -2,11 +2,12 @@
 
 mod page;
 
-use std::io::{self, Write};
-
 use clap::{Args, Subcommand, ValueEnum};
 
-use crate::exit::Exit;
+use crate::{
+    exit::{Exit, Failure},
+    ls,
+};
 
 /// Show the settings that variables of the environment make.
 #[derive(Debug, Args)]
@@ -36,16 +37,12 @@ enum Format {
 
 /// Writes what was asked for. Nothing is read from the environment, so that this helps with one
 /// that is wrong.
-pub(crate) fn run(args: &ConfigArgs) -> Exit {
+pub(crate) fn run(args: &ConfigArgs) -> Result<Exit, Failure> {
     let What::Reference { format } = args.what;
     let page = match format {
         Format::Text => page::text(),
         Format::Markdown => page::markdown(),
     };
-    let mut out = io::stdout().lock();
-    match out.write_all(page.as_bytes()).and_then(|()| out.flush()) {
-        Ok(()) => Exit::Complete,
-        // Whoever read it has seen enough.
-        Err(_) => Exit::Cancelled,
-    }
+    ls::print(&page)?;
+    Ok(Exit::Complete)
 }

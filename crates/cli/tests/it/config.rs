@@ -45,6 +45,28 @@ fn the_reference_is_printed_also_in_an_environment_that_is_wrong() {
 }
 
 #[test]
+fn a_page_that_cannot_be_written_is_an_error() {
+    let world = World::new();
+    for args in [&["config", "reference"][..], &["completions", "bash"]] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut command = world.sinew(args);
+        command.stdout(full);
+        let output = Running::start(command).finish();
+        assert_code(&output, 1);
+        let said = stderr(&output);
+        assert!(said.contains("cannot write the output: No space left on device"), "{said}");
+        // A reader that went away is no error of anybody.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = world.sinew(args);
+        command.stdout(writer);
+        let output = Running::start(command).finish();
+        assert_code(&output, 130);
+        assert_eq!(stderr(&output), "");
+    }
+}
+
+#[test]
 fn rust_log_is_honoured_and_gives_way_to_ours() {
     let world = World::new();
     let _server = world.serve(["a/b/c", "--", "cat"]);
@@ -181,8 +203,12 @@ fn an_id_that_is_taken_gets_a_hint_about_ids() {
     let _first = world.serve(["a/b/c", "--instance", "7", "--", "cat"]);
     let output = world.run(["serve", "a/b/c", "--instance", "7", "--", "cat"]);
     let said = stderr(&output);
-    assert_ne!(output.status.code(), Some(0), "{said}");
+    assert_code(&output, 8);
     assert!(said.contains("--instance") && !said.contains("folder"), "{said}");
+    let help = stdout(&world.run(["call", "--help"]));
+    let (_, of_eight) = help.split_once("\n    8  ").unwrap();
+    let (of_eight, _) = of_eight.split_once("\n  130  ").unwrap();
+    assert!(of_eight.contains("--instance is taken"), "{of_eight}");
 }
 
 /// What a NATS server is told by a command that is given `args` and `pairs`.
@@ -248,5 +274,21 @@ fn a_password_in_a_server_is_refused_with_the_variables_that_take_it() {
         assert!(said.contains(option[0]) && !said.contains("hunter2"), "{said}");
         assert!(names.iter().all(|name| said.contains(name)), "{said}");
         assert_eq!(said.contains("SINEW_"), !names.is_empty(), "{said}");
+    }
+}
+
+#[test]
+fn a_negative_time_is_called_so() {
+    let world = World::new();
+    for args in [
+        &["call", "a/b/c", "--timeout", "-1s"][..],
+        &["call", "a/b/c", "--idle-timeout", "-1"],
+        &["call", "a/b/c", "--wait", "-5ms"],
+        &["serve", "a/b/c", "--grace", "-1s", "--", "cat"],
+    ] {
+        let output = world.run(args);
+        assert_code(&output, 2);
+        let said = stderr(&output);
+        assert!(said.contains("a time is not negative") && !said.contains("use '--"), "{said}");
     }
 }

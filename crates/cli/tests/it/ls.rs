@@ -59,3 +59,20 @@ fn changes_are_followed() {
         assert_code(&process.finish(), 0);
     }
 }
+
+#[test]
+fn a_folder_that_is_refused_is_reported_once() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::new();
+    let shared = world.path("shared");
+    std::fs::create_dir(&shared).unwrap();
+    std::fs::set_permissions(&shared, PermissionsExt::from_mode(0o777)).unwrap();
+    let place = format!("file:{}", shared.display());
+    for args in [&["ls"][..], &["call", "a/b/c", "--data", "x"]] {
+        let output = world.run([args, &["--discovery", &place]].concat());
+        assert_code(&output, 8);
+        let said = stderr(&output);
+        assert_eq!(said.matches("is not used").count(), 1, "{said}");
+        assert!(said.starts_with("error: "), "{said}");
+    }
+}

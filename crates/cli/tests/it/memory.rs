@@ -7,7 +7,7 @@ use sinew_plane::{Code, Terminal};
 
 use crate::{
     raw_mux::{RawMux, address, memory},
-    world::{World, assert_code, stdout, until},
+    world::{World, assert_code, stderr, stdout, until},
 };
 
 const MIB: usize = 1 << 20;
@@ -70,4 +70,16 @@ fn idle_connections_do_not_starve_an_honest_caller() {
         assert_eq!(stdout(&output).trim_end(), "still here");
     }
     drop(idle);
+}
+
+#[test]
+fn a_request_over_its_share_of_the_budget_is_told_of_the_budget() {
+    let world = World::new();
+    let _server = world.serve(["test/memory/echo", "--memory-budget", "32MiB", "--", "cat"]);
+    let big = world.file("big", vec![b'x'; 12 * MIB]);
+    let output = world.run(["call", "test/memory/echo", "--file", big.to_str().unwrap()]);
+    assert_code(&output, 6);
+    let said = stderr(&output);
+    let ways = ["SINEW_MAX_MESSAGE_BYTES", "SINEW_MEMORY_BUDGET", "--memory-budget"];
+    assert!(ways.iter().all(|way| said.contains(way)), "{said}");
 }

@@ -161,13 +161,15 @@ impl Worker {
 
     fn watch(&mut self, now: Instant) -> Result<View, DiscoveryError> {
         let scanned = self.scanner.scan(&self.directory, now);
-        self.note_trouble(scanned.as_ref().err());
+        // Whoever asks for a first view gets the error itself.
+        let is_first = self.published.borrow().revision() == 0;
+        self.note_trouble(scanned.as_ref().err(), is_first);
         match scanned {
             Ok(()) => {}
             // Nobody has registered yet. Looking makes no folders.
             Err(error) if error.is_missing() => {}
             // With a good view from before, an outage is no reason to refuse a new one.
-            Err(error) if self.published.borrow().revision() == 0 => {
+            Err(error) if is_first => {
                 return Err(unavailable("reading", &self.directory, error.into()));
             }
             Err(_) => {}
@@ -195,15 +197,15 @@ impl Worker {
             return;
         }
         let looked = self.scanner.look(&self.directory, now);
-        self.note_trouble(looked.as_ref().err());
+        self.note_trouble(looked.as_ref().err(), false);
         if self.scanner.take_changed() {
             self.publish();
         }
     }
 
     /// Says once what keeps the directory from being seen, and once that it is over. A directory
-    /// that was never there is no trouble.
-    fn note_trouble(&mut self, error: Option<&FolderError>) {
+    /// that was never there is no trouble. Of an error that is handed on, nothing is said here.
+    fn note_trouble(&mut self, error: Option<&FolderError>, is_handed_on: bool) {
         let has_seen = self.scanner.has_seen();
         let error = error.filter(|error| has_seen || !error.is_missing());
         let trouble = match error {
@@ -218,7 +220,11 @@ impl Worker {
         // The scanner has said that it is blind.
         if let Some(error) = error.filter(|_| *told != trouble) {
             let directory = self.directory.path().display();
-            tracing::warn!(%directory, %error, "cannot be used: keeping the last view");
+            if self.published.borrow().revision() > 0 {
+                tracing::warn!(%directory, %error, "cannot be used: keeping the last view");
+            } else if !is_handed_on {
+                tracing::warn!(%directory, %error, "cannot be used: there is no view yet");
+            }
         } else if trouble.is_none() && told.is_some() {
             tracing::info!(directory = %self.directory.path().display(), "can be used again");
         }
