@@ -8,6 +8,11 @@ use sinew::{
 };
 use sinew_telemetry::console::{self, Label};
 
+use crate::{
+    claim::{claim, claimed_reason},
+    wording::abridged,
+};
+
 /// The exit codes as help and README have them.
 macro_rules! exit_codes {
     () => {
@@ -114,7 +119,7 @@ impl Failure {
     /// Says it on standard error. An interruption is no news to the one that interrupted.
     pub(crate) fn report(self) -> Exit {
         if self.exit != Exit::Cancelled {
-            console::tell_labelled(Label::Error, &self.message);
+            console::tell_labelled(Label::Error, &abridged(&self.message));
             if let Some(hint) = self.hint {
                 console::tell_labelled(Label::Hint, &hint);
             }
@@ -214,7 +219,7 @@ impl From<Error> for Failure {
 
 impl Failure {
     /// A request that ended with `error`, and what to do about it.
-    fn request(exit: Exit, error: &Error) -> Self {
+    pub(crate) fn request(exit: Exit, error: &Error) -> Self {
         let failure = Self::caused(exit, error);
         match (exit, error.executed(), error.code()) {
             (Exit::Truncated, ..) => failure.hint(
@@ -267,7 +272,9 @@ const SHUT_DOWN: &str = "what was printed is a true beginning, not the whole; re
 pub(crate) fn of_refusal(error: Error, context: &Context) -> Result<Exit, Failure> {
     match context.reason() {
         Some(CancelReason::Caller) => Ok(Exit::Cancelled),
-        _ => Err(error.into()),
+        _ => Err(claimed_reason(&error)
+            .and_then(|reason| claim(reason, error.executed(), context))
+            .unwrap_or_else(|| error.into())),
     }
 }
 
@@ -278,6 +285,11 @@ pub(crate) fn of_outcome(outcome: &Outcome, context: &Context) -> Result<Exit, F
     }
     if context.reason() == Some(CancelReason::Caller) {
         return Ok(Exit::Cancelled);
+    }
+    if let Outcome::Cancelled { reason } = outcome
+        && let Some(failure) = claim(*reason, Executed::Maybe, context)
+    {
+        return Err(failure);
     }
     match outcome {
         Outcome::Complete { .. } => Ok(Exit::Complete),
@@ -366,7 +378,9 @@ mod tests {
         assert_eq!(code(Outcome::Complete { items: 3 }), 0);
         assert_eq!(code(Outcome::Failed { error: Error::handler("") }), 1);
         assert_eq!(code(Outcome::Truncated { received: 3 }), 3);
-        assert_eq!(code(Outcome::Cancelled { reason: CancelReason::DeadlineExceeded }), 5);
+        let late = Context::builder().timeout(std::time::Duration::ZERO).build();
+        let outcome = Outcome::Cancelled { reason: CancelReason::DeadlineExceeded };
+        assert_eq!(code_of(&outcome, &late), 5);
         assert_eq!(code(Outcome::Cancelled { reason: CancelReason::Shutdown }), 7);
         // The worker says so; nothing was cancelled here.
         assert_eq!(code(Outcome::Cancelled { reason: CancelReason::Caller }), 7);

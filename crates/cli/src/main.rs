@@ -2,6 +2,7 @@
 
 mod args;
 mod call;
+mod claim;
 mod completions;
 mod config;
 mod demo;

@@ -1,6 +1,10 @@
 //! Times and lines as people read them.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
+
+/// Lines of a text from elsewhere that are shown of its beginning, and as many of its end: what
+/// went wrong stands at one or the other.
+const SHOWN_LINES: usize = 20;
 
 /// A time in seconds, with as many digits as tell something: `0.2 s`, `1 s`, `12.5 s`.
 pub(crate) fn seconds(time: Duration) -> String {
@@ -8,6 +12,20 @@ pub(crate) fn seconds(time: Duration) -> String {
     let text = if exact < 0.01 { format!("{exact:.4}") } else { format!("{exact:.2}") };
     let text = text.trim_end_matches('0').trim_end_matches('.');
     format!("{} s", if text.is_empty() { "0" } else { text })
+}
+
+/// `text` without the middle, where it has many lines.
+pub(crate) fn abridged(text: &str) -> Cow<'_, str> {
+    let lines: Vec<&str> = text.lines().collect();
+    let middle = lines.len().saturating_sub(2 * SHOWN_LINES);
+    // A line left out is as long as the note about it.
+    if middle <= 1 {
+        return Cow::Borrowed(text);
+    }
+    let (first, rest) = lines.split_at(SHOWN_LINES);
+    let note = format!("... and {middle} more lines ...");
+    let last = &rest[middle..];
+    Cow::Owned([first, &[note.as_str()], last].concat().join("\n"))
 }
 
 /// `text` in lines of at most `width` characters, broken between words. A line that begins with
@@ -45,6 +63,17 @@ mod tests {
             assert_eq!(seconds(Duration::from_millis(millis)), text);
         }
         assert_eq!(seconds(Duration::from_secs(120)), "120 s");
+    }
+
+    #[test]
+    fn a_text_of_many_lines_is_shown_without_its_middle() {
+        let lines = |count: usize| (1..=count).map(|n| n.to_string()).collect::<Vec<_>>();
+        assert_eq!(abridged(&lines(41).join("\n")), lines(41).join("\n"));
+        let shown = abridged(&lines(4_096).join("\n")).into_owned();
+        let shown: Vec<_> = shown.lines().collect();
+        assert_eq!((shown.len(), shown[19], shown[40]), (41, "20", "4096"));
+        assert_eq!(shown[20], "... and 4056 more lines ...");
+        assert_eq!(abridged(&"\n".repeat(4_096)).lines().count(), 40);
     }
 
     #[test]
