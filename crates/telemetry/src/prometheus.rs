@@ -1,10 +1,25 @@
 //! A Prometheus recorder and the HTTP endpoint that shows it.
 
-use std::{fmt, io, net::SocketAddr, time::Duration};
+use std::{
+    collections::VecDeque,
+    fmt, io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{Router, http::header::CONTENT_TYPE, routing::get};
-use hyper::server::conn::http1;
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use hyper::{
+    server::conn::http1,
+    service::{Service, service_fn},
+};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
 use metrics_exporter_prometheus::{
     BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
@@ -12,15 +27,17 @@ use sinew_plane::{AddressError, BindPolicy};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::oneshot,
-    task::{JoinHandle, JoinSet},
+    task::{AbortHandle, JoinHandle, JoinSet, yield_now},
     time::{MissedTickBehavior, interval, timeout},
 };
 
 use crate::names;
 
-/// Scrapers that are served at once. Each is cut after [`CONNECTION_LIMIT`], so this many slow
-/// ones delay a good one by that much and no more.
+/// Scrapers that are served at once. One more takes the place of the oldest, first of those that
+/// have not asked for anything yet, so that peers who send slowly or nothing keep nobody out.
 const MAX_CONNECTIONS: usize = 32;
+/// How long the head of a request may take.
+const HEAD_LIMIT: Duration = Duration::from_secs(5);
 /// Longest life of a connection, from accept to the last byte. It carries one request, so a peer
 /// that sends or reads slowly is cut by it too. Prometheus itself gives up after 10 s.
 const CONNECTION_LIMIT: Duration = Duration::from_secs(10);
@@ -39,8 +56,9 @@ const SECONDS: &[f64] = &[
 /// The process's metrics: a recorder, and an HTTP/1.1 server for `GET /metrics` (Prometheus text
 /// format) and `GET /livez`.
 ///
-/// The server takes one request per connection, at most 32 connections at once and 10 seconds
-/// for each, and runs as one task that this value owns. Dropping the value stops the server; the
+/// The server takes one request per connection, at most 32 connections at once, of which the oldest
+/// make room for new ones, 5 seconds for the head of each request and 10 for all of it, and runs as
+/// one task that this value owns. Dropping the value stops the server; the
 /// recorder stays, as the `metrics` crate allows no second one.
 #[derive(Debug)]
 pub struct Metrics {
@@ -120,7 +138,7 @@ async fn serve(
     mut stopped: oneshot::Receiver<()>,
 ) {
     let routes = routes(handle.clone());
-    let mut connections = JoinSet::new();
+    let (mut connections, mut places) = (JoinSet::new(), Places::default());
     let mut upkeep = interval(UPKEEP_PERIOD);
     upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -129,9 +147,15 @@ async fn serve(
             _ = &mut stopped => break,
             _ = upkeep.tick() => handle.run_upkeep(),
             Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
+            accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(connection(stream, routes.clone()));
+                    if places.make_room() {
+                        // Those that have just come get to say what they want first.
+                        yield_now().await;
+                    }
+                    let has_asked = Arc::<AtomicBool>::default();
+                    let serving = connection(stream, routes.clone(), Arc::clone(&has_asked));
+                    places.0.push_back(Place { has_asked, task: connections.spawn(serving) });
                 }
                 Err(error) => {
                     tracing::debug!(%error, "the metrics endpoint could not accept");
@@ -143,6 +167,33 @@ async fn serve(
     connections.shutdown().await;
 }
 
+/// The connections, oldest first.
+#[derive(Default)]
+struct Places(VecDeque<Place>);
+
+struct Place {
+    /// The head of its request has come.
+    has_asked: Arc<AtomicBool>,
+    task: AbortHandle,
+}
+
+impl Places {
+    /// Makes room for one more. True when a connection had to be cut for it.
+    fn make_room(&mut self) -> bool {
+        self.0.retain(|place| !place.task.is_finished());
+        if self.0.len() < MAX_CONNECTIONS {
+            return false;
+        }
+        let silent = |place: &Place| !place.has_asked.load(Ordering::Relaxed);
+        let oldest = self.0.iter().position(silent).unwrap_or(0);
+        if let Some(place) = self.0.remove(oldest) {
+            tracing::debug!("a scrape made room for a newer one and was cut");
+            place.task.abort();
+        }
+        true
+    }
+}
+
 fn routes(handle: PrometheusHandle) -> Router {
     let metrics = move || {
         let text = handle.render();
@@ -151,10 +202,17 @@ fn routes(handle: PrometheusHandle) -> Router {
     Router::new().route("/metrics", get(metrics)).route("/livez", get(|| async { "ok\n" }))
 }
 
-async fn connection(stream: TcpStream, routes: Router) {
+async fn connection(stream: TcpStream, routes: Router, has_asked: Arc<AtomicBool>) {
+    let routes = TowerToHyperService::new(routes);
+    let answer = service_fn(move |request| {
+        has_asked.store(true, Ordering::Relaxed);
+        routes.call(request)
+    });
     let serving = http1::Builder::new()
         .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_LIMIT)
+        .serve_connection(TokioIo::new(stream), answer);
     match timeout(CONNECTION_LIMIT, serving).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "a scrape failed"),
@@ -266,6 +324,48 @@ mod tests {
         let mut rest = Vec::new();
         let closed = timeout(GUARD, silent.read_to_end(&mut rest)).await.unwrap();
         assert!(closed.is_err() || rest.is_empty());
+    }
+
+    #[tokio::test]
+    async fn peers_that_stop_within_the_head_keep_nobody_out() {
+        let (_, server) = start().await;
+        let mut stopped = Vec::new();
+        for _ in 0..300 {
+            let mut stream = TcpStream::connect(server.address).await.unwrap();
+            stream.write_all(b"GET /metr").await.unwrap();
+            stopped.push(stream);
+        }
+        let begun = std::time::Instant::now();
+        let answer = ask(server.address, "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert!(begun.elapsed() < HEAD_LIMIT, "{:?}", begun.elapsed());
+        // Those that still have a place lose it at the limit.
+        let mut last = stopped.pop().unwrap();
+        let mut rest = Vec::new();
+        let closed = timeout(CONNECTION_LIMIT, last.read_to_end(&mut rest)).await.unwrap();
+        assert!(begun.elapsed() < CONNECTION_LIMIT - Duration::from_secs(1), "{closed:?}");
+        server.shutdown().await;
+    }
+
+    /// Who has asked goes behind those that have not, and the oldest goes first.
+    #[tokio::test]
+    async fn the_oldest_that_has_not_asked_makes_room() {
+        let mut places = Places::default();
+        let tasks: Vec<_> =
+            (0..MAX_CONNECTIONS).map(|_| tokio::spawn(std::future::pending::<()>())).collect();
+        for (number, task) in tasks.iter().enumerate() {
+            assert!(!places.make_room());
+            let has_asked = Arc::new(AtomicBool::new(number != 5));
+            places.0.push_back(Place { has_asked, task: task.abort_handle() });
+        }
+        for (count, cut) in [5, 0].into_iter().enumerate() {
+            assert!(places.make_room());
+            yield_now().await;
+            let over = tasks.iter().filter(|task| task.is_finished()).count();
+            assert_eq!((over, tasks[cut].is_finished()), (count + 1, true));
+            let task = tokio::spawn(std::future::pending::<()>()).abort_handle();
+            places.0.push_back(Place { has_asked: Arc::new(true.into()), task });
+        }
     }
 
     #[tokio::test]
