@@ -20,6 +20,7 @@ struct Inner {
     executed: Executed,
     message: String,
     retry_after: Option<Duration>,
+    is_remembered: bool,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -32,7 +33,14 @@ impl Error {
             message.truncate(cut.unwrap_or(0));
         }
         let executed = code.executed();
-        Self(Arc::new(Inner { code, executed, message, retry_after: None, source: None }))
+        Self(Arc::new(Inner {
+            code,
+            executed,
+            message,
+            retry_after: None,
+            is_remembered: false,
+            source: None,
+        }))
     }
 
     /// The server refuses new work because it is going away. Safe to send elsewhere.
@@ -78,6 +86,18 @@ impl Error {
     pub fn with_retry_after(mut self, delay: Duration) -> Self {
         Arc::make_mut(&mut self.0).retry_after = Some(delay);
         self
+    }
+
+    /// The same error as the answer to somebody for whom nothing was tried: it failed a moment ago.
+    #[must_use]
+    pub fn remembered(mut self) -> Self {
+        Arc::make_mut(&mut self.0).is_remembered = true;
+        self
+    }
+
+    /// True when it is the error of an earlier attempt, and this one was not made.
+    pub fn is_remembered(&self) -> bool {
+        self.0.is_remembered
     }
 
     /// The same error with the error that caused it.

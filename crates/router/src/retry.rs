@@ -173,21 +173,22 @@ impl Attempts {
     pub(crate) fn give_up(self, because: &str) -> Option<Error> {
         let executed = self.executed()?;
         let (_, last) = self.failed.last()?;
-        if self.failed.len() == 1 && because.is_empty() {
-            return Some(last.clone());
-        }
+        // What a transport answers from its memory of a failure is no attempt.
+        let tried = self.failed.iter().filter(|(_, error)| !error.is_remembered()).count();
         let mut ids: Vec<_> = Vec::new();
         for (id, _) in &self.failed {
             if !ids.contains(id) {
                 ids.push(*id);
             }
         }
+        if ids.len() == 1 && tried <= 1 && because.is_empty() {
+            return Some(last.clone());
+        }
         let asked: Vec<_> = ids.iter().take(8).map(InstanceId::to_string).collect();
         let cut = if ids.len() > asked.len() { ", ..." } else { "" };
         let message = format!(
-            "{last} (after {count} attempt{s} at {asked}{cut}{because})",
-            count = self.failed.len(),
-            s = if self.failed.len() == 1 { "" } else { "s" },
+            "{last} (after {tried} attempt{s} at {asked}{cut}{because})",
+            s = if tried == 1 { "" } else { "s" },
             asked = asked.join(", "),
         );
         let error = Error::new(last.code(), message).with_executed(executed);
@@ -261,6 +262,19 @@ mod tests {
             same.failed(InstanceId(7), error(Code::ConnectFailed));
         }
         assert_eq!(same.give_up("").unwrap().message(), "as told (after 3 attempts at 7)");
+
+        // Those that a transport answered from its memory of the first were not made.
+        let mut once = Attempts::default();
+        once.failed(InstanceId(7), error(Code::ConnectFailed));
+        for _ in 0..2 {
+            once.failed(InstanceId(7), error(Code::ConnectFailed).remembered());
+        }
+        assert_eq!(once.give_up("").unwrap().message(), "as told");
+        let mut two = Attempts::default();
+        two.failed(InstanceId(7), error(Code::ConnectFailed));
+        two.failed(InstanceId(8), error(Code::ConnectFailed));
+        two.failed(InstanceId(7), error(Code::ConnectFailed).remembered());
+        assert_eq!(two.give_up("").unwrap().message(), "as told (after 2 attempts at 7, 8)");
 
         let mut single = Attempts::default();
         single.failed(InstanceId(1), error(Code::ConnectFailed));

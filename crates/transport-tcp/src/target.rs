@@ -144,7 +144,7 @@ impl Target {
         failure
             .as_ref()
             .filter(|failure| Instant::now() < failure.retry_at)
-            .map(|failure| failure.error.clone())
+            .map(|failure| failure.error.clone().remembered())
     }
 
     fn note(&self, error: Error) {

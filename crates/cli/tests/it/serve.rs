@@ -98,16 +98,6 @@ fn a_line_of_json_stays_json() {
 }
 
 #[test]
-fn three_attempts_at_one_instance_name_it_once() {
-    let world = World::new();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let discovery = format!("static:127.0.0.1:{port}");
-    let said = stderr(&world.run(["--discovery", &discovery, "call", "a/b/c", "--data", "x"]));
-    let ids = said.split("attempts at ").nth(1).expect("several attempts");
-    assert!(!ids.split(')').next().unwrap().contains(','), "{said}");
-}
-
-#[test]
 fn plain_text_beyond_loopback_needs_a_word() {
     let world = World::new();
     for option in ["--listen", "--metrics"] {
