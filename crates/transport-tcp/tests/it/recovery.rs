@@ -48,11 +48,14 @@ async fn while_dials_fail_callers_are_told_at_once() {
     let address = tcp_address(&server);
     soon("the server to end", server.shutdown(Duration::ZERO)).await;
     let client = client(config);
-    // The first dials, a thousand more share its answer.
+    let mut remembered = 0;
+    // The first dials, the others share its answer.
     for _ in 0..1_000 {
         let error = open(&client, &address, "x").await.unwrap_err();
         assert_eq!(error.code(), Code::ConnectFailed);
+        remembered += usize::from(error.is_remembered());
     }
+    assert_eq!(remembered, 999);
 }
 
 #[tokio::test]
@@ -155,14 +158,20 @@ async fn the_advertised_address_is_not_the_bound_one() {
 /// The port of a dead worker may be somebody else's by now.
 #[tokio::test]
 async fn another_process_at_the_address_is_noticed_before_anything_is_sent() {
-    let mut theirs = config();
-    theirs.mux.process = 7;
-    let server = server(theirs, echo);
-    let address = tcp_address(&server);
-    let client = client(config());
-    for (expected, answer) in
-        [(Some(7), Ok("hi")), (None, Ok("hi")), (Some(8), Err(Code::WrongPeer))]
-    {
+    let wrong = Err(Code::WrongPeer);
+    for (theirs, expected, answer) in [
+        (7, Some(7), Ok("hi")),
+        (7, Some(0), Ok("hi")),
+        (7, None, Ok("hi")),
+        (7, Some(8), wrong),
+        (0, None, Ok("hi")),
+        (0, Some(8), wrong),
+    ] {
+        let mut serving = config();
+        serving.mux.process = theirs;
+        let server = server(serving, echo);
+        let address = tcp_address(&server);
+        let client = client(config());
         let mut request = request("hi");
         request.process = expected;
         let opened = soon("an answer", client.open(&address, request)).await;
