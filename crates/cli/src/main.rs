@@ -27,8 +27,8 @@ use crate::{
     exit::{Exit, Failure},
 };
 
-/// A worker gives back what connections held that have gone. The system's allocator keeps most of
-/// it, because a few long-lived pieces lie between, and a worker has many that come and go.
+/// Gives about half of what connections held back to the system when they go, and keeps the rest for
+/// the next ones. The system's allocator keeps most of it, because a few long-lived pieces lie between.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
