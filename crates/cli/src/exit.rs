@@ -181,7 +181,7 @@ impl From<StartError> for Failure {
                 "choose a folder that you can write to with --discovery file:PATH, or name the \
                  servers with --discovery static:HOST:PORT",
             ),
-            // Only NATS is connected to at the start, and waited for unless it refuses who asks.
+            // The start connects to NATS alone, and waits for it unless it refuses the login.
             StartError::Transport(error) if error.code() == Code::ConnectFailed => failure.hint(
                 "check SINEW_NATS_USER and SINEW_NATS_PASSWORD, or SINEW_NATS_TOKEN, \
                  SINEW_NATS_NKEY or SINEW_NATS_CREDENTIALS_FILE, and that the server knows them",

@@ -286,12 +286,13 @@ impl Served {
     }
 
     /// Takes it out of discovery, refuses new requests, and waits for those in flight as long as
-    /// [`Config::grace`](crate::Config::grace) says; then it cuts the rest. Says what it had to cut:
-    /// nothing, when all have ended. A caller in this process that holds its stream unread counts as
-    /// one in flight, because the engine runs only while that caller reads. Where
-    /// Dynamo callers were served, new requests are taken for half a second more: until the
-    /// withdrawal has reached them they would fail, because Dynamo does not send them elsewhere.
-    /// Cancel-safe: dropped midway, it stays withdrawn.
+    /// [`Config::grace`](crate::Config::grace) says; then it cuts the rest. The withdrawal may take
+    /// as long again, where the discovery does not answer. Says what it had to cut: nothing, when
+    /// all have ended. A caller in this process that holds its stream unread counts as one in
+    /// flight, because the engine runs only while that caller reads. Where Dynamo callers were
+    /// served, new requests are taken for half a second more: until the withdrawal has reached them
+    /// they would fail, because Dynamo does not send them elsewhere. Cancel-safe: dropped midway,
+    /// it stays withdrawn.
     pub async fn drain(&self) -> Shutdown {
         let Announced { served, planes, grace, .. } = &*self.announced;
         // A discovery that does not answer in time ends the entry with its lease.

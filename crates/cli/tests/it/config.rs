@@ -211,7 +211,7 @@ fn an_id_that_is_taken_gets_a_hint_about_ids() {
     assert!(of_eight.contains("--instance is taken"), "{of_eight}");
 }
 
-/// What a NATS server is told by a command that is given `args` and `pairs`.
+/// The CONNECT line that a command with `args` and the variables `pairs` sends to a NATS server.
 #[cfg(feature = "nats")]
 fn told_to_nats(args: &[&str], pairs: &[(&str, &str)]) -> (String, Output) {
     use std::{

@@ -179,7 +179,7 @@ impl Follower {
         };
         let mut probe = Probe::new(self.members.request_timeout());
         let mut list_due = next_list();
-        // Somebody's time is over, and etcd was asked whether it has told everything.
+        // The time of an entry is over, and etcd was asked whether it has told everything.
         let mut is_confirming = false;
         loop {
             let expires = self.range.expires().filter(|_| !is_confirming);

@@ -161,7 +161,7 @@ impl Worker {
 
     fn watch(&mut self, now: Instant) -> Result<View, DiscoveryError> {
         let scanned = self.scanner.scan(&self.directory, now);
-        // Whoever asks for a first view gets the error itself.
+        // The caller that asks for a first view gets the error itself.
         let is_first = self.published.borrow().revision() == 0;
         self.note_trouble(scanned.as_ref().err(), is_first);
         match scanned {

@@ -90,7 +90,7 @@ enum Next {
     /// The time behind a stop is over.
     Late,
     Credit,
-    /// Nobody takes items any more.
+    /// The caller takes no items any more.
     Gone,
     Overflowed,
     Letters,
@@ -124,7 +124,7 @@ impl Passing {
                 }
                 // Dropping the sink behind a stop ends the response as cancelled.
                 Next::Late => return None,
-                // What waits is dropped too: the end stands behind it now.
+                // The item that waits is dropped too: the end stands behind it now.
                 Next::Overflowed => self.waiting = None,
                 Next::Letters | Next::Credit => {}
             }
@@ -187,7 +187,7 @@ impl Passing {
         Ok(None)
     }
 
-    /// Tells the process that nobody wants the rest, if it was given the request. A process that
+    /// Tells the process that the caller wants no more, if it was given the request. A process that
     /// does not read its input is not waited for longer than the grace.
     async fn cancel(&mut self) {
         let Entry { life, id, exchange } = &self.entry;

@@ -104,7 +104,7 @@ impl Mailbox {
     pub(crate) fn try_take(&self) -> Option<Letter> {
         let mut state = self.state.lock();
         let Some(letter) = state.letters.pop_front() else {
-            // Whoever asks waits now, maybe for long.
+            // The task that asks waits now, maybe for long.
             state.letters = VecDeque::new();
             return None;
         };
