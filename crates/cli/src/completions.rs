@@ -6,7 +6,7 @@ use clap_complete::Shell;
 use crate::{
     args::Cli,
     exit::{Exit, Failure},
-    ls,
+    output::print,
 };
 
 /// Print a shell's completion script.
@@ -23,6 +23,6 @@ pub(crate) struct CompletionsArgs {
 pub(crate) fn run(args: &CompletionsArgs) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "sinew", &mut script);
-    ls::print(&String::from_utf8_lossy(&script))?;
+    print(&String::from_utf8_lossy(&script))?;
     Ok(Exit::Complete)
 }

@@ -1,7 +1,5 @@
 //! `sinew ls`: who serves what, where.
 
-use std::io::{self, Write};
-
 use clap::Args;
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
@@ -13,6 +11,7 @@ use sinew_telemetry::{
 
 use crate::{
     exit::{Exit, Failure},
+    output::print,
     reader::Reader,
     settings::Settings,
     signals::Interrupts,
@@ -95,15 +94,6 @@ async fn follow(
             return Ok(Exit::Complete);
         }
     }
-}
-
-pub(crate) fn print(text: &str) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    printed.map_err(|error| match error.kind() {
-        io::ErrorKind::BrokenPipe => Failure::new(Exit::Cancelled, "nobody reads the output"),
-        _ => Failure::new(Exit::Failed, format!("cannot write the output: {error}")),
-    })
 }
 
 /// True for sources that know addresses, and not what is served there.

@@ -10,6 +10,7 @@ mod descriptors;
 mod duration;
 mod exit;
 mod ls;
+mod output;
 mod reader;
 mod serve;
 mod settings;

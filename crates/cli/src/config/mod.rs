@@ -6,7 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use crate::{
     exit::{Exit, Failure},
-    ls,
+    output::print,
 };
 
 /// Show the settings that variables of the environment make.
@@ -43,6 +43,6 @@ pub(crate) fn run(args: &ConfigArgs) -> Result<Exit, Failure> {
         Format::Text => page::text(),
         Format::Markdown => page::markdown(),
     };
-    ls::print(&page)?;
+    print(&page)?;
     Ok(Exit::Complete)
 }
