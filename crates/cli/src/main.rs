@@ -28,10 +28,12 @@ use crate::{
     exit::{Exit, Failure},
 };
 
-/// Gives about half of what connections held back to the system when they go, and keeps the rest for
-/// the next ones. The system's allocator keeps most of it, because a few long-lived pieces lie between.
+/// Gives what connections held back to the system seconds after they go, also when nothing else
+/// happens: a thread of its own looks after that. The system's allocator keeps it, because a few
+/// long-lived pieces lie between.
+#[cfg(target_os = "linux")]
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ! {
     // The deadline of a call counts from here.
