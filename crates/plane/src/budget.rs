@@ -64,7 +64,7 @@ macro_rules! uses {
 uses! {
     /// Request bodies that are arriving, or whose handlers have them.
     Bodies = "bodies",
-    /// Frames of Dynamo's protocols that are arriving, and requests that came in them.
+    /// Frames of Dynamo's protocols that are arriving, and requests that came in them or over NATS.
     Frames = "frames",
     /// Response items that are kept until their reader has acknowledged them.
     Kept = "kept",
@@ -76,7 +76,7 @@ uses! {
     Connections = "connections",
     /// Identities of streams that are remembered for a while.
     Ids = "ids",
-    /// Questions and requests that wait for a connection.
+    /// Requests whose caller is being dialled, beside their bodies.
     Waiting = "waiting",
 }
 

@@ -45,6 +45,7 @@ impl Nats {
         nats.tls = config.nats_tls.clone();
         nats.request_timeout = config.nats_ack_timeout;
         nats.startup_timeout = config.startup_wait;
+        nats.budget = Some(Arc::clone(&config.budget));
         waiting(&format!("NATS at {}", without_users(&nats.servers)));
         let checked = nats.checked();
         let checked = checked.map_err(|error| ConfigError::new("nats", error.to_string()))?;

@@ -105,7 +105,8 @@ impl Planes {
 fn server_limits(config: &CheckedConfig) -> SplitServerConfig {
     const WRAPPING: usize = 4096;
     let max_item_bytes = config.dial_back.max_frame_bytes.saturating_sub(WRAPPING);
-    SplitServerConfig { max_item_bytes, ..SplitServerConfig::default() }
+    let budget = Some(Arc::clone(&config.budget));
+    SplitServerConfig { max_item_bytes, budget, ..SplitServerConfig::default() }
 }
 
 /// Where workers dial back to. It listens from the first split request on, because a process that

@@ -335,6 +335,7 @@ fn local_hub(config: &CheckedConfig) -> Result<MemoryHub, ConfigError> {
         max_message_bytes: mux.max_message_bytes,
         max_streams: config.max_in_flight,
         window: mux.window,
+        budget: Some(Arc::clone(&config.budget)),
     };
     MemoryHub::new(limits).map_err(|error| ConfigError::new(error.field, error.reason))
 }

@@ -1,8 +1,8 @@
 //! Limits of a hub and everything on it.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
-use sinew_plane::Window;
+use sinew_plane::{Budget, Window};
 
 /// Settings of a [`MemoryHub`](crate::MemoryHub). Start from [`MemoryConfig::default`] and
 /// change what you know better.
@@ -15,6 +15,10 @@ pub struct MemoryConfig {
     pub max_streams: usize,
     /// Window of a stream whose caller does not choose one.
     pub window: Window,
+    /// The memory budget of the process. What waits in a stream beyond 16 KiB counts there as far
+    /// as there is room, so that new requests of peers are refused for it; no stream in the process
+    /// waits or ends for want of room. `None` by default.
+    pub budget: Option<Arc<Budget>>,
 }
 
 impl Default for MemoryConfig {
@@ -25,6 +29,7 @@ impl Default for MemoryConfig {
             max_message_bytes: 32 << 20,
             max_streams: 10_000,
             window: Window { items: 1024, bytes: 256 << 10 },
+            budget: None,
         }
     }
 }

@@ -9,11 +9,11 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sinew_plane::{
-    CancelReason, Code, Context, Error, Executed, ItemBatch, OnCancel, ResponseSource, SinkTarget,
-    SourceEvent, StopKind, Terminal, TrySendError, Window,
+    Budget, CancelReason, Code, Context, Error, Executed, ItemBatch, OnCancel, ResponseSource,
+    SinkTarget, SourceEvent, StopKind, Terminal, TrySendError, Window,
 };
 
-use crate::{roster::Roster, window::Balance};
+use crate::{charge::Charge, config::MemoryConfig, roster::Roster, window::Balance};
 
 /// Both ends of one stream.
 ///
@@ -23,6 +23,7 @@ pub(crate) struct Exchange {
     /// The serving side's context.
     context: Context,
     max_message_bytes: usize,
+    budget: Option<Arc<Budget>>,
     client: Arc<Roster>,
     server: Arc<Roster>,
     state: Mutex<State>,
@@ -32,6 +33,7 @@ struct State {
     items: ItemBatch,
     item_count: usize,
     item_bytes: usize,
+    charge: Charge,
     balance: Balance,
     /// The handler has taken the request, by its word or by an item.
     begun: bool,
@@ -50,7 +52,7 @@ impl Exchange {
     pub(crate) fn new(
         serial: u64,
         context: Context,
-        max_message_bytes: usize,
+        config: &MemoryConfig,
         window: Window,
         client: Arc<Roster>,
         server: Arc<Roster>,
@@ -59,6 +61,7 @@ impl Exchange {
             items: ItemBatch::new(),
             item_count: 0,
             item_bytes: 0,
+            charge: Charge::default(),
             balance: Balance::new(window),
             begun: false,
             end: None,
@@ -66,7 +69,8 @@ impl Exchange {
             writer: None,
         };
         let state = Mutex::new(state);
-        Self { serial, context, max_message_bytes, client, server, state }
+        let (max_message_bytes, budget) = (config.max_message_bytes, config.budget.clone());
+        Self { serial, context, max_message_bytes, budget, client, server, state }
     }
 
     /// Breaks the stream off, as the loss of a connection would. False when it had ended.
@@ -165,6 +169,7 @@ impl ResponseSource for Exchange {
             let mut state = self.state.lock();
             state.reader = None;
             (state.item_count, state.item_bytes) = (0, 0);
+            state.charge.clear();
             (std::mem::take(&mut state.items), state.end.is_some())
         };
         drop(unread);
@@ -182,6 +187,7 @@ impl State {
             let (items, bytes) = (&mut self.item_count, &mut self.item_bytes);
             self.balance.lend(std::mem::take(items), std::mem::take(bytes));
             batch.append(&mut self.items);
+            self.charge.settle();
             return Poll::Ready(SourceEvent::Items);
         }
         match &self.end {
@@ -220,6 +226,8 @@ impl SinkTarget for Exchange {
             }
             state.balance.charge(item.len());
             state.item_bytes += item.len();
+            let waiting = state.item_bytes;
+            state.charge.cover(waiting, self.budget.as_ref());
             state.item_count += 1;
             state.items.push(item);
             state.begun = true;

@@ -29,6 +29,7 @@
 //! # }
 //! ```
 
+mod charge;
 mod config;
 mod exchange;
 mod hub;

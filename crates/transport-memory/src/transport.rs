@@ -48,7 +48,7 @@ impl MemoryTransport {
         let exchange = Arc::new(Exchange::new(
             serial,
             context.clone(),
-            self.hub.config().max_message_bytes,
+            self.hub.config(),
             request.window.unwrap_or(self.hub.config().window),
             Arc::clone(&self.roster),
             Arc::clone(&service.roster),

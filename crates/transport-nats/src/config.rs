@@ -1,6 +1,8 @@
 //! Servers, credentials, limits and timing of a connection.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+
+use sinew_plane::Budget;
 
 use crate::{NatsConfigError, server_address::ServerAddress};
 
@@ -39,6 +41,11 @@ pub struct NatsConfig {
     /// First part of the subjects that replies go to. Requests that want their reply elsewhere
     /// are dropped, so a caller cannot aim our replies at other subjects.
     pub inbox_prefix: String,
+    /// The memory budget of the process, to which requests are charged from when they are taken in
+    /// until the last of their payload is let go of, and long replies. The callers of one
+    /// connection together have one share of it: the broker hides who they are. `None` by default:
+    /// then only their number is bounded.
+    pub budget: Option<Arc<Budget>>,
 }
 
 impl Default for NatsConfig {
@@ -58,6 +65,7 @@ impl Default for NatsConfig {
             max_in_flight: 4_096,
             queue_limit: 1_024,
             inbox_prefix: "_INBOX".to_owned(),
+            budget: None,
         }
     }
 }

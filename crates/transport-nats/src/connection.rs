@@ -75,6 +75,7 @@ impl NatsConnection {
         let root = CancellationToken::new();
         let link = Arc::new(Link {
             pending: Pending::new(config.max_in_flight),
+            account: config.budget.as_ref().map(|budget| budget.open()),
             config,
             sessions: watch::Sender::new(Some(wires.session.clone())),
             counters: Counters::new(),

@@ -235,7 +235,7 @@ fn on_reply(link: &Link, session: &Session, message: Option<Message>) -> Option<
     let inbox = &*session.inbox;
     let token = message.subject.strip_prefix(inbox).and_then(|rest| rest.strip_prefix('.'));
     let token = token.unwrap_or_default().to_owned();
-    if !link.pending.reply(&token, message) {
+    if !link.pending.reply(&token, message, link.account.as_ref()) {
         link.counters.late_replies.count();
     }
     None

@@ -137,7 +137,7 @@ impl Serving {
                 () = self.draining.cancelled() => return Left::Draining,
                 replacement = replacement(sessions, live.epoch()) => return Left::Replaced(replacement),
                 request = live.next() => match request {
-                    Some(request) => queue.push_back(request),
+                    Some(request) => self.enqueue(request, &mut queue).await,
                     None => return Left::Lost,
                 },
             }
@@ -148,16 +148,34 @@ impl Serving {
     async fn take_in(&self, live: &mut Live, queue: &mut VecDeque<Received>) -> bool {
         while let Some(request) = live.next().now_or_never() {
             let Some(request) = request else { return false };
-            if queue.len() < self.link.config.queue_limit {
-                queue.push_back(request);
-            } else {
-                let limit = self.link.config.queue_limit;
-                let message = format!("{limit} requests wait for the worker already");
-                self.metrics.refused();
-                self.answer(&request, &Err(Error::new(Code::Overloaded, message))).await;
-            }
+            self.enqueue(request, queue).await;
         }
         true
+    }
+
+    async fn enqueue(&self, mut request: Received, queue: &mut VecDeque<Received>) {
+        match self.admit(&mut request, queue.len()) {
+            Ok(()) => queue.push_back(request),
+            Err(refusal) => self.refuse(request, refusal).await,
+        }
+    }
+
+    /// Whether there is room for one more beside `queued` others; what it holds is charged then.
+    fn admit(&self, request: &mut Received, queued: usize) -> Result<(), Error> {
+        let limit = self.link.config.queue_limit;
+        if queued >= limit {
+            let message = format!("{limit} requests wait for the worker already");
+            return Err(Error::new(Code::Overloaded, message));
+        }
+        request.charge(self.link.account.as_ref())
+    }
+
+    /// Says that a request is not taken. The handler has not seen it.
+    async fn refuse(&self, mut request: Received, refusal: Error) {
+        // The answer may have to wait, and needs none of it.
+        drop(request.take_payload());
+        self.metrics.refused();
+        self.answer(&request, &Err(refusal)).await;
     }
 
     async fn hand_on_all(&self, queue: &mut VecDeque<Received>) {
@@ -167,17 +185,18 @@ impl Serving {
         }
     }
 
-    async fn hand_on(&self, request: Received) {
+    async fn hand_on(&self, mut request: Received) {
         if !self.is_answerable(&request) {
             self.link.counters.dropped.count();
             return;
         }
-        let message = request.message();
+        // From here on it is the handler's, who may let go of it before there is an answer.
+        let payload = request.take_payload();
         let accepted = AssertUnwindSafe(|| {
             self.handler.decide(PlaneRequest {
                 target: &self.names.subject,
-                headers: headers::from_nats(message.headers.as_ref()),
-                payload: message.payload.clone(),
+                headers: headers::from_nats(request.message().headers.as_ref()),
+                payload,
                 transport: &NATS,
                 origin: Origin::Broker { is_local: self.link.config.is_local() },
             })
@@ -221,7 +240,7 @@ impl Serving {
             // what the other workers take from now on, so none of it is turned away.
             let _ = self.link.sync(live.session()).await;
             while let Some(Some(request)) = live.next().now_or_never() {
-                self.hand_on(request).await;
+                self.turn_away(request, false).await;
             }
         }
         // Goes on until none come, and only then stops to listen.
@@ -239,13 +258,16 @@ impl Serving {
         }
     }
 
-    async fn turn_away(&self, request: Received, refuse: bool) {
-        if refuse {
-            self.metrics.refused();
-            let refusal = Err(Error::draining("the worker is going away"));
-            self.answer(&request, &refusal).await;
+    /// Of a request to who is leaving: refused, or handed on as far as there is room.
+    async fn turn_away(&self, mut request: Received, refuse: bool) {
+        let admitted = if refuse {
+            Err(Error::draining("the worker is going away"))
         } else {
-            self.hand_on(request).await;
+            self.admit(&mut request, 0)
+        };
+        match admitted {
+            Ok(()) => self.hand_on(request).await,
+            Err(refusal) => self.refuse(request, refusal).await,
         }
     }
 }

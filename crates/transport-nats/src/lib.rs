@@ -38,6 +38,7 @@
 //! [`NatsServer::serve_shared`]. With feature `jetstream` there is also a work queue on disk,
 //! `NatsQueue`, which has nothing to do with the plane but the connection.
 
+mod charge;
 mod client;
 mod config;
 mod connection;

@@ -4,7 +4,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use async_nats::{Client, HeaderMap, Message, PublishErrorKind, StatusCode, connection::State};
 use bytes::Bytes;
-use sinew_plane::{Code, Error, Executed};
+use sinew_plane::{Code, Error, Executed, budget::Account};
 use tokio::{
     sync::{broadcast, watch},
     time::{Instant, timeout_at},
@@ -45,6 +45,8 @@ pub(crate) struct Link {
     /// The session to use; `None` while there is none.
     pub(crate) sessions: watch::Sender<Option<Session>>,
     pub(crate) pending: Pending,
+    /// What came over it and is held is charged here.
+    pub(crate) account: Option<Arc<Account>>,
     pub(crate) counters: Counters,
     /// Subjects that the server does not let us subscribe to, as it says so.
     pub(crate) denied_subscriptions: broadcast::Sender<Arc<str>>,
@@ -118,6 +120,7 @@ impl Link {
         match sinew_plane::timeout(left, expected.answer()).await {
             Ok(Answer::Reply(message)) => check_status(message, &subject),
             Ok(Answer::Lost) => Err(lost()),
+            Ok(Answer::NoRoom) => Err(self.no_room()),
             Ok(Answer::Denied { is_this }) => {
                 let message = format!("the NATS server does not let us send to {subject}");
                 let executed = if is_this { Executed::No } else { Executed::Maybe };
@@ -143,10 +146,17 @@ impl Link {
         }
         match timeout_at(deadline, expected.answer()).await {
             // A denial is an answer too, and in order.
-            Ok(Answer::Reply(_) | Answer::Denied { .. }) => Ok(()),
+            Ok(Answer::Reply(_) | Answer::NoRoom | Answer::Denied { .. }) => Ok(()),
             Ok(Answer::Lost) => not_seen("the connection to the NATS server broke"),
             Err(_) => not_seen("the NATS server does not answer"),
         }
+    }
+
+    /// The error of a request that was answered, and whose answer found no room here.
+    fn no_room(&self) -> Error {
+        let overflow = self.account.as_ref().map(|account| account.budget().overflow());
+        // Without an account there is room for everything.
+        overflow.unwrap_or_else(lost).with_executed(Executed::Maybe)
     }
 
     /// Takes a place in the table. Of an empty `subject` it is the reply subject that counts.

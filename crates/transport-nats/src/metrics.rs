@@ -24,8 +24,8 @@ pub const NATS_LATE_REPLIES: &str = "nats_late_replies_total";
 pub const NATS_SLOW_CONSUMER: &str = "nats_slow_consumer_total";
 /// Requests that were received and not handed on yet. Gauge; label [`ENDPOINT`].
 pub const NATS_QUEUED: &str = "nats_queued_requests";
-/// Requests that were refused without asking the handler, because the queue was full or the
-/// endpoint was leaving. Counter; label [`ENDPOINT`].
+/// Requests that were refused without asking the handler: the queue was full, the memory budget
+/// had no room, or the endpoint was leaving. Counter; label [`ENDPOINT`].
 pub const NATS_REFUSALS: &str = "nats_refusals_total";
 
 /// Label: `namespace/component/endpoint`, one that is served here.

@@ -5,13 +5,18 @@
 
 use std::{
     collections::HashMap,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use async_nats::Message;
 use parking_lot::Mutex;
-use sinew_plane::{Code, Error, Executed};
+use sinew_plane::{Code, Error, Executed, budget::Account};
 use tokio::sync::{Notify, oneshot};
+
+use crate::charge;
 
 /// Which connection to a server something went over: the client, and how often it had connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +46,8 @@ struct Entry {
 pub(crate) enum Answer {
     /// Something came back.
     Reply(Message),
+    /// Something came back, and the memory budget has no room for it.
+    NoRoom,
     /// The server does not let us send to that subject.
     Denied {
         /// It was this message that was denied. With several on the way to the subject the server
@@ -84,10 +91,18 @@ impl Pending {
         Ok(Expected { pending: self, token, answer })
     }
 
-    /// Hands over a reply. False if nobody waits for it any more.
-    pub(crate) fn reply(&self, token: &str, message: Message) -> bool {
+    /// Hands over a reply, charged to `account`. False if nobody waits for it any more.
+    pub(crate) fn reply(
+        &self,
+        token: &str,
+        mut message: Message,
+        account: Option<&Arc<Account>>,
+    ) -> bool {
         let entry = u64::from_str_radix(token, 16).ok().and_then(|token| self.take(token));
-        entry.is_some_and(|entry| entry.sender.send(Answer::Reply(message)).is_ok())
+        let Some(entry) = entry else { return false };
+        let charged = charge::reply(account, &mut message);
+        let answer = if charged { Answer::Reply(message) } else { Answer::NoRoom };
+        entry.sender.send(answer).is_ok()
     }
 
     /// Fails what client `epoch` has sent to `subject`, which the server does not let it send to.
@@ -196,9 +211,9 @@ mod tests {
         let pending = Pending::new(8);
         let mut expected = pending.expect(FIRST, "a").unwrap();
         let token = expected.token();
-        assert!(pending.reply(&token, message()));
-        assert!(!pending.reply(&token, message()), "a double is nobody's");
-        assert!(!pending.reply("not hex", message()));
+        assert!(pending.reply(&token, message(), None));
+        assert!(!pending.reply(&token, message(), None), "a double is nobody's");
+        assert!(!pending.reply("not hex", message(), None));
         assert!(matches!(expected.answer().now_or_never(), Some(Answer::Reply(_))));
     }
 
@@ -210,7 +225,7 @@ mod tests {
         let token = expected.token();
         drop(expected);
         assert_eq!(pending.len(), 0);
-        assert!(!pending.reply(&token, message()), "late");
+        assert!(!pending.reply(&token, message(), None), "late");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::Deserialize;
-use sinew_plane::{Code, Error, Executed, Headers, Shutdown};
+use sinew_plane::{Code, Error, Executed, Headers, Shutdown, budget::Account};
 use tokio::time::{Instant, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -14,7 +14,7 @@ pub use self::{
     item::QueueItem,
     settings::{CheckedQueueConfig, QueueConfig},
 };
-use crate::{NatsConnection, headers, link::Link};
+use crate::{NatsConnection, charge, headers, link::Link};
 
 mod api;
 mod item;
@@ -32,6 +32,9 @@ const SLICE: Duration = Duration::from_secs(1);
 /// Shortest wait that the server is asked for: without one it does not say that there is nothing
 /// when all takers together have reached `max_unsettled`.
 const SHORTEST_WAIT: Duration = Duration::from_millis(10);
+
+/// What the server counts of an item beside its payload and headers: its subjects.
+const AROUND_BYTES: usize = 4 << 10;
 
 /// Longest message id, in bytes.
 const MAX_ID_BYTES: usize = 256;
@@ -83,6 +86,9 @@ struct Inner {
     connection: NatsConnection,
     config: CheckedQueueConfig,
     consumer: Mutex<Consumer>,
+    /// Where items that were taken are charged: apart from the requests of the connection, because
+    /// they come by number, as they are asked for.
+    account: Option<Arc<Account>>,
     draining: CancellationToken,
     /// Calls that take, and items that were taken.
     out: TaskTracker,
@@ -134,6 +140,7 @@ impl NatsQueue {
             connection: connection.clone(),
             config,
             consumer: Mutex::new(consumer),
+            account: connection.link().config.budget.as_ref().map(|budget| budget.open()),
             draining: connection.link().stop.closing.child_token(),
             out: TaskTracker::new(),
         };
@@ -195,11 +202,16 @@ impl NatsQueue {
     /// late. That the queue went away shows after the connection's `request_timeout`; it is made
     /// again then.
     ///
+    /// Items are charged to the [memory budget](crate::NatsConfig::budget) until their payload is
+    /// let go of; all of them together have the share of one connection. Fewer than `limit` come
+    /// when that has no room for more, but one always does.
+    ///
     /// Cancel safe as far as nothing is lost; what was on its way comes again after `ack_wait`.
     ///
     /// # Errors
-    /// [`Code::Draining`] after [`drain`](Self::drain); [`Code::ConnectFailed`] at once without
-    /// a connection, so pause before the next call; [`Code::ConnectionLost`] when it broke.
+    /// [`Code::Draining`] after [`drain`](Self::drain); at once, so pause before the next call,
+    /// [`Code::ConnectFailed`] without a connection and [`Code::Overloaded`] without room in the
+    /// memory budget; [`Code::ConnectionLost`] when the connection broke.
     pub async fn take(&self, limit: usize, wait: Duration) -> Result<Vec<QueueItem>, Error> {
         let taking = self.inner.out.token();
         let limit = limit.clamp(1, MAX_TAKE.min(self.link().config.subscription_capacity()));
@@ -214,6 +226,7 @@ impl NatsQueue {
                 link: self.link(),
                 config: &self.inner.config,
                 limit,
+                max_bytes: self.room()?,
                 expires: left.clamp(SHORTEST_WAIT, SLICE),
             };
             match pull.run().await {
@@ -271,11 +284,25 @@ impl NatsQueue {
         Ok(())
     }
 
+    /// Bytes of items that may come now, and at least one of them; `None` without a bound.
+    fn room(&self) -> Result<Option<usize>, Error> {
+        let Some(account) = &self.inner.account else { return Ok(None) };
+        account.budget().admit()?;
+        let session = self.link().connected()?;
+        let largest = session.client.max_payload() + AROUND_BYTES;
+        let room = account.room();
+        if room < largest && account.used() > 0 {
+            return Err(account.budget().refusal());
+        }
+        Ok(Some(room.max(largest)))
+    }
+
     fn item(
         &self,
-        message: async_nats::Message,
+        mut message: async_nats::Message,
         taking: &tokio_util::task::task_tracker::TaskTrackerToken,
     ) -> Option<QueueItem> {
+        charge::item(self.inner.account.as_ref(), &mut message);
         let max_deliver = self.inner.consumer.lock().config.max_deliver;
         let link = Arc::clone(self.link());
         let item = QueueItem::new(message, link, max_deliver, taking.clone());

@@ -8,10 +8,11 @@ use async_nats::{
 };
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
-use sinew_plane::{Code, Error};
+use sinew_plane::{Code, Error, budget::Account};
 use tokio::sync::broadcast;
 
 use crate::{
+    charge,
     link::{Link, Session},
     subject::ServedNames,
 };
@@ -63,6 +64,26 @@ impl Received {
     pub(crate) fn message(&self) -> &Message {
         match self {
             Self::Instance(request) => &request.message,
+            Self::Shared(message, _) => message,
+        }
+    }
+
+    /// Charges it to the memory budget, for as long as somebody holds its payload.
+    ///
+    /// # Errors
+    /// No room: it is to be refused. Its payload is gone then.
+    pub(crate) fn charge(&mut self, account: Option<&Arc<Account>>) -> Result<(), Error> {
+        charge::request(account, self.message_mut())
+    }
+
+    /// Its payload, once.
+    pub(crate) fn take_payload(&mut self) -> Bytes {
+        std::mem::take(&mut self.message_mut().payload)
+    }
+
+    fn message_mut(&mut self) -> &mut Message {
+        match self {
+            Self::Instance(request) => &mut request.message,
             Self::Shared(message, _) => message,
         }
     }

@@ -1,7 +1,11 @@
 //! Bounds of the serving side.
 
+use std::sync::Arc;
+
+use sinew_plane::Budget;
+
 /// What a [`SplitServer`](crate::SplitServer) takes at most.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct SplitServerConfig {
     /// Requests that were accepted and whose caller has not been dialled yet. Each is a task that
     /// waits for a connection; more would only wait longer. One caller gets half of the places at
@@ -12,10 +16,19 @@ pub struct SplitServerConfig {
     /// Largest item towards a Dynamo caller, in bytes. Default 31 MiB: with the wrapping it stays
     /// under the 32 MiB that receivers take.
     pub max_item_bytes: usize,
+    /// The memory budget of the process. Each of those requests is charged 8 KiB beside its
+    /// payload, and all of them have the share of one connection; more are refused. `None` by
+    /// default: then only their number is bounded.
+    pub budget: Option<Arc<Budget>>,
 }
 
 impl Default for SplitServerConfig {
     fn default() -> Self {
-        Self { max_pending: 8192, max_pending_bytes: 512 << 20, max_item_bytes: 31 << 20 }
+        Self {
+            max_pending: 8192,
+            max_pending_bytes: 512 << 20,
+            max_item_bytes: 31 << 20,
+            budget: None,
+        }
     }
 }

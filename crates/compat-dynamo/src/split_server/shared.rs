@@ -7,7 +7,10 @@ use std::sync::{
 
 use metrics::Counter;
 use parking_lot::Mutex;
-use sinew_plane::{Acceptance, Code, Error, RequestHandler, ResponsePlaneClient, Unanswered};
+use sinew_plane::{
+    Acceptance, BudgetUse, Code, Error, RequestHandler, ResponsePlaneClient, Unanswered,
+    budget::{Account, Hold, Work},
+};
 use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -50,17 +53,24 @@ pub(super) struct Shared {
     /// In steps of [`STEP_BYTES`].
     room: Arc<Semaphore>,
     shares: Arc<Shares>,
+    /// Where requests that wait are charged.
+    account: Option<Arc<Account>>,
 }
 
 /// A step in which room is counted: small enough to waste little, large enough that a semaphore
 /// can count all room there is.
 const STEP_BYTES: usize = 1024;
 
+/// What a request that waits is charged with: its task, which holds a dial, is 4 KiB, and a short
+/// payload that its plane has not charged is as much.
+const WAITING_COST_BYTES: usize = 8 << 10;
+
 /// The place of a request that was accepted, until its caller has been dialled.
 pub(super) struct Place {
     _place: OwnedSemaphorePermit,
     room: OwnedSemaphorePermit,
     _share: Option<Share>,
+    _hold: Option<Hold>,
 }
 
 impl Shared {
@@ -79,6 +89,7 @@ impl Shared {
             places: semaphore(config.max_pending),
             room: semaphore(config.max_pending_bytes.div_ceil(STEP_BYTES)),
             shares: Arc::new(Shares::new(config.max_pending, config.max_pending_bytes)),
+            account: config.budget.as_ref().map(|budget| budget.open()),
             config,
             responses,
             handler,
@@ -115,6 +126,7 @@ impl Shared {
             _place: Arc::clone(&self.places).try_acquire_owned().map_err(full)?,
             room: Arc::clone(&self.room).try_acquire_many_owned(steps).map_err(full)?,
             _share: None,
+            _hold: self.account.as_ref().map(waiting).transpose()?,
         })
     }
 
@@ -125,6 +137,12 @@ impl Shared {
         let share = self.shares.take(arrival.origin, address.as_deref(), bytes);
         Ok(Place { _share: Some(share.ok_or_else(at_capacity)?), ..place })
     }
+}
+
+/// The charge of one request that waits.
+fn waiting(account: &Arc<Account>) -> Result<Hold, Error> {
+    let hold = account.hold(BudgetUse::Waiting, WAITING_COST_BYTES, Work::New);
+    hold.ok_or_else(|| account.budget().refusal())
 }
 
 /// The refusal in the words that callers of Dynamo know.

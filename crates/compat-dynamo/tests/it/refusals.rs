@@ -13,9 +13,9 @@ use sinew_compat_dynamo::{
     DIAL_BACK_FAILURES, EndpointDeclaration, SplitServer, SplitServerConfig,
 };
 use sinew_plane::{
-    BoxFuture, Code, Context, DuplexServer, Error, Headers, IncomingRequest, InstanceId, Origin,
-    PlaneRequest, RequestHandler, RequestPlaneHandler, ResponsePlaneClient, ResponseSink, Shutdown,
-    TransportId,
+    BoxFuture, Budget, BudgetUse, Code, Context, DuplexServer, Error, Executed, Headers,
+    IncomingRequest, InstanceId, Origin, PlaneRequest, RequestHandler, RequestPlaneHandler,
+    ResponsePlaneClient, ResponseSink, Shutdown, TransportId,
 };
 use sinew_testkit::handlers::echo;
 use tokio::sync::Notify;
@@ -246,6 +246,32 @@ async fn requests_whose_caller_is_not_dialled_yet_are_bounded_by_number_and_by_b
         // What was refused is not known as one that was taken.
         accept(&server, PATH, last, "tcp").unwrap();
     }
+}
+
+/// Each costs memory for as long as it waits, beside its payload.
+#[tokio::test]
+async fn requests_whose_caller_is_not_dialled_yet_are_charged_to_the_memory_budget() {
+    let budget = Budget::new(4 << 20);
+    let config =
+        SplitServerConfig { budget: Some(Arc::clone(&budget)), ..SplitServerConfig::default() };
+    let gate = Arc::new(Gate::default());
+    let server = SplitServer::new(config, Arc::clone(&gate) as _, Picky::new(None));
+    let payloads = payloads(129).await;
+    let (last, others) = payloads.split_last().unwrap();
+    for payload in others {
+        accept(&server, PATH, payload, "tcp").unwrap();
+    }
+    // A quarter of the budget, as one connection has it.
+    assert_eq!(budget.used(BudgetUse::Waiting), budget.share());
+    let refusal = accept(&server, PATH, last, "tcp").unwrap_err();
+    assert_eq!((refusal.code(), refusal.executed()), (Code::Overloaded, Executed::No));
+    assert!(refusal.message().contains("memory_budget"), "{refusal}");
+    until("the dials", || gate.dials.load(Ordering::Relaxed) == others.len()).await;
+    gate.opened.notify_one();
+    until("a place", || server.pending() == others.len() - 1).await;
+    accept(&server, PATH, last, "tcp").unwrap();
+    server.shutdown(Duration::ZERO).await;
+    assert_eq!(budget.total(), 0);
 }
 
 #[tokio::test]

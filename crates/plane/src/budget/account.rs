@@ -40,6 +40,12 @@ impl Account {
         self.used.load(Ordering::Relaxed)
     }
 
+    /// Bytes that something which runs could charge now.
+    pub fn room(&self) -> usize {
+        let of_share = self.budget.share().saturating_sub(self.used());
+        of_share.min(self.budget.limit().saturating_sub(self.budget.total()))
+    }
+
     /// Names who can end streams of this account when the budget stays spent. The first counts.
     pub fn held_by(&self, holder: Weak<dyn Holder>) {
         // Named twice: the first is asked already.

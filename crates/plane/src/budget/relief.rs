@@ -89,11 +89,6 @@ impl Account {
         self.budget().relief.state.lock().waiting.insert(key, waiting);
         self.budget().relief.call_for();
     }
-
-    fn has_room(&self, bytes: usize) -> bool {
-        let budget = self.budget();
-        self.used() + bytes <= budget.share() && budget.total() + bytes <= budget.limit()
-    }
 }
 
 impl Budget {
@@ -120,7 +115,7 @@ impl Budget {
     fn look(&self, now: Instant) -> (Vec<Waiting>, bool) {
         let mut state = self.relief.state.lock();
         let State { waiting, spent_since } = &mut *state;
-        let woken = waiting.extract_if(|_, it| it.account.has_room(it.bytes));
+        let woken = waiting.extract_if(|_, it| it.bytes <= it.account.room());
         let woken = woken.map(|(_, waiting)| waiting).collect();
         if self.is_spent() {
             let since = *spent_since.get_or_insert(now);

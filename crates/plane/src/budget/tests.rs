@@ -48,6 +48,7 @@ fn one_connection_has_its_share_and_no_more() {
     let mut hold = greedy.hold(BudgetUse::Frames, MIB, Work::Running).unwrap();
     assert!(hold.grow_to(2 * MIB, Work::Running));
     assert!(!hold.grow_to(2 * MIB + 1, Work::Running));
+    assert_eq!((greedy.room(), other.room()), (0, 2 * MIB));
     assert!(other.charge(BudgetUse::Frames, 2 * MIB, Work::New));
     hold.shrink_to(MIB);
     assert_eq!((hold.bytes(), greedy.used()), (MIB, MIB));

@@ -5,6 +5,8 @@ use std::{
     task::Wake,
 };
 
+use sinew_plane::{BudgetUse, budget::Work};
+
 use super::*;
 
 #[derive(Default)]
@@ -29,11 +31,15 @@ struct Rig {
 }
 
 fn rig(items: u32, bytes: u32) -> Rig {
+    rig_with(MemoryConfig { max_message_bytes: 100, ..MemoryConfig::default() }, items, bytes)
+}
+
+fn rig_with(config: MemoryConfig, items: u32, bytes: u32) -> Rig {
     let (client, server) = (Roster::new(10), Roster::new(10));
     let exchange = Arc::new(Exchange::new(
         7,
         Context::new(),
-        100,
+        &config,
         Window { items, bytes },
         Arc::clone(&client),
         Arc::clone(&server),
@@ -160,7 +166,8 @@ fn a_stream_that_is_cut_while_it_enters_leaves_with_its_sink() {
     let (client, server) = (Roster::new(10), Roster::new(10));
     let window = Window { items: 1, bytes: 1 };
     let (a, b) = (Arc::clone(&client), Arc::clone(&server));
-    let exchange = Arc::new(Exchange::new(7, Context::new(), 100, window, a, b));
+    let exchange =
+        Arc::new(Exchange::new(7, Context::new(), &MemoryConfig::default(), window, a, b));
     client.admit(7, &exchange).unwrap();
     client.drain();
     client.cut_all(CancelReason::Disconnected);
@@ -179,4 +186,51 @@ fn an_item_over_the_limit_is_refused_and_the_stream_goes_on() {
     };
     assert_eq!(error.code(), Code::TooLarge);
     rig.exchange.try_send(vec![0; 100].into()).unwrap();
+}
+
+/// 40 KiB wait in a stream with a budget of 4 MiB.
+fn charged() -> (Arc<Budget>, Rig) {
+    let budget = Budget::new(4 << 20);
+    let config = MemoryConfig { budget: Some(Arc::clone(&budget)), ..MemoryConfig::default() };
+    let rig = rig_with(config, 100, 1 << 20);
+    for kib in 1..=4 {
+        rig.exchange.try_send(Bytes::from(vec![7; 10 << 10])).unwrap();
+        let charged = budget.used(BudgetUse::Queued);
+        assert_eq!(charged, if kib == 1 { 0 } else { kib * (10 << 10) });
+    }
+    (budget, rig)
+}
+
+#[test]
+fn what_waits_beyond_a_little_counts_in_the_budget_until_it_is_taken() {
+    let (budget, rig) = charged();
+    let mut cx = task::Context::from_waker(Waker::noop());
+    assert_eq!(rig.poll(&mut cx).0.len(), 4);
+    assert_eq!(budget.total(), 0);
+
+    let (budget, rig) = charged();
+    rig.exchange.abandon();
+    assert_eq!(budget.total(), 0);
+
+    let (budget, rig) = charged();
+    rig.exchange.finish(Terminal::Complete { items: 4 });
+    assert_ne!(budget.total(), 0, "it is still to be read");
+    drop(rig);
+    assert_eq!(budget.total(), 0);
+}
+
+#[test]
+fn a_stream_goes_on_without_room_in_the_budget() {
+    let (budget, rig) = charged();
+    let others: Vec<_> = (0..3)
+        .map(|_| budget.open().hold(BudgetUse::Kept, budget.share(), Work::Running).unwrap())
+        .collect();
+    let rest = budget.limit() - budget.total();
+    let _rest = budget.open().hold(BudgetUse::Kept, rest, Work::Running).unwrap();
+    rig.exchange.try_send(Bytes::from(vec![7; 10 << 10])).unwrap();
+    assert_eq!(budget.used(BudgetUse::Queued), 40 << 10);
+    let mut cx = task::Context::from_waker(Waker::noop());
+    assert_eq!(rig.poll(&mut cx).0.len(), 5);
+    assert_eq!(budget.used(BudgetUse::Queued), 0);
+    drop(others);
 }

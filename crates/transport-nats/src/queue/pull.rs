@@ -24,6 +24,8 @@ pub(super) struct Pull<'a> {
     pub(super) link: &'a Link,
     pub(super) config: &'a CheckedQueueConfig,
     pub(super) limit: usize,
+    /// Most bytes of items together.
+    pub(super) max_bytes: Option<usize>,
     /// How long the server waits for the first item.
     pub(super) expires: Duration,
 }
@@ -32,6 +34,8 @@ pub(super) struct Pull<'a> {
 #[derive(Serialize)]
 struct Question {
     batch: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_bytes: Option<usize>,
     no_wait: bool,
     expires: u128,
 }
@@ -48,8 +52,12 @@ impl Pull<'_> {
         let inbox = session.client.new_inbox();
         let ended = || Error::new(Code::ConnectFailed, "the NATS client has ended");
         let mut messages = session.client.subscribe(inbox.clone()).await.map_err(|_| ended())?;
-        let question =
-            Question { batch: self.limit, no_wait: true, expires: self.expires.as_nanos() };
+        let question = Question {
+            batch: self.limit,
+            max_bytes: self.max_bytes,
+            no_wait: true,
+            expires: self.expires.as_nanos(),
+        };
         let question = serde_json::to_vec(&question).map_err(|_| ended())?;
         let sent = session.client.publish_with_reply(subject, inbox, question.into());
         match timeout_at(deadline, sent).await {
@@ -96,7 +104,7 @@ async fn next(
                 let message = "the NATS server does not let us ask for items of the queue";
                 Next::Failed(Error::new(Code::ConnectFailed, message))
             }
-            Answer::Lost | Answer::Reply(_) => lost("the connection to the NATS server broke"),
+            Answer::Lost | Answer::NoRoom | Answer::Reply(_) => lost("the connection to the NATS server broke"),
         },
         // What a server does whose consumer is gone.
         () = sleep_until(deadline) => {

@@ -324,3 +324,22 @@ async fn a_connection_and_what_waits_to_be_written_on_it_are_charged() {
     drop(peers);
     until("everything to be let go of", || budget.total() == budget.used(BudgetUse::Ids)).await;
 }
+
+#[tokio::test]
+async fn a_listener_has_no_more_connections_than_a_quarter_of_the_budget_pays_for() {
+    let (budget, config) = budget(4);
+    let server = server(TcpConfig { max_connections_per_peer: Some(1_000), ..config }, echo);
+    let places = budget.limit() / 4 / (8 << 10);
+    let mut peers = Vec::new();
+    for _ in 0..places {
+        peers.push(MuxPeer::greet(&server).await);
+    }
+    assert_eq!(server.connections(), places);
+    assert_eq!(budget.used(BudgetUse::Connections), budget.limit() / 4);
+    // One more takes the place of the one that has been idle for longest.
+    let mut last = MuxPeer::greet(&server).await;
+    while peers[0].next().await.is_some() {}
+    until("its place to be free", || server.connections() == places).await;
+    assert!(last.open(&Bytes::new(), 0, WINDOW).await.is_some());
+    assert!(matches!(last.next_end().await, Some((_, Terminal::Complete { .. }, _))));
+}

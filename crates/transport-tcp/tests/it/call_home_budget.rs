@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sinew_plane::{Budget, BudgetUse, Code, Context, ResponsePlaneServer, TrySendError};
+use sinew_plane::{
+    Budget, BudgetUse, CancelReason, Code, Context, Executed, ResponsePlaneServer, ResponseSink,
+    TrySendError, budget::Work,
+};
 use sinew_transport_tcp::{TcpConfig, TcpStreamClientConfig, TcpStreamServerConfig};
 
 use crate::{
@@ -13,6 +16,9 @@ use crate::{
 };
 
 const MIB: usize = 1 << 20;
+
+/// With the prefix of each, the 64 that a queue takes are a little less than a connection's share.
+const ITEM_BYTES: usize = 15 << 10;
 
 fn budget() -> (Arc<Budget>, TcpConfig) {
     let budget = Budget::new(4 * MIB);
@@ -28,6 +34,19 @@ fn begun_item(bytes: usize, sent: usize) -> Vec<u8> {
     frame
 }
 
+/// Sends until nothing more is taken, by the queue and by the kernel.
+async fn fill(sink: &mut ResponseSink) {
+    let item = Bytes::from(vec![7; ITEM_BYTES]);
+    let mut refusals = 0;
+    until("the queue to be full", || {
+        let sent = sink.try_send(item.clone());
+        sink.flush();
+        refusals = if matches!(sent, Err(TrySendError::Full(_))) { refusals + 1 } else { 0 };
+        refusals == 100
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn what_waits_at_a_worker_for_its_caller_to_read_is_charged() {
     let (budget, tcp) = budget();
@@ -35,16 +54,41 @@ async fn what_waits_at_a_worker_for_its_caller_to_read_is_charged() {
     let registered = caller.register(&request()).unwrap();
     let mut sink = connect(&worker, &registered.connection_info).await;
     // Nobody reads it.
-    let item = Bytes::from(vec![7; 8 << 10]);
-    until("the queue to be full", || {
-        let sent = sink.try_send(item.clone());
-        sink.flush();
-        matches!(sent, Err(TrySendError::Full(_)))
-    })
-    .await;
+    fill(&mut sink).await;
     assert!(budget.used(BudgetUse::Queued) >= 128 << 10, "{}", budget.used(BudgetUse::Queued));
     drop((registered, sink));
     until("it to be let go of", || budget.used(BudgetUse::Queued) == 0).await;
+}
+
+#[tokio::test]
+async fn the_response_that_is_parked_for_longest_is_ended_when_the_budget_stays_spent() {
+    let (budget, tcp) = budget();
+    let (caller, worker) = (any_caller(), worker(TcpStreamClientConfig { tcp, ..plain() }));
+    let [first, second] = [0, 1].map(|_| caller.register(&request()).unwrap());
+    // The one that comes first and is charged first is parked last.
+    let mut late = connect(&worker, &first.connection_info).await;
+    for _ in 0..2 {
+        late.try_send(Bytes::from(vec![7; ITEM_BYTES])).unwrap();
+    }
+    let mut early = connect(&worker, &second.connection_info).await;
+    fill(&mut early).await;
+    fill(&mut late).await;
+    // It is spent then, and either of the two would do.
+    let mut others = Vec::new();
+    while !budget.is_spent() {
+        let bytes = (budget.new_work_limit() - budget.total()).min(budget.share());
+        others.push(budget.open().hold(BudgetUse::Kept, bytes, Work::Running).unwrap());
+    }
+    assert_eq!(budget.admit().unwrap_err().code(), Code::Overloaded);
+
+    until("a response to be ended", || early.context().is_killed()).await;
+    assert_eq!(early.context().reason(), Some(CancelReason::Evicted));
+    let error = early.send(Bytes::new()).await.unwrap_err();
+    assert_eq!((error.code(), error.executed()), (Code::Exhausted, Executed::Yes), "{error}");
+    assert!(error.message().contains("memory_budget"), "{error}");
+    until("the budget to have room", || budget.admit().is_ok()).await;
+    assert!(!late.context().is_killed(), "one was enough");
+    drop(others);
 }
 
 #[tokio::test]

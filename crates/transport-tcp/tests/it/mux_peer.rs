@@ -24,8 +24,12 @@ pub(crate) struct MuxPeer {
 impl MuxPeer {
     /// Connects and exchanges hellos.
     pub(crate) async fn greet(server: &TcpServer) -> Self {
+        Self::greet_over(TcpStream::connect(server.local_address().unwrap()).await.unwrap()).await
+    }
+
+    /// Exchanges hellos over a connection that is made already.
+    pub(crate) async fn greet_over(socket: TcpStream) -> Self {
         let config = MuxConfig::default().checked().unwrap();
-        let socket = TcpStream::connect(server.local_address().unwrap()).await.unwrap();
         let mut peer = Self {
             socket,
             inbound: Inbound::new(Role::Dialler, &config, Instant::now()),
