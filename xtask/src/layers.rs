@@ -34,7 +34,7 @@ pub(crate) const LAYERS: &[Layer] = &[
     Layer {
         level: 2,
         crates: &["mux", "net", "dynamo-wire", "telemetry"],
-        owns: "stream rules without I/O; metrics",
+        owns: "stream rules, Dynamo's bytes; metrics",
     },
     Layer { level: 3, crates: &["mux-driver", "security", "discovery"], owns: "who could serve" },
     Layer {

@@ -6,10 +6,8 @@ use std::{
 };
 
 use bytes::BytesMut;
+use sinew_dynamo_wire::{PayloadCodec, context_text, header_list};
 use sinew_plane::{Code, Error, Headers, OutgoingRequest, header};
-use sinew_transport_tcp::context_text;
-
-use crate::{PayloadCodec, header_list};
 
 /// Set by a caller to `annotated`, it leaves the items of a Dynamo worker as they are: each is an
 /// [`Annotated`](crate::Annotated), errors and pure annotations among them.

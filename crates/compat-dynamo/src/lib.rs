@@ -6,8 +6,9 @@
 //! ingress. Neither the router nor the ingress sees a difference to the mux.
 //!
 //! The planes come from elsewhere: the crate knows no socket, no broker and no discovery, and
-//! chooses no instance. What it knows are the texts: [`RequestControlMessage`], [`Annotated`],
-//! [`ItemCodec`], [`DynamoError`] and the headers.
+//! chooses no instance. What it knows is what stands in a payload: [`Annotated`], [`ItemCodec`], how
+//! a router of Dynamo takes a [`DynamoError`], and the headers. The bytes around a payload are those
+//! of `sinew-dynamo-wire`.
 //!
 //! Between Sinew's own ends the control message has a `sinew` object, and items travel bare.
 //!
@@ -26,25 +27,18 @@
 //! ```
 
 mod annotated;
-mod control;
 mod error;
-mod header_list;
 mod headers;
 mod item;
 mod scheme;
-mod target;
 
 mod split_server;
 mod split_transport;
 
-pub use sinew_transport_tcp::TypedError as DynamoError;
+pub use sinew_dynamo_wire::{PayloadCodec, TypedError as DynamoError};
 
 pub use crate::{
     annotated::Annotated,
-    control::{
-        CONTROL_MESSAGE_MAX_BYTES, PayloadCodec, RequestControlMessage, RequestType, ResponseType,
-        SINEW_CONTROL_VERSION, SinewControl,
-    },
     headers::{ITEMS_ANNOTATED, ITEMS_HEADER},
     item::{Content, Frame, ItemCodec},
     scheme::SplitScheme,
@@ -53,7 +47,6 @@ pub use crate::{
         EndpointDeclaration, SplitServer, SplitServerConfig,
     },
     split_transport::SplitTransport,
-    target::instance_path,
 };
 
 /// Runs the README's example.

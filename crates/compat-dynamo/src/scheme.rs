@@ -1,8 +1,7 @@
 //! The four kinds of address of a split exchange.
 
+use sinew_dynamo_wire::push_instance_path;
 use sinew_plane::{Address, LatencyClass, OutgoingRequest, TransportId};
-
-use crate::target::push_instance_path;
 
 /// Which plane takes the request, and who answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -24,7 +24,6 @@
 //! # Ok::<(), sinew_plane::NameError>(())
 //! ```
 
-pub mod ack;
 mod address;
 mod batch;
 pub mod budget;
@@ -42,6 +41,7 @@ mod limits;
 mod name;
 mod planes;
 mod request;
+mod request_stream;
 mod response;
 mod sink;
 mod stagger;
@@ -75,6 +75,9 @@ pub use crate::{
         RequestPlaneServer, ResponsePlaneClient, ResponsePlaneServer, ResponseRegistration,
     },
     request::{IncomingRequest, OutgoingRequest, RequestHandler, Window},
+    request_stream::{
+        RequestRegistration, RequestStream, RequestStreamClient, RequestStreamServer,
+    },
     response::{ResponseSource, ResponseStream, SourceEvent},
     sink::{Acceptance, ResponseSink, SinkTarget, TrySendError},
     stagger::{CONNECT_ATTEMPT_DELAY, staggered},

@@ -120,7 +120,7 @@ impl fmt::Debug for Decision {
 /// Takes requests off an acknowledging request plane.
 pub trait RequestPlaneHandler: Send + Sync {
     /// Takes one request into a bounded queue. Called from the plane's reader, so it must return
-    /// at once; the plane then sends the acknowledgement, see [`ack`](crate::ack).
+    /// at once; the plane then sends the acknowledgement.
     ///
     /// # Errors
     /// Why the request is refused. Nothing has run then.

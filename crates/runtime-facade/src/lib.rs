@@ -247,6 +247,7 @@ pub mod layers {
     pub use sinew_codec as codec;
     pub use sinew_compat_dynamo as compat_dynamo;
     pub use sinew_discovery as discovery;
+    pub use sinew_dynamo_wire as dynamo_wire;
     pub use sinew_ingress as ingress;
     pub use sinew_plane as plane;
     pub use sinew_registry as registry;

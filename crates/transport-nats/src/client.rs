@@ -1,7 +1,8 @@
 //! The calling side.
 
 use bytes::Bytes;
-use sinew_plane::{BoxFuture, Code, Error, Executed, Headers, RequestPlaneClient, ack};
+use sinew_dynamo_wire::acknowledgement::{self, MAX_ACK_BYTES};
+use sinew_plane::{BoxFuture, Code, Error, Executed, Headers, RequestPlaneClient};
 
 use crate::{NatsConnection, headers, subject};
 
@@ -36,12 +37,12 @@ impl NatsRequestClient {
         let headers = headers::to_nats(&headers)?;
         let reply = link.request(to, headers, body).await?;
         let is_error = reply.headers.as_ref().is_some_and(|map| map.get(SERVICE_ERROR).is_some());
-        if is_error || reply.payload.len() > ack::MAX_ACK_BYTES {
+        if is_error || reply.payload.len() > MAX_ACK_BYTES {
             let message = "the request was answered with what is no acknowledgement: another \
                            service serves the subject";
             return Err(Error::new(Code::Violation, message).with_executed(Executed::Maybe));
         }
-        ack::decode(&reply.payload)?;
+        acknowledgement::decode(&reply.payload)?;
         Ok(Bytes::new())
     }
 }

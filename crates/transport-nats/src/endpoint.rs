@@ -3,9 +3,8 @@
 use std::{collections::VecDeque, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use sinew_plane::{
-    Code, Decision, Error, Origin, PlaneRequest, RequestPlaneHandler, TransportId, ack,
-};
+use sinew_dynamo_wire::acknowledgement;
+use sinew_plane::{Code, Decision, Error, Origin, PlaneRequest, RequestPlaneHandler, TransportId};
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
@@ -273,7 +272,7 @@ impl Serving {
 }
 
 async fn answer(link: &Link, request: &Received, outcome: &Result<(), Error>) {
-    let answer = request.respond(ack::encode(outcome));
+    let answer = request.respond(acknowledgement::encode(outcome));
     // Waits only while the connection takes nothing; after this long nobody listens for it.
     match timeout(link.config.request_timeout, answer).await {
         Ok(Ok(())) => {}

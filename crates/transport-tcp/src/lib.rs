@@ -72,11 +72,8 @@ mod write;
 pub use crate::{
     advertised::Advertised,
     call_home::{
-        CallHomeHandshake, CheckedTcpStreamClientConfig, CheckedTcpStreamServerConfig,
-        ConnectionInfo, ControlMessage, ListenHost, MAX_INFO_BYTES, Network, PoolUse,
-        RequestRegistration, RequestStream, ResponseStreamPrologue, SinewError, SinewOffer,
-        StreamType, TCP_SERVER, TcpStreamClient, TcpStreamClientConfig, TcpStreamConnectionInfo,
-        TcpStreamServer, TcpStreamServerConfig, TypedError, context_id, context_text,
+        CheckedTcpStreamClientConfig, CheckedTcpStreamServerConfig, ListenHost, Network, PoolUse,
+        TcpStreamClient, TcpStreamClientConfig, TcpStreamServer, TcpStreamServerConfig,
     },
     client::TcpTransport,
     config::{CheckedTcpConfig, TcpConfig},

@@ -5,10 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use sinew_codec::checksum_of;
+use sinew_dynamo_wire::{RequestControlMessage, RequestType, context_id};
 use sinew_plane::{Code, Context, Error, Executed, InstanceId, Origin, PlaneRequest, StreamId};
-use sinew_transport_tcp::context_id;
 
-use crate::{ItemCodec, RequestControlMessage, RequestType, SplitScheme, headers};
+use crate::{ItemCodec, SplitScheme, headers};
 
 /// The name of the plane that goes over a broker.
 const NATS: &str = "nats";

@@ -3,8 +3,9 @@
 use std::{collections::HashMap, fmt, sync::Arc};
 
 use parking_lot::RwLock;
-use sinew_plane::{EndpointName, IncomingRequest, ResponseSink};
-use sinew_transport_tcp::{RequestStream, TcpStreamClient};
+use sinew_plane::{
+    EndpointName, IncomingRequest, RequestStream, RequestStreamClient, ResponseSink,
+};
 
 /// Takes requests that are streams of items.
 ///
@@ -29,7 +30,7 @@ where
 pub(super) struct Bidirectional {
     pub(super) handler: Arc<dyn BidirectionalHandler>,
     /// Fetches the items of requests.
-    pub(super) streams: Arc<TcpStreamClient>,
+    pub(super) streams: Arc<dyn RequestStreamClient>,
 }
 
 /// The endpoints that take streams.

@@ -16,12 +16,12 @@ use std::{
     time::Duration,
 };
 
+use sinew_dynamo_wire::InstancePath;
 use sinew_plane::{
     ACCEPTANCE_LOOK, Acceptance, BoxFuture, Code, Decision, EndpointName, Error, IncomingRequest,
-    InstanceId, PlaneRequest, RequestHandler, RequestPlaneHandler, ResponsePlaneClient,
-    ResponseSink, Shutdown,
+    InstanceId, PlaneRequest, RequestHandler, RequestPlaneHandler, RequestStream,
+    RequestStreamClient, ResponsePlaneClient, ResponseSink, Shutdown,
 };
-use sinew_transport_tcp::{RequestStream, TcpStreamClient};
 use tokio::time::timeout;
 
 use self::{
@@ -31,8 +31,6 @@ use self::{
     shared::{Place, Shared},
     wrapped::Wrapped,
 };
-use crate::target;
-
 pub use self::{
     bidirectional::{BidirectionalEndpoint, BidirectionalHandler},
     config::SplitServerConfig,
@@ -76,7 +74,7 @@ impl SplitServer {
     pub fn serve_bidirectional(
         &self,
         endpoint: EndpointName,
-        streams: Arc<TcpStreamClient>,
+        streams: Arc<dyn RequestStreamClient>,
         handler: Arc<dyn BidirectionalHandler>,
     ) -> BidirectionalEndpoint {
         self.0.bidirectional.insert(endpoint, Bidirectional { handler, streams })
@@ -127,7 +125,7 @@ impl Shared {
         if let Some((endpoint, instance)) = self.declared.of_subject(target) {
             return Some((Cow::Owned(endpoint.as_str().to_owned()), instance));
         }
-        target::parse(target).map(|target| (target.endpoint, target.instance))
+        InstancePath::parse(target).map(|path| (path.endpoint, path.instance))
     }
 
     /// Whether the request is taken, as far as is known without its payload.

@@ -10,10 +10,9 @@ use bytes::Bytes;
 use futures_core::Stream;
 use parking_lot::Mutex;
 use sinew_plane::{
-    CancelReason, Code, Context, Error, Executed, ItemBatch, Outcome, ResponseSource,
-    ResponseStream, SourceEvent, StopKind, Terminal,
+    CancelReason, Code, Context, Error, Executed, ItemBatch, Outcome, RequestRegistration,
+    ResponseSource, ResponseStream, SourceEvent, StopKind, Terminal,
 };
-use sinew_transport_tcp::RequestRegistration;
 
 use super::roster::Place;
 use crate::{Content, ItemCodec};

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use sinew_codec::PayloadFormat;
-use sinew_plane::{Code, Error, Executed, Headers, OutgoingRequest, header};
-use sinew_transport_tcp::context_text;
-
-use crate::{
-    ITEMS_ANNOTATED, ITEMS_HEADER, ItemCodec, PayloadCodec, RequestControlMessage, RequestType,
-    ResponseType, SINEW_CONTROL_VERSION, SinewControl, SplitScheme, headers,
+use sinew_dynamo_wire::{
+    PayloadCodec, RequestControlMessage, RequestType, ResponseType, SINEW_CONTROL_VERSION,
+    SinewControl, context_text,
 };
+use sinew_plane::{Code, Error, Executed, Headers, OutgoingRequest, header};
+
+use crate::{ITEMS_ANNOTATED, ITEMS_HEADER, ItemCodec, SplitScheme, headers};
 
 /// A request before it is known where its response is to go.
 pub(super) struct Letter {

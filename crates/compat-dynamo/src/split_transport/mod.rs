@@ -7,19 +7,20 @@ mod roster;
 use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use sinew_dynamo_wire::{CONTROL_MESSAGE_MAX_BYTES, acknowledgement};
 use sinew_plane::{
     Address, BoxFuture, BoxStream, Code, Context, DuplexTransport, Error, Executed,
-    OutgoingRequest, RequestPlaneClient, ResponsePlaneServer, ResponseRegistration, ResponseStream,
-    Shutdown, TransportCapabilities, TransportId, accept_timed_out, ack, timeout,
+    OutgoingRequest, RequestPlaneClient, RequestRegistration, RequestStreamServer,
+    ResponsePlaneServer, ResponseRegistration, ResponseStream, Shutdown, TransportCapabilities,
+    TransportId, accept_timed_out, timeout,
 };
-use sinew_transport_tcp::{RequestRegistration, TcpStreamServer};
 
 use self::{
     exchange::{Exchange, Hold},
     letter::Letter,
     roster::Roster,
 };
-use crate::{CONTROL_MESSAGE_MAX_BYTES, SplitScheme};
+use crate::SplitScheme;
 
 /// What a request is at most beside its body: the control message and the frame around both.
 const ENVELOPE_BYTES: usize = CONTROL_MESSAGE_MAX_BYTES + 1024;
@@ -69,7 +70,7 @@ impl SplitTransport {
         address: &Address,
         request: OutgoingRequest,
         items: BoxStream<'static, Bytes>,
-        streams: &TcpStreamServer,
+        streams: &dyn RequestStreamServer,
     ) -> Result<ResponseStream, Error> {
         if !request.body.is_empty() {
             let message = "a request that is a stream has no body beside it";
@@ -107,7 +108,7 @@ impl SplitTransport {
             Err(_) => return Err(accept_timed_out(limit)),
         };
         // Accepted is an empty answer. A plane that passes on another text must not make it one.
-        ack::decode(&answer)?;
+        acknowledgement::decode(&answer)?;
         let hold = Hold { place, _input: input };
         let exchange = Exchange::new(stream, items, context.clone(), hold);
         // The acknowledgement was the acceptance. The prologue may take as long as the handler.

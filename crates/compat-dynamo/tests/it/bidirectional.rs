@@ -7,10 +7,9 @@ use futures_util::{StreamExt, stream};
 use sinew_compat_dynamo::{BidirectionalEndpoint, SplitScheme};
 use sinew_plane::{
     Address, BoxStream, Code, Context, IncomingRequest, InstanceId, OutgoingRequest,
-    RequestHandler, ResponseSink, StopKind,
+    RequestHandler, RequestStream, ResponseSink, StopKind,
 };
 use sinew_testkit::{Received, Reporter, reports};
-use sinew_transport_tcp::RequestStream;
 
 use crate::{
     dynamo::{self, Caller, Line, call_home, request_frame, two_part},
@@ -45,7 +44,7 @@ fn echo(worker: &Worker, ended: Reporter<Option<Code>>) -> BidirectionalEndpoint
             });
         };
     let endpoint = "ns1/backend/generate".parse().unwrap();
-    worker.split.serve_bidirectional(endpoint, Arc::clone(&worker.back), Arc::new(handler))
+    worker.split.serve_bidirectional(endpoint, worker.back.clone(), Arc::new(handler))
 }
 
 fn request() -> OutgoingRequest {
@@ -78,7 +77,7 @@ async fn both_directions_carry_their_items_between_our_own_ends() {
         let transport = transport(scheme, Arc::clone(&responses));
         for count in [0, 1, 1000] {
             let opening =
-                transport.open_bidirectional(&address, request(), numbers(count), &responses);
+                transport.open_bidirectional(&address, request(), numbers(count), &*responses);
             let mut stream = soon("the opening", opening).await.unwrap();
             let items = Received::read(&mut stream).await.complete();
             assert_eq!(items.len(), count, "{scheme:?}");
@@ -101,7 +100,7 @@ async fn a_cancel_ends_the_items_and_the_response() {
         let context = Context::new();
         let request = request().with_context(context.clone());
         let address = worker.address();
-        let opening = transport.open_bidirectional(&address, request, endless, &responses);
+        let opening = transport.open_bidirectional(&address, request, endless, &*responses);
         let mut stream = soon("the opening", opening).await.unwrap();
         assert_eq!(soon("an item", stream.next()).await.unwrap().unwrap(), "1");
         context.cancel(kind, sinew_plane::CancelReason::Caller);
@@ -133,7 +132,7 @@ async fn what_is_left_of_the_items_is_dropped_with_the_response() {
     };
     let endpoint = "ns1/backend/generate".parse().unwrap();
     let _served =
-        worker.split.serve_bidirectional(endpoint, Arc::clone(&worker.back), Arc::new(handler));
+        worker.split.serve_bidirectional(endpoint, worker.back.clone(), Arc::new(handler));
     let responses = response_server(true);
     let transport = transport(SplitScheme::SplitTcp, Arc::clone(&responses));
     let address = worker.address();
@@ -142,7 +141,7 @@ async fn what_is_left_of_the_items_is_dropped_with_the_response() {
         let guard = Dropped(reporter);
         let endless = stream::iter(["1"]).map(Bytes::from).chain(stream::pending());
         let endless = endless.inspect(move |_| _ = &guard).boxed();
-        let opening = transport.open_bidirectional(&address, request(), endless, &responses);
+        let opening = transport.open_bidirectional(&address, request(), endless, &*responses);
         let mut response = soon("the opening", opening).await.unwrap();
         if is_read {
             assert_eq!(Received::read(&mut response).await.complete(), ["1"]);
@@ -161,7 +160,7 @@ async fn a_body_beside_the_stream_is_not_sent() {
     let address = Address::new("split-tcp", "127.0.0.1:1").unwrap();
     let mut request = request();
     request.body = "x".into();
-    let opening = transport.open_bidirectional(&address, request, numbers(1), &responses);
+    let opening = transport.open_bidirectional(&address, request, numbers(1), &*responses);
     assert_eq!(opening.await.unwrap_err().code(), Code::InvalidPayload);
     assert_eq!(responses.streams(), 0);
 }
@@ -172,7 +171,7 @@ async fn a_dynamo_worker_gets_the_bytes_that_it_expects() {
     let responses = response_server(true);
     let transport = transport(SplitScheme::DynamoTcp, Arc::clone(&responses));
     let address = Address::new("dynamo-tcp", &format!("{}/{PATH}", worker.host())).unwrap();
-    let opening = transport.open_bidirectional(&address, request(), numbers(2), &responses);
+    let opening = transport.open_bidirectional(&address, request(), numbers(2), &*responses);
     let (stream, (received, _line)) = tokio::join!(opening, async {
         let (received, mut line) = worker.request().await;
         line.acknowledge("").await;

@@ -93,12 +93,12 @@ async fn a_request_that_names_another_host_is_refused_and_nobody_is_dialled() {
 async fn a_request_stream_elsewhere_is_refused_too() {
     use std::time::Duration;
 
-    use sinew_transport_tcp::RequestStream;
+    use sinew_plane::RequestStream;
+
     let (worker, runs) = counting().await;
     let handler = |_: IncomingRequest<'_>, _: RequestStream, _: ResponseSink| panic!("it ran");
     let name = "ns1/backend/generate".parse().unwrap();
-    let _served =
-        worker.split.serve_bidirectional(name, Arc::clone(&worker.back), Arc::new(handler));
+    let _served = worker.split.serve_bidirectional(name, worker.back.clone(), Arc::new(handler));
     let caller = Caller::new().await;
     let good = caller.control("json").replace("single_in", "many_in");
     let info = serde_json::from_str::<serde_json::Value>(&good).unwrap()["connection_info"].clone();

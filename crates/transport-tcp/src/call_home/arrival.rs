@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use sinew_codec::TwoPartCodec;
+use sinew_dynamo_wire::{ControlMessage, MAX_HANDSHAKE_BYTES, StreamType, Subject, read_handshake};
 use sinew_mux::PREFACE;
 use sinew_plane::{Code, Error};
 use tokio::{io::AsyncReadExt, net::TcpStream, time::Instant};
@@ -13,11 +14,8 @@ use crate::{
     accept::Admit,
     admission::Peer,
     call_home::{
-        info::StreamType,
         line::{Counted, Line},
-        message::{ControlMessage, MAX_HANDSHAKE_BYTES, read_handshake},
         server::Shared,
-        subject::Subject,
         table::Entry,
     },
     connections::Arrival,

@@ -7,9 +7,13 @@ use std::{
     time::Duration,
 };
 
+use sinew_dynamo_wire::{
+    CallHomeHandshake, ParsedConnectionInfo, ParsedOffer, StreamType, context_id, json_frame,
+};
+use sinew_mux::Token;
 use sinew_plane::{
-    BoxFuture, Code, Context, Decision, Error, Origin, ResponsePlaneClient, ResponseSink, Shutdown,
-    SinkTarget,
+    BoxFuture, Code, Context, Decision, Error, Origin, RequestStream, RequestStreamClient,
+    ResponsePlaneClient, ResponseSink, Shutdown, SinkTarget,
 };
 use sinew_telemetry::{ConnectionMetrics, Side};
 use socket2::SockRef;
@@ -22,9 +26,7 @@ use crate::{
         config::CheckedTcpStreamClientConfig,
         dial::{Patience, confirmed, dial, in_time},
         ear::Ear,
-        info::{Info, Offer, StreamType, context_id},
-        input::RequestStream,
-        message::{CallHomeHandshake, json_frame},
+        input::RequestItems,
         pool::{At, Pool, PoolUse},
         sink::LineSink,
     },
@@ -64,38 +66,8 @@ impl TcpStreamClient {
         self.pool.usage()
     }
 
-    /// Fetches the items of a request of this origin from its caller.
-    ///
-    /// # Errors
-    /// As [`connect`](ResponsePlaneClient::connect).
-    pub async fn connect_request_stream(
-        &self,
-        connection_info: &str,
-        origin: Origin,
-        context: Context,
-    ) -> Result<RequestStream, Error> {
-        let info = self.read_info(connection_info, StreamType::Request, &context)?;
-        let address = self.addresses.resolve(&info.address, origin).await?;
-        let mut patience = Patience::new(&self.config);
-        let socket = self.dial(address, &info, false, &context, &mut patience).await?;
-        // The caller may have no item for long, and only the kernel sees that it is gone.
-        keep_alive(&socket, self.config.tcp.mux.keepalive_timeout).map_err(|cause| {
-            let message = format!("the connection to the caller broke: {cause}");
-            Error::new(Code::ConnectFailed, message).with_source(cause)
-        })?;
-        // Nothing follows the handshake in this direction.
-        let _ = SockRef::from(&socket).shutdown(Direction::Write);
-        let codec = self.config.tcp.two_part_codec(self.config.max_frame_bytes);
-        Ok(RequestStream::new(socket, context, codec, self.config.tcp.budget.as_ref()))
-    }
-
-    /// As [`check`](ResponsePlaneClient::check), of where the items of a request are fetched.
-    pub fn check_request_stream(&self, connection_info: &str, origin: Origin) -> Decision {
-        self.check_info(connection_info, StreamType::Request, origin)
-    }
-
     fn check_info(&self, text: &str, stream_type: StreamType, origin: Origin) -> Decision {
-        let info = Info::read(text);
+        let info = ParsedConnectionInfo::read(text);
         let read = info.and_then(|info| check_direction(&info, stream_type).map(|()| info));
         match read {
             Ok(info) => self.addresses.check(&info.address, origin),
@@ -120,11 +92,11 @@ impl TcpStreamClient {
         text: &'a str,
         stream_type: StreamType,
         context: &Context,
-    ) -> Result<Info<'a>, Error> {
+    ) -> Result<ParsedConnectionInfo<'a>, Error> {
         if self.tasks.is_closed() {
             return Err(Error::draining("the worker is shutting down"));
         }
-        let info = Info::read(text)?;
+        let info = ParsedConnectionInfo::read(text)?;
         check_direction(&info, stream_type)?;
         // Requests of Dynamo may have ids of any form, which no context can take over.
         if context_id(&info.context).is_some_and(|id| id != context.id()) {
@@ -134,11 +106,35 @@ impl TcpStreamClient {
         Ok(info)
     }
 
+    /// Dials for the items of a request.
+    async fn fetch(
+        &self,
+        info: &str,
+        origin: Origin,
+        context: Context,
+    ) -> Result<RequestStream, Error> {
+        let info = self.read_info(info, StreamType::Request, &context)?;
+        let address = self.addresses.resolve(&info.address, origin).await?;
+        let mut patience = Patience::new(&self.config);
+        let socket = self.dial(address, &info, false, &context, &mut patience).await?;
+        // The caller may have no item for long, and only the kernel sees that it is gone.
+        keep_alive(&socket, self.config.tcp.mux.keepalive_timeout).map_err(|cause| {
+            let message = format!("the connection to the caller broke: {cause}");
+            Error::new(Code::ConnectFailed, message).with_source(cause)
+        })?;
+        // Nothing follows the handshake in this direction.
+        let _ = SockRef::from(&socket).shutdown(Direction::Write);
+        let codec = self.config.tcp.two_part_codec(self.config.max_frame_bytes);
+        let budget = self.config.tcp.budget.as_ref();
+        let items = RequestItems::new(socket, context.clone(), codec, budget);
+        Ok(RequestStream::new(items, context))
+    }
+
     /// A connection with the handshake sent.
     async fn dial(
         &self,
         address: SocketAddr,
-        info: &Info<'_>,
+        info: &ParsedConnectionInfo<'_>,
         confirm: bool,
         context: &Context,
         patience: &mut Patience,
@@ -161,7 +157,7 @@ impl TcpStreamClient {
         }
         let info = self.read_info(info, StreamType::Response, context).ok()?;
         let offer = info.sinew.as_ref()?;
-        let (token, process) = (offer.token()?, offer.process());
+        let (token, process) = (Token::from_bytes(offer.token()?), offer.process());
         let address = info.address.parse().ok()?;
         self.addresses.policy.judge(address, origin).ok()?;
         self.pool.asked(At { address, token, process }, &info.subject, context)
@@ -180,6 +176,7 @@ impl TcpStreamClient {
         if let Some((offer, token)) = offer.and_then(|it| Some((it, it.token()?)))
             && self.config.pool
         {
+            let token = Token::from_bytes(token);
             let (at, patience) = (At { address, token, process: offer.process() }, &mut patience);
             match self.pool.stream(at, &info.subject, &context, patience).await {
                 Ok(sink) => return Ok(sink),
@@ -198,11 +195,11 @@ impl TcpStreamClient {
     async fn deliver_alone(
         &self,
         address: SocketAddr,
-        info: &Info<'_>,
+        info: &ParsedConnectionInfo<'_>,
         context: Context,
         mut patience: Patience,
     ) -> Result<ResponseSink, Error> {
-        let confirm = info.sinew.as_ref().is_some_and(Offer::confirms);
+        let confirm = info.sinew.as_ref().is_some_and(ParsedOffer::confirms);
         let socket = self.dial(address, info, confirm, &context, &mut patience).await?;
         let mut ear = Ear::default();
         if confirm {
@@ -239,11 +236,26 @@ impl ResponsePlaneClient for TcpStreamClient {
     }
 
     fn address<'a>(&self, connection_info: &'a str) -> Option<Cow<'a, str>> {
-        Info::read(connection_info).ok().map(|info| info.address)
+        ParsedConnectionInfo::read(connection_info).ok().map(|info| info.address)
     }
 }
 
-fn check_direction(info: &Info<'_>, meant: StreamType) -> Result<(), Error> {
+impl RequestStreamClient for TcpStreamClient {
+    fn connect_request_stream<'a>(
+        &'a self,
+        connection_info: &'a str,
+        origin: Origin,
+        context: Context,
+    ) -> BoxFuture<'a, Result<RequestStream, Error>> {
+        Box::pin(self.fetch(connection_info, origin, context))
+    }
+
+    fn check_request_stream(&self, connection_info: &str, origin: Origin) -> Decision {
+        self.check_info(connection_info, StreamType::Request, origin)
+    }
+}
+
+fn check_direction(info: &ParsedConnectionInfo<'_>, meant: StreamType) -> Result<(), Error> {
     if info.stream_type == meant {
         return Ok(());
     }

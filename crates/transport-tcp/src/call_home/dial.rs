@@ -2,13 +2,13 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
+use sinew_dynamo_wire::ControlMessage;
 use sinew_plane::{Code, Context, Error, Executed};
 use tokio::{net::TcpStream, time::Instant};
 
 use crate::call_home::{
     config::{CheckedTcpStreamClientConfig, TcpStreamClientConfig},
     ear::Ear,
-    message::ControlMessage,
     sink::End,
 };
 

@@ -131,7 +131,8 @@ impl DialPolicy {
 impl Refusal {
     pub(crate) fn error(self, text: &str, origin: Origin) -> Error {
         let shown: String = text.chars().take(64).collect();
-        // The acknowledgement is known by its first words: `sinew_plane::ack` reads them.
+        // The acknowledgement is known by its first words: `acknowledgement` of
+        // `sinew-dynamo-wire` reads them.
         let message = match self {
             Self::Never(why) => format!("response address {shown:?} refused: it {why}"),
             Self::NotAllowed(why) => format!(

@@ -4,13 +4,11 @@ use std::io;
 
 use bytes::BytesMut;
 use sinew_codec::TwoPartCodec;
+use sinew_dynamo_wire::{ControlMessage, Message};
 use sinew_plane::{Code, Error};
 use tokio::net::TcpStream;
 
-use crate::call_home::{
-    message::{ControlMessage, Message},
-    sink::{End, broken},
-};
+use crate::call_home::sink::{End, broken};
 
 /// Longest frame that a caller sends, in bytes: a word in quotes.
 const MAX_CONTROL_BYTES: usize = 1024;

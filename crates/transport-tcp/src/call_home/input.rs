@@ -12,25 +12,20 @@ use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use parking_lot::Mutex;
 use sinew_codec::TwoPartCodec;
+use sinew_dynamo_wire::{ControlMessage, MAX_HEADER_BYTES, Message};
 use sinew_plane::{
     Budget, BudgetUse, CancelReason, Code, Context, Error, Executed, OnCancel, StopKind,
 };
 use tokio::net::TcpStream;
 
-use crate::call_home::{
-    message::{ControlMessage, MAX_HEADER_BYTES, Message},
-    share::Share,
-};
+use crate::call_home::share::Share;
 
 /// Room for one read, in bytes.
 const READ_BYTES: usize = 16 << 10;
 
-/// The items of a request, as the caller sends them.
-///
-/// It is read when it is polled: what is not taken holds up the caller. It ends with `None` when
-/// the caller has sent all of them, and else with one error, which has then stopped or killed
-/// the request's context too. Dropping it lets the caller know that no more is wanted.
-pub struct RequestStream {
+/// The items of a request, as the caller sends them: what is inside a
+/// [`RequestStream`](sinew_plane::RequestStream).
+pub(crate) struct RequestItems {
     socket: TcpStream,
     codec: TwoPartCodec,
     buffer: BytesMut,
@@ -56,7 +51,7 @@ impl OnCancel for Bell {
     }
 }
 
-impl RequestStream {
+impl RequestItems {
     pub(crate) fn new(
         socket: TcpStream,
         context: Context,
@@ -75,11 +70,6 @@ impl RequestStream {
             end: None,
             bell,
         }
-    }
-
-    /// The request's context.
-    pub fn context(&self) -> &Context {
-        &self.context
     }
 
     /// Takes whole frames out of the buffer.
@@ -149,7 +139,7 @@ impl RequestStream {
     }
 }
 
-impl Stream for RequestStream {
+impl Stream for RequestItems {
     type Item = Result<Bytes, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Self::Item>> {
@@ -179,11 +169,5 @@ impl Stream for RequestStream {
                 }
             }
         }
-    }
-}
-
-impl std::fmt::Debug for RequestStream {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RequestStream").field("context", &self.context).finish_non_exhaustive()
     }
 }

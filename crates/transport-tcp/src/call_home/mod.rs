@@ -5,11 +5,10 @@
 //! each stream has a connection of its own, whose messages are two-part frames: handshake,
 //! prologue, items, sentinel; `stop` and `kill` the other way. Between Sinew's own ends the
 //! worker keeps a few mux connections to the caller, and the caller opens each stream on one
-//! of them.
+//! of them. What is said, and how, is in `sinew-dynamo-wire`.
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `info`, `subject`, `message`, `typed_error` | what is said, and how |
 //! | `server`, `table`, `source`, `limits`, `line`, `end` | the caller: what is expected, and how it is read |
 //! | `arrival`, `workers` | who dials in, and for which stream |
 //! | `address`, `dial_policy`, `own_networks`, `network` | the worker: which addresses it dials |
@@ -25,12 +24,10 @@ mod dial;
 mod dial_policy;
 mod ear;
 mod end;
-mod info;
 mod input;
 pub(crate) mod interface;
 mod limits;
 mod line;
-mod message;
 mod network;
 mod output;
 mod own_networks;
@@ -40,9 +37,7 @@ mod server;
 mod share;
 mod sink;
 mod source;
-mod subject;
 mod table;
-mod typed_error;
 mod waiting;
 mod workers;
 
@@ -52,15 +47,7 @@ pub use self::{
         CheckedTcpStreamClientConfig, CheckedTcpStreamServerConfig, ListenHost,
         TcpStreamClientConfig, TcpStreamServerConfig,
     },
-    info::{
-        ConnectionInfo, MAX_INFO_BYTES, SinewOffer, StreamType, TCP_SERVER,
-        TcpStreamConnectionInfo, context_id, context_text,
-    },
-    input::RequestStream,
-    message::{CallHomeHandshake, ControlMessage, ResponseStreamPrologue},
     network::Network,
-    output::RequestRegistration,
     pool::PoolUse,
     server::TcpStreamServer,
-    typed_error::{SinewError, TypedError},
 };

@@ -4,16 +4,12 @@ use std::{future::poll_fn, io, sync::Arc};
 
 use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
+use sinew_dynamo_wire::{ControlMessage, Subject, item_prefix, sealed_prefix};
 use sinew_plane::{BoxStream, Context};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use crate::call_home::{
-    line::Line,
-    message::{ControlMessage, item_prefix, sealed_prefix},
-    server::Shared,
-    subject::Subject,
-};
+use crate::call_home::{line::Line, server::Shared};
 
 /// A request stream that a worker is expected to fetch, or is fetching.
 pub(crate) struct Output {
@@ -100,39 +96,23 @@ async fn send_item(socket: &mut TcpStream, item: Bytes, sealed: bool) -> io::Res
     socket.write_all_buf(&mut frame).await
 }
 
-/// A request stream that a worker is expected to fetch. Dropping it withdraws the expectation,
-/// and cuts a stream that is being fetched: keep it as long as the response.
-#[must_use = "dropping the registration withdraws it"]
-pub struct RequestRegistration {
-    connection_info: String,
+/// What withdraws an output when it is dropped, and cuts it while it is being fetched.
+pub(crate) struct Expectation {
     output: Arc<Output>,
     shared: Arc<Shared>,
 }
 
-impl RequestRegistration {
-    pub(crate) fn new(connection_info: String, output: Arc<Output>, shared: Arc<Shared>) -> Self {
-        Self { connection_info, output, shared }
-    }
-
-    /// What travels to the worker inside the request.
-    pub fn connection_info(&self) -> &str {
-        &self.connection_info
+impl Expectation {
+    pub(crate) fn new(output: Arc<Output>, shared: Arc<Shared>) -> Self {
+        Self { output, shared }
     }
 }
 
-impl Drop for RequestRegistration {
+impl Drop for Expectation {
     fn drop(&mut self) {
         self.output.dropped.cancel();
         if self.output.withdraw() {
             self.shared.streams.remove(self.output.subject, self.output.context.id());
         }
-    }
-}
-
-impl std::fmt::Debug for RequestRegistration {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RequestRegistration")
-            .field("connection_info", &self.connection_info)
-            .finish_non_exhaustive()
     }
 }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use sinew_dynamo_wire::Subject;
 use sinew_mux::Token;
 use sinew_plane::{Address, Code, Context, Error, Executed, RequestHandler, ResponseSink};
 use sinew_telemetry::{Side, Stopwatch, TcpPoolMetrics};
@@ -21,7 +22,6 @@ use crate::{
         address::CallerAddresses,
         config::CheckedTcpStreamClientConfig,
         dial::{Patience, in_time, unwanted},
-        subject::Subject,
         waiting::{Answer, Found, Questions},
     },
     connection::Connection,

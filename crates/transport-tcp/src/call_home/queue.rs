@@ -4,8 +4,7 @@ use std::{collections::VecDeque, io::IoSlice};
 
 use bytes::{Bytes, BytesMut};
 use sinew_codec::{TWO_PART_PREFIX_BYTES, checksum_of};
-
-use crate::call_home::message::item_prefix;
+use sinew_dynamo_wire::item_prefix;
 
 /// Frames that wait. Each costs some 64 bytes, and more of them would only be more that a caller
 /// who stops the stream does not get.
@@ -141,9 +140,9 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use sinew_codec::TwoPartCodec;
+    use sinew_dynamo_wire::ControlMessage;
 
     use super::*;
-    use crate::call_home::message::ControlMessage;
 
     fn item(body: &'static str) -> Frame {
         Frame::item(Bytes::from_static(body.as_bytes()))

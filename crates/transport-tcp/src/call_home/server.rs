@@ -7,10 +7,14 @@ use std::{
 };
 
 use bytes::Bytes;
+use sinew_dynamo_wire::{
+    ConnectionInfoTemplate, SinewOffer, StreamType, Subject, TOKEN_BYTES, TcpStreamConnectionInfo,
+};
 use sinew_mux::Token;
 use sinew_plane::{
     Address, BoxStream, Code, Context, EndpointName, Error, InstanceId, OutgoingRequest,
-    ResponsePlaneServer, ResponseRegistration, ResponseSource, ResponseStream, Shutdown,
+    RequestRegistration, RequestStreamServer, ResponsePlaneServer, ResponseRegistration,
+    ResponseSource, ResponseStream, Shutdown,
 };
 use sinew_telemetry::Side;
 use tokio::runtime::Handle;
@@ -21,12 +25,10 @@ use crate::{
     admission::Admission,
     call_home::{
         config::CheckedTcpStreamServerConfig,
-        info::{InfoText, SinewOffer, StreamType, TcpStreamConnectionInfo},
         interface,
         line::Line,
-        output::{Output, RequestRegistration},
+        output::{Expectation, Output},
         source::{Source, is_of_sinew},
-        subject::Subject,
         table::{Entry, Table, Tombstones},
         workers::Workers,
     },
@@ -49,10 +51,10 @@ pub struct TcpStreamServer {
 
 /// What workers are told to dial.
 struct Infos {
-    request: InfoText,
-    response: InfoText,
+    request: ConnectionInfoTemplate,
+    response: ConnectionInfoTemplate,
     /// With the offer of shared connections.
-    pooled: InfoText,
+    pooled: ConnectionInfoTemplate,
 }
 
 /// What the listener, the streams and the server share.
@@ -140,26 +142,6 @@ impl TcpStreamServer {
         self.shared.tombstones.clear(endpoint, instance);
     }
 
-    /// Expects a worker to fetch the items of `context`'s request; they are taken from `items`
-    /// as fast as the worker reads. When the context is stopped or killed the worker is told.
-    ///
-    /// # Errors
-    /// The server is closed or has reached its limit of streams, or the request has a request
-    /// stream already.
-    pub fn register_request_stream(
-        &self,
-        context: &Context,
-        items: BoxStream<'static, Bytes>,
-    ) -> Result<RequestRegistration, Error> {
-        self.shared.check_open()?;
-        let subject = Table::subject(context.id());
-        let output = Arc::new(Output::new(subject, context.clone(), items));
-        let entry = Entry::Request(Arc::clone(&output));
-        self.shared.streams.insert(subject, context.id(), entry, self.shared.config.max_streams)?;
-        let info = self.infos.request.fill(subject, context.id(), None);
-        Ok(RequestRegistration::new(info, output, Arc::clone(&self.shared)))
-    }
-
     /// Stops listening, gives the streams `grace` to end, cuts the rest, and joins every task.
     pub async fn close(&self, grace: Duration) -> Shutdown {
         self.shared.stop_accepting.cancel();
@@ -199,7 +181,7 @@ impl TcpStreamServer {
             token
         });
         let info = if token.is_some() { &self.infos.pooled } else { &self.infos.response };
-        let connection_info = info.fill(subject, context.id(), token);
+        let connection_info = info.fill(subject, context.id(), token.as_ref().map(Token::as_bytes));
         // Who made the request watches it as a whole; this plane has limits of its own.
         let source = source as Arc<dyn ResponseSource>;
         let stream = ResponseStream::unlimited(source, context);
@@ -210,7 +192,7 @@ impl TcpStreamServer {
 impl Infos {
     fn new(advertised: &str, process: u64) -> Self {
         let info = |stream_type, sinew| {
-            InfoText::new(TcpStreamConnectionInfo {
+            ConnectionInfoTemplate::new(TcpStreamConnectionInfo {
                 address: advertised.to_owned(),
                 subject: String::new(),
                 context: String::new(),
@@ -218,12 +200,12 @@ impl Infos {
                 sinew,
             })
         };
-        let any = Token::from_bytes([0; Token::BYTES]);
+        let any = [0; TOKEN_BYTES];
         Self {
             request: info(StreamType::Request, None),
             response: info(StreamType::Response, Some(SinewOffer::new(process, None))),
             // Each worker's own is filled in.
-            pooled: info(StreamType::Response, Some(SinewOffer::new(process, Some(any)))),
+            pooled: info(StreamType::Response, Some(SinewOffer::new(process, Some(&any)))),
         }
     }
 }
@@ -305,6 +287,22 @@ impl ResponsePlaneServer for TcpStreamServer {
 
     fn public_address(&self) -> Option<Address> {
         Address::new("tcp", &self.advertised).ok()
+    }
+}
+
+impl RequestStreamServer for TcpStreamServer {
+    fn register_request_stream(
+        &self,
+        context: &Context,
+        items: BoxStream<'static, Bytes>,
+    ) -> Result<RequestRegistration, Error> {
+        self.shared.check_open()?;
+        let subject = Table::subject(context.id());
+        let output = Arc::new(Output::new(subject, context.clone(), items));
+        let entry = Entry::Request(Arc::clone(&output));
+        self.shared.streams.insert(subject, context.id(), entry, self.shared.config.max_streams)?;
+        let info = self.infos.request.fill(subject, context.id(), None);
+        Ok(RequestRegistration::new(info, Expectation::new(output, Arc::clone(&self.shared))))
     }
 }
 

@@ -12,6 +12,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sinew_codec::TWO_PART_PREFIX_BYTES;
+use sinew_dynamo_wire::{ControlMessage, ResponseStreamPrologue, begun_frame, json_frame};
 use sinew_plane::{
     BudgetUse, CancelReason, Code, Context, Error, Executed, Flush, OnCancel, SinkTarget, StopKind,
     Terminal, TrySendError,
@@ -23,7 +24,6 @@ use tokio::{net::TcpStream, sync::Notify};
 
 use crate::call_home::{
     config::CheckedTcpStreamClientConfig,
-    message::{ControlMessage, ResponseStreamPrologue, begun_frame, json_frame},
     queue::{Frame, Queue, SLICES},
     share::Share,
 };

@@ -10,6 +10,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, MutexGuard};
+use sinew_dynamo_wire::{ControlMessage, Subject};
 use sinew_plane::{
     CancelReason, Error, ItemBatch, OnCancel, OutgoingRequest, ResponseSource, SourceEvent,
     StopKind, Terminal,
@@ -23,9 +24,7 @@ use crate::{
         end::{Cancel, End, truncated},
         limits::{Clocks, Stage},
         line::Line,
-        message::ControlMessage,
         server::Shared,
-        subject::Subject,
     },
 };
 

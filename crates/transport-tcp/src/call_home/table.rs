@@ -11,10 +11,11 @@ use std::{
 
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
+use sinew_dynamo_wire::{StreamType, Subject};
 use sinew_plane::{Code, EndpointName, Error, Executed, InstanceId, StreamId};
 use tokio::sync::Notify;
 
-use crate::call_home::{info::StreamType, output::Output, source::Source, subject::Subject};
+use crate::call_home::{output::Output, source::Source};
 
 /// Parts of the table, each with a lock of its own; as many as a subject's bits can name.
 const SHARDS: usize = 16;

@@ -14,6 +14,7 @@ use std::{
 
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
+use sinew_dynamo_wire::Subject;
 use sinew_plane::{
     CancelReason, Code, Context, Error, IncomingRequest, OnCancel, RequestHandler, ResponseSink,
     StopKind,
@@ -21,7 +22,7 @@ use sinew_plane::{
 use tokio::sync::oneshot;
 
 use self::places::Places;
-use crate::call_home::{subject::Subject, workers::CALL_HOME};
+use crate::call_home::workers::CALL_HOME;
 
 /// Questions that are over and remembered, in 64 KiB. Of those beyond it a request that comes
 /// late waits for the limit, and a question that comes back does, instead of ending at once.

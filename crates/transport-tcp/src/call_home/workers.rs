@@ -4,15 +4,10 @@ use std::sync::{Arc, Weak, atomic::Ordering};
 
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
+use sinew_dynamo_wire::{SUBJECT_TEXT_BYTES, random_bytes};
 use sinew_mux::Token;
 
-use crate::{
-    call_home::{
-        source::Source,
-        subject::{SUBJECT_TEXT_BYTES, random_token},
-    },
-    connection::Connection,
-};
+use crate::{call_home::source::Source, connection::Connection};
 
 /// Name under which a stream is opened on a shared connection, before its subject.
 pub(crate) const CALL_HOME: &str = "call-home/";
@@ -112,7 +107,8 @@ fn sweep(workers: &mut FxHashMap<u64, Worker>) {
 
 impl Worker {
     fn new() -> Self {
-        Self { token: random_token(), connections: Vec::new(), waiting: Vec::new() }
+        let token = Token::from_bytes(random_bytes());
+        Self { token, connections: Vec::new(), waiting: Vec::new() }
     }
 
     fn wait(&mut self, source: &Arc<Source>) {

@@ -12,12 +12,13 @@ use std::{
 use bytes::Bytes;
 use parking_lot::RwLock;
 use sinew_codec::{EncodedParts, TcpRequestCodec, TcpRequestError};
+use sinew_dynamo_wire::request_headers;
 use sinew_plane::{BoxFuture, Code, Error, Executed, Headers, RequestPlaneClient};
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    CheckedTcpRequestConfig, headers,
+    CheckedTcpRequestConfig,
     host::{self, Common, Host, NoPlace, Place},
 };
 
@@ -113,7 +114,7 @@ impl TcpRequestClient {
 
     fn encode(&self, path: &str, headers: &Headers, payload: Bytes) -> Result<EncodedParts, Error> {
         let codec = TcpRequestCodec::new(self.inner.common.config.max_message_bytes);
-        let headers = headers::encode(headers, path);
+        let headers = request_headers::encode(headers, path);
         codec.encode_request(path, &headers, payload).map_err(|error| {
             let code = match error {
                 TcpRequestError::MessageTooLarge { .. }

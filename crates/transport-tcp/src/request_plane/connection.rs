@@ -11,7 +11,8 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use sinew_codec::{EncodedParts, TcpResponseCodec};
-use sinew_plane::{Code, Error, Executed, ack, second_look};
+use sinew_dynamo_wire::acknowledgement::{self, MAX_ACK_BYTES};
+use sinew_plane::{Code, Error, Executed, second_look};
 use sinew_telemetry::{ActiveConnection, ConnectionMetrics, Side};
 use tokio::{
     sync::{Notify, oneshot},
@@ -160,7 +161,7 @@ impl Connection {
     }
 
     async fn read_answers(&self) -> Error {
-        let mut codec = TcpResponseCodec::new(ack::MAX_ACK_BYTES);
+        let mut codec = TcpResponseCodec::new(MAX_ACK_BYTES);
         let mut buffer = BytesMut::new();
         let due = tokio::time::sleep(self.request_timeout);
         let mut due = std::pin::pin!(due);
@@ -218,7 +219,7 @@ impl Connection {
         self.release(answers.len());
         for (answer, data) in answers {
             // A caller that has gone does not want to know.
-            let _ = answer.send(ack::decode(&data));
+            let _ = answer.send(acknowledgement::decode(&data));
         }
         result
     }

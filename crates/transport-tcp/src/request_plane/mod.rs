@@ -8,7 +8,6 @@
 mod client;
 mod config;
 mod connection;
-mod headers;
 mod host;
 mod outbox;
 mod payload;

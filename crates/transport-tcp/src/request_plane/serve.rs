@@ -4,15 +4,19 @@ use std::{io, net::Ipv4Addr, panic::AssertUnwindSafe, sync::Arc, time::Duration}
 
 use bytes::BytesMut;
 use sinew_codec::{TcpRequestCodec, TcpRequestMessage, TcpResponseCodec, TcpResponseMessage};
+use sinew_dynamo_wire::{
+    acknowledgement::{self, MAX_ACK_BYTES},
+    request_headers,
+};
 use sinew_plane::{
-    BudgetUse, Code, Decision, Error, Origin, PlaneRequest, RequestPlaneHandler, ack,
+    BudgetUse, Code, Decision, Error, Origin, PlaneRequest, RequestPlaneHandler,
     budget::{Account, Hold, Work},
 };
 use sinew_telemetry::ConnectionMetrics;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{headers, payload::payload_of};
+use super::payload::payload_of;
 use crate::{CheckedTcpConfig, admission::Place, first_bytes::is_passing, socket::Socket};
 
 /// Room for one read. A larger frame asks for more as it arrives.
@@ -118,7 +122,7 @@ impl RequestPlane {
         };
         let request = PlaneRequest {
             target: message.path(),
-            headers: headers::decode(message.headers()),
+            headers: request_headers::decode(message.headers()),
             payload,
             transport: &socket.transport(),
             origin,
@@ -311,8 +315,8 @@ impl Serving<'_> {
     }
 
     fn put_answer(&mut self, outcome: &Result<(), Error>) {
-        let codec = TcpResponseCodec::new(ack::MAX_ACK_BYTES);
-        let message = TcpResponseMessage { data: ack::encode(outcome) };
+        let codec = TcpResponseCodec::new(MAX_ACK_BYTES);
+        let message = TcpResponseMessage { data: acknowledgement::encode(outcome) };
         // An error's message has at most 4,096 bytes, so that it always fits.
         let _ = codec.encode_frame(&message, &mut self.answers);
     }

@@ -5,10 +5,11 @@ use std::{sync::Arc, time::Duration};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use sinew_codec::TcpResponseCodec;
+use sinew_dynamo_wire::acknowledgement::{self, MAX_ACK_BYTES};
 use sinew_mux::MuxConfig;
 use sinew_plane::{
     Budget, BudgetUse, Code, DuplexTransport, Error, Executed, IncomingRequest, ResponseSink,
-    ResponseStream, Terminal, Window, ack,
+    ResponseStream, Terminal, Window,
 };
 use sinew_transport_tcp::{TcpConfig, TcpServer};
 use tokio::{
@@ -216,10 +217,10 @@ async fn a_stream_that_nobody_reads_is_left_alone_while_there_is_room() {
 
 /// Reads one acknowledgement.
 async fn answer(socket: &mut TcpStream, buffer: &mut BytesMut) -> Result<(), Error> {
-    let mut codec = TcpResponseCodec::new(ack::MAX_ACK_BYTES);
+    let mut codec = TcpResponseCodec::new(MAX_ACK_BYTES);
     loop {
         if let Some(message) = codec.decode_frame(buffer).unwrap() {
-            return ack::decode(&message.data);
+            return acknowledgement::decode(&message.data);
         }
         assert_ne!(soon("an answer", socket.read_buf(buffer)).await.unwrap(), 0);
     }

@@ -4,14 +4,14 @@ use std::{io::Read, time::Duration};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
+use sinew_dynamo_wire::TcpStreamConnectionInfo;
 use sinew_plane::{
     CancelReason, Code, Context, Error, Executed, InstanceId, Origin, Outcome, OutgoingRequest,
-    ResponsePlaneClient, ResponsePlaneServer, ResponseRegistration, ResponseSink, ResponseStream,
-    TrySendError, burst,
+    RequestStreamClient, ResponsePlaneClient, ResponsePlaneServer, ResponseRegistration,
+    ResponseSink, ResponseStream, TrySendError, burst,
 };
 use sinew_transport_tcp::{
-    TcpConfig, TcpStreamClient, TcpStreamClientConfig, TcpStreamConnectionInfo, TcpStreamServer,
-    TcpStreamServerConfig,
+    TcpConfig, TcpStreamClient, TcpStreamClientConfig, TcpStreamServer, TcpStreamServerConfig,
 };
 
 use crate::{
@@ -42,7 +42,7 @@ pub(crate) fn request() -> OutgoingRequest {
 /// The worker's context of a request: it has the caller's id.
 pub(crate) fn arrived(info: &str) -> Context {
     let info = TcpStreamConnectionInfo::from_text(info).unwrap();
-    let id = sinew_transport_tcp::context_id(&info.context).unwrap();
+    let id = sinew_dynamo_wire::context_id(&info.context).unwrap();
     Context::builder().id(id).build()
 }
 
@@ -343,7 +343,7 @@ async fn a_burst_leaves_in_one_piece_and_not_before_its_end() {
         address: listener.local_addr().unwrap().to_string(),
         subject: "any".into(),
         context: "any".into(),
-        stream_type: sinew_transport_tcp::StreamType::Response,
+        stream_type: sinew_dynamo_wire::StreamType::Response,
         sinew: None,
     };
     let mut sink = worker.connect(&info.to_text(), Origin::SameHost, Context::new()).await.unwrap();
@@ -591,7 +591,7 @@ async fn a_caller_that_is_not_up_yet_is_dialled_again_and_not_for_ever() {
         address: format!("127.0.0.1:{port}"),
         subject: "any".into(),
         context: "any".into(),
-        stream_type: sinew_transport_tcp::StreamType::Response,
+        stream_type: sinew_dynamo_wire::StreamType::Response,
         sinew: None,
     };
     let text = info.to_text();
@@ -618,7 +618,7 @@ async fn a_killed_request_does_not_dial_on() {
         address: reserved.local_addr().unwrap().to_string(),
         subject: "any".into(),
         context: "any".into(),
-        stream_type: sinew_transport_tcp::StreamType::Response,
+        stream_type: sinew_dynamo_wire::StreamType::Response,
         sinew: None,
     };
     drop(reserved);

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sinew_plane::{
-    Budget, BudgetUse, CancelReason, Code, Context, Executed, ResponsePlaneServer, ResponseSink,
-    TrySendError, budget::Work,
+    Budget, BudgetUse, CancelReason, Code, Context, Executed, RequestStreamClient,
+    RequestStreamServer, ResponsePlaneServer, ResponseSink, TrySendError, budget::Work,
 };
 use sinew_transport_tcp::{TcpConfig, TcpStreamClientConfig, TcpStreamServerConfig};
 

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use sinew_dynamo_wire::TcpStreamConnectionInfo;
 use sinew_plane::{ResponsePlaneServer, ResponseRegistration};
-use sinew_transport_tcp::{TcpStreamConnectionInfo, TcpStreamServer};
+use sinew_transport_tcp::TcpStreamServer;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use sinew_dynamo_wire::{SinewOffer, StreamType, TcpStreamConnectionInfo};
 use sinew_plane::{
     CancelReason, Code, Context, Executed, Origin, Outcome, ResponsePlaneClient,
     ResponsePlaneServer, ResponseRegistration, ResponseSink, StreamId,
 };
 use sinew_transport_tcp::{
-    SinewOffer, StreamType, TcpConfig, TcpStreamClient, TcpStreamClientConfig,
-    TcpStreamConnectionInfo, TcpStreamServerConfig,
+    TcpConfig, TcpStreamClient, TcpStreamClientConfig, TcpStreamServerConfig,
 };
 use tokio::{
     io::AsyncWriteExt,
@@ -58,7 +58,7 @@ impl RawCaller {
         let info = TcpStreamConnectionInfo {
             address: listener.local_addr().unwrap().to_string(),
             subject: SUBJECT.into(),
-            context: sinew_transport_tcp::context_text(StreamId(9)),
+            context: sinew_dynamo_wire::context_text(StreamId(9)),
             stream_type,
             sinew,
         };

@@ -11,11 +11,12 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use sinew_plane::{BoxStream, CancelReason, Code, Context, Error, Origin, StreamId};
-use sinew_transport_tcp::{
-    RequestStream, StreamType, TcpStreamClient, TcpStreamConnectionInfo, TcpStreamServer,
-    TcpStreamServerConfig,
+use sinew_dynamo_wire::{StreamType, TcpStreamConnectionInfo};
+use sinew_plane::{
+    BoxStream, CancelReason, Code, Context, Error, Origin, RequestStream, RequestStreamClient,
+    RequestStreamServer, StreamId,
 };
+use sinew_transport_tcp::{TcpStreamClient, TcpStreamServer, TcpStreamServerConfig};
 use tokio::{io::AsyncWriteExt, net::TcpListener};
 
 use crate::{
@@ -93,7 +94,7 @@ async fn from_raw_caller(bytes: Vec<u8>) -> (Vec<Bytes>, Option<Error>, Context)
     let info = TcpStreamConnectionInfo {
         address: listener.local_addr().unwrap().to_string(),
         subject: "any".into(),
-        context: sinew_transport_tcp::context_text(StreamId(3)),
+        context: sinew_dynamo_wire::context_text(StreamId(3)),
         stream_type: StreamType::Request,
         sinew: None,
     };

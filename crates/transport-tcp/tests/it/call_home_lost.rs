@@ -8,13 +8,14 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::poll;
+use sinew_dynamo_wire::TcpStreamConnectionInfo;
 use sinew_plane::{
-    CancelReason, Code, Context, Executed, Origin, Outcome, OutgoingRequest, ResponsePlaneClient,
-    ResponsePlaneServer, ResponseRegistration, ResponseSink, ResponseStream,
+    CancelReason, Code, Context, Executed, Origin, Outcome, OutgoingRequest, RequestStreamClient,
+    RequestStreamServer, ResponsePlaneClient, ResponsePlaneServer, ResponseRegistration,
+    ResponseSink, ResponseStream,
 };
 use sinew_transport_tcp::{
-    TcpConfig, TcpStreamClient, TcpStreamClientConfig, TcpStreamConnectionInfo, TcpStreamServer,
-    TcpStreamServerConfig,
+    TcpConfig, TcpStreamClient, TcpStreamClientConfig, TcpStreamServer, TcpStreamServerConfig,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

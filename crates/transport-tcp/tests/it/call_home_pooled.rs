@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use sinew_dynamo_wire::TcpStreamConnectionInfo;
 use sinew_mux::MuxConfig;
 use sinew_plane::{
     CancelReason, Code, Context, Error, Executed, InstanceId, Origin, Outcome, OutgoingRequest,
@@ -10,8 +11,7 @@ use sinew_plane::{
     TrySendError, Window,
 };
 use sinew_transport_tcp::{
-    TcpConfig, TcpStreamClient, TcpStreamClientConfig, TcpStreamConnectionInfo, TcpStreamServer,
-    TcpStreamServerConfig,
+    TcpConfig, TcpStreamClient, TcpStreamClientConfig, TcpStreamServer, TcpStreamServerConfig,
 };
 use tokio::{
     io::copy_bidirectional,

@@ -4,14 +4,12 @@ use std::{pin::pin, time::Duration};
 
 use bytes::Bytes;
 use futures_util::poll;
+use sinew_dynamo_wire::{SinewOffer, StreamType, TcpStreamConnectionInfo, context_text};
 use sinew_plane::{
     Code, Context, Error, Executed, Origin, ResponsePlaneClient, ResponsePlaneServer,
     ResponseRegistration, ResponseSink, StreamId,
 };
-use sinew_transport_tcp::{
-    SinewOffer, StreamType, TcpStreamClient, TcpStreamClientConfig, TcpStreamConnectionInfo,
-    TcpStreamServer, context_text,
-};
+use sinew_transport_tcp::{TcpStreamClient, TcpStreamClientConfig, TcpStreamServer};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::{

@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use sinew_codec::{ChecksumMode, TwoPartCodec, TwoPartMessage};
+use sinew_dynamo_wire::TcpStreamConnectionInfo;
 use sinew_plane::{ResponsePlaneServer, ResponseRegistration, ResponseStream};
-use sinew_transport_tcp::{TcpStreamConnectionInfo, TcpStreamServer};
+use sinew_transport_tcp::TcpStreamServer;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -43,8 +44,8 @@ impl RawWorker {
     pub(crate) async fn dial(caller: &TcpStreamServer, info: &str) -> Self {
         let info = TcpStreamConnectionInfo::from_text(info).unwrap();
         let stream_type = match info.stream_type {
-            sinew_transport_tcp::StreamType::Request => "request",
-            sinew_transport_tcp::StreamType::Response => "response",
+            sinew_dynamo_wire::StreamType::Request => "request",
+            sinew_dynamo_wire::StreamType::Response => "response",
         };
         let handshake =
             format!(r#"{{"subject":"{}","stream_type":"{stream_type}"}}"#, info.subject);

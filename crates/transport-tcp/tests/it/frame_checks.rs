@@ -11,13 +11,12 @@ use std::{
 use bytes::Bytes;
 use futures_util::StreamExt;
 use sinew_codec::ChecksumMode::{self, Off, Verify, Write};
+use sinew_dynamo_wire::TcpStreamConnectionInfo;
 use sinew_plane::{
     Address, Code, DuplexTransport, Error, IncomingRequest, Origin, Outcome, ResponsePlaneClient,
     ResponsePlaneServer, ResponseRegistration, ResponseSink,
 };
-use sinew_transport_tcp::{
-    TcpConfig, TcpStreamClientConfig, TcpStreamConnectionInfo, TcpStreamServerConfig,
-};
+use sinew_transport_tcp::{TcpConfig, TcpStreamClientConfig, TcpStreamServerConfig};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{

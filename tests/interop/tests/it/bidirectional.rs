@@ -17,12 +17,12 @@ use sinew::{
         ingress::Ingress,
         plane::{
             Address, BoxStream, DuplexServer, IncomingRequest, OutgoingRequest, RequestPlaneClient,
-            RequestPlaneServer,
+            RequestPlaneServer, RequestStream,
         },
         transport_nats::{NatsConfig, NatsConnection, NatsEndpoint, NatsRequestClient, NatsServer},
         transport_tcp::{
-            ListenHost, RequestStream, TcpConfig, TcpRequestClient, TcpRequestConfig, TcpServer,
-            TcpStreamClient, TcpStreamClientConfig, TcpStreamServer, TcpStreamServerConfig,
+            ListenHost, TcpConfig, TcpRequestClient, TcpRequestConfig, TcpServer, TcpStreamClient,
+            TcpStreamClientConfig, TcpStreamServer, TcpStreamServerConfig,
         },
     },
 };
@@ -195,7 +195,7 @@ impl Caller {
         let items = items.map(move |item| format.encode(&item).unwrap()).boxed();
         let request = self.request.clone().with_context(Context::new());
         let opening =
-            self.transport.open_bidirectional(&self.address, request, items, &self.responses);
+            self.transport.open_bidirectional(&self.address, request, items, &*self.responses);
         soon("the opening", opening).await.unwrap()
     }
 

@@ -43,6 +43,18 @@ fn compat_dynamo_may_reach_no_transport_without_an_exception() {
 }
 
 #[test]
+fn compat_dynamo_cannot_take_up_a_transport_again() {
+    let mut packages = Workspace::find().unwrap().packages().unwrap();
+    let compat = packages.iter_mut().find(|package| package.folder == "compat-dynamo").unwrap();
+    compat.dependencies.push(dependency("sinew-transport-tcp", true, Kind::Normal));
+    let faults = check(&packages, EXCEPTIONS);
+    for words in ["compat-dynamo -> transport-tcp is", "compat-dynamo -> transport-tcp -> mux is"] {
+        assert!(faults.iter().any(|fault| fault.contains(words)), "{words:?}: {faults:#?}");
+    }
+    assert_eq!(faults.len(), 2, "{faults:#?}");
+}
+
+#[test]
 fn a_crate_that_is_reached_through_another_is_found() {
     let through = packages(&[("compat-dynamo", &["extra"]), ("extra", &["mux"]), ("mux", &[])]);
     only_fault(&through, &[], "compat-dynamo -> extra -> mux is not allowed");

@@ -2,13 +2,14 @@
 
 use std::{net::Shutdown, sync::Arc};
 
+use sinew_dynamo_wire::ControlMessage;
 use sinew_plane::{CancelReason, Code, Error, Executed, StopKind};
 use socket2::SockRef;
 use tokio_util::sync::CancellationToken;
 
 use super::{LineSink, broken};
 use crate::{
-    call_home::{ear::Ear, message::ControlMessage},
+    call_home::ear::Ear,
     socket::{keep_alive, silence},
 };
 

@@ -7,9 +7,9 @@ use std::{
 };
 
 use rustc_hash::FxHashMap;
+use sinew_dynamo_wire::Subject;
 
 use super::Asked;
-use crate::call_home::subject::Subject;
 
 /// Questions that wait for their requests. A caller asks when it sends the request, so this is
 /// what may be under way between the two planes; each costs about 1 KiB.

@@ -10,8 +10,7 @@
 //! a success: whoever takes it for one waits for a response that does not come.
 
 use bytes::Bytes;
-
-use crate::{Code, Error, Executed};
+use sinew_plane::{Code, Error, Executed};
 
 const OVERLOADED: &str = "Server overloaded: ";
 const UNAVAILABLE: &str = "Server unavailable: ";

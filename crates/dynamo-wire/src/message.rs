@@ -7,13 +7,13 @@ use serde::{Deserialize, Deserializer, Serialize};
 use sinew_codec::{TWO_PART_PREFIX_BYTES, TwoPartMessage, checksum_of, decode_control};
 use sinew_plane::{CancelReason, Code, Error, Executed, StopKind};
 
-use crate::call_home::{info::StreamType, typed_error::TypedError};
+use crate::{StreamType, TypedError};
 
 /// Longest handshake, in bytes: a subject, a word, and keys of later versions.
-pub(crate) const MAX_HANDSHAKE_BYTES: usize = 1024;
+pub const MAX_HANDSHAKE_BYTES: usize = 1024;
 
 /// Longest header, in bytes: an error whose texts are at their limits, and the errors beneath.
-pub(crate) const MAX_HEADER_BYTES: usize = 64 * 1024;
+pub const MAX_HEADER_BYTES: usize = 64 * 1024;
 
 /// The prologue of a handler that has begun.
 const BEGUN: &[u8; 14] = br#"{"error":null}"#;
@@ -53,19 +53,21 @@ pub struct ResponseStreamPrologue {
 }
 
 impl ResponseStreamPrologue {
-    pub(crate) fn failed(error: &Error) -> Self {
+    /// The prologue of a handler that failed before it began.
+    pub fn failed(error: &Error) -> Self {
         Self {
             error: Some(error.message().to_owned()),
             typed_error: Some(TypedError::from_error(error)),
         }
     }
 
-    pub(crate) fn cancelled(reason: CancelReason) -> Self {
+    /// The prologue of a stream that was ended early, for a caller that did not ask for it.
+    pub fn cancelled(reason: CancelReason) -> Self {
         Self { error: Some(reason.to_string()), typed_error: Some(TypedError::from_cancel(reason)) }
     }
 
     /// The failure it tells of.
-    pub(crate) fn failure(self) -> Option<Failure> {
+    pub fn failure(self) -> Option<Failure> {
         let Some(typed) = self.typed_error else {
             let text = self.error?;
             let error = Error::new(Code::HandlerFailed, text).with_executed(Executed::Maybe);
@@ -85,8 +87,10 @@ fn if_readable<'de, D: Deserializer<'de>>(input: D) -> Result<Option<TypedError>
 
 /// What a prologue or a later error message tells of.
 #[derive(Debug)]
-pub(crate) enum Failure {
+pub enum Failure {
+    /// The handler failed, or none ran.
     Failed(Error),
+    /// The stream was ended early, and no failure.
     Cancelled(CancelReason),
 }
 
@@ -120,7 +124,7 @@ impl ControlMessage {
     }
 
     /// The whole frame.
-    pub(crate) fn frame(self) -> Bytes {
+    pub fn frame(self) -> Bytes {
         static STOP: [u8; 30] = framed(br#""stop""#);
         static KILL: [u8; 30] = framed(br#""kill""#);
         static SENTINEL: [u8; 34] = framed(br#""sentinel""#);
@@ -145,9 +149,10 @@ impl From<StopKind> for ControlMessage {
 
 /// A message as either side may send it once the handshake is over.
 #[derive(Debug)]
-pub(crate) enum Message {
+pub enum Message {
     /// An item. A message without header and without body is an item of no bytes.
     Item(Bytes),
+    /// A word that ends the stream, or asks for its end.
     Control(ControlMessage),
     /// The prologue of a handler that has begun.
     Begun,
@@ -160,7 +165,7 @@ impl Message {
     ///
     /// # Errors
     /// What is wrong with it, for the log and the error of the stream.
-    pub(crate) fn read(frame: TwoPartMessage) -> Result<Self, &'static str> {
+    pub fn read(frame: TwoPartMessage) -> Result<Self, &'static str> {
         if frame.header.is_empty() {
             return Ok(Self::Item(frame.body));
         }
@@ -182,8 +187,11 @@ impl Message {
     }
 }
 
-/// A handshake, or what is wrong with it.
-pub(crate) fn read_handshake(frame: &TwoPartMessage) -> Result<CallHomeHandshake, &'static str> {
+/// Reads a handshake.
+///
+/// # Errors
+/// What is wrong with it, for the log.
+pub fn read_handshake(frame: &TwoPartMessage) -> Result<CallHomeHandshake, &'static str> {
     if !frame.body.is_empty() {
         return Err("a handshake that carries data");
     }
@@ -192,7 +200,7 @@ pub(crate) fn read_handshake(frame: &TwoPartMessage) -> Result<CallHomeHandshake
 }
 
 /// The frame of a prologue that says that the handler has begun.
-pub(crate) fn begun_frame() -> Bytes {
+pub fn begun_frame() -> Bytes {
     static FRAME: [u8; TWO_PART_PREFIX_BYTES + BEGUN.len()] = framed(BEGUN);
     Bytes::from_static(&FRAME)
 }
@@ -221,20 +229,20 @@ fn header_frame(header: &[u8]) -> Bytes {
 }
 
 /// A header-only frame with a JSON value.
-pub(crate) fn json_frame(value: &impl Serialize) -> Bytes {
+pub fn json_frame(value: &impl Serialize) -> Bytes {
     // Structs of strings and numbers: JSON can hold all of them.
     header_frame(&serde_json::to_vec(value).unwrap_or_default())
 }
 
-/// What stands before an item of this many bytes.
-pub(crate) fn sealed_prefix(item: &[u8]) -> [u8; TWO_PART_PREFIX_BYTES] {
+/// What stands before an item, with a checksum of it.
+pub fn sealed_prefix(item: &[u8]) -> [u8; TWO_PART_PREFIX_BYTES] {
     let mut prefix = item_prefix(item.len());
     prefix[16..].copy_from_slice(&checksum_of(&[], item).to_be_bytes());
     prefix
 }
 
-/// The same without a checksum, as Dynamo sends it.
-pub(crate) fn item_prefix(len: usize) -> [u8; TWO_PART_PREFIX_BYTES] {
+/// What stands before an item of `len` bytes, without a checksum, as Dynamo sends it.
+pub fn item_prefix(len: usize) -> [u8; TWO_PART_PREFIX_BYTES] {
     let mut prefix = [0; TWO_PART_PREFIX_BYTES];
     prefix[8..16].copy_from_slice(&(len as u64).to_be_bytes());
     prefix

@@ -80,7 +80,7 @@ impl TypedError {
     }
 
     /// Spells a stream that was ended early, for a caller that did not ask for it.
-    pub(crate) fn from_cancel(reason: CancelReason) -> Self {
+    pub fn from_cancel(reason: CancelReason) -> Self {
         let mut typed = Self::from_error(&Error::cancelled(reason));
         if let Some(sinew) = &mut typed.sinew {
             sinew.cancelled = Some(reason.to_wire());
@@ -106,7 +106,7 @@ impl TypedError {
     }
 
     /// Why the stream was ended early, if it was that and no failure.
-    pub(crate) fn cancelled(&self) -> Option<CancelReason> {
+    pub fn cancelled(&self) -> Option<CancelReason> {
         self.sinew?.cancelled.map(CancelReason::from_wire)
     }
 }

@@ -1,14 +1,21 @@
 //! What tells a worker where to dial: the connection info that travels inside a request.
 
-use std::{borrow::Cow, fmt};
+mod parsed;
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use sinew_codec::decode_control;
-use sinew_mux::Token;
 use sinew_plane::{Code, Error, Executed, StreamId};
 use uuid::Uuid;
 
-use crate::call_home::subject::{SUBJECT_TEXT_BYTES, Subject, write_uuid};
+use crate::{
+    SUBJECT_TEXT_BYTES, Subject,
+    subject::write_uuid,
+    token::{self, TOKEN_BYTES, TOKEN_TEXT_BYTES},
+};
+
+pub use self::parsed::{ParsedConnectionInfo, ParsedOffer};
 
 /// The name of this plane in a [`ConnectionInfo`].
 pub const TCP_SERVER: &str = "tcp_server";
@@ -72,11 +79,11 @@ pub struct SinewOffer {
 }
 
 impl SinewOffer {
-    /// What this side offers.
-    pub(crate) fn new(process: u64, token: Option<Token>) -> Self {
-        let hex = |token: Token| {
+    /// What this side offers: that `process` answers and, with a token, shared connections.
+    pub fn new(process: u64, token: Option<&[u8; TOKEN_BYTES]>) -> Self {
+        let hex = |token: &[u8; TOKEN_BYTES]| {
             let mut text = String::new();
-            token.write_hex(&mut text);
+            token::write(token, &mut text);
             text
         };
         Self { v: OFFER_VERSION, process: Some(format!("{process:x}")), token: token.map(hex) }
@@ -127,7 +134,7 @@ impl TcpStreamConnectionInfo {
     /// [`Code::InvalidPayload`], without a run: it is over 8 KiB, no JSON of this shape, or for
     /// another plane.
     pub fn from_text(text: &str) -> Result<Self, Error> {
-        Info::read(text).map(Info::into_owned)
+        ParsedConnectionInfo::read(text).map(ParsedConnectionInfo::into_owned)
     }
 
     fn from_json(text: &str) -> Result<Self, Error> {
@@ -141,150 +148,6 @@ impl TcpStreamConnectionInfo {
     }
 }
 
-/// A [`TcpStreamConnectionInfo`] as it was read: of slices of the text where its values stand
-/// there as they read. It is read twice for every request, for a moment each.
-#[derive(PartialEq, Eq)]
-pub(crate) struct Info<'a> {
-    pub(crate) address: Cow<'a, str>,
-    pub(crate) subject: Cow<'a, str>,
-    pub(crate) context: Cow<'a, str>,
-    pub(crate) stream_type: StreamType,
-    pub(crate) sinew: Option<Offer<'a>>,
-}
-
-/// A [`SinewOffer`] as it was read.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Offer<'a> {
-    v: u32,
-    process: Option<Cow<'a, str>>,
-    token: Option<Secret<'a>>,
-}
-
-/// The text of a token.
-#[derive(PartialEq, Eq)]
-struct Secret<'a>(Cow<'a, str>);
-
-impl fmt::Debug for Secret<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
-    }
-}
-
-impl fmt::Debug for Info<'_> {
-    /// As that of [`TcpStreamConnectionInfo`].
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Info")
-            .field("address", &self.address)
-            .field("context", &self.context)
-            .field("stream_type", &self.stream_type)
-            .field("sinew", &self.sinew)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<'a> Info<'a> {
-    /// Reads a text.
-    ///
-    /// # Errors
-    /// As [`TcpStreamConnectionInfo::from_text`].
-    pub(crate) fn read(text: &'a str) -> Result<Self, Error> {
-        if text.len() <= MAX_INFO_BYTES
-            && let Some(info) = read_usual(text)
-        {
-            return Ok(info);
-        }
-        TcpStreamConnectionInfo::from_json(text).map(Self::from)
-    }
-
-    fn into_owned(self) -> TcpStreamConnectionInfo {
-        let sinew = self.sinew.map(|Offer { v, process, token }| SinewOffer {
-            v,
-            process: process.map(Cow::into_owned),
-            token: token.map(|Secret(text)| text.into_owned()),
-        });
-        TcpStreamConnectionInfo {
-            address: self.address.into_owned(),
-            subject: self.subject.into_owned(),
-            context: self.context.into_owned(),
-            stream_type: self.stream_type,
-            sinew,
-        }
-    }
-}
-
-impl From<TcpStreamConnectionInfo> for Info<'_> {
-    fn from(info: TcpStreamConnectionInfo) -> Self {
-        let sinew = info.sinew.map(|SinewOffer { v, process, token }| Offer {
-            v,
-            process: process.map(Cow::Owned),
-            token: token.map(|text| Secret(text.into())),
-        });
-        Self {
-            address: info.address.into(),
-            subject: info.subject.into(),
-            context: info.context.into(),
-            stream_type: info.stream_type,
-            sinew,
-        }
-    }
-}
-
-impl Offer<'_> {
-    /// What to show on a shared connection; `None` where none is offered.
-    pub(crate) fn token(&self) -> Option<Token> {
-        self.token.as_ref().and_then(|Secret(text)| Token::from_hex(text))
-    }
-
-    /// True when the caller confirms a connection of one stream.
-    pub(crate) fn confirms(&self) -> bool {
-        self.v >= OFFER_VERSION
-    }
-
-    /// The process that answers; 0, which names none, where the caller does not say.
-    pub(crate) fn process(&self) -> u64 {
-        self.process.as_deref().and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0)
-    }
-}
-
-/// Reads a text that is written as [`TcpStreamConnectionInfo::to_text`] and Dynamo write it, with
-/// values that stand there as they are. Any other text is read as JSON inside JSON, each checked
-/// for keys that come twice, which takes 3 us where a short pooled response takes 10.
-fn read_usual(text: &str) -> Option<Info<'_>> {
-    let rest = text.strip_prefix(r#"{"transport":"tcp_server","info":"{\"address\":\""#)?;
-    let (address, rest) = usual_value(rest)?;
-    let (subject, rest) = usual_value(rest.strip_prefix(r#",\"subject\":\""#)?)?;
-    let (context, rest) = usual_value(rest.strip_prefix(r#",\"context\":\""#)?)?;
-    let (word, rest) = usual_value(rest.strip_prefix(r#",\"stream_type\":\""#)?)?;
-    let stream_type = match word {
-        "request" => StreamType::Request,
-        "response" => StreamType::Response,
-        _ => return None,
-    };
-    let sinew = match rest.strip_prefix(r#",\"sinew\":{\"v\":2,\"process\":\""#) {
-        None => (rest == r#"}"}"#).then_some(None)?,
-        Some(rest) => {
-            let (process, rest) = usual_value(rest)?;
-            let (token, rest) = match rest.strip_prefix(r#",\"token\":\""#) {
-                Some(rest) => usual_value(rest).map(|(token, rest)| (Some(token), rest))?,
-                None => (None, rest),
-            };
-            let token = token.map(|text| Secret(text.into()));
-            let offer = Offer { v: 2, process: Some(process.into()), token };
-            (rest == r#"}}"}"#).then_some(Some(offer))?
-        }
-    };
-    let [address, subject, context] = [address, subject, context].map(Cow::Borrowed);
-    Some(Info { address, subject, context, stream_type, sinew })
-}
-
-/// A value and what follows its closing quote. `None` when it is written in another way than it
-/// reads, or ends otherwise.
-fn usual_value(text: &str) -> Option<(&str, &str)> {
-    let (value, rest) = text.split_once('\\')?;
-    let is_usual = value.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"');
-    Some((value, rest.strip_prefix('"').filter(|_| is_usual)?))
-}
-
 fn read<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Error> {
     decode_control(text.as_bytes(), MAX_INFO_BYTES).map_err(|cause| {
         let message = format!("the connection info of the response cannot be read: {cause}");
@@ -294,7 +157,7 @@ fn read<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Error> {
 
 /// The text of infos that differ in their subject, their request and their token alone, but for
 /// those.
-pub(crate) struct InfoText {
+pub struct ConnectionInfoTemplate {
     head: Box<str>,
     middle: Box<str>,
     tail: Box<str>,
@@ -302,10 +165,10 @@ pub(crate) struct InfoText {
     end: Option<Box<str>>,
 }
 
-impl InfoText {
-    /// `info` without regard to its subject, context and token; it has a token or none as `info`
-    /// has.
-    pub(crate) fn new(mut info: TcpStreamConnectionInfo) -> Self {
+impl ConnectionInfoTemplate {
+    /// The text of `info` without regard to its subject, context and token. It has a token or none
+    /// as `info` has.
+    pub fn new(mut info: TcpStreamConnectionInfo) -> Self {
         let (subject, context, token) = ("SUBJECT", "CONTEXT", "TOKEN");
         (info.subject, info.context) = (subject.into(), context.into());
         let marked = info.sinew.as_mut().and_then(|offer| offer.token.as_mut());
@@ -321,10 +184,17 @@ impl InfoText {
         Self { head: head.into(), middle: middle.into(), tail: tail.into(), end }
     }
 
-    pub(crate) fn fill(&self, subject: Subject, request: StreamId, token: Option<Token>) -> String {
+    /// The text of the info with these. The token counts where the template has one, and must be
+    /// given then.
+    pub fn fill(
+        &self,
+        subject: Subject,
+        request: StreamId,
+        token: Option<&[u8; TOKEN_BYTES]>,
+    ) -> String {
         let Self { head, middle, tail, end } = self;
         let ids = 2 * SUBJECT_TEXT_BYTES;
-        let secret = end.as_ref().map_or(0, |end| end.len() + 2 * Token::BYTES);
+        let secret = end.as_ref().map_or(0, |end| end.len() + TOKEN_TEXT_BYTES);
         let room = head.len() + middle.len() + tail.len() + ids + secret;
         let mut text = String::with_capacity(room);
         text.push_str(head);
@@ -334,7 +204,7 @@ impl InfoText {
         text.push_str(tail);
         if let Some(end) = end {
             if let Some(token) = token {
-                token.write_hex(&mut text);
+                token::write(token, &mut text);
             }
             text.push_str(end);
         }
@@ -350,6 +220,12 @@ pub fn context_text(id: StreamId) -> String {
 /// Reads a request's id that is a UUID.
 pub fn context_id(text: &str) -> Option<StreamId> {
     Uuid::try_parse(text).ok().map(|it| StreamId(it.as_u128()))
+}
+
+impl fmt::Debug for ConnectionInfoTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionInfoTemplate").field("head", &self.head).finish_non_exhaustive()
+    }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use sinew_plane::{Headers, HeadersError};
 const ENDPOINT_PATH: &str = "x-endpoint-path";
 
 /// Writes the headers, and the path among them.
-pub(super) fn encode(headers: &Headers, path: &str) -> Vec<u8> {
+pub fn encode(headers: &Headers, path: &str) -> Vec<u8> {
     // For each entry the quotes, colon and comma are about what its lengths are in the block.
     let room = headers.as_block().len() * 5 / 4 + path.len() + ENDPOINT_PATH.len() + 32;
     let mut json = Vec::with_capacity(room);
@@ -41,7 +41,7 @@ impl Serialize for Object<'_> {
 
 /// Reads the headers. Names become lower-case; what no [`Headers`] can hold is left out, and what
 /// is no JSON object counts as none, as it does at Dynamo's workers.
-pub(super) fn decode(json: &[u8]) -> Headers {
+pub fn decode(json: &[u8]) -> Headers {
     let mut headers = Headers::new();
     if json.is_empty() {
         return headers;

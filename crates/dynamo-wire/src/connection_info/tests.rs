@@ -1,8 +1,8 @@
 //! What travels inside a request, written and read.
 
-use super::*;
+use super::{parsed::read_usual, *};
 
-const TOKEN: Token = Token::from_bytes([0x5a; Token::BYTES]);
+const TOKEN: &[u8; TOKEN_BYTES] = &[0x5a; TOKEN_BYTES];
 
 #[test]
 fn a_token_and_a_subject_are_in_no_log() {
@@ -12,7 +12,7 @@ fn a_token_and_a_subject_are_in_no_log() {
     let secrets = ["5a5a", &info.subject];
     assert!(secrets.iter().all(|secret| text.contains(secret)), "for the worker they are there");
     let outer: ConnectionInfo = read(&text).unwrap();
-    let read = Info::read(&text).unwrap();
+    let read = ParsedConnectionInfo::read(&text).unwrap();
     for shown in [format!("{info:?}"), format!("{read:?}"), format!("{outer:?}")] {
         assert!(!secrets.iter().any(|secret| shown.contains(secret)), "{shown}");
     }
@@ -48,8 +48,8 @@ fn what_was_written_is_read_and_unknown_keys_are_skipped() {
         TcpStreamConnectionInfo { sinew: Some(SinewOffer::new(0x1f, Some(TOKEN))), ..info() };
     let read = TcpStreamConnectionInfo::from_text(&info.to_text()).unwrap();
     assert_eq!(read, info);
-    let offer = Info::from(read).sinew.unwrap();
-    assert_eq!((offer.token(), offer.process()), (Some(TOKEN), 0x1f));
+    let offer = ParsedConnectionInfo::from(read).sinew.unwrap();
+    assert_eq!((offer.token(), offer.process()), (Some(*TOKEN), 0x1f));
     assert!(offer.confirms());
 
     // What version 1 said: shared connections for whoever named the process.
@@ -58,7 +58,7 @@ fn what_was_written_is_read_and_unknown_keys_are_skipped() {
         r#"\"v\":1,\"pool\":true,\"process\":\"1f\""#,
     );
     assert_ne!(earlier, info.to_text());
-    let offer = Info::from(TcpStreamConnectionInfo::from_text(&earlier).unwrap());
+    let offer = ParsedConnectionInfo::from(TcpStreamConnectionInfo::from_text(&earlier).unwrap());
     let offer = offer.sinew.unwrap();
     assert!(offer.token().is_none() && !offer.confirms() && offer.process() == 0x1f);
 
@@ -148,7 +148,7 @@ fn a_text_that_is_filled_in_is_the_same_as_one_that_is_written() {
                 ..info()
             };
             let written = info.to_text();
-            let filled = InfoText::new(info).fill(subject, request, token.flatten());
+            let filled = ConnectionInfoTemplate::new(info).fill(subject, request, token.flatten());
             assert_eq!(filled, written);
         }
     }

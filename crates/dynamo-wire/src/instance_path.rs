@@ -8,10 +8,36 @@ use sinew_plane::{EndpointName, InstanceId};
 
 /// What a path names.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Target<'a> {
-    pub(crate) instance: InstanceId,
+pub struct InstancePath<'a> {
+    /// The instance.
+    pub instance: InstanceId,
     /// As the peer spelled it, `namespace/component/endpoint`: to be looked up, not validated.
-    pub(crate) endpoint: Cow<'a, str>,
+    pub endpoint: Cow<'a, str>,
+}
+
+impl<'a> InstancePath<'a> {
+    /// Reads a path; `None` when it is none. Only the endpoints of others have parts that need an
+    /// escape, so of those that hold a slash nothing is told but that they are not ours.
+    pub fn parse(path: &'a str) -> Option<Self> {
+        let (instance, endpoint) = path.split_once('/')?;
+        let is_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        if instance.is_empty() || !instance.bytes().all(is_hex) {
+            return None;
+        }
+        let instance = InstanceId::from_hex(instance)?;
+        if endpoint.split('/').count() != 3 || endpoint.split('/').any(str::is_empty) {
+            return None;
+        }
+        let endpoint = if endpoint.contains('%') {
+            if endpoint.contains("%2F") {
+                return None;
+            }
+            Cow::Owned(endpoint.replace("%25", "%"))
+        } else {
+            Cow::Borrowed(endpoint)
+        };
+        Some(Self { instance, endpoint })
+    }
 }
 
 /// The path of an instance, as it stands in a discovery record and in a request's frame.
@@ -21,35 +47,12 @@ pub fn instance_path(endpoint: &EndpointName, instance: InstanceId) -> String {
     path
 }
 
-/// Adds the path of an instance.
-pub(crate) fn push_instance_path(path: &mut String, endpoint: &str, instance: InstanceId) {
+/// Adds the path of an instance. `endpoint` is a name as [`EndpointName`] holds it.
+pub fn push_instance_path(path: &mut String, endpoint: &str, instance: InstanceId) {
     // Memory takes all that is written. The parts of a name hold neither '%' nor '/', so there is
     // nothing to escape.
     let _ = write!(path, "{instance}/");
     path.push_str(endpoint);
-}
-
-/// Reads a path; `None` when it is none. Only the endpoints of others have parts that need an
-/// escape, so of those that hold a slash nothing is told but that they are not ours.
-pub(crate) fn parse(path: &str) -> Option<Target<'_>> {
-    let (instance, endpoint) = path.split_once('/')?;
-    let is_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-    if instance.is_empty() || !instance.bytes().all(is_hex) {
-        return None;
-    }
-    let instance = InstanceId::from_hex(instance)?;
-    if endpoint.split('/').count() != 3 || endpoint.split('/').any(str::is_empty) {
-        return None;
-    }
-    let endpoint = if endpoint.contains('%') {
-        if endpoint.contains("%2F") {
-            return None;
-        }
-        Cow::Owned(endpoint.replace("%25", "%"))
-    } else {
-        Cow::Borrowed(endpoint)
-    };
-    Some(Target { instance, endpoint })
 }
 
 #[cfg(test)]
@@ -60,10 +63,10 @@ mod tests {
 
     #[test]
     fn the_path_of_a_stock_record_is_understood() {
-        let target = parse("5315a1fc98a85605/ns1/backend/generate").unwrap();
-        assert_eq!(target.instance, InstanceId(0x5315_a1fc_98a8_5605));
-        assert_eq!(target.endpoint, "ns1/backend/generate");
-        assert_eq!(parse("1/a%25b/c/d").unwrap().endpoint, "a%b/c/d");
+        let path = InstancePath::parse("5315a1fc98a85605/ns1/backend/generate").unwrap();
+        assert_eq!(path.instance, InstanceId(0x5315_a1fc_98a8_5605));
+        assert_eq!(path.endpoint, "ns1/backend/generate");
+        assert_eq!(InstancePath::parse("1/a%25b/c/d").unwrap().endpoint, "a%b/c/d");
     }
 
     #[test]
@@ -84,7 +87,7 @@ mod tests {
             "1/a/b/",
             "1/a%2Fb/c/d",
         ] {
-            assert_eq!(parse(bad), None, "{bad:?}");
+            assert_eq!(InstancePath::parse(bad), None, "{bad:?}");
         }
     }
 
@@ -93,14 +96,14 @@ mod tests {
         fn our_paths_come_back(id: u64, parts in prop::array::uniform3("[A-Za-z0-9_-][A-Za-z0-9._-]{0,20}")) {
             let name = EndpointName::new(&parts[0], &parts[1], &parts[2]).unwrap();
             let path = instance_path(&name, InstanceId(id));
-            let target = parse(&path).unwrap();
-            prop_assert_eq!(target.instance, InstanceId(id));
-            prop_assert_eq!(&*target.endpoint, name.as_str());
+            let read = InstancePath::parse(&path).unwrap();
+            prop_assert_eq!(read.instance, InstanceId(id));
+            prop_assert_eq!(&*read.endpoint, name.as_str());
         }
 
         #[test]
         fn any_text_parses_or_does_not(text in "\\PC{0,60}") {
-            let _ = parse(&text);
+            let _ = InstancePath::parse(&text);
         }
     }
 }

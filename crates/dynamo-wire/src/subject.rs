@@ -1,31 +1,27 @@
 //! The names of streams that are expected, which are the keys to them too.
 
-use std::{cell::RefCell, num::NonZeroU128};
+use std::num::NonZeroU128;
 
-use sinew_mux::Token;
 use uuid::{Builder, Uuid, fmt::Hyphenated};
 
+use crate::random_bytes;
+
 /// Length of a subject's text, in bytes.
-pub(crate) const SUBJECT_TEXT_BYTES: usize = Hyphenated::LENGTH;
-
-/// Random bytes that a thread has in stock, for 64 subjects: a system call for each of them was
-/// seen in the profile of short responses.
-const STOCK_BYTES: usize = 64 * size_of::<u128>();
-
-thread_local! {
-    static STOCK: RefCell<Stock> = const { RefCell::new(Stock::EMPTY) };
-}
+pub const SUBJECT_TEXT_BYTES: usize = Hyphenated::LENGTH;
 
 /// The id of a stream that is expected: a UUID of version 4, of whose random bits four say in
 /// which part of the table it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Subject(NonZeroU128);
+pub struct Subject(NonZeroU128);
 
 impl Subject {
     /// A random subject, from the system's generator: whoever can tell it may deliver the stream.
-    pub(crate) fn random(shard: usize) -> Self {
-        let random = STOCK.with_borrow_mut(Stock::take);
-        let uuid = Builder::from_random_bytes(random).into_uuid().as_u128();
+    /// Of `shard` the lowest four bits count.
+    ///
+    /// # Panics
+    /// When the system gives out no random bytes.
+    pub fn random(shard: usize) -> Self {
+        let uuid = Builder::from_random_bytes(random_bytes()).into_uuid().as_u128();
         // The lowest bits are free of the UUID's version and variant.
         let placed = (uuid & !0xF) | (shard as u128 & 0xF);
         // The version is in it, so it is not zero.
@@ -33,25 +29,25 @@ impl Subject {
     }
 
     /// Reads a subject. `None`: it is no UUID, or the one of zeros.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         // Of the forms that a UUID may have only the one that is sent.
         let uuid = if text.len() == SUBJECT_TEXT_BYTES { Uuid::try_parse(text).ok() } else { None };
         uuid.and_then(|it| NonZeroU128::new(it.as_u128())).map(Self)
     }
 
     /// Which part of the table it stands in.
-    pub(crate) fn shard(self) -> usize {
+    pub fn shard(self) -> usize {
         (self.0.get() & 0xF) as usize
     }
 
     /// Random bits of it other than those.
-    pub(crate) fn spread(self) -> usize {
+    pub fn spread(self) -> usize {
         // At the top there is no version and no variant either.
         (self.0.get() >> 96) as usize
     }
 
     /// Adds its text.
-    pub(crate) fn write(self, text: &mut String) {
+    pub fn write(self, text: &mut String) {
         write_uuid(self.0.get(), text);
     }
 }
@@ -66,34 +62,6 @@ impl std::fmt::Display for Subject {
 pub(crate) fn write_uuid(uuid: u128, text: &mut String) {
     let mut buffer = [0; SUBJECT_TEXT_BYTES];
     text.push_str(Uuid::from_u128(uuid).hyphenated().encode_lower(&mut buffer));
-}
-
-/// A token that nobody can guess.
-pub(crate) fn random_token() -> Token {
-    Token::from_bytes(STOCK.with_borrow_mut(Stock::take))
-}
-
-/// Random bytes that are used once.
-struct Stock {
-    bytes: [u8; STOCK_BYTES],
-    used: usize,
-}
-
-impl Stock {
-    const EMPTY: Self = Self { bytes: [0; STOCK_BYTES], used: STOCK_BYTES };
-
-    fn take(&mut self) -> [u8; 16] {
-        if self.used == STOCK_BYTES {
-            #[expect(clippy::expect_used, reason = "no subject may be one that can be guessed")]
-            getrandom::fill(&mut self.bytes).expect("the system gives out random bytes");
-            self.used = 0;
-        }
-        let mut taken = [0; 16];
-        // They are a key from here on, so no copy is left behind.
-        taken.swap_with_slice(&mut self.bytes[self.used..self.used + 16]);
-        self.used += 16;
-        taken
-    }
 }
 
 #[cfg(test)]
@@ -131,13 +99,5 @@ mod tests {
             (ones | subject.0.get(), zeros | !subject.0.get())
         });
         assert_eq!((ones & zeros).count_ones(), 128 - 4 - 2 - 4);
-    }
-
-    #[test]
-    fn what_is_given_out_is_not_kept() {
-        let mut stock = Stock::EMPTY;
-        assert_ne!(stock.take(), [0; 16]);
-        assert_eq!(stock.bytes[..16], [0; 16]);
-        assert_ne!(stock.bytes[16..32], [0; 16]);
     }
 }

@@ -9,11 +9,19 @@ use serde::{
 };
 use sinew_plane::{Headers, HeadersError};
 
-pub(crate) fn serialize<S: Serializer>(headers: &Headers, out: S) -> Result<S::Ok, S::Error> {
+/// Writes headers; for serde's attribute `with`.
+///
+/// # Errors
+/// Those of `out`.
+pub fn serialize<S: Serializer>(headers: &Headers, out: S) -> Result<S::Ok, S::Error> {
     out.collect_seq(headers.iter())
 }
 
-pub(crate) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Headers, D::Error> {
+/// Reads headers; for serde's attribute `with`.
+///
+/// # Errors
+/// It is no list of pairs, or no [`Headers`] can hold it.
+pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Headers, D::Error> {
     input.deserialize_seq(Pairs)
 }
 
@@ -36,8 +44,11 @@ impl<'de> Visitor<'de> for Pairs {
     }
 }
 
-/// Adds an entry to a block that [`Headers::decode`] is to read.
-pub(crate) fn put(block: &mut BytesMut, name: &str, value: &str) -> Result<(), HeadersError> {
+/// Adds an entry to a block that [`Headers::decode`] is to read, which checks its name and value.
+///
+/// # Errors
+/// A length has no room in the block.
+pub fn put(block: &mut BytesMut, name: &str, value: &str) -> Result<(), HeadersError> {
     block.put_u8(u8::try_from(name.len()).map_err(|_| HeadersError::InvalidName)?);
     block.put_slice(name.as_bytes());
     block.put_u16(u16::try_from(value.len()).map_err(|_| HeadersError::TooLarge)?);

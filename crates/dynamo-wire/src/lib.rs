@@ -1,0 +1,77 @@
+//! The bytes that NVIDIA Dynamo 1.6 and Sinew say to each other around a payload.
+//!
+//! Dynamo's exchange is split: a request is acknowledged on one connection, and its response dials
+//! back on another. This crate writes and reads what is said on both, and maps Dynamo's words to
+//! the errors of [`sinew_plane`]. It opens no socket, starts no task and reads no clock: whoever
+//! has the bytes passes them in. All of them may come from a hostile peer, so each has a limit, and
+//! none makes it panic.
+//!
+//! | what is said | where it is |
+//! |---|---|
+//! | a request: who asks, how it is written, where its response goes | [`RequestControlMessage`] |
+//! | the headers and the path beside it | [`request_headers`], [`InstancePath`] |
+//! | the answer to it | [`acknowledgement`] |
+//! | where to dial back, and for which stream | [`TcpStreamConnectionInfo`], [`Subject`] |
+//! | what is said on the connection that dialled back | [`CallHomeHandshake`], [`Message`] |
+//! | an error | [`TypedError`] |
+//!
+//! The wrapping of items, `complete_final` and annotations, stands in `sinew-compat-dynamo`; the
+//! frames themselves stand in [`sinew_codec`].
+//!
+//! ```
+//! use sinew_dynamo_wire::{TypedError, acknowledgement};
+//! use sinew_plane::{Code, Error, Executed};
+//!
+//! // A worker refuses a request, and its caller knows that nothing ran.
+//! let refusal = acknowledgement::encode(&Err(Error::new(Code::Overloaded, "worker at capacity")));
+//! assert_eq!(refusal, "Server overloaded: worker at capacity");
+//! let refused = acknowledgement::decode(&refusal).unwrap_err();
+//! assert!(refused.is_safe_to_resend());
+//!
+//! // A text that is no acknowledgement is never a success.
+//! let other = acknowledgement::decode(b"Invalid endpoint path").unwrap_err();
+//! assert_eq!((other.code(), other.executed()), (Code::Violation, Executed::Maybe));
+//!
+//! // An error of a handler, in Dynamo's words and, for a caller of Sinew, exactly.
+//! let typed = TypedError::from_error(&Error::handler("no such model"));
+//! assert_eq!(typed.reason.as_deref(), Some("runtime.unclassified"));
+//! assert_eq!(typed.to_error().code(), Code::HandlerFailed);
+//! ```
+
+pub mod acknowledgement;
+mod connection_info;
+mod control_message;
+pub mod header_list;
+mod instance_path;
+mod message;
+mod random;
+pub mod request_headers;
+mod subject;
+mod token;
+mod typed_error;
+
+pub use crate::{
+    connection_info::{
+        ConnectionInfo, ConnectionInfoTemplate, MAX_INFO_BYTES, ParsedConnectionInfo, ParsedOffer,
+        SinewOffer, StreamType, TCP_SERVER, TcpStreamConnectionInfo, context_id, context_text,
+    },
+    control_message::{
+        CONTROL_MESSAGE_MAX_BYTES, PayloadCodec, RequestControlMessage, RequestType, ResponseType,
+        SINEW_CONTROL_VERSION, SinewControl,
+    },
+    instance_path::{InstancePath, instance_path, push_instance_path},
+    message::{
+        CallHomeHandshake, ControlMessage, Failure, MAX_HANDSHAKE_BYTES, MAX_HEADER_BYTES, Message,
+        ResponseStreamPrologue, begun_frame, item_prefix, json_frame, read_handshake,
+        sealed_prefix,
+    },
+    random::random_bytes,
+    subject::{SUBJECT_TEXT_BYTES, Subject},
+    token::TOKEN_BYTES,
+    typed_error::{SinewError, TypedError},
+};
+
+/// Runs the README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
