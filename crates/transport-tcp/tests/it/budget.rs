@@ -14,7 +14,7 @@ use sinew_plane::{
 use sinew_transport_tcp::{TcpConfig, TcpServer};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     sync::{mpsc, watch},
     task::JoinSet,
 };
@@ -324,6 +324,32 @@ async fn a_connection_and_what_waits_to_be_written_on_it_are_charged() {
     until("copies to be charged", || budget.used(BudgetUse::Buffers) >= 128 << 10).await;
     drop(peers);
     until("everything to be let go of", || budget.total() == budget.used(BudgetUse::Ids)).await;
+}
+
+#[tokio::test]
+async fn answers_that_a_peer_does_not_read_are_charged() {
+    let (budget, mut config) = budget(4);
+    config.mux.max_streams = 1;
+    let server = server(config, Keep::default().handler());
+    // So that the kernel takes few of them.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4 << 10).unwrap();
+    let socket = socket.connect(server.local_address().unwrap()).await.unwrap();
+    let mut peer = MuxPeer::greet_over(socket).await;
+    let asking = async {
+        // All but the first are refused, which it knows without reading.
+        while peer.open(&Bytes::new(), 0, WINDOW).await.is_some() {
+            peer.outbound.on_stream_ended();
+        }
+        panic!("the server has closed the connection")
+    };
+    tokio::select! {
+        () = asking => {}
+        () = until("answers to be charged", || budget.used(BudgetUse::Queued) >= 128 << 10) => {}
+    }
+    assert!(budget.total() <= budget.limit());
+    drop(peer);
+    until("them to be let go of", || budget.used(BudgetUse::Queued) == 0).await;
 }
 
 #[tokio::test]
