@@ -13,7 +13,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::{CallLimits, CancelReason, Headers, OnCancel, StopKind, StreamId};
+use crate::{CallLimits, CancelReason, Headers, OnCancel, StopKind, StreamId, clock};
 
 const RUNNING: u8 = 0;
 const STOPPED: u8 = 1;
@@ -112,7 +112,7 @@ impl Context {
 
     /// Time left until the deadline; zero when it has passed, `None` without one.
     pub fn remaining(&self) -> Option<Duration> {
-        self.0.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+        self.0.deadline.map(|deadline| deadline.saturating_duration_since(clock::now()))
     }
 
     /// Asks the handler to finish the item in hand and end.
@@ -154,6 +154,15 @@ impl Context {
     /// Waits until killed. Cancel-safe.
     pub async fn killed(&self) {
         self.reached(KILLED).await;
+    }
+
+    /// Waits for such a cancel or a harder one, and says why it came.
+    pub(crate) async fn cancelled(&self, kind: StopKind) -> CancelReason {
+        match kind {
+            StopKind::Stop => self.stopped().await,
+            StopKind::Kill => self.killed().await,
+        }
+        self.reason().unwrap_or(CancelReason::Caller)
     }
 
     async fn reached(&self, state: u8) {
@@ -291,7 +300,7 @@ impl ContextBuilder {
     /// clock means no deadline.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.deadline = Instant::now().checked_add(timeout);
+        self.deadline = clock::now().checked_add(timeout);
         self
     }
 

@@ -51,11 +51,13 @@ impl Error {
     /// The request was cancelled: [`Code::DeadlineExceeded`] when its deadline was the reason,
     /// else [`Code::Cancelled`]. Whether a handler ran is not known from that.
     pub fn cancelled(reason: CancelReason) -> Self {
-        let code = match reason {
-            CancelReason::DeadlineExceeded => Code::DeadlineExceeded,
-            _ => Code::Cancelled,
-        };
-        Self::new(code, reason.to_string())
+        Self::new(code_of(reason), reason.to_string())
+    }
+
+    /// As [`cancelled`](Self::cancelled), of a wait for what the sentence says: "a connection was
+    /// made".
+    pub fn cancelled_while(reason: CancelReason, doing: &str) -> Self {
+        Self::new(code_of(reason), format!("{reason} while {doing}"))
     }
 
     /// The handler failed.
@@ -140,6 +142,13 @@ impl Error {
     }
 }
 
+fn code_of(reason: CancelReason) -> Code {
+    match reason {
+        CancelReason::DeadlineExceeded => Code::DeadlineExceeded,
+        _ => Code::Cancelled,
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.message)
@@ -191,6 +200,9 @@ mod tests {
             let error = Error::cancelled(reason);
             assert_eq!((error.code(), error.executed()), (Code::Cancelled, Executed::Maybe));
         }
+        let error = Error::cancelled_while(CancelReason::DeadlineExceeded, "it waited");
+        assert_eq!(error.code(), Code::DeadlineExceeded);
+        assert_eq!(error.message(), "deadline exceeded while it waited");
     }
 
     #[test]

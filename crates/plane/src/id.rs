@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::random;
+
 /// One running server of an endpoint.
 ///
 /// Shown as lower-case hexadecimal, as discovery keys spell it. `Direct(i64)` of the design
@@ -12,7 +14,7 @@ pub struct InstanceId(pub u64);
 impl InstanceId {
     /// A random id, unique with the odds of 64 random bits.
     pub fn random() -> Self {
-        Self(fastrand::u64(1..))
+        Self(random::non_zero_u64())
     }
 
     /// Reads the hexadecimal form that [`Display`](fmt::Display) writes.
@@ -47,7 +49,7 @@ pub struct Incarnation(pub u64);
 impl Incarnation {
     /// A random incarnation.
     pub fn random() -> Self {
-        Self(fastrand::u64(1..))
+        Self(random::non_zero_u64())
     }
 }
 
@@ -65,7 +67,7 @@ pub struct StreamId(pub u128);
 impl StreamId {
     /// A random id.
     pub fn random() -> Self {
-        Self(fastrand::u128(1..))
+        Self(random::non_zero_u128())
     }
 }
 

@@ -25,21 +25,26 @@
 //! ```
 
 mod address;
+mod backoff;
 mod batch;
 pub mod budget;
 mod burst;
 mod cancel;
 mod capabilities;
+pub mod clock;
 mod code;
 mod context;
 mod duplex;
 mod engine;
 mod error;
+mod failure_memory;
 mod headers;
 mod id;
+mod in_flight;
 mod limits;
 mod name;
 mod planes;
+pub mod random;
 mod request;
 mod request_stream;
 mod response;
@@ -50,9 +55,11 @@ mod timeout;
 mod typed;
 mod unanswered;
 mod wait;
+mod within;
 
 pub use crate::{
     address::{Address, AddressError, BindPolicy},
+    backoff::{Backoff, Jitter, Retries},
     batch::{Cut, ItemBatch},
     budget::{Budget, BudgetUse},
     burst::{Flush, burst, defer_flush},
@@ -66,8 +73,10 @@ pub use crate::{
     duplex::{DuplexServer, DuplexTransport, Shutdown},
     engine::{AsyncEngine, PushEngine, Refused, engine_fn, push_engine_fn},
     error::Error,
+    failure_memory::{Failure, FailureMemory},
     headers::{Headers, HeadersError, header},
     id::{Incarnation, InstanceId, StreamId},
+    in_flight::{Closed, InFlight, InFlightEntry, InFlightKey, InFlightSet},
     limits::{CallLimits, DEFAULT_ACCEPT_LIMIT, accept_timed_out},
     name::{EndpointName, NameError},
     planes::{
@@ -86,6 +95,7 @@ pub use crate::{
     typed::{ManyOut, SingleIn},
     unanswered::{ACCEPTANCE_LOOK, Unanswered},
     wait::ItemWait,
+    within::{unless_cancelled, within},
 };
 
 /// A boxed future, as object-safe async traits return it.
