@@ -37,7 +37,6 @@
 //!
 //! The [`record`] module is how an instance is written down where others read it.
 
-mod backoff;
 mod discovery;
 #[cfg(feature = "dns")]
 mod dns;

@@ -12,14 +12,14 @@ use std::{
     time::Duration,
 };
 
-use sinew_plane::{BoxFuture, EndpointName};
+use sinew_plane::{Backoff, BoxFuture, EndpointName, Jitter, Retries};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep, timeout_at},
 };
 
 use self::{board::Board, hold::Hold};
-use crate::{Discovery, DiscoveryError, Instance, Registration, View, Want, backoff::Backoff};
+use crate::{Discovery, DiscoveryError, Instance, Registration, View, Want};
 
 const BACKEND: &str = "merged";
 
@@ -30,8 +30,8 @@ const FIRST_WAIT: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-fn backoff() -> Backoff {
-    Backoff::new(FIRST_PAUSE, LONGEST_PAUSE)
+fn retries() -> Retries {
+    Retries::new(Backoff::exponential(FIRST_PAUSE, LONGEST_PAUSE).with_jitter(Jitter::Half))
 }
 
 /// Several providers merged into one view, with the [source](Instance::source) of each entry.
@@ -220,7 +220,7 @@ fn has_ended() -> DiscoveryError {
 
 /// Brings what one provider shows to the board, for ever.
 async fn follow(provider: Provider, at: usize, board: Arc<Board>) {
-    let mut backoff = backoff();
+    let mut retries = retries();
     loop {
         let begun = Instant::now();
         match provider.discovery.watch().await {
@@ -236,7 +236,7 @@ async fn follow(provider: Provider, at: usize, board: Arc<Board>) {
                 board.fail(at, error.to_string());
             }
         }
-        sleep(backoff.pause_after(begun.elapsed())).await;
+        sleep(retries.pause_after(begun.elapsed())).await;
     }
 }
 

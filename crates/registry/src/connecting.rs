@@ -1,8 +1,6 @@
 //! Which of several routes is up first.
 
-use std::time::Duration;
-
-use sinew_plane::{CONNECT_ATTEMPT_DELAY, CancelReason, Code, Context, Error, Executed, staggered};
+use sinew_plane::{CONNECT_ATTEMPT_DELAY, Context, Error, Executed, StopKind, staggered, within};
 use tokio::time::sleep;
 
 use crate::Route;
@@ -37,30 +35,12 @@ pub(crate) async fn connect(routes: &[&Route], context: &Context) -> Result<Conn
         })
     };
     let race = staggered(|| sleep(CONNECT_ATTEMPT_DELAY), next, |error| failed.push(error));
-    let up = in_time(context, routes, race).await?;
+    let up = within(context, StopKind::Stop, race).await.map_err(|reason| {
+        let places: Vec<_> = routes.iter().map(|route| route.address.as_str()).collect();
+        let doing = format!("{} did not answer", places.join(", "));
+        Error::cancelled_while(reason, &doing).with_executed(Executed::No)
+    })?;
     let before = 0..up.unwrap_or_default();
     let slower = before.filter(|place| failed.iter().all(|(failed, _)| failed != place)).collect();
     Ok(Connecting { up, failed, slower })
-}
-
-/// Waits no longer than the request may.
-async fn in_time<T>(
-    context: &Context,
-    routes: &[&Route],
-    wait: impl Future<Output = T>,
-) -> Result<T, Error> {
-    let left = context.remaining();
-    tokio::select! {
-        biased;
-        value = wait => Ok(value),
-        () = context.stopped() => {
-            let reason = context.reason().unwrap_or(CancelReason::Caller);
-            Err(Error::cancelled(reason).with_executed(Executed::No))
-        }
-        () = sleep(left.unwrap_or(Duration::MAX)), if left.is_some() => {
-            let places: Vec<_> = routes.iter().map(|route| route.address.as_str()).collect();
-            let message = format!("no answer from {} before the deadline", places.join(", "));
-            Err(Error::new(Code::DeadlineExceeded, message).with_executed(Executed::No))
-        }
-    }
 }

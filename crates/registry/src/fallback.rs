@@ -1,16 +1,21 @@
 //! One request over the first route that works: the rule stands in the crate documentation.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use sinew_plane::{BoxFuture, Code, Context, Error, OutgoingRequest, ResponseStream, TransportId};
+use sinew_plane::{
+    Address, Backoff, BoxFuture, Code, Context, Error, FailureMemory, OutgoingRequest,
+    ResponseStream, TransportId, clock,
+};
 use sinew_telemetry::{Stopwatch, TransportMetrics};
 
 use crate::{
     Route,
     connecting::{self, Connecting},
-    hold_down::HoldDowns,
 };
+
+/// Most addresses that are held down at once.
+const MAX_FAILURES: usize = 1024;
 
 /// How a request moves on to the next transport.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,13 +49,13 @@ pub struct Opened {
 
 pub(crate) struct Fallback {
     config: FallbackConfig,
-    held: Mutex<HoldDowns>,
+    failures: Mutex<FailureMemory<Address>>,
 }
 
 impl Fallback {
     pub(crate) fn new(config: FallbackConfig) -> Self {
-        let held = Mutex::new(HoldDowns::new(config.hold_down));
-        Self { config, held }
+        let backoff = Backoff::constant(config.hold_down);
+        Self { config, failures: Mutex::new(FailureMemory::new(backoff, MAX_FAILURES)) }
     }
 
     /// Sends over the best route if it is up: the common case pays for no order, no lock and no
@@ -84,7 +89,7 @@ impl Fallback {
             let route = self.connected(&mut left, &request.context).await?;
             match route.open(request.clone()).await {
                 Ok(opened) => {
-                    self.held.lock().succeeded(&route.address);
+                    self.failures.lock().succeeded(&route.address);
                     return Ok(opened);
                 }
                 Err(error) if !is_connect_failure(&error) => return Err(error),
@@ -136,7 +141,7 @@ impl Fallback {
         }
         for place in slower {
             // The very next request does not wait for it again.
-            self.held.lock().failed(&left[place].address, now());
+            self.failures.lock().failed(&left[place].address, (), clock::now());
         }
         let route = up.map(|place| left[place]);
         let mut places = 0..;
@@ -152,13 +157,13 @@ impl Fallback {
 
     fn note(&self, route: &Route, error: &Error) {
         tracing::debug!(address = %route.address, code = %error.code(), %error, "route failed");
-        self.held.lock().failed(&route.address, now());
+        self.failures.lock().failed(&route.address, (), clock::now());
     }
 
     fn in_order<'a>(&self, routes: &'a [Route]) -> Vec<&'a Route> {
-        let (held, now) = (self.held.lock(), now());
+        let (failures, now) = (self.failures.lock(), clock::now());
         let mut ordered: Vec<_> = routes.iter().collect();
-        ordered.sort_by_key(|route| held.is_held(&route.address, now));
+        ordered.sort_by_key(|route| failures.held_down(&route.address, now).is_some());
         ordered.truncate(self.config.max_routes.max(1));
         ordered
     }
@@ -199,11 +204,6 @@ impl Route {
             }
         }
     }
-}
-
-/// The runtime's clock, which tests can hold.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 /// True when no usable connection was made, so that another way to the same instance may work.

@@ -36,7 +36,6 @@ mod combination;
 mod connecting;
 mod error;
 mod fallback;
-mod hold_down;
 mod local;
 mod proximity;
 mod registration;

@@ -3,8 +3,8 @@
 use std::{fmt, sync::Arc};
 
 use sinew_plane::{
-    Address, Code, Context, Error, Executed, OutgoingRequest, ResponseStream, TransportId,
-    TransportRequirements,
+    Address, CancelReason, Code, Context, Error, Executed, OutgoingRequest, ResponseStream,
+    StopKind, TransportId, TransportRequirements, unless_cancelled,
 };
 use sinew_registry::{Opened, Proximity, Route, TransportRegistry};
 use sinew_telemetry::{ActiveStream, TransportMetrics};
@@ -92,11 +92,10 @@ impl AddressedPushRouter {
         request: OutgoingRequest,
     ) -> Result<Opened, Error> {
         let context = request.context.clone();
-        tokio::select! {
-            biased;
-            opened = self.registry.open(routes, request) => opened,
-            () = context.stopped() => Err(cancelled(&context, Executed::Maybe)),
-        }
+        let opening = self.registry.open(routes, request);
+        // The deadline is watched by who sends, above all attempts.
+        let opened = unless_cancelled(&context, StopKind::Stop, opening).await;
+        opened.unwrap_or_else(|reason| Err(Error::cancelled(reason)))
     }
 
     /// Waits until the handler has taken a request that is on its way.
@@ -107,11 +106,8 @@ impl AddressedPushRouter {
     ) -> Result<Started, Error> {
         let Opened { mut stream, transport, metrics, since } = opened;
         let active = metrics.stream();
-        let started = tokio::select! {
-            biased;
-            started = stream.started() => started,
-            () = context.killed() => Err(cancelled(context, Executed::Maybe)),
-        };
+        let started = unless_cancelled(context, StopKind::Kill, stream.started()).await;
+        let started = started.unwrap_or_else(|reason| Err(Error::cancelled(reason)));
         metrics.answered(since);
         match started {
             Ok(()) => Ok(Started { stream, transport, active, metrics }),
@@ -131,8 +127,7 @@ pub(crate) fn count(metrics: &TransportMetrics, error: &Error) {
 }
 
 /// The error of a request whose context was cancelled.
-pub(crate) fn cancelled(context: &sinew_plane::Context, executed: Executed) -> Error {
-    use sinew_plane::CancelReason;
+pub(crate) fn cancelled(context: &Context, executed: Executed) -> Error {
     let reason = context.reason().unwrap_or(CancelReason::Caller);
     Error::cancelled(reason).with_executed(executed)
 }

@@ -3,7 +3,10 @@
 use std::time::Instant;
 
 use sinew_discovery::Instance;
-use sinew_plane::{Error, InstanceId};
+use sinew_plane::{
+    Error, InstanceId,
+    random::{self, Rng},
+};
 
 use crate::{
     Choice, Ejections, Permit, Picker, RetryBudget, RetryConfig, RouterMode, client::Members,
@@ -17,7 +20,7 @@ pub(crate) struct Balance {
     picker: Picker,
     ejections: Ejections,
     budget: RetryBudget,
-    random: fastrand::Rng,
+    random: Rng,
 }
 
 /// Who is to be asked, and counts as busy with it from now on.
@@ -35,7 +38,7 @@ impl Balance {
             picker: Picker::new(),
             ejections: Ejections::new(config.ejection),
             budget: RetryBudget::new(config.budget, now),
-            random: fastrand::Rng::new(),
+            random: random::generator(),
         }
     }
 
@@ -104,7 +107,7 @@ impl Balance {
         self.budget.try_resend(now)
     }
 
-    pub(crate) fn random(&mut self) -> &mut fastrand::Rng {
+    pub(crate) fn random(&mut self) -> &mut Rng {
         &mut self.random
     }
 }

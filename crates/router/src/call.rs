@@ -12,7 +12,10 @@ use bytes::Bytes;
 use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_codec::PayloadFormat;
 use sinew_discovery::Instance;
-use sinew_plane::{Context, Error, Executed, InstanceId, ManyOut, OutgoingRequest, TransportId};
+use sinew_plane::{
+    Context, Error, Executed, InstanceId, ManyOut, OutgoingRequest, StopKind, TransportId, clock,
+    unless_cancelled,
+};
 
 use crate::{
     Explanation, LOCAL, RouterMode,
@@ -21,7 +24,7 @@ use crate::{
     client::Members,
     in_process,
     payload::{self, BodyCache},
-    push_router::{Shared, now},
+    push_router::Shared,
     response,
     retry::Attempts,
     serving::Serving,
@@ -83,7 +86,7 @@ where
     }
 
     pub(crate) async fn run(mut self) -> Result<(ManyOut<Resp>, Explanation), Error> {
-        self.shared.balance.lock().on_request(now());
+        self.shared.balance.lock().on_request(clock::now());
         // One that is connected, where another one that was chosen before is slow to be.
         let mut quicker = None;
         loop {
@@ -117,7 +120,7 @@ where
                     tracing::debug!(
                         instance = %instance.key(), code = %error.code(), %error, "attempt failed"
                     );
-                    self.shared.balance.lock().failed(instance, &error, now());
+                    self.shared.balance.lock().failed(instance, &error, clock::now());
                     let sent_again = self.shared.retry.allows(
                         self.attempts.tries() + 1,
                         &error,
@@ -128,7 +131,7 @@ where
                     if !sent_again || self.data.is_none() {
                         return Err(self.give_up(""));
                     }
-                    if !self.shared.balance.lock().try_resend(now()) {
+                    if !self.shared.balance.lock().try_resend(clock::now()) {
                         return Err(self.give_up("; the retry budget is spent"));
                     }
                 }
@@ -152,11 +155,8 @@ where
         if delay > retry.max_wait.max(backoff) {
             return Err(self.give_up(""));
         }
-        tokio::select! {
-            biased;
-            () = self.context.stopped() => Err(self.cancelled()),
-            () = tokio::time::sleep(delay) => Ok(()),
-        }
+        let pause = unless_cancelled(self.context, StopKind::Stop, tokio::time::sleep(delay));
+        pause.await.map_err(|_| self.cancelled())
     }
 
     /// Sends the request to the one that was chosen, or says why that was not to be. The permit
@@ -230,7 +230,7 @@ where
         let newest = self.shared.client.members();
         let known =
             Arc::ptr_eq(members, &newest) || newest.instances.iter().any(|one| **one == *instance);
-        known && (in_spite || !self.shared.balance.lock().is_ejected(instance, now()))
+        known && (in_spite || !self.shared.balance.lock().is_ejected(instance, clock::now()))
     }
 
     fn request(
@@ -281,5 +281,5 @@ pub(crate) fn choose(
 ) -> Option<Chosen> {
     let near = |one: &Instance| shared.client.is_local(one);
     let preferred = shared.prefer_local.then_some(&near as &dyn Fn(&Instance) -> bool);
-    shared.balance.lock().choose(mode, members, attempts, preferred, now())
+    shared.balance.lock().choose(mode, members, attempts, preferred, clock::now())
 }

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use serde_core::{Serialize, de::DeserializeOwned};
-use sinew_plane::{CONNECT_ATTEMPT_DELAY, Code, Error, Executed, staggered};
+use sinew_plane::{CONNECT_ATTEMPT_DELAY, Code, Error, Executed, clock, staggered};
 use tokio::time::sleep;
 
 use crate::{
@@ -14,7 +14,6 @@ use crate::{
     balance::Chosen,
     call::{Call, choose},
     client::Members,
-    push_router::now,
 };
 
 /// Most instances that one request connects to beside the first. The last of them is begun two
@@ -129,7 +128,7 @@ where
     fn eject(&self, members: &Members, choice: &Choice, error: &Error) {
         let instance = &members.instances[choice.index];
         tracing::debug!(instance = %instance.key(), code = %error.code(), %error, "not connected");
-        self.shared.balance.lock().failed(instance, error, now());
+        self.shared.balance.lock().failed(instance, error, clock::now());
     }
 }
 

@@ -49,7 +49,6 @@
 //! after the first item, past the deadline, or beyond the budget: see [`RetryConfig`].
 
 mod addressed;
-mod backoff;
 mod balance;
 mod budget;
 mod call;
@@ -72,7 +71,6 @@ mod tests;
 
 pub use crate::{
     addressed::{AddressedPushRouter, RequestTransport, Started},
-    backoff::Backoff,
     budget::{BudgetConfig, RetryBudget},
     choice::{Choice, Load, Loads, Why},
     client::Client,
@@ -84,3 +82,4 @@ pub use crate::{
     push_router::PushRouter,
     retry::RetryConfig,
 };
+pub use sinew_plane::{Backoff, Jitter};

@@ -3,7 +3,10 @@
 use std::{cmp::Ordering, sync::Arc};
 
 use sinew_discovery::Instance;
-use sinew_plane::InstanceId;
+use sinew_plane::{
+    InstanceId,
+    random::{self, Rng},
+};
 
 use crate::{Choice, Load, Loads, Permit, RouterMode, Why, occupancy::Occupancy};
 
@@ -42,7 +45,7 @@ pub struct Picker {
     /// drawn by lot, so that the first choices of many pickers, as of commands that call once,
     /// spread as the weights say.
     start: Option<usize>,
-    random: fastrand::Rng,
+    random: Rng,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -54,12 +57,12 @@ struct Share {
 impl Picker {
     /// A picker that begins anywhere.
     pub fn new() -> Self {
-        Self::seeded(fastrand::u64(..))
+        Self::seeded(random::u64())
     }
 
     /// A picker whose choices repeat with the seed.
     pub fn seeded(seed: u64) -> Self {
-        let random = fastrand::Rng::with_seed(seed);
+        let random = Rng::with_seed(seed);
         Self { shares: Vec::new(), occupancy: Occupancy::default(), start: None, random }
     }
 

@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -15,6 +15,7 @@ use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_codec::PayloadFormat;
 use sinew_plane::{
     CallLimits, CancelReason, Error, Executed, InstanceId, ManyOut, SingleIn, StopKind, Window,
+    clock,
 };
 
 use crate::{
@@ -57,7 +58,7 @@ where
     /// None at present.
     pub async fn from_client(client: Client, mode: RouterMode) -> Result<Self, Error> {
         let retry = RetryConfig::default();
-        let balance = Arc::new(Mutex::new(Balance::new(&retry, now())));
+        let balance = Arc::new(Mutex::new(Balance::new(&retry, clock::now())));
         // Bytes are their own encoding, whatever the instance would like to read.
         let format = payload::is_bytes::<Req>().then_some(PayloadFormat::Raw);
         let limits = client.limits();
@@ -71,7 +72,7 @@ where
     #[must_use]
     pub fn with_retry(self, retry: RetryConfig) -> Self {
         self.change(|shared| {
-            shared.balance = Arc::new(Mutex::new(Balance::new(&retry, now())));
+            shared.balance = Arc::new(Mutex::new(Balance::new(&retry, clock::now())));
             shared.retry = retry;
         })
     }
@@ -231,11 +232,6 @@ where
             }
         }
     }
-}
-
-/// The runtime's clock, which tests can hold.
-pub(crate) fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 impl<Req, Resp> Clone for PushRouter<Req, Resp> {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use sinew_plane::{Code, Error, Executed, Fault, InstanceId};
+use sinew_plane::{Backoff, Code, Error, Executed, Fault, InstanceId};
 
-use crate::{Backoff, BudgetConfig};
+use crate::BudgetConfig;
 
 /// Most instances that one request asks when all of them refuse. Beyond it the service as a
 /// whole is refusing, and asking on only adds load.

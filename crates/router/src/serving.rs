@@ -9,9 +9,9 @@ use std::{
 use futures_core::Stream;
 use parking_lot::Mutex;
 use sinew_discovery::Instance;
-use sinew_plane::{Code, Error, Executed, Outcome};
+use sinew_plane::{Code, Error, Executed, Outcome, clock};
 
-use crate::{Permit, balance::Balance, push_router::now};
+use crate::{Permit, balance::Balance};
 
 /// How a stream ended, told to what is around it.
 pub(crate) type Ending = Arc<OnceLock<Outcome>>;
@@ -30,7 +30,7 @@ impl Serving {
         let Self { permit, instance, balance } = self;
         drop(permit);
         if let Some(error) = error.filter(|error| is_lost(error, outcome)) {
-            balance.lock().failed(&instance, error, now());
+            balance.lock().failed(&instance, error, clock::now());
         }
     }
 }

@@ -231,7 +231,7 @@ pub use sinew_router::PushRouter;
 /// ```
 #[doc(inline)]
 pub use sinew_router::RetryConfig;
-pub use sinew_router::{Backoff, BudgetConfig, Client, Explanation, RouterMode, Why};
+pub use sinew_router::{Backoff, BudgetConfig, Client, Explanation, Jitter, RouterMode, Why};
 pub use sinew_transport_tcp::{
     Network, TcpConfig, TcpRequestConfig, TcpStreamClientConfig, TcpStreamServerConfig,
 };

@@ -7,6 +7,7 @@ use std::{
     time::Instant,
 };
 
+use sinew_plane::clock;
 use tracing::{Event, Level, Subscriber, callsite::Identifier};
 use tracing_subscriber::{
     fmt::{
@@ -47,7 +48,7 @@ where
         }
         let place = event.metadata().callsite();
         let mut writer = writer;
-        match self.limits.admit(&place, Instant::now()) {
+        match self.limits.admit(&place, clock::now()) {
             Verdict::Hide => Ok(()),
             shown => {
                 let mut line = String::new();
@@ -116,7 +117,7 @@ impl Limits {
 
     /// Says what was counted and not shown, where the time for that has come.
     pub(crate) fn report(&self, at_once: bool, say: &mut dyn FnMut(&str)) {
-        let now = Instant::now();
+        let now = clock::now();
         let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for place in places.values_mut() {
             if let Some(counted) = place.repeats.settle(now, at_once) {

@@ -5,6 +5,8 @@ use std::{
     time::Instant,
 };
 
+use sinew_plane::clock;
+
 static ENABLED: AtomicBool = AtomicBool::new(false);
 
 /// Lets handles made from now on measure durations. `Metrics::install` does it by itself; a
@@ -28,13 +30,13 @@ pub struct Stopwatch(Option<Instant>);
 impl Stopwatch {
     /// Reads the clock if `timed`.
     pub(crate) fn start(timed: bool) -> Self {
-        Self(timed.then(Instant::now))
+        Self(timed.then(clock::now))
     }
 
     /// Records the time since the start.
     pub(crate) fn record(self, histogram: &metrics::Histogram) {
         if let Some(start) = self.0 {
-            histogram.record(start.elapsed());
+            histogram.record(clock::since(start));
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::{fmt, str::FromStr};
 
-use sinew_plane::{EndpointName, Headers, HeadersError, InstanceId, StreamId, header};
+use sinew_plane::{EndpointName, Headers, HeadersError, InstanceId, StreamId, header, random};
 
 /// Target of every request span, for filters: `sinew::request=debug`.
 pub const TARGET: &str = "sinew::request";
@@ -35,7 +35,8 @@ pub struct TraceParent([u8; TEXT_BYTES]);
 impl TraceParent {
     /// Begins a trace, with random ids and the flag `sampled`.
     pub fn random() -> Self {
-        let text = format!("00-{:032x}-{:016x}-01", fastrand::u128(1..), fastrand::u64(1..));
+        let text =
+            format!("00-{:032x}-{:016x}-01", random::non_zero_u128(), random::non_zero_u64());
         Self::from_ascii(&text)
     }
 
@@ -43,7 +44,7 @@ impl TraceParent {
     #[must_use]
     pub fn child(&self) -> Self {
         let mut child = *self;
-        child.0[36..52].copy_from_slice(format!("{:016x}", fastrand::u64(1..)).as_bytes());
+        child.0[36..52].copy_from_slice(format!("{:016x}", random::non_zero_u64()).as_bytes());
         child
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_nats::{ConnectErrorKind, Event, Message, ServerError, Subscriber};
 use futures_util::StreamExt;
-use sinew_plane::{Code, Error};
+use sinew_plane::{Backoff, Code, Error, Retries};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep, timeout, timeout_at},
@@ -13,7 +13,7 @@ use tokio::{
 use crate::{
     CheckedNatsConfig,
     link::{Link, Session},
-    options::{full_jitter, options},
+    options::options,
 };
 
 /// Events of a session that wait to be looked at. Some come with each break and each message too
@@ -38,6 +38,7 @@ pub(crate) struct NoSession {
 pub(crate) async fn first_session(config: &CheckedNatsConfig) -> Result<Wires, Error> {
     let deadline = Instant::now() + config.startup_timeout;
     let mut last = None;
+    let mut retries = retries(config);
     for attempt in 1.. {
         match timeout_at(deadline, establish(config, 0)).await {
             Ok(Ok(wires)) => return Ok(wires),
@@ -48,7 +49,7 @@ pub(crate) async fn first_session(config: &CheckedNatsConfig) -> Result<Wires, E
             }
             Err(_) => break,
         }
-        if timeout_at(deadline, pause(config, attempt)).await.is_err() {
+        if timeout_at(deadline, sleep(retries.pause())).await.is_err() {
             break;
         }
     }
@@ -92,6 +93,8 @@ async fn replacement(link: &Arc<Link>, wires: &mut Wires) -> Option<Wires> {
     let mut another = std::pin::pin!(another(link, &session));
     loop {
         tokio::select! {
+            biased;
+            () = link.stop.done.cancelled() => return None,
             next = &mut another => return Some(next),
             event = wires.events.recv() => {
                 let left = on_event(link, &session, event);
@@ -104,7 +107,6 @@ async fn replacement(link: &Arc<Link>, wires: &mut Wires) -> Option<Wires> {
                     return None;
                 }
             }
-            () = link.stop.done.cancelled() => return None,
         }
     }
 }
@@ -119,6 +121,7 @@ async fn retire(link: Arc<Link>, mut wires: Wires) {
 
 /// Makes a session, however long it takes.
 async fn another(link: &Link, last: &Session) -> Wires {
+    let mut retries = retries(&link.config);
     for attempt in 1.. {
         match establish(&link.config, last.epoch + 1).await {
             Ok(wires) => return wires,
@@ -126,14 +129,13 @@ async fn another(link: &Link, last: &Session) -> Wires {
                 tracing::warn!(error = %failure.error, attempt, "no connection to NATS")
             }
         }
-        pause(&link.config, attempt).await;
+        sleep(retries.pause()).await;
     }
     unreachable!("attempts do not run out")
 }
 
-async fn pause(config: &CheckedNatsConfig, attempt: usize) {
-    let longest = full_jitter(attempt, config.backoff_base, config.backoff_max);
-    sleep(longest.mul_f64(fastrand::f64())).await;
+fn retries(config: &CheckedNatsConfig) -> Retries {
+    Retries::new(Backoff::exponential(config.backoff_base, config.backoff_max))
 }
 
 /// Tries each server once.

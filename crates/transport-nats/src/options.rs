@@ -3,6 +3,7 @@
 use std::{future::ready, time::Duration};
 
 use async_nats::{ConnectOptions, Event};
+use sinew_plane::{Backoff, random};
 use tokio::sync::mpsc;
 
 use crate::{CheckedNatsConfig, NatsAuth};
@@ -15,16 +16,14 @@ pub(crate) async fn options(
     config: &CheckedNatsConfig,
     events: mpsc::Sender<Event>,
 ) -> std::io::Result<ConnectOptions> {
-    let (base, max) = (config.backoff_base, config.backoff_max);
+    let backoff = Backoff::exponential(config.backoff_base, config.backoff_max);
     let mut options = ConnectOptions::new()
         .name(&config.name)
         .connection_timeout(config.connect_timeout)
         .ping_interval(config.ping_interval)
         .custom_inbox_prefix(&config.inbox_prefix)
         .subscription_capacity(config.subscription_capacity())
-        .reconnect_delay_callback(move |attempt| {
-            full_jitter(attempt, base, max).mul_f64(fastrand::f64())
-        })
+        .reconnect_delay_callback(move |attempt| pause(backoff, attempt))
         .event_callback(move |event| {
             let _ = events.try_send(event);
             ready(())
@@ -40,12 +39,11 @@ pub(crate) async fn options(
     authenticated(options, &config.auth).await
 }
 
-/// The longest pause before attempt `attempt`, which counts from 1; what is waited is a random
-/// part of it, so that the clients of a server that comes back do not all come at once.
-pub(crate) fn full_jitter(attempt: usize, base: Duration, max: Duration) -> Duration {
-    // 2^20 times the base is over any sensible max.
-    let doublings = attempt.saturating_sub(1).min(20) as u32;
-    base.saturating_mul(1 << doublings).min(max)
+/// The pause before attempt `attempt`, which counts from 1: random, so that the clients of a server
+/// that comes back do not all come at once.
+fn pause(backoff: Backoff, attempt: usize) -> Duration {
+    let round = u32::try_from(attempt.saturating_sub(1)).unwrap_or(u32::MAX);
+    backoff.delay(round, &mut random::generator())
 }
 
 #[cfg(feature = "tls")]
@@ -95,14 +93,15 @@ async fn authenticated(
 
 #[cfg(test)]
 mod tests {
+    use sinew_plane::Jitter;
+
     use super::*;
 
     #[test]
     fn pauses_double_up_to_the_longest() {
-        let (base, max) = (Duration::from_millis(50), Duration::from_secs(2));
-        let pauses: Vec<_> = [0, 1, 2, 3, 6, 7, 1000, usize::MAX]
-            .map(|n| full_jitter(n, base, max).as_millis())
-            .into();
+        let backoff = Backoff::exponential(Duration::from_millis(50), Duration::from_secs(2));
+        let backoff = backoff.with_jitter(Jitter::None);
+        let pauses = [0, 1, 2, 3, 6, 7, 1000, usize::MAX].map(|n| pause(backoff, n).as_millis());
         assert_eq!(pauses, [50, 50, 100, 200, 1600, 2000, 2000, 2000]);
     }
 }

@@ -224,6 +224,7 @@ impl Asker {
                 // A host of one kind only has none of the other, and that is no reason to ask
                 // again soon. One without any may be a zone that is lost for a moment.
                 let until = earlier(one, other);
+                // tidy-allow: clock, the resolver counts on the clock of the system
                 let soon = Instant::now() + MISSING_FOR;
                 let until = if v4.is_empty() { earlier(until, Some(soon)) } else { until };
                 (v4, until)
@@ -260,6 +261,7 @@ impl Asker {
                 if matches!(none.response_code, ResponseCode::NXDomain | ResponseCode::NoError) =>
             {
                 let ttl = none.negative_ttl.map(|ttl| Duration::from_secs(ttl.into()));
+                // tidy-allow: clock, the resolver counts on the clock of the system
                 Ok((Vec::new(), ttl.map(|ttl| Instant::now() + ttl)))
             }
             Err(error) => Err(error),

@@ -12,7 +12,9 @@ use std::{
     time::Duration,
 };
 
-use sinew_plane::{Address, BoxFuture, EndpointName, Incarnation, InstanceId};
+use sinew_plane::{
+    Address, Backoff, BoxFuture, EndpointName, Incarnation, InstanceId, Jitter, Retries, random,
+};
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 pub use self::config::DnsConfig;
@@ -22,7 +24,7 @@ use self::{
 };
 use crate::{
     Discovery, DiscoveryError, Instance, MAX_INSTANCES, Registration, Snapshot, View, Want,
-    backoff::Backoff, fingerprint::fingerprint,
+    fingerprint::fingerprint,
 };
 
 const BACKEND: &str = "dns";
@@ -151,11 +153,12 @@ impl DnsDiscovery {
 
 impl Shared {
     async fn follow(self: Arc<Self>, mut lookup: Lookup) {
-        let backoff = || {
+        let retries = || {
             let first = self.config.min_ttl;
-            Backoff::new(first, LONGEST_PAUSE.max(first))
+            let backoff = Backoff::exponential(first, LONGEST_PAUSE.max(first));
+            Retries::new(backoff.with_jitter(Jitter::Half))
         };
-        let (mut backoff, mut empty) = (backoff(), backoff());
+        let (mut retries, mut empty) = (retries(), retries());
         let mut is_failing = false;
         loop {
             let pause = match lookup.ask().await {
@@ -163,7 +166,7 @@ impl Shared {
                     if std::mem::take(&mut is_failing) {
                         tracing::info!(target = %self.target, "DNS answers again");
                     }
-                    backoff.reset();
+                    retries.reset();
                     let mut pause = self.pause(&answer);
                     if answer.servers.is_empty() {
                         // Whatever is said about how long nothing will be there.
@@ -190,7 +193,7 @@ impl Shared {
                         }
                         is_news
                     });
-                    backoff.pause()
+                    retries.pause()
                 }
             };
             self.rest(pause, &mut lookup).await;
@@ -210,12 +213,13 @@ impl Shared {
 
     /// How long to believe an answer.
     fn pause(&self, answer: &Answer) -> Duration {
+        // tidy-allow: clock, the resolver counts on the clock of the system
         let now = std::time::Instant::now();
         let said = answer.valid_until.map(|until| until.saturating_duration_since(now));
         let DnsConfig { min_ttl, max_ttl, .. } = self.config;
         let bounded = said.unwrap_or(max_ttl).clamp(min_ttl, max_ttl);
         // Later by up to a tenth, so that a fleet that started together does not ask together.
-        bounded.mul_f64(1.0 + fastrand::f64() / 10.0)
+        bounded.mul_f64(1.0 + random::fraction() / 10.0)
     }
 
     fn take(&self, answer: Answer) {

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use sinew_plane::{Retries, random};
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
     task::JoinSet,
@@ -20,10 +21,10 @@ use super::{
     batch::{Batch, Outcome, Task},
     entry::{Entry, Placed},
     guard::Guard,
-    lease::{Signals, backoff},
+    lease::{Signals, retries},
     members::{Fault, Members},
 };
-use crate::{DiscoveryError, MAX_INSTANCES, backoff::Backoff};
+use crate::{DiscoveryError, MAX_INSTANCES};
 
 /// Requests under way at once: enough to hide the round trips of a start-up with a thousand
 /// endpoints, few against what etcd takes.
@@ -70,7 +71,7 @@ pub(super) struct Claims {
     /// When all that stands is looked at the next time.
     next_audit: Instant,
     wake: Arc<Notify>,
-    backoff: Backoff,
+    retries: Retries,
     removed: Option<Instant>,
 }
 
@@ -109,7 +110,7 @@ impl Claims {
             last_token: 0,
             next_audit: next_audit(),
             wake: Arc::default(),
-            backoff: backoff(),
+            retries: retries(),
             removed: None,
         }
     }
@@ -132,6 +133,11 @@ impl Claims {
             };
             let (wake, guard) = (Arc::clone(&self.wake), Arc::clone(&self.guard));
             tokio::select! {
+                biased;
+                // Looked at before the next work, which may come for another reason first.
+                Ok(()) = self.lease.changed() => {}
+                lost = guard.lost() => self.doubt(&lost),
+                () = wake.notified() => {}
                 command = self.commands.recv() => {
                     let Some(command) = command else { return };
                     self.obey(command);
@@ -140,10 +146,6 @@ impl Claims {
                         self.obey(command);
                     }
                 }
-                // Looked at before the next work, which may come for another reason first.
-                Ok(()) = self.lease.changed() => {}
-                () = wake.notified() => {}
-                lost = guard.lost() => self.doubt(&lost),
                 () = due => {}
             }
         }
@@ -219,7 +221,7 @@ impl Claims {
         for claim in self.claims.values_mut() {
             (claim.due, claim.stands) = (now, false);
         }
-        self.backoff.reset();
+        self.retries.reset();
     }
 
     fn doubt(&mut self, lost: &BTreeSet<Vec<u8>>) {
@@ -260,7 +262,7 @@ impl Claims {
             }
         }
         if failed {
-            let again = Instant::now() + self.backoff.pause();
+            let again = Instant::now() + self.retries.pause();
             let is_overdue = |claim: &&mut Claim| claim.due <= again;
             self.claims.values_mut().filter(is_overdue).for_each(|claim| claim.due = again);
         }
@@ -327,7 +329,7 @@ impl Claims {
     }
 
     fn note_held(&mut self, token: u64, revision: i64) {
-        self.backoff.reset();
+        self.retries.reset();
         let wake = Arc::clone(&self.wake);
         let Some(claim) = self.claims.get_mut(&token) else { return };
         // All that stands is seen to together: one look is a few requests, whatever the number.
@@ -392,7 +394,7 @@ impl Claims {
 
 /// Not all processes at the same moment: a fleet often starts at one.
 fn next_audit() -> Instant {
-    Instant::now() + AUDIT_EVERY.mul_f64(0.75 + fastrand::f64() / 2.0)
+    Instant::now() + AUDIT_EVERY.mul_f64(0.75 + random::fraction() / 2.0)
 }
 
 impl Claim {

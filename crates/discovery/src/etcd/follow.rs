@@ -3,12 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use etcd_client::{EventType, GetOptions, KeyValue, WatchOptions, WatchResponse, WatchStream};
+use sinew_plane::random;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::{
     board::Board,
     departed::Grace,
-    lease::backoff,
+    lease::retries,
     lives::lives,
     members::{Fault, Members},
     probe::Probe,
@@ -75,7 +76,7 @@ impl Follower {
 
     /// Follows until it is dropped. `listed` runs after the first list.
     pub(super) async fn run(mut self, listed: impl FnOnce()) {
-        let mut backoff = backoff();
+        let mut retries = retries();
         let mut listed = Some(listed);
         loop {
             let begun = Instant::now();
@@ -92,7 +93,7 @@ impl Follower {
                 }
             };
             tracing::debug!(prefix = %self.prefix, %fault, "the watch has ended: listing again");
-            sleep(backoff.pause_after(begun.elapsed())).await;
+            sleep(retries.pause_after(begun.elapsed())).await;
         }
     }
 
@@ -294,5 +295,5 @@ pub(super) fn end_of(prefix: &[u8]) -> Vec<u8> {
 
 /// Not all at the same moment: a fleet often starts at one.
 fn next_list() -> Instant {
-    Instant::now() + LIST_EVERY.mul_f64(0.75 + fastrand::f64() / 2.0)
+    Instant::now() + LIST_EVERY.mul_f64(0.75 + random::fraction() / 2.0)
 }

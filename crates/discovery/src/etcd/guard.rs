@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     follow::end_of,
-    lease::backoff,
+    lease::retries,
     members::{Fault, Members},
     probe::Probe,
 };
@@ -104,7 +104,7 @@ impl Guard {
 
     /// Watches until it is dropped.
     pub(super) async fn run(&self, members: &Arc<Members>) {
-        let mut backoff = backoff();
+        let mut retries = retries();
         let mut was_watched = false;
         loop {
             while self.lock().keys.is_empty() {
@@ -113,7 +113,7 @@ impl Guard {
             let begun = Instant::now();
             let fault = self.watch(members, &mut was_watched).await;
             tracing::debug!(%fault, "the watch on our own keys has ended");
-            sleep(backoff.pause_after(begun.elapsed())).await;
+            sleep(retries.pause_after(begun.elapsed())).await;
         }
     }
 
@@ -145,11 +145,12 @@ impl Guard {
         }
         loop {
             let heard = tokio::select! {
-                heard = probe.next(&mut stream) => heard,
+                biased;
                 () = self.is_longer.notified() => match self.watch_more(&mut stream).await {
                     Ok(()) => continue,
                     Err(fault) => Err(fault),
                 },
+                heard = probe.next(&mut stream) => heard,
             };
             match heard {
                 Ok(message) => {

@@ -2,13 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
+use sinew_plane::{Backoff, Jitter, Retries};
 use tokio::{
     sync::{Notify, watch},
     time::{sleep, timeout},
 };
 
 use super::members::{Fault, Members};
-use crate::backoff::Backoff;
 
 /// Between two tries at a cluster that does not answer.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -17,8 +17,8 @@ pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Longest wait for a lease to be given back: two members that hang. It ends by itself anyway.
 const REVOKE_LIMIT: Duration = Duration::from_secs(4);
 
-pub(super) fn backoff() -> Backoff {
-    Backoff::new(FIRST_PAUSE, LONGEST_PAUSE)
+pub(super) fn retries() -> Retries {
+    Retries::new(Backoff::exponential(FIRST_PAUSE, LONGEST_PAUSE).with_jitter(Jitter::Half))
 }
 
 /// Takes a lease when one is needed, keeps it, and takes another when it is lost.
@@ -62,7 +62,7 @@ impl Keeper {
     }
 
     async fn grant(&self) -> (i64, Duration) {
-        let mut backoff = backoff();
+        let mut retries = retries();
         loop {
             let asked = self
                 .members
@@ -77,27 +77,27 @@ impl Keeper {
                     tracing::warn!(%fault, "etcd refuses a lease: nothing can be registered");
                 }
             }
-            sleep(backoff.pause()).await;
+            sleep(retries.pause()).await;
         }
     }
 
     /// Renews the lease until etcd says that it is gone. Whoever cannot reach etcd does not know
     /// that, and etcd, when it comes back, gives old leases their whole time again.
     async fn keep(&self, id: i64, ttl: Duration) {
-        let mut backoff = backoff();
+        let mut retries = retries();
         let mut pause = ttl / 3;
         loop {
             // Early when somebody doubts.
             let _ = timeout(pause, self.signals.is_doubted.notified()).await;
             match self.renew(id).await {
                 Ok(()) => {
-                    backoff.reset();
+                    retries.reset();
                     pause = ttl / 3;
                 }
                 Err(fault) if fault.is_not_found() => return,
                 Err(fault) => {
                     tracing::debug!(%fault, "lease not renewed");
-                    pause = backoff.pause().min(ttl / 3);
+                    pause = retries.pause().min(ttl / 3);
                 }
             }
         }

@@ -181,7 +181,7 @@ impl EtcdDiscovery {
 /// Waits until a member answers.
 async fn reach(members: &Members, limit: Duration) -> Result<(), DiscoveryError> {
     let until = Instant::now() + limit;
-    let mut backoff = lease::backoff();
+    let mut retries = lease::retries();
     loop {
         let asked = members.call(|mut client| async move {
             let options = GetOptions::new().with_prefix().with_keys_only().with_limit(1);
@@ -193,7 +193,7 @@ async fn reach(members: &Members, limit: Duration) -> Result<(), DiscoveryError>
             Err(fault) if fault.is_forbidden() => return Ok(()),
             Err(fault) => fault,
         };
-        let pause = backoff.pause();
+        let pause = retries.pause();
         if fault.is_refusal() || Instant::now() + pause > until {
             return Err(fault.into_error("connecting"));
         }

@@ -5,10 +5,11 @@ use std::{
     io::{self, ErrorKind, Read as _, Write as _},
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use sinew_folder::{Folder, FolderError, Kind, Rules, Status};
+use sinew_plane::{clock, random};
 
 use super::sighting::Stamp;
 use crate::{MAX_INSTANCES, record};
@@ -254,7 +255,7 @@ impl Directory {
 
     /// Writes a file that nobody looks at. What it is for ends well or removes it.
     fn temporary(&self, bytes: &[u8]) -> io::Result<(Arc<Folder>, String)> {
-        let name = format!(".tmp_{:016x}", fastrand::u64(..));
+        let name = format!(".tmp_{:016x}", random::u64());
         let mut folder = self.folder();
         if folder.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
             self.create()?;
@@ -280,7 +281,7 @@ impl Directory {
     /// Moves the file's times. Writes our wall clock, which stock Dynamo peers compare to theirs.
     pub(super) fn touch(&self, name: &str) -> io::Result<()> {
         count(&self.calls.touches);
-        self.folder()?.set_modified(name, SystemTime::now())
+        self.folder()?.set_modified(name, clock::time_of_day())
     }
 
     /// Removes a file; one that is gone already is fine.
@@ -319,7 +320,7 @@ fn put_aside(folder: &Folder, name: &str) -> io::Result<()> {
     if folder.remove_folder(name).is_ok() {
         return Ok(());
     }
-    let aside = format!(".aside_{:016x}", fastrand::u64(..));
+    let aside = format!(".aside_{:016x}", random::u64());
     folder.rename(name, &aside)?;
     tracing::warn!(file = %name, %aside, "a folder stood in a record's place: moved aside");
     Ok(())

@@ -9,6 +9,7 @@ use std::{
 };
 
 use sinew_folder::FolderError;
+use sinew_plane::clock;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
@@ -66,7 +67,7 @@ impl Worker {
             claims: Claims::default(),
             published: watch::Sender::default(),
             commands,
-            rested: Instant::now(),
+            rested: clock::now(),
             trouble,
             stopped: None,
         }
@@ -75,7 +76,7 @@ impl Worker {
     /// Runs until told to stop, or until nobody can ask for anything any more. Whoever sends a
     /// command unparks the thread after it.
     pub(super) fn run(mut self) {
-        let mut next_look = Instant::now();
+        let mut next_look = clock::now();
         loop {
             match self.obey_some() {
                 // Looked at soon, so that others see it; not at once, so that a thousand that come
@@ -84,17 +85,17 @@ impl Worker {
                 Some(false) => {}
                 None => break,
             }
-            let now = Instant::now();
+            let now = clock::now();
             if now >= next_look {
                 self.tend(now);
-                let spent = now.elapsed();
+                let spent = clock::since(now);
                 next_look = now + spent + self.config.pause_after(spent);
                 self.rested = now + spent + self.config.rest_after(spent);
             }
             if self.is_idle() {
                 thread::park();
             } else {
-                thread::park_timeout(next_look.saturating_duration_since(Instant::now()));
+                thread::park_timeout(next_look.saturating_duration_since(clock::now()));
             }
         }
         self.claims.withdraw_all(&self.directory);
@@ -126,7 +127,7 @@ impl Worker {
     }
 
     fn obey(&mut self, command: Command) {
-        let now = Instant::now();
+        let now = clock::now();
         match command {
             Command::Register(request) => {
                 let ground = Ground {
@@ -232,7 +233,7 @@ impl Worker {
     }
 
     fn publish(&mut self) {
-        let begun = Instant::now();
+        let begun = clock::now();
         let _ = self.scanner.take_changed();
         let instances: Vec<Arc<Instance>> = self.scanner.instances();
         self.published.send_if_modified(|snapshot| {
@@ -244,7 +245,7 @@ impl Worker {
             }
             is_changed
         });
-        let spent = begun.elapsed();
+        let spent = clock::since(begun);
         self.rested = self.rested.max(begun + spent + self.config.rest_after(spent));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use sinew_plane::BoxFuture;
 use tokio::{task::JoinSet, time::sleep};
 
-use super::{Followers, Provider, backoff};
+use super::{Followers, Provider, retries};
 use crate::{DiscoveryError, Instance, Registration, Withdraw};
 
 /// The registrations, and the tries at those that are still to come.
@@ -34,9 +34,9 @@ impl Hold {
     ) {
         let registrations = Arc::clone(&self.registrations);
         self.tries.spawn(async move {
-            let mut backoff = backoff();
+            let mut retries = retries();
             loop {
-                sleep(backoff.pause()).await;
+                sleep(retries.pause()).await;
                 if followers.upgrade().is_some_and(|followers| followers.have_ended()) {
                     return;
                 }

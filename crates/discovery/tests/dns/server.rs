@@ -116,9 +116,9 @@ impl Server {
 
     /// On the port of DNS, at a loopback address of its own; `None` where that is not allowed.
     pub(crate) async fn at_port_53() -> Option<Self> {
+        let mut random = sinew_plane::random::generator();
         for _ in 0..16 {
-            let ip =
-                Ipv4Addr::new(127, fastrand::u8(1..255), fastrand::u8(..), fastrand::u8(1..255));
+            let ip = Ipv4Addr::new(127, random.u8(1..255), random.u8(..), random.u8(1..255));
             if let Ok(udp) = UdpSocket::bind((ip, 53)).await
                 && let Ok(tcp) = TcpListener::bind((ip, 53)).await
             {

@@ -296,7 +296,7 @@ async fn the_counts_add_up_while_requests_come_and_go_everywhere() {
     let calls = (0..8).map(|seed| {
         let router = router.clone();
         tokio::spawn(async move {
-            let mut random = fastrand::Rng::with_seed(seed);
+            let mut random = sinew_plane::random::Rng::with_seed(seed);
             let mut held = Vec::new();
             for _ in 0..200 {
                 let response = match random.u8(..4) {
