@@ -48,6 +48,7 @@ pub(crate) async fn run(listener: impl Accept, shared: Arc<impl Admit>) {
                 tracing::warn!(%error, ?pause, "cannot accept connections");
                 shared.make_room();
                 tokio::select! {
+                    biased;
                     () = shared.stop_accepting().cancelled() => return,
                     () = tokio::time::sleep(pause) => {}
                 }

@@ -15,6 +15,7 @@ use std::{
 
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
+use sinew_plane::clock;
 use tokio_util::sync::CancellationToken;
 
 use crate::connection::Connection;
@@ -106,7 +107,7 @@ impl Admission {
             limit,
             // Half, so that one address alone cannot keep all others out.
             per_peer: per_peer.unwrap_or(limit.div_ceil(2)).clamp(1, limit.max(1)),
-            epoch: Instant::now(),
+            epoch: clock::now(),
             places: Mutex::default(),
         }
     }
@@ -183,7 +184,7 @@ impl Admission {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX)
+        u64::try_from(clock::since(self.epoch).as_micros()).unwrap_or(u64::MAX)
     }
 
     /// Connections that have a place, and those that are on their way out.

@@ -8,8 +8,8 @@ use std::{
 
 use parking_lot::RwLock;
 use sinew_plane::{
-    Address, BoxFuture, Code, Context, DuplexTransport, Error, Executed, LatencyClass,
-    OutgoingRequest, ResponseStream, Shutdown, TransportCapabilities, TransportId,
+    Address, BoxFuture, Code, DuplexTransport, Error, Executed, LatencyClass, OutgoingRequest,
+    ResponseStream, Shutdown, StopKind, TransportCapabilities, TransportId, within,
 };
 use sinew_telemetry::Side;
 
@@ -146,7 +146,11 @@ impl TcpTransport {
     ) -> Result<ResponseStream, Error> {
         // A connection may retire between its look-up and its use, but not twice in a row.
         for _ in 0..2 {
-            let connection = in_time(&request.context, target.connection()).await??;
+            let connecting = within(&request.context, StopKind::Stop, target.connection());
+            let connection = connecting.await.map_err(|reason| {
+                let error = Error::cancelled_while(reason, "a connection was made");
+                error.with_executed(Executed::No)
+            })??;
             match connection.open(request).await? {
                 Ok(stream) => return Ok(stream),
                 Err(back) => request = back,
@@ -159,28 +163,6 @@ impl TcpTransport {
         let cut_streams = self.inner.connections.end(grace).await;
         self.inner.targets.write().clear();
         Shutdown { cut_streams, cut_tasks: 0 }
-    }
-}
-
-/// Waits for the connection no longer than the request wants it.
-async fn in_time<T>(context: &Context, wait: impl Future<Output = T>) -> Result<T, Error> {
-    let deadline = async {
-        match context.remaining() {
-            Some(left) => tokio::time::sleep(left).await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        biased;
-        value = wait => Ok(value),
-        () = context.stopped() => {
-            let error = Error::new(Code::Cancelled, "cancelled while a connection was made");
-            Err(error.with_executed(Executed::No))
-        }
-        () = deadline => {
-            let error = Error::new(Code::DeadlineExceeded, "no connection before the deadline");
-            Err(error.with_executed(Executed::No))
-        }
     }
 }
 

@@ -266,9 +266,10 @@ impl Connection {
                 }
             }
             tokio::select! {
+                biased;
+                () = self.closed.cancelled() => return,
                 () = idle => {}
                 () = written => {}
-                () = self.closed.cancelled() => return,
             }
         }
     }

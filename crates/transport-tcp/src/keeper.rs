@@ -9,6 +9,7 @@ use std::{
 use sinew_plane::{
     Budget, Error,
     budget::{Holder, Stalled},
+    clock,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -28,7 +29,7 @@ pub(crate) async fn keep(budget: Arc<Budget>, ending: CancellationToken) {
             () = ending.cancelled() => return,
             () = budget.wanted() => {}
         }
-        while budget.relieve(Instant::now()) {
+        while budget.relieve(clock::now()) {
             tokio::select! {
                 biased;
                 () = ending.cancelled() => return,

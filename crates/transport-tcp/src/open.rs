@@ -1,13 +1,11 @@
 //! Opening a stream on a live connection.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Instant,
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use sinew_mux::{Open, Refusal};
 use sinew_plane::{
-    Code, Error, Executed, OutgoingRequest, ResponseSource, ResponseStream, StreamId,
+    CancelReason, Code, Error, Executed, OutgoingRequest, ResponseSource, ResponseStream, StopKind,
+    StreamId, clock, timeout, within,
 };
 
 use crate::{call::Call, connection::Connection};
@@ -34,7 +32,7 @@ impl Connection {
         if request.context.is_stopped() {
             return Err(cancelled(&request));
         }
-        let started = Instant::now();
+        let started = clock::now();
         loop {
             // Registered before the try, so that room made in between is not missed.
             let room = self.room.notified();
@@ -50,16 +48,15 @@ impl Connection {
                 }
                 Err(Refusal::Streams | Refusal::RequestWindow) => {}
             }
-            let left = self.config.open_timeout.saturating_sub(started.elapsed());
-            let left = request.context.remaining().map_or(left, |deadline| left.min(deadline));
-            tokio::select! {
-                () = room => {}
-                () = request.context.stopped() => return Err(cancelled(&request)),
-                () = tokio::time::sleep(left) => {
-                    if request.context.remaining().is_some_and(|left| left.is_zero()) {
-                        let error = Error::new(Code::DeadlineExceeded, "no room before the deadline");
-                        return Err(error.with_executed(Executed::No));
-                    }
+            let left = self.config.open_timeout.saturating_sub(clock::since(started));
+            let room = within(&request.context, StopKind::Stop, room);
+            match timeout(left, room).await {
+                Ok(Ok(())) => {}
+                Ok(Err(reason)) => {
+                    let error = Error::cancelled_while(reason, "it waited for room");
+                    return Err(error.with_executed(Executed::No));
+                }
+                Err(_) => {
                     let message = "the connection had no room for another stream in time";
                     return Err(Error::new(Code::Overloaded, message));
                 }
@@ -138,7 +135,6 @@ fn response(call: Arc<Call>, request: &OutgoingRequest) -> ResponseStream {
 }
 
 fn cancelled(request: &OutgoingRequest) -> Error {
-    let reason = request.context.reason();
-    let text = reason.map_or_else(|| "cancelled".to_owned(), |reason| reason.to_string());
-    Error::new(Code::Cancelled, text).with_executed(Executed::No)
+    let reason = request.context.reason().unwrap_or(CancelReason::Caller);
+    Error::cancelled(reason).with_executed(Executed::No)
 }

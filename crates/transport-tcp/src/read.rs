@@ -14,7 +14,7 @@ use sinew_mux::{ConnectionError, Inbound, Role, Tick};
 use sinew_plane::{
     BudgetUse, CancelReason, Code, Error, Executed, StopKind,
     budget::{Tally, Work},
-    burst,
+    burst, clock, random,
 };
 
 use crate::{
@@ -116,7 +116,7 @@ impl Reader {
         half: ReadHalf,
         arrival: Option<Arrival>,
     ) -> Self {
-        let now = Instant::now();
+        let now = clock::now();
         let (first, place) = match arrival {
             Some(Arrival { first, place }) => (first, place),
             None => (BytesMut::new(), None),
@@ -227,7 +227,7 @@ impl Reader {
     /// When to look at the clock: as the machine asks, and twice in an interval for what else is
     /// done then.
     fn next_look(&self) -> Instant {
-        let soon = Instant::now() + self.connection.config.mux.keepalive_interval / 2;
+        let soon = clock::now() + self.connection.config.mux.keepalive_interval / 2;
         self.inbound.next_look().min(soon)
     }
 
@@ -271,6 +271,7 @@ impl Reader {
                 return;
             }
             tokio::select! {
+                biased;
                 () = connection.closed.cancelled() => return,
                 () = written => {}
             }
@@ -300,7 +301,7 @@ impl Reader {
     }
 
     fn tick(&mut self) -> Result<(), ConnectionError> {
-        let now = Instant::now();
+        let now = clock::now();
         // Also when nothing more comes.
         self.forget_abandoned();
         for (stream, error) in self.inbound.overdue(now) {
@@ -308,7 +309,7 @@ impl Reader {
             self.connection.write_soon();
         }
         if self.inbound.on_tick(now)? == Tick::Ping {
-            self.connection.out.lock().outbound.ping(fastrand::u64(..));
+            self.connection.out.lock().outbound.ping(random::u64());
             self.connection.write_out();
         }
         // What was reserved for more than comes is given back, whatever runs.
@@ -342,7 +343,7 @@ impl Reader {
     }
 
     fn understand(&mut self) -> Result<(), ConnectionError> {
-        let now = Instant::now();
+        let now = clock::now();
         self.answered |= self.inbound.on_bytes(now);
         // Before anything is read that would add to it.
         self.forget_abandoned();

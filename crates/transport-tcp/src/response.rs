@@ -15,7 +15,7 @@ use sinew_plane::{
     BudgetUse, CancelReason, Code, Context, Error, Executed, OnCancel, SinkTarget, StopKind,
     StreamId, Terminal, TrySendError, Window,
     budget::{Stalled, Tally, Work},
-    defer_flush,
+    clock, defer_flush,
 };
 
 use crate::connection::Connection;
@@ -299,7 +299,7 @@ impl SinkTarget for Response {
         if ready && self.has_room(&mut state, cx.waker()) {
             return Poll::Ready(Ok(()));
         }
-        state.parked.get_or_insert_with(Instant::now);
+        state.parked.get_or_insert_with(clock::now);
         state.waker = Some(cx.waker().clone());
         let listens = std::mem::replace(&mut state.listens, true);
         drop(state);
@@ -321,13 +321,13 @@ impl SinkTarget for Response {
             return Err(TrySendError::Closed(Error::new(Code::TooLarge, message)));
         }
         if state.producer.is_ready() && !self.charge(&mut state, item.len()) {
-            state.parked.get_or_insert_with(Instant::now);
+            state.parked.get_or_insert_with(clock::now);
             return Err(TrySendError::Full(item));
         }
         match state.producer.push(item) {
             Ok(()) => {}
             Err(PushError::Full(item)) => {
-                state.parked.get_or_insert_with(Instant::now);
+                state.parked.get_or_insert_with(clock::now);
                 return Err(TrySendError::Full(item));
             }
             Err(PushError::Ended) => {

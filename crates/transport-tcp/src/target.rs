@@ -9,14 +9,14 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use sinew_mux::Role;
 use sinew_plane::{
-    Address, CONNECT_ATTEMPT_DELAY, Code, Error, Executed, RequestHandler, staggered,
+    Address, Backoff, CONNECT_ATTEMPT_DELAY, Code, Error, Executed, Failure, Jitter,
+    RequestHandler, clock, staggered,
 };
 use tokio::{net::TcpStream, sync::watch};
 
@@ -32,7 +32,8 @@ pub(crate) struct Target {
     current: ArcSwapOption<Connection>,
     /// The dial under way and what comes of it, for everybody who waits.
     dialling: Mutex<Option<Dial>>,
-    failure: Mutex<Option<Failure>>,
+    /// How the last dial failed: until its hold-down is over, everyone gets its error at once.
+    failure: Mutex<Option<Failure<Error>>>,
     /// Takes the streams that the other side opens, where this side serves some.
     handler: Option<Arc<dyn RequestHandler>>,
     /// Connections that were made.
@@ -41,13 +42,6 @@ pub(crate) struct Target {
 
 /// What came of a dial; `None` while it is under way.
 type Dial = watch::Receiver<Option<Result<Arc<Connection>, Error>>>;
-
-/// A failed dial: until the pause is over, everyone gets its error at once.
-struct Failure {
-    error: Error,
-    pause: Duration,
-    retry_at: Instant,
-}
 
 impl Target {
     pub(crate) fn new(
@@ -141,25 +135,17 @@ impl Target {
 
     fn pausing(&self) -> Option<Error> {
         let failure = self.failure.lock();
-        failure
-            .as_ref()
-            .filter(|failure| Instant::now() < failure.retry_at)
-            .map(|failure| failure.error.clone().remembered())
+        let error = failure.as_ref()?.held_down(clock::now())?;
+        Some(error.clone().remembered())
     }
 
     fn note(&self, error: Error) {
         let mut failure = self.failure.lock();
-        let base = self.config.backoff_base;
-        let now = Instant::now();
-        // A failure long ago says nothing about this one.
-        let recent =
-            failure.as_ref().filter(|before| now < before.retry_at + self.config.backoff_max);
-        let pause = recent.map_or(base, |before| before.pause.saturating_mul(2));
-        let pause = pause.min(self.config.backoff_max);
-        // Jitter, so that callers that lost one server do not come back to it in step; at least
-        // half, so that who waited in line for a failed dial does not start the next.
-        let retry_at = now + pause.mul_f64(0.5 + fastrand::f64() / 2.0);
-        *failure = Some(Failure { error, pause, retry_at });
+        let backoff = Backoff::exponential(self.config.backoff_base, self.config.backoff_max);
+        // Callers that lost one server do not come back to it in step, and who waited in line for
+        // a failed dial does not start the next.
+        let backoff = backoff.with_jitter(Jitter::Half);
+        *failure = Some(Failure::new(failure.as_ref(), error, &backoff, clock::now()));
     }
 
     /// Dials all that the address stands for, beside each other where one is slow, and keeps the
@@ -311,7 +297,7 @@ fn alternating(resolved: Vec<SocketAddr>) -> Vec<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use sinew_plane::{DuplexServer, IncomingRequest, ResponseSink};
     use tokio::net::TcpListener;

@@ -13,7 +13,7 @@ use std::{
 };
 
 use sinew_folder::{Folder, Kind, Owners, Rules, Status};
-use sinew_plane::Address;
+use sinew_plane::{Address, random};
 use tokio::net::{UnixListener, UnixStream};
 
 /// Longest path that the address of a Unix socket takes, in bytes, without its final zero.
@@ -38,7 +38,7 @@ impl SocketFile {
         // The folder that is named, and the one above it: in the default place that one is ours.
         let folder = Folder::create(dir, &rules())?;
         sweep(&folder);
-        let name = format!("{:016x}.sock", fastrand::u64(..));
+        let name = format!("{:016x}.sock", random::u64());
         let path = folder.path().join(&name);
         if path.as_os_str().len() > MAX_PATH_BYTES {
             let message =

@@ -5,10 +5,10 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use sinew_plane::{Code, Context, Executed};
+use sinew_plane::{Code, Context, Executed, clock};
 
 use crate::{Harness, handlers::spawned, reports, request};
 
@@ -28,7 +28,7 @@ pub async fn the_handler_gets_the_deadline(harness: &dyn Harness) {
     });
     let served = harness.serve(handler).await;
     for seconds in [20, 3600, 1_000_000] {
-        let deadline = Instant::now() + Duration::from_secs(seconds);
+        let deadline = clock::now() + Duration::from_secs(seconds);
         let context = Context::builder().deadline(deadline).build();
         served.call(request("").with_context(context)).await.complete();
         let got = seen.next("the deadline").await;
@@ -59,7 +59,7 @@ pub async fn a_passed_deadline_runs_nothing(harness: &dyn Harness) {
         async move { call.sink.complete() }
     });
     let served = harness.serve(handler).await;
-    let late = Context::builder().deadline(Instant::now()).build();
+    let late = Context::builder().deadline(clock::now()).build();
     let error = served.refusal(request("").with_context(late)).await;
     assert_eq!(error.code(), Code::DeadlineExceeded, "{error:?}");
     assert_eq!(error.executed(), Executed::No);

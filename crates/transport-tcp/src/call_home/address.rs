@@ -8,7 +8,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use sinew_plane::{Code, Decision, Error, Executed, Origin};
+use sinew_plane::{Code, Decision, Error, Executed, Origin, clock};
 use tokio::sync::Semaphore;
 
 use crate::call_home::{
@@ -91,7 +91,7 @@ impl CallerAddresses {
 
     fn known(&self, name: &str, kept: Duration) -> Option<Arc<[SocketAddr]>> {
         let names = self.names.lock();
-        let known = names.get(name).filter(|known| known.at.elapsed() < kept)?;
+        let known = names.get(name).filter(|known| clock::since(known.at) < kept)?;
         Some(Arc::clone(&known.addresses))
     }
 
@@ -121,10 +121,10 @@ impl CallerAddresses {
         };
         let mut names = self.names.lock();
         if names.len() >= MAX_NAMES {
-            names.retain(|_, known| known.at.elapsed() < KEPT);
+            names.retain(|_, known| clock::since(known.at) < KEPT);
         }
         if names.len() < MAX_NAMES {
-            let known = Known { addresses: Arc::clone(&addresses), at: Instant::now() };
+            let known = Known { addresses: Arc::clone(&addresses), at: clock::now() };
             names.insert(name.into(), known);
         }
         Ok(addresses)

@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use sinew_dynamo_wire::ControlMessage;
-use sinew_plane::{Code, Context, Error, Executed};
+use sinew_plane::{Backoff, Code, Context, Error, Executed, Retries, StopKind, within};
 use tokio::{net::TcpStream, time::Instant};
 
 use crate::call_home::{
@@ -67,7 +67,7 @@ pub(crate) async fn dial(
     context: &Context,
     patience: &mut Patience,
 ) -> Result<TcpStream, Error> {
-    let mut pause = config.dial_backoff;
+    let mut pauses = Retries::new(Backoff::linear(config.dial_backoff, Duration::MAX));
     let mut retries = config.dial_retries;
     loop {
         let error = match in_time(context, connect(address, patience)).await? {
@@ -78,8 +78,7 @@ pub(crate) async fn dial(
             return Err(error.0);
         }
         retries -= 1;
-        in_time(context, tokio::time::sleep(pause)).await?;
-        pause = pause.saturating_add(config.dial_backoff);
+        in_time(context, tokio::time::sleep(pauses.pause())).await?;
     }
 }
 
@@ -129,24 +128,16 @@ async fn connect(address: SocketAddr, patience: &mut Patience) -> Result<TcpStre
     Ok(stream)
 }
 
-/// Waits no longer than the request wants it.
+/// Waits no longer than the request may run: a stop alone goes on to the handler.
 pub(crate) async fn in_time<T>(
     context: &Context,
     wait: impl Future<Output = T>,
 ) -> Result<T, Error> {
-    let deadline = async {
-        match context.remaining() {
-            Some(left) => tokio::time::sleep(left).await,
-            None => std::future::pending().await,
-        }
-    };
-    let (code, message) = tokio::select! {
-        biased;
-        value = wait => return Ok(value),
-        () = context.killed() => (Code::Cancelled, "cancelled before the caller was reached"),
-        () = deadline => (Code::DeadlineExceeded, "the caller was not reached before the deadline"),
-    };
-    Err(Error::new(code, message).with_executed(Executed::No))
+    let ended = within(context, StopKind::Kill, wait).await;
+    ended.map_err(|reason| {
+        let error = Error::cancelled_while(reason, "the caller was dialled");
+        error.with_executed(Executed::No)
+    })
 }
 
 #[cfg(test)]

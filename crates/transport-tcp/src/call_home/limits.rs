@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sinew_plane::{Code, Error, Executed, StopKind, Terminal};
+use sinew_plane::{Code, Error, Executed, StopKind, Terminal, clock};
 
 use crate::call_home::{
     config::CheckedTcpStreamServerConfig,
@@ -46,13 +46,13 @@ pub(crate) enum Due {
 
 impl Clocks {
     pub(crate) fn new() -> Self {
-        Self { since: Instant::now(), lost: None, hungry: None, cancelled: None }
+        Self { since: clock::now(), lost: None, hungry: None, cancelled: None }
     }
 
     /// The consumer looks for an item. Who waits is woken when the limit is reached, so a look that
     /// comes long behind it is of one who was away meanwhile, and has waited from now on.
     pub(crate) fn look(&mut self, limit: Option<Duration>) {
-        let now = Instant::now();
+        let now = clock::now();
         let since = *self.hungry.get_or_insert(now);
         if limit.is_some_and(|limit| now.duration_since(since) > limit + limit / 4) {
             self.hungry = Some(now);

@@ -7,13 +7,13 @@ use std::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
 use sinew_dynamo_wire::Subject;
 use sinew_mux::Token;
-use sinew_plane::{Address, Code, Context, Error, Executed, RequestHandler, ResponseSink};
+use sinew_plane::{Address, Code, Context, Error, Executed, RequestHandler, ResponseSink, clock};
 use sinew_telemetry::{Side, Stopwatch, TcpPoolMetrics};
 use tokio_util::sync::CancellationToken;
 
@@ -344,7 +344,7 @@ async fn look_after(pool: Weak<Inner>, addresses: Arc<CallerAddresses>, stop: Ca
         if tick.is_multiple_of(INTERFACE_TICKS) {
             addresses.policy.look_again();
         }
-        pool.questions.expire(Instant::now());
+        pool.questions.expire(clock::now());
         pool.show();
     }
 }

@@ -17,7 +17,7 @@ use sinew_plane::{
     BudgetUse, CancelReason, Code, Context, Error, Executed, Flush, OnCancel, SinkTarget, StopKind,
     Terminal, TrySendError,
     budget::{Holder, Stalled},
-    defer_flush,
+    clock, defer_flush,
 };
 use sinew_telemetry::ActiveConnection;
 use tokio::{net::TcpStream, sync::Notify};
@@ -144,7 +144,7 @@ impl LineSink {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     state.blocked = true;
-                    state.parked.get_or_insert_with(Instant::now);
+                    state.parked.get_or_insert_with(clock::now);
                     return;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

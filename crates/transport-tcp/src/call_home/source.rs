@@ -13,7 +13,7 @@ use parking_lot::{Mutex, MutexGuard};
 use sinew_dynamo_wire::{ControlMessage, Subject};
 use sinew_plane::{
     CancelReason, Error, ItemBatch, OnCancel, OutgoingRequest, ResponseSource, SourceEvent,
-    StopKind, Terminal,
+    StopKind, Terminal, clock,
 };
 use tokio::time::Sleep;
 
@@ -99,7 +99,7 @@ impl Source {
                 Phase::Shared(call) if call.is_unanswered() || call.is_lost_early() => {}
                 _ => return Err(line),
             }
-            state.clocks.since = Instant::now();
+            state.clocks.since = clock::now();
             if confirm {
                 line.send(ControlMessage::Ready);
             }
@@ -201,7 +201,7 @@ impl Source {
         }
         // The first reason is kept, the clock starts anew with the stronger kind.
         let reason = before.map_or(reason, |before| before.reason);
-        state.clocks.cancelled = Some(Cancel { kind, reason, since: Instant::now() });
+        state.clocks.cancelled = Some(Cancel { kind, reason, since: clock::now() });
         match &mut state.phase {
             // Told when it comes: its handler may finish the item in hand. Dynamo's word for a
             // stop at this point is that the exchange is over.

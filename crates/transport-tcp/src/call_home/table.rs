@@ -12,7 +12,7 @@ use std::{
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use sinew_dynamo_wire::{StreamType, Subject};
-use sinew_plane::{Code, EndpointName, Error, Executed, InstanceId, StreamId};
+use sinew_plane::{Code, EndpointName, Error, Executed, InstanceId, StreamId, clock};
 use tokio::sync::Notify;
 
 use crate::call_home::{output::Output, source::Source};
@@ -164,7 +164,7 @@ pub(crate) struct Tombstones {
 impl Tombstones {
     /// The instance is gone.
     pub(crate) fn set(&self, endpoint: &EndpointName, instance: InstanceId, ttl: Duration) {
-        let now = Instant::now();
+        let now = clock::now();
         let Some(until) = now.checked_add(ttl) else { return };
         let mut stones = self.stones.lock();
         stones.retain(|_, until| *until > now);
@@ -184,7 +184,7 @@ impl Tombstones {
         if self.count.load(Ordering::Acquire) == 0 {
             return false;
         }
-        let now = Instant::now();
+        let now = clock::now();
         let mut stones = self.stones.lock();
         let key = (endpoint.clone(), instance);
         let gone = stones.get(&key).is_some_and(|until| *until > now);

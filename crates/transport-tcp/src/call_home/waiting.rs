@@ -17,7 +17,7 @@ use rustc_hash::FxHashMap;
 use sinew_dynamo_wire::Subject;
 use sinew_plane::{
     CancelReason, Code, Context, Error, IncomingRequest, OnCancel, RequestHandler, ResponseSink,
-    StopKind,
+    StopKind, clock,
 };
 use tokio::sync::oneshot;
 
@@ -263,7 +263,7 @@ impl RequestHandler for Asker {
         let ear = Arc::new(Ear { questions: questions.this.clone(), subject });
         let context = answer.context.clone();
         let listener = Arc::downgrade(&ear);
-        let asked = Asked { answer, caller, at: Instant::now(), _ear: ear };
+        let asked = Asked { answer, caller, at: clock::now(), _ear: ear };
         // Asked again, because the caller has seen before this side that its connection is lost.
         // Refusing it would tell the caller that nothing runs, and the request might run for the
         // question that is lost.

@@ -337,11 +337,13 @@ impl Serving<'_> {
                             tokio::time::sleep(LINGER).await;
                         };
                         tokio::select! {
+                            biased;
                             () = tokio::time::sleep(plane.config.write_timeout) => {}
                             () = shutdown => {}
                         }
                     };
                     tokio::select! {
+                        biased;
                         ready = self.socket.writable() => ready?,
                         () = patience => {
                             let message = "the peer does not read its acknowledgements";

@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use sinew_plane::{
-    Code, Context, DuplexServer, DuplexTransport, Executed, IncomingRequest, Outcome, ResponseSink,
+    CancelReason, Code, Context, DuplexServer, DuplexTransport, Executed, IncomingRequest, Outcome,
+    ResponseSink, StopKind,
 };
 use sinew_transport_tcp::{TcpConfig, TcpServer, TcpTransport};
 use tokio::net::TcpListener;
@@ -182,15 +183,18 @@ async fn a_deadline_and_a_cancel_bound_the_dial_and_leave_nothing() {
     let error = soon("the deadline", late).await.unwrap_err();
     assert_eq!((error.code(), error.executed()), (Code::DeadlineExceeded, Executed::No));
 
-    let context = Context::new();
-    let waiting = tokio::spawn({
-        let (client, address) = (client.clone(), address.clone());
+    for (reason, code) in [
+        (CancelReason::Caller, Code::Cancelled),
+        (CancelReason::DeadlineExceeded, Code::DeadlineExceeded),
+    ] {
+        let context = Context::new();
         let request = request("").with_context(context.clone());
-        async move { client.open(&address, request).await }
-    });
-    context.stop();
-    let error = soon("the cancel", waiting).await.unwrap().unwrap_err();
-    assert_eq!((error.code(), error.executed()), (Code::Cancelled, Executed::No));
+        let mut waiting = std::pin::pin!(client.open(&address, request));
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending(), "nobody answers");
+        context.cancel(StopKind::Stop, reason);
+        let error = soon("the cancel", waiting).await.unwrap_err();
+        assert_eq!((error.code(), error.executed()), (code, Executed::No));
+    }
     // Whatever was dialled is closed again, so a close has nothing to wait for.
     soon("the client to close", client.close(Duration::from_secs(600))).await;
 }

@@ -12,7 +12,8 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use sinew_mux::{MuxConfig, Open, Outbound, PREFACE, Role};
 use sinew_plane::{
-    Code, DuplexTransport, Executed, IncomingRequest, InstanceId, ResponseSink, StreamId, Window,
+    CancelReason, Code, Context, DuplexTransport, Executed, IncomingRequest, InstanceId,
+    ResponseSink, StopKind, StreamId, Window,
 };
 use sinew_transport_tcp::TcpConfig;
 use tokio::{
@@ -150,6 +151,41 @@ async fn a_stream_beyond_the_limit_waits_and_then_goes_through() {
     });
     kept.0.lock().unwrap().remove(0).complete();
     soon("the waiting request", waiting).await.unwrap().unwrap();
+}
+
+/// The wait for room is part of the request's time, and its error says what ended it.
+#[tokio::test]
+async fn a_deadline_and_a_cancel_bound_the_wait_for_room() {
+    let mux = MuxConfig { max_streams: 1, ..MuxConfig::default() };
+    let kept = Keep::default();
+    let server = server(TcpConfig { mux, ..config() }, kept.handler());
+    let address = tcp_address(&server);
+    let client = client(TcpConfig { open_timeout: Duration::from_secs(600), ..config() });
+    let mut first = open(&client, &address, "1").await.unwrap();
+    soon("the first to start", first.started()).await.unwrap();
+
+    // Nothing is on its way any more, so time goes on from timer to timer.
+    tokio::time::pause();
+    let (began, limit) = (tokio::time::Instant::now(), Duration::from_millis(500));
+    let hurried = Context::builder().timeout(limit).build();
+    let late = client.open(&address, request("2").with_context(hurried));
+    let error = late.await.unwrap_err();
+    assert_eq!((error.code(), error.executed()), (Code::DeadlineExceeded, Executed::No));
+    assert_eq!(began.elapsed().as_millis() / 10, limit.as_millis() / 10);
+    tokio::time::resume();
+
+    for (reason, code) in [
+        (CancelReason::Caller, Code::Cancelled),
+        (CancelReason::DeadlineExceeded, Code::DeadlineExceeded),
+    ] {
+        let context = Context::new();
+        let request = request("3").with_context(context.clone());
+        let mut waiting = std::pin::pin!(client.open(&address, request));
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending(), "there is no room");
+        context.cancel(StopKind::Stop, reason);
+        let error = soon("the cancel", waiting).await.unwrap_err();
+        assert_eq!((error.code(), error.executed()), (code, Executed::No));
+    }
 }
 
 #[tokio::test]

@@ -59,7 +59,7 @@ impl MuxPeer {
 
     /// Opens a stream and sends so many bytes of its body, in chunks.
     pub(crate) async fn open(&mut self, body: &Bytes, bytes: usize, window: Window) -> Option<u32> {
-        let open = Open::new(StreamId(fastrand::u128(..)), "test/tcp/echo", InstanceId(0), window);
+        let open = Open::new(StreamId::random(), "test/tcp/echo", InstanceId(0), window);
         let (stream, mut sent) = self.outbound.open(&open, body).ok()?;
         while sent < bytes {
             sent = self.outbound.body_chunk(stream, body, sent);

@@ -7,7 +7,8 @@ use std::{
 
 use parking_lot::MutexGuard;
 use sinew_plane::{
-    CancelReason, Error, ItemBatch, ResponseSource, SourceEvent, StopKind, Terminal, second_look,
+    CancelReason, Error, ItemBatch, ResponseSource, SourceEvent, StopKind, Terminal, clock,
+    second_look,
 };
 
 use super::{Phase, REOPENS, Source, State};
@@ -131,7 +132,7 @@ impl Source {
             return self.finish(state, end, false);
         }
         state.phase = Phase::Expected;
-        state.clocks.lost = Some(Instant::now());
+        state.clocks.lost = Some(clock::now());
         drop(state);
         self.shared.seek(self.subject);
     }
@@ -139,7 +140,7 @@ impl Source {
     /// The limit that was reached, if one was; else the timer is set for the next.
     fn poll_timer(&self, state: &mut State, cx: &mut task::Context<'_>) -> Option<Due> {
         let (at, due) = self.next_limit(state)?;
-        let now = Instant::now();
+        let now = clock::now();
         let mut at = at;
         if at <= now {
             // What arrived while this process did not run is read before the worker is judged.
