@@ -1,13 +1,10 @@
 //! Headers between Sinew's requests and what Dynamo peers send beside theirs.
 
-use std::{
-    collections::BTreeMap,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{collections::BTreeMap, time::UNIX_EPOCH};
 
 use bytes::BytesMut;
 use sinew_dynamo_wire::{PayloadCodec, context_text, header_list};
-use sinew_plane::{Code, Error, Headers, OutgoingRequest, header};
+use sinew_plane::{Code, Error, Headers, OutgoingRequest, clock, header};
 
 /// Set by a caller to `annotated`, it leaves the items of a Dynamo worker as they are: each is an
 /// [`Annotated`](crate::Annotated), errors and pure annotations among them.
@@ -25,7 +22,7 @@ const ENDPOINT_PATH: &str = "x-endpoint-path";
 
 /// What the frame of a request to a Dynamo worker carries.
 pub(crate) fn beside_request(request: &OutgoingRequest) -> Result<Headers, Error> {
-    let sent_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let sent_at = clock::time_of_day().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     let id = context_text(request.context.id());
     let sent_at = sent_at.to_string();
     let given = |name| request.headers.get(name);

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use parking_lot::Mutex;
-use sinew_plane::{CancelReason, Context, StopKind};
+use sinew_plane::{CancelReason, Context, StopKind, clock};
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
@@ -20,19 +20,14 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     /// Numbered, as two requests may have the same deadline.
-    entries: BTreeMap<Ticket, Context>,
+    entries: BTreeMap<DeadlineKey, Context>,
     next_number: u64,
     running: bool,
     closed: bool,
 }
 
 /// The place of a request in the queue.
-pub(crate) type Ticket = (Instant, u64);
-
-/// The clock that timers run on, which tests can move.
-pub(crate) fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
-}
+pub(crate) type DeadlineKey = (Instant, u64);
 
 impl Deadlines {
     pub(crate) fn new() -> Self {
@@ -45,12 +40,12 @@ impl Deadlines {
         deadline: Instant,
         context: &Context,
         tasks: &TaskTracker,
-    ) -> Ticket {
+    ) -> DeadlineKey {
         let mut queue = self.0.queue.lock();
-        let ticket = (deadline, queue.next_number);
+        let key = (deadline, queue.next_number);
         queue.next_number += 1;
-        queue.entries.insert(ticket, context.clone());
-        let is_first = queue.entries.first_key_value().is_some_and(|(first, _)| *first == ticket);
+        queue.entries.insert(key, context.clone());
+        let is_first = queue.entries.first_key_value().is_some_and(|(first, _)| *first == key);
         let start = !queue.running && !queue.closed;
         queue.running |= start;
         drop(queue);
@@ -59,12 +54,12 @@ impl Deadlines {
         } else if is_first {
             self.0.changed.notify_one();
         }
-        ticket
+        key
     }
 
-    pub(crate) fn forget(&self, ticket: Ticket) {
+    pub(crate) fn forget(&self, key: DeadlineKey) {
         // The timer is left as it is: it wakes once for nothing, at most once per entry.
-        let context = self.0.queue.lock().entries.remove(&ticket);
+        let context = self.0.queue.lock().entries.remove(&key);
         drop(context);
     }
 
@@ -99,7 +94,7 @@ async fn run(running: Running) {
             if queue.closed {
                 return;
             }
-            (queue.take_due(now()), queue.entries.first_key_value().map(|((at, _), _)| *at))
+            (queue.take_due(clock::now()), queue.entries.first_key_value().map(|((at, _), _)| *at))
         };
         for context in due {
             context.cancel(StopKind::Kill, CancelReason::DeadlineExceeded);
@@ -107,6 +102,7 @@ async fn run(running: Running) {
         match next {
             None => shared.changed.notified().await,
             Some(next) => tokio::select! {
+                biased;
                 () = tokio::time::sleep_until(next.into()) => {}
                 () = shared.changed.notified() => {}
             },
@@ -135,7 +131,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_is_killed_at_its_own_deadline_in_any_order_of_arrival() {
-        let (deadlines, tasks, start) = (Deadlines::new(), TaskTracker::new(), now());
+        let (deadlines, tasks, start) = (Deadlines::new(), TaskTracker::new(), clock::now());
         let mut contexts = Vec::new();
         for seconds in [3, 1, 2, 1] {
             let context = Context::new();
@@ -149,7 +145,7 @@ mod tests {
             context.killed().await;
             assert_eq!(context.reason(), Some(CancelReason::DeadlineExceeded));
             // The timer's own step is a millisecond.
-            let late = (now() - start).checked_sub(Duration::from_secs(seconds));
+            let late = (clock::now() - start).checked_sub(Duration::from_secs(seconds));
             assert!(late.is_some_and(|late| late < Duration::from_millis(10)), "{late:?}");
         }
         assert_eq!(tasks.len(), 1, "one task for all");
@@ -159,9 +155,9 @@ mod tests {
     async fn the_forgotten_are_left_alone_and_closing_ends_the_task() {
         let (deadlines, tasks) = (Deadlines::new(), TaskTracker::new());
         let (forgotten, kept) = (Context::new(), Context::new());
-        let ticket = deadlines.watch(now() + Duration::from_secs(1), &forgotten, &tasks);
-        deadlines.watch(now() + Duration::from_secs(2), &kept, &tasks);
-        deadlines.forget(ticket);
+        let key = deadlines.watch(clock::now() + Duration::from_secs(1), &forgotten, &tasks);
+        deadlines.watch(clock::now() + Duration::from_secs(2), &kept, &tasks);
+        deadlines.forget(key);
         kept.killed().await;
         assert!(!forgotten.is_stopped());
         tasks.close();

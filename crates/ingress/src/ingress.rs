@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use sinew_plane::{
-    CancelReason, EndpointName, Error, IncomingRequest, InstanceId, RequestHandler, ResponseSink,
+    EndpointName, Error, InFlight, IncomingRequest, InstanceId, RequestHandler, ResponseSink,
     Shutdown,
 };
 use sinew_registry::{LocalEndpoint, LocalEndpoints};
@@ -14,10 +14,9 @@ use tokio_util::task::TaskTracker;
 use crate::{
     EndpointConfig, Handler, IngressConfig, ServedEndpoint, SystemHealth,
     carriers::Carriers,
+    contexts::InFlightContexts,
     deadline::Deadlines,
-    gate::Gate,
     instance::{Direct, Instance, Process},
-    live::Live,
     refusal,
     table::Table,
 };
@@ -54,7 +53,7 @@ impl Ingress {
 
     fn build(config: IngressConfig, local: Option<LocalEndpoints>) -> Self {
         let process = Process {
-            gate: Gate::new(config.max_in_flight),
+            in_flight: InFlight::new(config.max_in_flight),
             deadlines: Deadlines::new(),
             tasks: TaskTracker::new(),
             carriers: Carriers::default(),
@@ -94,9 +93,9 @@ impl Ingress {
             name: endpoint,
             id: instance,
             subject,
-            gate: Gate::new(config.max_in_flight),
+            in_flight: InFlight::new(config.max_in_flight),
             park_limit: config.park_limit,
-            live: Live::default(),
+            contexts: InFlightContexts::new(),
             process: Arc::clone(&self.0.process),
             handler,
         });
@@ -112,17 +111,17 @@ impl Ingress {
 
     /// Requests in flight over all endpoints.
     pub fn in_flight(&self) -> usize {
-        self.0.process.gate.in_flight()
+        self.0.process.in_flight.count()
     }
 
     /// Refuses new requests from now on, as `Draining`. What runs goes on. It cannot be undone.
     pub fn drain(&self) {
-        self.0.process.gate.drain();
+        self.0.process.in_flight.drain();
     }
 
     /// True once drained.
     pub fn is_draining(&self) -> bool {
-        self.0.process.gate.is_draining()
+        self.0.process.in_flight.is_draining()
     }
 
     /// Drains, lets what is in flight end within `grace`, kills the rest with the reason
@@ -132,12 +131,12 @@ impl Ingress {
     /// Shut transports down behind it, so that the last terminals still leave.
     pub async fn shutdown(&self, grace: Duration) -> Shutdown {
         let process = &self.0.process;
-        process.gate.drain();
+        process.in_flight.drain();
         // Over or not: what is left is counted next.
-        let _ = timeout(grace, process.gate.drained()).await;
-        let cut_streams = process.gate.in_flight();
+        let _ = timeout(grace, process.in_flight.drained()).await;
+        let cut_streams = process.in_flight.count();
         for instance in self.0.table.all() {
-            instance.live.cut(CancelReason::Shutdown);
+            instance.contexts.cut();
         }
         process.deadlines.close();
         process.tasks.close();

@@ -4,18 +4,17 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use sinew_plane::{
-    Context, EndpointName, Error, IncomingRequest, InstanceId, RequestHandler, ResponseSink,
-    TransportId,
+    Closed, Context, EndpointName, Error, InFlight, InFlightKey, IncomingRequest, InstanceId,
+    RequestHandler, ResponseSink, TransportId, clock,
 };
 use sinew_telemetry::{EndpointMetrics, trace};
 use tokio_util::task::TaskTracker;
 
 use crate::{
     carriers::Carriers,
-    deadline::{self, Deadlines, Ticket},
-    gate::{Closed, Gate},
+    contexts::InFlightContexts,
+    deadline::{DeadlineKey, Deadlines},
     handler::Handler,
-    live::Live,
     park_limit::ParkLimit,
     permit::Permit,
     refusal,
@@ -23,7 +22,7 @@ use crate::{
 
 /// What all instances of a process share.
 pub(crate) struct Process {
-    pub(crate) gate: Gate,
+    pub(crate) in_flight: InFlight,
     pub(crate) deadlines: Deadlines,
     pub(crate) tasks: TaskTracker,
     pub(crate) carriers: Carriers,
@@ -34,10 +33,10 @@ pub(crate) struct Instance {
     pub(crate) id: InstanceId,
     /// A second name, as `register_endpoint` gives it.
     pub(crate) subject: Option<Arc<str>>,
-    pub(crate) gate: Gate,
+    pub(crate) in_flight: InFlight,
     /// How long an item may wait for its reader.
     pub(crate) park_limit: Option<Duration>,
-    pub(crate) live: Live,
+    pub(crate) contexts: InFlightContexts,
     pub(crate) process: Arc<Process>,
     pub(crate) handler: Handler,
     pub(crate) metrics: EndpointMetrics,
@@ -92,27 +91,27 @@ impl Instance {
         }
         // Counted before it can be cut: what is in flight is in the gauge.
         let metrics = Some(self.metrics.admitted(request_bytes));
-        let key = self.live.insert(context);
+        let key = self.contexts.insert(context);
         let watch = |deadline| self.process.deadlines.watch(deadline, context, &self.process.tasks);
         let deadline = context.deadline().map(watch);
         Ok(Permit { instance: Arc::clone(self), key, deadline, metrics })
     }
 
     fn enter(&self, context: &Context) -> Result<(), Error> {
-        if context.deadline().is_some_and(|deadline| deadline <= deadline::now()) {
+        if context.deadline().is_some_and(|deadline| deadline <= clock::now()) {
             return Err(refusal::too_late());
         }
-        self.gate.enter().map_err(|closed| self.endpoint_refusal(closed))?;
-        self.process.gate.enter().map_err(|closed| {
-            self.gate.leave();
+        self.in_flight.enter().map_err(|closed| self.endpoint_refusal(closed))?;
+        self.process.in_flight.enter().map_err(|closed| {
+            self.in_flight.leave();
             self.process_refusal(closed)
         })
     }
 
     /// Whether a request would be let in now. Advice: it takes no place.
     pub(crate) fn admits(&self) -> Result<(), Error> {
-        self.gate.check().map_err(|closed| self.endpoint_refusal(closed))?;
-        self.process.gate.check().map_err(|closed| self.process_refusal(closed))
+        self.in_flight.check().map_err(|closed| self.endpoint_refusal(closed))?;
+        self.process.in_flight.check().map_err(|closed| self.process_refusal(closed))
     }
 
     fn endpoint_refusal(&self, closed: Closed) -> Error {
@@ -130,13 +129,15 @@ impl Instance {
     }
 
     /// Undoes an admission.
-    pub(crate) fn leave(&self, key: usize, deadline: Option<Ticket>) {
-        if let Some(ticket) = deadline {
-            self.process.deadlines.forget(ticket);
+    pub(crate) fn leave(&self, key: Option<InFlightKey>, deadline: Option<DeadlineKey>) {
+        if let Some(deadline) = deadline {
+            self.process.deadlines.forget(deadline);
         }
-        self.live.remove(key);
-        self.gate.leave();
-        self.process.gate.leave();
+        if let Some(key) = key {
+            self.contexts.remove(key);
+        }
+        self.in_flight.leave();
+        self.process.in_flight.leave();
     }
 
     pub(crate) fn span(&self, context: &Context) -> tracing::Span {

@@ -64,13 +64,12 @@
 
 mod carriers;
 mod config;
+mod contexts;
 mod deadline;
 mod end;
-mod gate;
 mod handler;
 mod ingress;
 mod instance;
-mod live;
 mod local;
 mod metered;
 mod park_limit;

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use sinew_plane::Fault;
+use sinew_plane::{Fault, InFlightKey};
 use sinew_telemetry::{RequestMetrics, TransportMetrics};
 
-use crate::{deadline::Ticket, instance::Instance};
+use crate::{deadline::DeadlineKey, instance::Instance};
 
 /// One admitted request. Dropping it frees its place; without [`end`](Self::end), as by a panic,
 /// the request counts as an application error.
 pub(crate) struct Permit {
     pub(crate) instance: Arc<Instance>,
-    pub(crate) key: usize,
-    pub(crate) deadline: Option<Ticket>,
+    pub(crate) key: Option<InFlightKey>,
+    pub(crate) deadline: Option<DeadlineKey>,
     pub(crate) metrics: Option<RequestMetrics>,
 }
 
@@ -40,7 +40,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        // First, so that the gauge is right when a drain sees the gate empty.
+        // First, so that the gauge is right when a drain sees that nothing is in flight.
         drop(self.metrics.take());
         self.instance.leave(self.key, self.deadline);
     }

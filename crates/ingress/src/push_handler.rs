@@ -5,12 +5,12 @@ use std::{future::poll_fn, marker::PhantomData, sync::Arc};
 use bytes::Bytes;
 use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_codec::PayloadFormat;
-use sinew_plane::{AsyncEngine, BoxStream, Context, Error, ResponseSink, SingleIn};
+use sinew_plane::{AsyncEngine, BoxStream, Context, Error, ResponseSink, SingleIn, clock};
 use sinew_registry::LocalEndpoint;
 use tracing::Instrument;
 
 use crate::{
-    Handler, deadline,
+    Handler,
     end::End,
     handler::Dispatch,
     instance::{Admitted, Instance},
@@ -143,7 +143,7 @@ fn with_context<Req>(value: Req, context: &Context) -> Result<SingleIn<Req>, End
     if context.is_stopped() {
         return Err(End::cancelled(context));
     }
-    if context.deadline().is_some_and(|deadline| deadline <= deadline::now()) {
+    if context.deadline().is_some_and(|deadline| deadline <= clock::now()) {
         return Err(End::Rejected(refusal::too_late()));
     }
     Ok(SingleIn::with_context(value, context.clone()))

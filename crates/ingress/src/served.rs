@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use sinew_plane::{AsyncEngine, CancelReason, EndpointName, InstanceId};
+use sinew_plane::{AsyncEngine, EndpointName, InstanceId};
 use sinew_registry::{LocalEndpoint, LocalGuard};
 use tokio::time::timeout;
 
@@ -51,15 +51,15 @@ impl ServedEndpoint {
 
     /// Its requests in flight.
     pub fn in_flight(&self) -> usize {
-        self.instance.gate.in_flight()
+        self.instance.in_flight.count()
     }
 
     /// Refuses new requests, as `Draining`, and waits until none is in flight. It cannot be
     /// undone. Cancel-safe: dropped midway, new requests stay refused.
     pub async fn drain(&self) {
         self.report(false);
-        self.instance.gate.drain();
-        self.instance.gate.drained().await;
+        self.instance.in_flight.drain();
+        self.instance.in_flight.drained().await;
     }
 
     /// The same for no longer than `limit`; then it kills what is left, with the reason `Shutdown`,
@@ -70,7 +70,7 @@ impl ServedEndpoint {
         let _ = timeout(limit, self.drain()).await;
         let cut = self.in_flight();
         if cut > 0 {
-            self.instance.live.cut(CancelReason::Shutdown);
+            self.instance.contexts.cut();
         }
         cut
     }
@@ -94,8 +94,8 @@ impl Drop for ServedEndpoint {
     fn drop(&mut self) {
         self.report(false);
         self.ingress.table.remove(&self.instance);
-        self.instance.gate.drain();
-        self.instance.live.cut(CancelReason::Shutdown);
+        self.instance.in_flight.drain();
+        self.instance.contexts.cut();
     }
 }
 

@@ -78,8 +78,9 @@ impl Table {
     pub(crate) fn find(&self, endpoint: &str, id: InstanceId) -> Option<Arc<Instance>> {
         let entries = self.part(endpoint).load();
         let of_key = entries.get(endpoint)?;
-        let load =
-            |instance: &&Arc<Instance>| (instance.gate.is_draining(), instance.gate.in_flight());
+        let load = |instance: &&Arc<Instance>| {
+            (instance.in_flight.is_draining(), instance.in_flight.count())
+        };
         let found = match id {
             InstanceId(0) => of_key.iter().min_by_key(load),
             id => of_key.iter().find(|instance| instance.id == id),

@@ -2,30 +2,48 @@
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{self, Poll, Waker},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sinew_plane::{
-    Budget, CancelReason, Code, Context, Error, Executed, ItemBatch, OnCancel, ResponseSource,
-    SinkTarget, SourceEvent, StopKind, Terminal, TrySendError, Window,
+    Budget, CancelReason, Code, Context, Error, Executed, InFlightEntry, InFlightSet, ItemBatch,
+    OnCancel, ResponseSource, Shutdown, SinkTarget, SourceEvent, StopKind, Terminal, TrySendError, Window,
 };
 
-use crate::{charge::Charge, config::MemoryConfig, roster::Roster, window::Balance};
+use crate::{charge::Charge, config::MemoryConfig, window::Balance};
+
+/// The streams of one server or of one client. Weak, because an exchange knows both: its sink and
+/// its stream keep it alive.
+pub(crate) type Streams = InFlightSet<Weak<Exchange>>;
+
+/// Drains, gives what runs `grace` to end, cuts the rest. Dropped midway, it has drained and cut
+/// nothing.
+pub(crate) async fn close(streams: &Streams, grace: Duration, reason: CancelReason) -> Shutdown {
+    streams.close(grace).await;
+    cut(streams, reason)
+}
+
+/// Drains, and cuts what runs. There are no tasks to join: handlers belong to who made them.
+pub(crate) fn cut(streams: &Streams, reason: CancelReason) -> Shutdown {
+    let exchanges = streams.cut().into_iter().filter_map(|exchange| exchange.upgrade());
+    let cut_streams = exchanges.filter(|exchange| exchange.cut(reason)).count();
+    Shutdown { cut_streams, cut_tasks: 0 }
+}
 
 /// Both ends of one stream.
 ///
 /// Lock order: nothing else is locked, woken or cancelled while `state` is locked.
 pub(crate) struct Exchange {
-    serial: u64,
     /// The serving side's context.
     context: Context,
     max_message_bytes: usize,
     budget: Option<Arc<Budget>>,
-    client: Arc<Roster>,
-    server: Arc<Roster>,
+    client: InFlightEntry<Weak<Exchange>>,
+    server: InFlightEntry<Weak<Exchange>>,
     state: Mutex<State>,
 }
 
@@ -49,14 +67,14 @@ enum End {
 }
 
 impl Exchange {
+    /// A stream that has entered at both ends. One that is cut meanwhile begins as a cut one.
     pub(crate) fn new(
-        serial: u64,
         context: Context,
         config: &MemoryConfig,
         window: Window,
-        client: Arc<Roster>,
-        server: Arc<Roster>,
-    ) -> Self {
+        client: InFlightEntry<Weak<Self>>,
+        server: InFlightEntry<Weak<Self>>,
+    ) -> Arc<Self> {
         let state = State {
             items: ItemBatch::new(),
             item_count: 0,
@@ -70,7 +88,18 @@ impl Exchange {
         };
         let state = Mutex::new(state);
         let (max_message_bytes, budget) = (config.max_message_bytes, config.budget.clone());
-        Self { serial, context, max_message_bytes, budget, client, server, state }
+        let exchange = Self { context, max_message_bytes, budget, client, server, state };
+        let exchange = Arc::new(exchange);
+        let ends = [
+            (&exchange.client, CancelReason::Disconnected),
+            (&exchange.server, CancelReason::Shutdown),
+        ];
+        for (end, reason) in ends {
+            if !end.replace(Arc::downgrade(&exchange)) {
+                exchange.cut(reason);
+            }
+        }
+        exchange
     }
 
     /// Breaks the stream off, as the loss of a connection would. False when it had ended.
@@ -89,14 +118,14 @@ impl Exchange {
             [state.reader.take(), state.writer.take()]
         };
         self.context.cancel(StopKind::Kill, reason);
-        self.strike();
+        self.leave();
         wakers.into_iter().flatten().for_each(Waker::wake);
         true
     }
 
-    fn strike(&self) {
-        self.client.strike(self.serial);
-        self.server.strike(self.serial);
+    fn leave(&self) {
+        self.client.leave();
+        self.server.leave();
     }
 
     /// Why nothing more can be sent, if so. Asked under the lock, so that a kill is either seen
@@ -175,7 +204,7 @@ impl ResponseSource for Exchange {
         drop(unread);
         if !ended {
             // The server still counts it: its handler runs until it ends the stream.
-            self.client.strike(self.serial);
+            self.client.leave();
             self.on_cancel(StopKind::Kill, CancelReason::Caller);
         }
     }
@@ -262,9 +291,7 @@ impl SinkTarget for Exchange {
             state.writer = None;
             state.reader.take()
         };
-        // Also for a stream that was cut: one that is cut while it enters its second roster is
-        // struck off that one here.
-        self.strike();
+        self.leave();
         if let Some(reader) = reader {
             reader.wake();
         }
@@ -296,10 +323,7 @@ pub(crate) fn too_large(what: &str, bytes: usize, limit: usize) -> Error {
 
 impl fmt::Debug for Exchange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Exchange")
-            .field("serial", &self.serial)
-            .field("context", &self.context)
-            .finish_non_exhaustive()
+        f.debug_struct("Exchange").field("context", &self.context).finish_non_exhaustive()
     }
 }
 

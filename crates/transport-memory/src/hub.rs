@@ -3,10 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Weak},
 };
 
 use parking_lot::Mutex;
@@ -14,7 +11,7 @@ use sinew_plane::{Address, AddressError, RequestHandler, TransportId};
 
 use crate::{
     config::{CheckedMemoryConfig, ConfigError, MemoryConfig},
-    roster::Roster,
+    exchange::Streams,
     server::MemoryServer,
 };
 
@@ -30,13 +27,12 @@ struct Inner {
     config: CheckedMemoryConfig,
     /// As many as the program serves: entries come from its own code, never from a peer.
     services: Mutex<HashMap<String, Weak<Service>>>,
-    serials: AtomicU64,
 }
 
 /// What stands behind one name.
 pub(crate) struct Service {
     pub(crate) handler: Arc<dyn RequestHandler>,
-    pub(crate) roster: Arc<Roster>,
+    pub(crate) streams: Arc<Streams>,
 }
 
 impl MemoryHub {
@@ -50,7 +46,7 @@ impl MemoryHub {
 
     /// A hub with limits that are checked already.
     pub fn with_config(config: CheckedMemoryConfig) -> Self {
-        Self(Arc::new(Inner { config, services: Mutex::default(), serials: AtomicU64::new(0) }))
+        Self(Arc::new(Inner { config, services: Mutex::default() }))
     }
 
     /// Serves `memory://NAME` until the server is shut down or dropped.
@@ -75,8 +71,8 @@ impl MemoryHub {
         handler: Arc<dyn RequestHandler>,
     ) -> Result<MemoryServer, ServeError> {
         let address = Address::new(MEMORY.as_str(), name).map_err(ServeError::Name)?;
-        let roster = Roster::new(self.0.config.max_streams);
-        let service = Arc::new(Service { handler, roster });
+        let streams = Arc::new(Streams::new(self.0.config.max_streams));
+        let service = Arc::new(Service { handler, streams });
         {
             let mut services = self.0.services.lock();
             if services.get(name).is_some_and(|service| service.strong_count() > 0) {
@@ -101,11 +97,6 @@ impl MemoryHub {
         if services.get(name).is_some_and(|known| known.as_ptr() == Arc::as_ptr(service)) {
             services.remove(name);
         }
-    }
-
-    /// A number that no other stream on this hub has.
-    pub(crate) fn next_serial(&self) -> u64 {
-        self.0.serials.fetch_add(1, Ordering::Relaxed)
     }
 }
 

@@ -33,7 +33,6 @@ mod charge;
 mod config;
 mod exchange;
 mod hub;
-mod roster;
 mod server;
 mod transport;
 mod window;

@@ -4,7 +4,10 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use sinew_plane::{Address, BoxFuture, CancelReason, DuplexServer, Shutdown};
 
-use crate::hub::{MemoryHub, Service};
+use crate::{
+    exchange,
+    hub::{MemoryHub, Service},
+};
 
 /// Serves one name of a hub. Dropping it withdraws the name and cuts what runs, as the end of a
 /// process would; to end well, [`shutdown`](DuplexServer::shutdown) first.
@@ -35,14 +38,14 @@ impl DuplexServer for MemoryServer {
     }
 
     fn drain(&self) {
-        self.service.roster.drain();
+        self.service.streams.drain();
     }
 
     /// See the trait. Dropped midway, the server drains on and has cut nothing. Needs a tokio
     /// runtime with its clock enabled.
     fn shutdown(&self, grace: Duration) -> BoxFuture<'_, Shutdown> {
         Box::pin(async move {
-            let cut = self.service.roster.shutdown(grace, CancelReason::Shutdown).await;
+            let cut = exchange::close(&self.service.streams, grace, CancelReason::Shutdown).await;
             self.withdraw();
             cut
         })
@@ -52,8 +55,7 @@ impl DuplexServer for MemoryServer {
 impl Drop for MemoryServer {
     fn drop(&mut self) {
         self.withdraw();
-        self.service.roster.drain();
-        self.service.roster.cut_all(CancelReason::Shutdown);
+        exchange::cut(&self.service.streams, CancelReason::Shutdown);
     }
 }
 

@@ -1,25 +1,30 @@
 //! The calling side.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use sinew_plane::{
-    Address, BoxFuture, CancelReason, Code, Context, DuplexTransport, Error, Executed,
-    IncomingRequest, LatencyClass, OutgoingRequest, ResponseSink, ResponseSource, ResponseStream,
-    Shutdown, SinkTarget, TransportCapabilities, TransportId,
+    Address, BoxFuture, CancelReason, Closed, Code, Context, DuplexTransport, Error, Executed,
+    InFlightEntry, IncomingRequest, LatencyClass, OutgoingRequest, ResponseSink, ResponseSource,
+    ResponseStream, Shutdown, SinkTarget, TransportCapabilities, TransportId,
 };
 
 use crate::{
-    exchange::{Exchange, too_large},
+    exchange::{self, Exchange, Streams, too_large},
     hub::{MEMORY, MemoryHub, Service},
-    roster::{Refusal, Roster},
 };
+
+type Entry = InFlightEntry<Weak<Exchange>>;
 
 /// Calls the servers of one hub. The transports of a hub share nothing but the hub: closing one
 /// leaves the streams of the others alone.
 pub struct MemoryTransport {
     hub: MemoryHub,
     capabilities: TransportCapabilities,
-    roster: Arc<Roster>,
+    streams: Arc<Streams>,
 }
 
 impl MemoryTransport {
@@ -29,7 +34,7 @@ impl MemoryTransport {
         capabilities.latency = LatencyClass::Process;
         // The servers bound the streams: a bound here would only refuse earlier what they may
         // still have room for.
-        Self { hub, capabilities, roster: Roster::new(usize::MAX) }
+        Self { hub, capabilities, streams: Arc::new(Streams::new(usize::MAX)) }
     }
 
     fn exchange(
@@ -44,17 +49,14 @@ impl MemoryTransport {
             Some(deadline) => context.deadline(deadline).build(),
             None => context.build(),
         };
-        let serial = self.hub.next_serial();
-        let exchange = Arc::new(Exchange::new(
-            serial,
+        let (client, server) = self.admit(&service, address)?;
+        let exchange = Exchange::new(
             context.clone(),
             self.hub.config(),
             request.window.unwrap_or(self.hub.config().window),
-            Arc::clone(&self.roster),
-            Arc::clone(&service.roster),
-        ));
-        self.admit(serial, &exchange, &service, address)?;
-
+            client,
+            server,
+        );
         request.context.on_cancel(Arc::downgrade(&exchange));
         context.on_cancel(Arc::downgrade(&exchange));
         // Made before the handler runs: should that panic, the stream is abandoned, not leaked.
@@ -101,26 +103,18 @@ impl MemoryTransport {
     }
 
     /// Enters the stream at both ends or at none.
-    fn admit(
-        &self,
-        serial: u64,
-        exchange: &Arc<Exchange>,
-        service: &Service,
-        address: &Address,
-    ) -> Result<(), Error> {
-        self.roster
-            .admit(serial, exchange)
+    fn admit(&self, service: &Service, address: &Address) -> Result<(Entry, Entry), Error> {
+        let client = self
+            .streams
+            .enter(Weak::new())
             .map_err(|_| Error::new(Code::ConnectFailed, "this transport is closed"))?;
-        service.roster.admit(serial, exchange).map_err(|refusal| {
-            self.roster.strike(serial);
-            match refusal {
-                Refusal::Draining => Error::draining(format!("{address} takes nothing new")),
-                Refusal::Full => Error::new(
-                    Code::Overloaded,
-                    format!("{address} has {} streams running", self.hub.config().max_streams),
-                ),
+        let server = service.streams.enter(Weak::new()).map_err(|closed| match closed {
+            Closed::Draining => Error::draining(format!("{address} takes nothing new")),
+            Closed::Full { max } => {
+                Error::new(Code::Overloaded, format!("{address} has {max} streams running"))
             }
-        })
+        })?;
+        Ok((client, server))
     }
 }
 
@@ -150,7 +144,7 @@ impl DuplexTransport for MemoryTransport {
     /// [`ConnectFailed`](sinew_plane::Code::ConnectFailed). Dropped midway, it refuses new
     /// streams and has cut nothing. Needs a tokio runtime with its clock enabled.
     fn close(&self, grace: Duration) -> BoxFuture<'_, Shutdown> {
-        Box::pin(self.roster.shutdown(grace, CancelReason::Disconnected))
+        Box::pin(exchange::close(&self.streams, grace, CancelReason::Disconnected))
     }
 }
 

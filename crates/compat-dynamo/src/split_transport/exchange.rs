@@ -2,20 +2,36 @@
 
 use std::{
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{self, Poll, Waker},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use futures_core::Stream;
 use parking_lot::Mutex;
 use sinew_plane::{
-    CancelReason, Code, Context, Error, Executed, ItemBatch, Outcome, RequestRegistration,
+    CancelReason, Code, Context, Error, Executed, InFlightEntry, InFlightSet, ItemBatch, Outcome,
+    RequestRegistration,
     ResponseSource, ResponseStream, SourceEvent, StopKind, Terminal,
 };
 
-use super::roster::Place;
 use crate::{Content, ItemCodec};
+
+/// The open streams of a transport, and requests that may become one.
+pub(super) type Streams = InFlightSet<Weak<Exchange>>;
+
+/// Lets nobody in any more, waits for the end of all for at most `grace`, and cuts the rest.
+/// Returns how many that were.
+pub(super) async fn close(streams: &Streams, grace: Duration) -> usize {
+    let left = streams.close(grace).await;
+    for exchange in streams.cut() {
+        if let Some(exchange) = exchange.upgrade() {
+            exchange.cut();
+        }
+    }
+    left
+}
 
 /// A response that is under way.
 pub(super) struct Exchange {
@@ -41,7 +57,7 @@ struct State {
 
 /// What lives as long as the response is under way.
 pub(super) struct Hold {
-    pub(super) place: Place,
+    pub(super) permit: InFlightEntry<Weak<Exchange>>,
     /// The request, when it is a stream.
     pub(super) _input: Option<RequestRegistration>,
 }
@@ -80,11 +96,13 @@ impl Exchange {
             hold: None,
         };
         let exchange = Arc::new(Self { state: Mutex::new(state), context });
-        hold.place.take(Arc::downgrade(&exchange));
-        // A close looks at the roster first and cuts then, or has been seen to cut by now.
-        let is_cut = hold.place.is_cut();
-        exchange.state.lock().hold = Some(hold);
-        if is_cut {
+        // A close finds the exchange there and cuts it, or has cut before.
+        let is_open = hold.permit.replace(Arc::downgrade(&exchange));
+        let mut state = exchange.state.lock();
+        let left = if state.end.is_none() { state.hold.replace(hold) } else { Some(hold) };
+        drop(state);
+        drop(left);
+        if !is_open {
             exchange.cut();
         }
         exchange
@@ -102,7 +120,7 @@ impl Exchange {
             state.end = Some(End::Lost(Error::new(code, "the transport was closed")));
             ((state.inner.take(), state.hold.take()), state.waker.take())
         };
-        // Without the lock: this tells the worker, and the roster.
+        // Without the lock: this tells the worker, and who waits for the last stream.
         drop(left);
         if let Some(waker) = waker {
             waker.wake();

@@ -2,23 +2,25 @@
 
 mod exchange;
 mod letter;
-mod roster;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use sinew_dynamo_wire::{CONTROL_MESSAGE_MAX_BYTES, acknowledgement};
 use sinew_plane::{
     Address, BoxFuture, BoxStream, Code, Context, DuplexTransport, Error, Executed,
     OutgoingRequest, RequestPlaneClient, RequestRegistration, RequestStreamServer,
-    ResponsePlaneServer, ResponseRegistration, ResponseStream, Shutdown, TransportCapabilities,
-    TransportId, accept_timed_out, timeout,
+    ResponsePlaneServer, ResponseRegistration, ResponseStream, Shutdown, StopKind,
+    TransportCapabilities, TransportId, accept_timed_out, timeout, within,
 };
 
 use self::{
-    exchange::{Exchange, Hold},
+    exchange::{Exchange, Hold, Streams},
     letter::Letter,
-    roster::Roster,
 };
 use crate::SplitScheme;
 
@@ -35,7 +37,7 @@ pub struct SplitTransport {
     capabilities: TransportCapabilities,
     requests: Arc<dyn RequestPlaneClient>,
     responses: Arc<dyn ResponsePlaneServer>,
-    roster: Roster,
+    in_flight: Arc<Streams>,
 }
 
 impl SplitTransport {
@@ -50,13 +52,13 @@ impl SplitTransport {
     ) -> Self {
         let mut capabilities = TransportCapabilities::streaming(max_message_bytes);
         capabilities.latency = scheme.latency();
-        let (id, roster) = (scheme.transport(), Roster::default());
-        Self { scheme, id, capabilities, requests, responses, roster }
+        let (id, in_flight) = (scheme.transport(), Arc::new(Streams::new(usize::MAX)));
+        Self { scheme, id, capabilities, requests, responses, in_flight }
     }
 
     /// Response streams that are open.
     pub fn open_streams(&self) -> usize {
-        self.roster.len()
+        self.in_flight.count()
     }
 
     /// Opens an exchange whose request is a stream: `items`, in the request's format, which the
@@ -88,7 +90,10 @@ impl SplitTransport {
         input: Option<RequestRegistration>,
     ) -> Result<ResponseStream, Error> {
         self.check(address, &request)?;
-        let place = self.roster.enter()?;
+        let permit = self
+            .in_flight
+            .enter(Weak::new())
+            .map_err(|_| Error::new(Code::ConnectFailed, "the transport was closed"))?;
         let letter = Letter::new(self.scheme, &request)?;
         let context = request.context.clone();
         let limits = request.limits;
@@ -103,13 +108,13 @@ impl SplitTransport {
         let (payload, headers) = letter.seal(info, fetch, request, limit)?;
         let sending = self.requests.send_request(address, payload, headers);
         let limit = context.limits().or(limits).accept_or_default();
-        let answer = match timeout(limit, in_time(&context, &self.roster, sending)).await {
+        let answer = match timeout(limit, acknowledged(&context, &self.in_flight, sending)).await {
             Ok(answer) => answer?,
             Err(_) => return Err(accept_timed_out(limit)),
         };
         // Accepted is an empty answer. A plane that passes on another text must not make it one.
         acknowledgement::decode(&answer)?;
-        let hold = Hold { place, _input: input };
+        let hold = Hold { permit, _input: input };
         let exchange = Exchange::new(stream, items, context.clone(), hold);
         // The acknowledgement was the acceptance. The prologue may take as long as the handler.
         Ok(ResponseStream::limited(exchange, context, limits).accepted())
@@ -123,8 +128,8 @@ impl SplitTransport {
             let message = format!("{address} is no address of the transport {}", self.id);
             return nothing_ran(Code::NoTransport, message);
         }
-        if request.context.is_stopped() {
-            return nothing_ran(Code::Cancelled, "cancelled before it was sent".to_owned());
+        if let Some(reason) = request.context.reason() {
+            return Err(Error::cancelled(reason).with_executed(Executed::No));
         }
         if request.context.remaining().is_some_and(|left| left.is_zero()) {
             let message = "the deadline passed before the request was sent";
@@ -139,28 +144,25 @@ impl SplitTransport {
     }
 }
 
-/// Waits for the acknowledgement no longer than the request wants it. A stop does not end the
-/// wait: it goes on to the worker, which may still answer.
-async fn in_time(
+/// Waits for the acknowledgement no longer than the request wants it and the transport is open. A
+/// stop does not end the wait: it goes on to the worker, which may still answer.
+async fn acknowledged(
     context: &Context,
-    roster: &Roster,
+    in_flight: &Streams,
     sending: impl Future<Output = Result<Bytes, Error>>,
 ) -> Result<Bytes, Error> {
-    let deadline = async {
-        match context.remaining() {
-            Some(left) => tokio::time::sleep(left).await,
-            None => std::future::pending().await,
+    let sending = async {
+        tokio::select! {
+            biased;
+            answer = sending => answer,
+            () = in_flight.was_cut() => {
+                Err(Error::new(Code::ConnectionLost, "the transport was closed"))
+            }
         }
     };
     // How far the request got is not known once the sending is dropped.
-    let may_run = |code, message| Err(Error::new(code, message).with_executed(Executed::Maybe));
-    tokio::select! {
-        biased;
-        answer = sending => answer,
-        () = context.killed() => may_run(Code::Cancelled, "cancelled while it was sent"),
-        () = roster.cut() => may_run(Code::ConnectionLost, "the transport was closed"),
-        () = deadline => may_run(Code::DeadlineExceeded, "no acknowledgement before the deadline"),
-    }
+    let may_run = |reason| Err(Error::cancelled_while(reason, "the request was sent"));
+    within(context, StopKind::Kill, sending).await.unwrap_or_else(may_run)
 }
 
 impl DuplexTransport for SplitTransport {
@@ -189,7 +191,7 @@ impl DuplexTransport for SplitTransport {
     /// Closes this transport's streams. The planes may serve others, and stay as they are.
     fn close(&self, grace: Duration) -> BoxFuture<'_, Shutdown> {
         Box::pin(async move {
-            let cut_streams = self.roster.close(grace).await;
+            let cut_streams = exchange::close(&self.in_flight, grace).await;
             Shutdown { cut_streams, cut_tasks: 0 }
         })
     }

@@ -26,8 +26,8 @@ impl Woken {
 
 struct Rig {
     exchange: Arc<Exchange>,
-    client: Arc<Roster>,
-    server: Arc<Roster>,
+    client: Arc<Streams>,
+    server: Arc<Streams>,
 }
 
 fn rig(items: u32, bytes: u32) -> Rig {
@@ -35,17 +35,9 @@ fn rig(items: u32, bytes: u32) -> Rig {
 }
 
 fn rig_with(config: MemoryConfig, items: u32, bytes: u32) -> Rig {
-    let (client, server) = (Roster::new(10), Roster::new(10));
-    let exchange = Arc::new(Exchange::new(
-        7,
-        Context::new(),
-        &config,
-        Window { items, bytes },
-        Arc::clone(&client),
-        Arc::clone(&server),
-    ));
-    client.admit(7, &exchange).unwrap();
-    server.admit(7, &exchange).unwrap();
+    let [client, server] = [(); 2].map(|()| Arc::new(Streams::new(10)));
+    let [a, b] = [&client, &server].map(|end| end.enter(Weak::new()).unwrap());
+    let exchange = Exchange::new(Context::new(), &config, Window { items, bytes }, a, b);
     exchange.context.on_cancel(Arc::downgrade(&exchange));
     Rig { exchange, client, server }
 }
@@ -136,8 +128,8 @@ fn an_abandoned_stream_holds_no_items_and_runs_at_its_server_until_it_ends() {
     assert!(rig.exchange.context.is_killed());
     assert!(rig.exchange.state.lock().items.is_empty());
     assert!(matches!(rig.send("b"), Err(TrySendError::Closed(_))));
-    assert_eq!(rig.client.cut_all(CancelReason::Disconnected).cut_streams, 0);
-    assert_eq!(rig.server.cut_all(CancelReason::Shutdown).cut_streams, 1);
+    assert_eq!(cut(&rig.client, CancelReason::Disconnected).cut_streams, 0);
+    assert_eq!(cut(&rig.server, CancelReason::Shutdown).cut_streams, 1);
 }
 
 #[test]
@@ -162,20 +154,20 @@ fn a_cut_is_a_lost_request_before_the_handler_began_and_truncated_after() {
 }
 
 #[test]
-fn a_stream_that_is_cut_while_it_enters_leaves_with_its_sink() {
-    let (client, server) = (Roster::new(10), Roster::new(10));
-    let window = Window { items: 1, bytes: 1 };
-    let (a, b) = (Arc::clone(&client), Arc::clone(&server));
-    let exchange =
-        Arc::new(Exchange::new(7, Context::new(), &MemoryConfig::default(), window, a, b));
-    client.admit(7, &exchange).unwrap();
-    client.drain();
-    client.cut_all(CancelReason::Disconnected);
-    server.admit(7, &exchange).unwrap();
-    exchange.finish(Terminal::Failed { error: Error::handler("nobody hears this") });
-    // A roster for one more stream than it holds shows that the entry is gone.
-    let free = (8..18).filter(|serial| server.admit(*serial, &exchange).is_ok()).count();
-    assert_eq!(free, 10);
+fn a_stream_that_is_cut_while_it_enters_begins_as_a_cut_one() {
+    for (is_client, reason) in [(true, CancelReason::Disconnected), (false, CancelReason::Shutdown)]
+    {
+        let [client, server] = [(); 2].map(|()| Arc::new(Streams::new(10)));
+        let [a, b] = [&client, &server].map(|end| end.enter(Weak::new()).unwrap());
+        cut(if is_client { &client } else { &server }, reason);
+        let window = Window { items: 1, bytes: 1 };
+        let exchange =
+            Exchange::new(Context::new(), &MemoryConfig::default(), window, a, b);
+        assert_eq!(exchange.context.reason(), Some(reason));
+        assert_eq!((client.count(), server.count()), (0, 0));
+        exchange.finish(Terminal::Failed { error: Error::handler("nobody hears this") });
+        assert_eq!((client.count(), server.count()), (0, 0));
+    }
 }
 
 #[test]

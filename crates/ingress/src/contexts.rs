@@ -1,0 +1,50 @@
+//! The contexts of the requests in flight, to be cut all at once.
+
+use sinew_plane::{CancelReason, Context, InFlightKey, InFlightSet, StopKind};
+
+/// Contexts of admitted requests; the count in front of it bounds their number.
+pub(crate) struct InFlightContexts(InFlightSet<Context>);
+
+impl InFlightContexts {
+    pub(crate) fn new() -> Self {
+        Self(InFlightSet::new(usize::MAX))
+    }
+
+    /// `None` for a request that was admitted just before all were cut: it is cut on arrival.
+    pub(crate) fn insert(&self, context: &Context) -> Option<InFlightKey> {
+        let key = self.0.insert(context.clone()).ok();
+        if key.is_none() {
+            context.cancel(StopKind::Kill, CancelReason::Shutdown);
+        }
+        key
+    }
+
+    pub(crate) fn remove(&self, key: InFlightKey) {
+        self.0.remove(key);
+    }
+
+    /// Kills every request that is here and every one still to come, with the reason `Shutdown`.
+    pub(crate) fn cut(&self) {
+        for context in self.0.cut() {
+            context.cancel(StopKind::Kill, CancelReason::Shutdown);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_here_and_who_comes_later_is_cut_and_who_left_is_not() {
+        let contexts = InFlightContexts::new();
+        let [here, gone, late] = [(); 3].map(|()| Context::new());
+        contexts.insert(&here).unwrap();
+        let key = contexts.insert(&gone).unwrap();
+        contexts.remove(key);
+        contexts.cut();
+        assert_eq!(contexts.insert(&late), None);
+        assert!(here.is_killed() && late.is_killed() && !gone.is_stopped());
+        assert_eq!(late.reason(), Some(CancelReason::Shutdown));
+    }
+}
