@@ -5,6 +5,7 @@
 
 mod commands;
 mod glossary;
+mod injected;
 mod links;
 mod manifest;
 mod source;
@@ -37,6 +38,9 @@ Rules:
   variable  each variable of the environment that is read or named stands in docs/settings.md
   command   commands that documents give work as they stand there
   glossary  a name that was replaced is not declared again
+  clock     libraries read the clock through `sinew_plane::clock`, or as tokio's own
+  random    libraries draw random numbers through `sinew_plane::random`
+  select    each `select!` is biased: its first arm is the first to be looked at
 
 An exception is written on its line or the line above, with its reason:
   // tidy-allow: sleep, the slow reader is what this test is about")]
@@ -89,6 +93,7 @@ fn check(workspace: &Workspace, file: &File) -> Vec<Finding> {
     let mut findings = Vec::new();
     if file.has_extension("rs") {
         findings.extend(source::check(file));
+        findings.extend(injected::check(file));
     }
     if file.has_extension("md") {
         findings.extend(links::check(&workspace.root, file));

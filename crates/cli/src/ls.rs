@@ -86,9 +86,10 @@ async fn follow(
         print(&changes(&changed, args.json))?;
         shown = now;
         let more = tokio::select! {
-            changed = view.changed() => changed.is_some(),
+            biased;
             () = interrupts.next() => false,
             () = reader.gone() => return Ok(Exit::Cancelled),
+            changed = view.changed() => changed.is_some(),
         };
         if !more {
             return Ok(Exit::Complete);

@@ -46,6 +46,7 @@ impl Interrupts {
     pub(crate) async fn next(&mut self) {
         // A stream of signals ends with the runtime; then nobody is left to wait.
         tokio::select! {
+            biased;
             _ = self.int.recv() => {}
             _ = self.term.recv() => {}
             () = received(self.hangup.as_mut()) => {}

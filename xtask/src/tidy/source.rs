@@ -60,13 +60,13 @@ pub(super) fn check(file: &File) -> Vec<Finding> {
     findings
 }
 
-fn is_library_source(file: &File) -> bool {
+pub(super) fn is_library_source(file: &File) -> bool {
     file.path.starts_with("crates/") && file.path.contains("/src/")
 }
 
 /// By its own name, or by the nearest of the folders `tests` and `src` that it lies in: a program
 /// that tests run is in a `src` below `tests`.
-fn is_test(file: &File) -> bool {
+pub(super) fn is_test(file: &File) -> bool {
     let folders = file.path.rsplit('/').skip(1);
     let nearest = folders.into_iter().find(|folder| matches!(*folder, "tests" | "src"));
     file.name() == "tests.rs" || nearest == Some("tests")

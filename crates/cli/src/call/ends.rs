@@ -60,12 +60,14 @@ impl Ends {
     pub(crate) async fn wait(mut self, progress: &Progress) -> Result<Exit, Failure> {
         let mut late = std::pin::pin!(late(self.deadline));
         tokio::select! {
+            biased;
             () = self.interrupts.next() => {}
             () = self.reader.gone() => {}
             timeout = &mut late => return Err(progress.late(timeout)),
         }
         if progress.cancel() {
             tokio::select! {
+                biased;
                 () = self.interrupts.next() => {}
                 () = sleep(CANCEL_LIMIT) => {}
                 _ = &mut late => {}

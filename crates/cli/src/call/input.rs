@@ -53,6 +53,7 @@ impl Input {
         }
         let mut reading = std::pin::pin!(stdin());
         let data = tokio::select! {
+            biased;
             data = &mut reading => data?,
             () = tokio::time::sleep(SILENCE) => {
                 tell(

@@ -48,6 +48,7 @@ pub(crate) struct DemoArgs {
 pub(crate) async fn run(args: DemoArgs) -> Result<Exit, Failure> {
     let mut interrupts = Interrupts::new()?;
     tokio::select! {
+        biased;
         result = show(args) => result,
         // Dropping the workers kills them.
         () = interrupts.next() => Ok(Exit::Cancelled),

@@ -72,6 +72,7 @@ pub(crate) async fn run(settings: &Settings, args: ServeArgs) -> Result<Exit, Fa
     say_where(settings, announced, &command, &served, metrics.as_ref());
 
     tokio::select! {
+        biased;
         () = interrupts.next() => {}
         never = report_repeats() => match never {},
     }
@@ -80,6 +81,7 @@ pub(crate) async fn run(settings: &Settings, args: ServeArgs) -> Result<Exit, Fa
         tell(&format!("finishing {count} requests within {grace} s; interrupt again to cut them"));
     }
     let exit = tokio::select! {
+        biased;
         () = drain(&runtime, grace, &work) => Exit::Complete,
         () = interrupts.next() => {
             // The requests first, so that their callers hear of a shutdown, and not of programs

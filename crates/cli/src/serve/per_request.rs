@@ -195,6 +195,7 @@ async fn work(
     let beside = async { tokio::join!(feed, tail.follow(stderr, false)) };
     let (mut main, mut beside) = (pin!(main), pin!(beside));
     tokio::select! {
+        biased;
         end = &mut main => {
             // What has left a daemon behind keeps standard error open; nothing depends on it.
             let _ = timeout(LAST_WORDS, beside).await;

@@ -181,6 +181,7 @@ impl Shared {
         loop {
             let number = child.id();
             tokio::select! {
+                biased;
                 _ = child.wait() => {}
                 () = self.failed.notified() => {
                     // Not asked: a guard that is stopped does not hear. It ends nothing then.
@@ -198,8 +199,9 @@ impl Shared {
             );
             loop {
                 tokio::select! {
-                    () = tokio::time::sleep(RESTART_PAUSE) => {}
+                    biased;
                     () = self.closing.cancelled() => return,
+                    () = tokio::time::sleep(RESTART_PAUSE) => {}
                 }
                 match self.spawn() {
                     Ok(next) => {

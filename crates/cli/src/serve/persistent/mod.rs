@@ -152,9 +152,10 @@ impl Persistent {
             tracing::warn!("{why}; starting it again in {wait:?}");
             *self.state.lock() = State::Waiting(Instant::now() + wait);
             tokio::select! {
-                () = tokio::time::sleep(wait) => {}
+                biased;
                 () = self.ending.close.cancelled() => return,
                 () = self.ending.cut.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
             }
             wait = (2 * wait).min(LONGEST_WAIT);
         }
