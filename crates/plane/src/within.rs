@@ -15,7 +15,7 @@ use crate::{CancelReason, Context, StopKind};
 ///
 /// Work that is done at the first look costs no timer, and what is done when the wait would end
 /// counts as done. Needs a tokio runtime with its clock where there is a deadline. Cancel-safe if
-/// `work` is.
+/// `work` is. Work that is large is better given as `pin!(work)`: its future has room for it twice.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
@@ -37,6 +37,7 @@ pub async fn within<T>(
     end: StopKind,
     work: impl Future<Output = T>,
 ) -> Result<T, CancelReason> {
+    let work = pin!(work);
     let mut work = pin!(unless_cancelled(context, end, work));
     let mut timer = pin!(None::<Sleep>);
     poll_fn(|cx| {

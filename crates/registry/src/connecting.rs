@@ -1,5 +1,7 @@
 //! Which of several routes is up first.
 
+use std::pin::pin;
+
 use sinew_plane::{CONNECT_ATTEMPT_DELAY, Context, Error, Executed, StopKind, staggered, within};
 use tokio::time::sleep;
 
@@ -35,7 +37,7 @@ pub(crate) async fn connect(routes: &[&Route], context: &Context) -> Result<Conn
         })
     };
     let race = staggered(|| sleep(CONNECT_ATTEMPT_DELAY), next, |error| failed.push(error));
-    let up = within(context, StopKind::Stop, race).await.map_err(|reason| {
+    let up = within(context, StopKind::Stop, pin!(race)).await.map_err(|reason| {
         let places: Vec<_> = routes.iter().map(|route| route.address.as_str()).collect();
         let doing = format!("{} did not answer", places.join(", "));
         Error::cancelled_while(reason, &doing).with_executed(Executed::No)

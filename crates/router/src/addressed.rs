@@ -1,6 +1,6 @@
 //! One attempt at one instance, over whichever transport reaches it.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, pin::pin, sync::Arc};
 
 use sinew_plane::{
     Address, CancelReason, Code, Context, Error, Executed, OutgoingRequest, ResponseStream,
@@ -94,7 +94,7 @@ impl AddressedPushRouter {
         let context = request.context.clone();
         let opening = self.registry.open(routes, request);
         // The deadline is watched by who sends, above all attempts.
-        let opened = unless_cancelled(&context, StopKind::Stop, opening).await;
+        let opened = unless_cancelled(&context, StopKind::Stop, pin!(opening)).await;
         opened.unwrap_or_else(|reason| Err(Error::cancelled(reason)))
     }
 
@@ -106,7 +106,7 @@ impl AddressedPushRouter {
     ) -> Result<Started, Error> {
         let Opened { mut stream, transport, metrics, since } = opened;
         let active = metrics.stream();
-        let started = unless_cancelled(context, StopKind::Kill, stream.started()).await;
+        let started = unless_cancelled(context, StopKind::Kill, pin!(stream.started())).await;
         let started = started.unwrap_or_else(|reason| Err(Error::cancelled(reason)));
         metrics.answered(since);
         match started {

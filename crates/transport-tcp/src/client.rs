@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    pin::pin,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -146,7 +147,8 @@ impl TcpTransport {
     ) -> Result<ResponseStream, Error> {
         // A connection may retire between its look-up and its use, but not twice in a row.
         for _ in 0..2 {
-            let connecting = within(&request.context, StopKind::Stop, target.connection());
+            let connecting = pin!(target.connection());
+            let connecting = within(&request.context, StopKind::Stop, connecting);
             let connection = connecting.await.map_err(|reason| {
                 let error = Error::cancelled_while(reason, "a connection was made");
                 error.with_executed(Executed::No)

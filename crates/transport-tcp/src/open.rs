@@ -1,6 +1,9 @@
 //! Opening a stream on a live connection.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+};
 
 use sinew_mux::{Open, Refusal};
 use sinew_plane::{
@@ -35,7 +38,7 @@ impl Connection {
         let started = clock::now();
         loop {
             // Registered before the try, so that room made in between is not missed.
-            let room = self.room.notified();
+            let room = pin!(self.room.notified());
             match self.try_open_stream(&request)? {
                 Ok(call) => return Ok(Ok(response(call, &request))),
                 Err(Refusal::Retired) => return Ok(Err(request)),
@@ -49,7 +52,7 @@ impl Connection {
                 Err(Refusal::Streams | Refusal::RequestWindow) => {}
             }
             let left = self.config.open_timeout.saturating_sub(clock::since(started));
-            let room = within(&request.context, StopKind::Stop, room);
+            let room = pin!(within(&request.context, StopKind::Stop, room));
             match timeout(left, room).await {
                 Ok(Ok(())) => {}
                 Ok(Err(reason)) => {

@@ -5,6 +5,7 @@ mod letter;
 
 use std::{
     fmt,
+    pin::pin,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -162,7 +163,7 @@ async fn acknowledged(
     };
     // How far the request got is not known once the sending is dropped.
     let may_run = |reason| Err(Error::cancelled_while(reason, "the request was sent"));
-    within(context, StopKind::Kill, sending).await.unwrap_or_else(may_run)
+    within(context, StopKind::Kill, pin!(sending)).await.unwrap_or_else(may_run)
 }
 
 impl DuplexTransport for SplitTransport {

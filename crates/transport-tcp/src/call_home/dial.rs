@@ -1,6 +1,6 @@
 //! Reaching the caller, and only the caller.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, pin::pin, time::Duration};
 
 use sinew_dynamo_wire::ControlMessage;
 use sinew_plane::{Backoff, Code, Context, Error, Executed, Retries, StopKind, within};
@@ -133,7 +133,7 @@ pub(crate) async fn in_time<T>(
     context: &Context,
     wait: impl Future<Output = T>,
 ) -> Result<T, Error> {
-    let ended = within(context, StopKind::Kill, wait).await;
+    let ended = within(context, StopKind::Kill, pin!(wait)).await;
     ended.map_err(|reason| {
         let error = Error::cancelled_while(reason, "the caller was dialled");
         error.with_executed(Executed::No)
