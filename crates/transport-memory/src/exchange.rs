@@ -11,7 +11,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use sinew_plane::{
     Budget, CancelReason, Code, Context, Error, Executed, InFlightEntry, InFlightSet, ItemBatch,
-    OnCancel, ResponseSource, Shutdown, SinkTarget, SourceEvent, StopKind, Terminal, TrySendError, Window,
+    OnCancel, ResponseSource, Shutdown, SinkTarget, SourceEvent, StopKind, Terminal, TrySendError,
+    Window,
 };
 
 use crate::{charge::Charge, config::MemoryConfig, window::Balance};

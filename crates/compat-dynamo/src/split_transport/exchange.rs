@@ -12,8 +12,7 @@ use futures_core::Stream;
 use parking_lot::Mutex;
 use sinew_plane::{
     CancelReason, Code, Context, Error, Executed, InFlightEntry, InFlightSet, ItemBatch, Outcome,
-    RequestRegistration,
-    ResponseSource, ResponseStream, SourceEvent, StopKind, Terminal,
+    RequestRegistration, ResponseSource, ResponseStream, SourceEvent, StopKind, Terminal,
 };
 
 use crate::{Content, ItemCodec};

@@ -161,8 +161,7 @@ fn a_stream_that_is_cut_while_it_enters_begins_as_a_cut_one() {
         let [a, b] = [&client, &server].map(|end| end.enter(Weak::new()).unwrap());
         cut(if is_client { &client } else { &server }, reason);
         let window = Window { items: 1, bytes: 1 };
-        let exchange =
-            Exchange::new(Context::new(), &MemoryConfig::default(), window, a, b);
+        let exchange = Exchange::new(Context::new(), &MemoryConfig::default(), window, a, b);
         assert_eq!(exchange.context.reason(), Some(reason));
         assert_eq!((client.count(), server.count()), (0, 0));
         exchange.finish(Terminal::Failed { error: Error::handler("nobody hears this") });
