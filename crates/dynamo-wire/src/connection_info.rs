@@ -23,9 +23,14 @@ pub const TCP_SERVER: &str = "tcp_server";
 /// Longest connection info, in bytes. An address, two ids and some keys of later versions.
 pub const MAX_INFO_BYTES: usize = 8 * 1024;
 
-/// Version of what this side offers. From version 2 on a caller confirms a connection of one
-/// stream to a worker that asks for it.
-const OFFER_VERSION: u32 = 2;
+/// Version of what this side offers.
+const OFFER_VERSION: u32 = 3;
+
+/// From this version on a caller confirms a connection of one stream to a worker that asks for it.
+const CONFIRMS_FROM: u32 = 2;
+
+/// From this version on an item of no bytes has a header, and without one it is a heartbeat.
+const HEARTBEATS_FROM: u32 = 3;
 
 /// Where a stream is to be dialled back to, as a request carries it: the name of the plane, and
 /// a text that only this plane reads.

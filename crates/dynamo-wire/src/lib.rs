@@ -13,6 +13,7 @@
 //! | the answer to it | [`acknowledgement`] |
 //! | where to dial back, and for which stream | [`TcpStreamConnectionInfo`], [`Subject`] |
 //! | what is said on the connection that dialled back | [`CallHomeHandshake`], [`Message`] |
+//! | that the peer lives | [`Heartbeats`] |
 //! | an error | [`TypedError`] |
 //!
 //! The wrapping of items, `complete_final` and annotations, stands in `sinew-compat-dynamo`; the
@@ -42,6 +43,7 @@ pub mod acknowledgement;
 mod connection_info;
 mod control_message;
 pub mod header_list;
+mod heartbeat;
 mod instance_path;
 mod message;
 mod random;
@@ -59,11 +61,12 @@ pub use crate::{
         CONTROL_MESSAGE_MAX_BYTES, PayloadCodec, RequestControlMessage, RequestType, ResponseType,
         SINEW_CONTROL_VERSION, SinewControl,
     },
+    heartbeat::Heartbeats,
     instance_path::{InstancePath, instance_path, push_instance_path},
     message::{
         CallHomeHandshake, ControlMessage, Failure, MAX_HANDSHAKE_BYTES, MAX_HEADER_BYTES, Message,
-        ResponseStreamPrologue, begun_frame, item_prefix, json_frame, read_handshake,
-        sealed_prefix,
+        ResponseStreamPrologue, begun_frame, empty_item_frame, item_prefix, json_frame,
+        read_handshake, sealed_prefix,
     },
     random::random_bytes,
     subject::{SUBJECT_TEXT_BYTES, Subject},

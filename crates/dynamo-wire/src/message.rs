@@ -18,6 +18,9 @@ pub const MAX_HEADER_BYTES: usize = 64 * 1024;
 /// The prologue of a handler that has begun.
 const BEGUN: &[u8; 14] = br#"{"error":null}"#;
 
+/// The header of an item of no bytes, between Sinew's own ends. Without one it would be a heartbeat.
+const EMPTY_ITEM: &[u8; 6] = br#""item""#;
+
 /// The first message of the side that dials.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallHomeHandshake {
@@ -150,8 +153,11 @@ impl From<StopKind> for ControlMessage {
 /// A message as either side may send it once the handshake is over.
 #[derive(Debug)]
 pub enum Message {
-    /// An item. A message without header and without body is an item of no bytes.
+    /// An item.
     Item(Bytes),
+    /// The peer lives: a message without header and without body. It is no item, and
+    /// [`Heartbeats`](crate::Heartbeats) bounds how many may come.
+    Heartbeat,
     /// A word that ends the stream, or asks for its end.
     Control(ControlMessage),
     /// The prologue of a handler that has begun.
@@ -167,13 +173,20 @@ impl Message {
     /// What is wrong with it, for the log and the error of the stream.
     pub fn read(frame: TwoPartMessage) -> Result<Self, &'static str> {
         if frame.header.is_empty() {
-            return Ok(Self::Item(frame.body));
+            return Ok(if frame.body.is_empty() {
+                Self::Heartbeat
+            } else {
+                Self::Item(frame.body)
+            });
         }
         if !frame.body.is_empty() {
             return Err("a control message that carries data");
         }
         if let Some(control) = ControlMessage::parse(&frame.header) {
             return Ok(Self::Control(control));
+        }
+        if frame.header == EMPTY_ITEM[..] {
+            return Ok(Self::Item(Bytes::new()));
         }
         // As both Dynamo and this side write it.
         if frame.header == BEGUN[..] {
@@ -202,6 +215,12 @@ pub fn read_handshake(frame: &TwoPartMessage) -> Result<CallHomeHandshake, &'sta
 /// The frame of a prologue that says that the handler has begun.
 pub fn begun_frame() -> Bytes {
     static FRAME: [u8; TWO_PART_PREFIX_BYTES + BEGUN.len()] = framed(BEGUN);
+    Bytes::from_static(&FRAME)
+}
+
+/// The frame of an item of no bytes, for a peer that is built on Sinew: Dynamo has no such item.
+pub fn empty_item_frame() -> Bytes {
+    static FRAME: [u8; TWO_PART_PREFIX_BYTES + EMPTY_ITEM.len()] = framed(EMPTY_ITEM);
     Bytes::from_static(&FRAME)
 }
 
@@ -282,7 +301,10 @@ mod tests {
     #[test]
     fn frames_are_told_apart() {
         assert!(matches!(Message::read(TwoPartMessage::from_data("x")), Ok(Message::Item(_))));
-        assert!(matches!(Message::read(TwoPartMessage::empty()), Ok(Message::Item(_))));
+        assert!(matches!(Message::read(TwoPartMessage::empty()), Ok(Message::Heartbeat)));
+        let Ok(Message::Item(empty)) = Message::read(header("\"item\"")) else { panic!("an item") };
+        assert!(empty.is_empty());
+        assert_eq!(&empty_item_frame()[24..], b"\"item\"");
         let stop = Message::read(header("\"stop\""));
         assert!(matches!(stop, Ok(Message::Control(ControlMessage::Stop))));
         for begun in [r#"{"error":null}"#, r#"{"error": null,"new":1}"#, "{}"] {

@@ -4,7 +4,10 @@ use std::{borrow::Cow, fmt};
 
 use sinew_plane::Error;
 
-use super::{MAX_INFO_BYTES, OFFER_VERSION, SinewOffer, StreamType, TcpStreamConnectionInfo};
+use super::{
+    CONFIRMS_FROM, HEARTBEATS_FROM, MAX_INFO_BYTES, OFFER_VERSION, SinewOffer, StreamType,
+    TcpStreamConnectionInfo,
+};
 use crate::token::{self, TOKEN_BYTES};
 
 /// A [`TcpStreamConnectionInfo`] as it was read: of slices of the text where its values stand
@@ -108,7 +111,12 @@ impl ParsedOffer<'_> {
 
     /// True when the caller confirms a connection of one stream.
     pub fn confirms(&self) -> bool {
-        self.v >= OFFER_VERSION
+        self.v >= CONFIRMS_FROM
+    }
+
+    /// True when the caller takes a message without header and without body for a heartbeat.
+    pub fn knows_heartbeats(&self) -> bool {
+        self.v >= HEARTBEATS_FROM
     }
 
     /// The process that answers; 0, which names none, where the caller does not say.
@@ -131,7 +139,7 @@ pub(super) fn read_usual(text: &str) -> Option<ParsedConnectionInfo<'_>> {
         "response" => StreamType::Response,
         _ => return None,
     };
-    let sinew = match rest.strip_prefix(r#",\"sinew\":{\"v\":2,\"process\":\""#) {
+    let sinew = match rest.strip_prefix(r#",\"sinew\":{\"v\":3,\"process\":\""#) {
         None => (rest == r#"}"}"#).then_some(None)?,
         Some(rest) => {
             let (process, rest) = usual_value(rest)?;
@@ -140,7 +148,7 @@ pub(super) fn read_usual(text: &str) -> Option<ParsedConnectionInfo<'_>> {
                 None => (None, rest),
             };
             let token = token.map(|text| Secret(text.into()));
-            let offer = ParsedOffer { v: 2, process: Some(process.into()), token };
+            let offer = ParsedOffer { v: OFFER_VERSION, process: Some(process.into()), token };
             (rest == r#"}}"}"#).then_some(Some(offer))?
         }
     };

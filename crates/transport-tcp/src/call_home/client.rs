@@ -28,7 +28,7 @@ use crate::{
         ear::Ear,
         input::RequestItems,
         pool::{At, Pool, PoolUse},
-        sink::LineSink,
+        sink::{CallerKind, LineSink},
     },
     socket::{TCP, keep_alive},
 };
@@ -205,10 +205,12 @@ impl TcpStreamClient {
         if confirm {
             confirmed(&socket, &mut ear, address, &context, &mut patience).await?;
         }
-        let exact = info.sinew.is_some();
+        let caller = info.sinew.as_ref().map_or(CallerKind::Dynamo, |offer| CallerKind::Sinew {
+            knows_heartbeats: offer.knows_heartbeats(),
+        });
         let meter = self.meter.opened();
         let config = Arc::clone(&self.config);
-        let sink = LineSink::new(socket, context.clone(), config, exact, meter);
+        let sink = LineSink::new(socket, context.clone(), config, caller, meter);
         self.tasks.spawn(Arc::clone(&sink).run(ear, self.ending.clone()));
         Ok(ResponseSink::new(sink as Arc<dyn SinkTarget>, context))
     }

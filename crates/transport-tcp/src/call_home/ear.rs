@@ -1,10 +1,10 @@
 //! What a caller says on a connection that carries its response.
 
-use std::io;
+use std::{io, time::Instant};
 
 use bytes::BytesMut;
 use sinew_codec::TwoPartCodec;
-use sinew_dynamo_wire::{ControlMessage, Message};
+use sinew_dynamo_wire::{ControlMessage, Heartbeats, Message};
 use sinew_plane::{Code, Error};
 use tokio::net::TcpStream;
 
@@ -17,13 +17,14 @@ const MAX_CONTROL_BYTES: usize = 1024;
 pub(crate) struct Ear {
     codec: TwoPartCodec,
     buffer: BytesMut,
+    heartbeats: Heartbeats,
 }
 
 impl Default for Ear {
     fn default() -> Self {
         let codec =
             TwoPartCodec::new(2 * MAX_CONTROL_BYTES).with_max_header_size(MAX_CONTROL_BYTES);
-        Self { codec, buffer: BytesMut::new() }
+        Self { codec, buffer: BytesMut::new(), heartbeats: Heartbeats::new(Instant::now()) }
     }
 }
 
@@ -35,6 +36,10 @@ impl Ear {
                 Ok(Some(frame)) => {
                     return match Message::read(frame) {
                         Ok(Message::Control(control)) => Ok(control),
+                        Ok(Message::Heartbeat) if self.heartbeats.accept(Instant::now()) => {
+                            continue;
+                        }
+                        Ok(Message::Heartbeat) => Err(End::Violation("too many heartbeats")),
                         Ok(_) => Err(End::Violation("data")),
                         Err(what) => Err(End::Violation(what)),
                     };

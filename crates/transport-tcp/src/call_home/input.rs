@@ -6,13 +6,14 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{self, Poll, Waker},
+    time::Instant,
 };
 
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use parking_lot::Mutex;
 use sinew_codec::TwoPartCodec;
-use sinew_dynamo_wire::{ControlMessage, MAX_HEADER_BYTES, Message};
+use sinew_dynamo_wire::{ControlMessage, Heartbeats, MAX_HEADER_BYTES, Message};
 use sinew_plane::{
     Budget, BudgetUse, CancelReason, Code, Context, Error, Executed, OnCancel, StopKind,
 };
@@ -32,6 +33,7 @@ pub(crate) struct RequestItems {
     /// What is charged for a buffer that has grown.
     share: Share,
     ready: VecDeque<Bytes>,
+    heartbeats: Heartbeats,
     context: Context,
     /// How it ended; the inner part is taken when it was told.
     end: Option<Option<Error>>,
@@ -66,6 +68,7 @@ impl RequestItems {
             buffer: BytesMut::new(),
             share: Share::new(budget, BudgetUse::Frames),
             ready: VecDeque::new(),
+            heartbeats: Heartbeats::new(Instant::now()),
             context,
             end: None,
             bell,
@@ -87,6 +90,8 @@ impl RequestItems {
                     let item = if sparse { Bytes::copy_from_slice(&item) } else { item };
                     self.ready.push_back(item);
                 }
+                Ok(Message::Heartbeat) if self.heartbeats.accept(Instant::now()) => {}
+                Ok(Message::Heartbeat) => self.violation("too many heartbeats"),
                 Ok(Message::Control(ControlMessage::Sentinel)) => self.end = Some(None),
                 Ok(Message::Control(ControlMessage::Stop)) => self.cancelled(StopKind::Stop),
                 Ok(Message::Control(ControlMessage::Kill)) => self.cancelled(StopKind::Kill),

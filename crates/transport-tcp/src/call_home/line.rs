@@ -8,12 +8,12 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::{Buf, Bytes, BytesMut};
 use sinew_codec::TwoPartCodec;
-use sinew_dynamo_wire::{ControlMessage, Failure, MAX_HEADER_BYTES, Message};
+use sinew_dynamo_wire::{ControlMessage, Failure, Heartbeats, MAX_HEADER_BYTES, Message};
 use sinew_plane::{BudgetUse, Code, Error, ItemBatch, Terminal};
 use sinew_telemetry::ActiveConnection;
 use socket2::SockRef;
@@ -46,6 +46,7 @@ pub(crate) struct Line {
     unsent: BytesMut,
     begun: bool,
     items: u64,
+    heartbeats: Heartbeats,
     at_end: bool,
     /// What follows the items that were handed out.
     next: Option<LineEnd>,
@@ -95,6 +96,7 @@ impl Line {
             unsent: BytesMut::new(),
             begun: false,
             items: 0,
+            heartbeats: Heartbeats::new(Instant::now()),
             at_end: false,
             next: None,
             counted,
@@ -204,6 +206,8 @@ impl Line {
                     }
                 }
                 Ok(Message::Item(_)) => return violation("an item before the prologue"),
+                Ok(Message::Heartbeat) if self.heartbeats.accept(Instant::now()) => {}
+                Ok(Message::Heartbeat) => return violation("too many heartbeats"),
                 Ok(Message::Control(ControlMessage::Sentinel)) if self.begun => {
                     self.at_end = true;
                     return Some(LineEnd::Said(Terminal::Complete { items: self.items }));

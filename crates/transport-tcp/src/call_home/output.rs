@@ -4,7 +4,7 @@ use std::{future::poll_fn, io, sync::Arc};
 
 use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
-use sinew_dynamo_wire::{ControlMessage, Subject, item_prefix, sealed_prefix};
+use sinew_dynamo_wire::{ControlMessage, Subject, empty_item_frame, item_prefix, sealed_prefix};
 use sinew_plane::{BoxStream, Context};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -90,6 +90,9 @@ impl Output {
 }
 
 async fn send_item(socket: &mut TcpStream, item: Bytes, sealed: bool) -> io::Result<()> {
+    if item.is_empty() {
+        return socket.write_all(&empty_item_frame()).await;
+    }
     let prefix = if sealed { sealed_prefix(&item) } else { item_prefix(item.len()) };
     // One write for both where the socket takes it, and no copy of the item.
     let mut frame = prefix.chain(item);

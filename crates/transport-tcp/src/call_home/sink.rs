@@ -12,7 +12,9 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sinew_codec::TWO_PART_PREFIX_BYTES;
-use sinew_dynamo_wire::{ControlMessage, ResponseStreamPrologue, begun_frame, json_frame};
+use sinew_dynamo_wire::{
+    ControlMessage, ResponseStreamPrologue, begun_frame, empty_item_frame, json_frame,
+};
 use sinew_plane::{
     BudgetUse, CancelReason, Code, Context, Error, Executed, Flush, OnCancel, SinkTarget, StopKind,
     Terminal, TrySendError,
@@ -30,13 +32,23 @@ use crate::call_home::{
 
 pub(crate) use self::serving::End;
 
+/// What a caller understands beyond Dynamo's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CallerKind {
+    Dynamo,
+    /// It can be told why a stream was ended that it did not stop.
+    Sinew {
+        /// To it a frame without header and without body is no item.
+        knows_heartbeats: bool,
+    },
+}
+
 /// A response on its way to the caller, over a connection of its own.
 pub(crate) struct LineSink {
     socket: TcpStream,
     context: Context,
     config: Arc<CheckedTcpStreamClientConfig>,
-    /// The caller is a Sinew one: it can be told why a stream was ended that it did not stop.
-    exact: bool,
+    caller: CallerKind,
     /// Counts the connection and its bytes.
     active: ActiveConnection,
     state: Mutex<State>,
@@ -74,7 +86,7 @@ impl LineSink {
         socket: TcpStream,
         context: Context,
         config: Arc<CheckedTcpStreamClientConfig>,
-        exact: bool,
+        caller: CallerKind,
         active: ActiveConnection,
     ) -> Arc<Self> {
         let queue = Queue::new(config.tcp.writes_checks());
@@ -83,7 +95,7 @@ impl LineSink {
             socket,
             context,
             config,
-            exact,
+            caller,
             active,
             state: Mutex::new(State::new(queue, share)),
             changed: Notify::new(),
@@ -186,6 +198,29 @@ impl LineSink {
         }
     }
 
+    /// Why an item cannot be sent to this caller.
+    fn check(&self, item: &Bytes) -> Result<(), Error> {
+        let limit = self.config.max_frame_bytes - TWO_PART_PREFIX_BYTES;
+        if item.len() > limit {
+            let message = format!("an item of {} bytes is over the limit of {limit}", item.len());
+            return Err(Error::new(Code::TooLarge, message));
+        }
+        if item.is_empty() && self.caller == CallerKind::Dynamo {
+            let error = Error::new(Code::InvalidPayload, "Dynamo has no item of no bytes");
+            return Err(error.with_executed(Executed::Yes));
+        }
+        Ok(())
+    }
+
+    fn frame_of(&self, item: Bytes) -> Frame {
+        match self.caller {
+            CallerKind::Sinew { knows_heartbeats: true } if item.is_empty() => {
+                Frame::whole(empty_item_frame())
+            }
+            _ => Frame::item(item),
+        }
+    }
+
     /// The last frames for a terminal.
     fn queue_end(&self, state: &mut State, terminal: Terminal) {
         let status = match terminal {
@@ -195,7 +230,7 @@ impl LineSink {
             }
             Terminal::Failed { error } => Some(ResponseStreamPrologue::failed(&error)),
             // The caller knows why, or cannot be told but by silence.
-            Terminal::Cancelled { .. } if state.asked || !self.exact => {
+            Terminal::Cancelled { .. } if state.asked || self.caller == CallerKind::Dynamo => {
                 state.half_close = true;
                 return;
             }
@@ -309,11 +344,7 @@ impl SinkTarget for LineSink {
     }
 
     fn try_send(&self, item: Bytes) -> Result<(), TrySendError> {
-        let limit = self.config.max_frame_bytes - TWO_PART_PREFIX_BYTES;
-        if item.len() > limit {
-            let message = format!("an item of {} bytes is over the limit of {limit}", item.len());
-            return Err(TrySendError::Closed(Error::new(Code::TooLarge, message)));
-        }
+        self.check(&item).map_err(TrySendError::Closed)?;
         let mut state = self.state.lock();
         if let Some(error) = self.closed_by(&state) {
             return Err(TrySendError::Closed(error));
@@ -341,7 +372,7 @@ impl SinkTarget for LineSink {
             return Err(TrySendError::Full(item));
         }
         Self::begin(&mut state);
-        state.queue.push(Frame::item(item));
+        state.queue.push(self.frame_of(item));
         Ok(())
     }
 

@@ -19,7 +19,7 @@ use tokio::{
 use crate::{
     call_home::{any_caller, caller, connect, drain, next, plain, request, worker},
     call_home_wire::{
-        PROLOGUE, RawWorker, SENTINEL, checked, expect, frame, header, item, receive,
+        PROLOGUE, READY, RawWorker, SENTINEL, checked, expect, frame, header, item, receive,
     },
     fixture::{soon, until},
 };
@@ -44,6 +44,8 @@ async fn the_caller_understands_the_bytes_of_dynamo() {
 struct RawCaller {
     listener: TcpListener,
     info: String,
+    /// It offers to say that it still waits.
+    confirms: bool,
 }
 
 const SUBJECT: &str = "11111111-2222-4333-8444-555555555555";
@@ -55,6 +57,7 @@ impl RawCaller {
 
     async fn offering(stream_type: StreamType, sinew: Option<SinewOffer>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let confirms = sinew.as_ref().is_some_and(|offer| offer.v >= 2);
         let info = TcpStreamConnectionInfo {
             address: listener.local_addr().unwrap().to_string(),
             subject: SUBJECT.into(),
@@ -62,18 +65,26 @@ impl RawCaller {
             stream_type,
             sinew,
         };
-        Self { listener, info: info.to_text() }
+        Self { listener, info: info.to_text(), confirms }
     }
 
     /// Lets a worker of this crate dial in, and hears its handshake.
     async fn accept(&self, worker: &TcpStreamClient) -> (TcpStream, ResponseSink) {
         let context = Context::builder().id(StreamId(9)).build();
         let dial = worker.connect(&self.info, Origin::SameHost, context);
-        let (accepted, sink) = tokio::join!(self.listener.accept(), soon("the dial", dial));
-        let (mut socket, sink) = (accepted.unwrap().0, sink.unwrap());
-        let handshake = format!(r#"{{"subject":"{SUBJECT}","stream_type":"response"}}"#);
-        assert_eq!(receive(&mut socket).await.unwrap(), (handshake.into_bytes(), vec![]));
-        (socket, sink)
+        let answer = async {
+            let (mut socket, _) = self.listener.accept().await.unwrap();
+            let confirm = if self.confirms { r#","confirm":true"# } else { "" };
+            let handshake =
+                format!(r#"{{"subject":"{SUBJECT}","stream_type":"response"{confirm}}}"#);
+            assert_eq!(receive(&mut socket).await.unwrap(), (handshake.into_bytes(), vec![]));
+            if self.confirms {
+                socket.write_all(&header(READY)).await.unwrap();
+            }
+            socket
+        };
+        let (socket, sink) = tokio::join!(answer, soon("the dial", dial));
+        (socket, sink.unwrap())
     }
 }
 
@@ -276,7 +287,8 @@ async fn a_checksum_is_accepted_when_it_is_right() {
 async fn frames_that_come_byte_by_byte_are_understood() {
     let caller = any_caller();
     let (stream, mut worker) = expect(&caller).await;
-    let bytes = [header(PROLOGUE), item("one"), item(""), header(SENTINEL)].concat();
+    let empty = header("\"item\"");
+    let bytes = [header(PROLOGUE), item("one"), empty, header(SENTINEL)].concat();
     let writer = tokio::spawn(async move {
         for byte in bytes {
             worker.send(&[byte]).await;
@@ -288,6 +300,64 @@ async fn frames_that_come_byte_by_byte_are_understood() {
     assert_eq!(items, ["one", ""]);
     assert!(matches!(outcome, Outcome::Complete { items: 2 }));
     writer.await.unwrap();
+}
+
+/// A frame without header and without body.
+fn heartbeats(count: usize) -> Vec<u8> {
+    frame(b"", b"").repeat(count)
+}
+
+#[tokio::test]
+async fn heartbeats_are_no_items_and_a_flood_of_them_ends_the_stream() {
+    let caller = any_caller();
+    let (stream, mut worker) = expect(&caller).await;
+    let some = heartbeats(20);
+    worker
+        .send(
+            &[&some[..], &header(PROLOGUE), &some, &item("one"), &some, &header(SENTINEL)].concat(),
+        )
+        .await;
+    let (items, outcome) = drain(stream).await;
+    assert_eq!(items, ["one"]);
+    assert!(matches!(outcome, Outcome::Complete { items: 1 }), "{outcome:?}");
+
+    let (stream, mut worker) = expect(&caller).await;
+    worker.send(&[header(PROLOGUE), heartbeats(1000), header(SENTINEL)].concat()).await;
+    let (items, outcome) = drain(stream).await;
+    assert!(items.is_empty());
+    assert!(matches!(outcome, Outcome::Truncated { received: 0 }), "{outcome:?}");
+    assert_eq!(worker.control().await.as_deref(), Some("\"kill\""));
+}
+
+#[tokio::test]
+async fn a_caller_may_show_that_it_lives_and_not_without_end() {
+    let (caller, worker) = (RawCaller::bind(StreamType::Response).await, worker(plain()));
+    let (mut socket, sink) = caller.accept(&worker).await;
+    socket.write_all(&[heartbeats(20), header("\"stop\"")].concat()).await.unwrap();
+    soon("the stop", sink.context().stopped()).await;
+    assert!(!sink.context().is_killed());
+    socket.write_all(&heartbeats(1000)).await.unwrap();
+    soon("the kill", sink.context().killed()).await;
+}
+
+/// Dynamo has no such item, an earlier version of Sinew has it without a header.
+#[tokio::test]
+async fn an_item_of_no_bytes_is_told_as_its_caller_understands_it() {
+    let offer = |v| Some(SinewOffer { v, process: None, token: None });
+    for (sinew, told) in [(None, None), (offer(1), Some("")), (offer(3), Some("\"item\""))] {
+        let caller = RawCaller::offering(StreamType::Response, sinew).await;
+        let worker = worker(plain());
+        let (mut socket, mut sink) = caller.accept(&worker).await;
+        let sent = sink.send(Bytes::new()).await;
+        let Some(told) = told else {
+            assert_eq!(sent.unwrap_err().code(), Code::InvalidPayload);
+            continue;
+        };
+        sent.unwrap();
+        assert_eq!(receive(&mut socket).await.unwrap().0, PROLOGUE.as_bytes());
+        let (head, body) = receive(&mut socket).await.unwrap();
+        assert_eq!((head.as_slice(), body.as_slice()), (told.as_bytes(), &b""[..]));
+    }
 }
 
 #[tokio::test]

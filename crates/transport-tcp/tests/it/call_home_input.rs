@@ -146,8 +146,25 @@ async fn the_worker_tells_the_ends_apart() {
 }
 
 #[tokio::test]
+async fn an_item_of_no_bytes_arrives_and_a_heartbeat_is_none() {
+    let (caller, worker) = (any_caller(), worker(plain()));
+    let sent = items(&["", "one", ""]);
+    let registered = caller.register_request_stream(&Context::new(), sent).unwrap();
+    let mut fetched = fetch(&worker, registered.connection_info()).await;
+    for item in ["", "one", ""] {
+        assert_eq!(next(&mut fetched).await.unwrap().unwrap(), item);
+    }
+    assert!(next(&mut fetched).await.is_none());
+
+    let beats = frame(b"", b"").repeat(20);
+    let (items, error, _) = from_raw_caller([beats, item("one"), header(SENTINEL)].concat()).await;
+    assert!(items == ["one"] && error.is_none(), "{error:?}");
+}
+
+#[tokio::test]
 async fn a_caller_that_breaks_the_protocol_kills_the_request() {
     for bytes in [
+        frame(b"", b"").repeat(1000),
         header(r#"{"error":null}"#),
         header("\"halt\""),
         frame(SENTINEL.as_bytes(), b"x"),

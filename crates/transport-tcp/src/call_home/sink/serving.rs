@@ -168,7 +168,7 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
-    use crate::{TcpStreamClientConfig, socket::TCP};
+    use crate::{TcpStreamClientConfig, call_home::sink::CallerKind, socket::TCP};
 
     /// A response that goes on is looked after by the kernel, one that is over soon costs nothing.
     #[tokio::test(start_paused = true)]
@@ -182,7 +182,7 @@ mod tests {
             near.unwrap(),
             Context::new(),
             Arc::new(config),
-            true,
+            CallerKind::Dynamo,
             ConnectionMetrics::new(&TCP, Side::Serving).opened(),
         );
         let kept = || SockRef::from(&sink.socket).keepalive().unwrap();
