@@ -1,11 +1,11 @@
 //! What a caller says on a connection that carries its response.
 
-use std::{io, time::Instant};
+use std::io;
 
 use bytes::BytesMut;
 use sinew_codec::TwoPartCodec;
 use sinew_dynamo_wire::{ControlMessage, Heartbeats, Message};
-use sinew_plane::{Code, Error};
+use sinew_plane::{Code, Error, clock};
 use tokio::net::TcpStream;
 
 use crate::call_home::sink::{End, broken};
@@ -24,7 +24,7 @@ impl Default for Ear {
     fn default() -> Self {
         let codec =
             TwoPartCodec::new(2 * MAX_CONTROL_BYTES).with_max_header_size(MAX_CONTROL_BYTES);
-        Self { codec, buffer: BytesMut::new(), heartbeats: Heartbeats::new(Instant::now()) }
+        Self { codec, buffer: BytesMut::new(), heartbeats: Heartbeats::new(clock::now()) }
     }
 }
 
@@ -36,7 +36,7 @@ impl Ear {
                 Ok(Some(frame)) => {
                     return match Message::read(frame) {
                         Ok(Message::Control(control)) => Ok(control),
-                        Ok(Message::Heartbeat) if self.heartbeats.accept(Instant::now()) => {
+                        Ok(Message::Heartbeat) if self.heartbeats.accept(clock::now()) => {
                             continue;
                         }
                         Ok(Message::Heartbeat) => Err(End::Violation("too many heartbeats")),

@@ -6,7 +6,6 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{self, Poll, Waker},
-    time::Instant,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -15,7 +14,7 @@ use parking_lot::Mutex;
 use sinew_codec::TwoPartCodec;
 use sinew_dynamo_wire::{ControlMessage, Heartbeats, MAX_HEADER_BYTES, Message};
 use sinew_plane::{
-    Budget, BudgetUse, CancelReason, Code, Context, Error, Executed, OnCancel, StopKind,
+    Budget, BudgetUse, CancelReason, Code, Context, Error, Executed, OnCancel, StopKind, clock,
 };
 use tokio::net::TcpStream;
 
@@ -68,7 +67,7 @@ impl RequestItems {
             buffer: BytesMut::new(),
             share: Share::new(budget, BudgetUse::Frames),
             ready: VecDeque::new(),
-            heartbeats: Heartbeats::new(Instant::now()),
+            heartbeats: Heartbeats::new(clock::now()),
             context,
             end: None,
             bell,
@@ -90,7 +89,7 @@ impl RequestItems {
                     let item = if sparse { Bytes::copy_from_slice(&item) } else { item };
                     self.ready.push_back(item);
                 }
-                Ok(Message::Heartbeat) if self.heartbeats.accept(Instant::now()) => {}
+                Ok(Message::Heartbeat) if self.heartbeats.accept(clock::now()) => {}
                 Ok(Message::Heartbeat) => self.violation("too many heartbeats"),
                 Ok(Message::Control(ControlMessage::Sentinel)) => self.end = Some(None),
                 Ok(Message::Control(ControlMessage::Stop)) => self.cancelled(StopKind::Stop),

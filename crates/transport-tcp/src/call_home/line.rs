@@ -8,13 +8,13 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes, BytesMut};
 use sinew_codec::TwoPartCodec;
 use sinew_dynamo_wire::{ControlMessage, Failure, Heartbeats, MAX_HEADER_BYTES, Message};
-use sinew_plane::{BudgetUse, Code, Error, ItemBatch, Terminal};
+use sinew_plane::{BudgetUse, Code, Error, ItemBatch, Terminal, clock};
 use sinew_telemetry::ActiveConnection;
 use socket2::SockRef;
 use tokio::{io::AsyncReadExt, net::TcpStream};
@@ -96,7 +96,7 @@ impl Line {
             unsent: BytesMut::new(),
             begun: false,
             items: 0,
-            heartbeats: Heartbeats::new(Instant::now()),
+            heartbeats: Heartbeats::new(clock::now()),
             at_end: false,
             next: None,
             counted,
@@ -206,7 +206,7 @@ impl Line {
                     }
                 }
                 Ok(Message::Item(_)) => return violation("an item before the prologue"),
-                Ok(Message::Heartbeat) if self.heartbeats.accept(Instant::now()) => {}
+                Ok(Message::Heartbeat) if self.heartbeats.accept(clock::now()) => {}
                 Ok(Message::Heartbeat) => return violation("too many heartbeats"),
                 Ok(Message::Control(ControlMessage::Sentinel)) if self.begun => {
                     self.at_end = true;
