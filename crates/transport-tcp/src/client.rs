@@ -8,18 +8,14 @@ use std::{
 };
 
 use parking_lot::RwLock;
+use sinew_net::{Connector, TCP, UNIX};
 use sinew_plane::{
     Address, BoxFuture, Code, DuplexTransport, Error, Executed, LatencyClass, OutgoingRequest,
     ResponseStream, Shutdown, StopKind, TransportCapabilities, TransportId, within,
 };
 use sinew_telemetry::Side;
 
-use crate::{
-    CheckedTcpConfig,
-    connections::Connections,
-    socket::{TCP, UNIX},
-    target::Target,
-};
+use crate::{CheckedTcpConfig, connections::Connections, target::Target};
 
 /// The calling side over TCP or over Unix domain sockets.
 ///
@@ -34,6 +30,7 @@ pub struct TcpTransport {
 struct Inner {
     id: TransportId,
     capabilities: TransportCapabilities,
+    connector: Arc<dyn Connector>,
     config: Arc<CheckedTcpConfig>,
     connections: Arc<Connections>,
     targets: RwLock<HashMap<Address, Arc<Target>>>,
@@ -56,6 +53,7 @@ impl TcpTransport {
         let inner = Inner {
             id,
             capabilities,
+            connector: Arc::new(config.connector()),
             config: Arc::new(config),
             connections: Connections::new(Side::Calling),
             targets: RwLock::default(),
@@ -89,7 +87,8 @@ impl TcpTransport {
         let target = targets.entry(address.clone()).or_insert_with(|| {
             let config = Arc::clone(&self.inner.config);
             let connections = Arc::clone(&self.inner.connections);
-            Arc::new(Target::new(address.clone(), config, connections))
+            let connector = Arc::clone(&self.inner.connector);
+            Arc::new(Target::new(address.clone(), connector, config, connections))
         });
         Ok(Arc::clone(target))
     }

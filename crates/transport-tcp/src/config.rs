@@ -4,14 +4,10 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use sinew_codec::{ChecksumMode, TwoPartCodec};
 use sinew_mux::{CheckedMuxConfig, ConfigError, MuxConfig, Token};
+use sinew_net::{Admission, Advertised, SocketConnector, addresses, concrete};
 use sinew_plane::{BindPolicy, Budget};
 
-use crate::{
-    Advertised,
-    admission::{self, Admission},
-    call_home::interface,
-    connection::CONNECTION_COST_BYTES,
-};
+use crate::connection::CONNECTION_COST_BYTES;
 
 /// Settings of one side of the transport. Start from [`TcpConfig::default`].
 #[derive(Debug, Clone)]
@@ -184,12 +180,20 @@ impl CheckedTcpConfig {
     /// Who may connect to a listener, given what the process may open now, and that connections on
     /// which nothing runs may fill a quarter of the memory budget.
     pub(crate) fn admission(&self) -> Admission {
-        let descriptors = admission::descriptors();
+        let descriptors = sinew_net::descriptors();
         let others = self.reserved_descriptors;
-        let limit = admission::connection_limit(self.max_connections, others, descriptors);
+        let limit = sinew_net::connection_limit(self.max_connections, others, descriptors);
         let memory = self.budget.as_ref().map(|budget| budget.limit() / 4 / CONNECTION_COST_BYTES);
         let limit = memory.map_or(limit, |memory| limit.min(memory));
         Admission::new(limit, self.max_connections_per_peer)
+    }
+
+    /// Connects as these settings say.
+    pub(crate) fn connector(&self) -> SocketConnector {
+        SocketConnector {
+            resolve_timeout: self.connect_timeout,
+            dead_after: self.mux.keepalive_timeout,
+        }
     }
 
     /// The same settings, for TCP alone.
@@ -204,7 +208,7 @@ impl CheckedTcpConfig {
         match self.advertise.as_deref().map(str::parse::<Advertised>) {
             // Nothing is bound before it has been read.
             Some(Ok(advertised)) => advertised.with_port(bound.port()),
-            _ => interface::concrete(bound, interface::addresses()).to_string(),
+            _ => concrete(bound, addresses()).to_string(),
         }
     }
 }

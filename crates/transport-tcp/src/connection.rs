@@ -11,6 +11,7 @@ use std::{
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use sinew_mux::{Batch, Hello, Outbound, Role};
+use sinew_net::{Occupant, WriteHalf};
 use sinew_plane::{
     BudgetUse, Code, Error, RequestHandler, SinkTarget, TransportId, Unanswered,
     budget::{Account, Hold, Tally, Work},
@@ -19,9 +20,7 @@ use sinew_telemetry::ConnectionMetrics;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    CheckedTcpConfig, call::Call, response::Response, socket::WriteHalf, stream_ids::StreamIds,
-};
+use crate::{CheckedTcpConfig, call::Call, response::Response, stream_ids::StreamIds};
 
 /// One live connection. The reader task owns what arrives; this is what the reader, the writer
 /// and the streams share.
@@ -71,7 +70,7 @@ pub(crate) struct Connection {
 
 /// Where a connection writes to, and what is counted of it.
 pub(crate) struct Sending {
-    pub(crate) socket: WriteHalf,
+    pub(crate) carrier: Arc<dyn WriteHalf>,
     /// Writes that reached a socket, over all connections of a client or server.
     pub(crate) writes: Arc<AtomicU64>,
     /// Both directions of this end's connections over this transport.
@@ -353,12 +352,6 @@ impl Connection {
         }
     }
 
-    /// Closes the connection for another, unless a stream has come in the meantime.
-    pub(crate) fn make_room(&self) {
-        self.hurried.store(true, Ordering::Relaxed);
-        self.close_if_idle();
-    }
-
     /// Largest item that the peer takes, in bytes.
     pub(crate) fn peer_message_limit(&self) -> usize {
         self.peer.get().map_or(0, |hello| hello.max_message_bytes as usize)
@@ -392,5 +385,16 @@ impl Connection {
             response.accept();
         }
         more
+    }
+}
+
+impl Occupant for Connection {
+    fn is_idle(&self) -> bool {
+        self.active.load(Ordering::Acquire) == 0
+    }
+
+    fn make_room(&self) {
+        self.hurried.store(true, Ordering::Relaxed);
+        self.close_if_idle();
     }
 }

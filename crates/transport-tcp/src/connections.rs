@@ -12,17 +12,16 @@ use bytes::BytesMut;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use sinew_mux::Role;
+use sinew_net::{Carrier, Place};
 use sinew_plane::{Budget, Code, Error, RequestHandler, TransportId};
 use sinew_telemetry::{ActiveConnection, ConnectionMetrics, Side};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     CheckedTcpConfig,
-    admission::Place,
     connection::{Connection, Sending},
     keeper,
     read::Reader,
-    socket::{Socket, TCP},
     stream_ids::Callers,
 };
 
@@ -54,20 +53,24 @@ pub(crate) struct Connections {
     callers: Arc<Callers>,
     /// Writes that reached a socket.
     pub(crate) writes: Arc<AtomicU64>,
-    pub(crate) meters: Meters,
+    pub(crate) meters: Arc<Meters>,
 }
 
 /// What one end counts of its connections, by transport, looked up once.
 pub(crate) struct Meters {
     side: Side,
-    tcp: OnceLock<ConnectionMetrics>,
-    unix: OnceLock<ConnectionMetrics>,
+    by_transport: Mutex<Vec<(TransportId, ConnectionMetrics)>>,
 }
 
 impl Meters {
-    pub(crate) fn of(&self, transport: &TransportId) -> &ConnectionMetrics {
-        let place = if *transport == TCP { &self.tcp } else { &self.unix };
-        place.get_or_init(|| ConnectionMetrics::new(transport, self.side))
+    pub(crate) fn of(&self, transport: &TransportId) -> ConnectionMetrics {
+        let mut known = self.by_transport.lock();
+        if let Some((_, metrics)) = known.iter().find(|(it, _)| it == transport) {
+            return metrics.clone();
+        }
+        let metrics = ConnectionMetrics::new(transport, self.side);
+        known.push((transport.clone(), metrics.clone()));
+        metrics
     }
 }
 
@@ -82,45 +85,45 @@ impl Connections {
             keeping: OnceLock::new(),
             callers: Arc::default(),
             writes: Arc::default(),
-            meters: Meters { side, tcp: OnceLock::new(), unix: OnceLock::new() },
+            meters: Arc::new(Meters { side, by_transport: Mutex::default() }),
         })
     }
 
-    /// Starts the two tasks of a connection over a socket.
+    /// Starts the two tasks of a connection over a carrier.
     pub(crate) fn start(
         self: &Arc<Self>,
-        socket: Socket,
+        carrier: Box<dyn Carrier>,
         role: Role,
         config: Arc<CheckedTcpConfig>,
         handler: Option<Arc<dyn RequestHandler>>,
     ) -> Arc<Connection> {
-        self.start_with(None, socket, role, config, handler)
+        self.start_with(None, carrier, role, config, handler)
     }
 
-    /// The same over a socket that a listener accepted.
+    /// The same over a carrier that a listener accepted.
     pub(crate) fn start_accepted(
         self: &Arc<Self>,
         arrival: Arrival,
-        socket: Socket,
+        carrier: Box<dyn Carrier>,
         config: Arc<CheckedTcpConfig>,
         handler: Option<Arc<dyn RequestHandler>>,
     ) -> Arc<Connection> {
-        self.start_with(Some(arrival), socket, Role::Acceptor, config, handler)
+        self.start_with(Some(arrival), carrier, Role::Acceptor, config, handler)
     }
 
     fn start_with(
         self: &Arc<Self>,
         arrival: Option<Arrival>,
-        socket: Socket,
+        carrier: Box<dyn Carrier>,
         role: Role,
         config: Arc<CheckedTcpConfig>,
         handler: Option<Arc<dyn RequestHandler>>,
     ) -> Arc<Connection> {
-        let transport = socket.transport();
-        let meter = self.meters.of(&transport).clone();
+        let transport = carrier.transport();
+        let meter = self.meters.of(&transport);
         let active = meter.opened();
-        let (read, write) = socket.split();
-        let sending = Sending { socket: write, writes: Arc::clone(&self.writes), meter };
+        let (read, write) = carrier.split();
+        let sending = Sending { carrier: write, writes: Arc::clone(&self.writes), meter };
         let connection = Arc::new(Connection::new(role, transport, config, handler, sending));
         if let Some(account) = &connection.account {
             let holder: Weak<Connection> = Arc::downgrade(&connection);

@@ -45,17 +45,14 @@
 //! # }
 //! ```
 
-mod accept;
-mod admission;
-mod advertised;
 mod call;
 mod call_home;
 mod client;
 mod config;
 mod connection;
 mod connections;
-mod first_bytes;
 mod keeper;
+mod mux_protocol;
 mod open;
 mod read;
 mod receive;
@@ -63,21 +60,18 @@ mod request_plane;
 mod response;
 mod serve;
 mod server;
-mod socket;
 mod stream_ids;
 mod target;
-mod unix;
 mod write;
 
 pub use crate::{
-    advertised::Advertised,
     call_home::{
-        CheckedTcpStreamClientConfig, CheckedTcpStreamServerConfig, ListenHost, Network, PoolUse,
+        CheckedTcpStreamClientConfig, CheckedTcpStreamServerConfig, Network, PoolUse,
         TcpStreamClient, TcpStreamClientConfig, TcpStreamServer, TcpStreamServerConfig,
     },
     client::TcpTransport,
     config::{CheckedTcpConfig, TcpConfig},
     request_plane::{CheckedTcpRequestConfig, TcpRequestClient, TcpRequestConfig},
     server::TcpServer,
-    socket::{TCP, UNIX},
 };
+pub use sinew_net::{Advertised, ListenHost, TCP, UNIX};

@@ -4,13 +4,14 @@ mod routing;
 
 use std::{
     io,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Weak, atomic::Ordering},
     task::Waker,
     time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
 use sinew_mux::{ConnectionError, Inbound, Role, Tick};
+use sinew_net::{Place, ReadHalf};
 use sinew_plane::{
     BudgetUse, CancelReason, Code, Error, Executed, StopKind,
     budget::{Tally, Work},
@@ -18,12 +19,10 @@ use sinew_plane::{
 };
 
 use crate::{
-    admission::Place,
     connection::Connection,
     connections::Arrival,
     receive::Receiver,
     response::Response,
-    socket::ReadHalf,
     stream_ids::{Callers, Presence},
 };
 
@@ -122,7 +121,8 @@ impl Reader {
             None => (BytesMut::new(), None),
         };
         if let Some(place) = &place {
-            place.is_of(&connection);
+            let occupant: Weak<Connection> = Arc::downgrade(&connection);
+            place.is_taken_by(occupant);
         }
         connection.sending.meter.received(first.len());
         Self {

@@ -4,13 +4,12 @@ use std::{io, sync::Arc};
 
 use bytes::{BufMut, BytesMut};
 use sinew_mux::Inbound;
+use sinew_net::{ReadHalf, UNBUFFERED_READ_BYTES, read_without_buffer, try_read};
 use sinew_plane::{
     BudgetUse,
     budget::{Account, Hold, Work},
 };
 use tokio::io::AsyncReadExt;
-
-use crate::socket::ReadHalf;
 
 /// Room for one read on a busy connection, in bytes: a chunk of a large message and its header, in
 /// one system call. Later reads have at least half of it.
@@ -54,7 +53,9 @@ impl Receiver {
             return Ok(bytes);
         }
         if self.buffer.capacity() == 0 {
-            return self.first().await;
+            let bytes = read_without_buffer(&mut self.half, &mut self.buffer).await?;
+            self.grow(bytes == UNBUFFERED_READ_BYTES);
+            return Ok(bytes);
         }
         // What was read before may still be in use, so room costs a new buffer: its second half
         // is used before that.
@@ -70,21 +71,6 @@ impl Receiver {
         let bytes = self.half.read_buf(&mut (&mut self.buffer).limit(PEEK_BYTES)).await?;
         self.bulk = bytes < PEEK_BYTES;
         Ok(bytes)
-    }
-
-    /// Waits without a buffer, and reads once there is something.
-    async fn first(&mut self) -> io::Result<usize> {
-        loop {
-            self.half.readable().await?;
-            let mut buffer = BytesMut::with_capacity(self.size);
-            match self.half.try_read_buf(&mut buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                read => {
-                    self.buffer = buffer;
-                    return read;
-                }
-            }
-        }
     }
 
     /// A read filled its room: the next has more, if the memory budget has it.
@@ -111,7 +97,7 @@ impl Receiver {
     /// Reads what is there of a large message. `None` when that is nothing, or something else
     /// comes next.
     pub(crate) fn try_chunk(&mut self, inbound: &mut Inbound) -> Option<io::Result<usize>> {
-        match self.half.try_read_buf(&mut inbound.room()?) {
+        match try_read(&mut self.half, &mut inbound.room()?) {
             Ok(bytes) => {
                 inbound.filled(bytes, &mut self.buffer);
                 Some(Ok(bytes))

@@ -1,35 +1,27 @@
 //! The serving side: listeners, the connections they accepted, and their end.
 
 use std::{
-    io,
     net::SocketAddr,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
+use sinew_net::{
+    Accept, Accepted, Admission, Admit, Peer, Port, Protocol, Socket, SocketFile,
+    accept_connections, check_unix_peer, listen_tcp, watch_socket_file,
+};
 use sinew_plane::{
     Address, BoxFuture, Code, DuplexServer, Error, RequestHandler, RequestPlaneHandler,
     RequestPlaneServer, Shutdown,
 };
 use sinew_telemetry::Side;
-use socket2::{Domain, Protocol, SockAddr, Type};
-use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    CheckedTcpConfig,
-    accept::{self, Accept, Admit},
-    admission::{Admission, Peer, Place},
-    connections::{Arrival, Connections},
-    first_bytes::{self, PeerProtocol, TurnedAway},
+    CheckedTcpConfig, connections::Connections, mux_protocol::MuxProtocol,
     request_plane::RequestPlane,
-    socket::Socket,
-    unix::{self, SocketFile},
 };
 
 /// Grace of [`RequestPlaneServer::stop`].
@@ -52,38 +44,47 @@ struct Bound {
 /// What the listeners and the server share.
 pub(crate) struct Shared {
     pub(crate) config: Arc<CheckedTcpConfig>,
-    handler: Arc<dyn RequestHandler>,
-    /// Takes the requests of callers that speak Dynamo's frames; without it they are closed.
-    request_plane: OnceLock<RequestPlane>,
-    turned_away: TurnedAway,
+    port: Arc<Port>,
     /// Ends the listeners.
     pub(crate) stop_accepting: CancellationToken,
     connections: Arc<Connections>,
     admission: Arc<Admission>,
-    /// Connections that are not among `connections`: not yet told apart, or with frames.
-    others: AtomicUsize,
 }
 
 impl TcpServer {
     /// A server that hands its requests to `handler`. It listens once
     /// [started](RequestPlaneServer::start).
     pub fn new(config: CheckedTcpConfig, handler: Arc<dyn RequestHandler>) -> Self {
+        let (config, stop_accepting) = (Arc::new(config), CancellationToken::new());
+        let connections = Connections::new(Side::Serving);
+        let mux = MuxProtocol {
+            config: Arc::clone(&config),
+            handler,
+            connections: Arc::clone(&connections),
+            draining: stop_accepting.clone(),
+        };
         let shared = Shared {
             admission: Arc::new(config.admission()),
-            config: Arc::new(config),
-            handler,
-            request_plane: OnceLock::new(),
-            turned_away: TurnedAway::default(),
-            stop_accepting: CancellationToken::new(),
-            connections: Connections::new(Side::Serving),
-            others: AtomicUsize::new(0),
+            config,
+            port: Arc::new(Port::new(vec![Arc::new(mux)])),
+            stop_accepting,
+            connections,
         };
         Self { shared: Arc::new(shared), bound: Mutex::new(None) }
     }
 
+    /// Speaks `protocol` too, on the same port, from the next connection on. Of several protocols
+    /// that say yes to the same bytes the first has the connection, and the mux is the first of all.
+    ///
+    /// The server ends what its protocols serve with its own end, within the grace of its shutdown.
+    #[must_use]
+    pub fn with_protocol(self, protocol: Arc<dyn Protocol>) -> Self {
+        self.shared.port.add(protocol);
+        self
+    }
+
     /// Serves callers that speak Dynamo's request frames too, on the same port. They are told
-    /// apart by their first bytes. To be called before the server listens; the first handler
-    /// counts.
+    /// apart by their first bytes. The first handler counts.
     ///
     /// While the server drains, requests are refused with `Server unavailable:`; so they are until
     /// the wait of its shutdown ends. What was acknowledged before is the handler's to finish.
@@ -91,10 +92,9 @@ impl TcpServer {
     pub fn with_request_plane(self, handler: Arc<dyn RequestPlaneHandler>) -> Self {
         let Shared { config, stop_accepting, connections, .. } = &*self.shared;
         let (draining, ending) = (stop_accepting.clone(), connections.ending.clone());
-        let plane = RequestPlane::new(handler, Arc::clone(config), draining, ending);
-        // Given twice: the first is in use already.
-        let _ = self.shared.request_plane.set(plane);
-        self
+        let meters = Arc::clone(&connections.meters);
+        let plane = RequestPlane::new(handler, Arc::clone(config), draining, ending, meters);
+        self.with_protocol(Arc::new(plane))
     }
 
     /// Makes a server and starts it on `address`; port 0 picks a free one.
@@ -134,7 +134,7 @@ impl TcpServer {
         let unix = unix.map(|(listener, file)| {
             self.spawn_acceptor(listener);
             let file = Arc::new(file);
-            let watching = unix::watch(Arc::downgrade(&file));
+            let watching = watch_socket_file(Arc::downgrade(&file));
             let until = self.shared.stop_accepting.clone();
             self.shared.connections.tasks.spawn(until.run_until_cancelled_owned(watching));
             file
@@ -145,7 +145,7 @@ impl TcpServer {
     }
 
     fn spawn_acceptor(&self, listener: impl Accept) {
-        self.shared.connections.tasks.spawn(accept::run(listener, Arc::clone(&self.shared)));
+        self.shared.connections.tasks.spawn(accept_connections(listener, Arc::clone(&self.shared)));
     }
 
     /// The TCP address that is bound, with the real port.
@@ -179,7 +179,7 @@ impl Admit for Shared {
     /// Serves an accepted socket, or closes it when there are too many.
     fn admit(self: &Arc<Self>, socket: Socket, peer: Peer) {
         if let Socket::Unix(stream) = &socket
-            && let Err(error) = unix::check_peer(stream)
+            && let Err(error) = check_unix_peer(stream)
         {
             tracing::debug!(%error, "connection refused");
             return;
@@ -195,8 +195,15 @@ impl Admit for Shared {
             tracing::debug!(%error, "a connection was gone before it was set up");
             return;
         }
-        let other = Other::new(Arc::clone(self));
-        self.connections.tasks.spawn(Arc::clone(self).welcome(socket, other, place));
+        let connection = Accepted {
+            carrier: Box::new(socket),
+            first: BytesMut::new(),
+            place,
+            until: tokio::time::Instant::now() + self.config.handshake_timeout,
+            unclassified: self.port.count(),
+        };
+        let (port, stop) = (Arc::clone(&self.port), self.stop_accepting.clone());
+        self.connections.tasks.spawn(async move { port.detect_and_serve(connection, &stop).await });
     }
 
     fn make_room(&self) {
@@ -206,107 +213,7 @@ impl Admit for Shared {
 
 impl Shared {
     fn open(&self) -> usize {
-        self.connections.count() + self.others.load(Ordering::Relaxed)
-    }
-
-    /// Finds out what the peer speaks, and serves it accordingly. A peer that says nothing, or
-    /// nothing that is served here, is closed without a word.
-    async fn welcome(self: Arc<Self>, socket: Socket, other: Other, place: Place) {
-        let hello_until = tokio::time::Instant::now() + self.config.handshake_timeout;
-        let mut first = BytesMut::new();
-        let protocol = tokio::select! {
-            biased;
-            // It has asked for nothing yet, so it loses nothing.
-            () = self.stop_accepting.cancelled() => return,
-            () = place.leave().cancelled() => return,
-            () = tokio::time::sleep_until(hello_until) => return,
-            protocol = first_bytes::read_protocol(&socket, &mut first) => protocol,
-        };
-        match protocol {
-            Ok(Some(PeerProtocol::Mux)) => {
-                drop(other);
-                self.serve_mux(socket, first, hello_until, place).await;
-            }
-            Ok(Some(protocol)) => match self.request_plane.get() {
-                Some(plane) if protocol == PeerProtocol::RequestFrames => {
-                    let meter = self.connections.meters.of(&socket.transport());
-                    let _active = meter.opened();
-                    plane.serve(socket, first, place, meter).await;
-                }
-                _ => self.turned_away.note(protocol),
-            },
-            Ok(None) | Err(_) => {}
-        }
-    }
-
-    async fn serve_mux(
-        &self,
-        socket: Socket,
-        first: BytesMut,
-        until: tokio::time::Instant,
-        place: Place,
-    ) {
-        let (config, handler) = (Arc::clone(&self.config), Arc::clone(&self.handler));
-        let arrival = Arrival { first, place: Some(place) };
-        let connection = self.connections.start_accepted(arrival, socket, config, Some(handler));
-        if self.stop_accepting.is_cancelled() {
-            // The drain has told the connections that it found, and this was not among them.
-            connection.close(&Error::draining("the server is shutting down"));
-            return;
-        }
-        if tokio::time::timeout_at(until, connection.established()).await.is_err() {
-            let error = Error::new(Code::ConnectTimedOut, "the peer did not say hello in time");
-            connection.close(&error);
-        }
-    }
-}
-
-/// Counts a connection that is not among the mux's.
-struct Other(Arc<Shared>);
-
-impl Other {
-    fn new(shared: Arc<Shared>) -> Self {
-        shared.others.fetch_add(1, Ordering::Relaxed);
-        Self(shared)
-    }
-}
-
-impl Drop for Other {
-    fn drop(&mut self) {
-        self.0.others.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-pub(crate) fn listen_tcp(
-    address: SocketAddr,
-    backlog: u32,
-) -> io::Result<(TcpListener, SocketAddr)> {
-    let domain = if address.is_ipv6() { Domain::IPV6 } else { Domain::IPV4 };
-    let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    if address.is_ipv6() && address.ip().is_unspecified() {
-        // All addresses of the machine, those of IPv4 too, whatever the system's default is.
-        socket.set_only_v6(false)?;
-    }
-    socket.bind(&SockAddr::from(address))?;
-    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-    let listener = TcpListener::from_std(socket.into())?;
-    let bound = listener.local_addr()?;
-    Ok((listener, bound))
-}
-
-impl Accept for TcpListener {
-    async fn accept(&self) -> io::Result<(Socket, Peer)> {
-        let (stream, address) = Self::accept(self).await?;
-        Ok((Socket::Tcp(stream), Peer::at(address.ip())))
-    }
-}
-
-impl Accept for UnixListener {
-    async fn accept(&self) -> io::Result<(Socket, Peer)> {
-        let (stream, _) = Self::accept(self).await?;
-        Ok((Socket::Unix(stream), Peer::Unix))
+        self.connections.count() + self.port.connections()
     }
 }
 

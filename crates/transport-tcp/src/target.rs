@@ -1,32 +1,26 @@
 //! One address that a client keeps a connection to.
 
-use std::{
-    collections::VecDeque,
-    io,
-    net::SocketAddr,
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use sinew_mux::Role;
+use sinew_net::{Attempt, Carrier, Connector};
 use sinew_plane::{
     Address, Backoff, CONNECT_ATTEMPT_DELAY, Code, Error, Executed, Failure, Jitter,
     RequestHandler, clock, staggered,
 };
-use tokio::{net::TcpStream, sync::watch};
+use tokio::sync::watch;
 
-use crate::{
-    CheckedTcpConfig, connection::Connection, connections::Connections, socket::Socket, unix,
-};
+use crate::{CheckedTcpConfig, connection::Connection, connections::Connections};
 
 /// One address, the connection to it that all requests share, and how the last dials went.
 pub(crate) struct Target {
     address: Address,
+    connector: Arc<dyn Connector>,
     config: Arc<CheckedTcpConfig>,
     connections: Arc<Connections>,
     current: ArcSwapOption<Connection>,
@@ -46,11 +40,13 @@ type Dial = watch::Receiver<Option<Result<Arc<Connection>, Error>>>;
 impl Target {
     pub(crate) fn new(
         address: Address,
+        connector: Arc<dyn Connector>,
         config: Arc<CheckedTcpConfig>,
         connections: Arc<Connections>,
     ) -> Self {
         Self {
             address,
+            connector,
             config,
             connections,
             current: ArcSwapOption::empty(),
@@ -151,48 +147,22 @@ impl Target {
     /// Dials all that the address stands for, beside each other where one is slow, and keeps the
     /// first connection whose peer says hello.
     async fn dial(&self) -> Result<Arc<Connection>, Error> {
-        self.dial_first(self.places().await?).await
+        self.dial_first(self.connector.attempts(&self.address).await?).await
     }
 
-    async fn dial_first(&self, places: Vec<Place>) -> Result<Arc<Connection>, Error> {
-        let mut places = places.into_iter();
+    async fn dial_first(&self, attempts: Vec<Attempt>) -> Result<Arc<Connection>, Error> {
+        let mut attempts = attempts.into_iter();
         let mut last = None;
-        let next = || places.next().map(|place| self.dial_one(place));
+        let next = || attempts.next().map(|attempt| self.dial_one(attempt));
         let pause = || tokio::time::sleep(CONNECT_ATTEMPT_DELAY);
         let dialled = staggered(pause, next, |error| last = Some(error)).await;
         dialled.ok_or_else(|| last.unwrap_or_else(closed))
     }
 
-    /// What the address stands for, in the order in which it is tried: a name may have several
-    /// socket addresses.
-    async fn places(&self) -> Result<Vec<Place>, Error> {
-        if self.address.scheme() == "unix" {
-            return Ok(vec![Place::Unix(PathBuf::from(self.address.rest()))]);
-        }
+    async fn dial_one(&self, attempt: Attempt) -> Result<Arc<Connection>, Error> {
         let limit = self.config.connect_timeout;
-        let resolving = tokio::net::lookup_host(self.address.rest());
-        let resolved = match tokio::time::timeout(limit, resolving).await {
-            Ok(Ok(resolved)) => alternating(resolved.collect()),
-            Ok(Err(cause)) => {
-                let message = format!("{} does not resolve: {cause}", self.address);
-                return Err(Error::new(Code::ConnectFailed, message).with_source(cause));
-            }
-            Err(_) => {
-                let message = format!("{} did not resolve within {limit:?}", self.address);
-                return Err(Error::new(Code::ConnectTimedOut, message));
-            }
-        };
-        if resolved.is_empty() {
-            let message = format!("{} resolves to no address", self.address);
-            return Err(Error::new(Code::ConnectFailed, message));
-        }
-        Ok(resolved.into_iter().take(MAX_PLACES).map(Place::Tcp).collect())
-    }
-
-    async fn dial_one(&self, place: Place) -> Result<Arc<Connection>, Error> {
-        let limit = self.config.connect_timeout;
-        let socket = match tokio::time::timeout(limit, place.connect()).await {
-            Ok(Ok(socket)) => socket,
+        let carrier = match tokio::time::timeout(limit, attempt).await {
+            Ok(Ok(carrier)) => carrier,
             Ok(Err(cause)) => {
                 let message = format!("no connection to {}: {cause}", self.address);
                 return Err(Error::new(Code::ConnectFailed, message).with_source(cause));
@@ -202,18 +172,14 @@ impl Target {
                 return Err(Error::new(Code::ConnectTimedOut, message));
             }
         };
-        let broken = |cause: io::Error| {
-            Error::new(Code::ConnectFailed, format!("{}: {cause}", self.address)).with_source(cause)
-        };
-        socket.tune(self.config.mux.keepalive_timeout).map_err(broken)?;
-        self.shake_hands(socket).await
+        self.shake_hands(carrier).await
     }
 
     /// Waits for the peer's hello.
-    async fn shake_hands(&self, socket: Socket) -> Result<Arc<Connection>, Error> {
+    async fn shake_hands(&self, carrier: Box<dyn Carrier>) -> Result<Arc<Connection>, Error> {
         let config = Arc::clone(&self.config);
         let connection =
-            self.connections.start(socket, Role::Dialler, config, self.handler.clone());
+            self.connections.start(carrier, Role::Dialler, config, self.handler.clone());
         // Closed again unless the handshake ends well, also when this future is dropped midway.
         let unfinished = CloseOnDrop(Some(connection));
         let Some(connection) = &unfinished.0 else { return Err(closed()) };
@@ -262,39 +228,6 @@ fn closed() -> Error {
     Error::new(Code::ConnectFailed, "the dial was given up")
 }
 
-/// One socket address.
-enum Place {
-    Tcp(SocketAddr),
-    Unix(PathBuf),
-}
-
-impl Place {
-    async fn connect(&self) -> io::Result<Socket> {
-        match self {
-            Self::Unix(path) => unix::connect(path).await.map(Socket::Unix),
-            Self::Tcp(place) => TcpStream::connect(place).await.map(Socket::Tcp),
-        }
-    }
-}
-
-/// Most socket addresses of one name that are tried for a connection. With as many the last is
-/// begun after two seconds, within the time that one attempt has.
-const MAX_PLACES: usize = 8;
-
-/// The resolver's order, with the families in turn: one that has no way out of here is then
-/// passed over by the second attempt, however many addresses it has.
-fn alternating(resolved: Vec<SocketAddr>) -> Vec<SocketAddr> {
-    let Some(first) = resolved.first().map(SocketAddr::is_ipv6) else { return resolved };
-    let (mut same, mut other) =
-        resolved.into_iter().partition::<VecDeque<_>, _>(|place| place.is_ipv6() == first);
-    let mut ordered = Vec::with_capacity(same.len() + other.len());
-    while !same.is_empty() || !other.is_empty() {
-        ordered.extend(same.pop_front());
-        ordered.extend(other.pop_front());
-    }
-    ordered
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, Instant};
@@ -318,29 +251,19 @@ mod tests {
         let server = TcpServer::bind(config.clone(), any, Arc::new(never)).unwrap();
         let connections = Connections::new(sinew_telemetry::Side::Calling);
         let address = Address::new("tcp", "several:1").unwrap();
-        let target = Target::new(address, Arc::new(config), Arc::clone(&connections));
+        let (connector, config) = (config.connector(), Arc::new(config));
+        let any = Arc::new(connector.clone());
+        let target = Target::new(address, any, config, Arc::clone(&connections));
 
         let mut places: Vec<_> = silent.iter().map(|one| one.local_addr().unwrap()).collect();
         places.push(server.local_address().unwrap());
         let begun = Instant::now();
-        let places = places.into_iter().map(Place::Tcp).collect();
-        let connection = target.dial_first(places).await.unwrap();
+        let connection = target.dial_first(connector.attempts_at(places)).await.unwrap();
         assert!(connection.is_usable());
         // Twice 250 ms, and far from the five seconds that a handshake has.
         assert!(begun.elapsed() >= 2 * CONNECT_ATTEMPT_DELAY);
         assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
         assert_eq!(connections.all().len(), 1, "the others are closed");
         server.shutdown(Duration::ZERO).await;
-    }
-
-    #[test]
-    fn the_families_of_a_name_are_tried_in_turn() {
-        let places = |all: &[&str]| -> Vec<SocketAddr> {
-            all.iter().map(|place| place.parse().unwrap()).collect()
-        };
-        let resolved = places(&["[::1]:1", "[::2]:1", "[::3]:1", "127.0.0.1:1", "127.0.0.2:1"]);
-        let tried = ["[::1]:1", "127.0.0.1:1", "[::2]:1", "127.0.0.2:1", "[::3]:1"];
-        assert_eq!(alternating(resolved), places(&tried));
-        assert_eq!(alternating(Vec::new()), []);
     }
 }

@@ -143,11 +143,11 @@ impl Connection {
     /// One write of as many pieces as fit. Most batches are one piece, which needs no list.
     fn try_write_once(&self, batch: &Batch) -> io::Result<usize> {
         if let Some(bytes) = batch.only() {
-            return self.sending.socket.try_write(bytes);
+            return self.sending.carrier.try_write(bytes);
         }
         let mut slices = [IoSlice::new(&[]); SLICES];
         let filled = batch.fill(&mut slices);
-        self.sending.socket.try_write_vectored(&slices[..filled])
+        self.sending.carrier.try_write_vectored(&slices[..filled])
     }
 
     /// Nothing may follow a frame that was cut, and no stream is opened any more. The writer task
@@ -243,7 +243,7 @@ impl Connection {
                 }
                 Written::Blocked => {}
             }
-            let writable = timeout(self.config.write_timeout, self.sending.socket.writable());
+            let writable = timeout(self.config.write_timeout, self.sending.carrier.writable());
             let cause = tokio::select! {
                 biased;
                 () = self.closed.cancelled() => {
@@ -269,7 +269,7 @@ impl Connection {
     async fn say_goodbye(&self) {
         // A peer that does not read the last words in this time does not get them.
         let _ = tokio::time::timeout(LAST_WORDS, self.write_last_words()).await;
-        self.sending.socket.shutdown();
+        self.sending.carrier.shutdown();
     }
 
     async fn write_last_words(&self) {
@@ -286,7 +286,7 @@ impl Connection {
             loop {
                 match self.try_write(&mut batch) {
                     Written::All => break,
-                    Written::Blocked if self.sending.socket.writable().await.is_ok() => {}
+                    Written::Blocked if self.sending.carrier.writable().await.is_ok() => {}
                     Written::Blocked | Written::Failed(_) => return,
                 }
             }

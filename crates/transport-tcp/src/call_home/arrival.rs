@@ -6,20 +6,19 @@ use bytes::BytesMut;
 use sinew_codec::TwoPartCodec;
 use sinew_dynamo_wire::{ControlMessage, MAX_HANDSHAKE_BYTES, StreamType, Subject, read_handshake};
 use sinew_mux::PREFACE;
+use sinew_net::{Admit, Peer, Socket};
 use sinew_plane::{Code, Error};
 use tokio::{io::AsyncReadExt, net::TcpStream, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    accept::Admit,
-    admission::Peer,
+    TCP,
     call_home::{
         line::{Counted, Line},
         server::Shared,
         table::Entry,
     },
     connections::Arrival,
-    socket::{Socket, TCP},
 };
 
 /// Room for the first read: a handshake, and the prologue and the first items behind it.
@@ -109,7 +108,7 @@ async fn share(
     }
     // It is counted among the mux connections from here on.
     let arrival = Arrival { first, place: counted.into_place() };
-    let connection = shared.connections.start_accepted(arrival, socket, tcp, None);
+    let connection = shared.connections.start_accepted(arrival, Box::new(socket), tcp, None);
     if tokio::time::timeout_at(until, connection.established()).await.is_err() {
         let error = Error::new(Code::ConnectTimedOut, "the worker did not say hello in time");
         connection.close(&error);

@@ -11,6 +11,7 @@ use sinew_dynamo_wire::{
     CallHomeHandshake, ParsedConnectionInfo, ParsedOffer, StreamType, context_id, json_frame,
 };
 use sinew_mux::Token;
+use sinew_net::keep_alive;
 use sinew_plane::{
     BoxFuture, Code, Context, Decision, Error, Origin, RequestStream, RequestStreamClient,
     ResponsePlaneClient, ResponseSink, Shutdown, SinkTarget,
@@ -21,6 +22,7 @@ use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    TCP,
     call_home::{
         address::CallerAddresses,
         config::CheckedTcpStreamClientConfig,
@@ -30,7 +32,6 @@ use crate::{
         pool::{At, Pool, PoolUse},
         sink::{CallerKind, LineSink},
     },
-    socket::{TCP, keep_alive},
 };
 
 /// The worker's end of the call-home plane: delivers responses to callers, over shared

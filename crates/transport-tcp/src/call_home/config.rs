@@ -1,68 +1,11 @@
 //! Limits, timing and addresses of both sides of the call-home plane.
 
-use std::{
-    io,
-    net::{IpAddr, Ipv4Addr},
-    str::FromStr,
-    time::Duration,
-};
+use std::time::Duration;
 
 use sinew_mux::ConfigError;
-use sinew_plane::BindPolicy;
+use sinew_net::ListenHost;
 
-use crate::{
-    CheckedTcpConfig, TcpConfig,
-    call_home::{interface, network::Network},
-};
-
-/// Where a [`TcpStreamServer`](crate::TcpStreamServer) listens.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum ListenHost {
-    /// The first IPv4 address of this machine that is not loopback, and loopback where there is
-    /// none or where the policy allows nothing else.
-    #[default]
-    Automatic,
-    /// This address. All addresses of the machine when it is `0.0.0.0` or `::`; then one of them
-    /// is advertised.
-    Ip(IpAddr),
-    /// The first address of this network interface, IPv4 first.
-    Interface(String),
-}
-
-impl ListenHost {
-    /// The address to listen on. An interface is looked up.
-    ///
-    /// # Errors
-    /// There is no interface of the name, or it has no address. The automatic choice falls back
-    /// to loopback and never fails.
-    pub fn resolve(&self, policy: BindPolicy) -> io::Result<IpAddr> {
-        match self {
-            Self::Ip(ip) => Ok(*ip),
-            _ => interface::choose(self, policy, interface::addresses()),
-        }
-    }
-}
-
-/// An IP address, IPv6 with or without brackets; `localhost`; or the name of an interface.
-impl FromStr for ListenHost {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
-        if let Ok(ip) = bare.unwrap_or(text).parse::<IpAddr>() {
-            return Ok(Self::Ip(ip));
-        }
-        if text == "localhost" {
-            return Ok(Self::Ip(Ipv4Addr::LOCALHOST.into()));
-        }
-        // The kernel's own rules for names.
-        let is_name_byte = |b: u8| b.is_ascii_graphic() && b != b'/';
-        if !(1..=15).contains(&text.len()) || !text.bytes().all(is_name_byte) {
-            return Err("is neither an IP address nor the name of a network interface".to_owned());
-        }
-        Ok(Self::Interface(text.to_owned()))
-    }
-}
+use crate::{CheckedTcpConfig, TcpConfig, call_home::network::Network};
 
 /// Settings of a [`TcpStreamServer`](crate::TcpStreamServer). Start from
 /// [`TcpStreamServerConfig::default`].
@@ -279,25 +222,5 @@ mod tests {
         ] {
             assert_eq!(config.checked().unwrap_err().field, field);
         }
-    }
-
-    #[test]
-    fn a_host_to_listen_on_is_an_address_or_an_interface() {
-        let ip = |text: &str| ListenHost::Ip(text.parse().unwrap());
-        for (text, host) in [
-            ("0.0.0.0", ip("0.0.0.0")),
-            ("::", ip("::")),
-            ("[::]", ip("::")),
-            ("localhost", ip("127.0.0.1")),
-            ("eth0", ListenHost::Interface("eth0".to_owned())),
-        ] {
-            assert_eq!(text.parse(), Ok(host));
-        }
-        for bad in ["", "a b", "eth0/24", "a-name-that-is-too-long"] {
-            assert!(bad.parse::<ListenHost>().is_err(), "{bad}");
-        }
-        let absent = ListenHost::Interface("eth-no-such".to_owned());
-        let error = absent.resolve(BindPolicy::Insecure).unwrap_err();
-        assert!(error.to_string().contains("eth-no-such"), "{error}");
     }
 }

@@ -14,13 +14,14 @@ use std::{
 use bytes::{Buf, Bytes, BytesMut};
 use sinew_codec::TwoPartCodec;
 use sinew_dynamo_wire::{ControlMessage, Failure, Heartbeats, MAX_HEADER_BYTES, Message};
+use sinew_net::Place;
 use sinew_plane::{BudgetUse, Code, Error, ItemBatch, Terminal, clock};
 use sinew_telemetry::ActiveConnection;
 use socket2::SockRef;
 use tokio::{io::AsyncReadExt, net::TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use crate::{CheckedTcpConfig, admission::Place, call_home::share::Share};
+use crate::{CheckedTcpConfig, call_home::share::Share};
 
 /// Room for the first read, in bytes. It doubles while reads fill it, so that a stream of small
 /// items costs little and one of large items few system calls.

@@ -25,7 +25,6 @@ mod dial_policy;
 mod ear;
 mod end;
 mod input;
-pub(crate) mod interface;
 mod limits;
 mod line;
 mod network;
@@ -44,8 +43,8 @@ mod workers;
 pub use self::{
     client::TcpStreamClient,
     config::{
-        CheckedTcpStreamClientConfig, CheckedTcpStreamServerConfig, ListenHost,
-        TcpStreamClientConfig, TcpStreamServerConfig,
+        CheckedTcpStreamClientConfig, CheckedTcpStreamServerConfig, TcpStreamClientConfig,
+        TcpStreamServerConfig,
     },
     network::Network,
     pool::PoolUse,

@@ -323,7 +323,8 @@ impl Inner {
 
     fn place(self: &Arc<Self>, places: &mut Vec<Arc<Target>>, at: At) -> Arc<Target> {
         let config = Arc::new(self.config.tcp.clone().with_token(at.token));
-        let target = Target::new(Address::tcp(at.address), config, Arc::clone(&self.connections));
+        let (address, connector) = (Address::tcp(at.address), Arc::new(config.connector()));
+        let target = Target::new(address, connector, config, Arc::clone(&self.connections));
         let handler = Arc::new(self.questions.of(at.address)) as Arc<dyn RequestHandler>;
         let place = Arc::new(target.with_handler(handler, Arc::clone(&self.created)));
         places.push(Arc::clone(&place));

@@ -11,6 +11,7 @@ use sinew_dynamo_wire::{
     ConnectionInfoTemplate, SinewOffer, StreamType, Subject, TOKEN_BYTES, TcpStreamConnectionInfo,
 };
 use sinew_mux::Token;
+use sinew_net::{Admission, accept_connections, addresses, choose, listen_tcp, tune_listener};
 use sinew_plane::{
     Address, BoxStream, Code, Context, EndpointName, Error, InstanceId, OutgoingRequest,
     RequestRegistration, RequestStreamServer, ResponsePlaneServer, ResponseRegistration,
@@ -21,11 +22,8 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    accept,
-    admission::Admission,
     call_home::{
         config::CheckedTcpStreamServerConfig,
-        interface,
         line::Line,
         output::{Expectation, Output},
         source::{Source, is_of_sinew},
@@ -33,8 +31,6 @@ use crate::{
         workers::Workers,
     },
     connections::Connections,
-    server::listen_tcp,
-    socket::tune_listener,
 };
 
 /// The caller's end of the call-home plane: expects response streams, and request streams that
@@ -83,10 +79,9 @@ impl TcpStreamServer {
     pub fn bind(config: CheckedTcpStreamServerConfig) -> Result<Self, Error> {
         let refused = |message: String| Error::new(Code::Exhausted, message);
         let policy = config.tcp.bind_policy;
-        let ip =
-            interface::choose(&config.host, policy, interface::addresses()).map_err(|cause| {
-                refused(format!("no address to listen on: {cause}")).with_source(cause)
-            })?;
+        let ip = choose(&config.host, policy, addresses()).map_err(|cause| {
+            refused(format!("no address to listen on: {cause}")).with_source(cause)
+        })?;
         let address = SocketAddr::new(ip, config.port);
         policy.check(address).map_err(|error| refused(error.to_string()))?;
         let listening =
@@ -111,7 +106,7 @@ impl TcpStreamServer {
             tombstones: Tombstones::default(),
             open: Arc::default(),
         });
-        shared.connections.tasks.spawn(accept::run(listener, Arc::clone(&shared)));
+        shared.connections.tasks.spawn(accept_connections(listener, Arc::clone(&shared)));
         Ok(Self { shared, bound, advertised, infos })
     }
 

@@ -1,6 +1,7 @@
 //! One connection to a worker, shared by many requests.
 
 use std::{
+    io,
     sync::{
         Arc, Weak,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -12,9 +13,11 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use sinew_codec::{EncodedParts, TcpResponseCodec};
 use sinew_dynamo_wire::acknowledgement::{self, MAX_ACK_BYTES};
+use sinew_net::{Carrier, ReadHalf, WriteHalf, read_without_buffer};
 use sinew_plane::{Code, Error, Executed, second_look};
 use sinew_telemetry::{ActiveConnection, ConnectionMetrics, Side};
 use tokio::{
+    io::AsyncReadExt,
     sync::{Notify, oneshot},
     time::Instant,
 };
@@ -24,7 +27,6 @@ use super::{
     host::Host,
     outbox::{Answer, Outbox, Written},
 };
-use crate::{first_bytes::is_passing, socket::Socket};
 
 /// With up to this many requests under way a caller writes its own, which saves a hop between
 /// tasks; with more, the writer task gathers what all of them have.
@@ -39,7 +41,7 @@ pub(super) type Pending = oneshot::Receiver<Result<(), Error>>;
 /// One connection. Its reader task matches acknowledgements with requests, its writer task writes
 /// what the callers have not written themselves.
 pub(super) struct Connection {
-    socket: Socket,
+    carrier: Arc<dyn WriteHalf>,
     state: Mutex<State>,
     writer: Notify,
     closed: CancellationToken,
@@ -62,17 +64,18 @@ struct State {
 impl Connection {
     /// Starts the two tasks of a connection. They end with it, or when `closed` is cancelled.
     pub(super) fn start(
-        socket: Socket,
+        carrier: Box<dyn Carrier>,
         host: &Arc<Host>,
         request_timeout: Duration,
         writes: Arc<AtomicU64>,
         tasks: &TaskTracker,
         closed: CancellationToken,
     ) -> Arc<Self> {
-        let meter = ConnectionMetrics::new(&socket.transport(), Side::Calling);
+        let meter = ConnectionMetrics::new(&carrier.transport(), Side::Calling);
+        let (read, write) = carrier.split();
         let connection = Arc::new(Self {
             active: meter.opened(),
-            socket,
+            carrier: write,
             state: Mutex::default(),
             writer: Notify::new(),
             closed,
@@ -81,7 +84,7 @@ impl Connection {
             writes,
             places: AtomicUsize::new(0),
         });
-        tasks.spawn(Arc::clone(&connection).read());
+        tasks.spawn(Arc::clone(&connection).read(read));
         tasks.spawn(Arc::clone(&connection).write());
         connection
     }
@@ -113,7 +116,7 @@ impl Connection {
 
     fn write_from(&self, outbox: &mut Outbox) -> Written {
         outbox.write(|slices| {
-            let written = self.socket.try_write_vectored(slices)?;
+            let written = self.carrier.try_write_vectored(slices)?;
             self.writes.fetch_add(1, Ordering::Relaxed);
             self.active.metrics().sent(written);
             Ok(written)
@@ -146,7 +149,7 @@ impl Connection {
                 tokio::select! {
                     biased;
                     () = self.closed.cancelled() => return,
-                    ready = self.socket.writable() => if let Err(cause) = ready {
+                    ready = self.carrier.writable() => if let Err(cause) = ready {
                         return self.broke(cause);
                     },
                 }
@@ -155,23 +158,21 @@ impl Connection {
     }
 
     /// The reader task.
-    async fn read(self: Arc<Self>) {
-        let error = self.read_answers().await;
+    async fn read(self: Arc<Self>, half: ReadHalf) {
+        let error = self.read_answers(half).await;
         self.close(&error);
     }
 
-    async fn read_answers(&self) -> Error {
+    async fn read_answers(&self, mut half: ReadHalf) -> Error {
         let mut codec = TcpResponseCodec::new(MAX_ACK_BYTES);
         let mut buffer = BytesMut::new();
         let due = tokio::time::sleep(self.request_timeout);
         let mut due = std::pin::pin!(due);
         loop {
-            tokio::select! {
+            let read = tokio::select! {
                 biased;
                 () = self.closed.cancelled() => return lost("the client was closed"),
-                ready = self.socket.readable() => if let Err(cause) = ready {
-                    return lost(format!("the connection broke: {cause}"));
-                },
+                read = next(&mut half, &mut buffer) => read,
                 () = &mut due => {
                     // A request that comes after this look is due later than the next one.
                     let oldest = self.state.lock().outbox.oldest();
@@ -192,14 +193,11 @@ impl Connection {
                     }
                     continue;
                 }
-            }
-            if buffer.capacity() == buffer.len() {
-                buffer.reserve(READ_BYTES);
-            }
-            match self.socket.try_read(&mut buffer) {
+            };
+            match read {
                 Ok(0) => return lost("the worker closed the connection"),
                 Ok(bytes) => self.active.metrics().received(bytes),
-                Err(error) if is_passing(&error) => continue,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(cause) => return lost(format!("the connection broke: {cause}")),
             }
             if let Err(error) = self.answer(&mut codec, &mut buffer) {
@@ -262,6 +260,17 @@ impl Connection {
             let _ = answer.send(Err(error));
         }
     }
+}
+
+/// Waits for bytes and reads once; without a buffer until there is something. Cancel-safe.
+async fn next(half: &mut ReadHalf, buffer: &mut BytesMut) -> io::Result<usize> {
+    if buffer.capacity() == 0 {
+        return read_without_buffer(half, buffer).await;
+    }
+    if buffer.capacity() == buffer.len() {
+        buffer.reserve(READ_BYTES);
+    }
+    half.read_buf(buffer).await
 }
 
 fn take_answers(

@@ -11,6 +11,7 @@ use std::{
 
 use parking_lot::Mutex;
 use sinew_codec::EncodedParts;
+use sinew_net::Socket;
 use sinew_plane::{Code, Error, Executed};
 use tokio::{
     net::TcpStream,
@@ -23,7 +24,6 @@ use super::{
     CheckedTcpRequestConfig,
     connection::{Connection, Pending},
 };
-use crate::socket::Socket;
 
 /// The kernel gives a peer up after this long without a sign of life. Requests are given up
 /// sooner; this is for connections that are idle.
@@ -157,7 +157,8 @@ impl Host {
                 let Common { config, tasks, closed, writes, .. } = &*self.common;
                 let writes = Arc::clone(writes);
                 let (limit, closed) = (config.request_timeout, closed.child_token());
-                let connection = Connection::start(socket, &self, limit, writes, tasks, closed);
+                let connection =
+                    Connection::start(Box::new(socket), &self, limit, writes, tasks, closed);
                 pool.connections.push(connection);
                 self.hand_out(&mut pool);
                 self.grow(&mut pool);

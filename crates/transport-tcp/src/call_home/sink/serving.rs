@@ -3,15 +3,13 @@
 use std::{net::Shutdown, sync::Arc};
 
 use sinew_dynamo_wire::ControlMessage;
+use sinew_net::{keep_alive, silence};
 use sinew_plane::{CancelReason, Code, Error, Executed, StopKind};
 use socket2::SockRef;
 use tokio_util::sync::CancellationToken;
 
 use super::{LineSink, broken};
-use crate::{
-    call_home::ear::Ear,
-    socket::{keep_alive, silence},
-};
+use crate::call_home::ear::Ear;
 
 /// How the task of a connection ends.
 pub(crate) enum End {
@@ -168,7 +166,7 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
-    use crate::{TcpStreamClientConfig, call_home::sink::CallerKind, socket::TCP};
+    use crate::{TCP, TcpStreamClientConfig, call_home::sink::CallerKind};
 
     /// A response that goes on is looked after by the kernel, one that is over soon costs nothing.
     #[tokio::test(start_paused = true)]

@@ -4,19 +4,23 @@ use std::{future::Future, io, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{admission::Peer, socket::Socket};
+use crate::{Peer, Socket};
 
 /// Pause after the first failed accept; doubles up to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
 
 /// A listening socket of either kind.
-pub(crate) trait Accept: Send + Sync + 'static {
+pub trait Accept: Send + Sync + 'static {
+    /// Waits for the next connection. Cancel-safe.
+    ///
+    /// # Errors
+    /// What the system says, as that there is no descriptor left.
     fn accept(&self) -> impl Future<Output = io::Result<(Socket, Peer)>> + Send;
 }
 
 /// Whoever has use for the sockets that a listener accepts.
-pub(crate) trait Admit: Send + Sync + 'static {
+pub trait Admit: Send + Sync + 'static {
     /// Ends the listeners.
     fn stop_accepting(&self) -> &CancellationToken;
 
@@ -29,7 +33,7 @@ pub(crate) trait Admit: Send + Sync + 'static {
 
 /// Accepts until told to stop. Without descriptors it pauses instead of spinning: the backlog
 /// holds who comes meanwhile.
-pub(crate) async fn run(listener: impl Accept, shared: Arc<impl Admit>) {
+pub async fn accept_connections(listener: impl Accept, shared: Arc<impl Admit>) {
     let mut pause = FIRST_PAUSE;
     loop {
         let accepted = tokio::select! {
@@ -116,7 +120,7 @@ mod tests {
     async fn accepting_goes_on_after_exhaustion() {
         let admitted = Arc::new(Admitted::default());
         let began = std::time::Instant::now();
-        run(Exhausted(0.into()), Arc::clone(&admitted)).await;
+        accept_connections(Exhausted(0.into()), Arc::clone(&admitted)).await;
         assert_eq!(admitted.sockets.load(std::sync::atomic::Ordering::Relaxed), 2);
         assert_eq!(admitted.asked_for_room.load(std::sync::atomic::Ordering::Relaxed), 3);
         // Three pauses, each twice the one before.

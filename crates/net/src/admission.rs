@@ -18,23 +18,23 @@ use rustc_hash::FxHashMap;
 use sinew_plane::clock;
 use tokio_util::sync::CancellationToken;
 
-use crate::connection::Connection;
-
 /// Descriptors that a process needs for other things than the connections of a listener: its
 /// files, its own calls, its runtime. A quarter of what it may open, within these bounds.
 const LEAST_RESERVE: usize = 32;
 const LARGEST_RESERVE: usize = 1024;
 
-/// Who is at the other end. All Unix sockets are one peer: only the own user reaches them.
+/// Whose connections are counted together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Peer {
+pub enum Peer {
+    /// Those from one address.
     Ip(IpAddr),
+    /// Those over Unix domain sockets: only the own user reaches them.
     Unix,
 }
 
 impl Peer {
     /// The peer at an address. What comes as an IPv4 address within IPv6 is the same peer.
-    pub(crate) fn at(ip: IpAddr) -> Self {
+    pub fn at(ip: IpAddr) -> Self {
         Self::Ip(ip.to_canonical())
     }
 }
@@ -43,7 +43,7 @@ impl Peer {
 ///
 /// `configured` is never exceeded. `others` are descriptors that the process is known to need
 /// beside the usual; of what is left for both, they get half at the most.
-pub(crate) fn connection_limit(configured: usize, others: usize, descriptors: u64) -> usize {
+pub fn connection_limit(configured: usize, others: usize, descriptors: u64) -> usize {
     let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
     let reserve = (descriptors / 4).clamp(LEAST_RESERVE, LARGEST_RESERVE);
     let left = descriptors.saturating_sub(reserve);
@@ -52,13 +52,22 @@ pub(crate) fn connection_limit(configured: usize, others: usize, descriptors: u6
 }
 
 /// Descriptors that the process may have open now.
-pub(crate) fn descriptors() -> u64 {
+pub fn descriptors() -> u64 {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     limit.current.unwrap_or(u64::MAX)
 }
 
+/// What a listener asks of a connection that has a place there.
+pub trait Occupant: Send + Sync {
+    /// True when nothing is lost with it.
+    fn is_idle(&self) -> bool;
+
+    /// Ends it for another, unless something has begun on it meanwhile.
+    fn make_room(&self);
+}
+
 /// The connections of one listener.
-pub(crate) struct Admission {
+pub struct Admission {
     limit: usize,
     per_peer: usize,
     epoch: Instant,
@@ -75,20 +84,20 @@ struct Places {
 }
 
 /// A connection as its listener sees it.
-pub(crate) struct Seat {
+struct Seat {
     peer: Peer,
     /// Microseconds since the listener began, when it was last of use.
     used: AtomicU64,
     /// Something runs on it that has no other sign of it.
     busy: AtomicBool,
-    /// Set once it is known to speak the mux.
-    connection: OnceLock<Weak<Connection>>,
+    /// Set once a protocol has taken it over that knows whether it is idle.
+    occupant: OnceLock<Weak<dyn Occupant>>,
     /// Asks it to go.
     leave: CancellationToken,
 }
 
 /// The place of one connection. Dropping it makes room for another.
-pub(crate) struct Place {
+pub struct Place {
     admission: Arc<Admission>,
     id: u64,
     seat: Arc<Seat>,
@@ -96,13 +105,16 @@ pub(crate) struct Place {
 
 /// Why a connection has no place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Full {
+pub enum Full {
+    /// Its peer has as many as one may have, and none of them is idle.
     Peer,
+    /// The listener has, and none of them is idle.
     Listener,
 }
 
 impl Admission {
-    pub(crate) fn new(limit: usize, per_peer: Option<usize>) -> Self {
+    /// Places for `limit` connections, of which one peer has `per_peer` at the most: by default half.
+    pub fn new(limit: usize, per_peer: Option<usize>) -> Self {
         Self {
             limit,
             // Half, so that one address alone cannot keep all others out.
@@ -114,11 +126,10 @@ impl Admission {
 
     /// A place for a connection of `peer`, if need be that of the one which is idle for longest.
     /// `ending` is cancelled when all are to go.
-    pub(crate) fn enter(
-        self: &Arc<Self>,
-        peer: Peer,
-        ending: &CancellationToken,
-    ) -> Result<Place, Full> {
+    ///
+    /// # Errors
+    /// All places are taken by connections that are not idle, or have been asked to go just now.
+    pub fn enter(self: &Arc<Self>, peer: Peer, ending: &CancellationToken) -> Result<Place, Full> {
         let victim = {
             let mut places = self.places.lock();
             let of_peer = places.by_peer.get(&peer).copied().unwrap_or_default();
@@ -146,7 +157,7 @@ impl Admission {
     }
 
     /// Lets go of the connection that is idle for longest: the process has no descriptor left.
-    pub(crate) fn make_room(&self) {
+    pub fn make_room(&self) {
         let victim = self.dismiss(&mut self.places.lock(), None);
         if let Some(victim) = victim {
             victim.go();
@@ -158,7 +169,7 @@ impl Admission {
             peer,
             used: AtomicU64::new(self.now()),
             busy: AtomicBool::new(false),
-            connection: OnceLock::new(),
+            occupant: OnceLock::new(),
             leave: ending.child_token(),
         });
         let mut places = self.places.lock();
@@ -212,43 +223,44 @@ impl Places {
 }
 
 impl Seat {
-    /// True when nothing is lost with it. One that has not said what it speaks has asked for
-    /// nothing, and one with frames is answered what has arrived.
+    /// One that has not said what it speaks has asked for nothing, and one with frames is answered
+    /// what has arrived.
     fn is_idle(&self) -> bool {
-        let Some(connection) = self.connection.get() else {
+        let Some(occupant) = self.occupant.get() else {
             return !self.busy.load(Ordering::Relaxed);
         };
-        connection.upgrade().is_none_or(|it| it.active.load(Ordering::Acquire) == 0)
+        occupant.upgrade().is_none_or(|it| it.is_idle())
     }
 
     fn go(&self) {
         tracing::debug!(peer = ?self.peer, "an idle connection makes room for another");
-        match self.connection.get().and_then(Weak::upgrade) {
-            Some(connection) => connection.make_room(),
+        match self.occupant.get().and_then(Weak::upgrade) {
+            Some(occupant) => occupant.make_room(),
             None => self.leave.cancel(),
         }
     }
 }
 
 impl Place {
-    /// Cancelled when the connection is to go, or all are. Not used by those that speak the mux.
-    pub(crate) fn leave(&self) -> &CancellationToken {
+    /// Cancelled when the connection is to go, or all are. Not used for one that is
+    /// [taken](Self::is_taken_by).
+    pub fn leave(&self) -> &CancellationToken {
         &self.seat.leave
     }
 
-    /// It speaks the mux.
-    pub(crate) fn is_of(&self, connection: &Arc<Connection>) {
+    /// From now on `occupant` says whether the connection is idle, and ends it.
+    pub fn is_taken_by(&self, occupant: Weak<dyn Occupant>) {
         // Told once: each place has one connection.
-        let _ = self.seat.connection.set(Arc::downgrade(connection));
+        let _ = self.seat.occupant.set(occupant);
     }
 
     /// It carries a stream for the rest of its life.
-    pub(crate) fn is_busy(&self) {
+    pub fn is_busy(&self) {
         self.seat.busy.store(true, Ordering::Relaxed);
     }
 
     /// It is of use now.
-    pub(crate) fn touch(&self) {
+    pub fn touch(&self) {
         self.seat.used.store(self.admission.now(), Ordering::Relaxed);
     }
 }

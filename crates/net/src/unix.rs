@@ -23,7 +23,8 @@ const MAX_PATH_BYTES: usize = 107;
 const SWEPT: usize = 256;
 
 /// A listening socket file, removed when dropped.
-pub(crate) struct SocketFile {
+#[derive(Debug)]
+pub struct SocketFile {
     folder: Folder,
     name: String,
     path: PathBuf,
@@ -34,7 +35,11 @@ pub(crate) struct SocketFile {
 impl SocketFile {
     /// Listens on a new socket in `dir`, which is made if it is not there. Sockets that dead
     /// processes left behind are removed on the way.
-    pub(crate) fn bind(dir: &Path) -> io::Result<(UnixListener, Self)> {
+    ///
+    /// # Errors
+    /// The folder is not this user's alone, the path is too long for the address of a socket, or the
+    /// system refuses.
+    pub fn bind(dir: &Path) -> io::Result<(UnixListener, Self)> {
         // The folder that is named, and the one above it: in the default place that one is ours.
         let folder = Folder::create(dir, &rules())?;
         sweep(&folder);
@@ -52,12 +57,14 @@ impl SocketFile {
         Ok((listener, Self { folder, name, path, made }))
     }
 
-    pub(crate) fn address(&self) -> Option<Address> {
+    /// Where callers on this host connect to: `unix://` with the path; `None` for a path that no
+    /// address can hold.
+    pub fn address(&self) -> Option<Address> {
         Address::new("unix", self.path.to_str()?).ok()
     }
 
     /// True when the path that was advertised leads to the socket that was made.
-    pub(crate) fn is_in_place(&self) -> bool {
+    pub fn is_in_place(&self) -> bool {
         let is_there = || self.folder.status_of(&self.name);
         self.folder.is_at_its_path().unwrap_or(true)
             && is_there().is_ok_and(|there| there.is_same_file(&self.made))
@@ -78,7 +85,7 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// Says so when the path that was advertised leads elsewhere. Callers that check who listens there
 /// come over TCP then. Ends with the socket.
-pub(crate) async fn watch(file: Weak<SocketFile>) {
+pub async fn watch_socket_file(file: Weak<SocketFile>) {
     let mut was_in_place = true;
     loop {
         tokio::time::sleep(WATCH_EVERY).await;
@@ -117,15 +124,21 @@ fn sweep(folder: &Folder) {
 }
 
 /// Connects to a socket, and makes sure that a process of this user, or of root, listens there.
-pub(crate) async fn connect(path: &Path) -> io::Result<UnixStream> {
+///
+/// # Errors
+/// Nobody listens there, or somebody else does.
+pub async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
     let stream = UnixStream::connect(path).await?;
-    check_peer(&stream)?;
+    check_unix_peer(&stream)?;
     Ok(stream)
 }
 
 /// Refuses a peer of another user. The kernel says who it is: who connected, or, to the one who
 /// connects, who made the socket listen.
-pub(crate) fn check_peer(stream: &UnixStream) -> io::Result<()> {
+///
+/// # Errors
+/// The user is another one.
+pub fn check_unix_peer(stream: &UnixStream) -> io::Result<()> {
     let user = stream.peer_cred()?.uid();
     if Owners::Own.include(user) {
         return Ok(());
@@ -232,9 +245,9 @@ mod tests {
     async fn ones_own_processes_are_spoken_to() {
         let root = tempfile::tempdir().unwrap();
         let (listener, file) = SocketFile::bind(&dir(&root)).unwrap();
-        let (dialled, accepted) = tokio::join!(connect(&file.path), listener.accept());
-        assert!(check_peer(&dialled.unwrap()).is_ok());
-        assert!(check_peer(&accepted.unwrap().0).is_ok());
+        let (dialled, accepted) = tokio::join!(connect_unix(&file.path), listener.accept());
+        assert!(check_unix_peer(&dialled.unwrap()).is_ok());
+        assert!(check_unix_peer(&accepted.unwrap().0).is_ok());
     }
 
     #[tokio::test]

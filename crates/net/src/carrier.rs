@@ -1,0 +1,195 @@
+//! What moves the bytes of one connection.
+
+use std::{
+    future::poll_fn,
+    io::{self, IoSlice},
+    mem::MaybeUninit,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
+};
+
+use bytes::{BufMut, BytesMut};
+use sinew_plane::TransportId;
+use tokio::io::{AsyncRead, ReadBuf};
+
+use crate::Peer;
+
+/// Most bytes that [`read_without_buffer`] reads at once: a hello, or a request of common size.
+pub const UNBUFFERED_READ_BYTES: usize = 8 << 10;
+
+/// A connection that moves bytes in order, in both directions: a socket, or what is laid over one.
+///
+/// Reading is [`AsyncRead`]'s: one call reads at most once, and a read that finds nothing keeps the
+/// waker of its task. Whoever finds out what the peer speaks reads before the carrier is split.
+pub trait Carrier: AsyncRead + Send + Unpin {
+    /// The name of the transport, in metrics and logs.
+    fn transport(&self) -> TransportId;
+
+    /// Who is at the other end, as far as the carrier knows.
+    fn peer(&self) -> PeerFacts;
+
+    /// The address of this end, where it has one. May cost a system call.
+    fn local_address(&self) -> Option<SocketAddr>;
+
+    /// The two directions. What was read before is not read again.
+    fn split(self: Box<Self>) -> (ReadHalf, Arc<dyn WriteHalf>);
+}
+
+/// What a carrier knows of the other end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PeerFacts {
+    /// Whose share of a listener's places the connection takes.
+    pub peer: Peer,
+    /// The address of the other end, where it has one.
+    pub address: Option<SocketAddr>,
+    /// Who the other end has proven to be.
+    pub identity: Option<PeerIdentity>,
+}
+
+/// Who a peer has proven to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PeerIdentity {
+    /// A process of this host that runs as this user, by the kernel's word.
+    User(u32),
+}
+
+impl PeerFacts {
+    /// A peer that is known by its address alone.
+    pub fn at(address: SocketAddr) -> Self {
+        Self { peer: Peer::at(address.ip()), address: Some(address), identity: None }
+    }
+
+    /// A process of this host.
+    pub fn same_host(identity: Option<PeerIdentity>) -> Self {
+        Self { peer: Peer::Unix, address: None, identity }
+    }
+
+    /// A peer of which nothing is known. All of them count as one.
+    pub fn unknown() -> Self {
+        Self::same_host(None)
+    }
+}
+
+/// The direction from the peer.
+pub type ReadHalf = Box<dyn AsyncRead + Send + Sync + Unpin>;
+
+/// The direction to the peer. Shared: whoever finds the connection idle writes by itself, so every
+/// write is tried and never waited for.
+pub trait WriteHalf: Send + Sync {
+    /// Writes what there is room for.
+    ///
+    /// # Errors
+    /// `WouldBlock` without room: [`poll_writable`](Self::poll_writable) says when there is some.
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// The same for several pieces.
+    ///
+    /// # Errors
+    /// As [`try_write`](Self::try_write).
+    fn try_write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Has what was written and is kept here, as by TLS, on its way. A socket keeps nothing.
+    ///
+    /// # Errors
+    /// `WouldBlock` when something is left; to be called again once there is room.
+    fn try_flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Ready when a write or flush may be tried again. Only one task waits at a time: the waker of
+    /// the last call counts.
+    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// No more bytes will be written; what was written still arrives.
+    fn shutdown(&self);
+}
+
+impl dyn WriteHalf {
+    /// Waits until a write may be tried again. Cancel-safe.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub async fn writable(&self) -> io::Result<()> {
+        poll_fn(|cx| self.poll_writable(cx)).await
+    }
+}
+
+/// Reads what is there into the spare room of `room`; 0 bytes are the end.
+///
+/// # Errors
+/// `WouldBlock` when nothing is there. The waker that the half kept is forgotten: a task that waits
+/// has to ask again by itself.
+pub fn try_read<R>(half: &mut R, room: &mut impl BufMut) -> io::Result<usize>
+where
+    R: AsyncRead + Unpin + ?Sized,
+{
+    let mut cx = Context::from_waker(Waker::noop());
+    match tokio_util::io::poll_read_buf(Pin::new(half), &mut cx, room) {
+        Poll::Ready(read) => read,
+        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+    }
+}
+
+/// Waits until something is there, reads up to [`UNBUFFERED_READ_BYTES`] of it by way of the stack,
+/// and appends it to `buffer`; 0 bytes are the end. A connection that waits in this way holds no
+/// memory for what may come. Cancel-safe.
+///
+/// # Errors
+/// The connection is broken.
+pub async fn read_without_buffer<R>(half: &mut R, buffer: &mut BytesMut) -> io::Result<usize>
+where
+    R: AsyncRead + Unpin + ?Sized,
+{
+    poll_fn(|cx| {
+        let mut stack = [MaybeUninit::uninit(); UNBUFFERED_READ_BYTES];
+        let mut room = ReadBuf::uninit(&mut stack);
+        ready!(Pin::new(&mut *half).poll_read(cx, &mut room))?;
+        buffer.extend_from_slice(room.filled());
+        Poll::Ready(Ok(room.filled().len()))
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_try_takes_what_is_there_and_no_more() {
+        let (mut near, mut far) = tokio::io::duplex(64);
+        let mut room = BytesMut::with_capacity(16);
+        let nothing = try_read(&mut near, &mut room).unwrap_err();
+        assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
+        far.write_all(b"abc").await.unwrap();
+        assert_eq!(try_read(&mut near, &mut room).unwrap(), 3);
+        assert_eq!(&room[..], b"abc");
+        drop(far);
+        assert_eq!(try_read(&mut near, &mut room).unwrap(), 0, "the end");
+    }
+
+    #[tokio::test]
+    async fn a_wait_holds_no_buffer_and_appends_what_comes() {
+        let (mut near, mut far) = tokio::io::duplex(64);
+        let mut buffer = BytesMut::new();
+        {
+            let mut waiting = std::pin::pin!(read_without_buffer(&mut near, &mut buffer));
+            assert!(futures_poll(waiting.as_mut()).is_pending());
+        }
+        assert_eq!(buffer.capacity(), 0);
+        far.write_all(b"hello").await.unwrap();
+        assert_eq!(read_without_buffer(&mut near, &mut buffer).await.unwrap(), 5);
+        far.write_all(b", you").await.unwrap();
+        assert_eq!(read_without_buffer(&mut near, &mut buffer).await.unwrap(), 5);
+        assert_eq!(&buffer[..], b"hello, you");
+    }
+
+    fn futures_poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+}

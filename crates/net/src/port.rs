@@ -1,0 +1,290 @@
+//! What a port speaks: protocols that are told apart by the first bytes of a connection.
+
+use std::{
+    fmt, io,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicUsize, Ordering},
+    },
+};
+
+use bytes::BytesMut;
+use parking_lot::RwLock;
+use sinew_plane::BoxFuture;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Carrier, Place, read_without_buffer};
+
+/// Most first bytes that the protocols of a port are shown. None of them may need more.
+pub const MAX_FIRST_BYTES: usize = 64;
+
+/// What a protocol says to the first bytes of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detect {
+    /// It is spoken here, whatever follows.
+    Yes,
+    /// It is not, whatever follows.
+    No,
+    /// More bytes will tell, [`MAX_FIRST_BYTES`] at the most.
+    More,
+}
+
+/// A protocol that a port speaks.
+pub trait Protocol: Send + Sync {
+    /// Whether a connection that begins with `first`, one byte or more, speaks it. The answer must
+    /// not change with more bytes, but for [`Detect::More`].
+    fn detect(&self, first: &[u8]) -> Detect;
+
+    /// Takes a connection over and serves it, to its end or until other tasks do.
+    fn serve(self: Arc<Self>, connection: Accepted) -> BoxFuture<'static, ()>;
+}
+
+/// A connection that was accepted.
+pub struct Accepted {
+    /// What moves its bytes.
+    pub carrier: Box<dyn Carrier>,
+    /// What was read of it so far.
+    pub first: BytesMut,
+    /// Its place at the listener. Dropping it makes room for another.
+    pub place: Place,
+    /// Until when the peer must have said hello, in a protocol that has one.
+    pub until: Instant,
+    /// Counts it among the connections of the port, for as long as no one else does.
+    pub unclassified: UnclassifiedGuard,
+}
+
+impl fmt::Debug for Accepted {
+    /// Without what was read.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Accepted")
+            .field("transport", &self.carrier.transport())
+            .field("first_bytes", &self.first.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The protocols of one port, and the connections that have not been taken over yet.
+#[derive(Default)]
+pub struct Port {
+    protocols: RwLock<Vec<Arc<dyn Protocol>>>,
+    open: Arc<AtomicUsize>,
+    rejected: RejectedProtocols,
+}
+
+impl Port {
+    /// A port that speaks `protocols`. The first that says yes has the connection.
+    pub fn new(protocols: Vec<Arc<dyn Protocol>>) -> Self {
+        Self { protocols: RwLock::new(protocols), ..Self::default() }
+    }
+
+    /// Speaks `protocol` too, from the next connection on, with what the others say no to.
+    pub fn add(&self, protocol: Arc<dyn Protocol>) {
+        self.protocols.write().push(protocol);
+    }
+
+    /// Connections that count here.
+    pub fn connections(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Counts a connection that was just accepted.
+    pub fn count(&self) -> UnclassifiedGuard {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        UnclassifiedGuard(Arc::clone(&self.open))
+    }
+
+    /// Finds out what the peer speaks, and has that protocol serve it. A peer that says nothing
+    /// until the time is up, or nothing that is served here, is closed without a word; so is each
+    /// when `stop` is cancelled or its place is needed, as it has asked for nothing yet.
+    pub async fn detect_and_serve(&self, mut connection: Accepted, stop: &CancellationToken) {
+        let protocol = {
+            let Accepted { carrier, first, place, until, .. } = &mut connection;
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = place.leave().cancelled() => return,
+                () = tokio::time::sleep_until(*until) => return,
+                protocol = self.detect(&mut **carrier, first) => protocol,
+            }
+        };
+        match protocol {
+            Ok(Some(protocol)) => protocol.serve(connection).await,
+            Ok(None) => self.rejected.note(&connection.first),
+            Err(_) => {}
+        }
+    }
+
+    /// Reads until a protocol says yes; `None` when all say no, or the peer closes before.
+    /// Cancel-safe: what was read is in `first`.
+    async fn detect(
+        &self,
+        carrier: &mut dyn Carrier,
+        first: &mut BytesMut,
+    ) -> io::Result<Option<Arc<dyn Protocol>>> {
+        loop {
+            if !first.is_empty() {
+                let shown = &first[..first.len().min(MAX_FIRST_BYTES)];
+                let mut may_be = false;
+                for protocol in self.protocols.read().iter() {
+                    match protocol.detect(shown) {
+                        Detect::Yes => return Ok(Some(Arc::clone(protocol))),
+                        Detect::No => {}
+                        Detect::More => may_be = true,
+                    }
+                }
+                if !may_be || shown.len() == MAX_FIRST_BYTES {
+                    return Ok(None);
+                }
+            }
+            match read_without_buffer(carrier, first).await {
+                Ok(0) => return Ok(None),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Port").field("connections", &self.connections()).finish_non_exhaustive()
+    }
+}
+
+/// Counts a connection at its [`Port`] until it is dropped.
+#[derive(Debug)]
+pub struct UnclassifiedGuard(Arc<AtomicUsize>);
+
+impl Drop for UnclassifiedGuard {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What peers began to speak that is not served. Each kind is logged once, so that a scanner does
+/// not fill a log.
+#[derive(Debug, Default)]
+struct RejectedProtocols(AtomicU8);
+
+impl RejectedProtocols {
+    fn note(&self, first: &[u8]) {
+        let (bit, protocol) = match *first {
+            [] => return,
+            [0x16, 3, ..] => (1, "TLS"),
+            [b'A'..=b'Z', ..] => (2, "HTTP"),
+            _ => (4, "something else"),
+        };
+        if self.0.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
+            tracing::debug!(protocol, "a peer speaks what is not served on this port: closed");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncReadExt, net::UnixStream, sync::mpsc};
+
+    use super::*;
+    use crate::{Admission, Peer, Socket};
+
+    /// Speaks what begins with its two bytes, and tells what it got.
+    struct Two([u8; 2], mpsc::UnboundedSender<Vec<u8>>);
+
+    impl Protocol for Two {
+        fn detect(&self, first: &[u8]) -> Detect {
+            match first {
+                [one] if *one == self.0[0] => Detect::More,
+                [one, two, ..] if [*one, *two] == self.0 => Detect::Yes,
+                _ => Detect::No,
+            }
+        }
+
+        fn serve(self: Arc<Self>, connection: Accepted) -> BoxFuture<'static, ()> {
+            Box::pin(async move {
+                let _ = self.1.send(connection.first.to_vec());
+            })
+        }
+    }
+
+    struct World {
+        port: Arc<Port>,
+        served: [mpsc::UnboundedReceiver<Vec<u8>>; 2],
+        stop: CancellationToken,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let (ab, of_ab) = mpsc::unbounded_channel();
+            let (ac, of_ac) = mpsc::unbounded_channel();
+            let port = Port::new(vec![Arc::new(Two(*b"ab", ab)), Arc::new(Two(*b"ac", ac))]);
+            let (served, stop) = ([of_ab, of_ac], CancellationToken::new());
+            Self { port: Arc::new(port), served, stop }
+        }
+
+        /// The far end of a connection, and the task that serves the near one.
+        fn connect(&self, limit: std::time::Duration) -> (UnixStream, tokio::task::JoinHandle<()>) {
+            let (near, far) = UnixStream::pair().unwrap();
+            let admission = Arc::new(Admission::new(1, None));
+            let connection = Accepted {
+                carrier: Box::new(Socket::Unix(near)),
+                first: BytesMut::new(),
+                place: admission.enter(Peer::Unix, &self.stop).unwrap(),
+                until: Instant::now() + limit,
+                unclassified: self.port.count(),
+            };
+            let (port, stop) = (Arc::clone(&self.port), self.stop.clone());
+            (far, tokio::spawn(async move { port.detect_and_serve(connection, &stop).await }))
+        }
+    }
+
+    const LONG: std::time::Duration = std::time::Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn each_protocol_gets_its_connections_with_what_was_read() {
+        let mut world = World::new();
+        for (at, text) in [(0, "ab and more"), (1, "ac"), (0, "ab")] {
+            let (far, serving) = world.connect(LONG);
+            // In two pieces, the first of which decides nothing.
+            for piece in [&text.as_bytes()[..1], &text.as_bytes()[1..]] {
+                far.writable().await.unwrap();
+                assert_eq!(far.try_write(piece).unwrap(), piece.len());
+                tokio::task::yield_now().await;
+            }
+            let first = world.served[at].recv().await.unwrap();
+            assert_eq!(first, text.as_bytes());
+            serving.await.unwrap();
+        }
+        assert_eq!(world.port.connections(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_speaks_is_closed_without_a_word() {
+        for text in ["x", "ax", "GET / HTTP/1.1"] {
+            let world = World::new();
+            let (mut far, serving) = world.connect(LONG);
+            assert_eq!(world.port.connections(), 1);
+            assert_eq!(far.try_write(text.as_bytes()).unwrap(), text.len());
+            serving.await.unwrap();
+            // With unread input a socket that closes may say so.
+            assert_eq!(far.read(&mut [0; 8]).await.unwrap_or(0), 0, "{text}");
+            assert_eq!(world.port.connections(), 0);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_says_too_little_is_closed_when_its_time_is_up_or_the_port_ends() {
+        let world = World::new();
+        let (far, serving) = world.connect(LONG);
+        assert_eq!(far.try_write(b"a").unwrap(), 1);
+        let began = Instant::now();
+        serving.await.unwrap();
+        assert_eq!(began.elapsed(), LONG);
+
+        let (_far, serving) = world.connect(LONG);
+        world.stop.cancel();
+        serving.await.unwrap();
+        assert_eq!(began.elapsed(), LONG, "at once");
+    }
+}
