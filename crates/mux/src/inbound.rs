@@ -2,35 +2,28 @@
 
 use std::{sync::Arc, time::Instant};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use rustc_hash::FxHashMap;
-use sinew_plane::{Error, StreamId, Window, budget::Account};
+use sinew_plane::budget::Account;
 
 use crate::{
-    CheckedMuxConfig, ConnectionError, Event, Hello, Open,
+    CheckedMuxConfig, ConnectionError, Event, Hello,
     assembly::Assembly,
-    frame::{self, CHECK_BYTES, FRAME_HEADER_BYTES, FrameHeader, Kind, PREFACE},
-    hello::MAX_HELLO_BYTES,
-    intake::{Chunk, GivenUp, Intake},
-    message::{self, Fields, MAX_ENDPOINT_BYTES, OPEN_HEAD_BYTES},
-    outbox::CHUNK_BYTES,
+    frame::{FRAME_HEADER_BYTES, FrameHeader, Kind},
+    intake::Intake,
     pool::Pool,
     vigilance::{Allowance, Beat, Pulse},
 };
 
 mod control;
 mod direct;
+mod framing;
+mod request;
 mod response;
+mod role;
 
+pub use self::role::Role;
 use self::{direct::Direct, response::Begun};
-
-/// Longest frame payload that is taken: an open with the largest header block and a whole chunk
-/// of body.
-const MAX_FRAME_BYTES: usize = OPEN_HEAD_BYTES + MAX_ENDPOINT_BYTES + (64 << 10) + CHUNK_BYTES;
-
-/// Reads up to this many bytes are copied out of the read buffer, so that an item which waits
-/// for its consumer does not hold a buffer that is far larger than itself.
-const COPY_OUT_BYTES: usize = 16 << 10;
 
 /// Frames that had no effect: a peer that is in order sends few. Pings and credit that crossed
 /// an end on its way are the ordinary cause.
@@ -40,38 +33,6 @@ const USELESS_PER_SECOND: u32 = 200;
 /// Cancels: a caller may well drop all its streams at once, but not for ever.
 const CANCEL_BURST: u32 = 32_768;
 const CANCELS_PER_SECOND: u32 = 10_000;
-
-/// Which end of a connection this is. It decides who numbers streams how.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Made the connection; opens streams 1, 3, 5, ...
-    Dialler,
-    /// Accepted it; opens streams 2, 4, 6, ...
-    Acceptor,
-}
-
-impl Role {
-    /// The other end.
-    pub const fn peer(self) -> Self {
-        match self {
-            Self::Dialler => Self::Acceptor,
-            Self::Acceptor => Self::Dialler,
-        }
-    }
-
-    /// The first stream that this end opens.
-    pub const fn first_stream(self) -> u32 {
-        match self {
-            Self::Dialler => 1,
-            Self::Acceptor => 2,
-        }
-    }
-
-    /// True when this end opens streams with this number.
-    pub const fn opens(self, stream: u32) -> bool {
-        stream != 0 && stream % 2 == self.first_stream() % 2
-    }
-}
 
 /// What a look at the clock means for a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,81 +131,6 @@ impl Inbound {
         self.next_stream.saturating_sub(2)
     }
 
-    /// Takes all whole frames off the front of `buffer`. False when there is none yet; then
-    /// read more.
-    ///
-    /// # Errors
-    /// The bytes are no sinew protocol, or a frame is over the limit.
-    pub fn ingest(&mut self, buffer: &mut BytesMut) -> Result<bool, ConnectionError> {
-        debug_assert!(self.at == self.frames.len(), "events are taken before more is read");
-        if self.phase == Phase::Preface {
-            let seen = buffer.len().min(PREFACE.len());
-            if buffer[..seen] != PREFACE[..seen] {
-                return Err(ConnectionError::NotSinew);
-            }
-            if seen < PREFACE.len() {
-                return Ok(false);
-            }
-            buffer.advance(PREFACE.len());
-            self.phase = Phase::Hello;
-        }
-        self.begun = None;
-        let inside = self.absorb(buffer);
-        if self.has_whole() {
-            return Ok(true);
-        }
-        if inside {
-            return Ok(false);
-        }
-        let whole = match self.whole_frames(buffer) {
-            Ok(whole) => whole,
-            Err(error) => {
-                self.faulty = FrameHeader::read(buffer).map(|header| header.stream);
-                return Err(error);
-            }
-        };
-        if whole == 0 {
-            return Ok(self.cut(buffer));
-        }
-        self.at = 0;
-        self.frames = if whole <= COPY_OUT_BYTES {
-            let frames = Bytes::copy_from_slice(&buffer[..whole]);
-            buffer.advance(whole);
-            frames
-        } else {
-            buffer.split_to(whole).freeze()
-        };
-        Ok(true)
-    }
-
-    /// How many bytes of whole frames stand at the front.
-    fn whole_frames(&self, buffer: &[u8]) -> Result<usize, ConnectionError> {
-        let (limit, check) = match self.phase {
-            Phase::Streams => (MAX_FRAME_BYTES, if self.integrity { CHECK_BYTES } else { 0 }),
-            // Whether checks follow is decided by the hello, so it is looked at alone.
-            Phase::Preface | Phase::Hello => (MAX_HELLO_BYTES, 0),
-        };
-        let mut end = 0;
-        while let Some(header) = FrameHeader::read(&buffer[end..]) {
-            if header.len > limit {
-                // The frames before it count, however they were cut: they are looked at first.
-                if end > 0 {
-                    break;
-                }
-                return Err(ConnectionError::FrameTooLarge { bytes: header.len });
-            }
-            let next = end + FRAME_HEADER_BYTES + header.len + check;
-            if next > buffer.len() {
-                break;
-            }
-            end = next;
-            if self.phase != Phase::Streams {
-                break;
-            }
-        }
-        Ok(end)
-    }
-
     /// The next thing that the peer said; `None` when more bytes are needed.
     ///
     /// # Errors
@@ -310,35 +196,6 @@ impl Inbound {
         }
     }
 
-    /// The requests that are given up now because their bodies do not come along, each with the
-    /// error for [`Outbound::reject`](crate::Outbound::reject). To be asked for with each
-    /// [tick](Self::on_tick).
-    pub fn overdue(&mut self, now: Instant) -> Vec<(u32, Error)> {
-        let overdue = self.intake.overdue(now, &self.pool);
-        overdue.into_iter().map(|given_up| self.forgive(given_up)).collect()
-    }
-
-    /// What of a request that was given up still comes is not held against the peer.
-    fn forgive(&mut self, given_up: GivenUp) -> (u32, Error) {
-        self.useless.earn(given_up.chunks);
-        (given_up.stream, given_up.error)
-    }
-
-    /// The memory budget has no room for more of the message of this stream.
-    fn refuse(&mut self, stream: u32) -> Event {
-        if self.role.opens(stream) {
-            self.items.remove(&stream);
-            return Event::ItemRefused { stream };
-        }
-        let account = self.pool.account();
-        // Without an account nothing is ever refused.
-        let error = account.map(|account| account.budget().refusal());
-        let error = error.unwrap_or_else(|| Error::new(sinew_plane::Code::Overloaded, "no memory"));
-        let given_up = self.intake.give_up(stream, error);
-        let (stream, error) = self.forgive(given_up);
-        Event::OpenRefused { stream, error }
-    }
-
     /// A frame had no effect on its stream, or its stream is no longer there.
     ///
     /// # Errors
@@ -348,19 +205,6 @@ impl Inbound {
             return Ok(());
         }
         Err(ConnectionError::Abuse("frames without effect"))
-    }
-
-    /// Where the frame at the front ends, after a look at its check.
-    fn end_of(&self, header: FrameHeader) -> Result<usize, ConnectionError> {
-        let end = self.at + FRAME_HEADER_BYTES + header.len;
-        if !self.integrity {
-            return Ok(end);
-        }
-        let sent = &self.frames[end..end + CHECK_BYTES];
-        if self.verify_checks && frame::check_one(&self.frames[self.at..end]) != sent {
-            return Err(ConnectionError::Corrupt);
-        }
-        Ok(end + CHECK_BYTES)
     }
 
     fn read_frame(
@@ -410,74 +254,4 @@ impl Inbound {
         self.phase = Phase::Streams;
         Ok(Event::Hello(hello))
     }
-
-    fn begin_stream(&mut self, stream: u32) -> Result<(), ConnectionError> {
-        if stream != self.next_stream {
-            return Err(ConnectionError::Violation("streams must be numbered without a gap"));
-        }
-        self.next_stream = self
-            .next_stream
-            .checked_add(2)
-            .ok_or(ConnectionError::Violation("the stream numbers are used up"))?;
-        Ok(())
-    }
-
-    fn read_open(
-        &mut self,
-        stream: u32,
-        payload: &Bytes,
-        now: Instant,
-    ) -> Result<Option<Event>, ConnectionError> {
-        let (open, body_len, first) = Open::decode(payload)?;
-        self.begin_stream(stream)?;
-        self.useless.earn(crossing(open.window));
-        let begun = self.intake.begin((stream, now), open, body_len, first, &mut self.pool)?;
-        if let Chunk::NoRoom = begun {
-            self.useless.earn(u32::try_from(body_len.div_ceil(CHUNK_BYTES)).unwrap_or(u32::MAX));
-        }
-        Ok(self.body_event(stream, begun))
-    }
-
-    fn body_event(&mut self, stream: u32, chunk: Chunk) -> Option<Event> {
-        match chunk {
-            Chunk::Whole(opened) => Some(Event::Opened(opened)),
-            Chunk::NoRoom => Some(self.refuse(stream)),
-            Chunk::Partial | Chunk::Unknown => None,
-        }
-    }
-
-    fn read_body(
-        &mut self,
-        stream: u32,
-        chunk: &[u8],
-        now: Instant,
-    ) -> Result<Option<Event>, ConnectionError> {
-        if stream >= self.next_stream {
-            return Err(ConnectionError::Violation("a chunk of a stream that was not opened"));
-        }
-        let chunk = self.intake.chunk(stream, chunk, &mut self.pool)?;
-        // Chunks that were in line when their stream was cancelled still arrive.
-        if let Chunk::Unknown = chunk {
-            self.on_useless(now)?;
-        }
-        Ok(self.body_event(stream, chunk))
-    }
-
-    fn read_attach(&mut self, stream: u32, payload: &[u8]) -> Result<Event, ConnectionError> {
-        let mut fields = Fields(payload);
-        let mut read = || {
-            let id = StreamId(u128::from_be_bytes(fields.take()?));
-            Some((id, fields.u64()?, message::decode_credit(&mut fields)?))
-        };
-        let (id, next_item, credit) =
-            read().ok_or(ConnectionError::Violation("an attach that cannot be read"))?;
-        self.begin_stream(stream)?;
-        Ok(Event::Attach { stream, id, next_item, credit })
-    }
-}
-
-/// What a stream may add to the frames without effect: its consumer tells credit at the latest
-/// every 256 items or 64 KiB, and all of a window's credit may cross the end, and two cancels.
-fn crossing(window: Window) -> u32 {
-    (window.items / 256).saturating_add(window.bytes / (64 << 10)).saturating_add(4)
 }

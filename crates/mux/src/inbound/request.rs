@@ -1,0 +1,119 @@
+//! Streams that the peer opens, and the bodies of their requests.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use sinew_plane::{Error, StreamId, Window};
+
+use super::Inbound;
+use crate::{
+    ConnectionError, Event, Open,
+    intake::{Chunk, GivenUp},
+    message::{self, Fields},
+    outbox::CHUNK_BYTES,
+};
+
+impl Inbound {
+    /// The requests that are given up now because their bodies do not come along, each with the
+    /// error for [`Outbound::reject`](crate::Outbound::reject). To be asked for with each
+    /// [tick](Self::on_tick).
+    pub fn overdue(&mut self, now: Instant) -> Vec<(u32, Error)> {
+        let overdue = self.intake.overdue(now, &self.pool);
+        overdue.into_iter().map(|given_up| self.forgive(given_up)).collect()
+    }
+
+    /// What of a request that was given up still comes is not held against the peer.
+    fn forgive(&mut self, given_up: GivenUp) -> (u32, Error) {
+        self.useless.earn(given_up.chunks);
+        (given_up.stream, given_up.error)
+    }
+
+    /// The memory budget has no room for more of the message of this stream.
+    pub(super) fn refuse(&mut self, stream: u32) -> Event {
+        if self.role.opens(stream) {
+            self.items.remove(&stream);
+            return Event::ItemRefused { stream };
+        }
+        let account = self.pool.account();
+        // Without an account nothing is ever refused.
+        let error = account.map(|account| account.budget().refusal());
+        let error = error.unwrap_or_else(|| Error::new(sinew_plane::Code::Overloaded, "no memory"));
+        let given_up = self.intake.give_up(stream, error);
+        let (stream, error) = self.forgive(given_up);
+        Event::OpenRefused { stream, error }
+    }
+
+    fn begin_stream(&mut self, stream: u32) -> Result<(), ConnectionError> {
+        if stream != self.next_stream {
+            return Err(ConnectionError::Violation("streams must be numbered without a gap"));
+        }
+        self.next_stream = self
+            .next_stream
+            .checked_add(2)
+            .ok_or(ConnectionError::Violation("the stream numbers are used up"))?;
+        Ok(())
+    }
+
+    pub(super) fn read_open(
+        &mut self,
+        stream: u32,
+        payload: &Bytes,
+        now: Instant,
+    ) -> Result<Option<Event>, ConnectionError> {
+        let (open, body_len, first) = Open::decode(payload)?;
+        self.begin_stream(stream)?;
+        self.useless.earn(crossing(open.window));
+        let begun = self.intake.begin((stream, now), open, body_len, first, &mut self.pool)?;
+        if let Chunk::NoRoom = begun {
+            self.useless.earn(u32::try_from(body_len.div_ceil(CHUNK_BYTES)).unwrap_or(u32::MAX));
+        }
+        Ok(self.body_event(stream, begun))
+    }
+
+    fn body_event(&mut self, stream: u32, chunk: Chunk) -> Option<Event> {
+        match chunk {
+            Chunk::Whole(opened) => Some(Event::Opened(opened)),
+            Chunk::NoRoom => Some(self.refuse(stream)),
+            Chunk::Partial | Chunk::Unknown => None,
+        }
+    }
+
+    pub(super) fn read_body(
+        &mut self,
+        stream: u32,
+        chunk: &[u8],
+        now: Instant,
+    ) -> Result<Option<Event>, ConnectionError> {
+        if stream >= self.next_stream {
+            return Err(ConnectionError::Violation("a chunk of a stream that was not opened"));
+        }
+        let chunk = self.intake.chunk(stream, chunk, &mut self.pool)?;
+        // Chunks that were in line when their stream was cancelled still arrive.
+        if let Chunk::Unknown = chunk {
+            self.on_useless(now)?;
+        }
+        Ok(self.body_event(stream, chunk))
+    }
+
+    pub(super) fn read_attach(
+        &mut self,
+        stream: u32,
+        payload: &[u8],
+    ) -> Result<Event, ConnectionError> {
+        let mut fields = Fields(payload);
+        let mut read = || {
+            let id = StreamId(u128::from_be_bytes(fields.take()?));
+            Some((id, fields.u64()?, message::decode_credit(&mut fields)?))
+        };
+        let (id, next_item, credit) =
+            read().ok_or(ConnectionError::Violation("an attach that cannot be read"))?;
+        self.begin_stream(stream)?;
+        Ok(Event::Attach { stream, id, next_item, credit })
+    }
+}
+
+/// What a stream may add to the frames without effect: its consumer tells credit at the latest
+/// every 256 items or 64 KiB, and all of a window's credit may cross the end, and two cancels.
+fn crossing(window: Window) -> u32 {
+    (window.items / 256).saturating_add(window.bytes / (64 << 10)).saturating_add(4)
+}
