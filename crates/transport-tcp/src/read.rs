@@ -318,7 +318,9 @@ impl Reader {
         }
         let opened = self.connection.out.lock().outbound.opened();
         let used = std::mem::replace(&mut self.opened, opened) != opened;
-        if used || self.connection.active.load(Ordering::Relaxed) > 0 {
+        // One that is being made is not idle: somebody waits for it.
+        let is_made = self.inbound.is_established();
+        if used || !is_made || self.connection.active.load(Ordering::Relaxed) > 0 {
             self.idle_since = now;
             if let Some(place) = &self.place {
                 place.touch();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use sinew_plane::{CancelReason, Code, DuplexServer, DuplexTransport, Executed, Outcome};
+use sinew_plane::{Address, CancelReason, Code, DuplexServer, DuplexTransport, Executed, Outcome};
 use sinew_transport_tcp::{TcpConfig, TcpServer, TcpTransport};
 
 use crate::fixture::{Keep, client, config, echo, open, request, server, soon, tcp_address};
@@ -201,6 +201,30 @@ async fn an_idle_connection_is_given_up_and_made_again() {
         })
         .await;
     }
+}
+
+/// Somebody waits for a connection that is being made, however long its peer takes.
+#[tokio::test]
+async fn a_handshake_may_take_longer_than_a_connection_may_be_idle() {
+    let mut quick = TcpConfig { idle_timeout: Duration::from_millis(1), ..config() };
+    quick.mux.keepalive_interval = Duration::from_millis(20);
+    let server = server(config(), echo);
+    let place = tcp_address(&server).rest().to_owned();
+    let slow = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = Address::tcp(slow.local_addr().unwrap());
+    let relayed = tokio::spawn(async move {
+        let (mut near, _) = slow.accept().await.unwrap();
+        // tidy-allow: sleep, the peer is slow for five looks at the clock
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let mut far = tokio::net::TcpStream::connect(place).await.unwrap();
+        // Ends with the connection, whichever way.
+        let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+    });
+    let client = client(quick);
+    let mut response = open(&client, &address, "late").await.unwrap();
+    assert_eq!(soon("the echo", response.next()).await.unwrap().unwrap(), "late");
+    drop((response, client));
+    soon("the relay to end", relayed).await.unwrap();
 }
 
 /// Stopped is enough: nothing has to be finished for a request that has not left.
