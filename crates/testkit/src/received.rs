@@ -30,6 +30,9 @@ impl Received {
         let (items, error) = within("a stream to end", async {
             let mut items = Vec::new();
             loop {
+                // A stream that always has more leaves the others of a case their turn, and the
+                // limit of this wait.
+                tokio::task::coop::consume_budget().await;
                 match stream.next().await {
                     Some(Ok(item)) => items.push(item),
                     Some(Err(error)) => return (items, Some(error)),

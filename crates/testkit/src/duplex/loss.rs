@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use futures_util::{StreamExt, future::join_all};
-use sinew_plane::{Executed, RequestHandler};
+use futures_util::{
+    StreamExt,
+    future::{join, join_all},
+};
+use sinew_plane::{Executed, RequestHandler, Window};
 
 use crate::{
     Harness, Received, Record, Reports, check,
@@ -100,17 +103,28 @@ pub async fn a_loss_cancels_the_handler(harness: &dyn Harness) {
     assert_eq!(told.next("the handler").await, "refused");
 }
 
+/// A small window, so that what is produced while the way breaks is bounded by what is read.
+const BUSY_WINDOW: Window = Window { items: 64, bytes: 64 << 10 };
+
+/// Items of a producer that is busy: its reader has given back most of its window many times.
+const BUSY_ITEMS: u64 = 512;
+
 /// Twenty busy streams: what each reader got is a prefix of what its producer sent (I2), and
 /// none of them believes that it is complete (I3).
 pub async fn a_loss_under_load_leaves_true_prefixes(harness: &dyn Harness) {
     let records: Vec<_> = (0..20).map(|_| Record::default()).collect();
     let handler_records = records.clone();
+    let (reporter, mut busy) = reports();
     let handler = spawned(move |mut call| {
         let record = handler_records.get(call.number() as usize).cloned().unwrap_or_default();
+        let reporter = reporter.clone();
         async move {
             let mut number = 0;
             while call.sink.send(record.item(numbered(number))).await.is_ok() {
                 number += 1;
+                if number == BUSY_ITEMS {
+                    reporter.tell(call.number());
+                }
             }
             // Held, so that the loss is the only end there can be.
             std::future::pending::<()>().await;
@@ -119,21 +133,28 @@ pub async fn a_loss_under_load_leaves_true_prefixes(harness: &dyn Harness) {
     let served = harness.serve(handler).await;
     let mut streams = Vec::new();
     for number in 0..20 {
-        let mut stream = served.open(request(number.to_string())).await;
+        let mut request = request(number.to_string());
+        request.window = Some(BUSY_WINDOW);
+        let mut stream = served.open(request).await;
         assert!(within("the start", stream.started()).await.is_ok());
         streams.push(stream);
     }
-    // Reads on while the way breaks.
-    let reading = join_all(streams.iter_mut().map(Received::read));
     let cut = async {
-        tokio::task::yield_now().await;
+        for _ in &records {
+            busy.next("a busy producer").await;
+        }
         within("the cut", harness.cut(&served)).await;
     };
-    let (received, ()) = tokio::join!(reading, cut);
+    // They read on while the way breaks.
+    let reading = join_all(streams.iter_mut().map(Received::read));
+    let ((), received) = join(cut, reading).await;
     for (received, record) in received.iter().zip(&records) {
         if let Err(violation) = check(&record.steps(), &received.observed()) {
             panic!("{violation}");
         }
+        // What was sent behind the window needed credit, so it was read.
+        let read = received.items.len() as u64;
+        assert!(read >= BUSY_ITEMS - u64::from(BUSY_WINDOW.items), "{read} items were read");
         assert_eq!(received.outcome.as_str(), "truncated");
     }
 }
