@@ -44,7 +44,8 @@ pub trait Discovery: Send + Sync {
     fn want_all(&self) {}
 
     /// What keeps the source from being seen now, in words for a person: then views show what was
-    /// there before. `None` when all is well, or when nobody has looked yet.
+    /// there before. Also why nothing is seen, where the source says that (a name that does not
+    /// exist in DNS). `None` when all is well, or when nobody has looked yet.
     fn trouble(&self) -> Option<String> {
         None
     }
@@ -100,10 +101,12 @@ impl View {
         }
     }
 
-    /// Waits until at least one instance of `endpoint` is known. Cancel-safe; has no time limit
-    /// of its own. False when the backend has shut down without one.
+    /// Waits until at least one instance of `endpoint` is known that can be
+    /// [reached](Instance::is_reachable) from here. Cancel-safe; has no time limit of its own.
+    /// False when the backend has shut down without one.
     pub async fn has_instance_of(&mut self, endpoint: &EndpointName) -> bool {
-        let found = |snapshot: &Snapshot| snapshot.of(endpoint).next().is_some();
+        let found =
+            |snapshot: &Snapshot| snapshot.of(endpoint).any(|instance| instance.is_reachable());
         self.receiver.wait_for(found).await.is_ok()
     }
 }

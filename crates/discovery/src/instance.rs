@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use sinew_plane::{Address, EndpointName, Incarnation, InstanceId};
 
+use crate::Unreachable;
+
 /// Most addresses that are kept of one instance; more are cut.
 pub const MAX_ADDRESSES: usize = 8;
 
@@ -22,6 +24,9 @@ pub struct Instance {
     pub incarnation: Incarnation,
     /// Where it can be reached, best first; at most [`MAX_ADDRESSES`].
     pub addresses: Vec<Address>,
+    /// Where it says that it is and no dial from here can reach it; at most [`MAX_ADDRESSES`].
+    /// Found by whoever reads a record, and not written down in one.
+    pub unreachable: Vec<Unreachable>,
     /// Payload formats it reads and writes, best first: `msgpack`, `json`, `raw`, ...
     pub codecs: Vec<String>,
     /// Share of the traffic relative to its siblings, 1 to 1,000.
@@ -50,6 +55,7 @@ impl Instance {
             id,
             incarnation: Incarnation::random(),
             addresses,
+            unreachable: Vec::new(),
             codecs: vec!["json".to_owned()],
             weight: 1,
             host: None,
@@ -58,6 +64,12 @@ impl Instance {
             any_id: false,
             source: None,
         }
+    }
+
+    /// False when it says where it is, and none of that can be reached from here. Routers leave
+    /// it out; listings show it with the reasons in [`unreachable`](Self::unreachable).
+    pub fn is_reachable(&self) -> bool {
+        !self.addresses.is_empty() || self.unreachable.is_empty()
     }
 
     /// What tells this instance from all others: endpoint and id.
@@ -74,6 +86,7 @@ impl PartialEq for Instance {
             id,
             incarnation,
             addresses,
+            unreachable,
             codecs,
             weight,
             host,
@@ -86,6 +99,7 @@ impl PartialEq for Instance {
             && *id == other.id
             && *incarnation == other.incarnation
             && *addresses == other.addresses
+            && *unreachable == other.unreachable
             && *codecs == other.codecs
             && *weight == other.weight
             && *host == other.host

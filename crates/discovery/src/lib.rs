@@ -55,6 +55,7 @@ mod process;
 pub mod record;
 mod seeds;
 mod snapshot;
+mod unreachable;
 mod want;
 
 #[cfg(feature = "dns")]
@@ -74,6 +75,7 @@ pub use crate::{
     merged::MergedDiscovery,
     seeds::StaticDiscovery,
     snapshot::{Change, Snapshot},
+    unreachable::{Obstacle, Unreachable},
     want::Want,
 };
 #[cfg(feature = "file")]

@@ -39,8 +39,8 @@ fn retries() -> Retries {
 /// **Watching.** One provider that fails hides none of the others: it is tried again until it
 /// works, and what it showed before stays. A first view waits 2 s for providers that have not
 /// answered yet, and fails only when all have failed. When two providers show an instance under
-/// one key, the one that an instance wrote itself counts, not one made up for a given address
-/// ([`any_id`](Instance::any_id)). Of equal ones, that of the provider named first; of different
+/// one key, the one that can be reached from here counts, then the one that an instance wrote
+/// itself, not one made up for a given address ([`any_id`](Instance::any_id)). Of equal ones, that of the provider named first; of different
 /// ones, the one that was seen last: a worker that starts anew is then known by its new life as
 /// soon as any provider tells, while another may still show the former one.
 ///

@@ -25,12 +25,13 @@ impl Snapshot {
         self.revision
     }
 
-    /// All instances, by endpoint and then by id.
+    /// All instances, by endpoint and then by id, those as well that cannot be
+    /// [reached](Instance::is_reachable) from here.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Instance>> {
         self.instances.values()
     }
 
-    /// The instances of one endpoint, by id.
+    /// The instances of one endpoint, by id, as [`iter`](Self::iter) has them.
     pub fn of(&self, endpoint: &EndpointName) -> impl Iterator<Item = &Arc<Instance>> {
         let first = InstanceKey { endpoint: endpoint.clone(), id: InstanceId(0) };
         let last = InstanceKey { endpoint: endpoint.clone(), id: InstanceId(u64::MAX) };

@@ -3,11 +3,11 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use sinew_discovery::{Instance, View};
-use sinew_plane::{CallLimits, Code, EndpointName, Error, InstanceId};
+use sinew_discovery::{Discovery, Instance, View};
+use sinew_plane::{CallLimits, EndpointName, Error, InstanceId};
 use sinew_registry::{Here, LocalEndpoint, LocalEndpoints, Proximity, Route, TransportRegistry};
 
-use crate::{AddressedPushRouter, RequestTransport};
+use crate::{AddressedPushRouter, RequestTransport, nobody};
 
 /// The instances of one endpoint as discovery knows them now, and the ways to each of them.
 /// Clones share everything.
@@ -21,6 +21,8 @@ struct Inner {
     here: Here,
     limits: CallLimits,
     egress: AddressedPushRouter,
+    /// Asked what is wrong with it when nobody is found.
+    discovery: Option<Arc<dyn Discovery>>,
     /// What follows from the newest snapshot. Worked out by the first request that sees a
     /// change, so no task has to be kept for it.
     members: ArcSwap<Members>,
@@ -33,6 +35,8 @@ pub(crate) struct Members {
     pub(crate) seen: Option<(u64, u64)>,
     pub(crate) instances: Vec<Arc<Instance>>,
     pub(crate) routes: Vec<Vec<Route>>,
+    /// Those that cannot be reached from here, whom nothing is sent to.
+    pub(crate) unreachable: Vec<Arc<Instance>>,
 }
 
 impl Client {
@@ -48,7 +52,8 @@ impl Client {
         let egress = AddressedPushRouter::from_mode(RequestTransport::Auto, registry);
         let members = ArcSwap::default();
         let limits = CallLimits::default();
-        Self(Arc::new(Inner { endpoint, view, locals, here, limits, egress, members }))
+        let discovery = None;
+        Self(Arc::new(Inner { endpoint, view, locals, here, limits, egress, discovery, members }))
     }
 
     /// The same client with limits for the waits of its calls, where a call's context leaves them
@@ -56,6 +61,13 @@ impl Client {
     #[must_use]
     pub fn with_limits(&self, limits: CallLimits) -> Self {
         self.change(|inner| inner.limits = limits.or(inner.limits))
+    }
+
+    /// The same client, which asks the discovery behind its view why, when nobody is found: see
+    /// [`Discovery::trouble`].
+    #[must_use]
+    pub fn with_discovery(&self, discovery: Arc<dyn Discovery>) -> Self {
+        self.change(|inner| inner.discovery = Some(discovery))
     }
 
     /// The limits of its calls.
@@ -71,6 +83,7 @@ impl Client {
             here: self.0.here.clone(),
             limits: self.0.limits,
             egress: self.0.egress.clone(),
+            discovery: self.0.discovery.clone(),
             members: ArcSwap::default(),
         };
         change(&mut inner);
@@ -95,12 +108,18 @@ impl Client {
         &self.0.egress
     }
 
-    /// The instances known now, in the order of their ids.
+    /// The instances known now that can be reached from here, in the order of their ids.
     pub fn instances(&self) -> Vec<Arc<Instance>> {
         self.members().instances.clone()
     }
 
-    /// The ids of the instances known now, in order.
+    /// The instances known now that cannot be reached from here, in the order of their ids; each
+    /// says why in [`Instance::unreachable`].
+    pub fn unreachable(&self) -> Vec<Arc<Instance>> {
+        self.members().unreachable.clone()
+    }
+
+    /// The ids of the [instances](Self::instances), in order.
     pub fn instance_ids(&self) -> Vec<InstanceId> {
         self.members().instances.iter().map(|one| one.id).collect()
     }
@@ -108,7 +127,9 @@ impl Client {
     /// Waits until at least one instance is known. Cancel-safe.
     ///
     /// # Errors
-    /// [`Code::NoInstances`] when there is none within `timeout`, or discovery shut down.
+    /// [`NoInstances`](sinew_plane::Code::NoInstances) when there is none within `timeout`, or
+    /// discovery shut down; [`NoTransport`](sinew_plane::Code::NoTransport) when there are only such
+    /// that cannot be reached from here.
     pub async fn wait_for_instances(&self, timeout: Duration) -> Result<Vec<Arc<Instance>>, Error> {
         let mut view = self.0.view.clone();
         let found = view.has_instance_of(&self.0.endpoint);
@@ -125,9 +146,10 @@ impl Client {
         if members.seen == seen {
             return Arc::clone(&members);
         }
-        let instances: Vec<_> = snapshot.of(&self.0.endpoint).map(Arc::clone).collect();
+        let known = snapshot.of(&self.0.endpoint).map(Arc::clone);
+        let (instances, unreachable): (Vec<_>, _) = known.partition(|one| one.is_reachable());
         let routes = instances.iter().map(|one| self.routes(one)).collect();
-        let members = Arc::new(Members { seen, instances, routes });
+        let members = Arc::new(Members { seen, instances, routes, unreachable });
         // Two requests may do this at once; if the older one stores last, the next looks again.
         self.0.members.store(Arc::clone(&members));
         members
@@ -159,29 +181,24 @@ impl Client {
         may_be_ours && self.0.locals.contains(&self.0.endpoint, instance.id)
     }
 
+    /// The error of a call for which nobody is there, or nobody within reach.
     pub(crate) fn no_instances(&self) -> Error {
-        let message = format!(
-            "No instances found for {}: nothing is registered under that name. Start a worker for \
-             it, and check that it and this process use the same discovery",
-            self.0.endpoint
-        );
-        Error::new(Code::NoInstances, message)
+        nobody::within_reach(&self.0.endpoint, &self.members().unreachable)
+            .unwrap_or_else(|| nobody::there(&self.0.endpoint, self.trouble()))
     }
 
+    /// The error of a call to one instance that is not there, or not within reach.
     pub(crate) fn no_such_instance(&self, id: InstanceId) -> Error {
-        let known = self.instance_ids();
-        if known.is_empty() {
-            return self.no_instances();
-        }
-        let shown: Vec<_> = known.iter().take(8).map(InstanceId::to_string).collect();
-        let cut = if known.len() > shown.len() { ", ..." } else { "" };
-        let message = format!(
-            "No instances found for {} with id {id}: registered are {}{cut}. Ask one of these, or \
-             let the router choose",
-            self.0.endpoint,
-            shown.join(", ")
-        );
-        Error::new(Code::NoInstances, message)
+        let members = self.members();
+        let named = members.unreachable.iter().filter(|one| one.id == id);
+        let named: Vec<_> = named.map(Arc::clone).collect();
+        nobody::within_reach(&self.0.endpoint, &named)
+            .or_else(|| nobody::of_id(&self.0.endpoint, id, &self.instance_ids()))
+            .unwrap_or_else(|| self.no_instances())
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.0.discovery.as_ref()?.trouble()
     }
 }
 

@@ -59,6 +59,7 @@ mod ejection;
 mod explain;
 mod in_process;
 mod mode;
+mod nobody;
 mod occupancy;
 mod payload;
 mod picker;

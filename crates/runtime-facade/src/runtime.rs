@@ -184,6 +184,7 @@ impl Runtime {
         let (registry, locals) = (Arc::clone(&self.0.registry), self.0.locals.clone());
         Client::new(endpoint, view, registry, locals, self.0.here.clone())
             .with_limits(self.0.config.limits)
+            .with_discovery(Arc::clone(&self.0.discovery))
     }
 
     /// Everything that discovery knows, as it changes.
@@ -205,6 +206,12 @@ impl Runtime {
         };
         let want = discovery.want(endpoint);
         Ok(discovery.watch().await?.holding(want))
+    }
+
+    /// What keeps discovery from being seen now, or why nothing is there, in words for a person;
+    /// `None` when all is well. Texts of others are in it as they came.
+    pub fn discovery_trouble(&self) -> Option<String> {
+        self.0.discovery.trouble()
     }
 
     /// The memory that this process may hold on behalf of its peers, and what is held of it.

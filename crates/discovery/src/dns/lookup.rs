@@ -20,6 +20,7 @@ use tokio::{task::JoinSet, time::timeout};
 
 use super::{
     DnsConfig,
+    absence::Absence,
     system::System,
     target::{Target, What},
 };
@@ -58,8 +59,10 @@ pub(super) struct Found {
 /// What DNS said.
 #[derive(Debug)]
 pub(super) struct Answer {
-    /// In an order of their own, without doubles; empty when the name has no such records.
+    /// In an order of their own, without doubles.
     pub(super) servers: Vec<Found>,
+    /// Why there are none.
+    pub(super) absence: Option<Absence>,
     /// Until when it holds; `None` when that was not said.
     pub(super) valid_until: Option<Instant>,
 }
@@ -68,8 +71,19 @@ pub(super) struct Answer {
 pub(super) struct Lookup {
     asker: Asker,
     what: What,
+    /// Who is asked, in words.
+    pub(super) asked: String,
     /// Where the servers to ask are named, unless the target names one.
     system: Option<System>,
+}
+
+/// The data of the records of one name.
+struct Records {
+    data: Vec<RData>,
+    /// Why there are none.
+    absence: Option<Absence>,
+    /// Until when that holds; `None` when it was not said.
+    until: Option<Instant>,
 }
 
 /// Asks for the records of one name. Clones share all they hold.
@@ -84,17 +98,19 @@ impl Lookup {
         let Some(server) = target.server else {
             let mut system = System::new(config);
             let asker = Asker::build(system.read()?)?;
-            return Ok(Self { asker, what, system: Some(system) });
+            let asked = format!("the servers of {}", system.file().display());
+            return Ok(Self { asker, what, asked, system: Some(system) });
         };
         let at_port = |mut way: ConnectionConfig| {
             way.port = server.port();
             way
         };
         let ways = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(at_port);
-        let server = NameServerConfig::new(server.ip(), true, ways.into());
-        let config = ResolverConfig::from_name_servers(vec![server]);
+        let config = NameServerConfig::new(server.ip(), true, ways.into());
+        let config = ResolverConfig::from_name_servers(vec![config]);
         let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-        Ok(Self { asker: Asker::build(builder)?, what, system: None })
+        let asked = format!("the server {server}");
+        Ok(Self { asker: Asker::build(builder)?, what, asked, system: None })
     }
 
     /// Reads the system's settings again if they have changed; true when others are to be asked
@@ -128,7 +144,7 @@ impl Lookup {
         match &self.what {
             What::Address(address) => {
                 let servers = vec![at(*address)];
-                Ok(Answer { servers, valid_until: None })
+                Ok(Answer { servers, absence: None, valid_until: None })
             }
             What::Host { name, port } => self.host(name, *port).await,
             What::Service(name) => self.service(name).await,
@@ -136,28 +152,31 @@ impl Lookup {
     }
 
     async fn host(&self, name: &Name, port: u16) -> Result<Answer, NetError> {
-        let (ips, valid_until) = self.asker.ips(name).await?;
-        let mut servers: Vec<_> =
-            ips.into_iter().map(|ip| at(SocketAddr::new(ip, port))).take(MAX_SERVERS).collect();
+        let Records { data, absence, until } = self.asker.hosts(name).await?;
+        let ips = ips(data).map(|ip| at(SocketAddr::new(ip, port)));
+        let mut servers: Vec<_> = ips.take(MAX_SERVERS).collect();
         servers.sort();
         servers.dedup();
-        Ok(Answer { servers, valid_until })
+        Ok(Answer { servers, absence, valid_until: until })
     }
 
     /// The servers of the lowest priority number that have an address; the others are there for
     /// the day on which these have none.
     async fn service(&self, name: &Name) -> Result<Answer, NetError> {
-        let (records, mut valid_until) = self.asker.records(name, RecordType::SRV).await?;
-        for services in by_priority(records) {
+        let records = self.asker.records(name, RecordType::SRV).await?;
+        let mut valid_until = records.until;
+        let mut absence = records.absence.unwrap_or(Absence::NotOffered);
+        for services in by_priority(records.data) {
             let (mut servers, until) = self.targets(services).await?;
             valid_until = earlier(valid_until, until);
             if !servers.is_empty() {
                 servers.sort();
                 servers.dedup_by(|one, other| one.name == other.name);
-                return Ok(Answer { servers, valid_until });
+                return Ok(Answer { servers, absence: None, valid_until });
             }
+            absence = Absence::NoAddresses;
         }
-        Ok(Answer { servers: Vec::new(), valid_until })
+        Ok(Answer { servers: Vec::new(), absence: Some(absence), valid_until })
     }
 
     /// The targets with their addresses, a few at a time. The first that cannot be asked for ends
@@ -170,8 +189,8 @@ impl Lookup {
             for srv in waiting.by_ref().take(AT_ONCE - asked.len()) {
                 let asker = self.asker.clone();
                 asked.spawn(async move {
-                    let (ips, until) = asker.ips(&srv.target).await?;
-                    Ok::<_, NetError>((server(&srv, ips), until))
+                    let Records { data, until, .. } = asker.hosts(&srv.target).await?;
+                    Ok::<_, NetError>((server(&srv, ips(data).collect()), until))
                 });
             }
             let Some(answer) = asked.join_next().await else { return Ok((servers, valid_until)) };
@@ -215,58 +234,69 @@ impl Asker {
 
     /// The addresses of a host, of both kinds. One kind is enough when nobody answers for the
     /// other, as some home routers never do for IPv6.
-    async fn ips(&self, name: &Name) -> Result<(Vec<IpAddr>, Option<Instant>), NetError> {
+    async fn hosts(&self, name: &Name) -> Result<Records, NetError> {
         let (v4, v6) =
             tokio::join!(self.records(name, RecordType::A), self.records(name, RecordType::AAAA));
-        let (records, until) = match (v4, v6) {
-            (Ok((mut v4, one)), Ok((v6, other))) => {
-                v4.extend(v6);
-                // A host of one kind only has none of the other, and that is no reason to ask
-                // again soon. One without any may be a zone that is lost for a moment.
-                let until = earlier(one, other);
-                // tidy-allow: clock, the resolver counts on the clock of the system
-                let soon = Instant::now() + MISSING_FOR;
-                let until = if v4.is_empty() { earlier(until, Some(soon)) } else { until };
-                (v4, until)
-            }
-            (Ok((some, until)), Err(error)) | (Err(error), Ok((some, until))) => {
-                if some.is_empty() {
-                    return Err(error);
+        match (v4, v6) {
+            (Ok(v4), Ok(v6)) => Ok(v4.and(v6)),
+            (Ok(some), Err(error)) | (Err(error), Ok(some)) => {
+                if some.data.is_empty() {
+                    Err(error)
+                } else {
+                    Ok(some)
                 }
-                (some, until)
             }
-            (Err(error), Err(_)) => return Err(error),
-        };
-        let ip = |data| match data {
-            RData::A(ip) => Some(IpAddr::V4(ip.0)),
-            RData::AAAA(ip) => Some(IpAddr::V6(ip.0)),
-            _ => None,
-        };
-        Ok((records.into_iter().filter_map(ip).collect(), until))
+            (Err(error), Err(_)) => Err(error),
+        }
     }
 
     /// The data of records; none when the name is not there or has no such records.
-    async fn records(
-        &self,
-        name: &Name,
-        kind: RecordType,
-    ) -> Result<(Vec<RData>, Option<Instant>), NetError> {
+    async fn records(&self, name: &Name, kind: RecordType) -> Result<Records, NetError> {
         match self.0.lookup(name.clone(), kind).await {
             Ok(found) => {
                 let of_kind = found.answers().iter().filter(|one| one.record_type() == kind);
-                let records = of_kind.map(|one| one.data.clone()).collect();
-                Ok((records, Some(found.valid_until())))
+                let data: Vec<_> = of_kind.map(|one| one.data.clone()).collect();
+                let absence = data.is_empty().then_some(Absence::NoRecords(kind));
+                Ok(Records { data, absence, until: Some(found.valid_until()) })
             }
             Err(NetError::Dns(DnsError::NoRecordsFound(none)))
                 if matches!(none.response_code, ResponseCode::NXDomain | ResponseCode::NoError) =>
             {
                 let ttl = none.negative_ttl.map(|ttl| Duration::from_secs(ttl.into()));
+                let absence = match none.response_code {
+                    ResponseCode::NXDomain => Absence::NoSuchName,
+                    _ => Absence::NoRecords(kind),
+                };
                 // tidy-allow: clock, the resolver counts on the clock of the system
-                Ok((Vec::new(), ttl.map(|ttl| Instant::now() + ttl)))
+                let until = ttl.map(|ttl| Instant::now() + ttl);
+                Ok(Records { data: Vec::new(), absence: Some(absence), until })
             }
             Err(error) => Err(error),
         }
     }
+}
+
+impl Records {
+    /// Those of two kinds. A host of one kind only has none of the other, and that is no reason to
+    /// ask again soon. One without any may be a zone that is lost for a moment.
+    fn and(mut self, other: Self) -> Self {
+        let until = earlier(self.until, other.until);
+        self.data.extend(other.data);
+        if self.data.is_empty() {
+            // tidy-allow: clock, the resolver counts on the clock of the system
+            let soon = Instant::now() + MISSING_FOR;
+            return Self { until: earlier(until, Some(soon)), ..self };
+        }
+        Self { data: self.data, absence: None, until }
+    }
+}
+
+fn ips(data: Vec<RData>) -> impl Iterator<Item = IpAddr> {
+    data.into_iter().filter_map(|data| match data {
+        RData::A(ip) => Some(IpAddr::V4(ip.0)),
+        RData::AAAA(ip) => Some(IpAddr::V6(ip.0)),
+        _ => None,
+    })
 }
 
 fn at(address: SocketAddr) -> Found {

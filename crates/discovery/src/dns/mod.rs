@@ -1,5 +1,6 @@
 //! Discovery through names in DNS.
 
+mod absence;
 mod config;
 mod lookup;
 mod system;
@@ -19,6 +20,7 @@ use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 pub use self::config::DnsConfig;
 use self::{
+    absence::fault,
     lookup::{Answer, Found, Lookup},
     target::Target,
 };
@@ -76,6 +78,8 @@ struct State {
     servers: Vec<Found>,
     /// Since when, and how often in a row, answers have been empty although servers are known.
     empty: Option<(Instant, u32)>,
+    /// What the last question came to, when that was no server.
+    trouble: Option<String>,
 }
 
 impl DnsDiscovery {
@@ -126,8 +130,11 @@ impl DnsDiscovery {
         let mut tasks = self.lock_tasks();
         let tasks = tasks.as_mut().ok_or_else(|| self.shared.unavailable("it was shut down"))?;
         if tasks.is_empty() {
-            let lookup = Lookup::new(&self.shared.target, &self.shared.config)
-                .map_err(|error| self.shared.unavailable(&error.to_string()))?;
+            let lookup =
+                Lookup::new(&self.shared.target, &self.shared.config).map_err(|error| {
+                    let why = format!("the system's DNS settings cannot be used: {error}");
+                    self.shared.unavailable(&why)
+                })?;
             tasks.spawn(Arc::clone(&self.shared).follow(lookup));
         }
         Ok(())
@@ -174,11 +181,17 @@ impl Shared {
                     } else {
                         empty.reset();
                     }
+                    self.lock().trouble = answer.absence.map(|absence| {
+                        format!("{} {absence}, according to {}", self.target.name(), lookup.asked)
+                    });
                     self.take(answer);
                     self.first.send_replace(Some(Ok(())));
                     pause
                 }
                 Err(error) => {
+                    let error = format!("{} {}", lookup.asked, fault(&error));
+                    let trouble = format!("{} cannot be looked up: {error}", self.target.name());
+                    self.lock().trouble = Some(trouble);
                     if !std::mem::replace(&mut is_failing, true) {
                         tracing::warn!(
                             target = %self.target, %error,
@@ -189,7 +202,7 @@ impl Shared {
                         // Once it was good, a failure is no reason to refuse a view.
                         let is_news = !matches!(first, Some(Ok(())));
                         if is_news {
-                            *first = Some(Err(error.to_string()));
+                            *first = Some(Err(error));
                         }
                         is_news
                     });
@@ -300,6 +313,12 @@ impl Discovery for DnsDiscovery {
             self.shared.publish(&state);
         }
         Want::default()
+    }
+
+    /// What DNS said last, when that was no server: that the name does not exist, or that nobody
+    /// answered for it.
+    fn trouble(&self) -> Option<String> {
+        self.shared.lock().trouble.clone()
     }
 
     /// Views keep what they show.

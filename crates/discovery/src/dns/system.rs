@@ -1,6 +1,9 @@
 //! The system's settings: which servers to ask.
 
-use std::{os::unix::fs::MetadataExt as _, path::PathBuf};
+use std::{
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
 
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::{ResolverBuilder, TokioResolver, net::NetError};
@@ -27,6 +30,11 @@ impl System {
             PathBuf::from("/etc/resolv.conf")
         };
         Self { file, used: None }
+    }
+
+    /// The file with the settings.
+    pub(super) fn file(&self) -> &Path {
+        &self.file
     }
 
     /// True when the settings are other than those that were read last. One system call.

@@ -75,6 +75,17 @@ fn what(target: &str) -> Result<What, &'static str> {
     }
 }
 
+impl Target {
+    /// What is looked up, as it was written.
+    pub(super) fn name(&self) -> &str {
+        let target = self.text.split('?').next().unwrap_or_default();
+        match self.what {
+            What::Service(_) => target,
+            _ => target.rsplit_once(':').map_or(target, |(name, _)| name),
+        }
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "dns://{}", self.text)

@@ -7,6 +7,7 @@ use std::{
 
 use tokio::sync::watch;
 
+use super::members::Fault;
 use crate::{Instance, Snapshot, View};
 
 /// The ranges by prefix, and the snapshots made of them.
@@ -24,7 +25,7 @@ enum Standing {
     /// etcd was not asked yet, or has not answered yet.
     Asked,
     /// It could not be asked.
-    Failed(String),
+    Failed(Fault),
     /// What it holds.
     Listed(Vec<Arc<Instance>>),
 }
@@ -48,7 +49,7 @@ impl Board {
     }
 
     /// A range that could not be listed; once it was, that stays.
-    pub(super) fn fail(&self, prefix: &str, why: String) {
+    pub(super) fn fail(&self, prefix: &str, why: Fault) {
         if let Some(standing) = self.lock_ranges().get_mut(prefix)
             && !matches!(standing, Standing::Listed(_))
         {
@@ -107,7 +108,7 @@ impl Board {
     /// # Errors
     /// Why the first one could not be, when none could: with something to show, an outage is no
     /// reason to refuse a view.
-    pub(super) async fn answered(&self) -> Result<(), String> {
+    pub(super) async fn answered(&self) -> Result<(), Fault> {
         let mut answers = self.answers.subscribe();
         let asked: Vec<_> = self.lock_ranges().keys().cloned().collect();
         loop {
@@ -126,6 +127,14 @@ impl Board {
                 return Ok(());
             }
         }
+    }
+
+    /// Why a range could not be listed, when one could not.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.lock_ranges().values().find_map(|standing| match standing {
+            Standing::Failed(why) => Some(why.to_string()),
+            _ => None,
+        })
     }
 
     /// A view of everything; `None` after the shutdown.

@@ -88,7 +88,7 @@ impl Follower {
                     self.watch().await
                 }
                 Err(fault) => {
-                    self.board.fail(&self.prefix, fault.to_string());
+                    self.board.fail(&self.prefix, fault.clone());
                     fault
                 }
             };

@@ -2,10 +2,7 @@
 
 use std::{
     fmt,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -129,7 +126,8 @@ pub(super) struct Members {
     options: ConnectOptions,
     request_timeout: Duration,
     current: Mutex<Current>,
-    is_lost: AtomicBool,
+    /// Why the last member did not answer, while none does.
+    lost: Mutex<Option<String>>,
     outages: Mutex<Outages>,
 }
 
@@ -147,9 +145,14 @@ impl Members {
             options: config.options(),
             request_timeout: config.request_timeout,
             current: Mutex::default(),
-            is_lost: AtomicBool::new(false),
+            lost: Mutex::default(),
             outages: Mutex::default(),
         }
+    }
+
+    /// The members as they were given.
+    pub(super) fn endpoints(&self) -> &[String] {
+        &self.endpoints
     }
 
     /// Longest wait for one answer.
@@ -203,7 +206,7 @@ impl Members {
             self.give_up(turn, Some(begun));
             last = fault;
         }
-        if !self.is_lost.swap(true, Ordering::Relaxed) {
+        if self.lock_lost().replace(last.to_string()).is_none() {
             tracing::warn!(fault = %last, "etcd cannot be reached: keeping what is known");
         }
         Err(last)
@@ -221,6 +224,12 @@ impl Members {
         }
     }
 
+    /// Why no member answers now; `None` when one does, or nothing was asked.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let lost = self.lock_lost().clone();
+        lost.map(|fault| format!("etcd cannot be reached: {fault}"))
+    }
+
     /// True when etcd does not answer, or did not for a while within `window`.
     pub(super) fn had_outage(&self, window: Duration, now: Instant) -> bool {
         self.lock_outages().was_within(window, now)
@@ -228,7 +237,7 @@ impl Members {
 
     fn note_answer(&self, endpoint: &str) {
         self.lock_outages().note_answer(Instant::now());
-        if self.is_lost.swap(false, Ordering::Relaxed) {
+        if self.lock_lost().take().is_some() {
             tracing::info!(endpoint, "etcd can be reached again");
         }
     }
@@ -250,6 +259,10 @@ impl Members {
     fn endpoint(&self, turn: usize) -> &str {
         // `EtcdConfig::check` leaves no empty list.
         self.endpoints.get(turn % self.endpoints.len().max(1)).map_or("", String::as_str)
+    }
+
+    fn lock_lost(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_outages(&self) -> std::sync::MutexGuard<'_, Outages> {

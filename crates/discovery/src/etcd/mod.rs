@@ -25,7 +25,7 @@ use sinew_plane::{BoxFuture, EndpointName};
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot},
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -40,7 +40,7 @@ use self::{
     follow::Follower,
     guard::Guard,
     lease::{Keeper, Signals},
-    members::Members,
+    members::{Fault, Members},
     wanted::{Added, Wanted},
 };
 use crate::{
@@ -171,32 +171,37 @@ impl EtcdDiscovery {
     }
 
     async fn watch_all_wanted(&self) -> Result<View, DiscoveryError> {
-        let unavailable =
-            |what| DiscoveryError::Unavailable { backend: BACKEND, what, source: None };
-        self.shared.board.answered().await.map_err(unavailable)?;
+        self.shared.board.answered().await.map_err(|fault| fault.into_error("looking"))?;
         self.shared.board.view().ok_or_else(|| self.shared.has_ended())
     }
 }
 
-/// Waits until a member answers.
+/// Waits until a member answers, for `limit` at most.
 async fn reach(members: &Members, limit: Duration) -> Result<(), DiscoveryError> {
     let until = Instant::now() + limit;
     let mut retries = lease::retries();
+    let mut last = None;
     loop {
         let asked = members.call(|mut client| async move {
             let options = GetOptions::new().with_prefix().with_keys_only().with_limit(1);
             client.get(format!("{}/", record::BUCKET), Some(options)).await
         });
-        let fault = match asked.await {
-            Ok(_) => return Ok(()),
+        let fault = match timeout_at(until, asked).await {
+            Ok(Ok(_)) => return Ok(()),
             // A user who may not see all may still see enough.
-            Err(fault) if fault.is_forbidden() => return Ok(()),
-            Err(fault) => fault,
+            Ok(Err(fault)) if fault.is_forbidden() => return Ok(()),
+            Ok(Err(fault)) => fault,
+            Err(_) => {
+                let names = members.endpoints().join(",");
+                let silent = || Fault::of_member(format!("{names}: no answer in {limit:?}"));
+                return Err(last.unwrap_or_else(silent).into_error("connecting"));
+            }
         };
         let pause = retries.pause();
         if fault.is_refusal() || Instant::now() + pause > until {
             return Err(fault.into_error("connecting"));
         }
+        last = Some(fault);
         sleep(pause).await;
     }
 }
@@ -264,6 +269,10 @@ impl Discovery for EtcdDiscovery {
             let until = self.shared.stop.clone().cancelled_owned();
             self.shared.follow(wanted::prefix_of_all(), until, move || wanted.has_all());
         }
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.shared.members.trouble().or_else(|| self.shared.board.trouble())
     }
 
     /// Gives the lease back, and with it every registration; without etcd they end with it. Others

@@ -164,7 +164,9 @@ impl Entry {
             (Some(host), _) => format!("machine {}", host.split('-').next().unwrap_or_default()),
             (None, _) => {
                 // A stock worker says only where it listens.
-                let place = instance.addresses.first().map_or("", |address| address.rest());
+                let unreachable = instance.unreachable.iter().map(|one| &one.address);
+                let mut places = instance.addresses.iter().chain(unreachable);
+                let place = places.next().map_or("", |address| address.rest());
                 let place = place.split('/').next().unwrap_or_default();
                 format!("place {}", place.rsplit_once(':').map_or(place, |(host, _)| host))
             }

@@ -1,6 +1,7 @@
 //! What each provider shows, and which of several entries under one key counts.
 
 use std::{
+    cmp::Ordering,
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -154,10 +155,11 @@ impl Shown {
 impl Entry {
     /// True when this one, of a later provider, counts more than the other under the same key.
     fn counts_before(&self, other: &Self) -> bool {
-        match (self.instance.any_id, other.instance.any_id) {
-            (false, true) => true,
-            (true, false) => false,
-            _ => self.since > other.since && self.instance != other.instance,
+        let merit = |one: &Self| (one.instance.is_reachable(), !one.instance.any_id);
+        match merit(self).cmp(&merit(other)) {
+            Ordering::Greater => true,
+            Ordering::Less => false,
+            Ordering::Equal => self.since > other.since && self.instance != other.instance,
         }
     }
 }

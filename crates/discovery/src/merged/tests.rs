@@ -6,7 +6,7 @@ use sinew_plane::{Address, Incarnation, InstanceId};
 use tokio::{sync::watch, task::yield_now, time::timeout};
 
 use super::*;
-use crate::{Change, MemoryDiscovery, Snapshot, StaticDiscovery};
+use crate::{Change, MemoryDiscovery, Obstacle, Snapshot, StaticDiscovery, Unreachable};
 
 /// A provider that works or does not.
 struct Fickle {
@@ -322,6 +322,23 @@ async fn of_two_under_one_key_the_better_one_counts() {
     assert_eq!(source(&view, 1), "memory");
     // And when the first provider loses it, it stays.
     drop((same, other));
+}
+
+#[tokio::test]
+async fn of_two_under_one_key_the_one_within_reach_counts() {
+    let (first, second) = (MemoryDiscovery::new(), MemoryDiscovery::new());
+    let all = merged([Arc::new(first.clone()) as Arc<dyn Discovery>, Arc::new(second.clone())]);
+    let mut view = all.watch().await.unwrap();
+    let _near = first.register(instance(1)).await.unwrap();
+    let address = "tcp://127.0.0.1:1".parse().unwrap();
+    let unreachable = vec![Unreachable { address, obstacle: Obstacle::ForeignLoopback }];
+    let far = Instance { addresses: Vec::new(), unreachable, ..instance(1) };
+    // Told later, and no better for it.
+    let _far = second.register(far).await.unwrap();
+    let _last = second.register(instance(2)).await.unwrap();
+    until(&mut view, |now| now.len() == 2).await;
+    assert!(view.snapshot().iter().all(|one| one.is_reachable()));
+    assert_eq!(source(&view, 1), "memory");
 }
 
 #[test]

@@ -15,7 +15,7 @@ pub enum RecordError {
     OtherKind,
     /// The names or the id inside are not those of the key.
     WrongKey,
-    /// No address in it can be dialled from here.
+    /// No address is in it.
     NoAddress,
 }
 
@@ -26,7 +26,7 @@ impl fmt::Display for RecordError {
             Self::Malformed(_) => "not the JSON of an endpoint",
             Self::OtherKind => "not of type Endpoint",
             Self::WrongKey => "names another instance than its key",
-            Self::NoAddress => "holds no address that can be dialled from here",
+            Self::NoAddress => "holds no address",
         })
     }
 }

@@ -38,9 +38,7 @@ pub use self::{
     error::RecordError,
     key::{file_name, key, key_of_file_name, parse_key},
 };
-use crate::{
-    DiscoveryError, Instance, InstanceKey, MAX_ADDRESSES, fingerprint::fingerprint, host_id,
-};
+use crate::{DiscoveryError, Instance, InstanceKey, fingerprint::fingerprint, host_id};
 
 /// Where records live: a key prefix in etcd, a path below the root in a file store.
 pub const BUCKET: &str = "v1/instances";
@@ -89,7 +87,8 @@ impl Record {
     }
 }
 
-/// Writes a record. Addresses beyond [`MAX_ADDRESSES`] are cut, weights are clamped.
+/// Writes a record. Addresses beyond [`MAX_ADDRESSES`](crate::MAX_ADDRESSES) are cut, weights are
+/// clamped.
 ///
 /// # Errors
 /// [`DiscoveryError::Invalid`] when the instance has no address, or the record would be larger
@@ -132,8 +131,9 @@ fn codec_for_dynamo(codecs: &[String]) -> String {
 
 /// Reads the record that stands under `key`. Unknown fields are ignored, also unknown versions of
 /// the `sinew` field: the record then counts as one of a stock Dynamo worker. Addresses that
-/// cannot be dialled from here (port 0, `0.0.0.0`, multicast, loopback of another machine) are
-/// left out, and those beyond [`MAX_ADDRESSES`].
+/// cannot be dialled from here (port 0, `0.0.0.0`, multicast, loopback of another machine) stand
+/// apart, as [`Instance::unreachable`]; those beyond [`MAX_ADDRESSES`](crate::MAX_ADDRESSES) are
+/// left out.
 ///
 /// # Errors
 /// [`RecordError`] says what is wrong with it. Never panics, whatever the bytes.
@@ -163,13 +163,12 @@ fn decode_on(
         None => stock(key, &value)?,
     };
     let reader = reach::Reader { our_host, their_host: record.instance.host.as_deref() };
-    let mut addresses = record.instance.addresses;
-    addresses.retain(|address| reader.can_dial(address));
-    addresses.truncate(MAX_ADDRESSES);
-    if addresses.is_empty() {
+    let (addresses, unreachable) = reader.sort(record.instance.addresses);
+    if addresses.is_empty() && unreachable.is_empty() {
         return Err(RecordError::NoAddress);
     }
     record.instance.addresses = addresses;
+    record.instance.unreachable = unreachable;
     Ok(record)
 }
 

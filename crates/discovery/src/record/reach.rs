@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use sinew_plane::Address;
 
-use crate::host::are_different_machines;
+use crate::{MAX_ADDRESSES, Obstacle, Unreachable, host::are_different_machines};
 
 /// Longest host name in DNS, in bytes.
 const MAX_HOST_BYTES: usize = 253;
@@ -16,37 +16,70 @@ pub(super) struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// False for what no dial from here can reach. Schemes that we do not know pass: their
-    /// transports judge.
-    pub(super) fn can_dial(&self, address: &Address) -> bool {
+    /// Those that a dial from here may reach, and those that none can, each within
+    /// [`MAX_ADDRESSES`].
+    pub(super) fn sort(&self, addresses: Vec<Address>) -> (Vec<Address>, Vec<Unreachable>) {
+        let (mut reachable, mut unreachable) = (Vec::new(), Vec::new());
+        for address in addresses {
+            match self.obstacle(&address) {
+                None => reachable.push(address),
+                Some(obstacle) => unreachable.push(Unreachable { address, obstacle }),
+            }
+        }
+        reachable.truncate(MAX_ADDRESSES);
+        unreachable.truncate(MAX_ADDRESSES);
+        (reachable, unreachable)
+    }
+
+    /// What keeps every dial from reaching it. Schemes that we do not know pass: their transports
+    /// judge.
+    fn obstacle(&self, address: &Address) -> Option<Obstacle> {
         match address.scheme() {
             "tcp" | "dynamo-tcp" => {
                 let authority = address.rest().split('/').next().unwrap_or_default();
-                self.can_dial_socket(authority)
+                self.obstacle_to_socket(authority)
             }
-            _ => true,
+            // Paths mean the same within one container alone.
+            "unix" => {
+                self.is_known(|ours, theirs| ours != theirs).then_some(Obstacle::ForeignSocket)
+            }
+            _ => None,
         }
     }
 
-    fn can_dial_socket(&self, authority: &str) -> bool {
+    fn obstacle_to_socket(&self, authority: &str) -> Option<Obstacle> {
         if let Ok(socket) = authority.parse::<SocketAddr>() {
-            return socket.port() != 0 && self.can_dial_ip(socket.ip().to_canonical());
+            return match socket.port() {
+                0 => Some(Obstacle::NoHostAndPort),
+                _ => self.obstacle_to_ip(socket.ip().to_canonical()),
+            };
         }
-        let Some((host, port)) = authority.rsplit_once(':') else { return false };
-        let is_host_byte = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-        port.parse::<u16>().is_ok_and(|port| port != 0)
-            && (1..=MAX_HOST_BYTES).contains(&host.len())
-            && host.bytes().all(is_host_byte)
+        (!is_name_and_port(authority)).then_some(Obstacle::NoHostAndPort)
     }
 
-    fn can_dial_ip(&self, ip: IpAddr) -> bool {
+    fn obstacle_to_ip(&self, ip: IpAddr) -> Option<Obstacle> {
         let is_broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
-        let is_ours = match (self.our_host, self.their_host) {
-            (Some(ours), Some(theirs)) => !are_different_machines(ours, theirs),
-            // Unknown: a loopback address that leads nowhere costs one refused connection.
-            _ => true,
-        };
-        let is_foreign_loopback = ip.is_loopback() && !is_ours;
-        !(ip.is_unspecified() || ip.is_multicast() || is_broadcast || is_foreign_loopback)
+        if ip.is_unspecified() {
+            return Some(Obstacle::Unspecified);
+        }
+        if ip.is_multicast() || is_broadcast {
+            return Some(Obstacle::Multicast);
+        }
+        (ip.is_loopback() && self.is_known(are_different_machines))
+            .then_some(Obstacle::ForeignLoopback)
     }
+
+    /// Whether something is so of both hosts. Not while one is unknown: an address of this host
+    /// that leads nowhere costs one refused connection.
+    fn is_known(&self, is_so: impl FnOnce(&str, &str) -> bool) -> bool {
+        self.our_host.zip(self.their_host).is_some_and(|(ours, theirs)| is_so(ours, theirs))
+    }
+}
+
+fn is_name_and_port(authority: &str) -> bool {
+    let Some((host, port)) = authority.rsplit_once(':') else { return false };
+    let is_host_byte = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    port.parse::<u16>().is_ok_and(|port| port != 0)
+        && (1..=MAX_HOST_BYTES).contains(&host.len())
+        && host.bytes().all(is_host_byte)
 }

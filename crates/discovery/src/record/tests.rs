@@ -5,6 +5,7 @@ use serde_json::{Value as Json, json};
 use sinew_plane::{EndpointName, InstanceId};
 
 use super::*;
+use crate::{MAX_ADDRESSES, Obstacle};
 
 /// An entry of a stock Dynamo 1.6 worker, byte for byte.
 const STOCK: &str = concat!(
@@ -37,6 +38,7 @@ fn our_record() -> Record {
         id: InstanceId(0x5315_a1fc_98a8_5605),
         incarnation: Incarnation(0xffee_ddcc_bbaa_9988),
         addresses: addresses.map(|text| text.parse().unwrap()).into(),
+        unreachable: Vec::new(),
         codecs: vec!["msgpack".to_owned(), "json".to_owned()],
         weight: 7,
         host: Some("aa-11".to_owned()),
@@ -86,7 +88,7 @@ fn a_stock_entry_over_nats_is_an_instance_here() {
 fn our_entry_is_these_bytes_and_comes_back() {
     let bytes = encode(&our_record()).unwrap();
     assert_eq!(String::from_utf8(bytes).unwrap(), OURS);
-    assert_eq!(decode(&stock_key(), OURS.as_bytes()).unwrap(), our_record());
+    assert_eq!(decode_on(Some("aa-11"), &stock_key(), OURS.as_bytes()).unwrap(), our_record());
 }
 
 #[test]
@@ -141,7 +143,7 @@ fn a_worker_without_tcp_or_a_codec_of_dynamo_is_one_that_stock_clients_skip() {
     let stock = &value["transport"]["tcp"];
     assert_eq!(stock, "/run/sinew/1.sock/5315a1fc98a85605/ns1/backend/generate");
     assert_eq!(value["request_plane_codec"], "bincode");
-    assert_eq!(decode(&stock_key(), &bytes).unwrap(), record);
+    assert_eq!(decode_on(Some("aa-11"), &stock_key(), &bytes).unwrap(), record);
 }
 
 #[test]
@@ -177,33 +179,49 @@ fn a_key_that_names_another_instance_is_refused() {
 }
 
 #[test]
-fn addresses_that_lead_nowhere_are_left_out() {
-    for (address, ours, theirs) in [
-        ("tcp://0.0.0.0:80", false, false),
-        ("tcp://[::]:80", false, false),
-        ("tcp://224.0.0.1:80", false, false),
-        ("tcp://[ff02::1]:80", false, false),
-        ("tcp://255.255.255.255:80", false, false),
-        ("tcp://10.0.0.1:0", false, false),
-        ("tcp://10.0.0.1:65536", false, false),
-        ("tcp://10.0.0.1", false, false),
-        ("tcp://two words:80", false, false),
-        ("tcp://:80", false, false),
-        ("dynamo-tcp://0.0.0.0:80/1/a/b/c", false, false),
-        ("not an address", false, false),
-        ("tcp://127.0.0.1:80", true, false),
-        ("tcp://[::1]:80", true, false),
-        ("tcp://[::ffff:127.0.0.1]:80", true, false),
-        ("tcp://10.0.0.1:80", true, true),
-        ("tcp://worker-3.pool:80", true, true),
-        ("quic://whatever", true, true),
+fn addresses_that_lead_nowhere_stand_apart_with_the_reason() {
+    use Obstacle::{ForeignLoopback, ForeignSocket, Multicast, NoHostAndPort, Unspecified};
+    for (address, same_host, same_machine, far) in [
+        ("tcp://0.0.0.0:80", Some(Unspecified), Some(Unspecified), Some(Unspecified)),
+        ("tcp://[::]:80", Some(Unspecified), Some(Unspecified), Some(Unspecified)),
+        ("tcp://224.0.0.1:80", Some(Multicast), Some(Multicast), Some(Multicast)),
+        ("tcp://[ff02::1]:80", Some(Multicast), Some(Multicast), Some(Multicast)),
+        ("tcp://255.255.255.255:80", Some(Multicast), Some(Multicast), Some(Multicast)),
+        ("tcp://10.0.0.1:0", Some(NoHostAndPort), Some(NoHostAndPort), Some(NoHostAndPort)),
+        ("tcp://10.0.0.1:65536", Some(NoHostAndPort), Some(NoHostAndPort), Some(NoHostAndPort)),
+        ("tcp://10.0.0.1", Some(NoHostAndPort), Some(NoHostAndPort), Some(NoHostAndPort)),
+        ("tcp://two words:80", Some(NoHostAndPort), Some(NoHostAndPort), Some(NoHostAndPort)),
+        ("tcp://:80", Some(NoHostAndPort), Some(NoHostAndPort), Some(NoHostAndPort)),
+        (
+            "dynamo-tcp://0.0.0.0:80/1/a/b/c",
+            Some(Unspecified),
+            Some(Unspecified),
+            Some(Unspecified),
+        ),
+        // The same machine in another container can be reached over loopback as well.
+        ("tcp://127.0.0.1:80", None, None, Some(ForeignLoopback)),
+        ("tcp://[::1]:80", None, None, Some(ForeignLoopback)),
+        ("tcp://[::ffff:127.0.0.1]:80", None, None, Some(ForeignLoopback)),
+        ("unix:///run/s", None, Some(ForeignSocket), Some(ForeignSocket)),
+        ("tcp://10.0.0.1:80", None, None, None),
+        ("tcp://worker-3.pool:80", None, None, None),
+        ("quic://whatever", None, None, None),
     ] {
         let bytes = changed(|value| value["sinew"]["addresses"] = json!([address]));
-        // The same machine in another container can be reached over loopback as well.
-        let near = decode_on(Some("aa-99"), &stock_key(), &bytes);
-        let far = decode_on(Some("bb-11"), &stock_key(), &bytes);
-        assert_eq!((near.is_ok(), far.is_ok()), (ours, theirs), "{address}");
+        for (host, obstacle) in [("aa-11", same_host), ("aa-99", same_machine), ("bb-11", far)] {
+            let one = decode_on(Some(host), &stock_key(), &bytes).unwrap().instance;
+            let found: Vec<_> = one.unreachable.iter().map(|one| one.obstacle).collect();
+            assert_eq!(found, Vec::from_iter(obstacle), "{address} on {host}");
+            let all = one.addresses.iter().chain(one.unreachable.iter().map(|one| &one.address));
+            assert_eq!(all.map(Address::as_str).collect::<Vec<_>>(), [address]);
+            assert_eq!(one.is_reachable(), obstacle.is_none(), "{address} on {host}");
+        }
+        // Of a host that nobody knows, loopback may be ours.
+        let unknown = decode_on(None, &stock_key(), &bytes).unwrap().instance;
+        assert_eq!(unknown.is_reachable(), same_host.is_none(), "{address}");
     }
+    let none = changed(|value| value["sinew"]["addresses"] = json!(["not an address"]));
+    assert!(matches!(decode(&stock_key(), &none), Err(RecordError::NoAddress)));
     let many: Vec<_> = (1..=1000).map(|port| format!("tcp://10.0.0.1:{port}")).collect();
     let record = decode_changed(|value| value["sinew"]["addresses"] = json!(many)).unwrap();
     assert_eq!(record.instance.addresses.len(), MAX_ADDRESSES);
@@ -351,7 +369,9 @@ proptest! {
         let end = (at + cut).min(OURS.len());
         let damaged = format!("{}{put}{}", &OURS[..at], &OURS[end..]);
         if let Ok(record) = decode(&stock_key(), damaged.as_bytes()) {
-            prop_assert!((1..=MAX_ADDRESSES).contains(&record.instance.addresses.len()));
+            let (near, far) = (&record.instance.addresses, &record.instance.unreachable);
+            prop_assert!(near.len().max(far.len()) <= MAX_ADDRESSES);
+            prop_assert!(near.len() + far.len() >= 1);
             prop_assert!((1..=1000).contains(&record.instance.weight));
         }
     }

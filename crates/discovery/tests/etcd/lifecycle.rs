@@ -193,6 +193,15 @@ async fn what_cannot_be_used_says_why() {
     let error = EtcdDiscovery::connect(nobody).await.unwrap_err();
     assert!(matches!(error, DiscoveryError::Unavailable { backend: "etcd", .. }), "{error}");
     assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
+
+    // One that is silent is given up when the time is over, not when its answer is overdue.
+    server.pause();
+    let silent = EtcdConfig { startup_timeout: short, ..config(&server.url()) };
+    let limit = silent.request_timeout;
+    let error = tokio::time::timeout(limit, EtcdDiscovery::connect(silent)).await;
+    server.resume();
+    let error = error.expect("within the time of one answer").unwrap_err().to_string();
+    assert!(error.contains("no answer") && error.contains(&server.url()), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -215,4 +224,15 @@ async fn a_wrong_password_is_told_at_once_and_a_right_one_works() {
     let (discovery, mut view) = watching(as_root("secret")).await;
     let _registration = discovery.register(instance(1)).await.unwrap();
     until(&mut view, |now| now.len() == 1).await;
+
+    // Who may not look is let in, for what it may do elsewhere, and told when it looks.
+    server.etcdctl(&["--user", "root:secret", "user", "add", "bob:secret"]);
+    let bob = Some(("bob".to_owned(), "secret".to_owned()));
+    let bob = EtcdConfig { user: bob, ..config(&server.url()) };
+    let blind = EtcdDiscovery::connect(bob).await.unwrap();
+    let _wanted = blind.want(&endpoint());
+    let error = blind.watch().await.unwrap_err();
+    assert!(matches!(error, DiscoveryError::Denied { backend: "etcd", .. }), "{error}");
+    assert!(error.to_string().contains("permission denied"), "{error}");
+    assert!(blind.trouble().unwrap().contains("permission denied"));
 }

@@ -100,12 +100,15 @@ async fn an_etcd_that_hangs_loses_nothing() {
     server.pause();
     until_nobody_answers(&discovery).await;
     assert_eq!(view.snapshot().len(), 1, "an outage is no goodbye");
+    let trouble = discovery.trouble().unwrap();
+    assert!(trouble.contains("cannot be reached") && trouble.contains("no answer"), "{trouble}");
     assert_eq!(discovery.watch().await.unwrap().snapshot().len(), 1, "nor is it for a new view");
     server.resume();
     // Whether or not the lease has survived.
     eventually("registered again", || server.entry(&key()).is_some()).await;
     let more = discovery.register(Instance { process: Some(1), ..instance(2) }).await.unwrap();
     until(&mut view, |now| now.len() == 2).await;
+    assert_eq!(discovery.trouble(), None);
     more.withdraw().await.unwrap();
     until(&mut view, |now| now.len() == 1).await;
     assert!(server.entry(&name_of(&instance(99).key())).is_none(), "nobody waits for it any more");

@@ -6,6 +6,7 @@ mod failover;
 mod in_process;
 mod limits;
 mod metrics;
+mod nobody;
 mod occupancy;
 mod over_memory;
 mod quarantine;

@@ -158,6 +158,27 @@ fn a_key_whose_owner_shows_life_is_taken() {
 }
 
 #[test]
+fn a_key_is_taken_also_by_an_owner_that_nobody_here_can_reach() {
+    let root = tempfile::tempdir().unwrap();
+    let mut peer = Peer::at(&root);
+    let elsewhere = Instance {
+        host: Some("00000000000000aa-00000000000000bb".to_owned()),
+        addresses: vec!["tcp://127.0.0.1:9000".parse().unwrap()],
+        ..instance(1)
+    };
+    let bytes = bytes_of(&elsewhere);
+    fs::write(peer.path_of(1), &bytes).unwrap();
+    let mut answered = peer.register(instance(1));
+    peer.watch_for(3);
+    peer.set_time(1, SystemTime::now());
+    peer.scan();
+    peer.tend();
+    let error = answered.try_recv().unwrap().unwrap_err();
+    assert!(matches!(error, DiscoveryError::Taken { .. }), "{error}");
+    assert_eq!(fs::read(peer.path_of(1)).unwrap(), bytes);
+}
+
+#[test]
 fn an_owner_that_stirs_at_the_last_moment_keeps_its_key() {
     let root = tempfile::tempdir().unwrap();
     let mut peer = Peer::at(&root);

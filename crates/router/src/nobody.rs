@@ -1,0 +1,62 @@
+//! What a caller is told when nobody can be asked.
+
+use std::sync::Arc;
+
+use sinew_discovery::Instance;
+use sinew_plane::{Code, EndpointName, Error, InstanceId};
+
+/// Instances that one message names.
+const NAMED: usize = 8;
+
+/// Nobody is known. `trouble` is what the discovery says about itself.
+pub(crate) fn there(endpoint: &EndpointName, trouble: Option<String>) -> Error {
+    let why = trouble.unwrap_or_else(|| {
+        "nothing is registered under that name. Start a worker for it, and check that it and this \
+         process use the same discovery"
+            .to_owned()
+    });
+    Error::new(Code::NoInstances, format!("No instances found for {endpoint}: {why}"))
+}
+
+/// Instances are known, and none can be reached from here. `None` without any.
+pub(crate) fn within_reach(endpoint: &EndpointName, known: &[Arc<Instance>]) -> Option<Error> {
+    if known.is_empty() {
+        return None;
+    }
+    let places: Vec<_> = known.iter().take(NAMED).map(|one| places(one)).collect();
+    let message = format!(
+        "No instances of {endpoint} can be reached from here, and there are {}{}. Let the worker \
+         listen at an address of its network, or advertise one",
+        places.join("; "),
+        more(known.len()),
+    );
+    Some(Error::new(Code::NoTransport, message))
+}
+
+/// Others are known than the one that was named. `None` without any.
+pub(crate) fn of_id(
+    endpoint: &EndpointName,
+    id: InstanceId,
+    known: &[InstanceId],
+) -> Option<Error> {
+    if known.is_empty() {
+        return None;
+    }
+    let shown: Vec<_> = known.iter().take(NAMED).map(InstanceId::to_string).collect();
+    let message = format!(
+        "No instances found for {endpoint} with id {id}: registered are {}{}. Ask one of these, or \
+         let the router choose",
+        shown.join(", "),
+        more(known.len()),
+    );
+    Some(Error::new(Code::NoInstances, message))
+}
+
+fn places(one: &Instance) -> String {
+    let places: Vec<_> = one.unreachable.iter().map(ToString::to_string).collect();
+    format!("{} at {}", one.id, places.join(" and "))
+}
+
+fn more(known: usize) -> &'static str {
+    if known > NAMED { ", ..." } else { "" }
+}
