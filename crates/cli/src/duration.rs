@@ -2,6 +2,21 @@
 
 use std::time::Duration;
 
+use clap::Arg;
+
+/// What all options have in common that take a time.
+pub(crate) trait TimeOption {
+    /// Shows the value as TIME, and gives what begins with a hyphen to the reader of times, which
+    /// says that no time is negative.
+    fn time(self) -> Self;
+}
+
+impl TimeOption for Arg {
+    fn time(self) -> Self {
+        self.value_name("TIME").allow_hyphen_values(true)
+    }
+}
+
 /// Reads `2s`, `500ms`, `1.5m`, `1h`, or a number of seconds.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     // The options take what begins with a hyphen, or else would be told that it is an option.

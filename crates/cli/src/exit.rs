@@ -1,11 +1,8 @@
 //! How a command ends: its exit code, and what it says about an error.
 
-use std::{error::Error as StdError, io};
+use std::error::Error as StdError;
 
-use sinew::{
-    CancelReason, Code, Context, Error, Executed, Fault, Outcome, StartError,
-    layers::discovery::DiscoveryError,
-};
+use sinew::{CancelReason, Code, Context, Error, Executed, Fault, Outcome};
 use sinew_telemetry::console::{self, Label};
 
 use crate::{
@@ -83,32 +80,14 @@ impl Failure {
         Self::new(exit, chain(error))
     }
 
-    /// A failure to listen, with the way out that fits its cause.
-    pub(crate) fn listening(exit: Exit, error: &(dyn StdError + 'static)) -> Self {
-        let failure = Self::caused(exit, error);
-        let (mut cause, mut kind) = (Some(error), None);
-        while let Some(error) = cause {
-            kind = kind.or_else(|| Some(error.downcast_ref::<io::Error>()?.kind()));
-            cause = error.source();
-        }
-        match kind {
-            Some(io::ErrorKind::AddrInUse) => failure.hint(
-                "another process listens there, and ss -ltnp shows which: choose another port, or \
-                 port 0 for a free one",
-            ),
-            Some(io::ErrorKind::AddrNotAvailable) => {
-                failure.hint("this machine does not have that address; ip addr shows those it has")
-            }
-            Some(io::ErrorKind::PermissionDenied) => {
-                failure.hint("ports below 1024 need a privilege: choose a higher one")
-            }
-            _ => failure,
-        }
-    }
-
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    #[cfg(test)]
+    pub(crate) fn hinted(&self) -> &str {
+        self.hint.as_deref().unwrap_or_default()
     }
 
     #[cfg(test)]
@@ -147,51 +126,6 @@ fn chain(error: &dyn StdError) -> String {
         cause = error.source();
     }
     text
-}
-
-impl From<StartError> for Failure {
-    fn from(error: StartError) -> Self {
-        let exit = match error {
-            StartError::Config(_) => Exit::Usage,
-            _ => Exit::SetUp,
-        };
-        let failure = Self::caused(exit, &error);
-        match error {
-            StartError::Discovery(DiscoveryError::Unavailable { backend: "etcd", .. }) => failure
-                .hint(
-                    "check that etcd runs there and that this machine reaches it; sinew serve \
-                     waits 2 minutes for it, other commands 5 s",
-                ),
-            StartError::Discovery(DiscoveryError::Denied { backend: "etcd", .. }) => failure.hint(
-                "check SINEW_ETCD_USER and SINEW_ETCD_PASSWORD, and what etcd grants that user",
-            ),
-            StartError::Discovery(DiscoveryError::Denied { .. }) => failure,
-            StartError::Discovery(DiscoveryError::Taken { .. }) => failure.hint(
-                "leave --instance out to have a random id, choose another one, or stop the worker \
-                 that has this one",
-            ),
-            // Its own text says what to write.
-            StartError::Discovery(
-                DiscoveryError::Invalid { .. } | DiscoveryError::ReadOnly { .. },
-            ) => failure,
-            StartError::Discovery(DiscoveryError::Unavailable { backend: "dns", .. }) => {
-                failure.hint("check the name, and that this machine has a DNS server that knows it")
-            }
-            StartError::Discovery(_) => failure.hint(
-                "choose a folder that you can write to with --discovery file:PATH, or name the \
-                 servers with --discovery static:HOST:PORT",
-            ),
-            // The start connects to NATS alone, and waits for it unless it refuses the login.
-            StartError::Transport(error) if error.code() == Code::ConnectFailed => failure.hint(
-                "check SINEW_NATS_USER and SINEW_NATS_PASSWORD, or SINEW_NATS_TOKEN, \
-                 SINEW_NATS_NKEY or SINEW_NATS_CREDENTIALS_FILE, and that the server knows them",
-            ),
-            StartError::Transport(error) if error.code() == Code::ConnectTimedOut => failure
-                .hint("check --nats or $SINEW_NATS_SERVER, or do without it: --request-plane tcp"),
-            StartError::Transport(error) => Self::listening(exit, &error),
-            _ => failure,
-        }
-    }
 }
 
 impl From<Error> for Failure {
@@ -430,22 +364,6 @@ mod tests {
         let number = |line: &str| line.split_whitespace().next().unwrap().parse::<i32>().ok();
         let listed: Vec<_> = exit_codes!().lines().skip(1).filter_map(number).collect();
         assert_eq!(listed, all.map(Exit::code));
-    }
-
-    #[test]
-    fn each_fault_of_discovery_has_its_own_hint() {
-        let (what, source) = (String::new(), None);
-        let key =
-            sinew::InstanceKey { endpoint: "a/b/c".parse().unwrap(), id: sinew::InstanceId(7) };
-        for (error, hint) in [
-            (DiscoveryError::Unavailable { backend: "etcd", what: what.clone(), source }, "runs"),
-            (DiscoveryError::Denied { backend: "etcd", what }, "SINEW_ETCD_PASSWORD"),
-            (DiscoveryError::Taken { key }, "--instance"),
-        ] {
-            let failure = Failure::from(StartError::Discovery(error));
-            let said = failure.hint.unwrap();
-            assert!(said.contains(hint) && !said.contains("folder"), "{said}");
-        }
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! `sinew ls`: who serves what, where.
 
+use std::time::Duration;
+
 use clap::Args;
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
-use sinew::{Change, DiscoverySource, EndpointName, Instance, Snapshot, View};
+use sinew::{Change, DiscoverySource, EndpointName, Instance, Runtime, Snapshot, View};
 use sinew_telemetry::{
     console::{Label, tell, tell_labelled},
     printable,
 };
+use tokio::time::timeout;
 
 use crate::{
     exit::{Exit, Failure},
@@ -46,27 +49,51 @@ pub(crate) async fn run(settings: &Settings, args: LsArgs) -> Result<Exit, Failu
         Ok::<_, Failure>((runtime, view))
     };
     let Some(found) = interrupts.or(looking).await else { return Ok(Exit::Cancelled) };
-    let (_runtime, view) = found?;
+    let (runtime, view) = found?;
     let is_wanted = |one: &Instance| args.name.as_ref().is_none_or(|name| *name == one.endpoint);
+    let trouble = runtime.discovery_trouble();
     if args.watch {
-        return follow(view, &args, is_wanted, interrupts).await;
+        say_trouble(&discovery, trouble.as_deref());
+        let exit = follow(view, &args, is_wanted, interrupts).await;
+        close(&runtime).await;
+        return exit;
     }
     let snapshot = view.snapshot();
     let instances: Vec<_> = snapshot.iter().filter(|one| is_wanted(one)).collect();
+    if args.json || !instances.is_empty() {
+        say_trouble(&discovery, trouble.as_deref());
+    }
     if args.json {
         let list: Vec<_> = instances.iter().map(|one| as_json(one)).collect();
         print(&json_line(&Value::from(list)))?;
     } else if instances.is_empty() {
         let of = args.name.as_ref().map_or_else(String::new, |name| format!(" for {name}"));
         let name = args.name.as_ref().map_or("NAME", |name| name.as_str());
-        tell(&format!("No instances found{of} in {discovery}"));
+        let why = trouble.map_or_else(String::new, |trouble| format!(": {trouble}"));
+        tell(&format!("No instances found{of} in {discovery}{why}"));
         let start = format!("start one with: {} serve {name} -- COMMAND", settings.same_place());
         tell_labelled(Label::Hint, &start);
     } else {
         let instances: Vec<_> = instances.iter().map(|one| &***one).collect();
         print(&fitting(&instances, terminal::width()))?;
     }
+    close(&runtime).await;
     Ok(Exit::Complete)
+}
+
+/// Longest time for the end of what only looked.
+const CLOSE_LIMIT: Duration = Duration::from_millis(500);
+
+/// Ends the discovery in order: cut off midway it would take its own end for an outage, and say so.
+async fn close(runtime: &Runtime) {
+    let _ = timeout(CLOSE_LIMIT, runtime.shutdown(Duration::ZERO)).await;
+}
+
+/// Says what is known to be wrong with the discovery, whatever it shows.
+fn say_trouble(discovery: &DiscoverySource, trouble: Option<&str>) {
+    if let Some(trouble) = trouble {
+        tell(&format!("{discovery}: {trouble}"));
+    }
 }
 
 /// Prints what is there as additions, and then every change.
@@ -125,7 +152,7 @@ fn fitting(instances: &[&Instance], width: Option<usize>) -> String {
 /// An instance in lines of its own: what it is, and below where and how.
 fn block(one: &Instance) -> String {
     let mut text = format!("{} {}\n", printable(one.endpoint.as_str()), one.id);
-    for address in printable_addresses(one) {
+    for address in printable_places(one) {
         text.push_str(&format!("  {address}\n"));
     }
     text.push_str(&format!("  codecs {}\n", printable(&one.codecs.join(","))));
@@ -149,7 +176,7 @@ fn table<'a>(instances: impl Iterator<Item = &'a Instance>) -> String {
         let cells = [
             printable(one.endpoint.as_str()).into_owned(),
             one.id.to_string(),
-            printable_addresses(one).join("\n"),
+            printable_places(one).join("\n"),
             printable(&one.codecs.join(",")).into_owned(),
             one.weight.to_string(),
             printable(one.source.as_deref().unwrap_or_default()).into_owned(),
@@ -163,13 +190,19 @@ fn table<'a>(instances: impl Iterator<Item = &'a Instance>) -> String {
     lines.collect()
 }
 
-fn addresses(instance: &Instance) -> Vec<&str> {
-    instance.addresses.iter().map(|address| address.as_str()).collect()
+/// The addresses, and behind them those that lead nowhere from here, with the reason.
+fn places(instance: &Instance) -> Vec<String> {
+    let near = instance.addresses.iter().map(ToString::to_string);
+    let far = instance
+        .unreachable
+        .iter()
+        .map(|one| format!("{} (not reachable from here: {})", one.address, one.obstacle));
+    near.chain(far).collect()
 }
 
 /// A record is written by whoever serves; a terminal is not to obey it.
-fn printable_addresses(instance: &Instance) -> Vec<String> {
-    addresses(instance).into_iter().map(|one| printable(one).into_owned()).collect()
+fn printable_places(instance: &Instance) -> Vec<String> {
+    places(instance).iter().map(|one| printable(one).into_owned()).collect()
 }
 
 /// JSON on one line. What a terminal would obey is escaped as JSON has it, so that the value
@@ -190,14 +223,22 @@ fn json_line(value: &Value) -> String {
 }
 
 fn as_json(instance: &Instance) -> Value {
+    let addresses: Vec<_> = instance.addresses.iter().map(|address| address.as_str()).collect();
     let mut object = json!({
         "endpoint": instance.endpoint.as_str(),
         "instance": instance.id.to_string(),
-        "addresses": addresses(instance),
+        "addresses": addresses,
         "codecs": instance.codecs,
         "weight": instance.weight,
         "idempotent": instance.idempotent,
     });
+    if !instance.unreachable.is_empty() {
+        let unreachable = instance.unreachable.iter();
+        let unreachable = unreachable.map(
+            |one| json!({ "address": one.address.as_str(), "reason": one.obstacle.to_string() }),
+        );
+        object["unreachable"] = unreachable.collect();
+    }
     if let Some(source) = &instance.source {
         object["source"] = (**source).into();
     }
@@ -224,7 +265,7 @@ fn changes(changes: &[Change], json: bool) -> String {
             return json_line(&object);
         }
         let (id, weight) = (one.id, one.weight);
-        let places = addresses(one).join(" ");
+        let places = places(one).join(" ");
         let said = format!("{} {id} {places} {}", one.endpoint, one.codecs.join(","));
         format!("{sign} {} weight {weight}\n", printable(&said))
     };

@@ -13,6 +13,7 @@ mod ls;
 mod output;
 mod reader;
 mod serve;
+mod set_up;
 mod settings;
 mod signals;
 mod terminal;

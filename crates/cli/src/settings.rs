@@ -4,7 +4,9 @@ use std::{convert::Infallible, fmt::Write, time::Duration};
 
 use clap::Args;
 use parking_lot::Mutex;
-use sinew::{Config, ConfigError, DiscoverySource, RequestPlane, Runtime, settings::Overrides};
+use sinew::{
+    Config, ConfigError, DiscoverySource, RequestPlane, Runtime, StartError, settings::Overrides,
+};
 use sinew_telemetry::{console::tell, printable};
 
 use crate::{
@@ -95,7 +97,7 @@ impl Settings {
     ) -> Result<Runtime, Failure> {
         let mut config = self.config()?;
         config.startup_wait = config.startup_wait.min(PATIENCE);
-        start(config, waiting).await
+        Ok(start(config, waiting).await?)
     }
 
     /// `sinew` with the options that make another command find what this one serves.
@@ -126,9 +128,9 @@ const SILENCE: Duration = Duration::from_millis(250);
 pub(crate) async fn start(
     config: Config,
     waiting: &(dyn Fn(&str) + Sync),
-) -> Result<Runtime, Failure> {
+) -> Result<Runtime, StartError> {
     let longest = config.startup_wait;
-    let config = config.checked().map_err(|error| Failure::caused(Exit::Usage, &error))?;
+    let config = config.checked()?;
     let (server, mut said) = (Mutex::new(None), None);
     let note = |what: &str| {
         waiting(what);
@@ -138,7 +140,7 @@ pub(crate) async fn start(
     loop {
         tokio::select! {
             biased;
-            started = &mut starting => return Ok(started?),
+            started = &mut starting => return started,
             () = tokio::time::sleep(SILENCE) => {}
         }
         let slow = server.lock().clone();

@@ -1,12 +1,16 @@
 //! The options of `sinew call`.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use clap::{Args, ValueEnum};
 use sinew::{CallLimits, EndpointName, InstanceId, RouterMode};
 
 use super::input::Input;
-use crate::{duration, serve::instance};
+use crate::{
+    duration::{self, TimeOption as _},
+    exit::{Exit, Failure},
+    serve::instance,
+};
 
 /// Call an endpoint and print its items as they come.
 ///
@@ -35,42 +39,42 @@ pub(crate) struct CallArgs {
     /// Ask this instance and no other; sinew ls shows ids.
     #[arg(long, value_name = "HEX", value_parser = instance, conflicts_with = "mode")]
     pub(crate) instance: Option<InstanceId>,
-    /// A header of the request; may be given more than once.
+    /// A header of the request; may be given more than once, with a name of its own each time.
     #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
-    pub(crate) headers: Vec<(String, String)>,
+    headers: Vec<(String, String)>,
     /// Say on standard error who served the call, why, and what was tried before.
     #[arg(long)]
     pub(crate) explain: bool,
     /// Longest time for the whole command, such as 500ms or 10s. Default: none.
-    #[arg(
-        allow_hyphen_values = true,
-        long,
-        value_name = "TIME",
-        value_parser = duration::parse_some,
-    )]
+    #[arg(long, time(), value_parser = duration::parse_some)]
     pub(crate) timeout: Option<Duration>,
     /// Longest wait until a worker has accepted the request, such as 500ms or 10s; off for none.
     /// Default: $SINEW_ACCEPT_TIMEOUT, else 10s.
-    #[arg(allow_hyphen_values = true, long, value_name = "TIME", value_parser = duration::limit)]
+    #[arg(long, time(), value_parser = duration::limit)]
     accept_timeout: Option<Duration>,
     /// Longest wait for the first item. Default: $SINEW_FIRST_ITEM_TIMEOUT, else none.
-    #[arg(allow_hyphen_values = true, long, value_name = "TIME", value_parser = duration::limit)]
+    #[arg(long, time(), value_parser = duration::limit)]
     first_item_timeout: Option<Duration>,
     /// Longest wait for each further item. Default: $SINEW_IDLE_TIMEOUT, else none.
-    #[arg(allow_hyphen_values = true, long, value_name = "TIME", value_parser = duration::limit)]
+    #[arg(long, time(), value_parser = duration::limit)]
     idle_timeout: Option<Duration>,
     /// How long to wait for an instance to appear; 0s looks once.
-    #[arg(
-        allow_hyphen_values = true,
-        long,
-        value_name = "TIME",
-        default_value = "1s",
-        value_parser = duration::parse,
-    )]
+    #[arg(long, time(), default_value = "1s", value_parser = duration::parse)]
     pub(crate) wait: Duration,
 }
 
 impl CallArgs {
+    /// The headers that the command line names.
+    ///
+    /// # Errors
+    /// Two have one name. Which of their values counts would be a guess, and the values may be
+    /// secrets, so only the name is told.
+    pub(crate) fn headers(&self) -> Result<&[(String, String)], Failure> {
+        let Some(name) = repeated(&self.headers) else { return Ok(&self.headers) };
+        let message = format!("--header {name} is given more than once");
+        Err(Failure::new(Exit::Usage, message).hint("a request has one value for each name"))
+    }
+
     /// The limits that the command line names.
     pub(crate) fn limits(&self) -> CallLimits {
         CallLimits {
@@ -79,6 +83,12 @@ impl CallArgs {
             idle: self.idle_timeout,
         }
     }
+}
+
+/// The first name that several headers have: a request has one value for each.
+fn repeated(headers: &[(String, String)]) -> Option<&str> {
+    let mut seen = HashSet::new();
+    headers.iter().map(|(name, _)| name.as_str()).find(|name| !seen.insert(*name))
 }
 
 fn header(text: &str) -> Result<(String, String), String> {

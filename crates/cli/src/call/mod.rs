@@ -5,6 +5,7 @@ mod dialect;
 mod ends;
 mod explain;
 mod input;
+mod nobody;
 mod output;
 mod progress;
 
@@ -16,20 +17,20 @@ use std::{
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use sinew::{Client, Error, Instance, ManyOut, Outcome, PushRouter, RouterMode, Runtime};
-use sinew_telemetry::{console::tell, printable};
-use tokio::time::timeout;
+use sinew_telemetry::console::tell;
+use tokio::time::{sleep, timeout};
 
 pub(crate) use self::args::CallArgs;
 use self::{
     dialect::Dialect,
     ends::{Deadline, Ends},
+    nobody::Nobody,
     output::Output,
     progress::{Progress, Stage},
 };
 use crate::{
     exit::{self, Exit, Failure},
     settings::Settings,
-    wording::seconds,
 };
 
 /// How long the handler's own end is waited for when the output cannot be written.
@@ -66,6 +67,7 @@ struct Call<'a> {
 
 impl Call<'_> {
     async fn run(&self) -> Result<Exit, Failure> {
+        let headers = self.args.headers()?;
         let data = self.args.input.read().await?;
         self.progress.at(Stage::Starting);
         let waiting = |what: &str| self.progress.at(Stage::WaitingFor(what.to_owned()));
@@ -77,7 +79,7 @@ impl Call<'_> {
 
         let dialect = Dialect::of(&instance, self.args.json);
         let at = self.deadline.map(|deadline| deadline.at);
-        let request = dialect.request(data, at, self.args.limits(), &self.args.headers)?;
+        let request = dialect.request(data, at, self.args.limits(), headers)?;
         let context = request.context().clone();
         self.progress.asking(context.clone());
         let mode = self.args.instance.map_or(self.args.mode.into(), RouterMode::Direct);
@@ -99,52 +101,39 @@ impl Call<'_> {
         }
     }
 
-    /// The first instance that could serve the call, waiting for one to appear.
+    /// The first instance that could serve the call, waiting for one to appear: at least until
+    /// the discovery has answered once.
     async fn find(&self, runtime: &Runtime, client: &Client) -> Result<Arc<Instance>, Failure> {
         let begun = Instant::now();
-        let left = self.deadline.map(|deadline| deadline.at.saturating_duration_since(begun));
-        let wait = left.map_or(self.args.wait, |left| left.min(self.args.wait));
         let mut view = runtime.instances();
         let id = self.args.instance;
         let wanted = |instance: &&Arc<Instance>| id.is_none_or(|id| id == instance.id);
         let appears = async {
             loop {
                 if let Some(found) = client.instances().iter().find(wanted) {
-                    return Some(Arc::clone(found));
+                    return Arc::clone(found);
                 }
-                view.changed().await?;
+                if view.changed().await.is_none() {
+                    // Of a discovery that has ended, the wait below says what is known.
+                    std::future::pending::<()>().await;
+                }
             }
         };
-        match timeout(wait, appears).await {
-            Ok(Some(found)) => Ok(found),
-            _ => Err(self.nobody(client, begun.elapsed())?),
+        let left = self.deadline.map(|deadline| deadline.at.saturating_duration_since(begun));
+        let wait = left.map_or(self.args.wait, |left| left.min(self.args.wait));
+        let in_vain = async {
+            let (looked, ()) = tokio::join!(runtime.browse(Some(&self.args.name)), sleep(wait));
+            looked
+        };
+        tokio::select! {
+            biased;
+            found = appears => Ok(found),
+            looked = in_vain => {
+                looked?;
+                let nobody = Nobody { settings: self.settings, args: self.args, runtime, client };
+                Err(nobody.failure(begun.elapsed())?)
+            }
         }
-    }
-
-    fn nobody(&self, client: &Client, waited: Duration) -> Result<Failure, Failure> {
-        let CallArgs { name, wait, .. } = self.args;
-        let place = self.settings.config()?.discovery.to_string();
-        let waited = match wait.is_zero() {
-            true => "looked once".to_owned(),
-            false => format!("waited {}", seconds(waited)),
-        };
-        let (known, sinew) = (client.instance_ids(), self.settings.same_place());
-        let failure = |which: &str| {
-            let message = format!("No instances found for {name}{which} in {place} ({waited})");
-            Failure::new(Exit::NoInstances, printable(&message))
-        };
-        Ok(match self.args.instance {
-            Some(id) if !known.is_empty() => {
-                let shown: Vec<_> = known.iter().take(8).map(ToString::to_string).collect();
-                let more = if known.len() > shown.len() { ", ..." } else { "" };
-                failure(&format!(" with id {id}"))
-                    .hint(format!("there are {}{more}: ask one of these", shown.join(", ")))
-            }
-            _ => failure("").hint(format!(
-                "start a worker with: {sinew} serve {name} -- COMMAND; see who is there with: \
-                 {sinew} ls"
-            )),
-        })
     }
 }
 

@@ -5,7 +5,7 @@ use std::{ffi::OsString, net::SocketAddr, num::NonZeroUsize, time::Duration};
 use clap::Args;
 use sinew::{ByteSize, EndpointName, FrameChecks, InstanceId, Network};
 
-use crate::duration;
+use crate::duration::{self, TimeOption as _};
 
 /// Make any program a streaming endpoint.
 ///
@@ -78,19 +78,13 @@ pub(crate) struct ServeArgs {
     pub(crate) memory_budget: Option<ByteSize>,
     /// How long a line may wait for a caller that does not read before its request fails. Default:
     /// for ever, while there is memory.
-    #[arg(allow_hyphen_values = true, long, value_name = "TIME", value_parser = duration::parse)]
+    #[arg(long, time(), value_parser = duration::parse)]
     pub(crate) park_limit: Option<Duration>,
     /// How long requests may take to finish after the first signal. Default: 30s.
-    #[arg(allow_hyphen_values = true, long, value_name = "TIME", value_parser = duration::parse)]
+    #[arg(long, time(), value_parser = duration::parse)]
     pub(crate) grace: Option<Duration>,
     /// How long a command may take to end after SIGTERM before SIGKILL.
-    #[arg(
-        allow_hyphen_values = true,
-        long,
-        value_name = "TIME",
-        default_value = "2s",
-        value_parser = duration::parse,
-    )]
+    #[arg(long, time(), default_value = "2s", value_parser = duration::parse)]
     pub(crate) kill_grace: Duration,
     /// Give the command this variable of the environment although it looks like a secret.
     ///

@@ -24,7 +24,8 @@ impl Caller {
 
     /// The end.
     pub(crate) fn terminal(&self) -> Terminal {
-        self.terminal.lock().clone().expect("an end")
+        // A response without an end is a failed test, which is what a panic is here.
+        self.terminal.lock().clone().expect("the response has an end")
     }
 }
 

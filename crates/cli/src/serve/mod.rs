@@ -59,7 +59,7 @@ pub(crate) async fn run(settings: &Settings, args: ServeArgs) -> Result<Exit, Fa
     let Some(runtime) = interrupts.or(settings::start(config, &|_| {})).await else {
         return Ok(Exit::Cancelled);
     };
-    let runtime = runtime?;
+    let runtime = runtime.map_err(Failure::serving)?;
     let supervision = Supervision::start(&args)?;
     let command = command.under(supervision.clone());
     let work = Work::start(&command, &args, runtime.budget().open())?;
@@ -166,7 +166,7 @@ async fn serve(runtime: &Runtime, args: &ServeArgs, work: &Work) -> Result<Serve
         work.take(request, sink);
         std::future::ready(())
     };
-    Ok(builder.raw(answer).await?)
+    builder.raw(answer).await.map_err(Failure::serving)
 }
 
 /// The one line that says what is served, where, and how to call it.

@@ -83,6 +83,18 @@ fn headers_reach_the_handler() {
     assert_code(&bad, 2);
 }
 
+/// Which of two values would count is a guess.
+#[test]
+fn a_header_that_is_given_twice_is_refused_by_name() {
+    let world = World::new();
+    let twice = ["--header", "a=first", "--header", "b=1", "--header", "a=second"];
+    let output = world.run([&["call", "a/b/c", "--data", "x"][..], &twice].concat());
+    assert_code(&output, 2);
+    let said = stderr(&output);
+    assert!(said.contains("--header a is given more than once"), "{said}");
+    assert!(!said.contains("first") && !said.contains("second"), "a value may be secret: {said}");
+}
+
 /// A handler may hand on the refusal of a service that it asked: it ran all the same.
 #[test]
 fn what_printed_an_item_is_not_said_to_have_been_refused() {

@@ -74,5 +74,7 @@ fn a_folder_that_is_refused_is_reported_once() {
         let said = stderr(&output);
         assert_eq!(said.matches("is not used").count(), 1, "{said}");
         assert!(said.starts_with("error: "), "{said}");
+        assert!(said.contains("choose another folder"), "{said}");
+        assert!(!said.contains("that you can write to"), "it only reads: {said}");
     }
 }

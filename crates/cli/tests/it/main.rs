@@ -20,4 +20,5 @@ mod serve;
 mod strangers;
 mod streams;
 mod terminal;
+mod unreachable;
 mod world;

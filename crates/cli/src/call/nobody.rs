@@ -1,0 +1,91 @@
+//! What is said when nobody can be called.
+
+use std::{sync::Arc, time::Duration};
+
+use sinew::{Client, Instance, Runtime};
+
+use super::CallArgs;
+use crate::{
+    exit::{Exit, Failure},
+    settings::Settings,
+    wording::seconds,
+};
+
+/// Instances that one message names.
+const NAMED: usize = 8;
+
+/// A call that found no instance.
+pub(super) struct Nobody<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) args: &'a CallArgs,
+    pub(super) runtime: &'a Runtime,
+    pub(super) client: &'a Client,
+}
+
+impl Nobody<'_> {
+    /// Who is there all the same and why that does not help, or else where nobody is and what
+    /// the discovery says about it.
+    ///
+    /// # Errors
+    /// The settings cannot be read any more.
+    pub(super) fn failure(&self, waited: Duration) -> Result<Failure, Failure> {
+        let CallArgs { name, wait, instance, .. } = self.args;
+        let place = self.settings.config()?.discovery.to_string();
+        let waited = match wait.is_zero() {
+            true => "looked once".to_owned(),
+            false => format!("waited {}", seconds(waited)),
+        };
+        if let Some(failure) = self.out_of_reach(&place, &waited) {
+            return Ok(failure);
+        }
+        let known = self.client.instance_ids();
+        let failure = |which: &str, why: &str| {
+            let message =
+                format!("No instances found for {name}{which} in {place} ({waited}){why}");
+            Failure::new(Exit::NoInstances, message)
+        };
+        if let Some(id) = instance
+            && !known.is_empty()
+        {
+            let shown = listed(known.iter().map(ToString::to_string), ", ");
+            return Ok(failure(&format!(" with id {id}"), "")
+                .hint(format!("there are {shown}: ask one of these")));
+        }
+        let sinew = self.settings.same_place();
+        let trouble = self.runtime.discovery_trouble();
+        let why = trouble.map_or_else(String::new, |trouble| format!(": {trouble}"));
+        Ok(failure("", &why).hint(format!(
+            "start a worker with: {sinew} serve {name} -- COMMAND; see who is there with: {sinew} ls"
+        )))
+    }
+
+    /// The failure of a call to instances that are there and cannot be reached from here.
+    fn out_of_reach(&self, place: &str, waited: &str) -> Option<Failure> {
+        let CallArgs { name, instance, .. } = self.args;
+        let named = |one: &Arc<Instance>| instance.is_none_or(|id| id == one.id);
+        let there: Vec<_> = self.client.unreachable().into_iter().filter(named).collect();
+        if there.is_empty() {
+            return None;
+        }
+        let places = |one: &Arc<Instance>| {
+            let places: Vec<_> = one.unreachable.iter().map(ToString::to_string).collect();
+            format!("{} at {}", one.id, places.join(" and "))
+        };
+        let there = listed(there.iter().map(places), "; ");
+        let message = format!(
+            "{name} is announced in {place} by instances that cannot be reached from here \
+             ({waited}): {there}"
+        );
+        Some(Failure::new(Exit::Refused, message).hint(
+            "nothing ran: let the worker listen at an address of its network with sinew serve \
+             --listen IP:PORT --insecure, or tell others a better one with --advertise HOST:PORT",
+        ))
+    }
+}
+
+/// The first few of a list.
+fn listed(all: impl ExactSizeIterator<Item = String>, between: &str) -> String {
+    let more = if all.len() > NAMED { format!("{between}...") } else { String::new() };
+    let shown: Vec<_> = all.take(NAMED).collect();
+    format!("{}{more}", shown.join(between))
+}
