@@ -26,6 +26,14 @@ impl Received {
     /// When the end does not come, something follows it, or the stream contradicts itself: an
     /// error and a complete outcome, an end without outcome, a wrong count.
     pub async fn read(stream: &mut ResponseStream) -> Self {
+        Self::read_telling(stream, || ()).await
+    }
+
+    /// As [`read`](Self::read), and tells of each item.
+    ///
+    /// # Panics
+    /// As [`read`](Self::read).
+    pub async fn read_telling(stream: &mut ResponseStream, mut on_item: impl FnMut()) -> Self {
         let before = stream.received();
         let (items, error) = within("a stream to end", async {
             let mut items = Vec::new();
@@ -34,7 +42,10 @@ impl Received {
                 // limit of this wait.
                 tokio::task::coop::consume_budget().await;
                 match stream.next().await {
-                    Some(Ok(item)) => items.push(item),
+                    Some(Ok(item)) => {
+                        items.push(item);
+                        on_item();
+                    }
                     Some(Err(error)) => return (items, Some(error)),
                     None => return (items, None),
                 }

@@ -6,7 +6,8 @@ use futures_util::{
     StreamExt,
     future::{join, join_all},
 };
-use sinew_plane::{Executed, RequestHandler, Window};
+use sinew_plane::{Executed, RequestHandler};
+use tokio::sync::Semaphore;
 
 use crate::{
     Harness, Received, Record, Reports, check,
@@ -103,27 +104,34 @@ pub async fn a_loss_cancels_the_handler(harness: &dyn Harness) {
     assert_eq!(told.next("the handler").await, "refused");
 }
 
-/// A small window, so that what is produced while the way breaks is bounded by what is read.
-const BUSY_WINDOW: Window = Window { items: 64, bytes: 64 << 10 };
+/// How far a producer is ahead of its reader at the most, in items: what is produced while the way
+/// breaks is then bounded by what is read, whatever a transport or a socket has room for.
+const AHEAD: usize = 256;
 
-/// Items of a producer that is busy: its reader has given back most of its window many times.
-const BUSY_ITEMS: u64 = 512;
+/// Items of a producer that is busy: its reader has taken at least half of them.
+const BUSY_ITEMS: u64 = 2 * AHEAD as u64;
 
 /// Twenty busy streams: what each reader got is a prefix of what its producer sent (I2), and
 /// none of them believes that it is complete (I3).
 pub async fn a_loss_under_load_leaves_true_prefixes(harness: &dyn Harness) {
-    let records: Vec<_> = (0..20).map(|_| Record::default()).collect();
-    let handler_records = records.clone();
+    let new = |_| (Record::default(), Arc::new(Semaphore::new(AHEAD)));
+    let ways: Vec<_> = (0..20).map(new).collect();
+    let handler_ways = ways.clone();
     let (reporter, mut busy) = reports();
     let handler = spawned(move |mut call| {
-        let record = handler_records.get(call.number() as usize).cloned().unwrap_or_default();
+        let number = call.number();
+        let (record, room) = handler_ways.get(number as usize).cloned().unwrap_or_else(|| new(0));
         let reporter = reporter.clone();
         async move {
-            let mut number = 0;
-            while call.sink.send(record.item(numbered(number))).await.is_ok() {
-                number += 1;
-                if number == BUSY_ITEMS {
-                    reporter.tell(call.number());
+            let mut sent = 0;
+            while let Ok(permit) = room.acquire().await {
+                permit.forget();
+                if call.sink.send(record.item(numbered(sent))).await.is_err() {
+                    break;
+                }
+                sent += 1;
+                if sent == BUSY_ITEMS {
+                    reporter.tell(number);
                 }
             }
             // Held, so that the loss is the only end there can be.
@@ -133,28 +141,28 @@ pub async fn a_loss_under_load_leaves_true_prefixes(harness: &dyn Harness) {
     let served = harness.serve(handler).await;
     let mut streams = Vec::new();
     for number in 0..20 {
-        let mut request = request(number.to_string());
-        request.window = Some(BUSY_WINDOW);
-        let mut stream = served.open(request).await;
+        let mut stream = served.open(request(number.to_string())).await;
         assert!(within("the start", stream.started()).await.is_ok());
         streams.push(stream);
     }
     let cut = async {
-        for _ in &records {
+        for _ in &ways {
             busy.next("a busy producer").await;
         }
         within("the cut", harness.cut(&served)).await;
     };
     // They read on while the way breaks.
-    let reading = join_all(streams.iter_mut().map(Received::read));
-    let ((), received) = join(cut, reading).await;
-    for (received, record) in received.iter().zip(&records) {
+    let reading = streams.iter_mut().zip(&ways).map(|(stream, (_, room))| {
+        let room = Arc::clone(room);
+        Received::read_telling(stream, move || room.add_permits(1))
+    });
+    let ((), received) = join(cut, join_all(reading)).await;
+    for (received, (record, _)) in received.iter().zip(&ways) {
         if let Err(violation) = check(&record.steps(), &received.observed()) {
             panic!("{violation}");
         }
-        // What was sent behind the window needed credit, so it was read.
         let read = received.items.len() as u64;
-        assert!(read >= BUSY_ITEMS - u64::from(BUSY_WINDOW.items), "{read} items were read");
+        assert!(read >= BUSY_ITEMS - AHEAD as u64, "{read} items were read");
         assert_eq!(received.outcome.as_str(), "truncated");
     }
 }
