@@ -4,7 +4,7 @@ use std::{
     future::poll_fn,
     io::{self, IoSlice},
     mem::MaybeUninit,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
@@ -68,9 +68,10 @@ impl PeerFacts {
         Self { peer: Peer::Unix, address: None, identity }
     }
 
-    /// A peer of which nothing is known. All of them count as one.
+    /// A peer of which nothing is known. All of them count as one, and none as a process of this
+    /// host: what those may ask for, a stranger may not.
     pub fn unknown() -> Self {
-        Self::same_host(None)
+        Self { peer: Peer::at(Ipv4Addr::UNSPECIFIED.into()), address: None, identity: None }
     }
 }
 

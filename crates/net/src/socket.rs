@@ -138,7 +138,7 @@ impl Carrier for Socket {
     /// Costs a system call.
     fn peer(&self) -> PeerFacts {
         match self {
-            // A peer that is gone already is nobody's address.
+            // One that is gone already has no address any more: the system does not know it.
             Self::Tcp(stream) => {
                 stream.peer_addr().map_or_else(|_| PeerFacts::unknown(), PeerFacts::at)
             }
@@ -211,6 +211,23 @@ impl WriteHalf for unix::OwnedWriteHalf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A caller that resets its connection at once must not pass for a process of this host.
+    #[tokio::test]
+    async fn a_peer_that_is_gone_is_a_stranger() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let far = far.unwrap().0;
+        SockRef::from(near.as_ref().unwrap()).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(near);
+        // The reset has arrived once a read says so.
+        far.readable().await.unwrap();
+        assert!(far.try_read(&mut [0]).is_err());
+        let facts = Socket::Tcp(far).peer();
+        assert_eq!(facts, PeerFacts::unknown());
+        assert_ne!(facts.peer, crate::Peer::Unix);
+    }
 
     /// The system calls that are spared at each connection are those that need not be made.
     #[cfg(target_os = "linux")]
