@@ -9,11 +9,11 @@ use std::{
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use sinew::layers::codec::ChecksumMode;
-use sinew_compat_dynamo::{SplitScheme, SplitServer, SplitServerConfig, SplitTransport};
 use sinew_plane::{
     Address, DuplexTransport, EndpointName, IncomingRequest, InstanceId, OutgoingRequest,
     RequestHandler, RequestPlaneServer, ResponseSink,
 };
+use sinew_split::{SplitScheme, SplitServer, SplitServerConfig, SplitTransport};
 use sinew_transport_tcp::{
     ListenHost, TcpConfig, TcpRequestClient, TcpRequestConfig, TcpServer, TcpStreamClient,
     TcpStreamClientConfig, TcpStreamServer, TcpStreamServerConfig,
@@ -152,7 +152,7 @@ impl SplitCaller {
         let responses = Arc::new(TcpStreamServer::bind(config.checked()?)?);
         let requests = Arc::new(TcpRequestClient::new(TcpRequestConfig::default().checked()?));
         let transport = SplitTransport::new(
-            SplitScheme::SplitTcp,
+            SplitScheme::TCP,
             MAX_MESSAGE_BYTES,
             requests,
             Arc::clone(&responses) as _,
@@ -160,7 +160,7 @@ impl SplitCaller {
         Ok(Self {
             transport: Arc::new(transport),
             responses,
-            address: Address::new(SplitScheme::SplitTcp.as_str(), host)?,
+            address: Address::new(SplitScheme::TCP.as_str(), host)?,
             endpoint: "bench/peer/ask".parse()?,
             process: u64::from_str_radix(process, 16).context("the process of an address")?,
         })

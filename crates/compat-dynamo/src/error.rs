@@ -15,16 +15,16 @@ use sinew_plane::{Code, Error, Executed};
 
 use crate::DynamoError;
 
-/// How a stock caller is told of an error that came before the first item.
+/// Where a stock caller is told of an error that came before the first item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Telling {
+pub(crate) enum ErrorPlacement {
     /// Instead of the stream.
     Prologue,
     /// As an item.
     Item,
 }
 
-impl Telling {
+impl ErrorPlacement {
     pub(crate) fn of(error: &Error) -> Self {
         match error.code() {
             Code::InvalidPayload => Self::Prologue,
@@ -87,17 +87,20 @@ mod tests {
 
     #[test]
     fn refusals_come_instead_of_the_stream_and_the_rest_within_it() {
-        for (error, telling) in [
-            (Error::new(Code::Overloaded, ""), Telling::Item),
-            (Error::draining(""), Telling::Prologue),
-            (Error::new(Code::UnknownEndpoint, ""), Telling::Prologue),
-            (Error::new(Code::InvalidPayload, "").with_executed(Executed::Yes), Telling::Prologue),
-            (Error::handler(""), Telling::Item),
-            (Error::new(Code::HandlerGone, ""), Telling::Item),
-            (Error::new(Code::Overloaded, "").with_executed(Executed::Yes), Telling::Item),
-            (Error::new(Code::ConnectionLost, ""), Telling::Item),
+        for (error, placement) in [
+            (Error::new(Code::Overloaded, ""), ErrorPlacement::Item),
+            (Error::draining(""), ErrorPlacement::Prologue),
+            (Error::new(Code::UnknownEndpoint, ""), ErrorPlacement::Prologue),
+            (
+                Error::new(Code::InvalidPayload, "").with_executed(Executed::Yes),
+                ErrorPlacement::Prologue,
+            ),
+            (Error::handler(""), ErrorPlacement::Item),
+            (Error::new(Code::HandlerGone, ""), ErrorPlacement::Item),
+            (Error::new(Code::Overloaded, "").with_executed(Executed::Yes), ErrorPlacement::Item),
+            (Error::new(Code::ConnectionLost, ""), ErrorPlacement::Item),
         ] {
-            assert_eq!(Telling::of(&error), telling, "{error:?}");
+            assert_eq!(ErrorPlacement::of(&error), placement, "{error:?}");
         }
     }
 }

@@ -1,16 +1,13 @@
 //! Speaks with unmodified NVIDIA Dynamo 1.6 peers, in both directions.
 //!
 //! Dynamo's exchange is split: a request is acknowledged on one plane, and its response dials back
-//! on another. [`SplitTransport`] makes a [`DuplexTransport`](sinew_plane::DuplexTransport) of the
-//! two, for a router; [`SplitServer`] takes requests off the one and answers on the other, for an
-//! ingress. Neither the router nor the ingress sees a difference to the mux.
+//! on another. `sinew-split` makes that exchange, and asks a [`DynamoCodec`] about what is different
+//! towards Dynamo: [`DynamoScheme`] makes a caller of Dynamo's workers, and a
+//! [`SplitServer`](sinew_split::SplitServer) that is given the codec serves Dynamo's callers.
 //!
-//! The planes come from elsewhere: the crate knows no socket, no broker and no discovery, and
-//! chooses no instance. What it knows is what stands in a payload: [`Annotated`], [`ItemCodec`], how
-//! a router of Dynamo takes a [`DynamoError`], and the headers. The bytes around a payload are those
-//! of `sinew-dynamo-wire`.
-//!
-//! Between Sinew's own ends the control message has a `sinew` object, and items travel bare.
+//! What the crate knows is what stands in a payload: [`Annotated`], [`ItemCodec`], how a router of
+//! Dynamo takes a [`DynamoError`], and the headers. The bytes around a payload are those of
+//! `sinew-dynamo-wire`. It knows no socket, no broker, no discovery and no plane.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -27,26 +24,22 @@
 //! ```
 
 mod annotated;
+mod codec;
 mod error;
 mod headers;
 mod item;
+mod item_sink;
 mod scheme;
 
-mod split_server;
-mod split_transport;
-
 pub use sinew_dynamo_wire::{PayloadCodec, TypedError as DynamoError};
+pub use sinew_split::{Content, Frame};
 
 pub use crate::{
     annotated::Annotated,
+    codec::DynamoCodec,
     headers::{ITEMS_ANNOTATED, ITEMS_HEADER},
-    item::{Content, Frame, ItemCodec},
-    scheme::SplitScheme,
-    split_server::{
-        BidirectionalEndpoint, BidirectionalHandler, DIAL_BACK_FAILURES, DeclaredEndpoint,
-        EndpointDeclaration, SplitServer, SplitServerConfig,
-    },
-    split_transport::SplitTransport,
+    item::ItemCodec,
+    scheme::DynamoScheme,
 };
 
 /// Runs the README's example.

@@ -1,75 +1,66 @@
-//! The four kinds of address of a split exchange.
+//! The kinds of address of Dynamo workers.
 
-use sinew_dynamo_wire::push_instance_path;
-use sinew_plane::{Address, LatencyClass, OutgoingRequest, TransportId};
+use std::sync::Arc;
 
-/// Which plane takes the request, and who answers.
+use sinew_plane::{LatencyClass, RequestPlaneClient, ResponsePlaneServer, TransportId};
+use sinew_split::{SplitScheme, SplitTransport};
+
+use crate::DynamoCodec;
+
+/// Which request plane a Dynamo worker is reached over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum SplitScheme {
-    /// `dynamo-tcp://HOST:PORT/PATH`: a Dynamo worker over its TCP frames.
-    DynamoTcp,
-    /// `dynamo-nats://SUBJECT`: a Dynamo worker over NATS.
-    DynamoNats,
-    /// `split-tcp://HOST:PORT[/PATH]`: a Sinew worker over Dynamo's TCP frames. Without a path
-    /// it is made from the request.
-    SplitTcp,
-    /// `nats://SUBJECT`: a Sinew worker over NATS.
+pub enum DynamoScheme {
+    /// `dynamo-tcp://HOST:PORT/PATH`: over Dynamo's TCP frames.
+    Tcp,
+    /// `dynamo-nats://SUBJECT`: over NATS.
     Nats,
 }
 
-impl SplitScheme {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::DynamoTcp, Self::DynamoNats, Self::SplitTcp, Self::Nats];
+impl DynamoScheme {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::Tcp, Self::Nats];
 
     /// What stands before `://`, which is the name of the transport too.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::DynamoTcp => "dynamo-tcp",
-            Self::DynamoNats => "dynamo-nats",
-            Self::SplitTcp => "split-tcp",
-            Self::Nats => "nats",
+            Self::Tcp => "dynamo-tcp",
+            Self::Nats => "dynamo-nats",
         }
     }
 
-    /// The name of the transport.
-    pub const fn transport(self) -> TransportId {
-        TransportId::from_static(self.as_str())
+    /// Calls the workers of this scheme. The arguments are those of
+    /// [`SplitTransport::new`].
+    pub fn split_transport(
+        self,
+        max_message_bytes: usize,
+        requests: Arc<dyn RequestPlaneClient>,
+        responses: Arc<dyn ResponsePlaneServer>,
+    ) -> SplitTransport {
+        let latency = match self {
+            Self::Tcp => LatencyClass::Network,
+            Self::Nats => LatencyClass::Brokered,
+        };
+        let scheme = SplitScheme::new(self.as_str(), latency);
+        SplitTransport::new(scheme, max_message_bytes, requests, responses)
+            .with_peer(Arc::new(DynamoCodec))
     }
 
-    /// True when both ends are Sinew's, so that items travel without a wrapping.
-    pub const fn is_bare(self) -> bool {
-        matches!(self, Self::SplitTcp | Self::Nats)
+    /// The scheme of a caller whose request came over a plane.
+    pub(crate) fn of_plane(plane: &TransportId) -> Self {
+        if plane.as_str() == "nats" { Self::Nats } else { Self::Tcp }
     }
+}
 
-    /// The scheme of a request that arrived, by its plane and by who sent it.
-    pub(crate) const fn of_arrival(over_nats: bool, is_bare: bool) -> Self {
-        match (over_nats, is_bare) {
-            (true, true) => Self::Nats,
-            (true, false) => Self::DynamoNats,
-            (false, true) => Self::SplitTcp,
-            (false, false) => Self::DynamoTcp,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_has_the_scheme_of_the_plane_that_its_request_came_over() {
+        for (plane, scheme) in
+            [("tcp", "dynamo-tcp"), ("unix", "dynamo-tcp"), ("nats", "dynamo-nats")]
+        {
+            assert_eq!(DynamoScheme::of_plane(&TransportId::new(plane)).as_str(), scheme);
         }
-    }
-
-    pub(crate) const fn latency(self) -> LatencyClass {
-        match self {
-            Self::DynamoTcp | Self::SplitTcp => LatencyClass::Network,
-            Self::DynamoNats | Self::Nats => LatencyClass::Brokered,
-        }
-    }
-
-    /// What the request plane is given as address.
-    pub(crate) fn plane_address(self, address: &Address, request: &OutgoingRequest) -> String {
-        let rest = address.rest();
-        if self == Self::SplitTcp && !rest.contains('/') {
-            let endpoint = request.endpoint.as_str();
-            // With room for the longest number, so that it does not grow.
-            let mut path = String::with_capacity(rest.len() + endpoint.len() + 18);
-            path.push_str(rest);
-            path.push('/');
-            push_instance_path(&mut path, endpoint, request.instance);
-            return path;
-        }
-        rest.to_owned()
     }
 }

@@ -252,6 +252,7 @@ pub mod layers {
     pub use sinew_plane as plane;
     pub use sinew_registry as registry;
     pub use sinew_router as router;
+    pub use sinew_split as split;
     pub use sinew_telemetry as telemetry;
     pub use sinew_transport_memory as transport_memory;
     #[cfg(feature = "nats")]

@@ -2,8 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sinew_compat_dynamo::SplitServer;
 use sinew_plane::{Address, EndpointName, Error, InstanceId, RequestPlaneClient, Shutdown};
+use sinew_split::SplitServer;
 use sinew_transport_nats::{
     NatsConfig, NatsConnection, NatsEndpoint, NatsRequestClient, NatsServer,
 };

@@ -7,13 +7,14 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use sinew_compat_dynamo::{SplitScheme, SplitServer, SplitServerConfig, SplitTransport};
+use sinew_compat_dynamo::{DynamoCodec, DynamoScheme};
 use sinew_discovery::{Change, Instance, View};
 use sinew_ingress::Ingress;
 use sinew_plane::{
     Address, DuplexTransport, EndpointName, Error, InstanceId, OutgoingRequest, RequestPlaneClient,
     ResponsePlaneServer, ResponseRegistration, Shutdown,
 };
+use sinew_split::{SplitScheme, SplitServer, SplitServerConfig, SplitTransport};
 use sinew_transport_tcp::{
     CheckedTcpStreamServerConfig, TcpRequestClient, TcpStreamClient, TcpStreamServer,
 };
@@ -68,18 +69,18 @@ impl Planes {
     pub(crate) fn transports(&self, config: &CheckedConfig) -> Vec<Arc<dyn DuplexTransport>> {
         let limit = config.tcp.mux.max_message_bytes;
         let mut all: Vec<Arc<dyn DuplexTransport>> = Vec::new();
-        let mut add = |scheme, requests: Arc<dyn RequestPlaneClient>| {
-            let responses = self.call_home.clone();
-            all.push(Arc::new(SplitTransport::new(scheme, limit, requests, responses)));
+        let mut add = |ours, dynamo: DynamoScheme, requests: Arc<dyn RequestPlaneClient>| {
+            let responses = || self.call_home.clone();
+            let to_sinew = SplitTransport::new(ours, limit, requests.clone(), responses());
+            all.push(Arc::new(to_sinew));
+            all.push(Arc::new(dynamo.split_transport(limit, requests, responses())));
         };
         if config.request_plane != RequestPlane::Nats {
-            add(SplitScheme::SplitTcp, self.frames.clone());
-            add(SplitScheme::DynamoTcp, self.frames.clone());
+            add(SplitScheme::TCP, DynamoScheme::Tcp, self.frames.clone());
         }
         #[cfg(feature = "nats")]
         if let Some(nats) = &self.nats {
-            add(SplitScheme::Nats, nats.client());
-            add(SplitScheme::DynamoNats, nats.client());
+            add(SplitScheme::NATS, DynamoScheme::Nats, nats.client());
         }
         all
     }
@@ -106,7 +107,8 @@ fn server_limits(config: &CheckedConfig) -> SplitServerConfig {
     const WRAPPING: usize = 4096;
     let max_item_bytes = config.dial_back.max_frame_bytes.saturating_sub(WRAPPING);
     let budget = Some(Arc::clone(&config.budget));
-    SplitServerConfig { max_item_bytes, budget, ..SplitServerConfig::default() }
+    let peer = Some(Arc::new(DynamoCodec) as _);
+    SplitServerConfig { max_item_bytes, budget, peer, ..SplitServerConfig::default() }
 }
 
 /// Where workers dial back to. It listens from the first split request on, because a process that

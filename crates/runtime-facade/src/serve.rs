@@ -4,12 +4,12 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_codec::PayloadFormat;
-use sinew_compat_dynamo::{DeclaredEndpoint, EndpointDeclaration, SplitServer};
 use sinew_discovery::{Instance, Registration};
 use sinew_ingress::{EndpointConfig, Handler, PushFace, PushHandler, RawHandler, ServedEndpoint};
 use sinew_plane::{
     Address, AsyncEngine, EndpointName, Error, InstanceId, PushEngine, ResponseSink, Shutdown,
 };
+use sinew_split::{DeclaredEndpoint, EndpointDeclaration, SplitServer};
 #[cfg(feature = "nats")]
 use sinew_transport_nats::NatsEndpoint;
 use tokio::{sync::Mutex, time::timeout};
@@ -150,9 +150,9 @@ impl ServeBuilder {
         let addresses = instance.addresses.clone();
         let registration = inner.discovery.register(instance).await?;
         let registration = Mutex::new(Some(registration));
-        let dynamo = inner.planes.server.clone();
+        let split = inner.planes.server.clone();
         let grace = inner.config.grace;
-        let announced = Announced { served, planes, dynamo, registration, grace };
+        let announced = Announced { served, planes, split, registration, grace };
         let announced = Arc::new(announced);
         {
             let mut all = inner.announced.lock();
@@ -228,7 +228,7 @@ const LAST_REQUESTS: Duration = Duration::from_secs(2);
 pub(crate) struct Announced {
     served: ServedEndpoint,
     planes: Reachable,
-    dynamo: SplitServer,
+    split: SplitServer,
     registration: Mutex<Option<Registration>>,
     /// How long a drain lets requests finish.
     grace: Duration,
@@ -241,7 +241,7 @@ const PROPAGATION: Duration = Duration::from_millis(500);
 impl Announced {
     /// Waits until those who would not send a refused request elsewhere know that it is gone.
     pub(crate) async fn propagation(&self) {
-        if self.dynamo.has_dynamo_callers() {
+        if self.split.has_foreign_callers() {
             tokio::time::sleep(PROPAGATION).await;
         }
     }

@@ -12,10 +12,11 @@ use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::StreamExt;
 use sinew_benches::{Caller, Peer, ReplySink, Service, Shape};
-use sinew_compat_dynamo::{SplitScheme, SplitTransport};
+use sinew_compat_dynamo::DynamoScheme;
 use sinew_plane::{
     Address, DuplexTransport, EndpointName, InstanceId, OutgoingRequest, ResponseStream,
 };
+use sinew_split::SplitTransport;
 use sinew_transport_tcp::{
     ListenHost, TcpRequestClient, TcpRequestConfig, TcpStreamServer, TcpStreamServerConfig,
 };
@@ -62,9 +63,9 @@ impl Peer for SinewToDynamo {
         };
         let responses = Arc::new(TcpStreamServer::bind(responses.checked()?)?);
         let requests = Arc::new(TcpRequestClient::new(TcpRequestConfig::default().checked()?));
-        let scheme = SplitScheme::DynamoTcp;
+        let scheme = DynamoScheme::Tcp;
         let transport =
-            SplitTransport::new(scheme, MAX_MESSAGE_BYTES, requests, Arc::clone(&responses) as _);
+            scheme.split_transport(MAX_MESSAGE_BYTES, requests, Arc::clone(&responses) as _);
         Ok(SinewCaller {
             transport: Arc::new(transport),
             responses,

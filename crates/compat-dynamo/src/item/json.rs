@@ -7,8 +7,8 @@ use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
 use super::{
-    reading::{Failure, Notes},
-    walker::Malformed,
+    annotation_fields::{AnnotationFields, Failure},
+    value_reader::Malformed,
 };
 use crate::annotated::ERROR_EVENT;
 
@@ -69,7 +69,7 @@ struct Bare<'a> {
 }
 
 /// The annotations of an item; `None` when it is a value of another type.
-pub(super) fn notes(item: &[u8]) -> Option<Notes<'_>> {
+pub(super) fn annotations(item: &[u8]) -> Option<AnnotationFields<'_>> {
     if item.first() != Some(&b'{') {
         return None;
     }
@@ -90,7 +90,7 @@ pub(super) fn notes(item: &[u8]) -> Option<Notes<'_>> {
     // An item may well be null; beside annotations it only stands for none.
     let is_annotation = fields.event.is_some() || has_comment;
     let data = fields.data.map(bytes_of).filter(|data| *data != b"null" || !is_annotation);
-    Some(Notes { data, error: failure.into_error() })
+    Some(AnnotationFields { data, error: failure.into_error() })
 }
 
 fn is_type<'a, T: Deserialize<'a>>(item: &'a [u8]) -> bool {

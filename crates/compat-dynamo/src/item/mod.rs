@@ -5,18 +5,17 @@
 //! by cutting bytes: no value is decoded to be encoded again, and what is taken off is a slice of
 //! what arrived.
 
+mod annotation_fields;
 mod json;
 mod msgpack;
-mod reading;
-mod walker;
+mod value_reader;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
 use sinew_plane::{Code, Error, Executed};
+use sinew_split::ItemFormat;
 
-use crate::{Annotated, DynamoError, PayloadCodec};
-
-pub use self::reading::{Content, Frame};
+use crate::{Annotated, Content, DynamoError, Frame, PayloadCodec};
 
 /// Puts items into their wrapping and takes them out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +41,10 @@ impl ItemCodec {
     pub const fn annotated(mut self, annotated: bool) -> Self {
         self.annotated = annotated;
         self
+    }
+
+    pub(crate) const fn of(format: ItemFormat) -> Self {
+        Self { codec: format.codec, annotated: format.annotated }
     }
 
     /// How body and items are written.
@@ -109,16 +112,16 @@ impl ItemCodec {
 
     /// Takes the annotations off an item.
     fn open(&self, frame: &Bytes, item: &[u8]) -> Content {
-        let notes = match self.codec {
-            PayloadCodec::Json => json::notes(item),
-            PayloadCodec::Msgpack => msgpack::notes(item),
+        let fields = match self.codec {
+            PayloadCodec::Json => json::annotations(item),
+            PayloadCodec::Msgpack => msgpack::annotations(item),
         };
         // Workers may stream values of their own type; those are passed on as they are.
-        let Some(notes) = notes else { return Content::Item(frame.slice_ref(item)) };
-        if let Some(error) = notes.error {
+        let Some(fields) = fields else { return Content::Item(frame.slice_ref(item)) };
+        if let Some(error) = fields.error {
             return Content::Failed(error);
         }
-        match notes.data {
+        match fields.data {
             Some(data) => Content::Item(frame.slice_ref(data)),
             None => Content::Nothing,
         }

@@ -1,167 +1,38 @@
-//! Requests that are streams, between Sinew's own ends and with a Dynamo peer by hand.
+//! Requests that are streams, in Dynamo's bytes: between two ends of Sinew and with a Dynamo peer by
+//! hand.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use futures_util::{StreamExt, stream};
-use sinew_compat_dynamo::{BidirectionalEndpoint, SplitScheme};
-use sinew_plane::{
-    Address, BoxStream, Code, Context, IncomingRequest, InstanceId, OutgoingRequest,
-    RequestHandler, RequestStream, ResponseSink, StopKind,
-};
-use sinew_testkit::{Received, Reporter, reports};
+use sinew_plane::{Address, Code};
+use sinew_testkit::{Received, reports};
 
 use crate::{
+    another,
     dynamo::{self, Caller, Line, call_home, request_frame, two_part},
-    fixture::{Worker, another, response_server, soon, transport},
+    fixture::{Worker, response_server, soon},
+    streams::{echo, no_unary, numbers, request},
+    to_dynamo,
 };
 
 const PATH: &str = "1f/ns1/backend/generate";
 
-fn no_unary() -> Arc<dyn RequestHandler> {
-    Arc::new(|_: IncomingRequest<'_>, _: ResponseSink| panic!("it takes streams alone"))
-}
-
-/// Sends back each item that comes, and tells how they ended.
-fn echo(worker: &Worker, ended: Reporter<Option<Code>>) -> BidirectionalEndpoint {
-    let handler =
-        move |request: IncomingRequest<'_>, mut items: RequestStream, mut sink: ResponseSink| {
-            assert!(request.body.is_empty());
-            let ended = ended.clone();
-            tokio::spawn(async move {
-                sink.accept();
-                while let Some(item) = items.next().await {
-                    let sent = match item {
-                        Ok(item) => sink.send(item).await,
-                        Err(error) => Err(error),
-                    };
-                    if let Err(error) = sent {
-                        return ended.tell(Some(error.code()));
-                    }
-                }
-                sink.complete();
-                ended.tell(None);
-            });
-        };
-    let endpoint = "ns1/backend/generate".parse().unwrap();
-    worker.split.serve_bidirectional(endpoint, worker.back.clone(), Arc::new(handler))
-}
-
-fn request() -> OutgoingRequest {
-    let mut request = OutgoingRequest::new(
-        "ns1/backend/generate".parse().unwrap(),
-        InstanceId(0x1f),
-        Bytes::new(),
-    );
-    request.headers.insert("content-type", "application/json").unwrap();
-    request
-}
-
-fn numbers(count: usize) -> BoxStream<'static, Bytes> {
-    stream::iter((0..count).map(|number| Bytes::from(number.to_string()))).boxed()
-}
-
 #[tokio::test]
-async fn both_directions_carry_their_items_between_our_own_ends() {
+async fn both_directions_carry_their_items_in_dynamo_s_wrapping() {
     let (reporter, mut ended) = reports();
     let worker = Worker::new(no_unary()).await;
     let _served = echo(&worker, reporter);
     let responses = response_server(true);
-    for (scheme, address) in [
-        (SplitScheme::SplitTcp, worker.address()),
-        (
-            SplitScheme::DynamoTcp,
-            Address::new("dynamo-tcp", &format!("{}/{PATH}", worker.host())).unwrap(),
-        ),
-    ] {
-        let transport = transport(scheme, Arc::clone(&responses));
-        for count in [0, 1, 1000] {
-            let opening =
-                transport.open_bidirectional(&address, request(), numbers(count), &*responses);
-            let mut stream = soon("the opening", opening).await.unwrap();
-            let items = Received::read(&mut stream).await.complete();
-            assert_eq!(items.len(), count, "{scheme:?}");
-            assert!(items.iter().enumerate().all(|(n, item)| item == n.to_string().as_bytes()));
-            assert_eq!(ended.next("the end of the items").await, None);
-        }
-    }
-    assert_eq!(responses.streams(), 0);
-}
-
-#[tokio::test]
-async fn a_cancel_ends_the_items_and_the_response() {
-    for kind in [StopKind::Stop, StopKind::Kill] {
-        let (reporter, mut ended) = reports();
-        let worker = Worker::new(no_unary()).await;
-        let _served = echo(&worker, reporter);
-        let responses = response_server(true);
-        let transport = transport(SplitScheme::SplitTcp, Arc::clone(&responses));
-        let endless = stream::iter(["1"]).map(Bytes::from).chain(stream::pending()).boxed();
-        let context = Context::new();
-        let request = request().with_context(context.clone());
-        let address = worker.address();
-        let opening = transport.open_bidirectional(&address, request, endless, &*responses);
+    let transport = to_dynamo(Arc::clone(&responses));
+    let address = Address::new("dynamo-tcp", &format!("{}/{PATH}", worker.host())).unwrap();
+    for count in [0, 1, 1000] {
+        let opening =
+            transport.open_bidirectional(&address, request(), numbers(count), &*responses);
         let mut stream = soon("the opening", opening).await.unwrap();
-        assert_eq!(soon("an item", stream.next()).await.unwrap().unwrap(), "1");
-        context.cancel(kind, sinew_plane::CancelReason::Caller);
-        assert!(ended.next("the end of the items").await.is_some(), "{kind:?}");
-        let received = Received::read(&mut stream).await;
-        assert_eq!(received.outcome.as_str(), "cancelled", "{kind:?}: {:?}", received.error);
+        let items = Received::read(&mut stream).await.complete();
+        assert_eq!(items.len(), count);
+        assert!(items.iter().enumerate().all(|(n, item)| item == n.to_string().as_bytes()));
+        assert_eq!(ended.next("the end of the items").await, None);
     }
-}
-
-/// Tells when it is dropped.
-struct Dropped(Reporter<()>);
-
-impl Drop for Dropped {
-    fn drop(&mut self) {
-        self.0.tell(());
-    }
-}
-
-#[tokio::test]
-async fn what_is_left_of_the_items_is_dropped_with_the_response() {
-    // The worker has enough after the first item, and the caller's next one never comes.
-    let worker = Worker::new(no_unary()).await;
-    let handler = |_: IncomingRequest<'_>, mut items: RequestStream, mut sink: ResponseSink| {
-        tokio::spawn(async move {
-            let item = items.next().await.unwrap().unwrap();
-            sink.send(item).await.unwrap();
-            sink.complete();
-        });
-    };
-    let endpoint = "ns1/backend/generate".parse().unwrap();
-    let _served =
-        worker.split.serve_bidirectional(endpoint, worker.back.clone(), Arc::new(handler));
-    let responses = response_server(true);
-    let transport = transport(SplitScheme::SplitTcp, Arc::clone(&responses));
-    let address = worker.address();
-    for is_read in [true, false] {
-        let (reporter, mut dropped) = reports();
-        let guard = Dropped(reporter);
-        let endless = stream::iter(["1"]).map(Bytes::from).chain(stream::pending());
-        let endless = endless.inspect(move |_| _ = &guard).boxed();
-        let opening = transport.open_bidirectional(&address, request(), endless, &*responses);
-        let mut response = soon("the opening", opening).await.unwrap();
-        if is_read {
-            assert_eq!(Received::read(&mut response).await.complete(), ["1"]);
-        } else {
-            assert_eq!(soon("an item", response.next()).await.unwrap().unwrap(), "1");
-        }
-        drop(response);
-        dropped.next("the end of the items").await;
-    }
-}
-
-#[tokio::test]
-async fn a_body_beside_the_stream_is_not_sent() {
-    let responses = response_server(true);
-    let transport = transport(SplitScheme::SplitTcp, Arc::clone(&responses));
-    let address = Address::new("split-tcp", "127.0.0.1:1").unwrap();
-    let mut request = request();
-    request.body = "x".into();
-    let opening = transport.open_bidirectional(&address, request, numbers(1), &*responses);
-    assert_eq!(opening.await.unwrap_err().code(), Code::InvalidPayload);
     assert_eq!(responses.streams(), 0);
 }
 
@@ -169,7 +40,7 @@ async fn a_body_beside_the_stream_is_not_sent() {
 async fn a_dynamo_worker_gets_the_bytes_that_it_expects() {
     let worker = dynamo::Worker::new().await;
     let responses = response_server(true);
-    let transport = transport(SplitScheme::DynamoTcp, Arc::clone(&responses));
+    let transport = to_dynamo(Arc::clone(&responses));
     let address = Address::new("dynamo-tcp", &format!("{}/{PATH}", worker.host())).unwrap();
     let opening = transport.open_bidirectional(&address, request(), numbers(2), &*responses);
     let (stream, (received, _line)) = tokio::join!(opening, async {

@@ -6,15 +6,17 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use sinew_compat_dynamo::{SplitScheme, SplitServerConfig};
 use sinew_plane::{
     Code, DuplexTransport, Executed, IncomingRequest, InstanceId, OutgoingRequest, ResponseSink,
 };
+use sinew_split::SplitServerConfig;
 use sinew_transport_tcp::{ListenHost, TcpConfig, TcpStreamServer, TcpStreamServerConfig};
 
 use crate::{
+    another,
     dynamo::{Caller, Line, request_frame, two_part},
-    fixture::{Worker, another, soon, transport},
+    fixture::{Worker, soon, transport},
+    server_config,
 };
 
 const PATH: &str = "1f/ns1/backend/generate";
@@ -24,7 +26,7 @@ const ELSEWHERE: &str = "203.0.113.9:80";
 
 /// A worker that counts what runs.
 async fn counting() -> (Worker, Arc<AtomicUsize>) {
-    counting_with(SplitServerConfig::default()).await
+    counting_with(server_config()).await
 }
 
 async fn counting_with(config: SplitServerConfig) -> (Worker, Arc<AtomicUsize>) {
@@ -143,7 +145,7 @@ async fn a_caller_that_advertises_another_host_is_told_what_to_do() {
     let host = ListenHost::Ip([127, 0, 0, 1].into());
     let config = TcpStreamServerConfig { tcp, host, ..TcpStreamServerConfig::default() };
     let responses = Arc::new(TcpStreamServer::bind(config.checked().unwrap()).unwrap());
-    let caller = transport(SplitScheme::SplitTcp, Arc::clone(&responses));
+    let caller = transport(Arc::clone(&responses));
     let name = "ns1/backend/generate".parse().unwrap();
     let request = OutgoingRequest::new(name, InstanceId(0x1f), Bytes::from("hi"));
     let error =
@@ -206,7 +208,7 @@ async fn a_request_that_comes_twice_runs_once() {
 /// A caller that never confirms keeps its requests waiting, each in a place.
 #[tokio::test]
 async fn one_caller_cannot_take_the_places_of_the_others() {
-    let config = SplitServerConfig { max_pending: 8, ..SplitServerConfig::default() };
+    let config = SplitServerConfig { max_pending: 8, ..server_config() };
     let (worker, runs) = counting_with(config).await;
     let (silent, honest) = (Caller::new().await, Caller::new().await);
     let control = confirming(&silent.control("json"));

@@ -1,57 +1,20 @@
-//! Requests that a worker does not take, and its own end.
+//! Requests that a worker does not take, in Dynamo's words.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use bytes::Bytes;
-use sinew_compat_dynamo::{
-    DIAL_BACK_FAILURES, EndpointDeclaration, SplitServer, SplitServerConfig,
-};
-use sinew_plane::{
-    BoxFuture, Budget, BudgetUse, Code, Context, DuplexServer, Error, Executed, Headers,
-    IncomingRequest, InstanceId, Origin, PlaneRequest, RequestHandler, RequestPlaneHandler,
-    ResponsePlaneClient, ResponseSink, Shutdown, TransportId,
-};
+use sinew_plane::{Code, DuplexServer, Error};
 use sinew_testkit::handlers::echo;
-use tokio::sync::Notify;
 
 use crate::{
+    another,
     dynamo::{Caller, Line, request_frame, two_part},
-    fixture::{Worker, another, soon},
+    fixture::{Picky, Worker, until},
 };
 
 const PATH: &str = "1f/ns1/backend/generate";
-
-/// Serves one endpoint, or refuses even that.
-struct Picky {
-    refusal: Option<Error>,
-    runs: AtomicUsize,
-}
-
-impl Picky {
-    fn new(refusal: Option<Error>) -> Arc<Self> {
-        Arc::new(Self { refusal, runs: AtomicUsize::new(0) })
-    }
-}
-
-impl RequestHandler for Picky {
-    fn handle(&self, _: IncomingRequest<'_>, sink: ResponseSink) {
-        self.runs.fetch_add(1, Ordering::Relaxed);
-        sink.complete();
-    }
-
-    fn admits(&self, endpoint: &str, instance: InstanceId) -> Result<(), Error> {
-        if (endpoint, instance) != ("ns1/backend/generate", InstanceId(0x1f)) {
-            return Err(Error::new(Code::UnknownEndpoint, "somebody else's"));
-        }
-        self.refusal.clone().map_or(Ok(()), Err)
-    }
-}
 
 async fn answer(worker: &Worker, path: &str, payload: &[u8]) -> String {
     let mut line = Line::dial(&worker.host()).await;
@@ -172,126 +135,6 @@ async fn a_shape_that_no_handler_takes_is_told_on_the_response_plane() {
     assert_eq!(handler.runs.load(Ordering::Relaxed), 0);
 }
 
-/// A way back that stays closed until it is opened.
-#[derive(Default)]
-struct Gate {
-    opened: Notify,
-    dials: AtomicUsize,
-}
-
-impl ResponsePlaneClient for Gate {
-    fn connect<'a>(
-        &'a self,
-        _: &'a str,
-        _: Origin,
-        _: Context,
-    ) -> BoxFuture<'a, Result<ResponseSink, Error>> {
-        Box::pin(async {
-            self.dials.fetch_add(1, Ordering::Relaxed);
-            self.opened.notified().await;
-            Err(Error::new(Code::ConnectFailed, "nobody there"))
-        })
-    }
-}
-
-async fn payload() -> Bytes {
-    payloads(1).await.remove(0)
-}
-
-/// So many different requests.
-async fn payloads(count: usize) -> Vec<Bytes> {
-    let control = Caller::new().await.control("json");
-    (0..count).map(|number| two_part(another(&control, number).as_bytes(), b"1").into()).collect()
-}
-
-fn accept(server: &SplitServer, target: &str, payload: &Bytes, plane: &str) -> Result<(), Error> {
-    server.accept(PlaneRequest {
-        target,
-        headers: Headers::new(),
-        payload: payload.clone(),
-        transport: &TransportId::new(plane),
-        origin: Origin::SameHost,
-    })
-}
-
-/// Waits until tasks of the server have done what they can.
-async fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let waiting = async {
-        while !done() {
-            tokio::task::yield_now().await;
-        }
-    };
-    soon(what, waiting).await;
-}
-
-#[tokio::test]
-async fn requests_whose_caller_is_not_dialled_yet_are_bounded_by_number_and_by_bytes() {
-    let payloads = payloads(4).await;
-    for config in [
-        SplitServerConfig { max_pending: 3, ..SplitServerConfig::default() },
-        SplitServerConfig { max_pending_bytes: 4 << 10, ..SplitServerConfig::default() },
-    ] {
-        let gate = Arc::new(Gate::default());
-        let server = SplitServer::new(config, Arc::clone(&gate) as _, Picky::new(None));
-        let (last, others) = payloads.split_last().unwrap();
-        for payload in others {
-            accept(&server, PATH, payload, "tcp").unwrap();
-        }
-        let refusal = accept(&server, PATH, last, "tcp").unwrap_err();
-        assert_eq!((refusal.code(), refusal.message()), (Code::Overloaded, "worker at capacity"));
-        until("the dials", || gate.dials.load(Ordering::Relaxed) == 3).await;
-        // A dial that fails makes room as one that succeeds does.
-        gate.opened.notify_one();
-        until("a place", || server.pending() == 2).await;
-        // What was refused is not known as one that was taken.
-        accept(&server, PATH, last, "tcp").unwrap();
-    }
-}
-
-/// Each costs memory for as long as it waits, beside its payload.
-#[tokio::test]
-async fn requests_whose_caller_is_not_dialled_yet_are_charged_to_the_memory_budget() {
-    let budget = Budget::new(4 << 20);
-    let config =
-        SplitServerConfig { budget: Some(Arc::clone(&budget)), ..SplitServerConfig::default() };
-    let gate = Arc::new(Gate::default());
-    let server = SplitServer::new(config, Arc::clone(&gate) as _, Picky::new(None));
-    let payloads = payloads(129).await;
-    let (last, others) = payloads.split_last().unwrap();
-    for payload in others {
-        accept(&server, PATH, payload, "tcp").unwrap();
-    }
-    // A quarter of the budget, as one connection has it.
-    assert_eq!(budget.used(BudgetUse::Waiting), budget.share());
-    let refusal = accept(&server, PATH, last, "tcp").unwrap_err();
-    assert_eq!((refusal.code(), refusal.executed()), (Code::Overloaded, Executed::No));
-    assert!(refusal.message().contains("memory_budget"), "{refusal}");
-    until("the dials", || gate.dials.load(Ordering::Relaxed) == others.len()).await;
-    gate.opened.notify_one();
-    until("a place", || server.pending() == others.len() - 1).await;
-    accept(&server, PATH, last, "tcp").unwrap();
-    server.shutdown(Duration::ZERO).await;
-    assert_eq!(budget.total(), 0);
-}
-
-#[tokio::test]
-async fn a_draining_server_refuses_and_its_shutdown_cuts_what_outlives_the_grace() {
-    let gate = Arc::new(Gate::default());
-    let handler = Picky::new(None);
-    let server =
-        SplitServer::new(SplitServerConfig::default(), Arc::clone(&gate) as _, handler.clone());
-    let payload = payload().await;
-    accept(&server, PATH, &payload, "tcp").unwrap();
-    server.drain();
-    let refusal = accept(&server, PATH, &payload, "tcp").unwrap_err();
-    assert_eq!(refusal.code(), Code::Draining);
-    assert!(refusal.is_safe_to_resend());
-    let cut = soon("the shutdown", server.shutdown(Duration::from_millis(20))).await;
-    assert_eq!(cut, Shutdown { cut_streams: 1, cut_tasks: 0 });
-    assert_eq!((server.pending(), handler.runs.load(Ordering::Relaxed)), (0, 0));
-    assert_eq!(soon("another", server.shutdown(Duration::ZERO)).await, Shutdown::default());
-}
-
 #[tokio::test]
 async fn a_caller_that_cannot_be_dialled_runs_nothing() {
     let handler = Picky::new(None);
@@ -304,66 +147,4 @@ async fn a_caller_that_cannot_be_dialled_runs_nothing() {
     until("the dial to fail", || worker.split.pending() == 0).await;
     assert_eq!(handler.runs.load(Ordering::Relaxed), 0);
     worker.tcp.shutdown(Duration::ZERO).await;
-}
-
-#[tokio::test]
-async fn a_refusal_over_nats_is_in_the_acknowledgement_alone() {
-    let subject = "ns1_backend.generate-1f";
-    let gate = Arc::new(Gate::default());
-    let handler = Picky::new(Some(Error::new(Code::Overloaded, "worker at capacity")));
-    let server =
-        SplitServer::new(SplitServerConfig::default(), Arc::clone(&gate) as _, handler.clone());
-    let caller = Caller::new().await;
-    let stock: Bytes = two_part(caller.control("json").as_bytes(), b"1").into();
-    let control = caller.control("json").replacen('{', r#"{"sinew":{"v":1},"#, 1);
-    let ours: Bytes = two_part(control.as_bytes(), b"1").into();
-
-    for payload in [&stock, &ours] {
-        let unknown = accept(&server, subject, payload, "nats").unwrap_err();
-        assert_eq!(unknown.code(), Code::UnknownEndpoint);
-        assert_eq!(unknown.message(), format!("unknown endpoint {subject}"));
-    }
-    let mut declaration =
-        EndpointDeclaration::new("ns1/backend/generate".parse().unwrap(), InstanceId(0x1f));
-    declaration.subject = Some(subject.to_owned());
-    let _declared = server.declare(declaration);
-    for payload in [&stock, &ours] {
-        let full = accept(&server, subject, payload, "nats").unwrap_err();
-        assert_eq!(full.code(), Code::Overloaded);
-    }
-    assert_eq!((server.pending(), gate.dials.load(Ordering::Relaxed)), (0, 0));
-    assert_eq!(handler.runs.load(Ordering::Relaxed), 0);
-}
-
-#[tokio::test]
-async fn callers_that_wait_to_be_told_of_a_shape_count_as_pending_ones() {
-    let gate = Arc::new(Gate::default());
-    let config = SplitServerConfig { max_pending: 2, ..SplitServerConfig::default() };
-    let server = SplitServer::new(config, Arc::clone(&gate) as _, Picky::new(None));
-    let control = Caller::new().await.control("json").replace("single_in", "many_in");
-    let payload = |number| -> Bytes { two_part(another(&control, number).as_bytes(), b"1").into() };
-    for (number, plane) in ["tcp", "nats"].into_iter().enumerate() {
-        accept(&server, PATH, &payload(number), plane).unwrap();
-    }
-    let payload = payload(2);
-    for _ in 0..50 {
-        // Not accepted either: its caller would wait for a word that does not come.
-        let refusal = accept(&server, PATH, &payload, "nats").unwrap_err();
-        assert_eq!(refusal.code(), Code::Overloaded);
-    }
-    assert_eq!(server.pending(), 2);
-}
-
-#[tokio::test]
-async fn failed_dials_are_counted() {
-    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
-    let gate = Arc::new(Gate::default());
-    let server = metrics::with_local_recorder(&recorder, || {
-        SplitServer::new(SplitServerConfig::default(), Arc::clone(&gate) as _, Picky::new(None))
-    });
-    accept(&server, PATH, &payload().await, "tcp").unwrap();
-    gate.opened.notify_one();
-    until("the dial to fail", || server.pending() == 0).await;
-    let text = recorder.handle().render();
-    assert!(text.contains(&format!("{DIAL_BACK_FAILURES} 1\n")), "{text}");
 }

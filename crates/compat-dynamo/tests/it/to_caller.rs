@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sinew_compat_dynamo::EndpointDeclaration;
 use sinew_plane::{CancelReason, Code, Error, Executed, InstanceId, RequestHandler, StreamId};
+use sinew_split::EndpointDeclaration;
 use sinew_testkit::{
     Call,
     handlers::{failing, refusing, spawned},

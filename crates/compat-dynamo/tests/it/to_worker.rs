@@ -4,16 +4,17 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use serde_json::json;
-use sinew_compat_dynamo::{SplitScheme, SplitTransport};
 use sinew_plane::{
     Address, Code, Context, DuplexTransport, Error, Executed, Headers, InstanceId, Outcome,
     OutgoingRequest, ResponseStream, StreamId,
 };
+use sinew_split::SplitTransport;
 use sinew_testkit::Received;
 
 use crate::{
     dynamo::{Line, Worker, call_home, info, two_part},
-    fixture::{MAX_MESSAGE_BYTES, response_server, soon, transport},
+    fixture::{MAX_MESSAGE_BYTES, response_server, soon},
+    to_dynamo,
 };
 
 const PATH: &str = "5315a1fc98a85605/ns1/backend/generate";
@@ -29,7 +30,7 @@ impl Peers {
     async fn new() -> Self {
         let worker = Worker::new().await;
         let address = Address::new("dynamo-tcp", &format!("{}/{PATH}", worker.host())).unwrap();
-        let transport = transport(SplitScheme::DynamoTcp, response_server(true));
+        let transport = to_dynamo(response_server(true));
         Self { worker, transport, address }
     }
 
@@ -353,7 +354,7 @@ async fn an_opening_that_is_dropped_withdraws_its_registration() {
     let responses = response_server(true);
     let worker = Worker::new().await;
     let address = Address::new("dynamo-tcp", &format!("{}/{PATH}", worker.host())).unwrap();
-    let transport = transport(SplitScheme::DynamoTcp, std::sync::Arc::clone(&responses));
+    let transport = to_dynamo(std::sync::Arc::clone(&responses));
     let opening = transport.open(&address, request("json"));
     let received = tokio::select! {
         opened = opening => panic!("nothing was acknowledged: {opened:?}"),

@@ -9,15 +9,16 @@ use sinew::{
     CancelReason, Code, Config, Context, Error, InstanceId, Outcome, ResponseSink, ResponseStream,
     Runtime, StopKind,
     layers::{
-        compat_dynamo::{
-            BidirectionalEndpoint, DeclaredEndpoint, EndpointDeclaration, SplitScheme, SplitServer,
-            SplitServerConfig, SplitTransport,
-        },
+        compat_dynamo::{DynamoCodec, DynamoScheme},
         discovery::{Discovery, FileDiscovery, Instance, Registration},
         ingress::Ingress,
         plane::{
             Address, BoxStream, DuplexServer, IncomingRequest, OutgoingRequest, RequestPlaneClient,
             RequestPlaneServer, RequestStream,
+        },
+        split::{
+            BidirectionalEndpoint, DeclaredEndpoint, EndpointDeclaration, SplitServer,
+            SplitServerConfig, SplitTransport,
         },
         transport_nats::{NatsConfig, NatsConnection, NatsEndpoint, NatsRequestClient, NatsServer},
         transport_tcp::{
@@ -58,7 +59,9 @@ impl Echo {
     async fn start(place: &Place, codec: Codec) -> Self {
         let back = TcpStreamClientConfig::default().checked().unwrap();
         let back = Arc::new(TcpStreamClient::new(back));
-        let (config, others) = (SplitServerConfig::default(), Arc::new(Ingress::default()));
+        let peer = Some(Arc::new(DynamoCodec) as _);
+        let config = SplitServerConfig { peer, ..SplitServerConfig::default() };
+        let others = Arc::new(Ingress::default());
         let split = SplitServer::new(config, Arc::clone(&back) as _, others.clone());
         let tcp = TcpServer::new(TcpConfig::default().checked().unwrap(), others)
             .with_request_plane(Arc::new(split.clone()));
@@ -172,17 +175,15 @@ impl Caller {
         assert_eq!(worker.ready["instance"], instance.to_string());
         let config = TcpRequestConfig::default().checked().unwrap();
         let (scheme, requests): (_, Arc<dyn RequestPlaneClient>) = match place.plane {
-            Plane::Tcp => (SplitScheme::DynamoTcp, Arc::new(TcpRequestClient::new(config))),
-            Plane::Nats => {
-                (SplitScheme::DynamoNats, Arc::new(NatsRequestClient::new(nats().await)))
-            }
+            Plane::Tcp => (DynamoScheme::Tcp, Arc::new(TcpRequestClient::new(config))),
+            Plane::Nats => (DynamoScheme::Nats, Arc::new(NatsRequestClient::new(nats().await))),
         };
         let responses = TcpStreamServerConfig {
             host: ListenHost::Ip([127, 0, 0, 1].into()),
             ..TcpStreamServerConfig::default()
         };
         let responses = Arc::new(TcpStreamServer::bind(responses.checked().unwrap()).unwrap());
-        let transport = SplitTransport::new(scheme, 1 << 20, requests, responses.clone());
+        let transport = scheme.split_transport(1 << 20, requests, responses.clone());
         let mut request = OutgoingRequest::new(place.endpoint.clone(), instance, Bytes::new());
         let content = codec.format().content_type();
         request.headers.insert("content-type", content).unwrap();

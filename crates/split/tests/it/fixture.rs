@@ -1,18 +1,26 @@
-//! Planes for the tests, and waits that name what they wait for.
+//! Planes for the tests, and waits that name what they wait for. The tests of `compat-dynamo` use
+//! this file too.
 
-use std::{future::Future, sync::Arc, time::Duration};
-
-use sinew_compat_dynamo::{SplitScheme, SplitServer, SplitServerConfig, SplitTransport};
-use sinew_plane::{
-    Address, DuplexServer, IncomingRequest, InstanceId, RequestHandler, RequestPlaneServer,
-    ResponseSink,
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
+
+use sinew_plane::{
+    Address, Code, DuplexServer, Error, IncomingRequest, InstanceId, RequestHandler,
+    RequestPlaneServer, ResponseSink,
+};
+use sinew_split::{SplitScheme, SplitServer, SplitServerConfig, SplitTransport};
 use sinew_transport_tcp::{
     ListenHost, TcpConfig, TcpRequestClient, TcpRequestConfig, TcpServer, TcpStreamClient,
     TcpStreamClientConfig, TcpStreamServer, TcpStreamServerConfig,
 };
 
-use crate::dynamo::SUBJECT;
+use crate::server_config;
 
 /// The largest body and item in these tests.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 8 << 20;
@@ -44,14 +52,18 @@ pub(crate) fn response_server(pool: bool) -> Arc<TcpStreamServer> {
     Arc::new(TcpStreamServer::bind(config.checked().unwrap()).unwrap())
 }
 
-/// The calling side for one scheme.
-pub(crate) fn transport(scheme: SplitScheme, responses: Arc<TcpStreamServer>) -> SplitTransport {
+/// What carries requests to workers.
+pub(crate) fn request_client() -> Arc<TcpRequestClient> {
     let config = TcpRequestConfig {
         max_message_bytes: MAX_MESSAGE_BYTES + AROUND_BYTES,
         ..TcpRequestConfig::default()
     };
-    let requests = Arc::new(TcpRequestClient::new(config.checked().unwrap()));
-    SplitTransport::new(scheme, MAX_MESSAGE_BYTES, requests, responses)
+    Arc::new(TcpRequestClient::new(config.checked().unwrap()))
+}
+
+/// The calling side between two ends of Sinew.
+pub(crate) fn transport(responses: Arc<TcpStreamServer>) -> SplitTransport {
+    SplitTransport::new(SplitScheme::TCP, MAX_MESSAGE_BYTES, request_client(), responses)
 }
 
 /// The serving side: one port for requests, and connections back.
@@ -65,7 +77,7 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) async fn new(handler: Arc<dyn RequestHandler>) -> Self {
-        Self::with(handler, SplitServerConfig::default(), true).await
+        Self::with(handler, server_config(), true).await
     }
 
     pub(crate) async fn with(
@@ -109,8 +121,38 @@ impl Worker {
     }
 }
 
-/// The control message of another request: what comes twice with one subject runs once.
-pub(crate) fn another(control: &str, number: usize) -> String {
-    let (fixed, _) = SUBJECT.rsplit_once('-').unwrap();
-    control.replace(SUBJECT, &format!("{fixed}-{number:012x}"))
+/// Serves one endpoint, or refuses even that.
+pub(crate) struct Picky {
+    refusal: Option<Error>,
+    pub(crate) runs: AtomicUsize,
+}
+
+impl Picky {
+    pub(crate) fn new(refusal: Option<Error>) -> Arc<Self> {
+        Arc::new(Self { refusal, runs: AtomicUsize::new(0) })
+    }
+}
+
+impl RequestHandler for Picky {
+    fn handle(&self, _: IncomingRequest<'_>, sink: ResponseSink) {
+        self.runs.fetch_add(1, Ordering::Relaxed);
+        sink.complete();
+    }
+
+    fn admits(&self, endpoint: &str, instance: InstanceId) -> Result<(), Error> {
+        if (endpoint, instance) != ("ns1/backend/generate", InstanceId(0x1f)) {
+            return Err(Error::new(Code::UnknownEndpoint, "somebody else's"));
+        }
+        self.refusal.clone().map_or(Ok(()), Err)
+    }
+}
+
+/// Waits until tasks of a server have done what they can.
+pub(crate) async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let waiting = async {
+        while !done() {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(what, waiting).await;
 }

@@ -19,10 +19,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     SplitServerConfig,
-    arrival::Arrival,
     bidirectional::Registered,
     declared::Declared,
     delivered::Delivered,
+    received_request::ReceivedRequest,
     shares::{Share, Shares},
 };
 
@@ -44,8 +44,8 @@ pub(super) struct Shared {
     pub(super) cut: CancellationToken,
     pub(super) failures: Counter,
     is_draining: AtomicBool,
-    /// A Dynamo caller was served.
-    pub(super) has_dynamo_callers: AtomicBool,
+    /// A caller that is not Sinew's was served.
+    pub(super) has_foreign_callers: AtomicBool,
     /// Requests whose callers may not have heard that they are admitted.
     pub(super) unanswered: Mutex<Unanswered<Acceptance>>,
     pub(super) delivered: Mutex<Delivered>,
@@ -66,7 +66,7 @@ const STEP_BYTES: usize = 1024;
 const WAITING_COST_BYTES: usize = 8 << 10;
 
 /// The place of a request that was accepted, until its caller has been dialled.
-pub(super) struct Place {
+pub(super) struct Permit {
     _place: OwnedSemaphorePermit,
     room: OwnedSemaphorePermit,
     _share: Option<Share>,
@@ -101,7 +101,7 @@ impl Shared {
             cut: CancellationToken::new(),
             failures: metrics::counter!(DIAL_BACK_FAILURES),
             is_draining: AtomicBool::new(false),
-            has_dynamo_callers: AtomicBool::new(false),
+            has_foreign_callers: AtomicBool::new(false),
             unanswered: Mutex::default(),
             delivered: Mutex::default(),
         }
@@ -119,10 +119,10 @@ impl Shared {
     }
 
     /// A place for a request with a payload of that many bytes.
-    pub(super) fn place(&self, bytes: usize) -> Result<Place, Error> {
+    pub(super) fn permit(&self, bytes: usize) -> Result<Permit, Error> {
         let full = |_| at_capacity();
         let steps = u32::try_from(bytes.div_ceil(STEP_BYTES)).unwrap_or(u32::MAX);
-        Ok(Place {
+        Ok(Permit {
             _place: Arc::clone(&self.places).try_acquire_owned().map_err(full)?,
             room: Arc::clone(&self.room).try_acquire_many_owned(steps).map_err(full)?,
             _share: None,
@@ -130,12 +130,20 @@ impl Shared {
         })
     }
 
-    /// The place, within the share of the caller of `arrival`.
-    pub(super) fn shared_place(&self, place: Place, arrival: &Arrival) -> Result<Place, Error> {
-        let address = self.responses.address(&arrival.connection_info);
-        let bytes = place.room.num_permits() * STEP_BYTES;
-        let share = self.shares.take(arrival.origin, address.as_deref(), bytes);
-        Ok(Place { _share: Some(share.ok_or_else(at_capacity)?), ..place })
+    /// The place, within the share of the request's caller.
+    pub(super) fn within_share(
+        &self,
+        permit: Permit,
+        request: &ReceivedRequest,
+    ) -> Result<Permit, Error> {
+        let address = self.responses.address(&request.connection_info);
+        let bytes = permit.room.num_permits() * STEP_BYTES;
+        let share = self.shares.take(request.origin, address.as_deref(), bytes);
+        Ok(Permit { _share: Some(share.ok_or_else(at_capacity)?), ..permit })
+    }
+
+    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn_on(work, &self.runtime);
     }
 }
 
@@ -145,7 +153,7 @@ fn waiting(account: &Arc<Account>) -> Result<Hold, Error> {
     hold.ok_or_else(|| account.budget().refusal())
 }
 
-/// The refusal in the words that callers of Dynamo know.
+/// The refusal in the words that every caller knows.
 fn at_capacity() -> Error {
     Error::new(Code::Overloaded, "worker at capacity")
 }

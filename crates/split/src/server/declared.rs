@@ -14,8 +14,9 @@ pub struct EndpointDeclaration {
     pub instance: InstanceId,
     /// The NATS subject that requests for it come on.
     pub subject: Option<String>,
-    /// Its items are [`Annotated`](crate::Annotated) values, and are not wrapped in another one.
-    /// Holds for the endpoint as long as one of its instances says so.
+    /// Its items have the annotations of a peer that is not Sinew's already, and get no others:
+    /// [`ItemFormat::annotated`](crate::ItemFormat). Holds for the endpoint as long as one of its
+    /// instances says so.
     pub annotated: bool,
 }
 

@@ -1,10 +1,12 @@
-//! Bounds of the serving side.
+//! What the serving side is given.
 
 use std::sync::Arc;
 
 use sinew_plane::Budget;
 
-/// What a [`SplitServer`](crate::SplitServer) takes at most.
+use crate::PeerCodec;
+
+/// What a [`SplitServer`](crate::SplitServer) takes at most, and from whom.
 #[derive(Debug, Clone)]
 pub struct SplitServerConfig {
     /// Requests that were accepted and whose caller has not been dialled yet. Each is a task that
@@ -13,13 +15,15 @@ pub struct SplitServerConfig {
     pub max_pending: usize,
     /// Bytes of payload of those requests together, shared in the same way. Default 512 MiB.
     pub max_pending_bytes: usize,
-    /// Largest item towards a Dynamo caller, in bytes. Default 31 MiB: with the wrapping it stays
-    /// under the 32 MiB that receivers take.
+    /// Largest item that is wrapped, in bytes. Default 31 MiB: with the wrapping it stays under the
+    /// 32 MiB that receivers take.
     pub max_item_bytes: usize,
     /// The memory budget of the process. Each of those requests is charged 8 KiB beside its
     /// payload, and all of them have the share of one connection; more are refused. `None` by
     /// default: then only their number is bounded.
     pub budget: Option<Arc<Budget>>,
+    /// Speaks with callers that are not Sinew's. `None` by default: then their requests are refused.
+    pub peer: Option<Arc<dyn PeerCodec>>,
 }
 
 impl Default for SplitServerConfig {
@@ -29,6 +33,7 @@ impl Default for SplitServerConfig {
             max_pending_bytes: 512 << 20,
             max_item_bytes: 31 << 20,
             budget: None,
+            peer: None,
         }
     }
 }

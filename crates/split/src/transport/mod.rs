@@ -1,7 +1,7 @@
 //! The calling side of a split exchange, as an ordinary duplex transport.
 
-mod exchange;
-mod letter;
+mod request;
+mod response;
 
 use std::{
     fmt,
@@ -20,10 +20,10 @@ use sinew_plane::{
 };
 
 use self::{
-    exchange::{Exchange, Hold, Streams},
-    letter::Letter,
+    request::RequestDraft,
+    response::{ResponseGuard, SplitResponse, Streams},
 };
-use crate::SplitScheme;
+use crate::{PeerCodec, SplitScheme};
 
 /// What a request is at most beside its body: the control message and the frame around both.
 const ENVELOPE_BYTES: usize = CONTROL_MESSAGE_MAX_BYTES + 1024;
@@ -34,6 +34,8 @@ const ENVELOPE_BYTES: usize = CONTROL_MESSAGE_MAX_BYTES + 1024;
 /// response that was not read to its end is killed at the worker when its stream is dropped.
 pub struct SplitTransport {
     scheme: SplitScheme,
+    /// Speaks with the workers of the scheme; `None` when they are Sinew's.
+    peer: Option<Arc<dyn PeerCodec>>,
     id: TransportId,
     capabilities: TransportCapabilities,
     requests: Arc<dyn RequestPlaneClient>,
@@ -42,9 +44,9 @@ pub struct SplitTransport {
 }
 
 impl SplitTransport {
-    /// A transport for the addresses of one scheme. `max_message_bytes` is the largest body and
-    /// the largest item; the request plane must carry about 130 KiB more, for what stands around
-    /// a body.
+    /// A transport for the addresses of one scheme, whose workers are Sinew's.
+    /// `max_message_bytes` is the largest body and the largest item; the request plane must carry
+    /// about 130 KiB more, for what stands around a body.
     pub fn new(
         scheme: SplitScheme,
         max_message_bytes: usize,
@@ -54,7 +56,13 @@ impl SplitTransport {
         let mut capabilities = TransportCapabilities::streaming(max_message_bytes);
         capabilities.latency = scheme.latency();
         let (id, in_flight) = (scheme.transport(), Arc::new(Streams::new(usize::MAX)));
-        Self { scheme, id, capabilities, requests, responses, in_flight }
+        Self { scheme, peer: None, id, capabilities, requests, responses, in_flight }
+    }
+
+    /// The same for workers that `peer` speaks with.
+    #[must_use]
+    pub fn with_peer(self, peer: Arc<dyn PeerCodec>) -> Self {
+        Self { peer: Some(peer), ..self }
     }
 
     /// Response streams that are open.
@@ -95,7 +103,10 @@ impl SplitTransport {
             .in_flight
             .enter(Weak::new())
             .map_err(|_| Error::new(Code::ConnectFailed, "the transport was closed"))?;
-        let letter = Letter::new(self.scheme, &request)?;
+        let mut draft = match &self.peer {
+            Some(peer) => RequestDraft::to_peer(peer, &request)?,
+            None => RequestDraft::to_sinew(&request),
+        };
         let context = request.context.clone();
         let limits = request.limits;
         // Dropped on every way out but the last, which withdraws it: a worker that dials back
@@ -103,10 +114,10 @@ impl SplitTransport {
         let registration = self.responses.register(&request)?;
         let limit = self.capabilities.max_message_bytes.saturating_add(ENVELOPE_BYTES);
         let address = self.scheme.plane_address(address, &request);
-        let items = letter.items;
+        let items = draft.items.take();
         let fetch = input.as_ref().map(RequestRegistration::connection_info);
         let ResponseRegistration { connection_info: info, stream } = registration;
-        let (payload, headers) = letter.seal(info, fetch, request, limit)?;
+        let (payload, headers) = draft.encode(info, fetch, request, limit)?;
         let sending = self.requests.send_request(address, payload, headers);
         let limit = context.limits().or(limits).accept_or_default();
         let answer = match timeout(limit, acknowledged(&context, &self.in_flight, sending)).await {
@@ -115,10 +126,10 @@ impl SplitTransport {
         };
         // Accepted is an empty answer. A plane that passes on another text must not make it one.
         acknowledgement::decode(&answer)?;
-        let hold = Hold { permit, _input: input };
-        let exchange = Exchange::new(stream, items, context.clone(), hold);
+        let guard = ResponseGuard { permit, _input: input };
+        let response = SplitResponse::new(stream, items, context.clone(), guard);
         // The acknowledgement was the acceptance. The prologue may take as long as the handler.
-        Ok(ResponseStream::limited(exchange, context, limits).accepted())
+        Ok(ResponseStream::limited(response, context, limits).accepted())
     }
 
     /// What needs no peer to be known.
@@ -192,7 +203,7 @@ impl DuplexTransport for SplitTransport {
     /// Closes this transport's streams. The planes may serve others, and stay as they are.
     fn close(&self, grace: Duration) -> BoxFuture<'_, Shutdown> {
         Box::pin(async move {
-            let cut_streams = exchange::close(&self.in_flight, grace).await;
+            let cut_streams = response::close(&self.in_flight, grace).await;
             Shutdown { cut_streams, cut_tasks: 0 }
         })
     }

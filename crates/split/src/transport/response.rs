@@ -15,25 +15,25 @@ use sinew_plane::{
     RequestRegistration, ResponseSource, ResponseStream, SourceEvent, StopKind, Terminal,
 };
 
-use crate::{Content, ItemCodec};
+use crate::{Content, peer_codec::PeerItems};
 
 /// The open streams of a transport, and requests that may become one.
-pub(super) type Streams = InFlightSet<Weak<Exchange>>;
+pub(super) type Streams = InFlightSet<Weak<SplitResponse>>;
 
 /// Lets nobody in any more, waits for the end of all for at most `grace`, and cuts the rest.
 /// Returns how many that were.
 pub(super) async fn close(streams: &Streams, grace: Duration) -> usize {
     let left = streams.close(grace).await;
-    for exchange in streams.cut() {
-        if let Some(exchange) = exchange.upgrade() {
-            exchange.cut();
+    for response in streams.cut() {
+        if let Some(response) = response.upgrade() {
+            response.cut();
         }
     }
     left
 }
 
 /// A response that is under way.
-pub(super) struct Exchange {
+pub(super) struct SplitResponse {
     state: Mutex<State>,
     context: Context,
 }
@@ -41,8 +41,8 @@ pub(super) struct Exchange {
 struct State {
     /// Let go of when nobody reads on, which kills the worker's handler.
     inner: Option<ResponseStream>,
-    /// How items are unwrapped; `None` when they come bare.
-    items: Option<ItemCodec>,
+    /// How items are read; `None` when they come bare.
+    items: Option<PeerItems>,
     is_started: bool,
     /// Items handed on.
     given: u64,
@@ -51,12 +51,12 @@ struct State {
     end: Option<End>,
     /// Who waits, to be woken by a cut.
     waker: Option<Waker>,
-    hold: Option<Hold>,
+    guard: Option<ResponseGuard>,
 }
 
 /// What lives as long as the response is under way.
-pub(super) struct Hold {
-    pub(super) permit: InFlightEntry<Weak<Exchange>>,
+pub(super) struct ResponseGuard {
+    pub(super) permit: InFlightEntry<Weak<SplitResponse>>,
     /// The request, when it is a stream.
     pub(super) _input: Option<RequestRegistration>,
 }
@@ -77,12 +77,12 @@ impl End {
     }
 }
 
-impl Exchange {
+impl SplitResponse {
     pub(super) fn new(
         inner: ResponseStream,
-        items: Option<ItemCodec>,
+        items: Option<PeerItems>,
         context: Context,
-        hold: Hold,
+        guard: ResponseGuard,
     ) -> Arc<Self> {
         let state = State {
             inner: Some(inner),
@@ -92,19 +92,19 @@ impl Exchange {
             is_final: false,
             end: None,
             waker: None,
-            hold: None,
+            guard: None,
         };
-        let exchange = Arc::new(Self { state: Mutex::new(state), context });
-        // A close finds the exchange there and cuts it, or has cut before.
-        let is_open = hold.permit.replace(Arc::downgrade(&exchange));
-        let mut state = exchange.state.lock();
-        let left = if state.end.is_none() { state.hold.replace(hold) } else { Some(hold) };
+        let response = Arc::new(Self { state: Mutex::new(state), context });
+        // A close finds the response there and cuts it, or has cut before.
+        let is_open = guard.permit.replace(Arc::downgrade(&response));
+        let mut state = response.state.lock();
+        let left = if state.end.is_none() { state.guard.replace(guard) } else { Some(guard) };
         drop(state);
         drop(left);
         if !is_open {
-            exchange.cut();
+            response.cut();
         }
-        exchange
+        response
     }
 
     /// Ends it from this side, as a lost connection would.
@@ -117,7 +117,7 @@ impl Exchange {
             let begun = state.is_started || state.given > 0;
             let code = if begun { Code::Truncated } else { Code::ConnectionLost };
             state.end = Some(End::Lost(Error::new(code, "the transport was closed")));
-            ((state.inner.take(), state.hold.take()), state.waker.take())
+            ((state.inner.take(), state.guard.take()), state.waker.take())
         };
         // Without the lock: this tells the worker, and who waits for the last stream.
         drop(left);
@@ -168,7 +168,7 @@ impl State {
             self.fail(error.with_executed(Executed::Yes));
             return;
         }
-        match items.unwrap(&frame) {
+        match items.read(&frame) {
             Ok(frame) => {
                 self.is_final = frame.is_final;
                 match frame.content {
@@ -188,14 +188,14 @@ impl State {
         self.end = Some(End::Terminal(Terminal::Failed { error }));
     }
 
-    /// What an end in order means: with a Dynamo worker it takes two marks, and both count.
+    /// What an end in order means: where items are wrapped it takes two marks, and both count.
     fn completed(&self, context: &Context) -> End {
         let complete = End::Terminal(Terminal::Complete { items: self.given });
         if self.items.is_none() {
             return complete;
         }
         match context.reason() {
-            // A stopped Dynamo engine may end its stream as if that were all there is to say.
+            // An engine that was stopped may end its stream as if that were all there is to say.
             Some(reason) => End::Terminal(Terminal::Cancelled { reason }),
             None if self.is_final => complete,
             None => {
@@ -217,7 +217,7 @@ fn failed(outcome: Option<&Outcome>, error: Error) -> End {
     }
 }
 
-impl ResponseSource for Exchange {
+impl ResponseSource for SplitResponse {
     fn poll_started(&self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
         let mut state = self.state.lock();
         if state.is_started {
@@ -256,7 +256,7 @@ impl ResponseSource for Exchange {
         let Some(end) = &state.end else { return Poll::Pending };
         let event = end.event();
         // With the stream below, which may not have ended by itself: its worker is killed then.
-        let left = (state.hold.take(), state.inner.take());
+        let left = (state.guard.take(), state.inner.take());
         drop(state);
         drop(left);
         Poll::Ready(event)
@@ -270,7 +270,7 @@ impl ResponseSource for Exchange {
     fn abandon(&self) {
         let left = {
             let mut state = self.state.lock();
-            (state.inner.take(), state.hold.take())
+            (state.inner.take(), state.guard.take())
         };
         drop(left);
     }

@@ -7,21 +7,20 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use sinew_plane::{
-    CancelReason, Code, Context, Error, Executed, ResponseSink, SinkTarget, Terminal, TrySendError,
-};
+use sinew_plane::{Code, Error, Executed, ResponseSink, SinkTarget, Terminal, TrySendError};
+use sinew_split::{LateFrames, PeerResponse};
 
-use super::shared::Shared;
 use crate::{
     ItemCodec,
-    error::{Telling, of_handler},
+    error::{ErrorPlacement, of_handler},
 };
 
 /// Wraps what a handler sends, and ends its response with the marks that Dynamo looks for.
-pub(super) struct Wrapped {
+pub(crate) struct ItemSink {
     items: ItemCodec,
     open: Mutex<Option<Open>>,
-    shared: Arc<Shared>,
+    max_item_bytes: usize,
+    late: LateFrames,
 }
 
 struct Open {
@@ -32,17 +31,13 @@ struct Open {
     held: Option<(Bytes, Bytes)>,
 }
 
-impl Wrapped {
+impl ItemSink {
     /// The sink for the handler.
-    pub(super) fn sink(
-        sink: ResponseSink,
-        items: ItemCodec,
-        context: &Context,
-        shared: &Arc<Shared>,
-    ) -> ResponseSink {
+    pub(crate) fn sink(response: PeerResponse) -> ResponseSink {
+        let PeerResponse { sink, format, context, max_item_bytes, late } = response;
         let open = Mutex::new(Some(Open { sink, has_begun: false, held: None }));
-        let wrapped = Self { items, open, shared: Arc::clone(shared) };
-        ResponseSink::new(Arc::new(wrapped), context.clone())
+        let items = ItemCodec::of(format);
+        ResponseSink::new(Arc::new(Self { items, open, max_item_bytes, late }), context)
     }
 
     /// What is sent at the end, in order. `None` when the end is told in another way.
@@ -50,7 +45,7 @@ impl Wrapped {
         match terminal {
             Terminal::Complete { .. } => Some(vec![self.items.end()]),
             Terminal::Failed { error } => {
-                if !open.has_begun && Telling::of(error) == Telling::Prologue {
+                if !open.has_begun && ErrorPlacement::of(error) == ErrorPlacement::Prologue {
                     return None;
                 }
                 let told = self.items.wrap_error(&of_handler(error)).ok()?;
@@ -61,7 +56,7 @@ impl Wrapped {
     }
 
     fn check(&self, item: &Bytes) -> Result<(), Error> {
-        let (length, limit) = (item.len(), self.shared.config.max_item_bytes);
+        let (length, limit) = (item.len(), self.max_item_bytes);
         if length > limit {
             let message = format!("an item of {length} bytes is over the limit of {limit}");
             return Err(Error::new(Code::TooLarge, message));
@@ -106,30 +101,11 @@ impl Open {
     }
 }
 
-/// Sends the last frames when there is room for them.
-async fn finish_later(mut sink: ResponseSink, frames: Vec<Bytes>, shared: Arc<Shared>) {
-    let sending = async {
-        for frame in frames {
-            sink.send(frame).await?;
-        }
-        Ok::<(), Error>(())
-    };
-    tokio::select! {
-        biased;
-        sent = sending => {
-            if sent.is_ok() {
-                sink.complete();
-            }
-        }
-        () = shared.cut.cancelled() => sink.cancelled(CancelReason::Shutdown),
-    }
-}
-
 fn over() -> Error {
     Error::new(Code::HandlerFailed, "the stream has ended already")
 }
 
-impl SinkTarget for Wrapped {
+impl SinkTarget for ItemSink {
     fn poll_ready(&self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
         match &mut *self.open.lock() {
             Some(open) => open.sink.poll_ready(cx),
@@ -181,11 +157,9 @@ impl SinkTarget for Wrapped {
             // A complete response always has its last frame.
             (None, Terminal::Complete { .. }) => None,
         };
-        // Its consumer reads slowly, and the handler does not wait for it. At most one per
-        // response, which admission bounds; it ends with the response.
+        // Its consumer reads slowly, and the handler does not wait for it.
         if let Some((sink, frames)) = left {
-            let finishing = finish_later(sink, frames, Arc::clone(&self.shared));
-            self.shared.tasks.spawn_on(finishing, &self.shared.runtime);
+            self.late.send(sink, frames);
         }
     }
 

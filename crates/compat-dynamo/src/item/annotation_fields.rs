@@ -1,32 +1,11 @@
-//! What a frame and an item turned out to hold.
+//! What an annotated item turned out to hold.
 
-use bytes::Bytes;
 use sinew_plane::{Code, Error, Executed};
 
 use crate::DynamoError;
 
-/// A frame from a Dynamo peer.
-#[derive(Debug)]
-pub struct Frame {
-    /// What it carries.
-    pub content: Content,
-    /// No frame follows, and every item was sent.
-    pub is_final: bool,
-}
-
-/// What a frame carries.
-#[derive(Debug)]
-pub enum Content {
-    /// Nothing for the caller: the end, or annotations alone.
-    Nothing,
-    /// An item.
-    Item(Bytes),
-    /// The worker failed.
-    Failed(Error),
-}
-
 /// The parts of an annotated item that decide what becomes of it.
-pub(super) struct Notes<'a> {
+pub(super) struct AnnotationFields<'a> {
     pub(super) data: Option<&'a [u8]>,
     pub(super) error: Option<Error>,
 }

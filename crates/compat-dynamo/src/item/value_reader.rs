@@ -8,8 +8,8 @@ pub(super) struct Malformed(pub(super) &'static str);
 
 const CUT_SHORT: Malformed = Malformed("ends too early");
 
-/// Walks over values in order.
-pub(super) struct Walker<'a> {
+/// Reads over values in order.
+pub(super) struct ValueReader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
@@ -22,7 +22,7 @@ struct Marker {
     children: u64,
 }
 
-impl<'a> Walker<'a> {
+impl<'a> ValueReader<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0 }
     }
@@ -202,14 +202,18 @@ mod tests {
             b"\xdf\x00\x00\x00\x01\xa1a\x01",
         ];
         for bytes in kinds {
-            let mut walker = Walker::new(bytes);
-            assert_eq!(walker.skip(), Ok(0..bytes.len()), "{bytes:x?}");
-            assert!(walker.is_at_end());
+            let mut reader = ValueReader::new(bytes);
+            assert_eq!(reader.skip(), Ok(0..bytes.len()), "{bytes:x?}");
+            assert!(reader.is_at_end());
             for cut in 0..bytes.len() {
-                assert_eq!(Walker::new(&bytes[..cut]).skip(), Err(CUT_SHORT), "{bytes:x?} {cut}");
+                assert_eq!(
+                    ValueReader::new(&bytes[..cut]).skip(),
+                    Err(CUT_SHORT),
+                    "{bytes:x?} {cut}"
+                );
             }
         }
-        assert!(Walker::new(b"\xc1").skip().is_err());
+        assert!(ValueReader::new(b"\xc1").skip().is_err());
     }
 
     #[test]
@@ -219,9 +223,9 @@ mod tests {
         for _ in 0..10_000_000 {
             bytes.extend_from_slice(b"\xdd\xff\xff\xff\xff");
         }
-        assert_eq!(Walker::new(&bytes).skip(), Err(CUT_SHORT));
-        assert_eq!(Walker::new(b"\xdb\xff\xff\xff\xffx").skip(), Err(CUT_SHORT));
-        assert_eq!(Walker::new(b"\xc9\xff\xff\xff\xffx").skip(), Err(CUT_SHORT));
+        assert_eq!(ValueReader::new(&bytes).skip(), Err(CUT_SHORT));
+        assert_eq!(ValueReader::new(b"\xdb\xff\xff\xff\xffx").skip(), Err(CUT_SHORT));
+        assert_eq!(ValueReader::new(b"\xc9\xff\xff\xff\xffx").skip(), Err(CUT_SHORT));
     }
 
     fn any_value() -> impl Strategy<Value = Value> {
@@ -246,12 +250,12 @@ mod tests {
         #[test]
         fn what_a_real_encoder_writes_is_passed_over_whole(value in any_value()) {
             let bytes = rmp_serde::to_vec_named(&value).unwrap();
-            prop_assert_eq!(Walker::new(&bytes).skip(), Ok(0..bytes.len()));
+            prop_assert_eq!(ValueReader::new(&bytes).skip(), Ok(0..bytes.len()));
         }
 
         #[test]
         fn any_bytes_end_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Walker::new(&bytes).skip();
+            let _ = ValueReader::new(&bytes).skip();
         }
     }
 }

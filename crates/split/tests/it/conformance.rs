@@ -6,11 +6,11 @@ use std::{
     time::Duration,
 };
 
-use sinew_compat_dynamo::{SplitScheme, SplitServerConfig, SplitTransport};
 use sinew_plane::{
     Address, BoxFuture, DuplexServer, DuplexTransport, Error, OutgoingRequest, RequestHandler,
     ResponseStream, Shutdown, TransportCapabilities, TransportId, Window,
 };
+use sinew_split::{SplitServerConfig, SplitTransport};
 use sinew_testkit::{Harness, Served};
 
 use crate::fixture::{Worker, response_server, transport};
@@ -98,7 +98,7 @@ impl Harness for Split {
     }
 
     fn client(&self) -> Arc<dyn DuplexTransport> {
-        let transport = transport(SplitScheme::SplitTcp, response_server(self.pool));
+        let transport = transport(response_server(self.pool));
         Arc::new(Informed { transport, processes: Arc::clone(&self.processes) })
     }
 
@@ -278,7 +278,7 @@ mod pooled {
 async fn responses_share_connections_where_the_caller_knows_who_answers() {
     let worker = Worker::new(sinew_testkit::handlers::counting()).await;
     let responses = response_server(true);
-    let transport = transport(SplitScheme::SplitTcp, Arc::clone(&responses));
+    let transport = transport(Arc::clone(&responses));
     let address = worker.address();
     let call = async || {
         let mut request = sinew_testkit::request("3");
