@@ -22,3 +22,15 @@ struct Plane;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/dynamo.md")]
 struct AmongDynamoPeers;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../crates/mux-driver/README.md")]
+struct MuxDriver;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../crates/plane-call-home/README.md")]
+struct PlaneCallHome;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../crates/plane-request-tcp/README.md")]
+struct PlaneRequestTcp;

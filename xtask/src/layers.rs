@@ -36,7 +36,11 @@ pub(crate) const LAYERS: &[Layer] = &[
         crates: &["mux", "net", "dynamo-wire", "telemetry"],
         owns: "stream rules, Dynamo's bytes; metrics",
     },
-    Layer { level: 3, crates: &["mux-driver", "security", "discovery"], owns: "who could serve" },
+    Layer {
+        level: 3,
+        crates: &["mux-driver", "security", "discovery"],
+        owns: "who could serve; the mux over any carrier",
+    },
     Layer {
         level: 4,
         crates: &[

@@ -38,7 +38,7 @@ impl SinewTcp {
 
     fn config(&self) -> TcpConfig {
         let mut config = TcpConfig::default();
-        config.mux.integrity = self.is_checked;
+        config.driver.mux.integrity = self.is_checked;
         config
     }
 }

@@ -13,11 +13,14 @@ use sinew_plane::{
     Address, DuplexTransport, EndpointName, IncomingRequest, InstanceId, OutgoingRequest,
     RequestHandler, RequestPlaneServer, ResponseSink,
 };
-use sinew_split::{SplitScheme, SplitServer, SplitServerConfig, SplitTransport};
-use sinew_transport_tcp::{
-    ListenHost, TcpConfig, TcpRequestClient, TcpRequestConfig, TcpServer, TcpStreamClient,
-    TcpStreamClientConfig, TcpStreamServer, TcpStreamServerConfig,
+use sinew_plane_call_home::{
+    ListenHost, TcpStreamClient, TcpStreamClientConfig, TcpStreamServer, TcpStreamServerConfig,
 };
+use sinew_plane_request_tcp::{
+    TcpRequestClient, TcpRequestConfig, TcpRequestServer, TcpRequestServerConfig,
+};
+use sinew_split::{SplitScheme, SplitServer, SplitServerConfig, SplitTransport};
+use sinew_transport_tcp::{TcpConfig, TcpServer};
 
 use super::{
     Caller, Peer, Server,
@@ -93,8 +96,8 @@ impl SplitHost {
     async fn start(service: Arc<Service<SinewSink>>, pool: bool) -> Result<Self> {
         let process = InstanceId::random().0;
         let mut back = TcpStreamClientConfig { pool, ..TcpStreamClientConfig::default() };
-        back.tcp.mux.process = process;
-        back.tcp.frame_checks = FRAME_CHECKS;
+        back.driver.mux.process = process;
+        back.frame_checks = FRAME_CHECKS;
         let responses = Arc::new(TcpStreamClient::new(back.checked()?));
         let handler = move |request: IncomingRequest<'_>, sink: ResponseSink| {
             service.call(request.body, SinewSink(sink));
@@ -105,8 +108,10 @@ impl SplitHost {
             Arc::clone(&responses) as _,
             Arc::clone(&handler),
         );
-        let requests = TcpServer::new(TcpConfig::default().checked()?, handler)
-            .with_request_plane(Arc::new(split));
+        let plane = TcpRequestServerConfig::default().checked()?;
+        let plane = TcpRequestServer::new(plane, Arc::new(split));
+        let requests =
+            TcpServer::new(TcpConfig::default().checked()?, handler).with_protocol(Arc::new(plane));
         requests.start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
         Ok(Self { requests, responses, pool, process })
     }
@@ -147,8 +152,8 @@ impl SplitCaller {
             pool,
             ..TcpStreamServerConfig::default()
         };
-        config.tcp.mux.process = InstanceId::random().0;
-        config.tcp.frame_checks = FRAME_CHECKS;
+        config.driver.mux.process = InstanceId::random().0;
+        config.frame_checks = FRAME_CHECKS;
         let responses = Arc::new(TcpStreamServer::bind(config.checked()?)?);
         let requests = Arc::new(TcpRequestClient::new(TcpRequestConfig::default().checked()?));
         let transport = SplitTransport::new(

@@ -1,8 +1,8 @@
 //! Limits and timing of a connection.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
-use sinew_plane::Window;
+use sinew_plane::{ConfigError, Window};
 
 use crate::Token;
 
@@ -70,6 +70,13 @@ impl Default for MuxConfig {
 const MAX_MESSAGE_CEILING: usize = 1 << 30;
 
 impl MuxConfig {
+    /// Has frames carry a check where `writes` says so, and has those of the peer looked at unless
+    /// `verifies` says otherwise. What is set already stays.
+    pub fn check_frames(&mut self, writes: bool, verifies: bool) {
+        self.integrity |= writes;
+        self.verify_checks &= verifies;
+    }
+
     /// Checks that the settings fit together.
     ///
     /// # Errors
@@ -136,23 +143,6 @@ impl std::ops::Deref for CheckedMuxConfig {
         &self.config
     }
 }
-
-/// Which setting does not fit, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigError {
-    /// The field.
-    pub field: &'static str,
-    /// The rule it breaks.
-    pub reason: &'static str,
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.field, self.reason)
-    }
-}
-
-impl std::error::Error for ConfigError {}
 
 #[cfg(test)]
 mod tests {

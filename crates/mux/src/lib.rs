@@ -51,7 +51,7 @@ mod vigilance;
 
 pub use crate::{
     batch::{Batch, Part},
-    config::{CheckedMuxConfig, ConfigError, MuxConfig},
+    config::{CheckedMuxConfig, MuxConfig},
     consumer::{Consumer, Credit, Ended},
     error::{ConnectionError, StreamViolation},
     event::{Event, Opened},

@@ -35,6 +35,7 @@ mod accept;
 mod admission;
 mod advertised;
 mod carrier;
+mod config;
 mod connector;
 mod interface;
 mod listen;
@@ -50,6 +51,7 @@ pub use crate::{
         Carrier, PeerFacts, PeerIdentity, ReadHalf, UNBUFFERED_READ_BYTES, WriteHalf,
         read_without_buffer, try_read,
     },
+    config::{CONNECTION_COST_BYTES, CheckedListenConfig, ListenConfig},
     connector::{Attempt, Connector, SocketConnector},
     interface::{ListenHost, addresses, choose, concrete},
     listen::listen_tcp,

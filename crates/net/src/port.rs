@@ -52,6 +52,10 @@ pub struct Accepted {
     pub until: Instant,
     /// Counts it among the connections of the port, for as long as no one else does.
     pub unclassified: UnclassifiedGuard,
+    /// Cancelled once the server takes nothing new.
+    pub draining: CancellationToken,
+    /// Cancelled once the grace of the server's shutdown is over: the connection ends.
+    pub ending: CancellationToken,
 }
 
 impl fmt::Debug for Accepted {
@@ -96,13 +100,13 @@ impl Port {
 
     /// Finds out what the peer speaks, and has that protocol serve it. A peer that says nothing
     /// until the time is up, or nothing that is served here, is closed without a word; so is each
-    /// when `stop` is cancelled or its place is needed, as it has asked for nothing yet.
-    pub async fn detect_and_serve(&self, mut connection: Accepted, stop: &CancellationToken) {
+    /// when the server drains or its place is needed, as it has asked for nothing yet.
+    pub async fn detect_and_serve(&self, mut connection: Accepted) {
         let protocol = {
-            let Accepted { carrier, first, place, until, .. } = &mut connection;
+            let Accepted { carrier, first, place, until, draining, .. } = &mut connection;
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return,
+                () = draining.cancelled() => return,
                 () = place.leave().cancelled() => return,
                 () = tokio::time::sleep_until(*until) => return,
                 protocol = self.detect(&mut **carrier, first) => protocol,
@@ -233,9 +237,11 @@ mod tests {
                 place: admission.enter(Peer::Unix, &self.stop).unwrap(),
                 until: Instant::now() + limit,
                 unclassified: self.port.count(),
+                draining: self.stop.clone(),
+                ending: self.stop.clone(),
             };
-            let (port, stop) = (Arc::clone(&self.port), self.stop.clone());
-            (far, tokio::spawn(async move { port.detect_and_serve(connection, &stop).await }))
+            let port = Arc::clone(&self.port);
+            (far, tokio::spawn(async move { port.detect_and_serve(connection).await }))
         }
     }
 

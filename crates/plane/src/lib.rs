@@ -33,6 +33,7 @@ mod cancel;
 mod capabilities;
 pub mod clock;
 mod code;
+mod config_error;
 mod context;
 mod duplex;
 mod engine;
@@ -69,6 +70,7 @@ pub use crate::{
         TransportRequirements,
     },
     code::{Code, Executed, Fault},
+    config_error::ConfigError,
     context::{Context, ContextBuilder},
     duplex::{DuplexServer, DuplexTransport, Shutdown},
     engine::{AsyncEngine, PushEngine, Refused, engine_fn, push_engine_fn},

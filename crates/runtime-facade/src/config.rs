@@ -2,15 +2,19 @@
 
 use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use sinew_codec::PayloadFormat;
+use sinew_codec::{ChecksumMode, PayloadFormat};
 use sinew_plane::{
     BindPolicy, Budget, CallLimits, DEFAULT_ACCEPT_LIMIT, Incarnation, budget::MIN_BUDGET_BYTES,
 };
-use sinew_transport_tcp::{
-    Advertised, CheckedTcpConfig, CheckedTcpRequestConfig, CheckedTcpStreamClientConfig,
-    CheckedTcpStreamServerConfig, ListenHost, TcpConfig, TcpRequestConfig, TcpStreamClientConfig,
+use sinew_plane_call_home::{
+    CheckedTcpStreamClientConfig, CheckedTcpStreamServerConfig, ListenHost, TcpStreamClientConfig,
     TcpStreamServerConfig,
 };
+use sinew_plane_request_tcp::{
+    CheckedTcpRequestConfig, CheckedTcpRequestServerConfig, TcpRequestConfig,
+    TcpRequestServerConfig,
+};
+use sinew_transport_tcp::{Advertised, CheckedTcpConfig, ListenConfig, TcpConfig};
 
 use crate::{ByteSize, DiscoverySource, FrameChecks, RequestPlane, features::Features, place};
 
@@ -79,6 +83,8 @@ pub struct Config {
     pub tcp: TcpConfig,
     /// How this process sends requests over Dynamo's TCP frames.
     pub frames: TcpRequestConfig,
+    /// How this process serves requests in Dynamo's TCP frames.
+    pub frame_server: TcpRequestServerConfig,
     /// Where workers dial this process back, for requests whose response comes on another
     /// connection; it listens from the first such request on. Its connections are set up as
     /// `tcp` says, and it binds and advertises as `listen` and `advertise` allow.
@@ -116,6 +122,7 @@ impl Default for Config {
             limits: CallLimits { accept: Some(DEFAULT_ACCEPT_LIMIT), ..CallLimits::default() },
             tcp: TcpConfig::default(),
             frames: TcpRequestConfig::default(),
+            frame_server: TcpRequestServerConfig::default(),
             call_home: TcpStreamServerConfig::default(),
             dial_back: TcpStreamClientConfig::default(),
         }
@@ -167,34 +174,53 @@ impl Config {
         }
         self.check_nats(Features::THIS)?;
         let mut tcp = self.tcp.clone();
-        tcp.bind_policy = policy;
-        tcp.advertise = self.advertise.clone();
+        tcp.listen.bind_policy = policy;
+        tcp.listen.advertise = self.advertise.clone();
         tcp.unix_dir = self.unix.then(|| place::socket_dir(&self.runtime_dir));
-        tcp.budget = Some(Arc::clone(&budget));
+        tcp.driver.budget = Some(Arc::clone(&budget));
         // The same number in the record that discovery keeps and in the hello, so that callers
         // notice when another process has taken the address.
-        if tcp.mux.process == 0 {
-            tcp.mux.process = Incarnation::random().0;
+        if tcp.driver.mux.process == 0 {
+            tcp.driver.mux.process = Incarnation::random().0;
         }
         // What crosses a network in plain text is checked: TCP's own checksum misses much.
         let network = !self.listen.ip().to_canonical().is_loopback();
         let checks = self.frame_checks.or(network.then_some(FrameChecks::Verify));
-        tcp.frame_checks = checks.map(FrameChecks::mode).or(tcp.frame_checks);
-        let call_home = self.call_home_over(&tcp)?;
-        let dial_back = TcpStreamClientConfig { tcp: tcp.clone(), ..self.dial_back.clone() };
+        let checks = checks.map(FrameChecks::mode);
+        let call_home = self.call_home_over(&tcp, checks)?;
+        let dial_back = TcpStreamClientConfig {
+            driver: tcp.driver.clone(),
+            frame_checks: checks.or(self.dial_back.frame_checks),
+            ..self.dial_back.clone()
+        };
         let dial_back = dial_back.checked().map_err(|error| fault("dial_back", &error))?;
         let frames = self.frames.clone().checked().map_err(|error| fault("frames", &error))?;
+        let mut frame_server = self.frame_server.clone();
+        frame_server.budget = Some(Arc::clone(&budget));
+        let frame_server = frame_server.checked().map_err(|error| fault("frame_server", &error))?;
+        if let Some(mode) = checks {
+            let writes = mode != ChecksumMode::Off;
+            tcp.driver.mux.check_frames(writes, mode != ChecksumMode::Write);
+        }
         let tcp = tcp.checked().map_err(|error| fault("tcp", &error))?;
         // What is checked once more, with a setting changed, is of the same process.
         let mut config = self;
-        config.tcp.budget = Some(Arc::clone(&budget));
-        config.tcp.mux.process = tcp.mux.process;
-        Ok(CheckedConfig { config: Box::new(config), budget, tcp, frames, call_home, dial_back })
+        config.tcp.driver.budget = Some(Arc::clone(&budget));
+        config.tcp.driver.mux.process = tcp.driver.mux.process;
+        Ok(CheckedConfig {
+            config: Box::new(config),
+            budget,
+            tcp,
+            frames,
+            frame_server,
+            call_home,
+            dial_back,
+        })
     }
 
     /// The budget of the process: one that is given with the TCP settings, or a new one.
     fn budget(&self) -> Result<Arc<Budget>, ConfigError> {
-        if let Some(budget) = &self.tcp.budget {
+        if let Some(budget) = &self.tcp.driver.budget {
             return Ok(Arc::clone(budget));
         }
         let bytes = self.memory_budget.unwrap_or_else(Budget::default_bytes);
@@ -207,19 +233,25 @@ impl Config {
     }
 
     /// Where workers dial back: on the host that `listen` names, unless it says its own.
-    fn call_home_over(&self, tcp: &TcpConfig) -> Result<CheckedTcpStreamServerConfig, ConfigError> {
+    fn call_home_over(
+        &self,
+        tcp: &TcpConfig,
+        checks: Option<ChecksumMode>,
+    ) -> Result<CheckedTcpStreamServerConfig, ConfigError> {
         let mut call_home = self.call_home.clone();
         // The name that this process is known by; its port is another.
-        let host = self.call_home.tcp.advertise.clone().or_else(|| {
+        let host = self.call_home.listen.advertise.clone().or_else(|| {
             let advertised: Advertised = self.advertise.as_deref()?.parse().ok()?;
             Some(advertised.host().to_owned())
         });
-        call_home.tcp = TcpConfig { advertise: host, unix_dir: None, ..tcp.clone() };
+        call_home.driver = tcp.driver.clone();
+        call_home.listen = ListenConfig { advertise: host, ..tcp.listen.clone() };
+        call_home.frame_checks = checks.or(call_home.frame_checks);
         if call_home.host == ListenHost::Automatic && !self.listen.ip().is_unspecified() {
             call_home.host = ListenHost::Ip(self.listen.ip());
         }
         // Not when the first request is made: an interface that is not there is an error at once.
-        let listens = call_home.host.resolve(call_home.tcp.bind_policy);
+        let listens = call_home.host.resolve(call_home.listen.bind_policy);
         listens.map_err(|error| fault("call_home.host", &error))?;
         call_home.checked().map_err(|error| fault("call_home", &error))
     }
@@ -266,6 +298,7 @@ pub struct CheckedConfig {
     pub(crate) budget: Arc<Budget>,
     pub(crate) tcp: CheckedTcpConfig,
     pub(crate) frames: CheckedTcpRequestConfig,
+    pub(crate) frame_server: CheckedTcpRequestServerConfig,
     pub(crate) call_home: CheckedTcpStreamServerConfig,
     pub(crate) dial_back: CheckedTcpStreamClientConfig,
 }
@@ -349,8 +382,10 @@ mod tests {
         let away =
             || Config { listen: "0.0.0.0:0".parse().unwrap(), insecure: true, ..Config::default() };
         let checks = |config: Config| {
-            let tcp = config.checked().unwrap().tcp;
-            (tcp.mux.integrity, tcp.frame_checks)
+            let checked = config.checked().unwrap();
+            let modes = [checked.call_home.frame_checks, checked.dial_back.frame_checks];
+            assert_eq!(modes[0], modes[1]);
+            (checked.tcp.driver.mux.integrity, modes[0])
         };
         use sinew_codec::ChecksumMode::{Off, Verify, Write};
         assert_eq!(checks(home()), (false, None));
@@ -372,20 +407,21 @@ mod tests {
         assert_eq!(checked.budget.limit(), 64 << 20);
         let again = Config { unix: false, ..(*checked).clone() }.checked().unwrap();
         assert!(Arc::ptr_eq(&checked.budget, &again.budget));
-        assert!(again.tcp.budget.as_ref().is_some_and(|it| Arc::ptr_eq(it, &checked.budget)));
+        assert!(
+            again.tcp.driver.budget.as_ref().is_some_and(|it| Arc::ptr_eq(it, &checked.budget))
+        );
         assert!(Config::default().checked().unwrap().budget.limit() >= MIN_BUDGET_BYTES);
     }
 
     #[test]
     fn a_process_has_one_identity_however_it_listens() {
         let checked = Config::default().checked().unwrap();
-        let process = checked.tcp.mux.process;
+        let process = checked.tcp.driver.mux.process;
         assert_ne!(process, 0);
-        assert_eq!(checked.tcp.clone().without_unix().mux.process, process);
-        assert_eq!(checked.call_home.tcp.mux.process, process);
-        assert_eq!(checked.dial_back.tcp.mux.process, process);
+        assert_eq!(checked.call_home.driver.mux.process, process);
+        assert_eq!(checked.dial_back.driver.mux.process, process);
         let again = Config { unix: false, ..(*checked).clone() }.checked().unwrap();
-        assert_eq!(again.tcp.mux.process, process);
+        assert_eq!(again.tcp.driver.mux.process, process);
     }
 
     #[test]
@@ -407,7 +443,7 @@ mod tests {
         ] {
             let config = Config { advertise: Some(advertise.to_owned()), ..Config::default() };
             let checked = config.checked().unwrap();
-            assert_eq!(checked.call_home.tcp.advertise.as_deref(), Some(told), "{advertise}");
+            assert_eq!(checked.call_home.listen.advertise.as_deref(), Some(told), "{advertise}");
         }
         for bad in ["0.0.0.0", "[::]:9000", "a b", "tcp://h:1"] {
             let config = Config { advertise: Some(bad.to_owned()), ..Config::default() };

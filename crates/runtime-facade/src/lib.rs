@@ -167,6 +167,8 @@ pub use sinew_plane::{
     NameError, Outcome, PushEngine, Refused, ResponseSink, ResponseStream, Shutdown, SingleIn,
     StopKind, StreamId, Terminal, TransportId, TrySendError, Window, burst, engine_fn,
 };
+pub use sinew_plane_call_home::{Network, TcpStreamClientConfig, TcpStreamServerConfig};
+pub use sinew_plane_request_tcp::{TcpRequestConfig, TcpRequestServerConfig};
 /// # Examples
 /// ```
 /// use futures_util::{StreamExt, stream};
@@ -232,9 +234,7 @@ pub use sinew_router::PushRouter;
 #[doc(inline)]
 pub use sinew_router::RetryConfig;
 pub use sinew_router::{Backoff, BudgetConfig, Client, Explanation, Jitter, RouterMode, Why};
-pub use sinew_transport_tcp::{
-    Network, TcpConfig, TcpRequestConfig, TcpStreamClientConfig, TcpStreamServerConfig,
-};
+pub use sinew_transport_tcp::{DriverConfig, ListenConfig, TcpConfig};
 
 /// The settings of the environment: every variable that [`Config::from_env`] reads, and what it
 /// is for.
@@ -250,6 +250,8 @@ pub mod layers {
     pub use sinew_dynamo_wire as dynamo_wire;
     pub use sinew_ingress as ingress;
     pub use sinew_plane as plane;
+    pub use sinew_plane_call_home as plane_call_home;
+    pub use sinew_plane_request_tcp as plane_request_tcp;
     pub use sinew_registry as registry;
     pub use sinew_router as router;
     pub use sinew_split as split;

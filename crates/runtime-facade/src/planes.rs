@@ -14,10 +14,9 @@ use sinew_plane::{
     Address, DuplexTransport, EndpointName, Error, InstanceId, OutgoingRequest, RequestPlaneClient,
     ResponsePlaneServer, ResponseRegistration, Shutdown,
 };
+use sinew_plane_call_home::{CheckedTcpStreamServerConfig, TcpStreamClient, TcpStreamServer};
+use sinew_plane_request_tcp::{TcpRequestClient, TcpRequestServer};
 use sinew_split::{SplitScheme, SplitServer, SplitServerConfig, SplitTransport};
-use sinew_transport_tcp::{
-    CheckedTcpStreamServerConfig, TcpRequestClient, TcpStreamClient, TcpStreamServer,
-};
 use tokio::{
     runtime::Handle,
     time::{Instant, timeout_at},
@@ -67,7 +66,7 @@ impl Planes {
     /// The calling sides: Dynamo's TCP frames unless the settings say NATS, and NATS when there
     /// is a connection.
     pub(crate) fn transports(&self, config: &CheckedConfig) -> Vec<Arc<dyn DuplexTransport>> {
-        let limit = config.tcp.mux.max_message_bytes;
+        let limit = config.tcp.driver.mux.max_message_bytes;
         let mut all: Vec<Arc<dyn DuplexTransport>> = Vec::new();
         let mut add = |ours, dynamo: DynamoScheme, requests: Arc<dyn RequestPlaneClient>| {
             let responses = || self.call_home.clone();
@@ -83,6 +82,12 @@ impl Planes {
             add(SplitScheme::NATS, DynamoScheme::Nats, nats.client());
         }
         all
+    }
+
+    /// Takes requests in Dynamo's TCP frames off a port.
+    pub(crate) fn frame_server(&self, config: &CheckedConfig) -> Arc<TcpRequestServer> {
+        let handler = Arc::new(self.server.clone());
+        Arc::new(TcpRequestServer::new(config.frame_server.clone(), handler))
     }
 
     /// Ends the serving side, behind the requests that it took.

@@ -118,7 +118,7 @@ impl Runtime {
     ) -> Result<Self, StartError> {
         let discovery = discovery::open(&config.discovery, &config, waiting).await?;
         let view = discovery.watch().await?;
-        let process = config.tcp.mux.process;
+        let process = config.tcp.driver.mux.process;
         let locals = LocalEndpoints::new();
         let limits = IngressConfig { max_in_flight: config.max_in_flight };
         let ingress = Ingress::with_local(limits, locals.clone());
@@ -299,15 +299,16 @@ impl Runtime {
         };
         // TCP alone reaches everyone; the Unix socket only makes it faster on one host. The same
         // settings otherwise, so that the process is the one that is announced.
-        let server = self.start_server(config.tcp.clone().without_unix()).await?;
+        let server =
+            self.start_server(CheckedTcpConfig { unix_dir: None, ..config.tcp.clone() }).await?;
         tracing::warn!(%error, "serving over TCP alone");
         Ok(server)
     }
 
     async fn start_server(&self, tcp: CheckedTcpConfig) -> Result<TcpServer, Error> {
         let handler = Arc::new(self.0.ingress.clone());
-        let split = Arc::new(self.0.planes.server.clone());
-        let server = TcpServer::new(tcp, handler).with_request_plane(split);
+        let frames = self.0.planes.frame_server(&self.0.config);
+        let server = TcpServer::new(tcp, handler).with_protocol(frames);
         server.start(self.0.config.listen).await?;
         Ok(server)
     }
@@ -337,7 +338,7 @@ fn show_budget(budget: &Arc<Budget>) -> Option<AbortOnDropHandle<()>> {
 
 /// The way within the process has the limits of the ways out of it.
 fn local_hub(config: &CheckedConfig) -> Result<MemoryHub, ConfigError> {
-    let mux = &config.tcp.mux;
+    let mux = &config.tcp.driver.mux;
     let limits = MemoryConfig {
         max_message_bytes: mux.max_message_bytes,
         max_streams: config.max_in_flight,

@@ -1,6 +1,6 @@
 //! What an end counts of the connections of a transport.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use metrics::{Counter, Gauge};
 use sinew_plane::{Fault, TransportId};
@@ -59,6 +59,32 @@ impl ConnectionMetrics {
     pub fn opened(&self) -> ActiveConnection {
         self.0.connections.increment(1);
         ActiveConnection(self.clone())
+    }
+}
+
+/// The metrics of one end's connections by transport, each looked up once.
+#[derive(Debug)]
+pub struct ConnectionMeters {
+    side: Side,
+    by_transport: Mutex<Vec<(TransportId, ConnectionMetrics)>>,
+}
+
+impl ConnectionMeters {
+    /// Of an end that calls or serves, whichever side dials. Nothing is looked up yet.
+    pub fn new(side: Side) -> Self {
+        Self { side, by_transport: Mutex::default() }
+    }
+
+    /// The metrics of this end's connections over a transport.
+    pub fn of(&self, transport: &TransportId) -> ConnectionMetrics {
+        // A lock that a panic left behind holds a whole list all the same.
+        let mut known = self.by_transport.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, metrics)) = known.iter().find(|(it, _)| it == transport) {
+            return metrics.clone();
+        }
+        let metrics = ConnectionMetrics::new(transport, self.side);
+        known.push((transport.clone(), metrics.clone()));
+        metrics
     }
 }
 

@@ -58,7 +58,7 @@ mod transport;
 
 pub use crate::{
     budget::BudgetMetrics,
-    connection::{ActiveConnection, ConnectionMetrics},
+    connection::{ActiveConnection, ConnectionMeters, ConnectionMetrics},
     endpoint::{EndpointMetrics, RequestMetrics},
     names::describe,
     pool::TcpPoolMetrics,

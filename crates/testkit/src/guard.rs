@@ -30,6 +30,19 @@ pub fn within<F: Future>(awaited: impl Display, future: F) -> impl Future<Output
     }
 }
 
+/// Waits, for at most [`PATIENCE`], until something holds that nobody tells of.
+///
+/// # Panics
+/// When that is over, as [`within`].
+#[track_caller]
+pub fn until(awaited: impl Display, mut holds: impl FnMut() -> bool) -> impl Future<Output = ()> {
+    within(awaited, async move {
+        while !holds() {
+            tokio::task::yield_now().await;
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

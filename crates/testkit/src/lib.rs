@@ -42,7 +42,7 @@ mod report;
 mod suite;
 
 pub use crate::{
-    guard::{PATIENCE, within},
+    guard::{PATIENCE, until, within},
     handlers::Call,
     harness::{Harness, Served, request},
     invariants::{Observed, Produced, Record, Violation, check},

@@ -1,8 +1,8 @@
 //! Limits of a hub and everything on it.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
-use sinew_plane::{Budget, Window};
+use sinew_plane::{Budget, ConfigError, Window};
 
 /// Settings of a [`MemoryHub`](crate::MemoryHub). Start from [`MemoryConfig::default`] and
 /// change what you know better.
@@ -66,23 +66,6 @@ impl std::ops::Deref for CheckedMemoryConfig {
         &self.0
     }
 }
-
-/// Which setting breaks which rule. The program's own to mend.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigError {
-    /// The field.
-    pub field: &'static str,
-    /// The rule it breaks.
-    pub reason: &'static str,
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.field, self.reason)
-    }
-}
-
-impl std::error::Error for ConfigError {}
 
 #[cfg(test)]
 mod tests {

@@ -7,10 +7,10 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use sinew_plane::{Address, AddressError, RequestHandler, TransportId};
+use sinew_plane::{Address, AddressError, ConfigError, RequestHandler, TransportId};
 
 use crate::{
-    config::{CheckedMemoryConfig, ConfigError, MemoryConfig},
+    config::{CheckedMemoryConfig, MemoryConfig},
     exchange::Streams,
     server::MemoryServer,
 };

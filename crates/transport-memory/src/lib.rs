@@ -38,7 +38,7 @@ mod transport;
 mod window;
 
 pub use crate::{
-    config::{CheckedMemoryConfig, ConfigError, MemoryConfig},
+    config::{CheckedMemoryConfig, MemoryConfig},
     hub::{MemoryHub, ServeError},
     server::MemoryServer,
     transport::MemoryTransport,

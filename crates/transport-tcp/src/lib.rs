@@ -2,17 +2,11 @@
 //!
 //! A server listens on a TCP port and, when given a folder, on a Unix domain socket beside it,
 //! so that callers on the same host take the shorter way. A client keeps one connection per
-//! address, shared by all requests. Each connection has one reader and one writer task and none
-//! per stream; what the bytes mean is decided by the machines of `sinew-mux`. This crate knows
-//! no discovery and no routing.
+//! address, shared by all requests. What runs on them is `sinew-mux-driver`. This crate knows no
+//! discovery and no routing.
 //!
-//! The request plane of Dynamo 1.6 shares the port: the first bytes of a connection tell what the
-//! peer speaks. [`TcpServer::with_request_plane`] serves it, [`TcpRequestClient`] calls it; what a
-//! request means and where its response goes is decided above.
-//!
-//! Beside this, a response can come on its own: a [`TcpStreamServer`] at the caller expects it,
-//! and the worker's [`TcpStreamClient`] dials back with it, in the bytes of NVIDIA Dynamo 1.6 or,
-//! between Sinew's own ends, over a few mux connections that many responses share.
+//! Other protocols share the port with [`TcpServer::with_protocol`], told apart by the first bytes
+//! of a connection: Dynamo's request frames of `sinew-plane-request-tcp`, or a program's own.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -45,33 +39,14 @@
 //! # }
 //! ```
 
-mod call;
-mod call_home;
 mod client;
 mod config;
-mod connection;
-mod connections;
-mod keeper;
-mod mux_protocol;
-mod open;
-mod read;
-mod receive;
-mod request_plane;
-mod response;
-mod serve;
 mod server;
-mod stream_ids;
-mod target;
-mod write;
 
 pub use crate::{
-    call_home::{
-        CheckedTcpStreamClientConfig, CheckedTcpStreamServerConfig, Network, PoolUse,
-        TcpStreamClient, TcpStreamClientConfig, TcpStreamServer, TcpStreamServerConfig,
-    },
     client::TcpTransport,
     config::{CheckedTcpConfig, TcpConfig},
-    request_plane::{CheckedTcpRequestConfig, TcpRequestClient, TcpRequestConfig},
     server::TcpServer,
 };
-pub use sinew_net::{Advertised, ListenHost, TCP, UNIX};
+pub use sinew_mux_driver::DriverConfig;
+pub use sinew_net::{Advertised, ListenConfig, TCP, UNIX};

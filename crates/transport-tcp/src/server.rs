@@ -1,28 +1,20 @@
 //! The serving side: listeners, the connections they accepted, and their end.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
+use sinew_mux_driver::{ConnectionSet, MuxProtocol};
 use sinew_net::{
     Accept, Accepted, Admission, Admit, Peer, Port, Protocol, Socket, SocketFile,
     accept_connections, check_unix_peer, listen_tcp, watch_socket_file,
 };
 use sinew_plane::{
-    Address, BoxFuture, Code, DuplexServer, Error, RequestHandler, RequestPlaneHandler,
-    RequestPlaneServer, Shutdown,
+    Address, BoxFuture, Code, DuplexServer, Error, RequestHandler, RequestPlaneServer, Shutdown,
 };
-use sinew_telemetry::Side;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    CheckedTcpConfig, connections::Connections, mux_protocol::MuxProtocol,
-    request_plane::RequestPlane,
-};
+use crate::CheckedTcpConfig;
 
 /// Grace of [`RequestPlaneServer::stop`].
 const STOP_GRACE: Duration = Duration::from_secs(30);
@@ -36,18 +28,17 @@ pub struct TcpServer {
 
 struct Bound {
     tcp: SocketAddr,
-    /// What others are told for it.
-    told: Address,
+    advertised: Address,
     unix: Option<Arc<SocketFile>>,
 }
 
 /// What the listeners and the server share.
-pub(crate) struct Shared {
-    pub(crate) config: Arc<CheckedTcpConfig>,
+struct Shared {
+    config: CheckedTcpConfig,
     port: Arc<Port>,
+    mux: MuxProtocol,
     /// Ends the listeners.
-    pub(crate) stop_accepting: CancellationToken,
-    connections: Arc<Connections>,
+    stop_accepting: CancellationToken,
     admission: Arc<Admission>,
 }
 
@@ -55,20 +46,13 @@ impl TcpServer {
     /// A server that hands its requests to `handler`. It listens once
     /// [started](RequestPlaneServer::start).
     pub fn new(config: CheckedTcpConfig, handler: Arc<dyn RequestHandler>) -> Self {
-        let (config, stop_accepting) = (Arc::new(config), CancellationToken::new());
-        let connections = Connections::new(Side::Serving);
-        let mux = MuxProtocol {
-            config: Arc::clone(&config),
-            handler,
-            connections: Arc::clone(&connections),
-            draining: stop_accepting.clone(),
-        };
+        let mux = MuxProtocol::new(config.driver.clone(), handler);
         let shared = Shared {
-            admission: Arc::new(config.admission()),
+            admission: Arc::new(config.listen.admission(config.driver.budget.as_deref())),
             config,
-            port: Arc::new(Port::new(vec![Arc::new(mux)])),
-            stop_accepting,
-            connections,
+            port: Arc::new(Port::new(vec![Arc::new(mux.clone())])),
+            mux,
+            stop_accepting: CancellationToken::new(),
         };
         Self { shared: Arc::new(shared), bound: Mutex::new(None) }
     }
@@ -81,20 +65,6 @@ impl TcpServer {
     pub fn with_protocol(self, protocol: Arc<dyn Protocol>) -> Self {
         self.shared.port.add(protocol);
         self
-    }
-
-    /// Serves callers that speak Dynamo's request frames too, on the same port. They are told
-    /// apart by their first bytes. The first handler counts.
-    ///
-    /// While the server drains, requests are refused with `Server unavailable:`; so they are until
-    /// the wait of its shutdown ends. What was acknowledged before is the handler's to finish.
-    #[must_use]
-    pub fn with_request_plane(self, handler: Arc<dyn RequestPlaneHandler>) -> Self {
-        let Shared { config, stop_accepting, connections, .. } = &*self.shared;
-        let (draining, ending) = (stop_accepting.clone(), connections.ending.clone());
-        let meters = Arc::clone(&connections.meters);
-        let plane = RequestPlane::new(handler, Arc::clone(config), draining, ending, meters);
-        self.with_protocol(Arc::new(plane))
     }
 
     /// Makes a server and starts it on `address`; port 0 picks a free one.
@@ -112,18 +82,18 @@ impl TcpServer {
     }
 
     fn listen(&self, address: SocketAddr) -> Result<(), Error> {
-        let config = &self.shared.config;
+        let CheckedTcpConfig { listen, unix_dir, .. } = &self.shared.config;
         let refused = |message: String| Error::new(Code::Exhausted, message);
-        config.bind_policy.check(address).map_err(|error| refused(error.to_string()))?;
+        listen.bind_policy.check(address).map_err(|error| refused(error.to_string()))?;
         let mut bound = self.bound.lock();
         if bound.is_some() || self.shared.stop_accepting.is_cancelled() {
             return Err(refused("the server was started before".to_owned()));
         }
-        let listening = listen_tcp(address, config.listen_backlog);
+        let listening = listen_tcp(address, listen.backlog);
         let (listener, tcp) = listening.map_err(|cause| {
             refused(format!("cannot listen on {address}: {cause}")).with_source(cause)
         })?;
-        let unix = match &config.unix_dir {
+        let unix = match unix_dir {
             Some(dir) => Some(SocketFile::bind(dir).map_err(|cause| {
                 let place = dir.display();
                 refused(format!("cannot listen on a socket in {place}: {cause}")).with_source(cause)
@@ -136,16 +106,17 @@ impl TcpServer {
             let file = Arc::new(file);
             let watching = watch_socket_file(Arc::downgrade(&file));
             let until = self.shared.stop_accepting.clone();
-            self.shared.connections.tasks.spawn(until.run_until_cancelled_owned(watching));
+            self.shared.connections().spawn(until.run_until_cancelled_owned(watching));
             file
         });
-        let told = Address::new("tcp", &config.told(tcp)).unwrap_or_else(|_| Address::tcp(tcp));
-        *bound = Some(Bound { tcp, told, unix });
+        let advertised = Address::new("tcp", &listen.advertised(tcp));
+        let advertised = advertised.unwrap_or_else(|_| Address::tcp(tcp));
+        *bound = Some(Bound { tcp, advertised, unix });
         Ok(())
     }
 
     fn spawn_acceptor(&self, listener: impl Accept) {
-        self.shared.connections.tasks.spawn(accept_connections(listener, Arc::clone(&self.shared)));
+        self.shared.connections().spawn(accept_connections(listener, Arc::clone(&self.shared)));
     }
 
     /// The TCP address that is bound, with the real port.
@@ -160,12 +131,12 @@ impl TcpServer {
 
     /// Writes that reached a socket since the server was made.
     pub fn writes(&self) -> u64 {
-        self.shared.connections.writes.load(Ordering::Relaxed)
+        self.shared.connections().writes()
     }
 
     async fn finish(&self, grace: Duration) -> Shutdown {
         self.drain();
-        let cut_streams = self.shared.connections.end(grace).await;
+        let cut_streams = self.shared.connections().end(grace).await;
         self.bound.lock().take();
         Shutdown { cut_streams, cut_tasks: 0 }
     }
@@ -184,14 +155,14 @@ impl Admit for Shared {
             tracing::debug!(%error, "connection refused");
             return;
         }
-        let place = match self.admission.enter(peer, &self.connections.ending) {
+        let place = match self.admission.enter(peer, self.connections().ending()) {
             Ok(place) => place,
             Err(full) => {
                 tracing::debug!(?peer, ?full, "connection refused: no place is free");
                 return;
             }
         };
-        if let Err(error) = socket.tune(self.config.mux.keepalive_timeout) {
+        if let Err(error) = socket.tune(self.config.driver.mux.keepalive_timeout) {
             tracing::debug!(%error, "a connection was gone before it was set up");
             return;
         }
@@ -199,11 +170,13 @@ impl Admit for Shared {
             carrier: Box::new(socket),
             first: BytesMut::new(),
             place,
-            until: tokio::time::Instant::now() + self.config.handshake_timeout,
+            until: tokio::time::Instant::now() + self.config.driver.handshake_timeout,
             unclassified: self.port.count(),
+            draining: self.stop_accepting.clone(),
+            ending: self.connections().ending().clone(),
         };
-        let (port, stop) = (Arc::clone(&self.port), self.stop_accepting.clone());
-        self.connections.tasks.spawn(async move { port.detect_and_serve(connection, &stop).await });
+        let port = Arc::clone(&self.port);
+        self.connections().spawn(async move { port.detect_and_serve(connection).await });
     }
 
     fn make_room(&self) {
@@ -212,8 +185,13 @@ impl Admit for Shared {
 }
 
 impl Shared {
+    /// The connections that speak the mux, and the tasks of all.
+    fn connections(&self) -> &Arc<ConnectionSet> {
+        self.mux.connections()
+    }
+
     fn open(&self) -> usize {
-        self.connections.count() + self.port.connections()
+        self.connections().count() + self.port.connections()
     }
 }
 
@@ -222,15 +200,12 @@ impl DuplexServer for TcpServer {
         let bound = self.bound.lock();
         let Some(bound) = bound.as_ref() else { return Vec::new() };
         let unix = bound.unix.as_ref().and_then(|file| file.address());
-        unix.into_iter().chain([bound.told.clone()]).collect()
+        unix.into_iter().chain([bound.advertised.clone()]).collect()
     }
 
     fn drain(&self) {
         self.shared.stop_accepting.cancel();
-        for connection in self.shared.connections.all() {
-            // Streams on their way are refused one by one, which is as safe to resend.
-            connection.drain(u32::MAX);
-        }
+        self.shared.mux.drain();
     }
 
     fn shutdown(&self, grace: Duration) -> BoxFuture<'_, Shutdown> {
@@ -252,16 +227,16 @@ impl RequestPlaneServer for TcpServer {
 
     fn public_address(&self) -> Option<Address> {
         let bound = self.bound.lock();
-        bound.as_ref().map(|bound| bound.told.clone())
+        bound.as_ref().map(|bound| bound.advertised.clone())
     }
 }
 
 impl Drop for TcpServer {
     fn drop(&mut self) {
         self.shared.stop_accepting.cancel();
-        self.shared.connections.ending.cancel();
+        self.shared.connections().ending().cancel();
         let error = Error::new(Code::ConnectionLost, "the server was dropped");
-        self.shared.connections.close_all(&error);
+        self.shared.connections().close_all(&error);
     }
 }
 

@@ -10,7 +10,10 @@ use sinew_plane::{
     DuplexServer, DuplexTransport, Error, Headers, IncomingRequest, InstanceId, OutgoingRequest,
     PlaneRequest, RequestPlaneClient, RequestPlaneHandler, ResponseSink,
 };
-use sinew_transport_tcp::{TcpConfig, TcpRequestClient, TcpRequestConfig, TcpServer, TcpTransport};
+use sinew_plane_request_tcp::{
+    TcpRequestClient, TcpRequestConfig, TcpRequestServer, TcpRequestServerConfig,
+};
+use sinew_transport_tcp::{DriverConfig, TcpConfig, TcpServer, TcpTransport};
 
 fn echo(request: IncomingRequest<'_>, mut sink: ResponseSink) {
     let body = request.body;
@@ -49,11 +52,15 @@ async fn call(client: &TcpTransport, server: &TcpServer) -> Bytes {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_without_descriptors_recovers_when_it_has_some() {
-    let config = TcpConfig { backoff_max: Duration::from_millis(50), ..TcpConfig::default() };
+    let config = TcpConfig {
+        driver: DriverConfig { backoff_max: Duration::from_millis(50), ..DriverConfig::default() },
+        ..TcpConfig::default()
+    };
     let config = config.checked().unwrap();
     let any = "127.0.0.1:0".parse().unwrap();
     let server = TcpServer::bind(config.clone(), any, Arc::new(echo)).unwrap();
-    let server = server.with_request_plane(Arc::new(Taker));
+    let plane = TcpRequestServerConfig::default().checked().unwrap();
+    let server = server.with_protocol(Arc::new(TcpRequestServer::new(plane, Arc::new(Taker))));
     let requests = TcpRequestClient::new(TcpRequestConfig::default().checked().unwrap());
     send(&requests, &server).await.unwrap();
     let client = TcpTransport::new(config.clone());

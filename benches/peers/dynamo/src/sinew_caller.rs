@@ -17,9 +17,8 @@ use sinew_plane::{
     Address, DuplexTransport, EndpointName, InstanceId, OutgoingRequest, ResponseStream,
 };
 use sinew_split::SplitTransport;
-use sinew_transport_tcp::{
-    ListenHost, TcpRequestClient, TcpRequestConfig, TcpStreamServer, TcpStreamServerConfig,
-};
+use sinew_plane_call_home::{ListenHost, TcpStreamServer, TcpStreamServerConfig};
+use sinew_plane_request_tcp::{TcpRequestClient, TcpRequestConfig};
 
 use crate::{
     caller::MAX_STREAMS,

@@ -116,7 +116,7 @@ fn config(settings: &Settings, args: &ServeArgs) -> Result<(Config, bool), Failu
     config.grace = args.grace.unwrap_or(config.grace);
     config.frame_checks = args.frame_checks.or(config.frame_checks);
     config.memory_budget = args.memory_budget.map(|size| size.0).or(config.memory_budget);
-    config.tcp.reserved_descriptors = pipes(args);
+    config.tcp.listen.reserved_descriptors = pipes(args);
     if !args.allow_call_home.is_empty() {
         config.dial_back.allowed_networks.clone_from(&args.allow_call_home);
     }

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use sinew_plane::{
     Code, DuplexTransport, Executed, IncomingRequest, InstanceId, OutgoingRequest, ResponseSink,
 };
+use sinew_plane_call_home::{ListenConfig, ListenHost, TcpStreamServer, TcpStreamServerConfig};
 use sinew_split::SplitServerConfig;
-use sinew_transport_tcp::{ListenHost, TcpConfig, TcpStreamServer, TcpStreamServerConfig};
 
 use crate::{
     another,
@@ -141,9 +141,9 @@ async fn a_caller_that_goes_by_a_name_is_dialled_at_its_address_or_refused() {
 #[tokio::test]
 async fn a_caller_that_advertises_another_host_is_told_what_to_do() {
     let (worker, runs) = counting().await;
-    let tcp = TcpConfig { advertise: Some(ELSEWHERE.to_owned()), ..TcpConfig::default() };
+    let listen = ListenConfig { advertise: Some(ELSEWHERE.to_owned()), ..Default::default() };
     let host = ListenHost::Ip([127, 0, 0, 1].into());
-    let config = TcpStreamServerConfig { tcp, host, ..TcpStreamServerConfig::default() };
+    let config = TcpStreamServerConfig { listen, host, ..TcpStreamServerConfig::default() };
     let responses = Arc::new(TcpStreamServer::bind(config.checked().unwrap()).unwrap());
     let caller = transport(Arc::clone(&responses));
     let name = "ns1/backend/generate".parse().unwrap();

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use sinew_compat_dynamo::{DynamoCodec, DynamoScheme};
+use sinew_plane_call_home::TcpStreamServer;
 use sinew_split::{SplitServerConfig, SplitTransport};
-use sinew_transport_tcp::TcpStreamServer;
 
 mod bidirectional;
 mod dial_back;

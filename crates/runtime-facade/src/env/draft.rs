@@ -301,6 +301,6 @@ impl Config {
 /// The address of a host or of an interface of this machine, for a listener.
 pub(super) fn own_address(text: &str) -> Result<IpAddr, String> {
     use sinew_plane::BindPolicy;
-    let host: sinew_transport_tcp::ListenHost = text.parse()?;
+    let host: sinew_plane_call_home::ListenHost = text.parse()?;
     host.resolve(BindPolicy::Insecure).map_err(|error| error.to_string())
 }

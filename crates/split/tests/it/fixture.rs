@@ -14,11 +14,14 @@ use sinew_plane::{
     Address, Code, DuplexServer, Error, IncomingRequest, InstanceId, RequestHandler,
     RequestPlaneServer, ResponseSink,
 };
-use sinew_split::{SplitScheme, SplitServer, SplitServerConfig, SplitTransport};
-use sinew_transport_tcp::{
-    ListenHost, TcpConfig, TcpRequestClient, TcpRequestConfig, TcpServer, TcpStreamClient,
-    TcpStreamClientConfig, TcpStreamServer, TcpStreamServerConfig,
+use sinew_plane_call_home::{
+    ListenHost, TcpStreamClient, TcpStreamClientConfig, TcpStreamServer, TcpStreamServerConfig,
 };
+use sinew_plane_request_tcp::{
+    TcpRequestClient, TcpRequestConfig, TcpRequestServer, TcpRequestServerConfig,
+};
+use sinew_split::{SplitScheme, SplitServer, SplitServerConfig, SplitTransport};
+use sinew_transport_tcp::{TcpConfig, TcpServer};
 
 use crate::server_config;
 
@@ -47,8 +50,8 @@ pub(crate) fn response_server(pool: bool) -> Arc<TcpStreamServer> {
         pool,
         ..TcpStreamServerConfig::default()
     };
-    config.tcp.mux.max_message_bytes = MAX_MESSAGE_BYTES;
-    config.tcp.mux.process = InstanceId::random().0;
+    config.driver.mux.max_message_bytes = MAX_MESSAGE_BYTES;
+    config.driver.mux.process = InstanceId::random().0;
     Arc::new(TcpStreamServer::bind(config.checked().unwrap()).unwrap())
 }
 
@@ -92,19 +95,20 @@ impl Worker {
             pool,
             ..TcpStreamClientConfig::default()
         };
-        back.tcp.mux.max_message_bytes = MAX_MESSAGE_BYTES;
+        back.driver.mux.max_message_bytes = MAX_MESSAGE_BYTES;
         let process = InstanceId::random().0;
-        back.tcp.mux.process = process;
+        back.driver.mux.process = process;
         let back = Arc::new(TcpStreamClient::new(back.checked().unwrap()));
         let split = SplitServer::new(config, Arc::clone(&back) as _, handler);
-        let tcp = TcpConfig {
+        let plane = TcpRequestServerConfig {
             max_request_bytes: MAX_MESSAGE_BYTES + AROUND_BYTES,
-            ..TcpConfig::default()
+            ..TcpRequestServerConfig::default()
         };
+        let plane = TcpRequestServer::new(plane.checked().unwrap(), Arc::new(split.clone()));
         let no_mux: Arc<dyn RequestHandler> =
             Arc::new(|_: IncomingRequest<'_>, _: ResponseSink| panic!("nothing comes by mux"));
-        let tcp = TcpServer::new(tcp.checked().unwrap(), no_mux)
-            .with_request_plane(Arc::new(split.clone()));
+        let tcp = TcpServer::new(TcpConfig::default().checked().unwrap(), no_mux)
+            .with_protocol(Arc::new(plane));
         tcp.start("127.0.0.1:0".parse().unwrap()).await.unwrap();
         Self { split, back, tcp, process }
     }

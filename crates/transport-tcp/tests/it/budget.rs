@@ -2,27 +2,25 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::StreamExt;
-use sinew_codec::TcpResponseCodec;
-use sinew_dynamo_wire::acknowledgement::{self, MAX_ACK_BYTES};
 use sinew_mux::MuxConfig;
 use sinew_plane::{
     Budget, BudgetUse, Code, DuplexTransport, Error, Executed, IncomingRequest, ResponseSink,
     ResponseStream, Terminal, Window,
 };
-use sinew_transport_tcp::{TcpConfig, TcpServer};
+use sinew_transport_tcp::TcpConfig;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpSocket, TcpStream},
+    net::TcpSocket,
     sync::{mpsc, watch},
     task::JoinSet,
 };
 
 use crate::{
-    fixture::{self, Keep, client, echo, open, request, server, soon, tcp_address, until},
+    fixture::{
+        Keep, client, config, driver, echo, open, request, server, soon, tcp_address, until,
+    },
     mux_peer::MuxPeer,
-    request_fixture::{Taker, frame, worker},
 };
 
 const MIB: usize = 1 << 20;
@@ -30,7 +28,7 @@ const WINDOW: Window = Window { items: 16_384, bytes: 1 << 20 };
 
 fn budget(mib: usize) -> (Arc<Budget>, TcpConfig) {
     let budget = Budget::new(mib * MIB);
-    let config = TcpConfig { budget: Some(Arc::clone(&budget)), ..fixture::config() };
+    let config = driver(|it| it.budget = Some(Arc::clone(&budget)));
     (budget, config)
 }
 
@@ -52,10 +50,10 @@ fn pour(_: IncomingRequest<'_>, mut sink: ResponseSink) {
 #[tokio::test]
 async fn bodies_that_never_end_are_refused_and_ended_and_new_ones_have_room() {
     let (budget, mut config) = budget(32);
-    config.mux = MuxConfig {
+    config.driver.mux = MuxConfig {
         keepalive_interval: Duration::from_millis(200),
         body_timeout: Duration::from_millis(500),
-        ..config.mux
+        ..config.driver.mux
     };
     let server = server(config, echo);
     let body = Bytes::from(vec![1; 3 * MIB]);
@@ -77,7 +75,7 @@ async fn bodies_that_never_end_are_refused_and_ended_and_new_ones_have_room() {
         }
     }
     until("what was held to be let go of", || held(&budget) == 0).await;
-    let (honest, address) = (client(fixture::config()), tcp_address(&server));
+    let (honest, address) = (client(TcpConfig::default()), tcp_address(&server));
     let mut response = soon("room", honest.open(&address, request(body.clone()))).await.unwrap();
     let answer = soon("the echo", response.next()).await.unwrap().unwrap();
     assert_eq!(answer, body);
@@ -86,10 +84,10 @@ async fn bodies_that_never_end_are_refused_and_ended_and_new_ones_have_room() {
 #[tokio::test]
 async fn a_body_that_comes_along_slowly_is_not_ended() {
     let (_, mut config) = budget(32);
-    config.mux = MuxConfig {
+    config.driver.mux = MuxConfig {
         keepalive_interval: Duration::from_millis(20),
         body_timeout: Duration::from_millis(200),
-        ..config.mux
+        ..config.driver.mux
     };
     let server = server(config, echo);
     let mut peer = MuxPeer::greet(&server).await;
@@ -163,7 +161,7 @@ async fn streams_without_credit_are_ended_when_the_budget_stays_spent_and_no_oth
     let (budget, config) = budget(8);
     let server = server(config, pour);
     let address = tcp_address(&server);
-    let caller = client(fixture::config());
+    let caller = client(TcpConfig::default());
     let honest = open(&caller, &address, "slow").await.unwrap();
     let (read, mut count) = watch::channel(0);
     let honest = tokio::spawn(read_slowly(honest, Arc::clone(&budget), read));
@@ -215,68 +213,16 @@ async fn a_stream_that_nobody_reads_is_left_alone_while_there_is_room() {
     until("what was kept to be let go of", || held(&budget) == 0).await;
 }
 
-/// Reads one acknowledgement.
-async fn answer(socket: &mut TcpStream, buffer: &mut BytesMut) -> Result<(), Error> {
-    let mut codec = TcpResponseCodec::new(MAX_ACK_BYTES);
-    loop {
-        if let Some(message) = codec.decode_frame(buffer).unwrap() {
-            return acknowledgement::decode(&message.data);
-        }
-        assert_ne!(soon("an answer", socket.read_buf(buffer)).await.unwrap(), 0);
-    }
-}
-
-fn frame_of(payload: usize) -> Vec<u8> {
-    frame(b"1f/a/b/c", b"{}", &vec![5; payload])
-}
-
-async fn slow(server: &TcpServer, frame: &[u8]) -> (TcpStream, BytesMut) {
-    let mut socket = TcpStream::connect(server.local_address().unwrap()).await.unwrap();
-    soon("the frame to be taken", socket.write_all(frame)).await.unwrap();
-    (socket, BytesMut::new())
-}
-
-#[tokio::test]
-async fn slow_frames_hold_no_more_than_the_budget_and_a_refused_one_is_skipped() {
-    let (budget, config) = budget(16);
-    let taker = Arc::new(Taker::default());
-    let server = worker(config, &taker);
-    let whole = frame_of(2 * MIB);
-    let part = &whole[..whole.len() - MIB / 2];
-    let mut sockets = Vec::new();
-    for _ in 0..16 {
-        sockets.push(slow(&server, part).await);
-        assert!(budget.total() <= budget.limit());
-    }
-    let (socket, buffer) = sockets.last_mut().unwrap();
-    let refusal = answer(socket, buffer).await.unwrap_err();
-    assert_eq!((refusal.code(), refusal.executed()), (Code::Overloaded, Executed::No));
-    assert_eq!(taker.count(), 0);
-    // The connection goes on behind the rest of what was refused.
-    let (mut socket, mut buffer) = sockets.pop().unwrap();
-    drop(sockets);
-    until("what was held to be let go of", || held(&budget) == 0).await;
-    socket.write_all(&whole[part.len()..]).await.unwrap();
-    socket.write_all(&frame_of(10)).await.unwrap();
-    answer(&mut socket, &mut buffer).await.unwrap();
-    socket.write_all(&whole).await.unwrap();
-    answer(&mut socket, &mut buffer).await.unwrap();
-    assert_eq!(taker.count(), 2);
-    assert!(held(&budget) >= 2 * MIB, "the handler has it");
-    taker.0.lock().clear();
-    until("the payload to be let go of", || held(&budget) == 0).await;
-}
-
 #[tokio::test]
 async fn what_a_worker_sends_to_a_slow_caller_is_bounded_too() {
-    let server = server(fixture::config(), |_: IncomingRequest<'_>, mut sink: ResponseSink| {
+    let server = server(config(), |_: IncomingRequest<'_>, mut sink: ResponseSink| {
         tokio::spawn(async move {
             let item = Bytes::from(vec![7; MIB]);
             while sink.send(item.clone()).await.is_ok() {}
         });
     });
     let (budget, mut config) = budget(8);
-    config.mux.window = Window { items: 1024, bytes: 1 << 20 };
+    config.driver.mux.window = Window { items: 1024, bytes: 1 << 20 };
     let client = client(config);
     let address = tcp_address(&server);
     let mut streams = Vec::new();
@@ -329,7 +275,7 @@ async fn a_connection_and_what_waits_to_be_written_on_it_are_charged() {
 #[tokio::test]
 async fn answers_that_a_peer_does_not_read_are_charged() {
     let (budget, mut config) = budget(4);
-    config.mux.max_streams = 1;
+    config.driver.mux.max_streams = 1;
     let server = server(config, Keep::default().handler());
     // So that the kernel takes few of them.
     let socket = TcpSocket::new_v4().unwrap();
@@ -354,8 +300,9 @@ async fn answers_that_a_peer_does_not_read_are_charged() {
 
 #[tokio::test]
 async fn a_listener_has_no_more_connections_than_a_quarter_of_the_budget_pays_for() {
-    let (budget, config) = budget(4);
-    let server = server(TcpConfig { max_connections_per_peer: Some(1_000), ..config }, echo);
+    let (budget, mut config) = budget(4);
+    config.listen.max_connections_per_peer = Some(1_000);
+    let server = server(config, echo);
     let places = budget.limit() / 4 / (8 << 10);
     let mut peers = Vec::new();
     for _ in 0..places {

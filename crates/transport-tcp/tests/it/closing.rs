@@ -11,7 +11,7 @@ use sinew_plane::{
 use sinew_transport_tcp::{TcpConfig, TcpServer, TcpTransport};
 use tokio::net::TcpListener;
 
-use crate::fixture::{client, config, echo, open, request, server, soon, tcp_address};
+use crate::fixture::{client, config, driver, echo, open, request, server, soon, tcp_address};
 
 /// Sends 40 items of 40,000 bytes, each filled with its own number.
 fn numbered(_: IncomingRequest<'_>, mut sink: ResponseSink) {
@@ -177,7 +177,7 @@ async fn a_client_closes_connections_that_have_retired() {
 async fn a_deadline_and_a_cancel_bound_the_dial_and_leave_nothing() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = sinew_plane::Address::tcp(silent.local_addr().unwrap());
-    let client = client(TcpConfig { handshake_timeout: Duration::from_secs(600), ..config() });
+    let client = client(driver(|it| it.handshake_timeout = Duration::from_secs(600)));
     let hurried = Context::builder().timeout(Duration::from_millis(20)).build();
     let late = client.open(&address, request("").with_context(hurried));
     let error = soon("the deadline", late).await.unwrap_err();
@@ -220,8 +220,8 @@ async fn an_accept_does_not_wait_for_an_item() {
 #[tokio::test]
 async fn a_short_keepalive_connects_too() {
     let mut quick = config();
-    quick.mux.keepalive_interval = Duration::from_millis(400);
-    quick.mux.keepalive_timeout = Duration::from_secs(1);
+    quick.driver.mux.keepalive_interval = Duration::from_millis(400);
+    quick.driver.mux.keepalive_timeout = Duration::from_secs(1);
     let server = server(quick.clone(), echo);
     let client = client(quick);
     let mut response = open(&client, &tcp_address(&server), "hi").await.unwrap();

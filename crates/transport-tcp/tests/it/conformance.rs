@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use sinew_plane::{Address, BoxFuture, DuplexServer, DuplexTransport, RequestHandler};
 use sinew_testkit::{Harness, Served};
-use sinew_transport_tcp::{CheckedTcpConfig, TcpConfig, TcpServer, TcpTransport};
+use sinew_transport_tcp::{CheckedTcpConfig, DriverConfig, TcpConfig, TcpServer, TcpTransport};
 
 /// Servers and clients over one kind of socket.
 struct Sockets {
@@ -19,10 +19,13 @@ impl Sockets {
         let dir = tempfile::tempdir().unwrap();
         let mut config = TcpConfig {
             unix_dir: Some(dir.path().join("sockets")),
-            backoff_max: Duration::from_millis(50),
+            driver: DriverConfig {
+                backoff_max: Duration::from_millis(50),
+                ..DriverConfig::default()
+            },
             ..TcpConfig::default()
         };
-        config.mux.integrity = integrity;
+        config.driver.mux.integrity = integrity;
         Self { config: config.checked().unwrap(), scheme, _dir: dir }
     }
 }

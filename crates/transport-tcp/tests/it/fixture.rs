@@ -1,17 +1,14 @@
 //! Servers and clients for the tests, and waits that name what they wait for.
 
-use std::{
-    future::Future,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use sinew_plane::{
     Address, DuplexServer, DuplexTransport, Error, IncomingRequest, InstanceId, OutgoingRequest,
     ResponseSink, ResponseStream,
 };
-use sinew_transport_tcp::{TcpConfig, TcpServer, TcpTransport};
+pub(crate) use sinew_testkit::{until, within as soon};
+use sinew_transport_tcp::{DriverConfig, ListenConfig, TcpConfig, TcpServer, TcpTransport};
 
 /// Answers every request with its own body.
 pub(crate) fn echo(request: IncomingRequest<'_>, mut sink: ResponseSink) {
@@ -42,6 +39,20 @@ pub(crate) fn config() -> TcpConfig {
     TcpConfig::default()
 }
 
+/// The defaults with other settings for connections.
+pub(crate) fn driver(change: impl FnOnce(&mut DriverConfig)) -> TcpConfig {
+    let mut config = config();
+    change(&mut config.driver);
+    config
+}
+
+/// The defaults with other settings for listeners.
+pub(crate) fn listen(change: impl FnOnce(&mut ListenConfig)) -> TcpConfig {
+    let mut config = config();
+    change(&mut config.listen);
+    config
+}
+
 pub(crate) fn server(
     config: TcpConfig,
     handler: impl Fn(IncomingRequest<'_>, ResponseSink) + Send + Sync + 'static,
@@ -69,22 +80,4 @@ pub(crate) async fn open(
     body: &'static str,
 ) -> Result<ResponseStream, Error> {
     soon("the request to leave", client.open(address, request(body))).await
-}
-
-/// Fails the test when something that must happen does not.
-pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(Duration::from_secs(20), future).await {
-        Ok(value) => value,
-        Err(_) => panic!("waited 20 s for {what}"),
-    }
-}
-
-/// Waits until something holds that nobody tells of.
-pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    soon(what, async {
-        while !holds() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
 }

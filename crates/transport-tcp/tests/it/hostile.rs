@@ -15,13 +15,14 @@ use sinew_plane::{
     CancelReason, Code, Context, DuplexTransport, Executed, IncomingRequest, InstanceId,
     ResponseSink, StopKind, StreamId, Window,
 };
-use sinew_transport_tcp::TcpConfig;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 
-use crate::fixture::{Keep, client, config, echo, open, request, server, soon, tcp_address};
+use crate::fixture::{
+    Keep, client, config, driver, echo, listen, open, request, server, soon, tcp_address,
+};
 
 /// Sends bytes to the server and returns what it says until it closes.
 async fn talk(server: &sinew_transport_tcp::TcpServer, bytes: &[u8]) -> Vec<u8> {
@@ -56,7 +57,7 @@ async fn other_protocols_are_closed_without_a_word() {
 
 #[tokio::test]
 async fn a_peer_that_never_says_hello_is_closed_in_time() {
-    let config = TcpConfig { handshake_timeout: Duration::from_millis(50), ..config() };
+    let config = driver(|it| it.handshake_timeout = Duration::from_millis(50));
     let server = server(config, echo);
     for start in [&b""[..], &PREFACE[..3], &PREFACE[..]] {
         talk(&server, start).await;
@@ -76,7 +77,7 @@ async fn garbage_after_the_preface_gets_a_goaway_at_most() {
 async fn a_server_that_never_answers_is_a_failed_dial() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = sinew_plane::Address::tcp(listener.local_addr().unwrap());
-    let config = TcpConfig { handshake_timeout: Duration::from_millis(50), ..config() };
+    let config = driver(|it| it.handshake_timeout = Duration::from_millis(50));
     let client = client(config);
     let error = open(&client, &address, "x").await.unwrap_err();
     assert_eq!((error.code(), error.executed()), (Code::ConnectTimedOut, Executed::No));
@@ -97,7 +98,10 @@ async fn a_server_of_another_protocol_is_a_failed_dial() {
 
 #[tokio::test]
 async fn a_full_server_refuses_while_all_are_used_and_else_closes_the_longest_idle() {
-    let config = TcpConfig { max_connections: 2, max_connections_per_peer: Some(2), ..config() };
+    let config = listen(|it| {
+        it.max_connections = 2;
+        it.max_connections_per_peer = Some(2);
+    });
     let kept = Keep::default();
     let server = server(config.clone(), kept.handler());
     let address = tcp_address(&server);
@@ -134,9 +138,9 @@ async fn a_full_server_refuses_while_all_are_used_and_else_closes_the_longest_id
 async fn a_stream_beyond_the_limit_waits_and_then_goes_through() {
     let mux = MuxConfig { max_streams: 2, ..MuxConfig::default() };
     let kept = Keep::default();
-    let server = server(TcpConfig { mux, ..config() }, kept.handler());
+    let server = server(driver(|it| it.mux = mux), kept.handler());
     let address = tcp_address(&server);
-    let client = client(TcpConfig { open_timeout: Duration::from_millis(100), ..config() });
+    let client = client(driver(|it| it.open_timeout = Duration::from_millis(100)));
     let mut first = open(&client, &address, "1").await.unwrap();
     let mut second = open(&client, &address, "2").await.unwrap();
     soon("the first to start", first.started()).await.unwrap();
@@ -158,9 +162,9 @@ async fn a_stream_beyond_the_limit_waits_and_then_goes_through() {
 async fn a_deadline_and_a_cancel_bound_the_wait_for_room() {
     let mux = MuxConfig { max_streams: 1, ..MuxConfig::default() };
     let kept = Keep::default();
-    let server = server(TcpConfig { mux, ..config() }, kept.handler());
+    let server = server(driver(|it| it.mux = mux), kept.handler());
     let address = tcp_address(&server);
-    let client = client(TcpConfig { open_timeout: Duration::from_secs(600), ..config() });
+    let client = client(driver(|it| it.open_timeout = Duration::from_secs(600)));
     let mut first = open(&client, &address, "1").await.unwrap();
     soon("the first to start", first.started()).await.unwrap();
 
@@ -191,9 +195,9 @@ async fn a_deadline_and_a_cancel_bound_the_wait_for_room() {
 #[tokio::test]
 async fn a_peer_that_does_not_read_is_cut_off() {
     // The server sends to a client that says hello, asks, grants much, and then never reads.
-    let mut config = TcpConfig { write_timeout: Duration::from_millis(200), ..config() };
+    let mut config = driver(|it| it.write_timeout = Duration::from_millis(200));
     // More than the sockets hold.
-    config.mux.max_window = Window { items: u32::MAX, bytes: u32::MAX };
+    config.driver.mux.max_window = Window { items: u32::MAX, bytes: u32::MAX };
     let (gone, mut wait_gone) = tokio::sync::mpsc::unbounded_channel();
     let flood = move |_: sinew_plane::IncomingRequest<'_>, mut sink: sinew_plane::ResponseSink| {
         let gone = gone.clone();
@@ -249,7 +253,7 @@ async fn a_peer_that_does_not_read_its_refusals_is_not_read_on() {
         count.fetch_add(1, Ordering::Relaxed);
         sink.reject(sinew_plane::Error::draining(long.clone()));
     };
-    let config = TcpConfig { write_timeout: Duration::from_millis(500), ..config() };
+    let config = driver(|it| it.write_timeout = Duration::from_millis(500));
     let server = server(config, refuse);
     let (mut socket, mut outbound) = shake_hands(&server).await;
     soon("the server to give up", async {

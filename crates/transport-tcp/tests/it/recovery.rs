@@ -6,11 +6,13 @@ use futures_util::StreamExt;
 use sinew_plane::{Address, CancelReason, Code, DuplexServer, DuplexTransport, Executed, Outcome};
 use sinew_transport_tcp::{TcpConfig, TcpServer, TcpTransport};
 
-use crate::fixture::{Keep, client, config, echo, open, request, server, soon, tcp_address};
+use crate::fixture::{
+    Keep, client, config, driver, echo, listen, open, request, server, soon, tcp_address,
+};
 
 #[tokio::test]
 async fn a_server_that_comes_back_is_found_again() {
-    let config = TcpConfig { backoff_max: Duration::from_millis(50), ..config() };
+    let config = driver(|it| it.backoff_max = Duration::from_millis(50));
     let first = server(config.clone(), echo);
     let address = tcp_address(&first);
     let bound = first.local_address().unwrap();
@@ -39,11 +41,10 @@ async fn a_server_that_comes_back_is_found_again() {
 
 #[tokio::test]
 async fn while_dials_fail_callers_are_told_at_once() {
-    let config = TcpConfig {
-        backoff_base: Duration::from_secs(60),
-        backoff_max: Duration::from_secs(60),
-        ..config()
-    };
+    let config = driver(|it| {
+        it.backoff_base = Duration::from_secs(60);
+        it.backoff_max = Duration::from_secs(60);
+    });
     let server = server(config.clone(), echo);
     let address = tcp_address(&server);
     soon("the server to end", server.shutdown(Duration::ZERO)).await;
@@ -96,7 +97,7 @@ async fn a_transport_ends_without_waiting_for_a_dial() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("tcp://{}", silent.local_addr().unwrap()).parse().unwrap();
     let long = Duration::from_secs(600);
-    let client = client(TcpConfig { handshake_timeout: long, ..config() });
+    let client = client(driver(|it| it.handshake_timeout = long));
     let connecting = client.connect(&address).unwrap();
     let (dialled, _) = tokio::join!(soon("the end of the dial", connecting), async {
         let peer = soon("the dial", silent.accept()).await.unwrap();
@@ -149,7 +150,7 @@ async fn the_advertised_address_is_not_the_bound_one() {
         ("[2001:db8::1]", "tcp://[2001:db8::1]:PORT"),
         ("[2001:db8::1]:99", "tcp://[2001:db8::1]:99"),
     ] {
-        let server = server(TcpConfig { advertise: Some(advertise.into()), ..config() }, echo);
+        let server = server(listen(|it| it.advertise = Some(advertise.into())), echo);
         let port = server.local_address().unwrap().port().to_string();
         assert_eq!(tcp_address(&server).as_str(), expected.replace("PORT", &port));
     }
@@ -168,7 +169,7 @@ async fn another_process_at_the_address_is_noticed_before_anything_is_sent() {
         (0, Some(8), wrong),
     ] {
         let mut serving = config();
-        serving.mux.process = theirs;
+        serving.driver.mux.process = theirs;
         let server = server(serving, echo);
         let address = tcp_address(&server);
         let client = client(config());
@@ -185,8 +186,8 @@ async fn another_process_at_the_address_is_noticed_before_anything_is_sent() {
 
 #[tokio::test]
 async fn an_idle_connection_is_given_up_and_made_again() {
-    let mut quick = TcpConfig { idle_timeout: Duration::from_millis(1), ..config() };
-    quick.mux.keepalive_interval = Duration::from_millis(20);
+    let mut quick = driver(|it| it.idle_timeout = Duration::from_millis(1));
+    quick.driver.mux.keepalive_interval = Duration::from_millis(20);
     let server = server(config(), echo);
     let address = tcp_address(&server);
     let client = client(quick);
@@ -206,8 +207,8 @@ async fn an_idle_connection_is_given_up_and_made_again() {
 /// Somebody waits for a connection that is being made, however long its peer takes.
 #[tokio::test]
 async fn a_handshake_may_take_longer_than_a_connection_may_be_idle() {
-    let mut quick = TcpConfig { idle_timeout: Duration::from_millis(1), ..config() };
-    quick.mux.keepalive_interval = Duration::from_millis(20);
+    let mut quick = driver(|it| it.idle_timeout = Duration::from_millis(1));
+    quick.driver.mux.keepalive_interval = Duration::from_millis(20);
     let server = server(config(), echo);
     let place = tcp_address(&server).rest().to_owned();
     let slow = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

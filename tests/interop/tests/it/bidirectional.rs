@@ -16,15 +16,19 @@ use sinew::{
             Address, BoxStream, DuplexServer, IncomingRequest, OutgoingRequest, RequestPlaneClient,
             RequestPlaneServer, RequestStream,
         },
+        plane_call_home::{
+            ListenHost, TcpStreamClient, TcpStreamClientConfig, TcpStreamServer,
+            TcpStreamServerConfig,
+        },
+        plane_request_tcp::{
+            TcpRequestClient, TcpRequestConfig, TcpRequestServer, TcpRequestServerConfig,
+        },
         split::{
             BidirectionalEndpoint, DeclaredEndpoint, EndpointDeclaration, SplitServer,
             SplitServerConfig, SplitTransport,
         },
         transport_nats::{NatsConfig, NatsConnection, NatsEndpoint, NatsRequestClient, NatsServer},
-        transport_tcp::{
-            ListenHost, TcpConfig, TcpRequestClient, TcpRequestConfig, TcpServer, TcpStreamClient,
-            TcpStreamClientConfig, TcpStreamServer, TcpStreamServerConfig,
-        },
+        transport_tcp::{TcpConfig, TcpServer},
     },
 };
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
@@ -63,8 +67,10 @@ impl Echo {
         let config = SplitServerConfig { peer, ..SplitServerConfig::default() };
         let others = Arc::new(Ingress::default());
         let split = SplitServer::new(config, Arc::clone(&back) as _, others.clone());
+        let plane = TcpRequestServerConfig::default().checked().unwrap();
+        let plane = TcpRequestServer::new(plane, Arc::new(split.clone()));
         let tcp = TcpServer::new(TcpConfig::default().checked().unwrap(), others)
-            .with_request_plane(Arc::new(split.clone()));
+            .with_protocol(Arc::new(plane));
         tcp.start("127.0.0.1:0".parse().unwrap()).await.unwrap();
 
         let mut declaration = EndpointDeclaration::new(place.endpoint.clone(), ID);

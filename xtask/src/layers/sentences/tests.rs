@@ -48,7 +48,13 @@ fn compat_dynamo_cannot_take_up_a_transport_again() {
     let compat = packages.iter_mut().find(|package| package.folder == "compat-dynamo").unwrap();
     compat.dependencies.push(dependency("sinew-transport-tcp", true, Kind::Normal));
     let faults = check(&packages, EXCEPTIONS);
-    let ways = ["transport-tcp is", "transport-tcp -> mux is", "transport-tcp -> net is"];
+    let driver = "transport-tcp -> mux-driver";
+    let ways = [
+        "transport-tcp is",
+        &format!("{driver} is"),
+        &format!("{driver} -> mux is"),
+        "transport-tcp -> net is",
+    ];
     for way in ways {
         let words = format!("compat-dynamo -> {way} not allowed");
         assert!(faults.iter().any(|fault| fault.contains(&words)), "{words:?}: {faults:#?}");

@@ -18,7 +18,7 @@ pub(super) const SETTINGS: &[Setting] = &[
             most: 3_600,
             set: |draft, time| {
                 let config = &mut draft.config;
-                (config.frames.connect_timeout, config.tcp.connect_timeout) = (time, time);
+                (config.frames.connect_timeout, config.tcp.driver.connect_timeout) = (time, time);
             },
         },
         "5",
@@ -105,8 +105,8 @@ pub(super) const SETTINGS: &[Setting] = &[
             most: 1 << 30,
             set: |draft, bytes| {
                 let config = &mut draft.config;
-                config.tcp.mux.max_message_bytes = bytes;
-                config.tcp.max_request_bytes = bytes;
+                config.tcp.driver.mux.max_message_bytes = bytes;
+                config.frame_server.max_request_bytes = bytes;
                 config.frames.max_message_bytes = bytes;
                 config.call_home.max_frame_bytes = bytes;
                 config.dial_back.max_frame_bytes = bytes;

@@ -39,7 +39,7 @@ pub(super) const SETTINGS: &[Setting] = &[
             least: 1,
             most: 65_535,
             set: |draft, n| {
-                draft.config.tcp.listen_backlog = u32::try_from(n).unwrap_or(u32::MAX);
+                draft.config.tcp.listen.backlog = u32::try_from(n).unwrap_or(u32::MAX);
             },
         },
         "4096",
@@ -87,7 +87,7 @@ pub(super) const SETTINGS: &[Setting] = &[
             form: TOLD,
             set: |draft, text| {
                 text.parse::<sinew_transport_tcp::Advertised>()?;
-                draft.config.call_home.tcp.advertise = Some(text.to_owned());
+                draft.config.call_home.listen.advertise = Some(text.to_owned());
                 Ok(())
             },
         },

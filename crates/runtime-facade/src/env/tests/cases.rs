@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use sinew_codec::PayloadFormat;
-use sinew_transport_tcp::ListenHost;
+use sinew_plane_call_home::ListenHost;
 
 use crate::{Config, DiscoverySource, RequestPlane};
 
@@ -133,7 +133,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("SINEW_LISTEN_HOST", "[::1]", |it| it.listen.ip().to_string() == "::1")
         .text("0.0.0.0", &["a b", "no-such-if", "999.1.1.1", "host.example.com:1"]),
     Case::new("SINEW_LISTEN_PORT", "9001", |it| it.listen.port() == 9001),
-    Case::new("SINEW_LISTEN_BACKLOG", "7", |it| it.tcp.listen_backlog == 7),
+    Case::new("SINEW_LISTEN_BACKLOG", "7", |it| it.tcp.listen.backlog == 7),
     Case::new("SINEW_ADVERTISE", "::1", |it| it.advertise.as_deref() == Some("::1"))
         .text("h:1", &["a b", "tcp://h:1", "h:0", "0.0.0.0", "[::]:9000", "bob@h"]),
     Case::new("SINEW_CALL_HOME_HOST", "[::]", |it| {
@@ -142,7 +142,7 @@ pub(super) const CASES: &[Case] = &[
     .text("0.0.0.0", &["a b", "no-such-if", "999.1.1.1"]),
     Case::new("SINEW_CALL_HOME_PORT", "9002", |it| it.call_home.port == 9002),
     Case::new("SINEW_CALL_HOME_ADVERTISE", "h:1", |it| {
-        it.call_home.tcp.advertise.as_deref() == Some("h:1")
+        it.call_home.listen.advertise.as_deref() == Some("h:1")
     })
     .text("h:2", &["a b", "[::]"]),
     Case::new("SINEW_ALLOW_CALL_HOME", "10.0.0.0/8, fd00::7", |it| {
@@ -156,7 +156,7 @@ pub(super) const CASES: &[Case] = &[
         it.frame_checks == Some(crate::FrameChecks::Write)
     }),
     Case::new("SINEW_CONNECT_TIMEOUT", "7", |it| {
-        it.frames.connect_timeout == SECONDS(7) && it.tcp.connect_timeout == SECONDS(7)
+        it.frames.connect_timeout == SECONDS(7) && it.tcp.driver.connect_timeout == SECONDS(7)
     }),
     Case::new("SINEW_ACK_TIMEOUT", "7", |it| it.frames.request_timeout == SECONDS(7)),
     Case::new("SINEW_FRAME_CONNECTIONS", "7", |it| it.frames.pool_size == 7),
@@ -170,8 +170,8 @@ pub(super) const CASES: &[Case] = &[
     }),
     Case::new("SINEW_MAX_MESSAGE_BYTES", "65536", |it| {
         let frames = [it.call_home.max_frame_bytes, it.dial_back.max_frame_bytes];
-        let requests = [it.tcp.max_request_bytes, it.frames.max_message_bytes];
-        let all = [frames, requests, [it.tcp.mux.max_message_bytes; 2]];
+        let requests = [it.frame_server.max_request_bytes, it.frames.max_message_bytes];
+        let all = [frames, requests, [it.tcp.driver.mux.max_message_bytes; 2]];
         all == [[65_536; 2]; 3]
     }),
     Case::new("SINEW_MAX_IN_FLIGHT", "7", |it| it.max_in_flight == 7),

@@ -1,0 +1,377 @@
+//! A stream that this side opened: the receiving end of a response.
+
+use std::{
+    sync::Arc,
+    task::{self, Poll, Waker},
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use sinew_mux::{Arrived, Consumer, Ended, StreamViolation};
+use sinew_plane::{
+    BudgetUse, CancelReason, Code, Error, Executed, ItemBatch, OnCancel, ResponseSource,
+    SourceEvent, StopKind, Terminal, Window,
+    budget::{Tally, Work},
+};
+
+use crate::{connection::Connection, receive::READ_BYTES};
+
+/// Items that came together are copied for a consumer that lags if they are at most this many
+/// bytes: a quarter of a read buffer, so that what is held stays within a small factor of what is
+/// used.
+const COPY_BYTES: usize = READ_BYTES / 4;
+
+/// A request that was sent, and its response as it arrives.
+pub struct Call {
+    stream: u32,
+    connection: Arc<Connection>,
+    state: Mutex<State>,
+}
+
+struct State {
+    consumer: Consumer,
+    /// The piece of reading that the oldest waiting item came with.
+    read: u32,
+    waker: Option<Waker>,
+    /// What of the request body is still to be sent, from an offset on.
+    body: Option<(Bytes, usize)>,
+    lost: Option<Error>,
+    /// It was a frame of this stream that broke the protocol.
+    broke: bool,
+    /// What is charged for the items that wait.
+    queued: Tally,
+    cancelled: Option<StopKind>,
+    /// Nobody will look at the items any more.
+    abandoned: bool,
+}
+
+impl Call {
+    pub(crate) fn new(stream: u32, connection: Arc<Connection>, window: Window) -> Self {
+        let state = State {
+            consumer: Consumer::new(window),
+            read: 0,
+            waker: None,
+            body: None,
+            lost: None,
+            broke: false,
+            queued: Tally::default(),
+            cancelled: None,
+            abandoned: false,
+        };
+        Self { stream, connection, state: Mutex::new(state) }
+    }
+
+    /// Leaves the rest of the body to the line.
+    pub(crate) fn send_body(&self, body: Bytes, sent: usize) {
+        self.state.lock().body = Some((body, sent));
+        self.connection.out.lock().outbound.queue(self.stream);
+    }
+
+    /// Sends the next chunk of the body, its turn having come.
+    pub(crate) fn send_next(&self) {
+        let mut state = self.state.lock();
+        let Some((body, sent)) = state.body.take() else { return };
+        let mut out = self.connection.out.lock();
+        let sent = out.outbound.body_chunk(self.stream, &body, sent);
+        if sent < body.len() {
+            state.body = Some((body, sent));
+            out.outbound.queue(self.stream);
+        }
+    }
+
+    /// Something arrived for the stream: `step` puts it into the consumer.
+    pub(crate) fn on_frame(
+        &self,
+        wakers: &mut Vec<Waker>,
+        step: impl FnOnce(&mut Consumer) -> Result<(), StreamViolation>,
+    ) -> Result<(), StreamViolation> {
+        let mut state = self.state.lock();
+        if state.abandoned {
+            return Ok(());
+        }
+        let stepped = step(&mut state.consumer);
+        state.judge(stepped)?;
+        self.charge(&mut state);
+        wakers.extend(state.waker.take());
+        Ok(())
+    }
+
+    /// An item of `total` bytes began. False when nobody wants it any more.
+    pub(crate) fn on_item_begin(
+        &self,
+        wakers: &mut Vec<Waker>,
+        total: usize,
+    ) -> Result<bool, StreamViolation> {
+        let mut state = self.state.lock();
+        if state.abandoned {
+            return Ok(false);
+        }
+        let started = state.consumer.is_started();
+        let begun = state.consumer.on_item_begin(total);
+        state.judge(begun)?;
+        if !started {
+            wakers.extend(state.waker.take());
+        }
+        Ok(true)
+    }
+
+    /// Items arrived in the piece of reading that has this number.
+    pub(crate) fn on_items(
+        &self,
+        wakers: &mut Vec<Waker>,
+        read: u32,
+        items: &Arrived<'_>,
+    ) -> Result<(), StreamViolation> {
+        let mut state = self.state.lock();
+        if state.abandoned {
+            return Ok(());
+        }
+        // What waits from an earlier reading holds its buffer already. A consumer that lags must
+        // not hold one for each piece, so from then on small ones are copied.
+        let lags = state.consumer.has_items() && state.read != read;
+        if !lags {
+            state.read = read;
+        }
+        let taken = if lags && items.bytes() <= COPY_BYTES {
+            state.consumer.on_items_to_copy(items)
+        } else {
+            state.consumer.on_items(items.to_items())
+        };
+        state.judge(taken)?;
+        self.charge(&mut state);
+        wakers.extend(state.waker.take());
+        Ok(())
+    }
+
+    /// A frame of this stream broke the rules of the connection, which is about to end for it.
+    pub(crate) fn blame(&self) {
+        self.state.lock().broke = true;
+    }
+
+    /// Passes on what a step of this stream came to, and remembers a fault.
+    pub(crate) fn judge<T>(&self, step: Result<T, StreamViolation>) -> Result<T, StreamViolation> {
+        if step.is_err() {
+            self.blame();
+        }
+        step
+    }
+
+    /// Charges the items that wait; without room for them the stream ends here.
+    fn charge(&self, state: &mut State) {
+        let Some(account) = &self.connection.account else { return };
+        let bytes = state.consumer.queued_bytes();
+        if !state.queued.cover(bytes, BudgetUse::Queued, account, Work::Running) {
+            self.overflow(state);
+        }
+    }
+
+    /// Ends the stream for want of memory: its items are let go of, and the peer is told to end.
+    fn overflow(&self, state: &mut State) {
+        if state.abandoned || state.consumer.ended().is_some() {
+            return;
+        }
+        let error = match &self.connection.account {
+            Some(account) => account.budget().overflow(),
+            None => return,
+        };
+        (state.lost, state.abandoned, state.body) = (Some(error), true, None);
+        state.consumer.take(&mut ItemBatch::new());
+        state.consumer.on_lost();
+        self.settle(state);
+        state.cancelled = Some(StopKind::Kill);
+        let (stream, reason) = (self.stream, CancelReason::Caller);
+        self.connection.out.lock().outbound.cancel(stream, StopKind::Kill, reason);
+    }
+
+    /// There is no memory for an item that is arriving.
+    pub(crate) fn on_no_room(&self, wakers: &mut Vec<Waker>) {
+        let mut state = self.state.lock();
+        self.overflow(&mut state);
+        wakers.extend(state.waker.take());
+    }
+
+    /// Charges no more than what waits.
+    fn settle(&self, state: &mut State) {
+        if let Some(account) = &self.connection.account {
+            state.queued.settle(state.consumer.queued_bytes(), BudgetUse::Queued, account);
+        }
+    }
+
+    /// True once it is known that the handler has begun.
+    pub fn is_started(&self) -> bool {
+        self.state.lock().consumer.is_started()
+    }
+
+    /// True while it is not known whether the handler has begun, or will.
+    pub fn is_unanswered(&self) -> bool {
+        let state = self.state.lock();
+        !state.consumer.is_started() && state.consumer.ended().is_none()
+    }
+
+    /// True when the connection broke before it was known that the handler has begun.
+    pub fn is_lost_early(&self) -> bool {
+        let state = self.state.lock();
+        state.lost.is_some() && !state.consumer.is_started()
+    }
+
+    /// The stream ended; its window, for the connection to take back.
+    pub(crate) fn on_terminal(
+        &self,
+        wakers: &mut Vec<Waker>,
+        terminal: Terminal,
+        items: u64,
+    ) -> Result<Window, StreamViolation> {
+        let mut state = self.state.lock();
+        state.body = None;
+        if !state.abandoned {
+            let ended = state.consumer.on_terminal(terminal, items);
+            state.judge(ended)?;
+            wakers.extend(state.waker.take());
+        }
+        Ok(state.consumer.window())
+    }
+
+    /// The connection is gone. Returns who is to be woken.
+    pub(crate) fn on_connection_lost(&self, error: &Error) -> Option<Waker> {
+        let mut state = self.state.lock();
+        state.consumer.on_lost();
+        state.body = None;
+        let error = if state.broke {
+            let started = state.consumer.is_started();
+            error.clone().with_executed(if started { Executed::Yes } else { Executed::Maybe })
+        } else if state.consumer.is_started() {
+            let received = state.consumer.received();
+            let message = format!("the stream broke off after {received} items: {error}");
+            Error::new(Code::Truncated, message)
+        } else {
+            error.clone()
+        };
+        state.lost = Some(error);
+        state.waker.take()
+    }
+
+    /// Asks the peer once for each kind, the stronger one even after the weaker.
+    fn ask_to_end(&self, kind: StopKind, reason: CancelReason) {
+        {
+            let mut state = self.state.lock();
+            let asked = state.cancelled.is_some_and(|before| before >= kind);
+            if asked || state.consumer.ended().is_some() {
+                return;
+            }
+            state.cancelled = Some(kind);
+            state.body = None;
+            self.connection.out.lock().outbound.cancel(self.stream, kind, reason);
+        }
+        self.connection.write_out();
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if let Some(account) = &self.connection.account {
+            self.state.get_mut().queued.clear(BudgetUse::Queued, account);
+        }
+    }
+}
+
+impl OnCancel for Call {
+    fn on_cancel(&self, kind: StopKind, reason: CancelReason) {
+        self.ask_to_end(kind, reason);
+    }
+}
+
+impl State {
+    fn judge<T>(&mut self, step: Result<T, StreamViolation>) -> Result<T, StreamViolation> {
+        self.broke |= step.is_err();
+        step
+    }
+
+    /// How the stream ended before any item, as an error.
+    fn early_end(&self) -> Option<Error> {
+        match self.consumer.ended()? {
+            Ended::Lost => self.lost.clone(),
+            Ended::Terminal(Terminal::Failed { error }) => Some(error.clone()),
+            Ended::Terminal(Terminal::Cancelled { reason }) => {
+                Some(Error::cancelled(*reason).with_executed(Executed::Maybe))
+            }
+            Ended::Terminal(_) => None,
+        }
+    }
+
+    fn end(&self) -> Option<SourceEvent> {
+        Some(match self.consumer.ended()? {
+            Ended::Terminal(terminal) => SourceEvent::Ended(terminal.clone()),
+            Ended::Lost => SourceEvent::Lost(
+                self.lost
+                    .clone()
+                    .unwrap_or_else(|| Error::new(Code::ConnectionLost, "the connection was lost")),
+            ),
+        })
+    }
+}
+
+impl ResponseSource for Call {
+    fn poll_started(&self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
+        let mut state = self.state.lock();
+        if state.consumer.is_started() {
+            return Poll::Ready(Ok(()));
+        }
+        if state.consumer.ended().is_some() {
+            return Poll::Ready(state.early_end().map_or(Ok(()), Err));
+        }
+        state.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn poll_batch(&self, cx: &mut task::Context<'_>, batch: &mut ItemBatch) -> Poll<SourceEvent> {
+        let (event, credited) = {
+            let mut state = self.state.lock();
+            let had_items = state.consumer.has_items();
+            state.consumer.take(batch);
+            self.settle(&mut state);
+            let credit = state.consumer.credit_due();
+            if let Some(credit) = credit {
+                self.connection.out.lock().outbound.credit(self.stream, credit);
+            }
+            let event = if had_items { Some(SourceEvent::Items) } else { state.end() };
+            if event.is_none() {
+                state.waker = Some(cx.waker().clone());
+            }
+            (event, credit.is_some())
+        };
+        if credited {
+            // Nobody waits for credit at once: it may ride along with what others send.
+            self.connection.write_soon();
+        }
+        event.map_or(Poll::Pending, Poll::Ready)
+    }
+
+    fn cancel(&self, kind: StopKind) {
+        self.ask_to_end(kind, CancelReason::Caller);
+    }
+
+    fn abandon(&self) {
+        {
+            let mut state = self.state.lock();
+            if state.consumer.ended().is_some() {
+                return;
+            }
+            state.abandoned = true;
+            if state.consumer.is_inside_item() {
+                self.connection.out.lock().forgotten.push(self.stream);
+            }
+            // What has arrived is let go of at once, of an item that is not whole by the reader;
+            // the entry goes with the terminal.
+            let mut rest = ItemBatch::new();
+            state.consumer.take(&mut rest);
+            self.settle(&mut state);
+        }
+        self.ask_to_end(StopKind::Kill, CancelReason::Caller);
+    }
+}
+
+impl std::fmt::Debug for Call {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Call").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,260 @@
+//! The connections of one client or server: starting them, finding them, ending them.
+
+use std::{
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use sinew_mux::Role;
+use sinew_net::{Carrier, Place};
+use sinew_plane::{Budget, Code, Error, RequestHandler, TransportId};
+use sinew_telemetry::{ActiveConnection, ConnectionMeters, ConnectionMetrics, Side};
+use tokio::runtime::Handle;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    CheckedDriverConfig, budget_keeper,
+    connection::{Connection, Sending},
+    read::Reader,
+    stream_ids::Callers,
+};
+
+/// What a listener knows of a connection that it accepted.
+pub(crate) struct Arrival {
+    /// What was read of it.
+    pub(crate) first: BytesMut,
+    /// Its place, for as long as it lives.
+    pub(crate) place: Option<Place>,
+}
+
+/// The connections that are open, by numbers of their own.
+#[derive(Default)]
+struct Live {
+    next: u64,
+    by_number: FxHashMap<u64, Weak<Connection>>,
+}
+
+/// Every connection of one client or server that was started and has not ended, and the tasks of
+/// them all. Dropping it ends what else runs among these; connections end with
+/// [`close_all`](Self::close_all) or [`end`](Self::end).
+pub struct ConnectionSet {
+    tasks: TaskTracker,
+    /// Ends what else runs in `tasks`.
+    ending: CancellationToken,
+    live: Mutex<Live>,
+    open: AtomicUsize,
+    /// The task that keeps the memory budget was started.
+    keeping: OnceLock<()>,
+    /// Who calls, where requests are served.
+    callers: Arc<Callers>,
+    /// Writes that reached a socket.
+    writes: Arc<AtomicU64>,
+    meters: ConnectionMeters,
+}
+
+impl ConnectionSet {
+    /// None yet, of an end that calls or serves, whichever side dials.
+    pub fn new(side: Side) -> Arc<Self> {
+        Arc::new(Self {
+            tasks: TaskTracker::new(),
+            ending: CancellationToken::new(),
+            live: Mutex::default(),
+            open: AtomicUsize::new(0),
+            keeping: OnceLock::new(),
+            callers: Arc::default(),
+            writes: Arc::default(),
+            meters: ConnectionMeters::new(side),
+        })
+    }
+
+    /// Starts the two tasks of a connection over a carrier. Requests of the peer go to `handler`;
+    /// without one they are refused.
+    pub fn start(
+        self: &Arc<Self>,
+        carrier: Box<dyn Carrier>,
+        role: Role,
+        config: Arc<CheckedDriverConfig>,
+        handler: Option<Arc<dyn RequestHandler>>,
+    ) -> Arc<Connection> {
+        self.start_with(None, carrier, role, config, handler)
+    }
+
+    /// The same over a carrier that a listener accepted. `first` is what was read of it, `place` its
+    /// place at the listener.
+    pub fn start_accepted(
+        self: &Arc<Self>,
+        carrier: Box<dyn Carrier>,
+        (first, place): (BytesMut, Option<Place>),
+        config: Arc<CheckedDriverConfig>,
+        handler: Option<Arc<dyn RequestHandler>>,
+    ) -> Arc<Connection> {
+        let arrival = Arrival { first, place };
+        self.start_with(Some(arrival), carrier, Role::Acceptor, config, handler)
+    }
+
+    fn start_with(
+        self: &Arc<Self>,
+        arrival: Option<Arrival>,
+        carrier: Box<dyn Carrier>,
+        role: Role,
+        config: Arc<CheckedDriverConfig>,
+        handler: Option<Arc<dyn RequestHandler>>,
+    ) -> Arc<Connection> {
+        let transport = carrier.transport();
+        let meter = self.meters.of(&transport);
+        let active = meter.opened();
+        let (read, write) = carrier.split();
+        let sending = Sending { carrier: write, writes: Arc::clone(&self.writes), meter };
+        let connection = Arc::new(Connection::new(role, transport, config, handler, sending));
+        if let Some(account) = &connection.account {
+            let holder: Weak<Connection> = Arc::downgrade(&connection);
+            account.held_by(holder);
+            self.keep_budget(account.budget());
+        }
+        let open = self.remember(&connection, active);
+        let callers = Arc::clone(&self.callers);
+        let reader = Box::new(Reader::new(Arc::clone(&connection), callers, read, arrival));
+        self.tasks.spawn(async move {
+            let _open = open;
+            reader.run().await;
+        });
+        self.tasks.spawn(Arc::clone(&connection).run_writer());
+        if self.tasks.is_closed() {
+            // The end came first and has not seen this one.
+            connection.close(&Error::draining("this side is shutting down"));
+        }
+        connection
+    }
+
+    /// Sees to it that a task keeps the budget until the end: it wakes who waits for room, and ends
+    /// streams that hold it up. Connections that are charged to a budget do so by themselves.
+    pub fn keep_budget(&self, budget: &Arc<Budget>) {
+        self.keeping.get_or_init(|| {
+            self.tasks.spawn(budget_keeper::keep(Arc::clone(budget), self.ending.clone()));
+        });
+    }
+
+    fn remember(
+        self: &Arc<Self>,
+        connection: &Arc<Connection>,
+        active: ActiveConnection,
+    ) -> OpenGuard {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        let mut live = self.live.lock();
+        let number = live.next;
+        live.next += 1;
+        live.by_number.insert(number, Arc::downgrade(connection));
+        OpenGuard { connections: Arc::clone(self), number, _active: active }
+    }
+
+    /// Runs a task among those that [`end`](Self::end) waits for. It must end by itself, or when
+    /// [`ending`](Self::ending) is cancelled.
+    pub fn spawn<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+
+    /// The same from outside a runtime.
+    pub fn spawn_on(&self, task: impl Future<Output = ()> + Send + 'static, runtime: &Handle) {
+        self.tasks.spawn_on(task, runtime);
+    }
+
+    /// Cancelled once the grace of [`end`](Self::end) is over.
+    pub fn ending(&self) -> &CancellationToken {
+        &self.ending
+    }
+
+    /// True once [`end`](Self::end) was called: a connection that is started is closed at once.
+    pub fn is_ending(&self) -> bool {
+        self.tasks.is_closed()
+    }
+
+    /// Writes that reached a carrier, over all connections so far.
+    pub fn writes(&self) -> u64 {
+        self.writes.load(Ordering::Relaxed)
+    }
+
+    /// What is counted of the connections over a transport.
+    pub fn metrics(&self, transport: &TransportId) -> ConnectionMetrics {
+        self.meters.of(transport)
+    }
+
+    /// How many are open.
+    pub fn count(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Those that are open now.
+    pub fn all(&self) -> Vec<Arc<Connection>> {
+        let live = self.live.lock();
+        let open = |connection: &Arc<Connection>| !connection.closed.is_cancelled();
+        live.by_number.values().filter_map(Weak::upgrade).filter(open).collect()
+    }
+
+    /// Closes all at once.
+    pub fn close_all(&self, error: &Error) {
+        for connection in self.all() {
+            connection.close(error);
+        }
+    }
+
+    /// Lets the streams on all connections end within `grace`, closes the connections, and joins
+    /// their tasks. Returns how many streams were cut.
+    pub async fn end(&self, grace: Duration) -> usize {
+        // From here on a connection that is started is closed at once, and a client refuses.
+        self.tasks.close();
+        let connections = self.all();
+        let drained = async {
+            for connection in &connections {
+                connection.drained().await;
+            }
+        };
+        // Past the grace the rest is cut, which is what the count below reports.
+        let _ = tokio::time::timeout(grace, drained).await;
+        let left = |connection: &Arc<Connection>| connection.active.load(Ordering::Acquire);
+        let cut = connections.iter().map(left).sum();
+        drop(connections);
+        self.ending.cancel();
+        // From the list again: one may have been started as the tasks were closed.
+        self.close_all(&Error::new(Code::ConnectionLost, "this side shut down"));
+        self.tasks.wait().await;
+        cut
+    }
+}
+
+impl Drop for ConnectionSet {
+    fn drop(&mut self) {
+        self.ending.cancel();
+    }
+}
+
+/// Counts a connection as open until its reader ends, however it ends.
+struct OpenGuard {
+    connections: Arc<ConnectionSet>,
+    number: u64,
+    _active: ActiveConnection,
+}
+
+impl Drop for OpenGuard {
+    fn drop(&mut self) {
+        self.connections.open.fetch_sub(1, Ordering::Relaxed);
+        let mut live = self.connections.live.lock();
+        let Live { by_number, .. } = &mut *live;
+        // Even a weak reference holds the memory of what is gone.
+        by_number.remove(&self.number);
+        if by_number.capacity() > 4 * by_number.len() + 64 {
+            by_number.shrink_to(2 * by_number.len());
+        }
+    }
+}
+
+impl std::fmt::Debug for ConnectionSet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ConnectionSet").field("open", &self.count()).finish_non_exhaustive()
+    }
+}

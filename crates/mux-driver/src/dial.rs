@@ -1,0 +1,239 @@
+//! One address that a client keeps a connection to: dialled when it is needed, and again when it
+//! was lost.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+use sinew_mux::Role;
+use sinew_net::{Attempt, Carrier, Connector};
+use sinew_plane::{
+    Address, Backoff, CONNECT_ATTEMPT_DELAY, Code, Error, Executed, Failure, Jitter,
+    RequestHandler, clock, staggered,
+};
+use tokio::sync::watch;
+
+use crate::{CheckedDriverConfig, connection::Connection, connection_set::ConnectionSet};
+
+/// One address, the connection to it that all requests share, and how the last dials went.
+pub struct Dialer {
+    address: Address,
+    connector: Arc<dyn Connector>,
+    config: Arc<CheckedDriverConfig>,
+    connections: Arc<ConnectionSet>,
+    current: ArcSwapOption<Connection>,
+    /// The dial under way and what comes of it, for everybody who waits.
+    dialling: Mutex<Option<Dial>>,
+    /// How the last dial failed: until its hold-down is over, everyone gets its error at once.
+    failure: Mutex<Option<Failure<Error>>>,
+    /// Takes the streams that the other side opens, where this side serves some.
+    handler: Option<Arc<dyn RequestHandler>>,
+    /// Connections that were made.
+    made: Arc<AtomicU64>,
+}
+
+/// What came of a dial; `None` while it is under way.
+type Dial = watch::Receiver<Option<Result<Arc<Connection>, Error>>>;
+
+impl Dialer {
+    /// A dialler for this address, without a connection. Connections are of `connections`.
+    pub fn new(
+        address: Address,
+        connector: Arc<dyn Connector>,
+        config: Arc<CheckedDriverConfig>,
+        connections: Arc<ConnectionSet>,
+    ) -> Self {
+        Self {
+            address,
+            connector,
+            config,
+            connections,
+            current: ArcSwapOption::empty(),
+            dialling: Mutex::new(None),
+            failure: Mutex::new(None),
+            handler: None,
+            made: Arc::default(),
+        }
+    }
+
+    /// The same with a handler for the streams that the other side opens, and a count of the
+    /// connections that were made.
+    #[must_use]
+    pub fn with_handler(mut self, handler: Arc<dyn RequestHandler>, made: Arc<AtomicU64>) -> Self {
+        self.handler = Some(handler);
+        self.made = made;
+        self
+    }
+
+    /// The last connection, live or not.
+    pub fn current(&self) -> Option<Arc<Connection>> {
+        self.current.load_full()
+    }
+
+    /// The live connection, or a new one. Cancel-safe: the dial goes on for the others who wait,
+    /// and for the next who asks. While dials fail, the last failure comes at once until its
+    /// hold-down is over ([`DriverConfig::backoff_max`](crate::DriverConfig::backoff_max) at most).
+    ///
+    /// # Errors
+    /// No carrier reaches the address, or its peer says no hello in time. Nothing was sent, so a
+    /// retry is safe.
+    pub async fn connection(self: &Arc<Self>) -> Result<Arc<Connection>, Error> {
+        if let Some(connection) = self.usable() {
+            return Ok(connection);
+        }
+        let mut dial = self.join_dial()?;
+        // The task that dials always says how it went, unless its runtime ends.
+        match dial.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(outcome)) => outcome.clone(),
+            _ => Err(closed()),
+        }
+    }
+
+    /// The dial under way, or a new one, in a task of its own: a request that is in a hurry must
+    /// not take it along when it gives up.
+    fn join_dial(self: &Arc<Self>) -> Result<Dial, Error> {
+        let mut dialling = self.dialling.lock();
+        if let Some(dial) = &*dialling {
+            return Ok(dial.clone());
+        }
+        if let Some(error) = self.pausing() {
+            return Err(error);
+        }
+        let (done, dial) = watch::channel(None);
+        *dialling = Some(dial.clone());
+        let this = Arc::clone(self);
+        self.connections.spawn(async move {
+            let outcome = match this.usable() {
+                Some(connection) => Ok(connection),
+                // The end of this side waits for no dial.
+                None => {
+                    let dialled = this.connections.ending().run_until_cancelled(this.dial()).await;
+                    dialled.unwrap_or_else(|| Err(closed()))
+                }
+            };
+            match &outcome {
+                Ok(connection) => {
+                    *this.failure.lock() = None;
+                    this.current.store(Some(Arc::clone(connection)));
+                }
+                Err(error) => this.note(error.clone()),
+            }
+            *this.dialling.lock() = None;
+            // Nobody may be waiting any more.
+            let _ = done.send(Some(outcome));
+        });
+        Ok(dial)
+    }
+
+    /// The live connection, if it takes new streams.
+    pub fn usable(&self) -> Option<Arc<Connection>> {
+        self.current.load_full().filter(|connection| connection.is_usable())
+    }
+
+    fn pausing(&self) -> Option<Error> {
+        let failure = self.failure.lock();
+        let error = failure.as_ref()?.held_down(clock::now())?;
+        Some(error.clone().remembered())
+    }
+
+    fn note(&self, error: Error) {
+        let mut failure = self.failure.lock();
+        let backoff = Backoff::exponential(self.config.backoff_base, self.config.backoff_max);
+        // Callers that lost one server do not come back to it in step, and who waited in line for
+        // a failed dial does not start the next.
+        let backoff = backoff.with_jitter(Jitter::Half);
+        *failure = Some(Failure::new(failure.as_ref(), error, &backoff, clock::now()));
+    }
+
+    /// Dials all that the address stands for, beside each other where one is slow, and keeps the
+    /// first connection whose peer says hello.
+    async fn dial(&self) -> Result<Arc<Connection>, Error> {
+        self.dial_first(self.connector.attempts(&self.address).await?).await
+    }
+
+    async fn dial_first(&self, attempts: Vec<Attempt>) -> Result<Arc<Connection>, Error> {
+        let mut attempts = attempts.into_iter();
+        let mut last = None;
+        let next = || attempts.next().map(|attempt| self.dial_one(attempt));
+        let pause = || tokio::time::sleep(CONNECT_ATTEMPT_DELAY);
+        let dialled = staggered(pause, next, |error| last = Some(error)).await;
+        dialled.ok_or_else(|| last.unwrap_or_else(closed))
+    }
+
+    async fn dial_one(&self, attempt: Attempt) -> Result<Arc<Connection>, Error> {
+        let limit = self.config.connect_timeout;
+        let carrier = match tokio::time::timeout(limit, attempt).await {
+            Ok(Ok(carrier)) => carrier,
+            Ok(Err(cause)) => {
+                let message = format!("no connection to {}: {cause}", self.address);
+                return Err(Error::new(Code::ConnectFailed, message).with_source(cause));
+            }
+            Err(_) => {
+                let message = format!("no connection to {} within {limit:?}", self.address);
+                return Err(Error::new(Code::ConnectTimedOut, message));
+            }
+        };
+        self.shake_hands(carrier).await
+    }
+
+    /// Waits for the peer's hello.
+    async fn shake_hands(&self, carrier: Box<dyn Carrier>) -> Result<Arc<Connection>, Error> {
+        let config = Arc::clone(&self.config);
+        let connection =
+            self.connections.start(carrier, Role::Dialler, config, self.handler.clone());
+        // Closed again unless the handshake ends well, also when this future is dropped midway.
+        let unfinished = CloseOnDrop(Some(connection));
+        let Some(connection) = &unfinished.0 else { return Err(closed()) };
+        connection.write_out();
+        let limit = self.config.handshake_timeout;
+        let outcome = match tokio::time::timeout(limit, connection.established()).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                let message = format!("{} did not answer within {limit:?}", self.address);
+                Err(Error::new(Code::ConnectTimedOut, message))
+            }
+        };
+        match outcome {
+            Ok(()) => {
+                self.made.fetch_add(1, Ordering::Relaxed);
+                unfinished.keep().ok_or_else(closed)
+            }
+            // Nothing was sent before the handshake, so any end of it is a failed dial.
+            Err(error) if error.code() == Code::ConnectionLost => {
+                let message = format!("{}: {}", self.address, error.message());
+                Err(Error::new(Code::ConnectFailed, message))
+            }
+            Err(error) => Err(error.with_executed(Executed::No)),
+        }
+    }
+}
+
+/// A connection whose handshake is under way.
+struct CloseOnDrop(Option<Arc<Connection>>);
+
+impl CloseOnDrop {
+    fn keep(mut self) -> Option<Arc<Connection>> {
+        self.0.take()
+    }
+}
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            connection.close(&closed());
+        }
+    }
+}
+
+fn closed() -> Error {
+    Error::new(Code::ConnectFailed, "the dial was given up")
+}
+
+impl std::fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dialer").field("address", &self.address).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,77 @@
+//! The serving side: the mux as one of the protocols of a port.
+
+use std::sync::Arc;
+
+use sinew_mux::PREFACE;
+use sinew_net::{Accepted, Detect, Protocol};
+use sinew_plane::{BoxFuture, Code, Error, RequestHandler};
+use sinew_telemetry::Side;
+
+use crate::{CheckedDriverConfig, ConnectionSet};
+
+/// Serves the connections of a port that speak the mux, see `docs/protocol.md` of the repository.
+#[derive(Clone)]
+pub struct MuxProtocol {
+    config: Arc<CheckedDriverConfig>,
+    handler: Arc<dyn RequestHandler>,
+    connections: Arc<ConnectionSet>,
+}
+
+impl MuxProtocol {
+    /// Hands the requests of its connections to `handler`.
+    pub fn new(config: CheckedDriverConfig, handler: Arc<dyn RequestHandler>) -> Self {
+        let connections = ConnectionSet::new(Side::Serving);
+        Self { config: Arc::new(config), handler, connections }
+    }
+
+    /// The connections that it serves. They outlive the futures of
+    /// [`serve`](Protocol::serve): whoever owns the port ends them.
+    pub fn connections(&self) -> &Arc<ConnectionSet> {
+        &self.connections
+    }
+
+    /// Takes no new streams on any connection, and tells the peers so. What runs goes on.
+    pub fn drain(&self) {
+        for connection in self.connections.all() {
+            // Streams on their way are refused one by one, which is as safe to resend.
+            connection.drain(u32::MAX);
+        }
+    }
+
+    /// Starts the tasks of a connection, and waits for its hello.
+    async fn take(&self, accepted: Accepted) {
+        let Accepted { carrier, first, place, until, unclassified, draining, .. } = accepted;
+        // It is counted among the mux connections from here on.
+        drop(unclassified);
+        let (config, handler) = (Arc::clone(&self.config), Arc::clone(&self.handler));
+        let arrived = (first, Some(place));
+        let connection = self.connections.start_accepted(carrier, arrived, config, Some(handler));
+        if draining.is_cancelled() {
+            // The drain has told the connections that it found, and this was not among them.
+            connection.close(&Error::draining("the server is shutting down"));
+            return;
+        }
+        if tokio::time::timeout_at(until, connection.established()).await.is_err() {
+            let error = Error::new(Code::ConnectTimedOut, "the peer did not say hello in time");
+            connection.close(&error);
+        }
+    }
+}
+
+impl Protocol for MuxProtocol {
+    fn detect(&self, first: &[u8]) -> Detect {
+        if first[0] == PREFACE[0] { Detect::Yes } else { Detect::No }
+    }
+
+    fn serve(self: Arc<Self>, connection: Accepted) -> BoxFuture<'static, ()> {
+        Box::pin(async move { self.take(connection).await })
+    }
+}
+
+impl std::fmt::Debug for MuxProtocol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MuxProtocol")
+            .field("connections", &self.connections)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,385 @@
+//! A stream that the peer opened: the sending end of a response.
+
+use std::{
+    sync::{Arc, Weak},
+    task::{self, Poll, Waker},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use sinew_mux::{
+    Credit, ITEM_COST_BYTES, Outbound, PollFrame, Producer, PushError, StreamViolation,
+};
+use sinew_plane::{
+    BudgetUse, CancelReason, Code, Context, Error, Executed, OnCancel, SinkTarget, StopKind,
+    StreamId, Terminal, TrySendError, Window,
+    budget::{Stalled, Tally, Work},
+    clock, defer_flush,
+};
+
+use crate::connection::Connection;
+
+/// A response on its way to the peer.
+pub(crate) struct Response {
+    stream: u32,
+    connection: Arc<Connection>,
+    context: Context,
+    /// Bytes of the request that the connection charges until this ends.
+    request_bytes: usize,
+    state: Mutex<State>,
+    /// Itself, to be told of a cancel while somebody waits.
+    this: Weak<Self>,
+}
+
+struct State {
+    producer: Producer,
+    waker: Option<Waker>,
+    /// Stands in the connection's line.
+    queued: bool,
+    /// The batch that was being gathered when it last sent an item from outside the line.
+    batch: Option<u32>,
+    /// Is told when its context is cancelled.
+    listens: bool,
+    lost: Option<Error>,
+    /// What is charged for the items that are kept.
+    kept: Tally,
+    /// An item of so many bytes found no room in the memory budget.
+    starved: Option<usize>,
+    /// Since when an item waits for the consumer, or for the budget.
+    parked: Option<Instant>,
+    /// The terminal is on its way or will never be.
+    over: bool,
+}
+
+impl Response {
+    pub(crate) fn new(
+        stream: u32,
+        connection: Arc<Connection>,
+        context: Context,
+        window: Window,
+        request_bytes: usize,
+    ) -> Arc<Self> {
+        let limit = connection.config.mux.max_window;
+        let state = State {
+            producer: Producer::new(window).with_limit(limit),
+            waker: None,
+            queued: false,
+            batch: None,
+            listens: false,
+            lost: None,
+            kept: Tally::default(),
+            starved: None,
+            parked: None,
+            over: false,
+        };
+        let state = Mutex::new(state);
+        Arc::new_cyclic(|this| Self {
+            stream,
+            connection,
+            context,
+            request_bytes,
+            state,
+            this: this.clone(),
+        })
+    }
+
+    /// Bytes of the request that are charged for as long as this is in the connection's table.
+    pub(crate) fn request_bytes(&self) -> usize {
+        self.request_bytes
+    }
+
+    /// What this holds, if an item waits since `before` or longer.
+    pub(crate) fn stalled(&self, before: Instant) -> Option<Stalled> {
+        let state = self.state.lock();
+        let since = state.parked.filter(|since| *since <= before && !state.over)?;
+        let bytes = state.kept.charged();
+        (bytes > 0).then_some(Stalled { since, stream: self.stream, bytes })
+    }
+
+    /// Ends the stream because this side cannot hold it any longer, and lets go of its items.
+    pub(crate) fn evict(&self, error: &Error) {
+        let (ended, waker) = {
+            let mut state = self.state.lock();
+            if state.over {
+                return;
+            }
+            state.producer.abandon(error.clone());
+            state.lost = Some(error.clone());
+            self.settle(&mut state);
+            let ended = self.send(&mut state) == PollFrame::Ended;
+            (ended, state.waker.take())
+        };
+        if ended {
+            self.connection.remove_response(self.stream);
+        }
+        self.context.cancel(StopKind::Kill, CancelReason::Evicted);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        self.connection.write_out();
+    }
+
+    /// Charges an item of so many bytes that is to be kept. False when the budget has no room.
+    fn charge(&self, state: &mut State, bytes: usize) -> bool {
+        let Some(account) = &self.connection.account else { return true };
+        let kept = state.producer.kept_bytes() + bytes + ITEM_COST_BYTES;
+        let charged = state.kept.cover(kept, BudgetUse::Kept, account, Work::Running);
+        state.starved = if charged { None } else { Some(bytes) };
+        charged
+    }
+
+    /// Charges no more than what is kept.
+    fn settle(&self, state: &mut State) {
+        if let Some(account) = &self.connection.account {
+            state.kept.settle(state.producer.kept_bytes(), BudgetUse::Kept, account);
+        }
+    }
+
+    /// True when the item that found no room would find it now; else `waker` is woken when that
+    /// may be so.
+    fn has_room(&self, state: &mut State, waker: &Waker) -> bool {
+        let (Some(bytes), Some(account)) = (state.starved, &self.connection.account) else {
+            return true;
+        };
+        account.wait_for_room(self.stream, bytes + ITEM_COST_BYTES, waker);
+        self.charge(state, bytes)
+    }
+
+    /// The largest item that this side can keep at all, in bytes.
+    fn largest_kept(&self) -> usize {
+        let account = self.connection.account.as_ref();
+        account.map_or(usize::MAX, |account| account.budget().share() / 2)
+    }
+
+    /// The id that the consumer has chosen.
+    pub(crate) fn id(&self) -> StreamId {
+        self.context.id()
+    }
+
+    /// Credit came. False when it brought nothing.
+    pub(crate) fn on_credit(
+        &self,
+        credit: Credit,
+        wakers: &mut Vec<Waker>,
+    ) -> Result<bool, StreamViolation> {
+        let mut state = self.state.lock();
+        let brought = state.producer.on_credit(credit)?;
+        if brought {
+            state.parked = None;
+            self.settle(&mut state);
+        }
+        if brought && state.producer.is_ready() {
+            wakers.extend(state.waker.take());
+        }
+        Ok(brought)
+    }
+
+    /// The consumer wants the stream to end. After a kill nothing more is sent but the end.
+    pub(crate) fn cancel(&self, kind: StopKind, reason: CancelReason) {
+        self.context.cancel(kind, reason);
+        let waker = self.state.lock().waker.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// The connection is gone, and with it the only way to the consumer.
+    pub(crate) fn on_connection_lost(&self, error: &Error) {
+        let waker = {
+            let mut state = self.state.lock();
+            // Nobody comes back for it, so nothing is kept until its handler has noticed.
+            state.producer.abandon(error.clone());
+            state.producer.on_carrier_lost();
+            self.settle(&mut state);
+            state.lost = Some(error.clone());
+            state.over = true;
+            state.waker.take()
+        };
+        self.context.cancel(StopKind::Kill, CancelReason::Disconnected);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Sends more, its turn having come.
+    pub(crate) fn send_next(&self) -> PollFrame {
+        let mut state = self.state.lock();
+        state.queued = false;
+        if state.over {
+            // Refused while it stood in line: nothing follows on that.
+            return PollFrame::Idle;
+        }
+        let mut out = self.connection.out.lock();
+        self.advance(&mut state, &mut out.outbound)
+    }
+
+    /// Sends at once when nobody stands in line, else goes to the end of it.
+    fn send(&self, state: &mut State) -> PollFrame {
+        if state.queued {
+            return PollFrame::More;
+        }
+        let mut out = self.connection.out.lock();
+        if out.outbound.is_clear() {
+            return self.advance(state, &mut out.outbound);
+        }
+        out.outbound.queue(self.stream);
+        state.queued = true;
+        PollFrame::More
+    }
+
+    /// Sends the first item since the last write at once, as [`send`](Self::send), and lets those
+    /// that follow wait in line: they are all moved in one go then, without a look at the outbox
+    /// for each.
+    fn send_item(&self, state: &mut State) {
+        if state.queued {
+            return;
+        }
+        let mut out = self.connection.out.lock();
+        let batch = Some(out.outbound.outbox().batch_number());
+        let is_first = std::mem::replace(&mut state.batch, batch) != batch;
+        if is_first && out.outbound.is_clear() {
+            self.advance(state, &mut out.outbound);
+        } else {
+            out.outbound.queue(self.stream);
+            state.queued = true;
+        }
+    }
+
+    /// Moves frames into the outbox, or the stream into the line when there is no room.
+    fn advance(&self, state: &mut State, outbound: &mut Outbound) -> PollFrame {
+        let polled = state.producer.poll_frame(self.stream, outbound.outbox());
+        match polled {
+            PollFrame::More => {
+                outbound.queue(self.stream);
+                state.queued = true;
+            }
+            PollFrame::Ended => state.over = true,
+            PollFrame::Idle => {}
+        }
+        polled
+    }
+
+    fn closed_by(&self, state: &State) -> Option<Error> {
+        if let Some(error) = &state.lost {
+            return Some(error.clone());
+        }
+        if self.context.is_killed() {
+            let reason = self.context.reason().unwrap_or(CancelReason::Caller);
+            return Some(Error::cancelled(reason).with_executed(Executed::Yes));
+        }
+        None
+    }
+}
+
+impl Drop for Response {
+    fn drop(&mut self) {
+        if let Some(account) = &self.connection.account {
+            self.state.get_mut().kept.clear(BudgetUse::Kept, account);
+        }
+    }
+}
+
+impl OnCancel for Response {
+    fn on_cancel(&self, _kind: StopKind, _reason: CancelReason) {
+        let waker = self.state.lock().waker.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl SinkTarget for Response {
+    fn poll_ready(&self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
+        let mut state = self.state.lock();
+        if let Some(error) = self.closed_by(&state) {
+            return Poll::Ready(Err(error));
+        }
+        let ready = state.producer.is_ready() || state.producer.is_finished();
+        if ready && self.has_room(&mut state, cx.waker()) {
+            return Poll::Ready(Ok(()));
+        }
+        state.parked.get_or_insert_with(clock::now);
+        state.waker = Some(cx.waker().clone());
+        let listens = std::mem::replace(&mut state.listens, true);
+        drop(state);
+        if !listens {
+            // Most responses never wait, so most need no listener.
+            self.context.on_cancel(self.this.clone());
+        }
+        Poll::Pending
+    }
+
+    fn try_send(&self, item: Bytes) -> Result<(), TrySendError> {
+        let mut state = self.state.lock();
+        if let Some(error) = self.closed_by(&state) {
+            return Err(TrySendError::Closed(error));
+        }
+        let limit = self.connection.peer_message_limit().min(self.largest_kept());
+        if item.len() > limit {
+            let message = format!("an item of {} bytes is over the limit of {limit}", item.len());
+            return Err(TrySendError::Closed(Error::new(Code::TooLarge, message)));
+        }
+        if state.producer.is_ready() && !self.charge(&mut state, item.len()) {
+            state.parked.get_or_insert_with(clock::now);
+            return Err(TrySendError::Full(item));
+        }
+        match state.producer.push(item) {
+            Ok(()) => {}
+            Err(PushError::Full(item)) => {
+                state.parked.get_or_insert_with(clock::now);
+                return Err(TrySendError::Full(item));
+            }
+            Err(PushError::Ended) => {
+                let error = Error::new(Code::HandlerFailed, "the stream has ended already");
+                return Err(TrySendError::Closed(error));
+            }
+        }
+        state.parked = None;
+        self.send_item(&mut state);
+        Ok(())
+    }
+
+    fn accept(&self) {
+        let mut state = self.state.lock();
+        if state.lost.is_none() && !state.over {
+            state.producer.accept();
+            self.send(&mut state);
+        }
+    }
+
+    fn finish(&self, terminal: Terminal) {
+        let ended = {
+            let mut state = self.state.lock();
+            if state.over || state.producer.is_finished() {
+                return;
+            }
+            // Asked before a kill drops anything: a refusal must not follow a part of an item.
+            let refused = state.producer.pushed() == 0;
+            if self.context.is_killed() {
+                let reason = self.context.reason().unwrap_or(CancelReason::Caller);
+                state.producer.discard_unsent(reason);
+            }
+            match &terminal {
+                Terminal::Failed { error } if refused && error.executed() == Executed::No => {
+                    self.connection.out.lock().outbound.reject(self.stream, error);
+                    state.over = true;
+                    true
+                }
+                _ => {
+                    state.producer.finish(terminal);
+                    self.send(&mut state) == PollFrame::Ended
+                }
+            }
+        };
+        if ended {
+            self.connection.remove_response(self.stream);
+        }
+    }
+
+    fn flush(&self) {
+        if !defer_flush(&self.connection) {
+            self.connection.write_out();
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! The calling side: one shared connection per address.
+
+use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
+
+use parking_lot::RwLock;
+use sinew_net::Connector;
+use sinew_plane::{
+    Address, BoxFuture, Code, DuplexTransport, Error, Executed, LatencyClass, OutgoingRequest,
+    ResponseStream, Shutdown, StopKind, TransportCapabilities, TransportId, within,
+};
+use sinew_telemetry::Side;
+
+use crate::{CheckedDriverConfig, connection_set::ConnectionSet, dial::Dialer};
+
+/// The calling side of the mux over one kind of carrier, which a [`Connector`] makes.
+///
+/// All requests to one address share one connection, which is made when it is first needed and
+/// again when it was lost; while dials fail, callers get the last failure at once instead of
+/// waiting for another. Clones share the connections; dropping the last one closes them.
+#[derive(Clone)]
+pub struct MuxTransport {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    id: TransportId,
+    capabilities: TransportCapabilities,
+    connector: Arc<dyn Connector>,
+    config: Arc<CheckedDriverConfig>,
+    connections: Arc<ConnectionSet>,
+    dialers: RwLock<HashMap<Address, Arc<Dialer>>>,
+}
+
+impl MuxTransport {
+    /// The transport `id`, for addresses with that scheme, which `connector` reaches.
+    pub fn new(
+        id: TransportId,
+        latency: LatencyClass,
+        connector: Arc<dyn Connector>,
+        config: CheckedDriverConfig,
+    ) -> Self {
+        let mut capabilities = TransportCapabilities::streaming(config.mux.max_message_bytes);
+        capabilities.latency = latency;
+        let inner = Inner {
+            id,
+            capabilities,
+            connector,
+            config: Arc::new(config),
+            connections: ConnectionSet::new(Side::Calling),
+            dialers: RwLock::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Connections that are up now.
+    pub fn connections(&self) -> usize {
+        let dialers = self.inner.dialers.read();
+        dialers.values().filter(|dialer| dialer.current().is_some_and(|it| it.is_usable())).count()
+    }
+
+    /// Writes that reached a carrier since the transport was made.
+    pub fn writes(&self) -> u64 {
+        self.inner.connections.writes()
+    }
+
+    fn dialer(&self, address: &Address) -> Result<Arc<Dialer>, Error> {
+        if let Some(dialer) = self.inner.dialers.read().get(address) {
+            return Ok(Arc::clone(dialer));
+        }
+        let mut dialers = self.inner.dialers.write();
+        if dialers.len() >= self.inner.config.max_targets {
+            dialers.retain(|_, dialer| dialer.current().is_some_and(|it| it.is_usable()));
+            if dialers.len() >= self.inner.config.max_targets {
+                let message = "connections to too many addresses at once (max_targets)";
+                return Err(Error::new(Code::Exhausted, message));
+            }
+        }
+        let dialer = dialers.entry(address.clone()).or_insert_with(|| {
+            let config = Arc::clone(&self.inner.config);
+            let connections = Arc::clone(&self.inner.connections);
+            let connector = Arc::clone(&self.inner.connector);
+            Arc::new(Dialer::new(address.clone(), connector, config, connections))
+        });
+        Ok(Arc::clone(dialer))
+    }
+
+    fn refuse_when_closed(&self) -> Result<(), Error> {
+        match self.inner.connections.is_ending() {
+            true => Err(Error::new(Code::ConnectFailed, "the transport was closed")),
+            false => Ok(()),
+        }
+    }
+
+    /// Sends at once over the connection that is up and has room; `None` without one.
+    fn send_now(
+        &self,
+        address: &Address,
+        request: &OutgoingRequest,
+    ) -> Option<Result<ResponseStream, Error>> {
+        if let Err(closed) = self.refuse_when_closed() {
+            return Some(Err(closed));
+        }
+        let connection = self.inner.dialers.read().get(address)?.usable()?;
+        connection.open_now(request).transpose()
+    }
+
+    /// Waits for the connection of an address, unless it is up.
+    fn wait_for_connection<'a>(
+        &'a self,
+        address: &Address,
+    ) -> Option<BoxFuture<'a, Result<(), Error>>> {
+        let dialer = self.refuse_when_closed().and_then(|()| self.dialer(address));
+        match dialer {
+            Ok(dialer) if dialer.usable().is_some() => None,
+            Ok(dialer) => Some(Box::pin(async move { dialer.connection().await.map(drop) })),
+            Err(error) => Some(Box::pin(std::future::ready(Err(error)))),
+        }
+    }
+
+    async fn send(
+        &self,
+        address: &Address,
+        request: OutgoingRequest,
+    ) -> Result<ResponseStream, Error> {
+        if let Some(sent) = self.send_now(address, &request) {
+            return sent;
+        }
+        let dialer = self.dialer(address)?;
+        // Boxed, so that the usual way above does not pay for the room that waiting takes.
+        Box::pin(Self::send_when_connected(&dialer, address, request)).await
+    }
+
+    async fn send_when_connected(
+        dialer: &Arc<Dialer>,
+        address: &Address,
+        mut request: OutgoingRequest,
+    ) -> Result<ResponseStream, Error> {
+        // A connection may retire between its look-up and its use, but not twice in a row.
+        for _ in 0..2 {
+            let connecting = pin!(dialer.connection());
+            let connecting = within(&request.context, StopKind::Stop, connecting);
+            let connection = connecting.await.map_err(|reason| {
+                let error = Error::cancelled_while(reason, "a connection was made");
+                error.with_executed(Executed::No)
+            })??;
+            match connection.open(request).await? {
+                Ok(stream) => return Ok(stream),
+                Err(back) => request = back,
+            }
+        }
+        Err(Error::draining(format!("{address} takes no new streams")))
+    }
+
+    async fn finish(&self, grace: Duration) -> Shutdown {
+        let cut_streams = self.inner.connections.end(grace).await;
+        self.inner.dialers.write().clear();
+        Shutdown { cut_streams, cut_tasks: 0 }
+    }
+}
+
+impl DuplexTransport for MuxTransport {
+    fn id(&self) -> &TransportId {
+        &self.inner.id
+    }
+
+    fn capabilities(&self) -> &TransportCapabilities {
+        &self.inner.capabilities
+    }
+
+    fn dials(&self, address: &Address) -> bool {
+        address.scheme() == self.inner.id.as_str()
+    }
+
+    fn open<'a>(
+        &'a self,
+        address: &'a Address,
+        request: OutgoingRequest,
+    ) -> BoxFuture<'a, Result<ResponseStream, Error>> {
+        Box::pin(self.send(address, request))
+    }
+
+    fn open_now(
+        &self,
+        address: &Address,
+        request: &OutgoingRequest,
+    ) -> Option<Result<ResponseStream, Error>> {
+        self.send_now(address, request)
+    }
+
+    fn connect<'a>(&'a self, address: &'a Address) -> Option<BoxFuture<'a, Result<(), Error>>> {
+        self.wait_for_connection(address)
+    }
+
+    fn close(&self, grace: Duration) -> BoxFuture<'_, Shutdown> {
+        Box::pin(self.finish(grace))
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let error = Error::new(Code::ConnectionLost, "the transport was dropped");
+        self.connections.close_all(&error);
+    }
+}
+
+impl std::fmt::Debug for MuxTransport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MuxTransport")
+            .field("id", &self.inner.id)
+            .field("connections", &self.connections())
+            .finish_non_exhaustive()
+    }
+}

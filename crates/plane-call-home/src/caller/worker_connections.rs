@@ -1,0 +1,141 @@
+//! The workers that have shared connections to this caller, and the streams that wait for one.
+
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use sinew_dynamo_wire::{SUBJECT_TEXT_BYTES, random_bytes};
+use sinew_mux::Token;
+use sinew_mux_driver::Connection;
+
+use super::response::Response;
+use crate::CALL_HOME;
+
+/// Shared connections by the process that has the token for them.
+#[derive(Default)]
+pub(crate) struct WorkerConnections {
+    by_process: Mutex<FxHashMap<u64, Worker>>,
+}
+
+/// A process that requests were sent to.
+struct Worker {
+    /// What those requests hold, and what each connection of this process shows. The number of a
+    /// process is in its hello for all to read, and proves nothing.
+    token: Token,
+    connections: Vec<Arc<Connection>>,
+    /// Streams that were expected while there was no connection.
+    waiting: Vec<Weak<Response>>,
+}
+
+impl WorkerConnections {
+    /// What a request to this process is to hold for its worker to be let in.
+    pub(crate) fn token(&self, process: u64) -> Token {
+        let mut workers = self.by_process.lock();
+        sweep(&mut workers);
+        workers.entry(process).or_insert_with(Worker::new).token
+    }
+
+    /// Opens the stream on a connection of its worker, or does so as soon as there is one.
+    pub(crate) fn request_stream(&self, source: &Arc<Response>) {
+        let Some(process) = source.request.process else { return };
+        let mut refused = Vec::new();
+        loop {
+            let connection = {
+                let mut workers = self.by_process.lock();
+                sweep(&mut workers);
+                let worker = workers.entry(process).or_insert_with(Worker::new);
+                let usable = |it: &&Arc<Connection>| {
+                    it.is_usable() && !refused.iter().any(|no| Arc::ptr_eq(no, it))
+                };
+                let busy = |it: &&Arc<Connection>| it.active_streams();
+                let Some(least) = worker.connections.iter().filter(usable).min_by_key(busy) else {
+                    // Under the same lock as the look, so that no connection comes in between.
+                    worker.wait(source);
+                    return;
+                };
+                Arc::clone(least)
+            };
+            if open(source, &connection) {
+                return;
+            }
+            refused.push(connection);
+        }
+    }
+
+    /// A connection came up of which the other end says that it is this process: what waited for
+    /// one is opened on it. False when it does not show the token of that process, and then
+    /// nothing is.
+    pub(crate) fn add(
+        &self,
+        process: u64,
+        token: Option<Token>,
+        connection: &Arc<Connection>,
+    ) -> bool {
+        let waiting = {
+            let mut workers = self.by_process.lock();
+            let worker = workers.get_mut(&process);
+            let known = worker.filter(|worker| token.is_some_and(|token| token == worker.token));
+            let Some(worker) = known else { return false };
+            worker.connections.push(Arc::clone(connection));
+            std::mem::take(&mut worker.waiting)
+        };
+        for source in waiting.iter().filter_map(Weak::upgrade) {
+            if source.is_expected() && !open(&source, connection) {
+                self.request_stream(&source);
+            }
+        }
+        true
+    }
+
+    /// A connection is gone. Its streams have been told.
+    pub(crate) fn remove(&self, process: u64, connection: &Arc<Connection>) {
+        let mut workers = self.by_process.lock();
+        if let Some(worker) = workers.get_mut(&process) {
+            // Its token stays good until the table would grow.
+            worker.connections.retain(|it| !Arc::ptr_eq(it, connection));
+        }
+    }
+}
+
+/// Forgets workers that nobody waits for, when the table would grow.
+fn sweep(workers: &mut FxHashMap<u64, Worker>) {
+    if workers.len() == workers.capacity() {
+        workers.retain(|_, it| !it.connections.is_empty() || it.is_waited_for());
+    }
+}
+
+impl Worker {
+    fn new() -> Self {
+        let token = Token::from_bytes(random_bytes());
+        Self { token, connections: Vec::new(), waiting: Vec::new() }
+    }
+
+    fn wait(&mut self, source: &Arc<Response>) {
+        // Streams that came another way, or ended, are swept when the list would grow.
+        if self.waiting.len() == self.waiting.capacity() {
+            self.waiting.retain(|source| source.strong_count() > 0);
+        }
+        self.waiting.push(Arc::downgrade(source));
+    }
+
+    fn is_waited_for(&self) -> bool {
+        self.waiting.iter().any(|source| source.strong_count() > 0)
+    }
+}
+
+/// False when the connection takes no more streams, for now or for good.
+fn open(source: &Arc<Response>, connection: &Arc<Connection>) -> bool {
+    let mut name = String::with_capacity(CALL_HOME.len() + SUBJECT_TEXT_BYTES);
+    name.push_str(CALL_HOME);
+    source.subject.write(&mut name);
+    // What counts here is the subject, and a stream that is asked for again keeps its id.
+    match connection.try_open(&source.request, &name, source.request.context.id()) {
+        Ok(Ok(call)) => {
+            source.attach_call(call);
+            true
+        }
+        Ok(Err(_)) => false,
+        // Cancelled or late: the stream knows, or will see.
+        Err(_) => true,
+    }
+}
