@@ -1,19 +1,10 @@
-//! The memory budget of the process, as connections have to do with it: who waits is woken, and
-//! the streams that hold it up are ended.
+//! Keeps the memory budget of the process: who waits for room is woken, and the streams that hold it
+//! up are ended.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
-use sinew_plane::{
-    Budget, Error,
-    budget::{Holder, Stalled},
-    clock,
-};
+use sinew_plane::{Budget, clock};
 use tokio_util::sync::CancellationToken;
-
-use crate::connection::Connection;
 
 /// How often a budget is looked at while somebody waits for room in it.
 const PERIOD: Duration = Duration::from_millis(250);
@@ -39,20 +30,6 @@ pub(crate) async fn keep(budget: Arc<Budget>, ending: CancellationToken) {
                     tokio::time::sleep(LEAST_PERIOD).await;
                 } => {}
             }
-        }
-    }
-}
-
-impl Holder for Connection {
-    fn stalled(&self, before: Instant, to: &mut Vec<Stalled>) {
-        let streams = self.streams.lock();
-        to.extend(streams.responses.values().filter_map(|response| response.stalled(before)));
-    }
-
-    fn end(&self, stream: u32, error: &Error) {
-        let response = self.streams.lock().responses.get(&stream).cloned();
-        if let Some(response) = response {
-            response.evict(error);
         }
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use bytes::BytesMut;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
-use sinew_mux::Role;
+use sinew_mux::{Callers, Role};
 use sinew_net::{Carrier, Place};
 use sinew_plane::{Budget, Code, Error, RequestHandler, TransportId};
 use sinew_telemetry::{ActiveConnection, ConnectionMeters, ConnectionMetrics, Side};
@@ -20,9 +20,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     CheckedDriverConfig, budget_keeper,
-    connection::{Connection, Sending},
+    connection::{Connection, MuxConnection, Sending},
     read::Reader,
-    stream_ids::Callers,
+    write::run_writer,
 };
 
 /// What a listener knows of a connection that it accepted.
@@ -37,7 +37,7 @@ pub(crate) struct Arrival {
 #[derive(Default)]
 struct Live {
     next: u64,
-    by_number: FxHashMap<u64, Weak<Connection>>,
+    by_number: FxHashMap<u64, Weak<MuxConnection>>,
 }
 
 /// Every connection of one client or server that was started and has not ended, and the tasks of
@@ -81,7 +81,7 @@ impl ConnectionSet {
         role: Role,
         config: Arc<CheckedDriverConfig>,
         handler: Option<Arc<dyn RequestHandler>>,
-    ) -> Arc<Connection> {
+    ) -> Connection {
         self.start_with(None, carrier, role, config, handler)
     }
 
@@ -93,7 +93,7 @@ impl ConnectionSet {
         (first, place): (BytesMut, Option<Place>),
         config: Arc<CheckedDriverConfig>,
         handler: Option<Arc<dyn RequestHandler>>,
-    ) -> Arc<Connection> {
+    ) -> Connection {
         let arrival = Arrival { first, place };
         self.start_with(Some(arrival), carrier, Role::Acceptor, config, handler)
     }
@@ -105,26 +105,26 @@ impl ConnectionSet {
         role: Role,
         config: Arc<CheckedDriverConfig>,
         handler: Option<Arc<dyn RequestHandler>>,
-    ) -> Arc<Connection> {
+    ) -> Connection {
         let transport = carrier.transport();
         let meter = self.meters.of(&transport);
         let active = meter.opened();
         let (read, write) = carrier.split();
         let sending = Sending { carrier: write, writes: Arc::clone(&self.writes), meter };
-        let connection = Arc::new(Connection::new(role, transport, config, handler, sending));
-        if let Some(account) = &connection.account {
-            let holder: Weak<Connection> = Arc::downgrade(&connection);
+        let connection = Connection::new(role, transport, config, handler, sending);
+        if let Some(account) = connection.0.account() {
+            let holder: Weak<MuxConnection> = Arc::downgrade(&connection.0);
             account.held_by(holder);
             self.keep_budget(account.budget());
         }
         let open = self.remember(&connection, active);
         let callers = Arc::clone(&self.callers);
-        let reader = Box::new(Reader::new(Arc::clone(&connection), callers, read, arrival));
+        let reader = Box::new(Reader::new(connection.clone(), callers, read, arrival));
         self.tasks.spawn(async move {
             let _open = open;
             reader.run().await;
         });
-        self.tasks.spawn(Arc::clone(&connection).run_writer());
+        self.tasks.spawn(run_writer(connection.clone()));
         if self.tasks.is_closed() {
             // The end came first and has not seen this one.
             connection.close(&Error::draining("this side is shutting down"));
@@ -140,16 +140,12 @@ impl ConnectionSet {
         });
     }
 
-    fn remember(
-        self: &Arc<Self>,
-        connection: &Arc<Connection>,
-        active: ActiveConnection,
-    ) -> OpenGuard {
+    fn remember(self: &Arc<Self>, connection: &Connection, active: ActiveConnection) -> OpenGuard {
         self.open.fetch_add(1, Ordering::Relaxed);
         let mut live = self.live.lock();
         let number = live.next;
         live.next += 1;
-        live.by_number.insert(number, Arc::downgrade(connection));
+        live.by_number.insert(number, Arc::downgrade(&connection.0));
         OpenGuard { connections: Arc::clone(self), number, _active: active }
     }
 
@@ -190,10 +186,10 @@ impl ConnectionSet {
     }
 
     /// Those that are open now.
-    pub fn all(&self) -> Vec<Arc<Connection>> {
+    pub fn all(&self) -> Vec<Connection> {
         let live = self.live.lock();
-        let open = |connection: &Arc<Connection>| !connection.closed.is_cancelled();
-        live.by_number.values().filter_map(Weak::upgrade).filter(open).collect()
+        let open = |connection: &Connection| !connection.is_closed();
+        live.by_number.values().filter_map(Weak::upgrade).map(Connection).filter(open).collect()
     }
 
     /// Closes all at once.
@@ -216,8 +212,7 @@ impl ConnectionSet {
         };
         // Past the grace the rest is cut, which is what the count below reports.
         let _ = tokio::time::timeout(grace, drained).await;
-        let left = |connection: &Arc<Connection>| connection.active.load(Ordering::Acquire);
-        let cut = connections.iter().map(left).sum();
+        let cut = connections.iter().map(Connection::active_streams).sum();
         drop(connections);
         self.ending.cancel();
         // From the list again: one may have been started as the tasks were closed.

@@ -16,7 +16,11 @@ use sinew_plane::{
 };
 use tokio::sync::watch;
 
-use crate::{CheckedDriverConfig, connection::Connection, connection_set::ConnectionSet};
+use crate::{
+    CheckedDriverConfig, ConnectionSet,
+    connection::{Connection, MuxConnection},
+    write::Writer,
+};
 
 /// One address, the connection to it that all requests share, and how the last dials went.
 pub struct Dialer {
@@ -24,7 +28,7 @@ pub struct Dialer {
     connector: Arc<dyn Connector>,
     config: Arc<CheckedDriverConfig>,
     connections: Arc<ConnectionSet>,
-    current: ArcSwapOption<Connection>,
+    current: ArcSwapOption<MuxConnection>,
     /// The dial under way and what comes of it, for everybody who waits.
     dialling: Mutex<Option<Dial>>,
     /// How the last dial failed: until its hold-down is over, everyone gets its error at once.
@@ -36,7 +40,7 @@ pub struct Dialer {
 }
 
 /// What came of a dial; `None` while it is under way.
-type Dial = watch::Receiver<Option<Result<Arc<Connection>, Error>>>;
+type Dial = watch::Receiver<Option<Result<Connection, Error>>>;
 
 impl Dialer {
     /// A dialler for this address, without a connection. Connections are of `connections`.
@@ -69,8 +73,8 @@ impl Dialer {
     }
 
     /// The last connection, live or not.
-    pub fn current(&self) -> Option<Arc<Connection>> {
-        self.current.load_full()
+    pub fn current(&self) -> Option<Connection> {
+        self.current.load_full().map(Connection)
     }
 
     /// The live connection, or a new one. Cancel-safe: the dial goes on for the others who wait,
@@ -80,7 +84,7 @@ impl Dialer {
     /// # Errors
     /// No carrier reaches the address, or its peer says no hello in time. Nothing was sent, so a
     /// retry is safe.
-    pub async fn connection(self: &Arc<Self>) -> Result<Arc<Connection>, Error> {
+    pub async fn connection(self: &Arc<Self>) -> Result<Connection, Error> {
         if let Some(connection) = self.usable() {
             return Ok(connection);
         }
@@ -117,7 +121,7 @@ impl Dialer {
             match &outcome {
                 Ok(connection) => {
                     *this.failure.lock() = None;
-                    this.current.store(Some(Arc::clone(connection)));
+                    this.current.store(Some(Arc::clone(&connection.0)));
                 }
                 Err(error) => this.note(error.clone()),
             }
@@ -129,8 +133,8 @@ impl Dialer {
     }
 
     /// The live connection, if it takes new streams.
-    pub fn usable(&self) -> Option<Arc<Connection>> {
-        self.current.load_full().filter(|connection| connection.is_usable())
+    pub fn usable(&self) -> Option<Connection> {
+        self.current().filter(Connection::is_usable)
     }
 
     fn pausing(&self) -> Option<Error> {
@@ -150,11 +154,11 @@ impl Dialer {
 
     /// Dials all that the address stands for, beside each other where one is slow, and keeps the
     /// first connection whose peer says hello.
-    async fn dial(&self) -> Result<Arc<Connection>, Error> {
+    async fn dial(&self) -> Result<Connection, Error> {
         self.dial_first(self.connector.attempts(&self.address).await?).await
     }
 
-    async fn dial_first(&self, attempts: Vec<Attempt>) -> Result<Arc<Connection>, Error> {
+    async fn dial_first(&self, attempts: Vec<Attempt>) -> Result<Connection, Error> {
         let mut attempts = attempts.into_iter();
         let mut last = None;
         let next = || attempts.next().map(|attempt| self.dial_one(attempt));
@@ -163,7 +167,7 @@ impl Dialer {
         dialled.ok_or_else(|| last.unwrap_or_else(closed))
     }
 
-    async fn dial_one(&self, attempt: Attempt) -> Result<Arc<Connection>, Error> {
+    async fn dial_one(&self, attempt: Attempt) -> Result<Connection, Error> {
         let limit = self.config.connect_timeout;
         let carrier = match tokio::time::timeout(limit, attempt).await {
             Ok(Ok(carrier)) => carrier,
@@ -180,14 +184,14 @@ impl Dialer {
     }
 
     /// Waits for the peer's hello.
-    async fn shake_hands(&self, carrier: Box<dyn Carrier>) -> Result<Arc<Connection>, Error> {
+    async fn shake_hands(&self, carrier: Box<dyn Carrier>) -> Result<Connection, Error> {
         let config = Arc::clone(&self.config);
         let connection =
             self.connections.start(carrier, Role::Dialler, config, self.handler.clone());
         // Closed again unless the handshake ends well, also when this future is dropped midway.
         let unfinished = CloseOnDrop(Some(connection));
         let Some(connection) = &unfinished.0 else { return Err(closed()) };
-        connection.write_out();
+        Writer(&connection.0).write_out();
         let limit = self.config.handshake_timeout;
         let outcome = match tokio::time::timeout(limit, connection.established()).await {
             Ok(outcome) => outcome,
@@ -212,10 +216,10 @@ impl Dialer {
 }
 
 /// A connection whose handshake is under way.
-struct CloseOnDrop(Option<Arc<Connection>>);
+struct CloseOnDrop(Option<Connection>);
 
 impl CloseOnDrop {
-    fn keep(mut self) -> Option<Arc<Connection>> {
+    fn keep(mut self) -> Option<Connection> {
         self.0.take()
     }
 }

@@ -28,25 +28,20 @@
 //! ```
 
 mod budget_keeper;
-mod call;
 mod config;
 mod connection;
 mod connection_set;
 mod dial;
+mod input;
 mod mux_protocol;
 mod open;
 mod read;
-mod receive;
-mod response;
-mod serve;
-mod stream_ids;
 mod transport;
 mod write;
 
 pub use crate::{
-    call::Call,
     config::{CheckedDriverConfig, DriverConfig},
-    connection::Connection,
+    connection::{Call, Connection, Tasks},
     connection_set::ConnectionSet,
     dial::Dialer,
     mux_protocol::MuxProtocol,

@@ -1,22 +1,19 @@
 //! Opening a stream on a live connection.
 
-use std::{
-    pin::pin,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{pin::pin, sync::Arc};
 
-use sinew_mux::{Open, Refusal};
+use sinew_mux::Refusal;
 use sinew_plane::{
     CancelReason, Code, Error, Executed, OutgoingRequest, ResponseSource, ResponseStream, StopKind,
-    StreamId, clock, timeout, within,
+    clock, timeout, within,
 };
 
-use crate::{call::Call, connection::Connection};
+use crate::{Call, Connection};
 
 impl Connection {
     /// Sends the request if there is room at once; `None` when there is not, and nothing was sent.
     pub(crate) fn open_now(
-        self: &Arc<Self>,
+        &self,
         request: &OutgoingRequest,
     ) -> Result<Option<ResponseStream>, Error> {
         if request.context.is_stopped() {
@@ -29,7 +26,7 @@ impl Connection {
     /// Sends the request. `Ok(Err(request))` hands it back when this connection takes no more
     /// streams for good.
     pub(crate) async fn open(
-        self: &Arc<Self>,
+        &self,
         request: OutgoingRequest,
     ) -> Result<Result<ResponseStream, OutgoingRequest>, Error> {
         if request.context.is_stopped() {
@@ -38,7 +35,7 @@ impl Connection {
         let started = clock::now();
         loop {
             // Registered before the try, so that room made in between is not missed.
-            let room = pin!(self.room.notified());
+            let room = pin!(self.tasks().room.notified());
             match self.try_open_stream(&request)? {
                 Ok(call) => return Ok(Ok(response(call, &request))),
                 Err(Refusal::Retired) => return Ok(Err(request)),
@@ -51,7 +48,7 @@ impl Connection {
                 }
                 Err(Refusal::Streams | Refusal::RequestWindow) => {}
             }
-            let left = self.config.open_timeout.saturating_sub(clock::since(started));
+            let left = self.tasks().config.open_timeout.saturating_sub(clock::since(started));
             let room = pin!(within(&request.context, StopKind::Stop, room));
             match timeout(left, room).await {
                 Ok(Ok(())) => {}
@@ -69,7 +66,7 @@ impl Connection {
 
     /// Sends the request under an id that no other stream of its context has.
     fn try_open_stream(
-        self: &Arc<Self>,
+        &self,
         request: &OutgoingRequest,
     ) -> Result<Result<Arc<Call>, Refusal>, Error> {
         let id = request.context.take_stream_id();
@@ -78,63 +75,6 @@ impl Connection {
             request.context.return_stream_id(id);
         }
         opened
-    }
-
-    /// Sends the request under a name of its own for what is called, if there is room at once.
-    /// A stop goes along with it.
-    ///
-    /// The inner error says why there is no room; nothing was sent then.
-    ///
-    /// # Errors
-    /// The request was killed, its deadline has passed, or the peer is another process than it is
-    /// for. Nothing was sent.
-    pub fn try_open(
-        self: &Arc<Self>,
-        request: &OutgoingRequest,
-        endpoint: &str,
-        id: StreamId,
-    ) -> Result<Result<Arc<Call>, Refusal>, Error> {
-        if request.context.is_killed() {
-            return Err(cancelled(request));
-        }
-        let remaining = request.context.remaining();
-        if remaining.is_some_and(|left| left.is_zero()) {
-            let error = Error::new(Code::DeadlineExceeded, "the deadline has passed");
-            return Err(error.with_executed(Executed::No));
-        }
-        if let (Some(process), Some(peer)) = (request.process, self.peer()) {
-            peer.expect_process(process)?;
-        }
-        let (call, sent) = {
-            let mut streams = self.streams.lock();
-            if streams.closed {
-                return Ok(Err(Refusal::Retired));
-            }
-            let mut out = self.out.lock();
-            let window = out.outbound.grant_window(request.window);
-            let mut open = Open::new(id, endpoint, request.instance, window);
-            open.headers = request.headers.clone();
-            open.remaining = remaining;
-            open.attempt = request.attempt;
-            let (stream, sent) = match out.outbound.open(&open, &request.body) {
-                Ok(opened) => opened,
-                Err(refusal) => {
-                    out.outbound.release_window(window);
-                    return Ok(Err(refusal));
-                }
-            };
-            drop(out);
-            let call = Arc::new(Call::new(stream, Arc::clone(self), window));
-            streams.calls.insert(stream, Arc::clone(&call));
-            self.active.fetch_add(1, Ordering::AcqRel);
-            (call, sent)
-        };
-        if sent < request.body.len() {
-            call.send_body(request.body.clone(), sent);
-        }
-        request.context.on_cancel(Arc::downgrade(&call));
-        self.write_out();
-        Ok(Ok(call))
     }
 }
 

@@ -185,14 +185,19 @@ impl Inbound {
     /// # Errors
     /// [`ConnectionError::Silent`]: the peer is dead.
     pub fn on_tick(&mut self, now: Instant) -> Result<Tick, ConnectionError> {
-        self.pool.on_tick();
-        if self.items.is_empty() && self.items.capacity() > 0 {
-            self.items = FxHashMap::default();
-        }
         match self.pulse.on_tick(now) {
             Beat::Alive => Ok(Tick::Idle),
             Beat::Ask => Ok(Tick::Ping),
             Beat::Dead => Err(ConnectionError::Silent),
+        }
+    }
+
+    /// Nothing has come for a while: lets go of buffers that nothing is in, and of those of large
+    /// messages that none was put together in since the last time.
+    pub fn shrink(&mut self) {
+        self.pool.on_tick();
+        if self.items.is_empty() && self.items.capacity() > 0 {
+            self.items = FxHashMap::default();
         }
     }
 

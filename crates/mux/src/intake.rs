@@ -175,6 +175,13 @@ impl Intake {
         GivenUp { stream, error, chunks: u32::try_from(chunks).unwrap_or(u32::MAX) }
     }
 
+    /// When the first body on its way has had its time, which is shorter while the memory budget is
+    /// spent.
+    pub(crate) fn next_overdue(&self) -> Option<Instant> {
+        let limit = self.body_timeout.min(PRESSED);
+        self.bodies.values().map(|body| body.looked + limit).min()
+    }
+
     /// The requests whose bodies do not come along, which are given up.
     pub(crate) fn overdue(&mut self, now: Instant, pool: &Pool) -> Vec<GivenUp> {
         if self.bodies.is_empty() {

@@ -33,6 +33,7 @@
 mod assembly;
 mod batch;
 mod config;
+mod connection;
 mod consumer;
 mod error;
 mod event;
@@ -46,12 +47,17 @@ mod outbound;
 mod outbox;
 mod pool;
 mod producer;
+mod session;
+mod stream;
+mod sync;
+mod timer;
 mod token;
 mod vigilance;
 
 pub use crate::{
     batch::{Batch, Part},
     config::{CheckedMuxConfig, MuxConfig},
+    connection::{Connection, Driver, Effects, ReceivedRequest, Receiver, Serving},
     consumer::{Consumer, Credit, Ended},
     error::{ConnectionError, StreamViolation},
     event::{Event, Opened},
@@ -63,8 +69,14 @@ pub use crate::{
     outbound::{Outbound, Refusal},
     outbox::{CHUNK_BYTES, Outbox},
     producer::{ITEM_COST_BYTES, PollFrame, Producer, PushError},
+    session::Callers,
+    stream::{CallerStream, ProducerStream},
     token::Token,
 };
+
+/// Room for one read on a busy connection, in bytes: a chunk of a large message and its header, in
+/// one system call.
+pub const READ_BYTES: usize = 96 << 10;
 
 /// Runs the README's example.
 #[cfg(doctest)]

@@ -14,9 +14,15 @@ use crate::{
 };
 
 impl Inbound {
+    /// When to look for [`overdue`](Self::overdue) request bodies at the latest; `None` while none
+    /// is on its way. Earlier does no harm.
+    pub fn next_overdue(&self) -> Option<Instant> {
+        self.intake.next_overdue()
+    }
+
     /// The requests that are given up now because their bodies do not come along, each with the
-    /// error for [`Outbound::reject`](crate::Outbound::reject). To be asked for with each
-    /// [tick](Self::on_tick).
+    /// error for [`Outbound::reject`](crate::Outbound::reject). To be asked for when
+    /// [`next_overdue`](Self::next_overdue) says.
     pub fn overdue(&mut self, now: Instant) -> Vec<(u32, Error)> {
         let overdue = self.intake.overdue(now, &self.pool);
         overdue.into_iter().map(|given_up| self.forgive(given_up)).collect()

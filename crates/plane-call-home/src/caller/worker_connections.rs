@@ -22,7 +22,7 @@ struct Worker {
     /// What those requests hold, and what each connection of this process shows. The number of a
     /// process is in its hello for all to read, and proves nothing.
     token: Token,
-    connections: Vec<Arc<Connection>>,
+    connections: Vec<Connection>,
     /// Streams that were expected while there was no connection.
     waiting: Vec<Weak<Response>>,
 }
@@ -38,22 +38,21 @@ impl WorkerConnections {
     /// Opens the stream on a connection of its worker, or does so as soon as there is one.
     pub(crate) fn request_stream(&self, source: &Arc<Response>) {
         let Some(process) = source.request.process else { return };
-        let mut refused = Vec::new();
+        let mut refused: Vec<Connection> = Vec::new();
         loop {
             let connection = {
                 let mut workers = self.by_process.lock();
                 sweep(&mut workers);
                 let worker = workers.entry(process).or_insert_with(Worker::new);
-                let usable = |it: &&Arc<Connection>| {
-                    it.is_usable() && !refused.iter().any(|no| Arc::ptr_eq(no, it))
-                };
-                let busy = |it: &&Arc<Connection>| it.active_streams();
+                let usable =
+                    |it: &&Connection| it.is_usable() && !refused.iter().any(|no| no.is_same(it));
+                let busy = |it: &&Connection| it.active_streams();
                 let Some(least) = worker.connections.iter().filter(usable).min_by_key(busy) else {
                     // Under the same lock as the look, so that no connection comes in between.
                     worker.wait(source);
                     return;
                 };
-                Arc::clone(least)
+                least.clone()
             };
             if open(source, &connection) {
                 return;
@@ -65,18 +64,13 @@ impl WorkerConnections {
     /// A connection came up of which the other end says that it is this process: what waited for
     /// one is opened on it. False when it does not show the token of that process, and then
     /// nothing is.
-    pub(crate) fn add(
-        &self,
-        process: u64,
-        token: Option<Token>,
-        connection: &Arc<Connection>,
-    ) -> bool {
+    pub(crate) fn add(&self, process: u64, token: Option<Token>, connection: &Connection) -> bool {
         let waiting = {
             let mut workers = self.by_process.lock();
             let worker = workers.get_mut(&process);
             let known = worker.filter(|worker| token.is_some_and(|token| token == worker.token));
             let Some(worker) = known else { return false };
-            worker.connections.push(Arc::clone(connection));
+            worker.connections.push(connection.clone());
             std::mem::take(&mut worker.waiting)
         };
         for source in waiting.iter().filter_map(Weak::upgrade) {
@@ -88,11 +82,11 @@ impl WorkerConnections {
     }
 
     /// A connection is gone. Its streams have been told.
-    pub(crate) fn remove(&self, process: u64, connection: &Arc<Connection>) {
+    pub(crate) fn remove(&self, process: u64, connection: &Connection) {
         let mut workers = self.by_process.lock();
         if let Some(worker) = workers.get_mut(&process) {
             // Its token stays good until the table would grow.
-            worker.connections.retain(|it| !Arc::ptr_eq(it, connection));
+            worker.connections.retain(|it| !it.is_same(connection));
         }
     }
 }
@@ -124,7 +118,7 @@ impl Worker {
 }
 
 /// False when the connection takes no more streams, for now or for good.
-fn open(source: &Arc<Response>, connection: &Arc<Connection>) -> bool {
+fn open(source: &Arc<Response>, connection: &Connection) -> bool {
     let mut name = String::with_capacity(CALL_HOME.len() + SUBJECT_TEXT_BYTES);
     name.push_str(CALL_HOME);
     source.subject.write(&mut name);

@@ -90,9 +90,9 @@ struct Caller {
 
 /// What a caller's places have to offer.
 enum Choice {
-    Ready(Arc<Connection>),
+    Ready(Connection),
     /// Every connection has many streams: this one will do, and another is to be made.
-    Grow(Arc<Connection>, Arc<Dialer>),
+    Grow(Connection, Arc<Dialer>),
     Dial(Arc<Dialer>),
 }
 
@@ -221,7 +221,7 @@ impl Inner {
         }
     }
 
-    async fn connection(self: &Arc<Self>, at: At) -> Result<Arc<Connection>, Error> {
+    async fn connection(self: &Arc<Self>, at: At) -> Result<Connection, Error> {
         let caller = self.caller(at)?;
         match self.choose(&caller, at) {
             Choice::Ready(connection) => {
@@ -305,7 +305,7 @@ impl Inner {
     fn choose(self: &Arc<Self>, caller: &Caller, at: At) -> Choice {
         let mut places = caller.places.lock();
         let live = |place: &Arc<Dialer>| place.current().filter(|it| it.is_usable());
-        let load = |it: &Arc<Connection>| it.active_streams();
+        let load = |it: &Connection| it.active_streams();
         let best = places.iter().filter_map(live).min_by_key(load);
         let dead = places.iter().find(|place| live(place).is_none()).cloned();
         match (best, dead) {

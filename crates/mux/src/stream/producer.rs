@@ -7,10 +7,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use parking_lot::Mutex;
-use sinew_mux::{
-    Credit, ITEM_COST_BYTES, Outbound, PollFrame, Producer, PushError, StreamViolation,
-};
 use sinew_plane::{
     BudgetUse, CancelReason, Code, Context, Error, Executed, OnCancel, SinkTarget, StopKind,
     StreamId, Terminal, TrySendError, Window,
@@ -18,12 +14,15 @@ use sinew_plane::{
     clock, defer_flush,
 };
 
-use crate::connection::Connection;
+use crate::{
+    Connection, Credit, Driver, ITEM_COST_BYTES, Outbound, PollFrame, Producer, PushError,
+    StreamViolation, sync::Mutex,
+};
 
 /// A response on its way to the peer.
-pub(crate) struct Response {
+pub struct ProducerStream<D: Driver> {
     stream: u32,
-    connection: Arc<Connection>,
+    connection: Arc<Connection<D>>,
     context: Context,
     /// Bytes of the request that the connection charges until this ends.
     request_bytes: usize,
@@ -52,15 +51,13 @@ struct State {
     over: bool,
 }
 
-impl Response {
+impl<D: Driver> ProducerStream<D> {
     pub(crate) fn new(
-        stream: u32,
-        connection: Arc<Connection>,
+        (stream, window, request_bytes): (u32, Window, usize),
+        connection: Arc<Connection<D>>,
         context: Context,
-        window: Window,
-        request_bytes: usize,
     ) -> Arc<Self> {
-        let limit = connection.config.mux.max_window;
+        let limit = connection.max_window();
         let state = State {
             producer: Producer::new(window).with_limit(limit),
             waker: None,
@@ -117,7 +114,7 @@ impl Response {
         if let Some(waker) = waker {
             waker.wake();
         }
-        self.connection.write_out();
+        D::transmit(&self.connection);
     }
 
     /// Charges an item of so many bytes that is to be kept. False when the budget has no room.
@@ -150,6 +147,11 @@ impl Response {
     fn largest_kept(&self) -> usize {
         let account = self.connection.account.as_ref();
         account.map_or(usize::MAX, |account| account.budget().share() / 2)
+    }
+
+    /// What its handler hears of a cancel.
+    pub(crate) fn context(&self) -> &Context {
+        &self.context
     }
 
     /// The id that the consumer has chosen.
@@ -272,7 +274,7 @@ impl Response {
     }
 }
 
-impl Drop for Response {
+impl<D: Driver> Drop for ProducerStream<D> {
     fn drop(&mut self) {
         if let Some(account) = &self.connection.account {
             self.state.get_mut().kept.clear(BudgetUse::Kept, account);
@@ -280,7 +282,7 @@ impl Drop for Response {
     }
 }
 
-impl OnCancel for Response {
+impl<D: Driver> OnCancel for ProducerStream<D> {
     fn on_cancel(&self, _kind: StopKind, _reason: CancelReason) {
         let waker = self.state.lock().waker.take();
         if let Some(waker) = waker {
@@ -289,7 +291,7 @@ impl OnCancel for Response {
     }
 }
 
-impl SinkTarget for Response {
+impl<D: Driver> SinkTarget for ProducerStream<D> {
     fn poll_ready(&self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
         let mut state = self.state.lock();
         if let Some(error) = self.closed_by(&state) {
@@ -379,7 +381,7 @@ impl SinkTarget for Response {
 
     fn flush(&self) {
         if !defer_flush(&self.connection) {
-            self.connection.write_out();
+            D::transmit(&self.connection);
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Reading from the socket: into the read buffer, or straight into a large message.
+//! Reading from the carrier: into the read buffer, or straight into a large message.
 
 use std::{io, sync::Arc};
 
 use bytes::{BufMut, BytesMut};
-use sinew_mux::Inbound;
+use sinew_mux::READ_BYTES;
 use sinew_net::{ReadHalf, UNBUFFERED_READ_BYTES, read_without_buffer, try_read};
 use sinew_plane::{
     BudgetUse,
@@ -11,9 +11,9 @@ use sinew_plane::{
 };
 use tokio::io::AsyncReadExt;
 
-/// Room for one read on a busy connection, in bytes: a chunk of a large message and its header, in
-/// one system call. Later reads have at least half of it.
-pub(crate) const READ_BYTES: usize = 96 << 10;
+use crate::connection::Tasks;
+
+type Receiver = sinew_mux::Receiver<Tasks>;
 
 /// Room for the first read behind a pause. A read that fills it has four times as much the next
 /// time, up to [`READ_BYTES`]: most connections never carry so much at once.
@@ -24,7 +24,7 @@ const FIRST_BYTES: usize = 8 << 10;
 const PEEK_BYTES: usize = 4 << 10;
 
 /// The receiving half of a connection, and what of it is not understood yet.
-pub(crate) struct Receiver {
+pub(crate) struct Input {
     half: ReadHalf,
     /// What arrived and was not looked at. Without room until there is something to read.
     pub(crate) buffer: BytesMut,
@@ -37,7 +37,7 @@ pub(crate) struct Receiver {
     bulk: bool,
 }
 
-impl Receiver {
+impl Input {
     /// `first` is what was read so far.
     pub(crate) fn new(half: ReadHalf, first: BytesMut, account: Option<Arc<Account>>) -> Self {
         Self { half, buffer: first, size: FIRST_BYTES, account, grown: None, bulk: false }
@@ -45,10 +45,10 @@ impl Receiver {
 
     /// Waits for bytes and reads once, to where the next bytes belong. 0 is the end. Nothing is
     /// lost when it is dropped midway.
-    pub(crate) async fn next(&mut self, inbound: &mut Inbound) -> io::Result<usize> {
-        if let Some(mut room) = inbound.room() {
+    pub(crate) async fn next(&mut self, receiver: &mut Receiver) -> io::Result<usize> {
+        if let Some(mut room) = receiver.room() {
             let bytes = self.half.read_buf(&mut room).await?;
-            inbound.filled(bytes, &mut self.buffer);
+            receiver.filled(bytes, &mut self.buffer);
             self.bulk = true;
             return Ok(bytes);
         }
@@ -96,10 +96,10 @@ impl Receiver {
 
     /// Reads what is there of a large message. `None` when that is nothing, or something else
     /// comes next.
-    pub(crate) fn try_chunk(&mut self, inbound: &mut Inbound) -> Option<io::Result<usize>> {
-        match try_read(&mut self.half, &mut inbound.room()?) {
+    pub(crate) fn try_chunk(&mut self, receiver: &mut Receiver) -> Option<io::Result<usize>> {
+        match try_read(&mut self.half, &mut receiver.room()?) {
             Ok(bytes) => {
-                inbound.filled(bytes, &mut self.buffer);
+                receiver.filled(bytes, &mut self.buffer);
                 Some(Ok(bytes))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,

@@ -2,12 +2,13 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use parking_lot::Mutex;
 use rustc_hash::{FxHashMap, FxHashSet};
 use sinew_plane::{
     Budget, BudgetUse, Code, Error, StreamId,
     budget::{Account, Tally, Work},
 };
+
+use crate::sync::Mutex;
 
 /// Ids that are remembered of a caller's streams that have ended: 8 KiB and its place in the set.
 /// A caller whose answers come within a second remembers seconds of its calls in it.
@@ -79,7 +80,7 @@ impl Drop for StreamIds {
 
 /// Callers by the process that they say they are. Those that say nothing count as one.
 #[derive(Default)]
-pub(crate) struct Callers {
+pub struct Callers {
     state: Mutex<State>,
 }
 

@@ -2,35 +2,50 @@
 
 use std::{collections::hash_map::Entry, sync::Arc, time::Instant};
 
-use parking_lot::MutexGuard;
-use sinew_mux::{ConnectionError, Event};
 use sinew_plane::{Code, Error, Executed, Terminal};
 
-use super::Reader;
-use crate::{
-    connection::{Connection, Stage, Streams},
-    serve::serve,
-};
+use super::{Connection, Driver, Effects, Receiver, Serving, streams::Streams};
+use crate::{ConnectionError, Event};
 
-impl Reader {
-    pub(super) fn dispatch(&mut self, now: Instant) -> Result<(), ConnectionError> {
+/// Requests that are routed before their handlers are called: what comes behind them waits.
+const MAX_REQUESTS: usize = 256;
+
+impl<D: Driver> Receiver<D> {
+    /// Routes what was read, up to a number of requests.
+    pub(super) fn route(
+        &mut self,
+        now: Instant,
+        effects: &mut Effects<D>,
+    ) -> Result<(), ConnectionError> {
         let connection = Arc::clone(&self.connection);
         let mut streams = connection.streams.lock();
-        loop {
-            self.take_items(&streams, now)?;
+        self.is_unfinished = true;
+        while effects.requests.len() < MAX_REQUESTS {
+            self.take_items(&streams, now, effects)?;
             match self.inbound.poll_event(now)? {
-                Some(Event::Opened(opened)) => streams = serve(&connection, streams, *opened),
-                Some(event) => self.route(&connection, &mut streams, event, now)?,
-                None => return Ok(()),
+                Some(Event::Opened(opened)) => {
+                    connection.take_request(&mut streams, *opened, effects);
+                }
+                Some(event) => self.route_event(&connection, &mut streams, event, now, effects)?,
+                None => {
+                    self.is_unfinished = false;
+                    break;
+                }
             }
         }
+        Ok(())
     }
 
     /// Hands items to their streams until something else is next.
-    fn take_items(&mut self, streams: &Streams, now: Instant) -> Result<(), ConnectionError> {
+    fn take_items(
+        &mut self,
+        streams: &Streams<D>,
+        now: Instant,
+        effects: &mut Effects<D>,
+    ) -> Result<(), ConnectionError> {
         while let Some(arrived) = self.inbound.poll_items()? {
             if let Some(call) = streams.calls.get(&arrived.stream()) {
-                call.on_items(&mut self.wakers, self.reads, &arrived)?;
+                call.on_items(&mut effects.wakers, self.reads, &arrived)?;
                 continue;
             }
             for _ in 0..arrived.count() {
@@ -40,14 +55,15 @@ impl Reader {
         Ok(())
     }
 
-    fn route(
+    fn route_event(
         &mut self,
-        connection: &Connection,
-        streams: &mut MutexGuard<'_, Streams>,
+        connection: &Connection<D>,
+        streams: &mut Streams<D>,
         event: Event,
         now: Instant,
+        effects: &mut Effects<D>,
     ) -> Result<(), ConnectionError> {
-        let wakers = &mut self.wakers;
+        let wakers = &mut effects.wakers;
         let known = match event {
             // Only behind a frame that was ignored: the others are taken in before.
             Event::Items { stream, items } => match streams.calls.get(&stream) {
@@ -98,7 +114,7 @@ impl Reader {
                 None => false,
             },
             Event::Ended { stream, terminal, items } => {
-                self.end_call(connection, streams, stream, terminal, items)?
+                end_call(connection, streams, (stream, terminal, items), effects)?
             }
             Event::Credit { stream, credit } => match streams.responses.get(&stream) {
                 Some(response) => response.on_credit(credit, wakers)?,
@@ -106,77 +122,54 @@ impl Reader {
             },
             Event::Cancel { stream, kind, reason } => match streams.responses.get(&stream) {
                 Some(response) => {
-                    self.cancels.push((Arc::clone(response), kind, reason));
+                    effects.cancels.push((Arc::clone(response), kind, reason));
                     true
                 }
                 None => false,
             },
             event => {
-                self.route_connection(connection, streams, event);
+                self.route_connection(connection, streams, event, effects);
                 true
             }
         };
         if known { Ok(()) } else { self.inbound.on_useless(now) }
     }
 
-    fn end_call(
+    fn route_connection(
         &mut self,
-        connection: &Connection,
-        streams: &mut Streams,
-        stream: u32,
-        terminal: Terminal,
-        items: u64,
-    ) -> Result<bool, ConnectionError> {
-        let Entry::Occupied(call) = streams.calls.entry(stream) else { return Ok(false) };
-        // It leaves the table behind the step that may fail: the end of the connection has to
-        // find it there, or its caller would wait for ever.
-        let window = call.get().on_terminal(&mut self.wakers, terminal, items)?;
-        call.remove();
-        {
-            let mut out = connection.out.lock();
-            out.outbound.on_stream_ended();
-            out.outbound.release_window(window);
-        }
-        self.made_room = true;
-        connection.stream_gone();
-        Ok(true)
-    }
-
-    fn route_connection(&mut self, connection: &Connection, streams: &mut Streams, event: Event) {
+        connection: &Connection<D>,
+        streams: &mut Streams<D>,
+        event: Event,
+        effects: &mut Effects<D>,
+    ) {
         match event {
             Event::Hello(hello) => {
                 connection.out.lock().outbound.on_hello(hello);
-                if connection.decides_at_once {
-                    let budget = connection.config.budget.as_ref();
+                if connection.serving == Serving::Admits {
+                    let budget = connection.account.as_ref().map(|account| account.budget());
                     let (presence, ids) = self.callers.enter(hello.process, budget);
                     self.presence = Some(presence);
                     let _ = connection.ids.set(ids);
                 }
                 // Set once: the machine admits one hello.
                 let _ = connection.peer.set(hello);
-                connection.stage.send_if_modified(|stage| {
-                    let handshake = matches!(stage, Stage::Handshake);
-                    if handshake {
-                        *stage = Stage::Established;
-                    }
-                    handshake
-                });
+                effects.established = true;
             }
             Event::Ping { token } => connection.out.lock().outbound.pong(token),
             Event::GrantDue { total } => connection.out.lock().outbound.grant(total),
             Event::Grant { total } => {
                 connection.out.lock().outbound.on_grant(total);
-                self.made_room = true;
+                effects.room_made = true;
             }
             Event::GoAway { last_stream, error } => {
                 connection.out.lock().outbound.on_go_away();
-                self.made_room = true;
+                effects.room_made = true;
                 let unseen: Vec<u32> =
                     streams.calls.keys().copied().filter(|stream| *stream > last_stream).collect();
                 for stream in unseen {
                     if let Some(call) = streams.calls.remove(&stream) {
                         let unseen = error.clone().with_executed(Executed::No);
-                        self.wakers.extend(call.on_connection_lost(&unseen));
+                        effects.wakers.extend(call.on_connection_lost(&unseen));
                         connection.out.lock().outbound.on_stream_ended();
                         connection.stream_gone();
                     }
@@ -199,4 +192,26 @@ impl Reader {
             _ => {}
         }
     }
+}
+
+/// A stream that this side opened has its end. False when there is no such stream.
+fn end_call<D: Driver>(
+    connection: &Connection<D>,
+    streams: &mut Streams<D>,
+    (stream, terminal, items): (u32, Terminal, u64),
+    effects: &mut Effects<D>,
+) -> Result<bool, ConnectionError> {
+    let Entry::Occupied(call) = streams.calls.entry(stream) else { return Ok(false) };
+    // It leaves the table behind the step that may fail: the end of the connection has to find it
+    // there, or its caller would wait for ever.
+    let window = call.get().on_terminal(&mut effects.wakers, terminal, items)?;
+    call.remove();
+    {
+        let mut out = connection.out.lock();
+        out.outbound.on_stream_ended();
+        out.outbound.release_window(window);
+    }
+    effects.room_made = true;
+    connection.stream_gone();
+    Ok(true)
 }

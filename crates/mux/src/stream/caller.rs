@@ -6,15 +6,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use parking_lot::Mutex;
-use sinew_mux::{Arrived, Consumer, Ended, StreamViolation};
 use sinew_plane::{
     BudgetUse, CancelReason, Code, Error, Executed, ItemBatch, OnCancel, ResponseSource,
     SourceEvent, StopKind, Terminal, Window,
     budget::{Tally, Work},
 };
 
-use crate::{connection::Connection, receive::READ_BYTES};
+use crate::{
+    Arrived, Connection, Consumer, Driver, Ended, READ_BYTES, StreamViolation, sync::Mutex,
+};
 
 /// Items that came together are copied for a consumer that lags if they are at most this many
 /// bytes: a quarter of a read buffer, so that what is held stays within a small factor of what is
@@ -22,9 +22,9 @@ use crate::{connection::Connection, receive::READ_BYTES};
 const COPY_BYTES: usize = READ_BYTES / 4;
 
 /// A request that was sent, and its response as it arrives.
-pub struct Call {
+pub struct CallerStream<D: Driver> {
     stream: u32,
-    connection: Arc<Connection>,
+    connection: Arc<Connection<D>>,
     state: Mutex<State>,
 }
 
@@ -45,8 +45,8 @@ struct State {
     abandoned: bool,
 }
 
-impl Call {
-    pub(crate) fn new(stream: u32, connection: Arc<Connection>, window: Window) -> Self {
+impl<D: Driver> CallerStream<D> {
+    pub(crate) fn new(stream: u32, connection: Arc<Connection<D>>, window: Window) -> Self {
         let state = State {
             consumer: Consumer::new(window),
             read: 0,
@@ -262,11 +262,11 @@ impl Call {
             state.body = None;
             self.connection.out.lock().outbound.cancel(self.stream, kind, reason);
         }
-        self.connection.write_out();
+        D::transmit(&self.connection);
     }
 }
 
-impl Drop for Call {
+impl<D: Driver> Drop for CallerStream<D> {
     fn drop(&mut self) {
         if let Some(account) = &self.connection.account {
             self.state.get_mut().queued.clear(BudgetUse::Queued, account);
@@ -274,7 +274,7 @@ impl Drop for Call {
     }
 }
 
-impl OnCancel for Call {
+impl<D: Driver> OnCancel for CallerStream<D> {
     fn on_cancel(&self, kind: StopKind, reason: CancelReason) {
         self.ask_to_end(kind, reason);
     }
@@ -310,7 +310,7 @@ impl State {
     }
 }
 
-impl ResponseSource for Call {
+impl<D: Driver> ResponseSource for CallerStream<D> {
     fn poll_started(&self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
         let mut state = self.state.lock();
         if state.consumer.is_started() {
@@ -341,7 +341,7 @@ impl ResponseSource for Call {
         };
         if credited {
             // Nobody waits for credit at once: it may ride along with what others send.
-            self.connection.write_soon();
+            D::transmit_soon(&self.connection);
         }
         event.map_or(Poll::Pending, Poll::Ready)
     }
@@ -370,8 +370,8 @@ impl ResponseSource for Call {
     }
 }
 
-impl std::fmt::Debug for Call {
+impl<D: Driver> std::fmt::Debug for CallerStream<D> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Call").field("stream", &self.stream).finish_non_exhaustive()
+        f.debug_struct("CallerStream").field("stream", &self.stream).finish_non_exhaustive()
     }
 }

@@ -1,0 +1,68 @@
+//! Opening a stream.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use sinew_plane::{CancelReason, Code, Error, Executed, OutgoingRequest, StreamId};
+
+use super::{Connection, Driver};
+use crate::{Open, Refusal, stream::CallerStream};
+
+impl<D: Driver> Connection<D> {
+    /// Sends the request under a name of its own for what is called, if there is room at once.
+    /// A stop goes along with it.
+    ///
+    /// The inner error says why there is no room; nothing was sent then.
+    ///
+    /// # Errors
+    /// The request was killed, its deadline has passed, or the peer is another process than it is
+    /// for. Nothing was sent.
+    pub fn try_open(
+        self: &Arc<Self>,
+        request: &OutgoingRequest,
+        endpoint: &str,
+        id: StreamId,
+    ) -> Result<Result<Arc<CallerStream<D>>, Refusal>, Error> {
+        if request.context.is_killed() {
+            let reason = request.context.reason().unwrap_or(CancelReason::Caller);
+            return Err(Error::cancelled(reason).with_executed(Executed::No));
+        }
+        let remaining = request.context.remaining();
+        if remaining.is_some_and(|left| left.is_zero()) {
+            let error = Error::new(Code::DeadlineExceeded, "the deadline has passed");
+            return Err(error.with_executed(Executed::No));
+        }
+        if let (Some(process), Some(peer)) = (request.process, self.peer()) {
+            peer.expect_process(process)?;
+        }
+        let (call, sent) = {
+            let mut streams = self.streams.lock();
+            if streams.closed {
+                return Ok(Err(Refusal::Retired));
+            }
+            let mut out = self.out.lock();
+            let window = out.outbound.grant_window(request.window);
+            let mut open = Open::new(id, endpoint, request.instance, window);
+            open.headers = request.headers.clone();
+            open.remaining = remaining;
+            open.attempt = request.attempt;
+            let (stream, sent) = match out.outbound.open(&open, &request.body) {
+                Ok(opened) => opened,
+                Err(refusal) => {
+                    out.outbound.release_window(window);
+                    return Ok(Err(refusal));
+                }
+            };
+            drop(out);
+            let call = Arc::new(CallerStream::new(stream, Arc::clone(self), window));
+            streams.calls.insert(stream, Arc::clone(&call));
+            self.active.fetch_add(1, Ordering::AcqRel);
+            (call, sent)
+        };
+        if sent < request.body.len() {
+            call.send_body(request.body.clone(), sent);
+        }
+        request.context.on_cancel(Arc::downgrade(&call));
+        D::transmit(self);
+        Ok(Ok(call))
+    }
+}

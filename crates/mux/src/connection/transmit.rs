@@ -1,0 +1,156 @@
+//! What waits to be written, and who writes it: one at a time, who looks again before it lets go, so
+//! that nothing is left behind.
+
+use super::{Connection, Driver};
+use crate::{Batch, Outbound, PollFrame};
+
+/// The sending direction and who is writing it.
+pub(crate) struct SendState {
+    pub(crate) outbound: Outbound,
+    /// A task has taken a batch and will look again before it lets go.
+    writing: bool,
+    /// A batch that the carrier did not take; whoever takes over goes on with it.
+    stalled: Option<Batch>,
+    /// The one who wrote has left the writing to another.
+    handed_over: bool,
+    /// Streams in the middle of an item that no call wants any more, for the reader. Each stream
+    /// stands here at most once.
+    pub(crate) forgotten: Vec<u32>,
+    /// A write failed, possibly in the middle of a frame.
+    pub(super) is_broken: bool,
+}
+
+impl SendState {
+    pub(super) fn new(outbound: Outbound) -> Self {
+        Self {
+            outbound,
+            writing: false,
+            stalled: None,
+            handed_over: false,
+            forgotten: Vec::new(),
+            is_broken: false,
+        }
+    }
+}
+
+/// For the one who writes.
+impl<D: Driver> Connection<D> {
+    /// Claims the writing. False when another writes, or there is nothing to write.
+    pub fn begin_transmit(&self) -> bool {
+        let mut out = self.out.lock();
+        let claimed = !out.writing && out.outbound.has_output();
+        out.writing |= claimed;
+        claimed
+    }
+
+    /// True when there is something to write and nobody writes.
+    pub fn wants_transmit(&self) -> bool {
+        let out = self.out.lock();
+        !out.writing && out.outbound.has_output()
+    }
+
+    /// The next batch, for who has claimed the writing; `None` after letting go of it.
+    pub fn poll_transmit(&self) -> Option<Batch> {
+        loop {
+            self.send_next_of_each();
+            let mut out = self.out.lock();
+            let batch = out.outbound.take_batch();
+            if !batch.is_empty() {
+                return Some(batch);
+            }
+            if !out.outbound.has_output() {
+                out.writing = false;
+                return None;
+            }
+        }
+    }
+
+    /// A batch was written.
+    pub fn transmitted(&self, batch: &mut Batch) {
+        self.out.lock().outbound.recycle(batch);
+    }
+
+    /// Leaves the writing to whoever [takes over](Self::take_over), with a batch that the carrier
+    /// did not take.
+    pub fn hand_over(&self, stalled: Option<Batch>) {
+        let mut out = self.out.lock();
+        out.stalled = stalled;
+        out.handed_over = true;
+    }
+
+    /// True when somebody waits for another to take over.
+    pub fn is_handed_over(&self) -> bool {
+        self.out.lock().handed_over
+    }
+
+    /// Takes the writing over, or claims it as [`begin_transmit`](Self::begin_transmit) does.
+    pub fn take_over(&self) -> bool {
+        let mut out = self.out.lock();
+        if std::mem::take(&mut out.handed_over) {
+            return true;
+        }
+        let claimed = !out.writing && out.outbound.has_output();
+        out.writing |= claimed;
+        claimed
+    }
+
+    /// The batch that the carrier did not take, for who has the writing.
+    pub fn take_stalled(&self) -> Option<Batch> {
+        self.out.lock().stalled.take()
+    }
+
+    /// Puts such a batch back: its frames are begun, so what comes last must follow their rest.
+    pub fn keep_stalled(&self, batch: Batch) {
+        self.out.lock().stalled = Some(batch);
+    }
+
+    /// A write failed: nothing may follow a frame that was cut, and no stream is opened any more.
+    pub fn break_off(&self) {
+        let mut out = self.out.lock();
+        out.is_broken = true;
+        out.outbound.on_go_away();
+    }
+
+    /// True once a write has failed.
+    pub fn is_broken(&self) -> bool {
+        self.out.lock().is_broken
+    }
+
+    /// Claims the writing for the last words, whoever has it unless it is in the middle of a write.
+    pub fn begin_close(&self) -> bool {
+        let mut out = self.out.lock();
+        let free = !out.writing || out.handed_over || out.stalled.is_some() || out.is_broken;
+        out.writing |= free;
+        free
+    }
+
+    /// What is left to write behind the last streams, for who has claimed the writing with
+    /// [`begin_close`](Self::begin_close).
+    pub fn take_rest(&self) -> Batch {
+        self.out.lock().outbound.take_batch()
+    }
+
+    /// True when nothing waits and nothing is being written.
+    pub fn is_written(&self) -> bool {
+        let out = self.out.lock();
+        !out.writing && !out.outbound.has_output()
+    }
+
+    /// Lets the streams that stand in line add their data while there is room.
+    fn send_next_of_each(&self) {
+        loop {
+            let Some(stream) = self.out.lock().outbound.next_turn() else { return };
+            if self.role.opens(stream) {
+                let call = self.streams.lock().calls.get(&stream).cloned();
+                if let Some(call) = call {
+                    call.send_next();
+                }
+                continue;
+            }
+            let response = self.streams.lock().responses.get(&stream).cloned();
+            if response.is_some_and(|response| response.send_next() == PollFrame::Ended) {
+                self.remove_response(stream);
+            }
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The two ends of a stream as programs hold them: a machine, the connection that carries it, and
+//! who waits for it.
+
+mod caller;
+mod producer;
+
+pub use self::{caller::CallerStream, producer::ProducerStream};
