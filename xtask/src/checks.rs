@@ -13,6 +13,14 @@ use crate::workspace::Workspace;
 /// must not pay for the layers above; raise a number only with a reason in the commit.
 const SIZE_LIMITS: &[(&str, usize)] = &[("sinew-codec", 12), ("sinew-mux", 20)];
 
+/// Features that users choose, where they are neither none nor all. Each of these has to compile,
+/// with its tests.
+const COMBINATIONS: &[(&str, &str)] =
+    &[("sinew", "dynamo"), ("sinew", "nats"), ("sinew", "dynamo,nats"), ("sinew-cli", "nats")];
+
+/// Its tests pass in a build without default features too, which does not speak Dynamo.
+const WITHOUT_DYNAMO: &str = "sinew";
+
 /// What the README promises of the command with its default features, built for release.
 const COMMAND_LIMIT_BYTES: u64 = 15_000_000;
 
@@ -38,12 +46,18 @@ pub(crate) fn docs(workspace: &Workspace) -> Result<()> {
 
 /// In the whole workspace, one member's features are on for all; alone, a missing one shows.
 pub(crate) fn alone(workspace: &Workspace) -> Result<()> {
+    let run = |command: &str, package: &str, arguments: &[&str]| {
+        let mut cargo = process::cargo_apart(&workspace.root);
+        cargo.args([command, "--quiet", "--locked", "--package", package]);
+        process::run(cargo.arg("--no-default-features").args(arguments))
+    };
     for package in workspace.packages()?.iter().filter(|package| package.has_library) {
-        let mut cargo = process::cargo(&workspace.root);
-        cargo.args(["check", "--quiet", "--locked", "--no-default-features", "--lib"]);
-        process::run(cargo.args(["--package", &package.name]))?;
+        run("check", &package.name, &["--lib"])?;
     }
-    Ok(())
+    for (package, features) in COMBINATIONS {
+        run("check", package, &["--all-targets", "--features", features])?;
+    }
+    run("test", WITHOUT_DYNAMO, &["--lib"])
 }
 
 pub(crate) fn size(workspace: &Workspace) -> Result<()> {

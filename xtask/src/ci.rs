@@ -19,7 +19,7 @@ const STEPS: &[Step] = &[
     Step { name: "docs", about: "the documentation builds without warnings", run: checks::docs },
     Step {
         name: "alone",
-        about: "each library compiles by itself, without default features",
+        about: "each library compiles by itself, without default features; sinew works without Dynamo",
         run: checks::alone,
     },
     Step {

@@ -1,7 +1,8 @@
-//! The layer table, and the checks that every dependency between our crates points down it and
-//! that no crate reaches one that it must not know.
+//! The layer table, and the checks that every dependency between our crates points down it, that
+//! no crate reaches one that it must not know, and that none is in a build without its feature.
 
 pub(crate) mod coming;
+mod features;
 pub(crate) mod sentences;
 
 use anyhow::{Result, bail};
@@ -9,12 +10,13 @@ use clap::Args;
 
 use crate::workspace::{Kind, Package, Workspace};
 
-/// Check that every dependency between our crates points to a lower layer, and that no crate
-/// reaches one that it must not know.
+/// Check that every dependency between our crates points to a lower layer, that no crate reaches
+/// one that it must not know, and that none is in a build without its feature.
 #[derive(Args)]
 #[command(after_help = "\
 The layers are LAYERS in xtask/src/layers.rs; docs/layers.svg is drawn from them. What a crate must
-not know is MUST_NOT in xtask/src/layers/sentences.rs, with the exceptions that hold today.
+not know is MUST_NOT in xtask/src/layers/sentences.rs, with the exceptions that hold today. What a
+build without a feature lacks is BUILDS in xtask/src/layers/features.rs.
 Dev-dependencies may point anywhere, as tests need the crates above them.")]
 pub(crate) struct Options {}
 
@@ -83,6 +85,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let packages = workspace.packages()?;
     let (edges, mut faults) = check(&packages);
     faults.extend(sentences::check(&packages, sentences::EXCEPTIONS));
+    faults.extend(features::check(workspace, &packages)?);
     for fault in &faults {
         eprintln!("layers: {fault}\n");
     }
@@ -90,6 +93,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         bail!("{} faults in {edges} dependencies between our crates", faults.len());
     }
     println!("layers: {edges} dependencies between {} packages all point down", packages.len());
+    println!("layers: {} builds do without what they did not ask for", features::BUILDS.len());
     println!("layers: {} exceptions to what crates must not know", sentences::EXCEPTIONS.len());
     Ok(())
 }

@@ -32,6 +32,14 @@ pub(crate) fn cargo(directory: &Path) -> Command {
     command
 }
 
+/// The same, for what is asked about the features of one package: these are not made the same as
+/// those of the whole workspace, as the configuration of a user may want it.
+pub(crate) fn cargo_apart(directory: &Path) -> Command {
+    let mut command = cargo(directory);
+    command.env_remove("CARGO_RESOLVER_FEATURE_UNIFICATION");
+    command
+}
+
 /// Shows the command, runs it to its end, and fails if it fails.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let shown = show(command);

@@ -10,6 +10,7 @@ use sinew_plane_call_home::{
     CheckedTcpStreamClientConfig, CheckedTcpStreamServerConfig, ListenHost, TcpStreamClientConfig,
     TcpStreamServerConfig,
 };
+#[cfg(feature = "dynamo")]
 use sinew_plane_request_tcp::{
     CheckedTcpRequestConfig, CheckedTcpRequestServerConfig, TcpRequestConfig,
     TcpRequestServerConfig,
@@ -82,8 +83,10 @@ pub struct Config {
     /// the ones above.
     pub tcp: TcpConfig,
     /// How this process sends requests over Dynamo's TCP frames.
+    #[cfg(feature = "dynamo")]
     pub frames: TcpRequestConfig,
     /// How this process serves requests in Dynamo's TCP frames.
+    #[cfg(feature = "dynamo")]
     pub frame_server: TcpRequestServerConfig,
     /// Where workers dial this process back, for requests whose response comes on another
     /// connection; it listens from the first such request on. Its connections are set up as
@@ -121,7 +124,9 @@ impl Default for Config {
             grace: Duration::from_secs(30),
             limits: CallLimits { accept: Some(DEFAULT_ACCEPT_LIMIT), ..CallLimits::default() },
             tcp: TcpConfig::default(),
+            #[cfg(feature = "dynamo")]
             frames: TcpRequestConfig::default(),
+            #[cfg(feature = "dynamo")]
             frame_server: TcpRequestServerConfig::default(),
             call_home: TcpStreamServerConfig::default(),
             dial_back: TcpStreamClientConfig::default(),
@@ -194,10 +199,10 @@ impl Config {
             ..self.dial_back.clone()
         };
         let dial_back = dial_back.checked().map_err(|error| fault("dial_back", &error))?;
+        #[cfg(feature = "dynamo")]
         let frames = self.frames.clone().checked().map_err(|error| fault("frames", &error))?;
-        let mut frame_server = self.frame_server.clone();
-        frame_server.budget = Some(Arc::clone(&budget));
-        let frame_server = frame_server.checked().map_err(|error| fault("frame_server", &error))?;
+        #[cfg(feature = "dynamo")]
+        let frame_server = self.frame_server_within(&budget)?;
         if let Some(mode) = checks {
             let writes = mode != ChecksumMode::Off;
             tcp.driver.mux.check_frames(writes, mode != ChecksumMode::Write);
@@ -211,7 +216,9 @@ impl Config {
             config: Box::new(config),
             budget,
             tcp,
+            #[cfg(feature = "dynamo")]
             frames,
+            #[cfg(feature = "dynamo")]
             frame_server,
             call_home,
             dial_back,
@@ -230,6 +237,16 @@ impl Config {
             return Err(ConfigError::new("memory_budget", reason));
         }
         Ok(Budget::new(bytes))
+    }
+
+    #[cfg(feature = "dynamo")]
+    fn frame_server_within(
+        &self,
+        budget: &Arc<Budget>,
+    ) -> Result<CheckedTcpRequestServerConfig, ConfigError> {
+        let budget = Some(Arc::clone(budget));
+        let frame_server = TcpRequestServerConfig { budget, ..self.frame_server.clone() };
+        frame_server.checked().map_err(|error| fault("frame_server", &error))
     }
 
     /// Where workers dial back: on the host that `listen` names, unless it says its own.
@@ -297,7 +314,9 @@ pub struct CheckedConfig {
     config: Box<Config>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) tcp: CheckedTcpConfig,
+    #[cfg(feature = "dynamo")]
     pub(crate) frames: CheckedTcpRequestConfig,
+    #[cfg(feature = "dynamo")]
     pub(crate) frame_server: CheckedTcpRequestServerConfig,
     pub(crate) call_home: CheckedTcpStreamServerConfig,
     pub(crate) dial_back: CheckedTcpStreamClientConfig,
@@ -455,7 +474,7 @@ mod tests {
     #[test]
     fn what_a_build_cannot_do_over_nats_is_refused_where_it_is_used() {
         use sinew_transport_nats::NatsAuth;
-        let bare = Features { nats: true, nats_tls: false, nats_nkeys: false };
+        let bare = Features { nats: true, nats_tls: false, nats_nkeys: false, ..Features::THIS };
         let over = |server: &str, nats_auth| Config {
             nats: vec![server.to_owned()],
             nats_auth,
@@ -472,7 +491,7 @@ mod tests {
             assert!(!error.to_string().contains("SUSECRET"), "{error}");
             let unused = Config { request_plane: RequestPlane::Tcp, ..config.clone() };
             assert!(unused.check_nats(bare).is_ok());
-            let all = Features { nats: true, nats_tls: true, nats_nkeys: true };
+            let all = Features { nats_tls: true, nats_nkeys: true, ..bare };
             assert!(config.check_nats(all).is_ok());
             let none = Features { nats: false, ..bare };
             assert!(config.check_nats(none).is_err());

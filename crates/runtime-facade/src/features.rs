@@ -3,6 +3,7 @@
 /// The parts of a build that settings may ask for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Features {
+    pub(crate) dynamo: bool,
     pub(crate) nats: bool,
     pub(crate) nats_tls: bool,
     pub(crate) nats_nkeys: bool,
@@ -11,6 +12,7 @@ pub(crate) struct Features {
 impl Features {
     /// Those of this build.
     pub(crate) const THIS: Self = Self {
+        dynamo: cfg!(feature = "dynamo"),
         nats: cfg!(feature = "nats"),
         nats_tls: cfg!(feature = "nats-tls"),
         nats_nkeys: cfg!(feature = "nats-nkeys"),
@@ -20,6 +22,7 @@ impl Features {
 /// True when this build has the feature of that name.
 pub(crate) fn has(feature: &str) -> bool {
     match feature {
+        "dynamo" => Features::THIS.dynamo,
         "dns" => cfg!(feature = "dns"),
         "etcd" => cfg!(feature = "etcd"),
         "nats" => Features::THIS.nats,

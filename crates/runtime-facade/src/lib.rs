@@ -61,6 +61,7 @@ pub use crate::{
     serve::{ServeBuilder, Served},
 };
 pub use sinew_codec::PayloadFormat;
+#[cfg(feature = "dynamo")]
 pub use sinew_compat_dynamo::{Annotated, DynamoError, ITEMS_ANNOTATED, ITEMS_HEADER};
 pub use sinew_discovery::{
     Change, FileConfig, FolderRules, Instance, InstanceKey, Owners, Snapshot, View,
@@ -168,6 +169,7 @@ pub use sinew_plane::{
     StopKind, StreamId, Terminal, TransportId, TrySendError, Window, burst, engine_fn,
 };
 pub use sinew_plane_call_home::{Network, TcpStreamClientConfig, TcpStreamServerConfig};
+#[cfg(feature = "dynamo")]
 pub use sinew_plane_request_tcp::{TcpRequestConfig, TcpRequestServerConfig};
 /// # Examples
 /// ```
@@ -245,12 +247,14 @@ pub mod settings {
 /// The crates underneath, whole.
 pub mod layers {
     pub use sinew_codec as codec;
+    #[cfg(feature = "dynamo")]
     pub use sinew_compat_dynamo as compat_dynamo;
     pub use sinew_discovery as discovery;
     pub use sinew_dynamo_wire as dynamo_wire;
     pub use sinew_ingress as ingress;
     pub use sinew_plane as plane;
     pub use sinew_plane_call_home as plane_call_home;
+    #[cfg(feature = "dynamo")]
     pub use sinew_plane_request_tcp as plane_request_tcp;
     pub use sinew_registry as registry;
     pub use sinew_router as router;

@@ -7,25 +7,33 @@ use std::{
 };
 
 use parking_lot::Mutex;
+#[cfg(feature = "dynamo")]
 use sinew_compat_dynamo::{DynamoCodec, DynamoScheme};
 use sinew_discovery::{Change, Instance, View};
 use sinew_ingress::Ingress;
+#[cfg(any(feature = "dynamo", feature = "nats"))]
+use sinew_plane::RequestPlaneClient;
 use sinew_plane::{
-    Address, DuplexTransport, EndpointName, Error, InstanceId, OutgoingRequest, RequestPlaneClient,
+    Address, DuplexTransport, EndpointName, Error, InstanceId, OutgoingRequest,
     ResponsePlaneServer, ResponseRegistration, Shutdown,
 };
 use sinew_plane_call_home::{CheckedTcpStreamServerConfig, TcpStreamClient, TcpStreamServer};
+#[cfg(feature = "dynamo")]
 use sinew_plane_request_tcp::{TcpRequestClient, TcpRequestServer};
-use sinew_split::{SplitScheme, SplitServer, SplitServerConfig, SplitTransport};
+use sinew_split::{PeerCodec, SplitServer, SplitServerConfig};
+#[cfg(any(feature = "dynamo", feature = "nats"))]
+use sinew_split::{SplitScheme, SplitTransport};
 use tokio::{
     runtime::Handle,
     time::{Instant, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+#[cfg(feature = "dynamo")]
+use crate::RequestPlane;
 #[cfg(feature = "nats")]
 use crate::nats::Nats;
-use crate::{CheckedConfig, RequestPlane, StartError};
+use crate::{CheckedConfig, StartError};
 
 /// What carries split exchanges, on both sides.
 pub(crate) struct Planes {
@@ -33,7 +41,12 @@ pub(crate) struct Planes {
     pub(crate) server: SplitServer,
     dial_back: Arc<TcpStreamClient>,
     call_home: Arc<CallHome>,
-    frames: Arc<TcpRequestClient>,
+    /// Largest body and largest item.
+    #[cfg(any(feature = "dynamo", feature = "nats"))]
+    max_message_bytes: usize,
+    /// Sends requests in Dynamo's TCP frames, unless the settings say NATS.
+    #[cfg(feature = "dynamo")]
+    frames: Option<Arc<TcpRequestClient>>,
     #[cfg(feature = "nats")]
     pub(crate) nats: Option<Nats>,
 }
@@ -57,34 +70,63 @@ impl Planes {
             server,
             dial_back,
             call_home,
-            frames: Arc::new(TcpRequestClient::new(config.frames.clone())),
+            #[cfg(any(feature = "dynamo", feature = "nats"))]
+            max_message_bytes: config.tcp.driver.mux.max_message_bytes,
+            #[cfg(feature = "dynamo")]
+            frames: (config.request_plane != RequestPlane::Nats)
+                .then(|| Arc::new(TcpRequestClient::new(config.frames.clone()))),
             #[cfg(feature = "nats")]
             nats,
         })
     }
 
-    /// The calling sides: Dynamo's TCP frames unless the settings say NATS, and NATS when there
-    /// is a connection.
-    pub(crate) fn transports(&self, config: &CheckedConfig) -> Vec<Arc<dyn DuplexTransport>> {
-        let limit = config.tcp.driver.mux.max_message_bytes;
+    /// The calling sides over each request plane that there is: to workers of Sinew and, where this
+    /// build has it, to Dynamo's.
+    #[cfg(any(feature = "dynamo", feature = "nats"))]
+    pub(crate) fn transports(&self) -> Vec<Arc<dyn DuplexTransport>> {
         let mut all: Vec<Arc<dyn DuplexTransport>> = Vec::new();
-        let mut add = |ours, dynamo: DynamoScheme, requests: Arc<dyn RequestPlaneClient>| {
-            let responses = || self.call_home.clone();
-            let to_sinew = SplitTransport::new(ours, limit, requests.clone(), responses());
-            all.push(Arc::new(to_sinew));
-            all.push(Arc::new(dynamo.split_transport(limit, requests, responses())));
-        };
-        if config.request_plane != RequestPlane::Nats {
-            add(SplitScheme::TCP, DynamoScheme::Tcp, self.frames.clone());
+        #[cfg(feature = "dynamo")]
+        if let Some(frames) = &self.frames {
+            all.push(self.to_sinew(SplitScheme::TCP, frames.clone()));
+            all.push(self.to_dynamo(DynamoScheme::Tcp, frames.clone()));
         }
         #[cfg(feature = "nats")]
         if let Some(nats) = &self.nats {
-            add(SplitScheme::NATS, DynamoScheme::Nats, nats.client());
+            all.push(self.to_sinew(SplitScheme::NATS, nats.client()));
+            #[cfg(feature = "dynamo")]
+            all.push(self.to_dynamo(DynamoScheme::Nats, nats.client()));
         }
         all
     }
 
+    /// None: this build has no request plane.
+    #[cfg(not(any(feature = "dynamo", feature = "nats")))]
+    pub(crate) fn transports(&self) -> Vec<Arc<dyn DuplexTransport>> {
+        Vec::new()
+    }
+
+    #[cfg(any(feature = "dynamo", feature = "nats"))]
+    fn to_sinew(
+        &self,
+        scheme: SplitScheme,
+        requests: Arc<dyn RequestPlaneClient>,
+    ) -> Arc<dyn DuplexTransport> {
+        let (limit, responses) = (self.max_message_bytes, self.call_home.clone());
+        Arc::new(SplitTransport::new(scheme, limit, requests, responses))
+    }
+
+    #[cfg(feature = "dynamo")]
+    fn to_dynamo(
+        &self,
+        scheme: DynamoScheme,
+        requests: Arc<dyn RequestPlaneClient>,
+    ) -> Arc<dyn DuplexTransport> {
+        let (limit, responses) = (self.max_message_bytes, self.call_home.clone());
+        Arc::new(scheme.split_transport(limit, requests, responses))
+    }
+
     /// Takes requests in Dynamo's TCP frames off a port.
+    #[cfg(feature = "dynamo")]
     pub(crate) fn frame_server(&self, config: &CheckedConfig) -> Arc<TcpRequestServer> {
         let handler = Arc::new(self.server.clone());
         Arc::new(TcpRequestServer::new(config.frame_server.clone(), handler))
@@ -97,7 +139,10 @@ impl Planes {
 
     /// Ends the calling side and NATS, behind the transports that used them.
     pub(crate) async fn end_calling(&self, grace: Duration) -> Shutdown {
-        self.frames.close().await;
+        #[cfg(feature = "dynamo")]
+        if let Some(frames) = &self.frames {
+            frames.close().await;
+        }
         let ended = self.call_home.close(grace).await;
         #[cfg(feature = "nats")]
         if let Some(nats) = &self.nats {
@@ -112,8 +157,15 @@ fn server_limits(config: &CheckedConfig) -> SplitServerConfig {
     const WRAPPING: usize = 4096;
     let max_item_bytes = config.dial_back.max_frame_bytes.saturating_sub(WRAPPING);
     let budget = Some(Arc::clone(&config.budget));
-    let peer = Some(Arc::new(DynamoCodec) as _);
-    SplitServerConfig { max_item_bytes, budget, peer, ..SplitServerConfig::default() }
+    SplitServerConfig { max_item_bytes, budget, peer: peer(), ..SplitServerConfig::default() }
+}
+
+/// Speaks with callers that are not Sinew's.
+fn peer() -> Option<Arc<dyn PeerCodec>> {
+    #[cfg(feature = "dynamo")]
+    return Some(Arc::new(DynamoCodec));
+    #[cfg(not(feature = "dynamo"))]
+    None
 }
 
 /// Where workers dial back to. It listens from the first split request on, because a process that
@@ -246,7 +298,23 @@ mod tests {
     use sinew_discovery::{Discovery, MemoryDiscovery};
 
     use super::*;
-    use crate::Config;
+    use crate::{Config, RequestPlane};
+
+    #[tokio::test]
+    async fn a_build_without_dynamo_speaks_none_of_it() {
+        let config = Config { request_plane: RequestPlane::Tcp, ..Config::default() };
+        let config = config.checked().unwrap();
+        let view = MemoryDiscovery::new().watch().await.unwrap();
+        let planes = Planes::new(&config, Ingress::default(), view, &|_| {}).await.unwrap();
+        let transports = planes.transports();
+        let names: Vec<_> = transports.iter().map(|one| one.id().as_str()).collect();
+        let expected: &[&str] =
+            if cfg!(feature = "dynamo") { &["split-tcp", "dynamo-tcp"] } else { &[] };
+        assert_eq!(names, expected);
+        assert_eq!(peer().is_some(), cfg!(feature = "dynamo"));
+        planes.end_serving(Duration::ZERO).await;
+        planes.end_calling(Duration::ZERO).await;
+    }
 
     #[tokio::test]
     async fn a_port_that_was_taken_is_bound_once_it_is_free() {

@@ -136,7 +136,7 @@ impl Runtime {
             transports.push(Arc::new(TcpTransport::unix(config.tcp.clone())));
             transports.push(Arc::new(TcpTransport::new(config.tcp.clone())));
         }
-        transports.extend(planes.transports(&config));
+        transports.extend(planes.transports());
         for transport in transports {
             let registration = TransportRegistration::duplex(&*transport);
             registry.register_duplex_transport(registration, transport)?;
@@ -307,8 +307,9 @@ impl Runtime {
 
     async fn start_server(&self, tcp: CheckedTcpConfig) -> Result<TcpServer, Error> {
         let handler = Arc::new(self.0.ingress.clone());
-        let frames = self.0.planes.frame_server(&self.0.config);
-        let server = TcpServer::new(tcp, handler).with_protocol(frames);
+        let server = TcpServer::new(tcp, handler);
+        #[cfg(feature = "dynamo")]
+        let server = server.with_protocol(self.0.planes.frame_server(&self.0.config));
         server.start(self.0.config.listen).await?;
         Ok(server)
     }

@@ -70,6 +70,7 @@ impl ServeBuilder {
 
     /// The items are [`Annotated`](crate::Annotated) values, as Dynamo's own engines send them:
     /// they are given to Dynamo's callers as they are, where others are put into one.
+    #[cfg(feature = "dynamo")]
     pub fn annotated(mut self, annotated: bool) -> Self {
         self.annotated = annotated;
         self

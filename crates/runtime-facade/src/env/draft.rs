@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 use crate::{
     Config, ConfigError, DiscoverySource, RequestPlane,
-    env::Overrides,
+    env::{Overrides, all},
     features::Features,
     place,
     servers::{EtcdMember, NO_ETCD_TLS},
@@ -95,6 +95,7 @@ impl Draft {
     /// Puts together what takes several variables.
     pub(super) fn finish(mut self, build: Features) -> Result<Config, ConfigError> {
         self.finish_place();
+        self.check_dynamo(build)?;
         let chosen = std::mem::take(&mut self.chosen);
         // What nobody looks at need not be usable.
         match chosen.discovery {
@@ -130,6 +131,24 @@ impl Draft {
             }
         }
         Ok(self.config)
+    }
+
+    /// Refuses what asks for Dynamo, in a build without it.
+    fn check_dynamo(&self, build: Features) -> Result<(), ConfigError> {
+        if build.dynamo {
+            return Ok(());
+        }
+        let refused = |name, what| Err(ConfigError::not_in_this_build(name, what, "dynamo"));
+        let mut needy = all().filter(|(_, setting)| setting.feature() == Some("dynamo"));
+        if let Some(name) = needy.find_map(|(_, one)| self.given.get(one.name())) {
+            return refused(name, "Dynamo's request plane over TCP");
+        }
+        // Beside an option of the command line nobody looks at it.
+        let plane = self.given_as("SINEW_REQUEST_PLANE");
+        if plane.starts_with("DYN_") && self.chosen.request_plane.is_none() {
+            return refused(plane, "a request plane of Dynamo");
+        }
+        Ok(())
     }
 
     fn finish_place(&mut self) {

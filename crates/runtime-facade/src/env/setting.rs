@@ -111,6 +111,11 @@ impl Setting {
         self.no_effect
     }
 
+    /// The feature that it needs.
+    pub(super) fn feature(&self) -> Option<&'static str> {
+        self.feature
+    }
+
     /// True when its value is shown in no message.
     pub fn is_secret(&self) -> bool {
         matches!(self.form, Form::Secret(_))

@@ -10,6 +10,19 @@ fn size(n: u64) -> usize {
     usize::try_from(n).unwrap_or(usize::MAX)
 }
 
+/// Sets how requests travel in Dynamo's frames, in a build that has these. In another one, who gives
+/// a setting for them alone is told so.
+macro_rules! set_dynamo {
+    ($draft:ident.$part:ident.$field:ident = $value:expr) => {{
+        #[cfg(feature = "dynamo")]
+        {
+            $draft.config.$part.$field = $value;
+        }
+        #[cfg(not(feature = "dynamo"))]
+        let _ = (&$draft, $value);
+    }};
+}
+
 pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(
         "SINEW_CONNECT_TIMEOUT",
@@ -17,8 +30,8 @@ pub(super) const SETTINGS: &[Setting] = &[
             least: 1,
             most: 3_600,
             set: |draft, time| {
-                let config = &mut draft.config;
-                (config.frames.connect_timeout, config.tcp.driver.connect_timeout) = (time, time);
+                draft.config.tcp.driver.connect_timeout = time;
+                set_dynamo!(draft.frames.connect_timeout = time);
             },
         },
         "5",
@@ -30,44 +43,49 @@ pub(super) const SETTINGS: &[Setting] = &[
         Form::Seconds {
             least: 1,
             most: 3_600,
-            set: |draft, time| draft.config.frames.request_timeout = time,
+            set: |draft, time| set_dynamo!(draft.frames.request_timeout = time),
         },
         "5",
         "longest wait for the acknowledgement of a request in Dynamo's frames",
     )
-    .alias(&["DYN_TCP_REQUEST_TIMEOUT"]),
+    .alias(&["DYN_TCP_REQUEST_TIMEOUT"])
+    .needs("dynamo"),
     Setting::new(
         "SINEW_FRAME_CONNECTIONS",
-        count("connections", 65_535, |draft, n| draft.config.frames.pool_size = size(n)),
+        count("connections", 65_535, |draft, n| set_dynamo!(draft.frames.pool_size = size(n))),
         "100",
         "connections to one worker that speaks Dynamo's frames",
     )
-    .alias(&["DYN_TCP_POOL_SIZE"]),
+    .alias(&["DYN_TCP_POOL_SIZE"])
+    .needs("dynamo"),
     Setting::new(
         "SINEW_FRAME_PIPELINE",
-        count("requests", 65_535, |draft, n| draft.config.frames.max_pipelined = size(n)),
+        count("requests", 65_535, |draft, n| set_dynamo!(draft.frames.max_pipelined = size(n))),
         "64",
         "requests on one such connection that are not acknowledged yet",
     )
-    .alias(&["DYN_TCP_CHANNEL_BUFFER"]),
+    .alias(&["DYN_TCP_CHANNEL_BUFFER"])
+    .needs("dynamo"),
     Setting::new(
         "SINEW_FRAME_CONNECTS",
-        count("connections", 65_535, |draft, n| draft.config.frames.max_connects = size(n)),
+        count("connections", 65_535, |draft, n| set_dynamo!(draft.frames.max_connects = size(n))),
         "64",
         "such connections that are made at once, to all workers together",
     )
-    .alias(&["DYN_TCP_GLOBAL_CONNECT_LIMIT"]),
+    .alias(&["DYN_TCP_GLOBAL_CONNECT_LIMIT"])
+    .needs("dynamo"),
     Setting::new(
         "SINEW_FRAME_IDLE_TIMEOUT",
         Form::Seconds {
             least: 1,
             most: 86_400,
-            set: |draft, time| draft.config.frames.idle_timeout = time,
+            set: |draft, time| set_dynamo!(draft.frames.idle_timeout = time),
         },
         "300",
         "such connections to a worker without a request for this long are closed",
     )
-    .alias(&["DYN_TCP_HOST_IDLE_TTL_SECS"]),
+    .alias(&["DYN_TCP_HOST_IDLE_TTL_SECS"])
+    .needs("dynamo"),
     Setting::new(
         "SINEW_TCP_POOL_ENABLED",
         Form::Switch(|draft, on| {
@@ -106,10 +124,10 @@ pub(super) const SETTINGS: &[Setting] = &[
             set: |draft, bytes| {
                 let config = &mut draft.config;
                 config.tcp.driver.mux.max_message_bytes = bytes;
-                config.frame_server.max_request_bytes = bytes;
-                config.frames.max_message_bytes = bytes;
                 config.call_home.max_frame_bytes = bytes;
                 config.dial_back.max_frame_bytes = bytes;
+                set_dynamo!(draft.frames.max_message_bytes = bytes);
+                set_dynamo!(draft.frame_server.max_request_bytes = bytes);
             },
         },
         "32MiB",

@@ -16,7 +16,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "auto",
         "auto: direct connections, and NATS beside them where servers are named; tcp: direct \
          connections alone; nats: NATS alone, with responses that dial back; http is not in this \
-         build",
+         build. By a name of Dynamo it asks for Dynamo's peers, which need the feature dynamo",
     )
     .alias(&["DYN_REQUEST_PLANE", "DYN_REQUEST_PLANE_MODE"])
     .asks(
