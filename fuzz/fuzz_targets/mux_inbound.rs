@@ -16,7 +16,7 @@ use sinew_mux::{
 use sinew_plane::Window;
 
 /// Longest frame, its header and its check.
-const MAX_FRAME: usize = 8 + 51 + 1024 + 65_536 + 65_536 + 4;
+const MAX_FRAME: usize = 8 + 59 + 1024 + 65_536 + 65_536 + 4;
 
 fn config(settings: u8) -> CheckedMuxConfig {
     let mut config = MuxConfig { integrity: settings & 2 != 0, ..MuxConfig::default() };
@@ -64,8 +64,8 @@ impl Streams {
                 assert!(opened.open.endpoint().len() <= 1024);
                 self.producer.poll_frame(opened.stream, self.outbound.outbox());
             }
-            Event::Attach { next_item, credit, .. } => {
-                self.producer.on_attach(next_item, credit)?
+            Event::Attach { attach, .. } => {
+                self.producer.on_attach(attach.next_item, attach.credit)?
             }
             Event::Credit { credit, .. } => drop(self.producer.on_credit(credit)?),
             Event::Accept { .. } => self.consumer.on_accept()?,

@@ -8,11 +8,12 @@ use std::{
     },
 };
 
-use sinew_mux::{Driver, Hello, Refusal, Role, Serving};
+use sinew_mux::{Detached, Driver, Hello, Refusal, Role, Serving};
 use sinew_net::{CONNECTION_COST_BYTES, Occupant, WriteHalf};
 use sinew_plane::{
     BudgetUse, Code, Error, Fault, OutgoingRequest, RequestHandler, StreamId, TransportId,
     budget::{Hold, Work},
+    clock,
 };
 use sinew_telemetry::ConnectionMetrics;
 use tokio::sync::{Notify, watch};
@@ -53,6 +54,8 @@ pub struct Tasks {
     pub(crate) room: Notify,
     /// The last stream has ended.
     idle: Notify,
+    /// Wakes who looks after streams that have lost this connection.
+    on_detached: Vec<Arc<Notify>>,
     /// How far the connection has come.
     stage: watch::Sender<Stage>,
     /// Ends both tasks.
@@ -70,6 +73,12 @@ pub(crate) struct Sending {
     pub(crate) writes: Arc<AtomicU64>,
     /// Both directions of this end's connections over this transport.
     pub(crate) meter: ConnectionMetrics,
+}
+
+/// Where streams go that lose their connection, and who looks after them there.
+pub(crate) struct Keeping {
+    pub(crate) detached: Option<Arc<Detached<Tasks>>>,
+    pub(crate) wakes: Vec<Arc<Notify>>,
 }
 
 /// How far a connection has come.
@@ -102,6 +111,10 @@ impl Driver for Tasks {
     fn on_refused(&self, fault: Fault) {
         self.sending.meter.refused(fault);
     }
+
+    fn on_detached(&self) {
+        self.on_detached.iter().for_each(|task| task.notify_one());
+    }
 }
 
 impl Connection {
@@ -111,6 +124,7 @@ impl Connection {
         config: Arc<CheckedDriverConfig>,
         handler: Option<Arc<dyn RequestHandler>>,
         sending: Sending,
+        keeping: Keeping,
     ) -> Self {
         let account = config.budget.as_ref().map(|budget| budget.open());
         let serving = match &handler {
@@ -134,12 +148,17 @@ impl Connection {
             written: Notify::new(),
             room: Notify::new(),
             idle: Notify::new(),
+            on_detached: keeping.wakes,
             stage: watch::Sender::new(Stage::Handshake),
             closed: CancellationToken::new(),
             hurried: AtomicBool::new(false),
             read_ended: CancellationToken::new(),
         };
-        Self(Arc::new(MuxConnection::new(role, &config.mux, serving, account, tasks)))
+        let connection = MuxConnection::new(role, &config.mux, serving, account, tasks);
+        Self(Arc::new(match keeping.detached {
+            Some(detached) => connection.with_detached(detached),
+            None => connection,
+        }))
     }
 
     pub(crate) fn tasks(&self) -> &Tasks {
@@ -249,6 +268,16 @@ impl Connection {
 
     /// Ends the connection and every stream on it. The first reason counts.
     pub fn close(&self, error: &Error) {
+        self.close_with(error, |connection| connection.end(error));
+    }
+
+    /// The carrier is gone: ends the connection. Its streams wait for another one to the same peer,
+    /// where both ends keep them.
+    pub(crate) fn lost(&self, error: &Error) {
+        self.close_with(error, |connection| connection.lost(error, clock::now()));
+    }
+
+    fn close_with(&self, error: &Error, end_streams: impl FnOnce(&MuxConnection)) {
         let Tasks { stage, transport, closed, room, .. } = self.tasks();
         let first = stage.send_if_modified(|stage| {
             let first = !matches!(stage, Stage::Closed(_));
@@ -261,7 +290,7 @@ impl Connection {
             return;
         }
         tracing::debug!(%transport, code = %error.code(), reason = %error, "connection closed");
-        self.0.lost(error);
+        end_streams(&self.0);
         closed.cancel();
         room.notify_waiters();
     }

@@ -11,16 +11,16 @@ use std::{
 use bytes::BytesMut;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
-use sinew_mux::{Callers, Role};
+use sinew_mux::{Detached, Role, Sessions};
 use sinew_net::{Carrier, Place};
-use sinew_plane::{Budget, Code, Error, RequestHandler, TransportId};
+use sinew_plane::{Budget, Code, Error, RequestHandler, TransportId, clock};
 use sinew_telemetry::{ActiveConnection, ConnectionMeters, ConnectionMetrics, Side};
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     CheckedDriverConfig, budget_keeper,
-    connection::{Connection, MuxConnection, Sending},
+    connection::{Connection, Keeping, MuxConnection, Sending, Tasks},
     read::Reader,
     write::run_writer,
 };
@@ -32,6 +32,9 @@ pub(crate) struct Arrival {
     /// Its place, for as long as it lives.
     pub(crate) place: Option<Place>,
 }
+
+/// Where streams wait that come back, and who has them come back.
+type ComesBack = (Arc<Detached<Tasks>>, Arc<Notify>);
 
 /// The connections that are open, by numbers of their own.
 #[derive(Default)]
@@ -51,8 +54,12 @@ pub struct ConnectionSet {
     open: AtomicUsize,
     /// The task that keeps the memory budget was started.
     keeping: OnceLock<()>,
-    /// Who calls, where requests are served.
-    callers: Arc<Callers>,
+    /// Who calls, where requests are served, and the streams that have lost their connection.
+    sessions: Arc<Sessions<Tasks>>,
+    /// Wakes the task that looks after those.
+    session_timer: Arc<Notify>,
+    /// That task was started.
+    timing: OnceLock<()>,
     /// Writes that reached a socket.
     writes: Arc<AtomicU64>,
     meters: ConnectionMeters,
@@ -67,7 +74,9 @@ impl ConnectionSet {
             live: Mutex::default(),
             open: AtomicUsize::new(0),
             keeping: OnceLock::new(),
-            callers: Arc::default(),
+            sessions: Arc::default(),
+            session_timer: Arc::default(),
+            timing: OnceLock::new(),
             writes: Arc::default(),
             meters: ConnectionMeters::new(side),
         })
@@ -82,7 +91,19 @@ impl ConnectionSet {
         config: Arc<CheckedDriverConfig>,
         handler: Option<Arc<dyn RequestHandler>>,
     ) -> Connection {
-        self.start_with(None, carrier, role, config, handler)
+        self.start_with(None, carrier, role, config, (handler, None))
+    }
+
+    /// The same, whose own streams come back over another connection when this one is lost:
+    /// `comes_back` is where they wait, and wakes who has them come back.
+    pub(crate) fn start_resuming(
+        self: &Arc<Self>,
+        carrier: Box<dyn Carrier>,
+        config: Arc<CheckedDriverConfig>,
+        handler: Option<Arc<dyn RequestHandler>>,
+        comes_back: ComesBack,
+    ) -> Connection {
+        self.start_with(None, carrier, Role::Dialler, config, (handler, Some(comes_back)))
     }
 
     /// The same over a carrier that a listener accepted. `first` is what was read of it, `place` its
@@ -95,7 +116,7 @@ impl ConnectionSet {
         handler: Option<Arc<dyn RequestHandler>>,
     ) -> Connection {
         let arrival = Arrival { first, place };
-        self.start_with(Some(arrival), carrier, Role::Acceptor, config, handler)
+        self.start_with(Some(arrival), carrier, Role::Acceptor, config, (handler, None))
     }
 
     fn start_with(
@@ -104,22 +125,30 @@ impl ConnectionSet {
         carrier: Box<dyn Carrier>,
         role: Role,
         config: Arc<CheckedDriverConfig>,
-        handler: Option<Arc<dyn RequestHandler>>,
+        (handler, comes_back): (Option<Arc<dyn RequestHandler>>, Option<ComesBack>),
     ) -> Connection {
         let transport = carrier.transport();
         let meter = self.meters.of(&transport);
         let active = meter.opened();
         let (read, write) = carrier.split();
         let sending = Sending { carrier: write, writes: Arc::clone(&self.writes), meter };
-        let connection = Connection::new(role, transport, config, handler, sending);
+        if config.mux.resumes() && handler.is_some() {
+            self.look_after_sessions();
+        }
+        let mut keeping = Keeping { detached: None, wakes: vec![Arc::clone(&self.session_timer)] };
+        if let Some((detached, wake)) = comes_back {
+            keeping.detached = Some(detached);
+            keeping.wakes.push(wake);
+        }
+        let connection = Connection::new(role, transport, config, handler, sending, keeping);
         if let Some(account) = connection.0.account() {
             let holder: Weak<MuxConnection> = Arc::downgrade(&connection.0);
             account.held_by(holder);
             self.keep_budget(account.budget());
         }
         let open = self.remember(&connection, active);
-        let callers = Arc::clone(&self.callers);
-        let reader = Box::new(Reader::new(connection.clone(), callers, read, arrival));
+        let sessions = Arc::clone(&self.sessions);
+        let reader = Box::new(Reader::new(connection.clone(), sessions, read, arrival));
         self.tasks.spawn(async move {
             let _open = open;
             reader.run().await;
@@ -137,6 +166,30 @@ impl ConnectionSet {
     pub fn keep_budget(&self, budget: &Arc<Budget>) {
         self.keeping.get_or_init(|| {
             self.tasks.spawn(budget_keeper::keep(Arc::clone(budget), self.ending.clone()));
+        });
+    }
+
+    /// Gives up streams that nobody comes back for, in a task.
+    fn look_after_sessions(&self) {
+        self.timing.get_or_init(|| {
+            let (sessions, timer) = (Arc::clone(&self.sessions), Arc::clone(&self.session_timer));
+            let ending = self.ending.clone();
+            self.tasks.spawn(async move {
+                loop {
+                    let until = sessions.poll_timeout();
+                    tokio::select! {
+                        biased;
+                        () = ending.cancelled() => return,
+                        () = timer.notified() => {}
+                        () = async {
+                            match until {
+                                Some(until) => tokio::time::sleep_until(until.into()).await,
+                                None => std::future::pending().await,
+                            }
+                        } => sessions.handle_timeout(clock::now()),
+                    }
+                }
+            });
         });
     }
 
@@ -192,8 +245,9 @@ impl ConnectionSet {
         live.by_number.values().filter_map(Weak::upgrade).map(Connection).filter(open).collect()
     }
 
-    /// Closes all at once.
+    /// Closes all at once, and gives up the streams that wait for another connection.
     pub fn close_all(&self, error: &Error) {
+        self.sessions.close(error);
         for connection in self.all() {
             connection.close(error);
         }
@@ -215,8 +269,11 @@ impl ConnectionSet {
         let cut = connections.iter().map(Connection::active_streams).sum();
         drop(connections);
         self.ending.cancel();
+        let error = Error::new(Code::ConnectionLost, "this side shut down");
+        let cut: usize = cut;
+        let cut = cut + self.sessions.close(&error);
         // From the list again: one may have been started as the tasks were closed.
-        self.close_all(&Error::new(Code::ConnectionLost, "this side shut down"));
+        self.close_all(&error);
         self.tasks.wait().await;
         cut
     }
@@ -225,6 +282,7 @@ impl ConnectionSet {
 impl Drop for ConnectionSet {
     fn drop(&mut self) {
         self.ending.cancel();
+        self.sessions.close(&Error::new(Code::ConnectionLost, "this side has gone"));
     }
 }
 

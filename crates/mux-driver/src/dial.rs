@@ -1,24 +1,28 @@
 //! One address that a client keeps a connection to: dialled when it is needed, and again when it
 //! was lost.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
-use sinew_mux::Role;
+use sinew_mux::{Detached, Role};
 use sinew_net::{Attempt, Carrier, Connector};
 use sinew_plane::{
     Address, Backoff, CONNECT_ATTEMPT_DELAY, Code, Error, Executed, Failure, Jitter,
     RequestHandler, clock, staggered,
 };
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::{
     CheckedDriverConfig, ConnectionSet,
-    connection::{Connection, MuxConnection},
+    connection::{Connection, MuxConnection, Tasks},
+    reattach,
     write::Writer,
 };
 
@@ -37,6 +41,12 @@ pub struct Dialer {
     handler: Option<Arc<dyn RequestHandler>>,
     /// Connections that were made.
     made: Arc<AtomicU64>,
+    /// The streams of this side that have lost their connection, and who is woken for them. None where
+    /// the other side opens streams.
+    detached: Arc<Detached<Tasks>>,
+    on_detached: Arc<Notify>,
+    /// The task that has them come back was started.
+    reattaching: OnceLock<()>,
 }
 
 /// What came of a dial; `None` while it is under way.
@@ -60,6 +70,9 @@ impl Dialer {
             failure: Mutex::new(None),
             handler: None,
             made: Arc::default(),
+            detached: Arc::default(),
+            on_detached: Arc::default(),
+            reattaching: OnceLock::new(),
         }
     }
 
@@ -152,13 +165,41 @@ impl Dialer {
         *failure = Some(Failure::new(failure.as_ref(), error, &backoff, clock::now()));
     }
 
+    /// The streams that wait to come back.
+    pub(crate) fn detached(&self) -> &Detached<Tasks> {
+        &self.detached
+    }
+
+    /// The pause between two tries to have them come back.
+    pub(crate) fn pause(&self) -> Duration {
+        self.config.backoff_base
+    }
+
+    fn start(self: &Arc<Self>, carrier: Box<dyn Carrier>) -> Connection {
+        let (config, handler) = (Arc::clone(&self.config), self.handler.clone());
+        if handler.is_some() || !config.mux.resumes() {
+            return self.connections.start(carrier, Role::Dialler, config, handler);
+        }
+        self.reattaching.get_or_init(|| {
+            let task = reattach::run(Arc::downgrade(self), Arc::clone(&self.on_detached));
+            let ending = self.connections.ending().clone();
+            let detached = Arc::clone(&self.detached);
+            self.connections.spawn(async move {
+                let _ = ending.run_until_cancelled(task).await;
+                detached.close();
+            });
+        });
+        let comes_back = (Arc::clone(&self.detached), Arc::clone(&self.on_detached));
+        self.connections.start_resuming(carrier, config, handler, comes_back)
+    }
+
     /// Dials all that the address stands for, beside each other where one is slow, and keeps the
     /// first connection whose peer says hello.
-    async fn dial(&self) -> Result<Connection, Error> {
+    async fn dial(self: &Arc<Self>) -> Result<Connection, Error> {
         self.dial_first(self.connector.attempts(&self.address).await?).await
     }
 
-    async fn dial_first(&self, attempts: Vec<Attempt>) -> Result<Connection, Error> {
+    async fn dial_first(self: &Arc<Self>, attempts: Vec<Attempt>) -> Result<Connection, Error> {
         let mut attempts = attempts.into_iter();
         let mut last = None;
         let next = || attempts.next().map(|attempt| self.dial_one(attempt));
@@ -167,7 +208,7 @@ impl Dialer {
         dialled.ok_or_else(|| last.unwrap_or_else(closed))
     }
 
-    async fn dial_one(&self, attempt: Attempt) -> Result<Connection, Error> {
+    async fn dial_one(self: &Arc<Self>, attempt: Attempt) -> Result<Connection, Error> {
         let limit = self.config.connect_timeout;
         let carrier = match tokio::time::timeout(limit, attempt).await {
             Ok(Ok(carrier)) => carrier,
@@ -184,10 +225,8 @@ impl Dialer {
     }
 
     /// Waits for the peer's hello.
-    async fn shake_hands(&self, carrier: Box<dyn Carrier>) -> Result<Connection, Error> {
-        let config = Arc::clone(&self.config);
-        let connection =
-            self.connections.start(carrier, Role::Dialler, config, self.handler.clone());
+    async fn shake_hands(self: &Arc<Self>, carrier: Box<dyn Carrier>) -> Result<Connection, Error> {
+        let connection = self.start(carrier);
         // Closed again unless the handshake ends well, also when this future is dropped midway.
         let unfinished = CloseOnDrop(Some(connection));
         let Some(connection) = &unfinished.0 else { return Err(closed()) };
@@ -239,5 +278,13 @@ fn closed() -> Error {
 impl std::fmt::Debug for Dialer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Dialer").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// Nobody has its streams come back any more.
+impl Drop for Dialer {
+    fn drop(&mut self) {
+        self.detached.close();
+        self.on_detached.notify_one();
     }
 }

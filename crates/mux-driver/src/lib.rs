@@ -36,6 +36,7 @@ mod input;
 mod mux_protocol;
 mod open;
 mod read;
+mod reattach;
 mod transport;
 mod write;
 

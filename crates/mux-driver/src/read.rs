@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use sinew_mux::{Callers, ConnectionError, Effects, ReceivedRequest};
+use sinew_mux::{ConnectionError, Effects, Opened, ReceivedRequest, Sessions};
 use sinew_net::{Place, ReadHalf};
 use sinew_plane::{
     BudgetUse, Code, Error, Executed, IncomingRequest, ResponseSink, SinkTarget,
@@ -49,6 +49,19 @@ enum End {
     Refused(ConnectionError),
 }
 
+impl End {
+    /// True when the carrier failed, and neither end is to blame: another may do better.
+    fn is_loss(&self) -> bool {
+        match self {
+            Self::Finished | Self::Broken(_) => true,
+            Self::Refused(error) => {
+                matches!(error, ConnectionError::Silent | ConnectionError::Corrupt)
+            }
+            Self::Closed => false,
+        }
+    }
+}
+
 /// The reader task of a connection. It owns the receiving machine.
 pub(crate) struct Reader {
     connection: Connection,
@@ -85,7 +98,7 @@ impl Reader {
     /// `arrival` is what a listener knows of it, if one accepted it.
     pub(crate) fn new(
         connection: Connection,
-        callers: Arc<Callers>,
+        sessions: Arc<Sessions<Tasks>>,
         half: ReadHalf,
         arrival: Option<Arrival>,
     ) -> Self {
@@ -105,7 +118,7 @@ impl Reader {
             receiver: sinew_mux::Receiver::new(
                 Arc::clone(&connection.0),
                 &config.mux,
-                callers,
+                sessions,
                 config.idle_timeout,
                 clock::now(),
             ),
@@ -122,6 +135,7 @@ impl Reader {
     /// room for each place that a value is moved to.
     pub(crate) async fn run(mut self: Box<Self>) {
         let end = self.read().await;
+        let is_loss = end.is_loss();
         let error = match end {
             End::Closed => {
                 // What is still on its way was not begun, and its sender may send it elsewhere.
@@ -144,7 +158,10 @@ impl Reader {
                 Error::from(cause.clone()).with_executed(executed)
             }
         };
-        self.connection.close(&error);
+        match is_loss {
+            true => self.connection.lost(&error),
+            false => self.connection.close(&error),
+        }
         self.connection.tasks().read_ended.cancel();
         self.discard_input().await;
     }
@@ -253,7 +270,12 @@ impl Reader {
         if std::mem::take(&mut self.effects.is_idle) {
             self.connection.close_if_idle();
         }
-        self.touch_place();
+        // The listener knows by it which connection has been idle for longest.
+        if let Some(place) = &self.place
+            && self.connection.active_streams() > 0
+        {
+            place.touch();
+        }
         Ok(())
     }
 
@@ -262,12 +284,13 @@ impl Reader {
         self.effects.timeout_is_earlier |= self.receiver.on_bytes(now);
         let mut has_input = false;
         loop {
-            let handled =
-                self.receiver.handle_input(now, &mut self.input.buffer, &mut self.effects);
-            self.perform();
-            if !handled? {
+            let (buffer, effects) = (&mut self.input.buffer, &mut self.effects);
+            let handled = self.receiver.handle_input(now, buffer, effects);
+            if handled == Ok(false) {
                 break;
             }
+            self.perform();
+            handled?;
             has_input = true;
         }
         if has_input {
@@ -291,21 +314,11 @@ impl Reader {
             }
             // Handlers that answer at once do so inside this call: their answers leave together.
             burst(|| requests.drain(..).for_each(|request| serve(tasks, request)));
-            self.touch_place();
         }
         if std::mem::take(&mut self.effects.room_made) {
             self.connection.tasks().room.notify_waiters();
         }
         self.effects.perform();
-    }
-
-    /// The listener knows by it which connection has been idle for longest.
-    fn touch_place(&self) {
-        if let Some(place) = &self.place
-            && self.connection.active_streams() > 0
-        {
-            place.touch();
-        }
     }
 
     /// Reads and drops what still comes, so that closing does not destroy what this side has
@@ -321,7 +334,8 @@ impl Reader {
 fn serve(tasks: &Tasks, request: ReceivedRequest<Tasks>) {
     let Some(handler) = &tasks.handler else { return };
     let context = request.context().clone();
-    let ReceivedRequest { response, open, body } = request;
+    let ReceivedRequest { response, opened } = request;
+    let Opened { open, body, .. } = *opened;
     let sink = ResponseSink::new(response as Arc<dyn SinkTarget>, context.clone());
     let request = IncomingRequest {
         endpoint: open.endpoint(),

@@ -199,6 +199,8 @@ impl DuplexTransport for MuxTransport {
 impl Drop for Inner {
     fn drop(&mut self) {
         let error = Error::new(Code::ConnectionLost, "the transport was dropped");
+        // Who has streams come back gives up.
+        self.connections.ending().cancel();
         self.connections.close_all(&error);
     }
 }

@@ -270,5 +270,5 @@ async fn close_broken(connection: &Connection) {
         () = tokio::time::sleep(LAST_READS) => {}
     }
     let message = format!("the connection broke while writing: {cause}");
-    connection.close(&Error::new(Code::ConnectionLost, message).with_source(Arc::clone(cause)));
+    connection.lost(&Error::new(Code::ConnectionLost, message).with_source(Arc::clone(cause)));
 }

@@ -43,6 +43,11 @@ pub struct MuxConfig {
     /// Look at the checks that the peer's frames carry. Without it they are only taken off: the
     /// peer may still look at this side's.
     pub verify_checks: bool,
+    /// Keep streams after the loss of their carrier, and come back for them over another connection
+    /// to the same process. Without a [`process`](Self::process) it is off.
+    pub resume: bool,
+    /// How long a stream is kept for its consumer, and how long a consumer tries to come back.
+    pub resume_grace: Duration,
 }
 
 impl Default for MuxConfig {
@@ -61,6 +66,8 @@ impl Default for MuxConfig {
             keepalive_timeout: Duration::from_secs(15),
             integrity: false,
             verify_checks: true,
+            resume: true,
+            resume_grace: Duration::from_secs(10),
         }
     }
 }
@@ -107,6 +114,9 @@ impl MuxConfig {
         if self.body_timeout.is_zero() {
             return fault("body_timeout", "must be longer than zero");
         }
+        if self.resume_grace.is_zero() {
+            return fault("resume_grace", "must be longer than zero; `resume` turns it off");
+        }
         if self.keepalive_interval.is_zero() || self.keepalive_timeout <= self.keepalive_interval {
             return fault(
                 "keepalive_timeout",
@@ -129,6 +139,11 @@ impl CheckedMuxConfig {
     #[must_use]
     pub fn with_token(self, token: Token) -> Self {
         Self { token: Some(token), ..self }
+    }
+
+    /// True when streams are kept after the loss of their carrier.
+    pub fn resumes(&self) -> bool {
+        self.resume && self.process != 0
     }
 
     pub(crate) fn token(&self) -> Option<Token> {

@@ -1,8 +1,12 @@
 //! One connection: the streams on it by their numbers, and whose turn it is to write.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    hash::RandomState,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use sinew_plane::{
@@ -10,6 +14,7 @@ use sinew_plane::{
     budget::{Account, Holder, Stalled},
 };
 
+mod attach;
 mod effects;
 mod lifetime;
 mod open;
@@ -24,7 +29,9 @@ pub use self::{
     receiver::Receiver,
 };
 use self::{streams::Streams, transmit::SendState};
-use crate::{CheckedMuxConfig, Hello, Outbound, Role, session::StreamIds, sync::Mutex};
+use crate::{
+    CheckedMuxConfig, Detached, Hello, Outbound, Role, Sessions, session::Session, sync::Mutex,
+};
 
 /// What drives connections: reads, writes and wakes tasks. Each connection holds a value of it, the
 /// driver's own part of the connection.
@@ -46,6 +53,10 @@ pub trait Driver: Send + Sync + Sized + 'static {
 
     /// A request was refused before any handler saw it. Called with the lock of the streams.
     fn on_refused(&self, fault: Fault);
+
+    /// Streams have lost this connection and wait in their [`Sessions`](crate::Sessions) or in
+    /// [`Detached`]: these have a timeout now.
+    fn on_detached(&self);
 }
 
 /// One live connection. The [`Receiver`] owns what arrives; this is what the reader, the writer and
@@ -59,9 +70,16 @@ pub struct Connection<D: Driver> {
     pub(crate) account: Option<Arc<Account>>,
     /// Takes requests, and what comes out of its handler without an end is admitted.
     serving: Serving,
-    /// The ids that the peer's streams have had, once it has said who it is. Only where requests
-    /// are served.
-    ids: OnceLock<Arc<Mutex<StreamIds>>>,
+    /// The streams of the peer's process, once it has said who it is. Only where requests are
+    /// served.
+    session: OnceLock<Arc<Session<D>>>,
+    /// What makes the secret of a stream out of its id: keyed by the system, so that no peer guesses
+    /// one from others.
+    secrets: RandomState,
+    /// Where those go that lose this connection.
+    sessions: OnceLock<Arc<Sessions<D>>>,
+    /// Where the streams of this side go that lose this connection, if they may come back.
+    detached: Option<Arc<Detached<D>>>,
     pub(crate) out: Mutex<SendState>,
     streams: Mutex<Streams<D>>,
     /// Streams in `streams`; read without the lock to decide how eagerly to write.
@@ -87,6 +105,10 @@ pub enum Serving {
 struct Limits {
     max_window: Window,
     max_streams: usize,
+    /// Streams are kept after the loss of the connection, if the peer does the same, and for how
+    /// long.
+    resumes: bool,
+    grace: Duration,
 }
 
 impl<D: Driver> Connection<D> {
@@ -104,16 +126,27 @@ impl<D: Driver> Connection<D> {
             limits: Limits {
                 max_window: config.max_window,
                 max_streams: usize::try_from(config.max_streams).unwrap_or(usize::MAX),
+                resumes: config.resumes(),
+                grace: config.resume_grace,
             },
             account,
             serving,
-            ids: OnceLock::new(),
+            session: OnceLock::new(),
+            secrets: RandomState::new(),
+            sessions: OnceLock::new(),
+            detached: None,
             out: Mutex::new(SendState::new(outbound)),
             streams: Mutex::default(),
             active: AtomicUsize::new(0),
             peer: OnceLock::new(),
             driver,
         }
+    }
+
+    /// The same, whose own streams go to `detached` when it is lost.
+    #[must_use]
+    pub fn with_detached(self, detached: Arc<Detached<D>>) -> Self {
+        Self { detached: Some(detached), ..self }
     }
 
     /// The driver's own part.
@@ -174,8 +207,13 @@ impl<D: Driver> Flush for Connection<D> {
 /// The memory budget of the process ends the streams that hold it up.
 impl<D: Driver> Holder for Connection<D> {
     fn stalled(&self, before: std::time::Instant, to: &mut Vec<Stalled>) {
-        let streams = self.streams.lock();
-        to.extend(streams.responses.values().filter_map(|response| response.stalled(before)));
+        let finished = {
+            let mut streams = self.streams.lock();
+            to.extend(streams.responses.values().filter_map(|response| response.stalled(before)));
+            streams.take_all_finished()
+        };
+        // What has ended is kept for the case of a loss alone, and goes first.
+        finished.iter().for_each(|response| self.drop_id(response));
     }
 
     fn end(&self, stream: u32, error: &Error) {

@@ -1,9 +1,9 @@
 //! What a peer's bytes mean.
 
 use bytes::Bytes;
-use sinew_plane::{CancelReason, Error, StopKind, StreamId, Terminal};
+use sinew_plane::{CancelReason, Error, StopKind, Terminal};
 
-use crate::{Credit, Hello, Items, Open};
+use crate::{Attach, Credit, Hello, Items, Open};
 
 /// One thing that the peer said, already checked against the rules of the connection. Rules of
 /// a single stream are checked by its [`Producer`](crate::Producer) or
@@ -41,12 +41,8 @@ pub enum Event {
     Attach {
         /// The number of the stream on this connection.
         stream: u32,
-        /// The logical stream.
-        id: StreamId,
-        /// The item it needs next.
-        next_item: u64,
-        /// What it has consumed, and how much more may come.
-        credit: Credit,
+        /// For which stream, and from where on.
+        attach: Attach,
     },
     /// The handler has taken the request.
     Accept {

@@ -10,6 +10,9 @@ pub const PROTOCOL_VERSION: u8 = 1;
 /// Longest hello, in bytes. What a peer may send before it is known.
 pub(crate) const MAX_HELLO_BYTES: usize = 4096;
 
+/// This end keeps the streams it produces after the loss of their carrier, and takes attaches.
+const RESUME: u64 = 1;
+
 mod key {
     pub(super) const PROCESS: u16 = 1;
     pub(super) const MAX_STREAMS: u16 = 2;
@@ -36,7 +39,7 @@ pub struct Hello {
     pub request_window_bytes: u32,
     /// It wants a check behind every frame.
     pub integrity: bool,
-    /// Bit set of optional abilities; none is defined for version 1 without an extension.
+    /// Bit set of optional abilities.
     pub capabilities: u64,
     /// What the other side gave this process, to be known by.
     pub token: Option<Token>,
@@ -52,7 +55,7 @@ impl Hello {
             max_message_bytes: config.max_message_bytes as u32,
             request_window_bytes: config.request_window_bytes,
             integrity: config.integrity,
-            capabilities: 0,
+            capabilities: if config.resumes() { RESUME } else { 0 },
             token: config.token(),
         }
     }
@@ -112,6 +115,12 @@ impl Hello {
             _ => {}
         }
         Some(())
+    }
+
+    /// True when it takes attaches for the streams that it produces: they are looked for by the process
+    /// of their consumer, so one that names none resumes nothing.
+    pub fn resumes(&self) -> bool {
+        self.capabilities & RESUME != 0 && self.process != 0
     }
 
     /// Checks that the process that answers is the one that discovery named. 0 names nobody: one

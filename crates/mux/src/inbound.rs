@@ -30,6 +30,14 @@ use self::{direct::Direct, response::Begun};
 const USELESS_BURST: u32 = 2_000;
 const USELESS_PER_SECOND: u32 = 200;
 
+/// Attaches: all streams of a connection may come back at once, and again when that is lost as well.
+const ATTACH_BURST: u32 = 65_536;
+const ATTACHES_PER_SECOND: u32 = 5_000;
+
+/// What an attach adds to the frames without effect, as an open with the default window does: credit
+/// and cancels that cross its end, and the word that its end has arrived.
+const ATTACH_CROSSING: u32 = 16;
+
 /// Cancels: a caller may well drop all its streams at once, but not for ever.
 const CANCEL_BURST: u32 = 32_768;
 const CANCELS_PER_SECOND: u32 = 10_000;
@@ -76,6 +84,7 @@ pub struct Inbound {
     /// Request bodies that the peer lets this side send, since the connection began.
     peer_granted: u64,
     useless: Allowance,
+    attaches: Allowance,
     cancels: Allowance,
     pulse: Pulse,
     /// The stream whose frame broke the protocol.
@@ -102,6 +111,7 @@ impl Inbound {
             pool: Pool::default(),
             peer_granted: 0,
             useless: Allowance::new(USELESS_BURST, USELESS_PER_SECOND, now),
+            attaches: Allowance::new(ATTACH_BURST, ATTACHES_PER_SECOND, now),
             cancels: Allowance::new(CANCEL_BURST, CANCELS_PER_SECOND, now),
             pulse: Pulse::new(config.keepalive_interval, config.keepalive_timeout, now),
             faulty: None,
@@ -210,6 +220,18 @@ impl Inbound {
             return Ok(());
         }
         Err(ConnectionError::Abuse("frames without effect"))
+    }
+
+    /// An attach came.
+    ///
+    /// # Errors
+    /// [`ConnectionError::Abuse`] when there are too many of them.
+    pub(crate) fn on_attach(&mut self, now: Instant) -> Result<(), ConnectionError> {
+        if !self.attaches.spend(now) {
+            return Err(ConnectionError::Abuse("attaches"));
+        }
+        self.useless.earn(ATTACH_CROSSING);
+        Ok(())
     }
 
     fn read_frame(

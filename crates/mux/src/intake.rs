@@ -175,11 +175,18 @@ impl Intake {
         GivenUp { stream, error, chunks: u32::try_from(chunks).unwrap_or(u32::MAX) }
     }
 
-    /// When the first body on its way has had its time, which is shorter while the memory budget is
-    /// spent.
-    pub(crate) fn next_overdue(&self) -> Option<Instant> {
+    #[inline]
+    pub(crate) fn has_bodies(&self) -> bool {
+        !self.bodies.is_empty()
+    }
+
+    /// When to look at the bodies on their way next: while the memory budget is spent they have less
+    /// time, so that is as often as they might need it.
+    pub(crate) fn next_overdue(&self, now: Instant) -> Option<Instant> {
         let limit = self.body_timeout.min(PRESSED);
-        self.bodies.values().map(|body| body.looked + limit).min()
+        let first = self.bodies.values().map(|body| body.looked + limit).min()?;
+        // One that has had the lesser time and need not have come along by then is looked at again.
+        Some(first.max(now + limit / 4))
     }
 
     /// The requests whose bodies do not come along, which are given up.

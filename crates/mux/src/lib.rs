@@ -65,11 +65,11 @@ pub use crate::{
     hello::{Hello, PROTOCOL_VERSION},
     inbound::{Inbound, Role, Tick},
     items::{Arrived, Items},
-    message::Open,
+    message::{Attach, Open},
     outbound::{Outbound, Refusal},
     outbox::{CHUNK_BYTES, Outbox},
     producer::{ITEM_COST_BYTES, PollFrame, Producer, PushError},
-    session::Callers,
+    session::{Detached, Sessions},
     stream::{CallerStream, ProducerStream},
     token::Token,
 };

@@ -10,7 +10,7 @@ use sinew_plane::{
 use crate::{ConnectionError, Credit};
 
 /// Fixed part of an open frame's payload, in bytes.
-pub(crate) const OPEN_HEAD_BYTES: usize = 16 + 8 + 8 + 4 + 4 + 4 + 4 + 2 + 1;
+pub(crate) const OPEN_HEAD_BYTES: usize = 16 + 8 + 8 + 8 + 4 + 4 + 4 + 4 + 2 + 1;
 /// Longest endpoint name on the wire, in bytes.
 pub(crate) const MAX_ENDPOINT_BYTES: usize = 1024;
 /// Longest error message on the wire, in bytes.
@@ -23,6 +23,8 @@ const NO_DEADLINE: u64 = u64::MAX;
 pub struct Open {
     /// The logical stream.
     pub id: StreamId,
+    /// What an attach has to show for this stream; random where the stream may be attached.
+    pub secret: u64,
     /// The instance that is meant.
     pub instance: InstanceId,
     /// The endpoint's name as UTF-8, at most 1,024 bytes.
@@ -44,6 +46,7 @@ impl Open {
         let endpoint = Bytes::copy_from_slice(endpoint.as_bytes());
         Self {
             id,
+            secret: 0,
             instance,
             endpoint,
             headers: Headers::new(),
@@ -61,6 +64,7 @@ impl Open {
 
     pub(crate) fn encode(&self, body_len: usize, out: &mut Vec<u8>) {
         out.extend(self.id.0.to_be_bytes());
+        out.extend(self.secret.to_be_bytes());
         out.extend(self.instance.0.to_be_bytes());
         let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(NO_DEADLINE - 1);
         out.extend(self.remaining.map_or(NO_DEADLINE, micros).to_be_bytes());
@@ -81,6 +85,7 @@ impl Open {
         let broken = || ConnectionError::Violation("an open frame that cannot be read");
         let mut read = || {
             let id = StreamId(u128::from_be_bytes(fields.take()?));
+            let key = (id, fields.u64()?);
             let instance = InstanceId(fields.u64()?);
             let remaining = match fields.u64()? {
                 NO_DEADLINE => None,
@@ -91,9 +96,9 @@ impl Open {
             let headers_len = fields.u32()? as usize;
             let endpoint_len = usize::from(fields.u16()?);
             let attempt = fields.take::<1>()?[0];
-            Some((id, instance, remaining, window, body_len, headers_len, endpoint_len, attempt))
+            Some((key, instance, remaining, window, body_len, headers_len, endpoint_len, attempt))
         };
-        let (id, instance, remaining, window, body_len, headers_len, endpoint_len, attempt) =
+        let (key, instance, remaining, window, body_len, headers_len, endpoint_len, attempt) =
             read().ok_or_else(broken)?;
         let headers_at = OPEN_HEAD_BYTES + endpoint_len;
         let body_at = headers_at.checked_add(headers_len).ok_or_else(broken)?;
@@ -108,8 +113,46 @@ impl Open {
         // Headers live as long as the stream, the read buffer should not: copied, if any.
         let headers = Headers::decode(Bytes::copy_from_slice(&payload[headers_at..body_at]))
             .map_err(|_| ConnectionError::Violation("headers that cannot be read"))?;
-        let open = Self { id, instance, endpoint, headers, remaining, window, attempt };
+        let (id, secret) = key;
+        let open = Self { id, secret, instance, endpoint, headers, remaining, window, attempt };
         Ok((open, body_len, payload.slice(body_at..)))
+    }
+}
+
+/// The consumer of a running stream comes back over another connection, or under another number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attach {
+    /// The logical stream.
+    pub id: StreamId,
+    /// What its open gave.
+    pub secret: u64,
+    /// 1 for the first attach of the stream, one more for each further one. One that is not above
+    /// the last has been overtaken.
+    pub counter: u32,
+    /// The item it needs next: as many as it has whole.
+    pub next_item: u64,
+    /// What it has consumed, and how much more may come.
+    pub credit: Credit,
+}
+
+impl Attach {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.extend(self.id.0.to_be_bytes());
+        out.extend(self.secret.to_be_bytes());
+        out.extend(self.counter.to_be_bytes());
+        out.extend(self.next_item.to_be_bytes());
+        encode_credit(&self.credit, out);
+    }
+
+    pub(crate) fn decode(payload: &[u8]) -> Option<Self> {
+        let mut fields = Fields(payload);
+        Some(Self {
+            id: StreamId(u128::from_be_bytes(fields.take()?)),
+            secret: fields.u64()?,
+            counter: fields.u32()?,
+            next_item: fields.u64()?,
+            credit: decode_credit(&mut fields)?,
+        })
     }
 }
 

@@ -3,10 +3,10 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
-use sinew_plane::{CancelReason, Error, StopKind, StreamId, Terminal, Window, budget::Account};
+use sinew_plane::{CancelReason, Error, StopKind, Terminal, Window, budget::Account};
 
 use crate::{
-    Batch, CheckedMuxConfig, ConnectionError, Credit, Hello, Open, Outbox, Role,
+    Attach, Batch, CheckedMuxConfig, ConnectionError, Credit, Hello, Open, Outbox, Role,
     frame::{Kind, PREFACE},
     message,
     outbox::CHUNK_BYTES,
@@ -187,7 +187,7 @@ impl Outbound {
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn attach(&mut self, id: StreamId, next_item: u64, credit: Credit) -> Result<u32, Refusal> {
+    pub fn attach(&mut self, attach: &Attach) -> Result<u32, Refusal> {
         let Some(peer) = self.peer.filter(|_| !self.is_retired()) else {
             return Err(Refusal::Retired);
         };
@@ -195,11 +195,7 @@ impl Outbound {
             return Err(Refusal::Streams);
         }
         let stream = self.take_number();
-        self.outbox.control(Kind::Attach, stream, |out| {
-            out.extend(id.0.to_be_bytes());
-            out.extend(next_item.to_be_bytes());
-            message::encode_credit(&credit, out);
-        });
+        self.outbox.control(Kind::Attach, stream, |out| attach.encode(out));
         Ok(stream)
     }
 
@@ -213,6 +209,11 @@ impl Outbound {
         let bytes = wanted.bytes.clamp(1, share);
         self.granted_window += u64::from(bytes);
         Window { items: wanted.items.max(1), bytes }
+    }
+
+    /// Counts the window of a stream that comes from another connection.
+    pub(crate) fn take_over_window(&mut self, window: Window) {
+        self.granted_window += u64::from(window.bytes);
     }
 
     /// Gives a window back when its stream has ended.

@@ -2,6 +2,8 @@
 //! who waits for it.
 
 mod caller;
+mod place;
 mod producer;
 
+pub(crate) use self::producer::REQUEST_COST_BYTES;
 pub use self::{caller::CallerStream, producer::ProducerStream};

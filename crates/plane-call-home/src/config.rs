@@ -227,6 +227,8 @@ fn checked_driver(
     mode: Option<ChecksumMode>,
 ) -> Result<CheckedDriverConfig, ConfigError> {
     let mut driver = driver.clone();
+    // A response that loses its shared connection is asked for anew, or lost.
+    driver.mux.resume = false;
     driver.mux.check_frames(writes_checks(mode), mode != Some(ChecksumMode::Write));
     driver.checked()
 }

@@ -2,20 +2,17 @@
 
 use std::{sync::Arc, task::Waker};
 
-use bytes::Bytes;
 use sinew_plane::{CancelReason, Context, StopKind};
 
 use super::Driver;
-use crate::{Open, stream::ProducerStream};
+use crate::{Opened, stream::ProducerStream};
 
 /// A request that a peer sent and this side has admitted, for its handler.
 pub struct ReceivedRequest<D: Driver> {
     /// Where the response goes.
     pub response: Arc<ProducerStream<D>>,
-    /// Everything but the body.
-    pub open: Open,
-    /// The whole body.
-    pub body: Bytes,
+    /// The request. A short body holds no read buffer.
+    pub opened: Box<Opened>,
 }
 
 /// What the driver does when no lock is held, because it runs code of others: in the order of these

@@ -1,11 +1,15 @@
 //! The end of a connection, in order or not, and what its streams learn of it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
-use sinew_plane::Error;
+use rustc_hash::FxHashMap;
+use sinew_plane::{CancelReason, Error, StopKind, budget::Account};
 
 use super::{Connection, Driver};
-use crate::{ConnectionError, stream::ProducerStream};
+use crate::{
+    ConnectionError, Detached,
+    stream::{CallerStream, ProducerStream},
+};
 
 impl<D: Driver> Connection<D> {
     /// True while new streams can be opened.
@@ -45,25 +49,110 @@ impl<D: Driver> Connection<D> {
         (!out.is_broken).then(|| out.outbound.answer_bytes())
     }
 
+    /// The carrier is gone: takes no stream any more. Those that run wait for another connection to
+    /// the same peer, where both ends keep them; else they end, for the reason given.
+    pub fn lost(&self, error: &Error, now: Instant) {
+        let until = self.resumes().then(|| now.checked_add(self.limits.grace)).flatten();
+        self.end_streams(error, until);
+    }
+
     /// Takes no stream any more and ends those that run, for the reason given.
-    pub fn lost(&self, error: &Error) {
-        let (calls, responses) = {
+    pub fn end(&self, error: &Error) {
+        self.end_streams(error, None);
+    }
+
+    fn end_streams(&self, error: &Error, until: Option<Instant>) {
+        let (calls, responses, finished, mut waiting) = {
             let mut streams = self.streams.lock();
             streams.closed = true;
             // No longer usable from here on: who wants a stream dials anew.
             self.out.lock().outbound.on_go_away();
-            let responses = streams.take_responses(self.account.as_ref());
-            (std::mem::take(&mut streams.calls), responses)
+            let calls = std::mem::take(&mut streams.calls);
+            let mut responses = streams.take_responses(self.account.as_ref());
+            let mut finished = streams.take_all_finished();
+            // Under the lock: an attach finds each stream either here or among those that are kept.
+            let kept = until.is_some_and(|until| {
+                self.keep_responses(&mut responses, &mut finished, error, until)
+            });
+            (calls, responses, finished, kept)
         };
+        match (until, &self.detached) {
+            (Some(until), Some(detached)) => {
+                waiting |= self.keep_calls(calls, detached, error, until);
+            }
+            _ => self.end_calls(calls, error),
+        }
+        for (_, response) in responses {
+            self.drop_id(&response);
+            response.on_connection_lost(error);
+            self.stream_gone();
+        }
+        // Those that run among them were given up here.
+        for response in finished {
+            self.drop_id(&response);
+            response.on_connection_lost(error);
+        }
+        if waiting {
+            self.driver.on_detached();
+        }
+    }
+
+    /// Keeps the streams of the peer for it, if there is room. True when there was any.
+    fn keep_responses(
+        &self,
+        responses: &mut FxHashMap<u32, Arc<ProducerStream<D>>>,
+        finished: &mut Vec<Arc<ProducerStream<D>>>,
+        error: &Error,
+        until: Instant,
+    ) -> bool {
+        let Some((session, sessions)) = self.session.get().zip(self.sessions.get()) else {
+            return false;
+        };
+        // With a budget that is spent, what perhaps nobody comes back for goes first.
+        if self.account.as_ref().is_some_and(|account| is_spent(account)) {
+            return false;
+        }
+        (0..responses.len()).for_each(|_| self.stream_gone());
+        let streams = responses.drain().map(|(_, response)| response).chain(finished.drain(..));
+        let streams: Vec<_> = streams.inspect(|response| response.detach()).collect();
+        let any = !streams.is_empty();
+        *finished = sessions.keep(session, streams, (until, self.limits.max_streams), error);
+        any
+    }
+
+    /// Has the streams of this side wait for another connection. True when any does.
+    fn keep_calls(
+        &self,
+        calls: FxHashMap<u32, Arc<CallerStream<D>>>,
+        detached: &Detached<D>,
+        error: &Error,
+        until: Instant,
+    ) -> bool {
+        let mut kept = Vec::new();
         for (_, call) in calls {
-            if let Some(waker) = call.on_connection_lost(error) {
-                waker.wake();
+            match call.detach(error) {
+                true => kept.push(call),
+                false => end_call(&call, error),
             }
             self.stream_gone();
         }
-        for (_, response) in responses {
-            self.forget_id(&response);
-            response.on_connection_lost(error);
+        let any = !kept.is_empty();
+        let process = self.peer().map_or(0, |hello| hello.process);
+        if any {
+            detached.keep(process, kept, until, error);
+        }
+        any
+    }
+
+    fn end_calls(&self, calls: FxHashMap<u32, Arc<CallerStream<D>>>, error: &Error) {
+        // A peer that keeps streams for those who come back is told that nobody will.
+        let resumes = self.resumes();
+        for (stream, call) in calls {
+            if resumes {
+                let (kind, reason) = (StopKind::Kill, CancelReason::Disconnected);
+                self.out.lock().outbound.cancel(stream, kind, reason);
+            }
+            end_call(&call, error);
             self.stream_gone();
         }
     }
@@ -93,17 +182,45 @@ impl<D: Driver> Connection<D> {
 
     /// A response has ended and was handed to the outbox.
     pub(crate) fn remove_response(&self, stream: u32) {
-        let removed = self.streams.lock().take_response(stream, self.account.as_ref());
-        if let Some(response) = removed {
-            self.forget_id(&response);
+        let resumes = self.resumes();
+        let (ended, forgotten) = {
+            let mut streams = self.streams.lock();
+            match streams.take_response(stream, self.account.as_ref()) {
+                Some(response) if resumes => (true, streams.keep_finished(stream, response)),
+                response => (response.is_some(), response),
+            }
+        };
+        match forgotten {
+            // Its peer has not said that it has the end.
+            Some(response) if resumes => self.drop_id(&response),
+            Some(response) => self.forget_id(&response),
+            None => {}
+        }
+        if ended {
             self.stream_gone();
         }
     }
 
-    /// The id of a stream that has ended is kept for a while only.
-    fn forget_id(&self, response: &Arc<ProducerStream<D>>) {
-        if let Some(ids) = self.ids.get() {
-            ids.lock().end(response.id());
+    pub(super) fn drop_id(&self, response: &Arc<ProducerStream<D>>) {
+        if let Some(session) = self.session.get() {
+            session.drop_stream(response.id());
         }
     }
+
+    /// The id of a stream that has ended is kept for a while only.
+    pub(super) fn forget_id(&self, response: &Arc<ProducerStream<D>>) {
+        if let Some(session) = self.session.get() {
+            session.end(response.id());
+        }
+    }
+}
+
+fn end_call<D: Driver>(call: &CallerStream<D>, error: &Error) {
+    if let Some(waker) = call.on_connection_lost(error) {
+        waker.wake();
+    }
+}
+
+fn is_spent(account: &Account) -> bool {
+    account.budget().admit().is_err()
 }

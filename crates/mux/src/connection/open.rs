@@ -1,6 +1,9 @@
 //! Opening a stream.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    hash::BuildHasher,
+    sync::{Arc, atomic::Ordering},
+};
 
 use sinew_plane::{CancelReason, Code, Error, Executed, OutgoingRequest, StreamId};
 
@@ -42,6 +45,7 @@ impl<D: Driver> Connection<D> {
             let mut out = self.out.lock();
             let window = out.outbound.grant_window(request.window);
             let mut open = Open::new(id, endpoint, request.instance, window);
+            open.secret = if self.resumes() { self.secrets.hash_one(id.0).max(1) } else { 0 };
             open.headers = request.headers.clone();
             open.remaining = remaining;
             open.attempt = request.attempt;
@@ -53,7 +57,8 @@ impl<D: Driver> Connection<D> {
                 }
             };
             drop(out);
-            let call = Arc::new(CallerStream::new(stream, Arc::clone(self), window));
+            let key = (id, open.secret);
+            let call = Arc::new(CallerStream::new(key, (Arc::clone(self), stream), window));
             streams.calls.insert(stream, Arc::clone(&call));
             self.active.fetch_add(1, Ordering::AcqRel);
             (call, sent)

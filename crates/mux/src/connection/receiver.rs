@@ -10,7 +10,7 @@ use bytes::{BytesMut, buf::Limit};
 use super::{Connection, Driver, Effects};
 use crate::{
     CheckedMuxConfig, ConnectionError, Inbound, Role, Tick,
-    session::{Callers, Presence},
+    session::{Presence, Sessions},
     timer::QuietTimer,
 };
 
@@ -29,9 +29,9 @@ pub struct Receiver<D: Driver> {
     pub(super) reads: u32,
     /// Not all of the last piece was routed: the driver has requests to hand over first.
     pub(super) is_unfinished: bool,
-    /// The callers of this server, and this one among them.
-    pub(super) callers: Arc<Callers>,
-    pub(super) presence: Option<Presence>,
+    /// The peers of this server, and this one among them.
+    pub(super) sessions: Arc<Sessions<D>>,
+    pub(super) presence: Option<Presence<D>>,
     /// Lets go of buffers.
     quiet: QuietTimer,
     /// Closes the connection, where this side made it.
@@ -45,11 +45,11 @@ pub struct Receiver<D: Driver> {
 impl<D: Driver> Receiver<D> {
     /// The receiving side of a new connection. A connection that this side made counts as idle after
     /// `idle_timeout` without a stream; what its peer's streams have for ids is remembered in
-    /// `callers`.
+    /// `sessions`.
     pub fn new(
         connection: Arc<Connection<D>>,
         config: &CheckedMuxConfig,
-        callers: Arc<Callers>,
+        sessions: Arc<Sessions<D>>,
         idle_timeout: Duration,
         now: Instant,
     ) -> Self {
@@ -59,7 +59,7 @@ impl<D: Driver> Receiver<D> {
                 .with_account(connection.account.clone()),
             reads: 0,
             is_unfinished: false,
-            callers,
+            sessions,
             presence: None,
             quiet: QuietTimer::new(config.keepalive_interval / 2, 1),
             idle: is_dialler.then(|| QuietTimer::new(idle_timeout, IDLE_PARTS)),
@@ -123,8 +123,8 @@ impl<D: Driver> Receiver<D> {
         }
         self.reads = self.reads.wrapping_add(1);
         self.route(now, effects)?;
-        if self.bodies.is_none() {
-            self.bodies = self.inbound.next_overdue();
+        if self.bodies.is_none() && self.inbound.has_bodies() {
+            self.bodies = self.inbound.next_overdue(now);
             effects.timeout_is_earlier |= self.bodies.is_some();
         }
         Ok(true)
@@ -153,7 +153,7 @@ impl<D: Driver> Receiver<D> {
                 self.connection.reject(stream, &error);
                 writes = true;
             }
-            self.bodies = self.inbound.next_overdue();
+            self.bodies = self.inbound.next_overdue(now);
         }
         if self.inbound.on_tick(now)? == Tick::Ping {
             self.pings += 1;

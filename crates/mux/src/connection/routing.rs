@@ -2,7 +2,7 @@
 
 use std::{collections::hash_map::Entry, sync::Arc, time::Instant};
 
-use sinew_plane::{Code, Error, Executed, Terminal};
+use sinew_plane::Terminal;
 
 use super::{Connection, Driver, Effects, Receiver, Serving, streams::Streams};
 use crate::{ConnectionError, Event};
@@ -24,7 +24,14 @@ impl<D: Driver> Receiver<D> {
             self.take_items(&streams, now, effects)?;
             match self.inbound.poll_event(now)? {
                 Some(Event::Opened(opened)) => {
-                    connection.take_request(&mut streams, *opened, effects);
+                    connection.take_request(&mut streams, opened, effects);
+                }
+                // It comes from another connection, so this one's streams cannot be locked.
+                Some(Event::Attach { stream, attach }) => {
+                    drop(streams);
+                    self.inbound.on_attach(now)?;
+                    connection.take_attach((stream, &attach), now, effects)?;
+                    streams = connection.streams.lock();
                 }
                 Some(event) => self.route_event(&connection, &mut streams, event, now, effects)?,
                 None => {
@@ -57,7 +64,7 @@ impl<D: Driver> Receiver<D> {
 
     fn route_event(
         &mut self,
-        connection: &Connection<D>,
+        connection: &Arc<Connection<D>>,
         streams: &mut Streams<D>,
         event: Event,
         now: Instant,
@@ -127,6 +134,7 @@ impl<D: Driver> Receiver<D> {
                 }
                 None => false,
             },
+            Event::Done { streams: ended } => return self.forget(connection, streams, &ended, now),
             event => {
                 self.route_connection(connection, streams, event, effects);
                 true
@@ -135,9 +143,26 @@ impl<D: Driver> Receiver<D> {
         if known { Ok(()) } else { self.inbound.on_useless(now) }
     }
 
-    fn route_connection(
+    /// The peer has the ends of these streams.
+    fn forget(
         &mut self,
         connection: &Connection<D>,
+        streams: &mut Streams<D>,
+        ended: &[u32],
+        now: Instant,
+    ) -> Result<(), ConnectionError> {
+        for stream in ended {
+            match streams.take_finished(*stream) {
+                Some(response) => connection.forget_id(&response),
+                None => self.inbound.on_useless(now)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn route_connection(
+        &mut self,
+        connection: &Arc<Connection<D>>,
         streams: &mut Streams<D>,
         event: Event,
         effects: &mut Effects<D>,
@@ -145,14 +170,16 @@ impl<D: Driver> Receiver<D> {
         match event {
             Event::Hello(hello) => {
                 connection.out.lock().outbound.on_hello(hello);
-                if connection.serving == Serving::Admits {
-                    let budget = connection.account.as_ref().map(|account| account.budget());
-                    let (presence, ids) = self.callers.enter(hello.process, budget);
-                    self.presence = Some(presence);
-                    let _ = connection.ids.set(ids);
-                }
                 // Set once: the machine admits one hello.
                 let _ = connection.peer.set(hello);
+                if connection.serving == Serving::Admits {
+                    let budget = connection.account.as_ref().map(|account| account.budget());
+                    let resuming = connection.resumes().then_some(connection);
+                    let (presence, session) = self.sessions.enter(hello.process, budget, resuming);
+                    self.presence = Some(presence);
+                    let _ = connection.session.set(session);
+                    let _ = connection.sessions.set(Arc::clone(&self.sessions));
+                }
                 effects.established = true;
             }
             Event::Ping { token } => connection.out.lock().outbound.pong(token),
@@ -168,8 +195,7 @@ impl<D: Driver> Receiver<D> {
                     streams.calls.keys().copied().filter(|stream| *stream > last_stream).collect();
                 for stream in unseen {
                     if let Some(call) = streams.calls.remove(&stream) {
-                        let unseen = error.clone().with_executed(Executed::No);
-                        effects.wakers.extend(call.on_connection_lost(&unseen));
+                        effects.wakers.extend(call.on_unseen(&error));
                         connection.out.lock().outbound.on_stream_ended();
                         connection.stream_gone();
                     }
@@ -182,13 +208,6 @@ impl<D: Driver> Receiver<D> {
             Event::OpenRefused { stream, error } => {
                 connection.reject(stream, &error);
             }
-            Event::Attach { stream, next_item, .. } => {
-                // Streams end with their connection here, so there is nothing to come back to.
-                let error = Error::new(Code::ResumeExpired, "the stream is no longer kept");
-                let terminal = Terminal::Failed { error };
-                connection.out.lock().outbound.terminal(stream, &terminal, next_item);
-            }
-            // Nothing is kept beyond its terminal, so nothing has to be let go of.
             _ => {}
         }
     }
@@ -210,6 +229,9 @@ fn end_call<D: Driver>(
         let mut out = connection.out.lock();
         out.outbound.on_stream_ended();
         out.outbound.release_window(window);
+        if connection.resumes() {
+            out.outbound.done(stream);
+        }
     }
     effects.room_made = true;
     connection.stream_gone();

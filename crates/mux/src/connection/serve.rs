@@ -17,16 +17,17 @@ impl<D: Driver> Connection<D> {
     pub(super) fn take_request(
         self: &Arc<Self>,
         streams: &mut Streams<D>,
-        opened: Opened,
+        mut opened: Box<Opened>,
         effects: &mut Effects<D>,
     ) {
-        let Opened { stream, open, body, is_charged } = opened;
-        let request_bytes = if is_charged { 0 } else { body.len() };
+        let Opened { stream, open, body, is_charged } = &mut *opened;
+        let stream = *stream;
+        let request_bytes = if *is_charged { 0 } else { body.len() };
         if let Some(error) = self.refusal(streams) {
             return self.reject(stream, &error);
         }
-        if let Some(ids) = self.ids.get()
-            && !ids.lock().begin(open.id)
+        if let Some(session) = self.session.get()
+            && !session.begin(open.id)
         {
             // No reject: that says that nothing ran, and sends the request elsewhere.
             let error = duplicate(open.id);
@@ -35,8 +36,8 @@ impl<D: Driver> Connection<D> {
             return self.out.lock().outbound.terminal(stream, &terminal, 0);
         }
         if let Err(error) = streams.admit(request_bytes, self.account.as_ref()) {
-            if let Some(ids) = self.ids.get() {
-                ids.lock().withdraw(open.id);
+            if let Some(session) = self.session.get() {
+                session.withdraw(open.id);
             }
             return self.reject(stream, &error);
         }
@@ -45,7 +46,7 @@ impl<D: Driver> Connection<D> {
             builder = builder.timeout(remaining);
         }
         let connection = Arc::clone(self);
-        let response = (stream, open.window, request_bytes);
+        let response = (stream, &*open, request_bytes);
         let response = ProducerStream::new(response, connection, builder.build());
         streams.responses.insert(stream, Arc::clone(&response));
         self.active.fetch_add(1, Ordering::AcqRel);
@@ -53,8 +54,10 @@ impl<D: Driver> Connection<D> {
             let Streams { responses, unanswered, .. } = streams;
             effects.watch |= unanswered.push(stream, |stream| responses.contains_key(stream));
         }
-        let body = if body.len() <= COPY_BODY_BYTES { Bytes::copy_from_slice(&body) } else { body };
-        effects.requests.push(ReceivedRequest { response, open, body });
+        if body.len() <= COPY_BODY_BYTES {
+            *body = Bytes::copy_from_slice(body);
+        }
+        effects.requests.push(ReceivedRequest { response, opened });
     }
 
     fn refusal(&self, streams: &Streams<D>) -> Option<Error> {

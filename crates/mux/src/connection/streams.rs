@@ -1,6 +1,6 @@
 //! The streams of a connection by their numbers, and what their requests hold.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use rustc_hash::FxHashMap;
 use sinew_plane::{
@@ -9,10 +9,14 @@ use sinew_plane::{
 };
 
 use super::Driver;
-use crate::stream::{CallerStream, ProducerStream};
+use crate::stream::{CallerStream, ProducerStream, REQUEST_COST_BYTES};
 
-/// Bytes that a request costs besides its body: its entries in tables, its context, its task.
-const REQUEST_COST_BYTES: usize = 1 << 10;
+/// Streams that have ended and are kept for their peer at the most. A peer tells of up to 1,024 ends
+/// at once, and with each of its writes.
+const MAX_FINISHED: usize = 1_536;
+
+/// Bytes that those keep at the most, beyond one of them: what a peer grants at once by default.
+const MAX_FINISHED_BYTES: usize = 64 << 20;
 
 /// A table of streams with room for more than this many is given back when it is empty.
 const KEPT_ENTRIES: usize = 64;
@@ -23,6 +27,9 @@ pub(super) struct Streams<D: Driver> {
     pub(super) calls: FxHashMap<u32, Arc<CallerStream<D>>>,
     /// Opened by the peer.
     pub(super) responses: FxHashMap<u32, Arc<ProducerStream<D>>>,
+    /// Those that have ended, until the peer says that it has their ends: the oldest first.
+    pub(super) finished: VecDeque<Finished<D>>,
+    finished_bytes: usize,
     /// Bytes that the requests of those hold, and what is charged for them.
     requests_hold: usize,
     charged: Tally,
@@ -33,11 +40,21 @@ pub(super) struct Streams<D: Driver> {
     pub(super) closed: bool,
 }
 
+/// A stream that has ended, and whose peer may not know.
+pub(super) struct Finished<D: Driver> {
+    pub(super) stream: u32,
+    /// What it keeps, at its end.
+    bytes: usize,
+    pub(super) response: Arc<ProducerStream<D>>,
+}
+
 impl<D: Driver> Default for Streams<D> {
     fn default() -> Self {
         Self {
             calls: FxHashMap::default(),
             responses: FxHashMap::default(),
+            finished: VecDeque::new(),
+            finished_bytes: 0,
             requests_hold: 0,
             charged: Tally::default(),
             unanswered: Unanswered::default(),
@@ -89,6 +106,56 @@ impl<D: Driver> Streams<D> {
         Some(response)
     }
 
+    /// Takes a response in that has run on another connection.
+    pub(super) fn take_over(
+        &mut self,
+        stream: u32,
+        response: Arc<ProducerStream<D>>,
+        account: Option<&Arc<Account>>,
+    ) {
+        self.requests_hold += response.request_bytes() + REQUEST_COST_BYTES;
+        if let Some(account) = account {
+            // There was room for it on the other.
+            let held = self.requests_hold;
+            let _ = self.charged.cover(held, BudgetUse::Bodies, account, Work::Running);
+        }
+        self.responses.insert(stream, response);
+    }
+
+    /// Keeps a response that has ended. Returns the one that has to go for it.
+    pub(super) fn keep_finished(
+        &mut self,
+        stream: u32,
+        response: Arc<ProducerStream<D>>,
+    ) -> Option<Arc<ProducerStream<D>>> {
+        let bytes = response.kept_bytes();
+        let is_full =
+            self.finished.len() >= MAX_FINISHED || self.finished_bytes + bytes > MAX_FINISHED_BYTES;
+        let oldest = if is_full { self.remove_finished(0) } else { None };
+        self.finished_bytes += bytes;
+        self.finished.push_back(Finished { stream, bytes, response });
+        oldest
+    }
+
+    /// The peer has the end of a stream. Mostly it is that of the oldest.
+    pub(super) fn take_finished(&mut self, stream: u32) -> Option<Arc<ProducerStream<D>>> {
+        let at = self.finished.iter().position(|it| it.stream == stream)?;
+        self.remove_finished(at)
+    }
+
+    /// Takes a response out that has ended.
+    pub(super) fn remove_finished(&mut self, at: usize) -> Option<Arc<ProducerStream<D>>> {
+        let Finished { bytes, response, .. } = self.finished.remove(at)?;
+        self.finished_bytes -= bytes;
+        Some(response)
+    }
+
+    /// Takes all of them out.
+    pub(super) fn take_all_finished(&mut self) -> Vec<Arc<ProducerStream<D>>> {
+        self.finished_bytes = 0;
+        self.finished.drain(..).map(|it| it.response).collect()
+    }
+
     /// Takes all responses out.
     pub(super) fn take_responses(
         &mut self,
@@ -108,6 +175,9 @@ impl<D: Driver> Streams<D> {
         }
         if self.responses.is_empty() && self.responses.capacity() > 0 {
             self.responses = FxHashMap::default();
+        }
+        if self.finished.is_empty() {
+            self.finished = VecDeque::new();
         }
     }
 }

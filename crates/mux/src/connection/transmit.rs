@@ -143,12 +143,13 @@ impl<D: Driver> Connection<D> {
             if self.role.opens(stream) {
                 let call = self.streams.lock().calls.get(&stream).cloned();
                 if let Some(call) = call {
-                    call.send_next();
+                    call.send_next(self, stream);
                 }
                 continue;
             }
             let response = self.streams.lock().responses.get(&stream).cloned();
-            if response.is_some_and(|response| response.send_next() == PollFrame::Ended) {
+            if response.is_some_and(|response| response.send_next(self, stream) == PollFrame::Ended)
+            {
                 self.remove_response(stream);
             }
         }

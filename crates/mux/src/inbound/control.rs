@@ -64,7 +64,7 @@ impl Inbound {
                 Ok(Some(Event::Grant { total }))
             }
             Kind::Done => {
-                // This side announces no resume, so nothing waits here to be forgotten.
+                // It comes with a write, and each stream that may cause one has paid for it.
                 self.on_useless(now)?;
                 let mut streams = Vec::with_capacity(payload.len() / 4);
                 while let Some(stream) = fields.u32() {

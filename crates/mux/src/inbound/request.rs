@@ -3,21 +3,27 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use sinew_plane::{Error, StreamId, Window};
+use sinew_plane::{Error, Window};
 
 use super::Inbound;
 use crate::{
     ConnectionError, Event, Open,
     intake::{Chunk, GivenUp},
-    message::{self, Fields},
+    message::Attach,
     outbox::CHUNK_BYTES,
 };
 
 impl Inbound {
+    /// True while request bodies are on their way.
+    #[inline]
+    pub(crate) fn has_bodies(&self) -> bool {
+        self.intake.has_bodies()
+    }
+
     /// When to look for [`overdue`](Self::overdue) request bodies at the latest; `None` while none
     /// is on its way. Earlier does no harm.
-    pub fn next_overdue(&self) -> Option<Instant> {
-        self.intake.next_overdue()
+    pub fn next_overdue(&self, now: Instant) -> Option<Instant> {
+        self.intake.next_overdue(now)
     }
 
     /// The requests that are given up now because their bodies do not come along, each with the
@@ -106,15 +112,10 @@ impl Inbound {
         stream: u32,
         payload: &[u8],
     ) -> Result<Event, ConnectionError> {
-        let mut fields = Fields(payload);
-        let mut read = || {
-            let id = StreamId(u128::from_be_bytes(fields.take()?));
-            Some((id, fields.u64()?, message::decode_credit(&mut fields)?))
-        };
-        let (id, next_item, credit) =
-            read().ok_or(ConnectionError::Violation("an attach that cannot be read"))?;
+        let attach = Attach::decode(payload)
+            .ok_or(ConnectionError::Violation("an attach that cannot be read"))?;
         self.begin_stream(stream)?;
-        Ok(Event::Attach { stream, id, next_item, credit })
+        Ok(Event::Attach { stream, attach })
     }
 }
 

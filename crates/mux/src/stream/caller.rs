@@ -8,12 +8,14 @@ use std::{
 use bytes::Bytes;
 use sinew_plane::{
     BudgetUse, CancelReason, Code, Error, Executed, ItemBatch, OnCancel, ResponseSource,
-    SourceEvent, StopKind, Terminal, Window,
+    SourceEvent, StopKind, StreamId, Terminal, Window,
     budget::{Tally, Work},
 };
 
+use super::place::Place;
 use crate::{
-    Arrived, Connection, Consumer, Driver, Ended, READ_BYTES, StreamViolation, sync::Mutex,
+    Arrived, Attach, Connection, Consumer, Driver, Ended, READ_BYTES, Refusal, StreamViolation,
+    sync::Mutex,
 };
 
 /// Items that came together are copied for a consumer that lags if they are at most this many
@@ -23,8 +25,10 @@ const COPY_BYTES: usize = READ_BYTES / 4;
 
 /// A request that was sent, and its response as it arrives.
 pub struct CallerStream<D: Driver> {
-    stream: u32,
-    connection: Arc<Connection<D>>,
+    id: StreamId,
+    /// What an attach shows.
+    secret: u64,
+    place: Place<D>,
     state: Mutex<State>,
 }
 
@@ -43,10 +47,20 @@ struct State {
     cancelled: Option<StopKind>,
     /// Nobody will look at the items any more.
     abandoned: bool,
+    /// Its connection is lost, and it may come back over another.
+    is_detached: bool,
+    /// The error of that loss, for the case that it cannot be resumed.
+    loss: Option<Error>,
+    /// How often it came back.
+    attaches: u32,
 }
 
 impl<D: Driver> CallerStream<D> {
-    pub(crate) fn new(stream: u32, connection: Arc<Connection<D>>, window: Window) -> Self {
+    pub(crate) fn new(
+        (id, secret): (StreamId, u64),
+        (connection, stream): (Arc<Connection<D>>, u32),
+        window: Window,
+    ) -> Self {
         let state = State {
             consumer: Consumer::new(window),
             read: 0,
@@ -57,25 +71,34 @@ impl<D: Driver> CallerStream<D> {
             queued: Tally::default(),
             cancelled: None,
             abandoned: false,
+            is_detached: false,
+            loss: None,
+            attaches: 0,
         };
-        Self { stream, connection, state: Mutex::new(state) }
+        let place = Place::new(connection, stream);
+        Self { id, secret, place, state: Mutex::new(state) }
     }
 
     /// Leaves the rest of the body to the line.
     pub(crate) fn send_body(&self, body: Bytes, sent: usize) {
         self.state.lock().body = Some((body, sent));
-        self.connection.out.lock().outbound.queue(self.stream);
+        let (connection, stream) = self.place.current();
+        connection.out.lock().outbound.queue(stream);
     }
 
     /// Sends the next chunk of the body, its turn having come.
-    pub(crate) fn send_next(&self) {
+    pub(crate) fn send_next(&self, on: &Connection<D>, number: u32) {
         let mut state = self.state.lock();
+        if !self.place.is_on(on, number) {
+            return;
+        }
         let Some((body, sent)) = state.body.take() else { return };
-        let mut out = self.connection.out.lock();
-        let sent = out.outbound.body_chunk(self.stream, &body, sent);
+        let (connection, stream) = self.place.current();
+        let mut out = connection.out.lock();
+        let sent = out.outbound.body_chunk(stream, &body, sent);
         if sent < body.len() {
             state.body = Some((body, sent));
-            out.outbound.queue(self.stream);
+            out.outbound.queue(stream);
         }
     }
 
@@ -158,7 +181,8 @@ impl<D: Driver> CallerStream<D> {
 
     /// Charges the items that wait; without room for them the stream ends here.
     fn charge(&self, state: &mut State) {
-        let Some(account) = &self.connection.account else { return };
+        let (connection, _) = self.place.current();
+        let Some(account) = &connection.account else { return };
         let bytes = state.consumer.queued_bytes();
         if !state.queued.cover(bytes, BudgetUse::Queued, account, Work::Running) {
             self.overflow(state);
@@ -170,7 +194,8 @@ impl<D: Driver> CallerStream<D> {
         if state.abandoned || state.consumer.ended().is_some() {
             return;
         }
-        let error = match &self.connection.account {
+        let (connection, stream) = self.place.current();
+        let error = match &connection.account {
             Some(account) => account.budget().overflow(),
             None => return,
         };
@@ -179,8 +204,8 @@ impl<D: Driver> CallerStream<D> {
         state.consumer.on_lost();
         self.settle(state);
         state.cancelled = Some(StopKind::Kill);
-        let (stream, reason) = (self.stream, CancelReason::Caller);
-        self.connection.out.lock().outbound.cancel(stream, StopKind::Kill, reason);
+        let reason = CancelReason::Caller;
+        connection.out.lock().outbound.cancel(stream, StopKind::Kill, reason);
     }
 
     /// There is no memory for an item that is arriving.
@@ -192,7 +217,7 @@ impl<D: Driver> CallerStream<D> {
 
     /// Charges no more than what waits.
     fn settle(&self, state: &mut State) {
-        if let Some(account) = &self.connection.account {
+        if let Some(account) = &self.place.current().0.account {
             state.queued.settle(state.consumer.queued_bytes(), BudgetUse::Queued, account);
         }
     }
@@ -223,6 +248,19 @@ impl<D: Driver> CallerStream<D> {
     ) -> Result<Window, StreamViolation> {
         let mut state = self.state.lock();
         state.body = None;
+        if let (Terminal::Failed { error }, Some(loss)) = (&terminal, &state.loss)
+            && error.code() == Code::ResumeExpired
+        {
+            // The producer does not have it any more: it ends as by the loss of its connection.
+            let mut loss = loss.clone();
+            if error.executed() == Executed::No {
+                // Nor did it ever: the request was lost with the connection.
+                loss = loss.with_executed(Executed::No);
+            }
+            state.lose(&loss);
+            wakers.extend(state.waker.take());
+            return Ok(state.consumer.window());
+        }
         if !state.abandoned {
             let ended = state.consumer.on_terminal(terminal, items);
             state.judge(ended)?;
@@ -231,22 +269,64 @@ impl<D: Driver> CallerStream<D> {
         Ok(state.consumer.window())
     }
 
+    /// The connection is gone, and the stream may come back over another. False when it cannot: its
+    /// request is not sent, it broke the connection, or nobody wants more of it.
+    pub(crate) fn detach(&self, error: &Error) -> bool {
+        let mut state = self.state.lock();
+        if state.body.is_some() || state.broke || state.consumer.ended().is_some() {
+            return false;
+        }
+        state.consumer.on_carrier_lost();
+        (state.is_detached, state.loss) = (true, Some(error.clone()));
+        true
+    }
+
+    /// What to say over this connection to come back, under the number that `send` gives it. The
+    /// stream is on it from then on.
+    pub(crate) fn reattach(
+        &self,
+        connection: &Arc<Connection<D>>,
+        send: impl FnOnce(&Attach) -> Result<u32, Refusal>,
+    ) -> Result<u32, Refusal> {
+        let mut state = self.state.lock();
+        let (next_item, credit) = state.consumer.attach();
+        let (id, secret, counter) = (self.id, self.secret, state.attaches + 1);
+        let stream = send(&Attach { id, secret, counter, next_item, credit })?;
+        if let Some(account) = &self.place.current().0.account {
+            state.queued.clear(BudgetUse::Queued, account);
+        }
+        self.place.move_to(connection, stream);
+        (state.attaches, state.is_detached) = (counter, false);
+        self.charge(&mut state);
+        if let Some(kind) = state.cancelled {
+            // What was asked for over the lost connection may be lost with it.
+            connection.out.lock().outbound.cancel(stream, kind, CancelReason::Caller);
+        }
+        Ok(stream)
+    }
+
+    /// What the consumer let the producer send ahead.
+    pub(crate) fn window(&self) -> Window {
+        self.state.lock().consumer.window()
+    }
+
+    /// The peer says that it has not begun what came under the number of this stream. Returns who is
+    /// to be woken.
+    pub(crate) fn on_unseen(&self, error: &Error) -> Option<Waker> {
+        let mut state = self.state.lock();
+        // That was an attach: the request itself has been seen before.
+        let error = match &state.loss {
+            Some(loss) if state.attaches > 0 => loss.clone(),
+            _ => error.clone().with_executed(Executed::No),
+        };
+        state.lose(&error);
+        state.waker.take()
+    }
+
     /// The connection is gone. Returns who is to be woken.
     pub(crate) fn on_connection_lost(&self, error: &Error) -> Option<Waker> {
         let mut state = self.state.lock();
-        state.consumer.on_lost();
-        state.body = None;
-        let error = if state.broke {
-            let started = state.consumer.is_started();
-            error.clone().with_executed(if started { Executed::Yes } else { Executed::Maybe })
-        } else if state.consumer.is_started() {
-            let received = state.consumer.received();
-            let message = format!("the stream broke off after {received} items: {error}");
-            Error::new(Code::Truncated, message)
-        } else {
-            error.clone()
-        };
-        state.lost = Some(error);
+        state.lose(error);
         state.waker.take()
     }
 
@@ -260,15 +340,20 @@ impl<D: Driver> CallerStream<D> {
             }
             state.cancelled = Some(kind);
             state.body = None;
-            self.connection.out.lock().outbound.cancel(self.stream, kind, reason);
+            if state.is_detached {
+                // It is told with the attach.
+                return;
+            }
+            let (connection, stream) = self.place.current();
+            connection.out.lock().outbound.cancel(stream, kind, reason);
         }
-        D::transmit(&self.connection);
+        D::transmit(&self.place.current().0);
     }
 }
 
 impl<D: Driver> Drop for CallerStream<D> {
     fn drop(&mut self) {
-        if let Some(account) = &self.connection.account {
+        if let Some(account) = &self.place.current().0.account {
             self.state.get_mut().queued.clear(BudgetUse::Queued, account);
         }
     }
@@ -284,6 +369,23 @@ impl State {
     fn judge<T>(&mut self, step: Result<T, StreamViolation>) -> Result<T, StreamViolation> {
         self.broke |= step.is_err();
         step
+    }
+
+    /// The connection is gone for good.
+    fn lose(&mut self, error: &Error) {
+        self.consumer.on_lost();
+        self.body = None;
+        let error = if self.broke {
+            let started = self.consumer.is_started();
+            error.clone().with_executed(if started { Executed::Yes } else { Executed::Maybe })
+        } else if self.consumer.is_started() {
+            let received = self.consumer.received();
+            let message = format!("the stream broke off after {received} items: {error}");
+            Error::new(Code::Truncated, message)
+        } else {
+            error.clone()
+        };
+        self.lost = Some(error);
     }
 
     /// How the stream ended before any item, as an error.
@@ -330,8 +432,11 @@ impl<D: Driver> ResponseSource for CallerStream<D> {
             state.consumer.take(batch);
             self.settle(&mut state);
             let credit = state.consumer.credit_due();
-            if let Some(credit) = credit {
-                self.connection.out.lock().outbound.credit(self.stream, credit);
+            if let Some(credit) = credit
+                && !state.is_detached
+            {
+                let (connection, stream) = self.place.current();
+                connection.out.lock().outbound.credit(stream, credit);
             }
             let event = if had_items { Some(SourceEvent::Items) } else { state.end() };
             if event.is_none() {
@@ -341,7 +446,7 @@ impl<D: Driver> ResponseSource for CallerStream<D> {
         };
         if credited {
             // Nobody waits for credit at once: it may ride along with what others send.
-            D::transmit_soon(&self.connection);
+            D::transmit_soon(&self.place.current().0);
         }
         event.map_or(Poll::Pending, Poll::Ready)
     }
@@ -358,7 +463,8 @@ impl<D: Driver> ResponseSource for CallerStream<D> {
             }
             state.abandoned = true;
             if state.consumer.is_inside_item() {
-                self.connection.out.lock().forgotten.push(self.stream);
+                let (connection, stream) = self.place.current();
+                connection.out.lock().forgotten.push(stream);
             }
             // What has arrived is let go of at once, of an item that is not whole by the reader;
             // the entry goes with the terminal.
@@ -372,6 +478,8 @@ impl<D: Driver> ResponseSource for CallerStream<D> {
 
 impl<D: Driver> std::fmt::Debug for CallerStream<D> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CallerStream").field("stream", &self.stream).finish_non_exhaustive()
+        f.debug_struct("CallerStream")
+            .field("stream", &self.place.current().1)
+            .finish_non_exhaustive()
     }
 }

@@ -9,21 +9,26 @@ use std::{
 use bytes::Bytes;
 use sinew_plane::{
     BudgetUse, CancelReason, Code, Context, Error, Executed, OnCancel, SinkTarget, StopKind,
-    StreamId, Terminal, TrySendError, Window,
-    budget::{Stalled, Tally, Work},
+    StreamId, Terminal, TrySendError,
+    budget::{Hold, Stalled, Tally, Work},
     clock, defer_flush,
 };
 
+use super::place::Place;
 use crate::{
-    Connection, Credit, Driver, ITEM_COST_BYTES, Outbound, PollFrame, Producer, PushError,
-    StreamViolation, sync::Mutex,
+    Attach, Connection, Credit, Driver, ITEM_COST_BYTES, Open, Outbound, PollFrame, Producer,
+    PushError, StreamViolation, sync::Mutex,
 };
+
+/// Bytes that a request costs besides its body: its entries in tables, its context, its task.
+pub(crate) const REQUEST_COST_BYTES: usize = 1 << 10;
 
 /// A response on its way to the peer.
 pub struct ProducerStream<D: Driver> {
-    stream: u32,
-    connection: Arc<Connection<D>>,
+    place: Place<D>,
     context: Context,
+    /// What an attach has to show.
+    secret: u64,
     /// Bytes of the request that the connection charges until this ends.
     request_bytes: usize,
     state: Mutex<State>,
@@ -49,17 +54,21 @@ struct State {
     parked: Option<Instant>,
     /// The terminal is on its way or will never be.
     over: bool,
+    /// Its connection is lost, and its consumer may come back.
+    is_detached: bool,
+    /// The counter of the last attach.
+    attaches: u32,
 }
 
 impl<D: Driver> ProducerStream<D> {
     pub(crate) fn new(
-        (stream, window, request_bytes): (u32, Window, usize),
+        (stream, open, request_bytes): (u32, &Open, usize),
         connection: Arc<Connection<D>>,
         context: Context,
     ) -> Arc<Self> {
         let limit = connection.max_window();
         let state = State {
-            producer: Producer::new(window).with_limit(limit),
+            producer: Producer::new(open.window).with_limit(limit),
             waker: None,
             queued: false,
             batch: None,
@@ -69,12 +78,14 @@ impl<D: Driver> ProducerStream<D> {
             starved: None,
             parked: None,
             over: false,
+            is_detached: false,
+            attaches: 0,
         };
         let state = Mutex::new(state);
         Arc::new_cyclic(|this| Self {
-            stream,
-            connection,
+            place: Place::new(connection, stream),
             context,
+            secret: open.secret,
             request_bytes,
             state,
             this: this.clone(),
@@ -91,12 +102,13 @@ impl<D: Driver> ProducerStream<D> {
         let state = self.state.lock();
         let since = state.parked.filter(|since| *since <= before && !state.over)?;
         let bytes = state.kept.charged();
-        (bytes > 0).then_some(Stalled { since, stream: self.stream, bytes })
+        let stream = self.place.current().1;
+        (bytes > 0).then_some(Stalled { since, stream, bytes })
     }
 
     /// Ends the stream because this side cannot hold it any longer, and lets go of its items.
     pub(crate) fn evict(&self, error: &Error) {
-        let (ended, waker) = {
+        let (ended, waker, (connection, stream)) = {
             let mut state = self.state.lock();
             if state.over {
                 return;
@@ -105,21 +117,21 @@ impl<D: Driver> ProducerStream<D> {
             state.lost = Some(error.clone());
             self.settle(&mut state);
             let ended = self.send(&mut state) == PollFrame::Ended;
-            (ended, state.waker.take())
+            (ended, state.waker.take(), self.place.current())
         };
         if ended {
-            self.connection.remove_response(self.stream);
+            connection.remove_response(stream);
         }
         self.context.cancel(StopKind::Kill, CancelReason::Evicted);
         if let Some(waker) = waker {
             waker.wake();
         }
-        D::transmit(&self.connection);
+        D::transmit(&connection);
     }
 
     /// Charges an item of so many bytes that is to be kept. False when the budget has no room.
-    fn charge(&self, state: &mut State, bytes: usize) -> bool {
-        let Some(account) = &self.connection.account else { return true };
+    fn charge(state: &mut State, connection: &Connection<D>, bytes: usize) -> bool {
+        let Some(account) = &connection.account else { return true };
         let kept = state.producer.kept_bytes() + bytes + ITEM_COST_BYTES;
         let charged = state.kept.cover(kept, BudgetUse::Kept, account, Work::Running);
         state.starved = if charged { None } else { Some(bytes) };
@@ -128,7 +140,7 @@ impl<D: Driver> ProducerStream<D> {
 
     /// Charges no more than what is kept.
     fn settle(&self, state: &mut State) {
-        if let Some(account) = &self.connection.account {
+        if let Some(account) = &self.place.current().0.account {
             state.kept.settle(state.producer.kept_bytes(), BudgetUse::Kept, account);
         }
     }
@@ -136,17 +148,16 @@ impl<D: Driver> ProducerStream<D> {
     /// True when the item that found no room would find it now; else `waker` is woken when that
     /// may be so.
     fn has_room(&self, state: &mut State, waker: &Waker) -> bool {
-        let (Some(bytes), Some(account)) = (state.starved, &self.connection.account) else {
-            return true;
-        };
-        account.wait_for_room(self.stream, bytes + ITEM_COST_BYTES, waker);
-        self.charge(state, bytes)
+        let Some(bytes) = state.starved else { return true };
+        let (connection, stream) = self.place.current();
+        let Some(account) = &connection.account else { return true };
+        account.wait_for_room(stream, bytes + ITEM_COST_BYTES, waker);
+        Self::charge(state, &connection, bytes)
     }
 
     /// The largest item that this side can keep at all, in bytes.
-    fn largest_kept(&self) -> usize {
-        let account = self.connection.account.as_ref();
-        account.map_or(usize::MAX, |account| account.budget().share() / 2)
+    fn largest_kept(connection: &Connection<D>) -> usize {
+        connection.account.as_ref().map_or(usize::MAX, |account| account.budget().share() / 2)
     }
 
     /// What its handler hears of a cancel.
@@ -186,6 +197,85 @@ impl<D: Driver> ProducerStream<D> {
         }
     }
 
+    /// Whether an attach is for this stream, and none that was overtaken by a later one.
+    pub(crate) fn takes(&self, attach: &Attach) -> bool {
+        let state = self.state.lock();
+        // One that was evicted has nothing to resend.
+        let is_kept = self.secret != 0 && state.lost.is_none();
+        is_kept && attach.secret == self.secret && attach.counter > state.attaches
+    }
+
+    /// True until its handler has ended it.
+    pub(crate) fn runs(&self) -> bool {
+        !self.state.lock().producer.is_finished()
+    }
+
+    /// What the items that it keeps cost, in bytes.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.state.lock().producer.kept_bytes()
+    }
+
+    /// Charges the request for the time without a connection.
+    ///
+    /// # Errors
+    /// There is no room in the memory budget.
+    pub(crate) fn hold_request(&self) -> Result<Option<Hold>, ()> {
+        let (connection, _) = self.place.current();
+        let Some(account) = &connection.account else { return Ok(None) };
+        let bytes = self.request_bytes + REQUEST_COST_BYTES;
+        account.hold(BudgetUse::Bodies, bytes, Work::Running).map(Some).ok_or(())
+    }
+
+    /// The connection is gone, and the consumer may come back over another.
+    pub(crate) fn detach(&self) {
+        let mut state = self.state.lock();
+        state.producer.on_carrier_lost();
+        (state.is_detached, state.queued, state.batch) = (true, false, None);
+        // Nothing can be charged to a connection that is gone, and what is charged stays so.
+        state.parked = None;
+    }
+
+    /// The consumer is back over another connection, or under another number. Returns who is to be
+    /// woken.
+    ///
+    /// # Errors
+    /// The consumer asks for what it cannot.
+    pub(crate) fn attach(
+        &self,
+        connection: &Arc<Connection<D>>,
+        stream: u32,
+        (attach, is_admitted): (&Attach, bool),
+    ) -> Result<Option<Waker>, StreamViolation> {
+        let mut state = self.state.lock();
+        state.producer.on_attach(attach.next_item, attach.credit)?;
+        if is_admitted {
+            // Whatever its caller knew of it: it was lost with the connection.
+            state.producer.accept();
+        }
+        state.attaches = attach.counter;
+        let (old, _) = self.place.current();
+        if let Some(account) = &old.account {
+            state.kept.clear(BudgetUse::Kept, account);
+        }
+        self.place.move_to(connection, stream);
+        if let Some(account) = &connection.account {
+            // There was room for it before.
+            let kept = state.producer.kept_bytes();
+            let _ = state.kept.cover(kept, BudgetUse::Kept, account, Work::Running);
+        }
+        (state.is_detached, state.over, state.queued, state.batch) = (false, false, false, None);
+        self.queue(&mut state);
+        Ok(state.waker.take())
+    }
+
+    /// Puts the stream in line.
+    fn queue(&self, state: &mut State) {
+        if !std::mem::replace(&mut state.queued, true) {
+            let (connection, stream) = self.place.current();
+            connection.out.lock().outbound.queue(stream);
+        }
+    }
+
     /// The connection is gone, and with it the only way to the consumer.
     pub(crate) fn on_connection_lost(&self, error: &Error) {
         let waker = {
@@ -205,27 +295,33 @@ impl<D: Driver> ProducerStream<D> {
     }
 
     /// Sends more, its turn having come.
-    pub(crate) fn send_next(&self) -> PollFrame {
+    pub(crate) fn send_next(&self, on: &Connection<D>, number: u32) -> PollFrame {
         let mut state = self.state.lock();
-        state.queued = false;
-        if state.over {
-            // Refused while it stood in line: nothing follows on that.
+        if !self.place.is_on(on, number) {
+            // It stood in line there, and is elsewhere now.
             return PollFrame::Idle;
         }
-        let mut out = self.connection.out.lock();
-        self.advance(&mut state, &mut out.outbound)
+        state.queued = false;
+        if state.over || state.is_detached {
+            // Refused or lost while it stood in line: nothing follows on that.
+            return PollFrame::Idle;
+        }
+        let (connection, stream) = self.place.current();
+        let mut out = connection.out.lock();
+        advance(&mut state, stream, &mut out.outbound)
     }
 
     /// Sends at once when nobody stands in line, else goes to the end of it.
     fn send(&self, state: &mut State) -> PollFrame {
-        if state.queued {
+        if state.queued || state.is_detached {
             return PollFrame::More;
         }
-        let mut out = self.connection.out.lock();
+        let (connection, stream) = self.place.current();
+        let mut out = connection.out.lock();
         if out.outbound.is_clear() {
-            return self.advance(state, &mut out.outbound);
+            return advance(state, stream, &mut out.outbound);
         }
-        out.outbound.queue(self.stream);
+        out.outbound.queue(stream);
         state.queued = true;
         PollFrame::More
     }
@@ -233,33 +329,19 @@ impl<D: Driver> ProducerStream<D> {
     /// Sends the first item since the last write at once, as [`send`](Self::send), and lets those
     /// that follow wait in line: they are all moved in one go then, without a look at the outbox
     /// for each.
-    fn send_item(&self, state: &mut State) {
-        if state.queued {
+    fn send_item(state: &mut State, connection: &Connection<D>, stream: u32) {
+        if state.queued || state.is_detached {
             return;
         }
-        let mut out = self.connection.out.lock();
+        let mut out = connection.out.lock();
         let batch = Some(out.outbound.outbox().batch_number());
         let is_first = std::mem::replace(&mut state.batch, batch) != batch;
         if is_first && out.outbound.is_clear() {
-            self.advance(state, &mut out.outbound);
+            advance(state, stream, &mut out.outbound);
         } else {
-            out.outbound.queue(self.stream);
+            out.outbound.queue(stream);
             state.queued = true;
         }
-    }
-
-    /// Moves frames into the outbox, or the stream into the line when there is no room.
-    fn advance(&self, state: &mut State, outbound: &mut Outbound) -> PollFrame {
-        let polled = state.producer.poll_frame(self.stream, outbound.outbox());
-        match polled {
-            PollFrame::More => {
-                outbound.queue(self.stream);
-                state.queued = true;
-            }
-            PollFrame::Ended => state.over = true,
-            PollFrame::Idle => {}
-        }
-        polled
     }
 
     fn closed_by(&self, state: &State) -> Option<Error> {
@@ -274,9 +356,23 @@ impl<D: Driver> ProducerStream<D> {
     }
 }
 
+/// Moves frames into the outbox, or the stream into the line when there is no room.
+fn advance(state: &mut State, stream: u32, outbound: &mut Outbound) -> PollFrame {
+    let polled = state.producer.poll_frame(stream, outbound.outbox());
+    match polled {
+        PollFrame::More => {
+            outbound.queue(stream);
+            state.queued = true;
+        }
+        PollFrame::Ended => state.over = true,
+        PollFrame::Idle => {}
+    }
+    polled
+}
+
 impl<D: Driver> Drop for ProducerStream<D> {
     fn drop(&mut self) {
-        if let Some(account) = &self.connection.account {
+        if let Some(account) = &self.place.current().0.account {
             self.state.get_mut().kept.clear(BudgetUse::Kept, account);
         }
     }
@@ -317,12 +413,13 @@ impl<D: Driver> SinkTarget for ProducerStream<D> {
         if let Some(error) = self.closed_by(&state) {
             return Err(TrySendError::Closed(error));
         }
-        let limit = self.connection.peer_message_limit().min(self.largest_kept());
+        let (connection, stream) = self.place.current();
+        let limit = connection.peer_message_limit().min(Self::largest_kept(&connection));
         if item.len() > limit {
             let message = format!("an item of {} bytes is over the limit of {limit}", item.len());
             return Err(TrySendError::Closed(Error::new(Code::TooLarge, message)));
         }
-        if state.producer.is_ready() && !self.charge(&mut state, item.len()) {
+        if state.producer.is_ready() && !Self::charge(&mut state, &connection, item.len()) {
             state.parked.get_or_insert_with(clock::now);
             return Err(TrySendError::Full(item));
         }
@@ -338,7 +435,7 @@ impl<D: Driver> SinkTarget for ProducerStream<D> {
             }
         }
         state.parked = None;
-        self.send_item(&mut state);
+        Self::send_item(&mut state, &connection, stream);
         Ok(())
     }
 
@@ -351,7 +448,7 @@ impl<D: Driver> SinkTarget for ProducerStream<D> {
     }
 
     fn finish(&self, terminal: Terminal) {
-        let ended = {
+        let (ended, (connection, stream)) = {
             let mut state = self.state.lock();
             if state.over || state.producer.is_finished() {
                 return;
@@ -362,9 +459,13 @@ impl<D: Driver> SinkTarget for ProducerStream<D> {
                 let reason = self.context.reason().unwrap_or(CancelReason::Caller);
                 state.producer.discard_unsent(reason);
             }
-            match &terminal {
-                Terminal::Failed { error } if refused && error.executed() == Executed::No => {
-                    self.connection.out.lock().outbound.reject(self.stream, error);
+            let place = self.place.current();
+            let may_reject = refused && state.attaches == 0 && !state.is_detached;
+            let ended = match &terminal {
+                Terminal::Failed { error } if may_reject && error.executed() == Executed::No => {
+                    place.0.out.lock().outbound.reject(place.1, error);
+                    // What is said instead to a consumer that comes back for it.
+                    state.producer.finish(terminal);
                     state.over = true;
                     true
                 }
@@ -372,16 +473,18 @@ impl<D: Driver> SinkTarget for ProducerStream<D> {
                     state.producer.finish(terminal);
                     self.send(&mut state) == PollFrame::Ended
                 }
-            }
+            };
+            (ended, place)
         };
         if ended {
-            self.connection.remove_response(self.stream);
+            connection.remove_response(stream);
         }
     }
 
     fn flush(&self) {
-        if !defer_flush(&self.connection) {
-            D::transmit(&self.connection);
+        let (connection, _) = self.place.current();
+        if !defer_flush(&connection) {
+            D::transmit(&connection);
         }
     }
 }

@@ -26,7 +26,7 @@ pub(crate) mod kind {
 }
 
 /// Longest payload of a frame.
-pub(crate) const MAX_PAYLOAD: usize = 132_147;
+pub(crate) const MAX_PAYLOAD: usize = 132_155;
 
 /// The header alone, also with lengths that nothing may have.
 pub(crate) fn header(len: u32, kind: u8, stream: u32) -> Vec<u8> {
@@ -61,6 +61,7 @@ pub(crate) fn hello_entry(key: u16, value: &[u8]) -> Vec<u8> {
 /// What an open says; change what the test is about.
 pub(crate) struct Open<'a> {
     pub(crate) id: u128,
+    pub(crate) secret: u64,
     pub(crate) instance: u64,
     pub(crate) micros: u64,
     pub(crate) window: (u32, u32),
@@ -75,6 +76,7 @@ impl Default for Open<'_> {
     fn default() -> Self {
         Self {
             id: 7,
+            secret: 0,
             instance: 8,
             micros: u64::MAX,
             window: (4, 1000),
@@ -90,6 +92,7 @@ impl Default for Open<'_> {
 impl Open<'_> {
     pub(crate) fn frame(&self, stream: u32) -> Vec<u8> {
         let mut out = self.id.to_be_bytes().to_vec();
+        out.extend(self.secret.to_be_bytes());
         out.extend(self.instance.to_be_bytes());
         out.extend(self.micros.to_be_bytes());
         out.extend(self.window.0.to_be_bytes());

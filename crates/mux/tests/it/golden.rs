@@ -8,7 +8,7 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use sinew_mux::{
-    Consumer, Credit, Event, MuxConfig, Open, Outbound, Outbox, PREFACE, Producer, Role,
+    Attach, Consumer, Credit, Event, MuxConfig, Open, Outbound, Outbox, PREFACE, Producer, Role,
 };
 use sinew_plane::{
     CancelReason, Code, Error, Executed, InstanceId, ItemBatch, StopKind, StreamId, Terminal,
@@ -25,6 +25,8 @@ const WINDOW: Window = Window { items: 4, bytes: 1024 };
 const FULL: Window = Window { items: 1024, bytes: 256 << 10 };
 const CREDIT: Credit = Credit { consumed: 512, items: FULL.items, bytes: FULL.bytes };
 const ID: StreamId = StreamId(0x0011_2233_4455_6677_8899_AABB_CCDD_EEFF);
+const ATTACH: Attach =
+    Attach { id: ID, secret: 0x8877_6655_4433_2211, counter: 3, next_item: 515, credit: CREDIT };
 const TOKEN: u64 = 0x0102_0304_0506_0708;
 
 struct Golden {
@@ -43,6 +45,7 @@ const GOLDEN: &[Golden] = &[
             let mut open = Open::new(ID, "text/words/split", InstanceId(42), FULL);
             open.headers.insert("content-type", "text/plain").unwrap();
             open.remaining = Some(Duration::from_millis(1500));
+            open.secret = ATTACH.secret;
             open.attempt = 1;
             outbound.open(&open, &Bytes::from_static(b"to be split")).unwrap();
         },
@@ -148,12 +151,9 @@ const GOLDEN: &[Golden] = &[
         name: "attach",
         reader: Role::Acceptor,
         write: |outbound| {
-            outbound.attach(ID, 515, CREDIT).unwrap();
+            outbound.attach(&ATTACH).unwrap();
         },
-        means: |event| {
-            matches!(event, Event::Attach { stream: 1, id: ID, next_item: 515, credit }
-                if *credit == CREDIT)
-        },
+        means: |event| matches!(event, Event::Attach { stream: 1, attach } if *attach == ATTACH),
     },
     Golden {
         name: "cancel",
@@ -279,7 +279,7 @@ fn a_hello_is_written_and_read_as_ever() {
     let [Event::Hello(hello)] = &events[..] else { panic!("{events:?}") };
     assert_eq!((hello.versions, hello.process, hello.max_streams), ((1, 1), 7, 16_384));
     assert_eq!((hello.max_message_bytes, hello.request_window_bytes), (32 << 20, 16 << 20));
-    assert_eq!((hello.integrity, hello.capabilities), (false, 0));
+    assert_eq!((hello.integrity, hello.capabilities, hello.resumes()), (false, 1, true));
 }
 
 /// An encoder begins only items over 64 KiB in this way, so the file is written by hand, and
@@ -394,7 +394,7 @@ struct End {
 
 impl End {
     fn new(who: &'static str, role: Role, process: u64) -> Self {
-        let config = MuxConfig { process, ..config() }.checked().unwrap();
+        let config = MuxConfig { process, resume: false, ..config() }.checked().unwrap();
         Self { who, outbound: Outbound::new(role, &config), reader: Reader::of(role, &config) }
     }
 

@@ -62,8 +62,8 @@ async fn opened(caller: &TcpStreamServer, greeting: &[u8]) -> Option<String> {
             let mut payload = vec![0; length];
             socket.read_exact(&mut payload).await.ok()?;
             if head[3] == OPEN {
-                let name = usize::from(u16::from_be_bytes([payload[48], payload[49]]));
-                return Some(String::from_utf8(payload[51..51 + name].to_vec()).unwrap());
+                let name = usize::from(u16::from_be_bytes([payload[56], payload[57]]));
+                return Some(String::from_utf8(payload[59..59 + name].to_vec()).unwrap());
             }
         }
     };

@@ -1,6 +1,6 @@
 //! All streams and carriers of one case, and what may happen to them.
 
-use sinew_mux::{CheckedMuxConfig, Event, MuxConfig, Open, PollFrame, Refusal, Role};
+use sinew_mux::{Attach, CheckedMuxConfig, Event, MuxConfig, Open, PollFrame, Refusal, Role};
 use sinew_plane::{CancelReason, Code, Error, InstanceId, StopKind, Terminal};
 
 use super::{
@@ -263,7 +263,8 @@ impl World {
             Event::OpenCancelled { stream, reason } => {
                 outbound.terminal(stream, &Terminal::Cancelled { reason }, 0);
             }
-            Event::Attach { stream, id, next_item, credit } => {
+            Event::Attach { stream, attach } => {
+                let Attach { id, next_item, credit, .. } = attach;
                 let number = (id.0 - 1) as usize;
                 let Some(server) = &mut self.streams[number].server else {
                     let error = Error::new(Code::ResumeExpired, "not known here");
@@ -355,7 +356,8 @@ fn attach(stream: &mut Stream, carrier: &mut Carrier, at: usize) {
     }
     let caller = &mut stream.caller;
     let (next_item, credit) = caller.consumer.attach();
-    let number = outbound.attach(stream.id, next_item, credit).unwrap();
+    let attach = Attach { id: stream.id, secret: 0, counter: 0, next_item, credit };
+    let number = outbound.attach(&attach).unwrap();
     caller.place = Some((at, number));
     caller.attaching = true;
     // What was asked for over the lost carrier may be lost with it.

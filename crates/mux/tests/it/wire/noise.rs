@@ -21,7 +21,7 @@ fn conversation() -> Vec<Vec<u8>> {
         frame(kind::CHUNK, 3, b"cdef"),
         frame(kind::CREDIT, 1, &credit(0, 5, 2000)),
         frame(0x80, 0, b"skipped"),
-        frame(kind::ATTACH, 5, &[&[1; 24][..], &credit(0, 5, 2000)].concat()),
+        frame(kind::ATTACH, 5, &[&[1; 36][..], &credit(0, 5, 2000)].concat()),
         frame(kind::ACCEPT, 2, b""),
         frame(kind::ITEM, 2, b"item"),
         frame(kind::ITEM_BEGIN, 2, b"\0\0\0\x05in"),

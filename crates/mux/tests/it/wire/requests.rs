@@ -9,7 +9,8 @@ use crate::{
 };
 
 fn attach(stream: u32) -> Vec<u8> {
-    let payload = [&[0; 15][..], &[9], &3_u64.to_be_bytes(), &credit(1, 4, 100)].concat();
+    let (secret, counter, next) = (5_u64.to_be_bytes(), 1_u32.to_be_bytes(), 3_u64.to_be_bytes());
+    let payload = [&[0; 15][..], &[9], &secret, &counter, &next, &credit(1, 4, 100)].concat();
     frame(kind::ATTACH, stream, &payload)
 }
 
@@ -83,7 +84,7 @@ fn opens_that_cannot_be_read_are_violations() {
         assert_eq!(rule(&[open]), "a stream without any credit");
     }
     // Lengths of the header block and of the name that reach beyond the frame.
-    for (at, len) in [(8 + 44, 4), (8 + 48, 2)] {
+    for (at, len) in [(8 + 52, 4), (8 + 56, 2)] {
         let mut open = open(1, b"");
         open[at..at + len].fill(0xFF);
         assert_eq!(rule(&[open]), "an open frame that cannot be read");

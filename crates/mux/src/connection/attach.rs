@@ -1,0 +1,101 @@
+//! Streams that come from another connection.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use sinew_plane::{Code, Error, Executed, Terminal};
+
+use super::{Connection, Driver, Effects, Serving};
+use crate::{
+    Attach, ConnectionError, Refusal,
+    stream::{CallerStream, ProducerStream},
+};
+
+impl<D: Driver> Connection<D> {
+    /// True when both ends keep streams after the loss of the connection.
+    pub fn resumes(&self) -> bool {
+        self.limits.resumes && self.peer().is_some_and(|hello| hello.resumes())
+    }
+
+    /// Brings a stream of this side back that has lost its connection.
+    pub(crate) fn reattach(self: &Arc<Self>, call: &Arc<CallerStream<D>>) -> Result<(), Refusal> {
+        let mut streams = self.streams.lock();
+        if streams.closed {
+            return Err(Refusal::Retired);
+        }
+        let window = call.window();
+        let stream = call.reattach(self, |attach| {
+            let mut out = self.out.lock();
+            let stream = out.outbound.attach(attach)?;
+            out.outbound.take_over_window(window);
+            Ok(stream)
+        })?;
+        streams.calls.insert(stream, Arc::clone(call));
+        self.active.fetch_add(1, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// A consumer comes back for its stream. Takes it from where it is; one connection's streams are
+    /// locked at a time.
+    pub(super) fn take_attach(
+        self: &Arc<Self>,
+        (stream, attach): (u32, &Attach),
+        now: Instant,
+        effects: &mut Effects<D>,
+    ) -> Result<(), ConnectionError> {
+        let session = self.session.get().filter(|_| self.resumes());
+        let _one = session.map(|session| session.attaching());
+        let Some(response) = session.and_then(|session| session.claim(attach)) else {
+            let mut error = Error::new(Code::ResumeExpired, "the stream is not kept here");
+            if session.is_some_and(|session| session.never_begins(attach.id, now)) {
+                error = error.with_executed(Executed::No);
+            }
+            let terminal = Terminal::Failed { error };
+            self.out.lock().outbound.terminal(stream, &terminal, attach.next_item);
+            return Ok(());
+        };
+        let mut streams = self.streams.lock();
+        if streams.closed {
+            // The connection was lost meanwhile: the stream waits for the next.
+            let error = Error::new(Code::ConnectionLost, "the connection was lost");
+            drop(streams);
+            let place = (now + self.limits.grace, self.limits.max_streams);
+            let others = match session.zip(self.sessions.get()) {
+                Some((session, sessions)) => sessions.keep(session, vec![response], place, &error),
+                None => vec![response],
+            };
+            for response in others {
+                self.drop_id(&response);
+                response.on_connection_lost(&error);
+            }
+            self.driver.on_detached();
+            return Ok(());
+        }
+        let is_admitted = self.serving == Serving::Admits;
+        let attached = response.attach(self, stream, (attach, is_admitted));
+        // Also where it went wrong: the end of the connection ends it.
+        streams.take_over(stream, response, self.account.as_ref());
+        self.active.fetch_add(1, Ordering::AcqRel);
+        effects.wakers.extend(attached?);
+        Ok(())
+    }
+
+    /// Lets go of a stream that is attached elsewhere.
+    pub(crate) fn release(&self, attach: &Attach) -> Option<Arc<ProducerStream<D>>> {
+        let mut streams = self.streams.lock();
+        let is_meant = |it: &Arc<ProducerStream<D>>| it.id() == attach.id && it.takes(attach);
+        if let Some(at) = streams.finished.iter().position(|it| is_meant(&it.response)) {
+            let response = streams.remove_finished(at)?;
+            response.detach();
+            return Some(response);
+        }
+        let mut running = streams.responses.iter();
+        let stream = running.find_map(|(stream, it)| is_meant(it).then_some(*stream))?;
+        let response = streams.take_response(stream, self.account.as_ref())?;
+        response.detach();
+        self.stream_gone();
+        Some(response)
+    }
+}

@@ -1,0 +1,190 @@
+//! The streams that this side serves to one process.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Instant,
+};
+
+use rustc_hash::FxHashMap;
+use sinew_plane::{Budget, Error, StreamId, budget::Hold};
+
+use super::ids::StreamIds;
+use crate::{
+    Attach, Connection, Driver,
+    stream::ProducerStream,
+    sync::{Mutex, MutexGuard},
+};
+
+/// The streams of one caller, over all its connections.
+///
+/// Its lock is taken behind that of a connection's streams, and none is taken behind it.
+pub(crate) struct Session<D: Driver> {
+    streams: Mutex<Streams<D>>,
+    /// Held from the look for a stream until it is where it was attached: one that looks for it
+    /// meanwhile, over yet another connection, finds it there. Taken before all other locks.
+    attaching: Mutex<()>,
+}
+
+struct Streams<D: Driver> {
+    ids: StreamIds,
+    /// How many connections of the caller are up.
+    count: usize,
+    /// Those among them whose streams can be attached elsewhere.
+    connections: Vec<Weak<Connection<D>>>,
+    detached: FxHashMap<StreamId, Kept<D>>,
+    /// Streams were let go of whose consumers may not have their ends.
+    has_dropped: bool,
+}
+
+/// A stream that waits for its consumer.
+pub(super) struct Kept<D: Driver> {
+    pub(super) stream: Arc<ProducerStream<D>>,
+    until: Instant,
+    /// Why its connection was lost.
+    pub(super) error: Error,
+    /// What its request costs meanwhile.
+    _hold: Option<Hold>,
+}
+
+impl<D: Driver> Session<D> {
+    /// Without a stream. `has_dropped`: others of the same process may have let go of some.
+    pub(super) fn new(budget: Option<&Arc<Budget>>, has_dropped: bool) -> Arc<Self> {
+        let streams = Mutex::new(Streams {
+            ids: StreamIds::charged_to(budget),
+            count: 0,
+            connections: Vec::new(),
+            detached: FxHashMap::default(),
+            has_dropped,
+        });
+        Arc::new(Self { streams, attaching: Mutex::default() })
+    }
+
+    /// A stream wants to begin. False when one of its id runs or has ended lately.
+    pub(crate) fn begin(&self, id: StreamId) -> bool {
+        self.streams.lock().ids.begin(id)
+    }
+
+    /// A stream that had begun was refused after all: nothing ran under its id.
+    pub(crate) fn withdraw(&self, id: StreamId) {
+        self.streams.lock().ids.withdraw(id);
+    }
+
+    /// A stream that had begun has ended.
+    pub(crate) fn end(&self, id: StreamId) {
+        self.streams.lock().ids.end(id);
+    }
+
+    /// A stream is let go of, and its consumer may not have its end.
+    pub(crate) fn drop_stream(&self, id: StreamId) {
+        let mut streams = self.streams.lock();
+        streams.has_dropped = true;
+        streams.ids.end(id);
+    }
+
+    /// An attach found no stream. True when none of this id has ever begun here; and none will, as an
+    /// open that is still on its way over another connection finds its id taken.
+    pub(crate) fn never_begins(&self, id: StreamId, now: Instant) -> bool {
+        let mut streams = self.streams.lock();
+        !streams.has_dropped && streams.ids.refuse(id, now)
+    }
+
+    /// One attach after the other.
+    pub(crate) fn attaching(&self) -> MutexGuard<'_, ()> {
+        self.attaching.lock()
+    }
+
+    /// Takes the stream that an attach is for away from where it is, if it may be attached.
+    pub(crate) fn claim(&self, attach: &Attach) -> Option<Arc<ProducerStream<D>>> {
+        let connections = {
+            let mut streams = self.streams.lock();
+            if streams.detached.contains_key(&attach.id) {
+                return streams.claim_detached(attach);
+            }
+            if !streams.ids.is_known(attach.id) {
+                return None;
+            }
+            streams.connections.clone()
+        };
+        // It is on a connection whose loss this side has not seen, or that is up.
+        let found = connections.iter().filter_map(Weak::upgrade).find_map(|it| it.release(attach));
+        // Or that was lost while this side looked.
+        found.or_else(|| self.streams.lock().claim_detached(attach))
+    }
+
+    /// Keeps streams, up to `most` of them; returns the others.
+    pub(super) fn keep(
+        &self,
+        streams: Vec<Arc<ProducerStream<D>>>,
+        (until, most): (Instant, usize),
+        error: &Error,
+    ) -> Vec<Arc<ProducerStream<D>>> {
+        let detached = &mut self.streams.lock().detached;
+        let mut others = Vec::new();
+        for stream in streams {
+            match stream.hold_request() {
+                Ok(hold) if detached.len() < most => {
+                    let kept = Kept { until, error: error.clone(), _hold: hold, stream };
+                    detached.insert(kept.stream.id(), kept);
+                }
+                _ => others.push(stream),
+            }
+        }
+        others
+    }
+
+    /// Takes the streams out whose time is over; all of them without a time.
+    pub(super) fn take_due(&self, now: Option<Instant>) -> Vec<Kept<D>> {
+        let Streams { ids, detached, has_dropped, .. } = &mut *self.streams.lock();
+        let is_due = |kept: &mut Kept<D>| now.is_none_or(|now| kept.until <= now);
+        let due: Vec<_> =
+            detached.extract_if(|_, kept| is_due(kept)).map(|(_, kept)| kept).collect();
+        *has_dropped |= !due.is_empty();
+        due.iter().for_each(|kept| ids.end(kept.stream.id()));
+        due
+    }
+
+    /// A connection is there, and can be resumed elsewhere if it is given.
+    pub(super) fn arrive(&self, resuming: Option<&Weak<Connection<D>>>) {
+        let mut streams = self.streams.lock();
+        streams.count += 1;
+        streams.connections.extend(resuming.cloned());
+    }
+
+    /// A connection is gone. True when it was the last.
+    pub(super) fn leave(&self, connection: &Weak<Connection<D>>) -> bool {
+        let mut streams = self.streams.lock();
+        streams.count -= 1;
+        if let Some(at) = streams.connections.iter().position(|it| it.ptr_eq(connection)) {
+            streams.connections.swap_remove(at);
+        }
+        let is_last = streams.count == 0;
+        if is_last {
+            streams.ids.shrink();
+        }
+        is_last
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.streams.lock().count > 0
+    }
+
+    pub(super) fn keeps_streams(&self) -> bool {
+        !self.streams.lock().detached.is_empty()
+    }
+
+    pub(super) fn has_dropped(&self) -> bool {
+        self.streams.lock().has_dropped
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_known(&self, id: StreamId) -> bool {
+        self.streams.lock().ids.is_known(id)
+    }
+}
+
+impl<D: Driver> Streams<D> {
+    fn claim_detached(&mut self, attach: &Attach) -> Option<Arc<ProducerStream<D>>> {
+        self.detached.get(&attach.id).filter(|kept| kept.stream.takes(attach))?;
+        self.detached.remove(&attach.id).map(|kept| kept.stream)
+    }
+}
