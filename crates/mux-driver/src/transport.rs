@@ -1,8 +1,9 @@
 //! The calling side: one shared connection per address.
 
-use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use parking_lot::RwLock;
+use rustc_hash::FxHashMap;
 use sinew_net::Connector;
 use sinew_plane::{
     Address, BoxFuture, Code, DuplexTransport, Error, Executed, LatencyClass, OutgoingRequest,
@@ -28,7 +29,8 @@ struct Inner {
     connector: Arc<dyn Connector>,
     config: Arc<CheckedDriverConfig>,
     connections: Arc<ConnectionSet>,
-    dialers: RwLock<HashMap<Address, Arc<Dialer>>>,
+    /// Few, and looked up for every call; the addresses come from discovery, not from peers.
+    dialers: RwLock<FxHashMap<Address, Arc<Dialer>>>,
 }
 
 impl MuxTransport {

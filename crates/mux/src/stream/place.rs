@@ -60,6 +60,16 @@ impl<D: Driver> Place<D> {
         }
     }
 
+    /// The same for a step on the way of every item: nothing is cloned, and nothing dropped.
+    #[inline]
+    pub(super) fn with<R>(&self, step: impl FnOnce(&Arc<Connection<D>>, u32) -> R) -> R {
+        if self.has_moved.load(Ordering::Acquire) {
+            let (connection, stream) = self.moved();
+            return step(&connection, stream);
+        }
+        step(&self.first, self.stream)
+    }
+
     /// Whether it is there, under that number.
     #[inline]
     pub(super) fn is_on(&self, connection: &Connection<D>, stream: u32) -> bool {

@@ -230,7 +230,8 @@ impl<D: Driver> ProducerStream<D> {
     pub(crate) fn detach(&self) {
         let mut state = self.state.lock();
         state.producer.on_carrier_lost();
-        (state.is_detached, state.queued, state.batch) = (true, false, None);
+        // It stands in no line, and is put into one when it is attached.
+        (state.is_detached, state.queued, state.batch) = (true, true, None);
         // Nothing can be charged to a connection that is gone, and what is charged stays so.
         state.parked = None;
     }
@@ -301,9 +302,12 @@ impl<D: Driver> ProducerStream<D> {
             // It stood in line there, and is elsewhere now.
             return PollFrame::Idle;
         }
+        if state.is_detached {
+            return PollFrame::Idle;
+        }
         state.queued = false;
-        if state.over || state.is_detached {
-            // Refused or lost while it stood in line: nothing follows on that.
+        if state.over {
+            // Refused while it stood in line: nothing follows on that.
             return PollFrame::Idle;
         }
         let (connection, stream) = self.place.current();
@@ -313,7 +317,7 @@ impl<D: Driver> ProducerStream<D> {
 
     /// Sends at once when nobody stands in line, else goes to the end of it.
     fn send(&self, state: &mut State) -> PollFrame {
-        if state.queued || state.is_detached {
+        if state.queued {
             return PollFrame::More;
         }
         let (connection, stream) = self.place.current();
@@ -330,7 +334,7 @@ impl<D: Driver> ProducerStream<D> {
     /// that follow wait in line: they are all moved in one go then, without a look at the outbox
     /// for each.
     fn send_item(state: &mut State, connection: &Connection<D>, stream: u32) {
-        if state.queued || state.is_detached {
+        if state.queued {
             return;
         }
         let mut out = connection.out.lock();
@@ -342,6 +346,38 @@ impl<D: Driver> ProducerStream<D> {
             out.outbound.queue(stream);
             state.queued = true;
         }
+    }
+
+    /// Takes an item in and sends it, or lets it wait in line.
+    fn push(
+        state: &mut State,
+        connection: &Arc<Connection<D>>,
+        stream: u32,
+        item: Bytes,
+    ) -> Result<(), TrySendError> {
+        let limit = connection.peer_message_limit().min(Self::largest_kept(connection));
+        if item.len() > limit {
+            let message = format!("an item of {} bytes is over the limit of {limit}", item.len());
+            return Err(TrySendError::Closed(Error::new(Code::TooLarge, message)));
+        }
+        if state.producer.is_ready() && !Self::charge(state, connection, item.len()) {
+            state.parked.get_or_insert_with(clock::now);
+            return Err(TrySendError::Full(item));
+        }
+        match state.producer.push(item) {
+            Ok(()) => {}
+            Err(PushError::Full(item)) => {
+                state.parked.get_or_insert_with(clock::now);
+                return Err(TrySendError::Full(item));
+            }
+            Err(PushError::Ended) => {
+                let error = Error::new(Code::HandlerFailed, "the stream has ended already");
+                return Err(TrySendError::Closed(error));
+            }
+        }
+        state.parked = None;
+        Self::send_item(state, connection, stream);
+        Ok(())
     }
 
     fn closed_by(&self, state: &State) -> Option<Error> {
@@ -413,30 +449,7 @@ impl<D: Driver> SinkTarget for ProducerStream<D> {
         if let Some(error) = self.closed_by(&state) {
             return Err(TrySendError::Closed(error));
         }
-        let (connection, stream) = self.place.current();
-        let limit = connection.peer_message_limit().min(Self::largest_kept(&connection));
-        if item.len() > limit {
-            let message = format!("an item of {} bytes is over the limit of {limit}", item.len());
-            return Err(TrySendError::Closed(Error::new(Code::TooLarge, message)));
-        }
-        if state.producer.is_ready() && !Self::charge(&mut state, &connection, item.len()) {
-            state.parked.get_or_insert_with(clock::now);
-            return Err(TrySendError::Full(item));
-        }
-        match state.producer.push(item) {
-            Ok(()) => {}
-            Err(PushError::Full(item)) => {
-                state.parked.get_or_insert_with(clock::now);
-                return Err(TrySendError::Full(item));
-            }
-            Err(PushError::Ended) => {
-                let error = Error::new(Code::HandlerFailed, "the stream has ended already");
-                return Err(TrySendError::Closed(error));
-            }
-        }
-        state.parked = None;
-        Self::send_item(&mut state, &connection, stream);
-        Ok(())
+        self.place.with(|connection, stream| Self::push(&mut state, connection, stream, item))
     }
 
     fn accept(&self) {
