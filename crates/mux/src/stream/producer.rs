@@ -1,5 +1,7 @@
 //! A stream that the peer opened: the sending end of a response.
 
+mod attach;
+
 use std::{
     sync::{Arc, Weak},
     task::{self, Poll, Waker},
@@ -10,14 +12,14 @@ use bytes::Bytes;
 use sinew_plane::{
     BudgetUse, CancelReason, Code, Context, Error, Executed, OnCancel, SinkTarget, StopKind,
     StreamId, Terminal, TrySendError,
-    budget::{Hold, Stalled, Tally, Work},
+    budget::{Stalled, Tally, Work},
     clock, defer_flush,
 };
 
 use super::place::Place;
 use crate::{
-    Attach, Connection, Credit, Driver, ITEM_COST_BYTES, Open, Outbound, PollFrame, Producer,
-    PushError, StreamViolation, sync::Mutex,
+    Connection, Credit, Driver, ITEM_COST_BYTES, Open, Outbound, PollFrame, Producer, PushError,
+    StreamViolation, sync::Mutex,
 };
 
 /// Bytes that a request costs besides its body: its entries in tables, its context, its task.
@@ -194,86 +196,6 @@ impl<D: Driver> ProducerStream<D> {
         let waker = self.state.lock().waker.take();
         if let Some(waker) = waker {
             waker.wake();
-        }
-    }
-
-    /// Whether an attach is for this stream, and none that was overtaken by a later one.
-    pub(crate) fn takes(&self, attach: &Attach) -> bool {
-        let state = self.state.lock();
-        // One that was evicted has nothing to resend.
-        let is_kept = self.secret != 0 && state.lost.is_none();
-        is_kept && attach.secret == self.secret && attach.counter > state.attaches
-    }
-
-    /// True until its handler has ended it.
-    pub(crate) fn runs(&self) -> bool {
-        !self.state.lock().producer.is_finished()
-    }
-
-    /// What the items that it keeps cost, in bytes.
-    pub(crate) fn kept_bytes(&self) -> usize {
-        self.state.lock().producer.kept_bytes()
-    }
-
-    /// Charges the request for the time without a connection.
-    ///
-    /// # Errors
-    /// There is no room in the memory budget.
-    pub(crate) fn hold_request(&self) -> Result<Option<Hold>, ()> {
-        let (connection, _) = self.place.current();
-        let Some(account) = &connection.account else { return Ok(None) };
-        let bytes = self.request_bytes + REQUEST_COST_BYTES;
-        account.hold(BudgetUse::Bodies, bytes, Work::Running).map(Some).ok_or(())
-    }
-
-    /// The connection is gone, and the consumer may come back over another.
-    pub(crate) fn detach(&self) {
-        let mut state = self.state.lock();
-        state.producer.on_carrier_lost();
-        // It stands in no line, and is put into one when it is attached.
-        (state.is_detached, state.queued, state.batch) = (true, true, None);
-        // Nothing can be charged to a connection that is gone, and what is charged stays so.
-        state.parked = None;
-    }
-
-    /// The consumer is back over another connection, or under another number. Returns who is to be
-    /// woken.
-    ///
-    /// # Errors
-    /// The consumer asks for what it cannot.
-    pub(crate) fn attach(
-        &self,
-        connection: &Arc<Connection<D>>,
-        stream: u32,
-        (attach, is_admitted): (&Attach, bool),
-    ) -> Result<Option<Waker>, StreamViolation> {
-        let mut state = self.state.lock();
-        state.producer.on_attach(attach.next_item, attach.credit)?;
-        if is_admitted {
-            // Whatever its caller knew of it: it was lost with the connection.
-            state.producer.accept();
-        }
-        state.attaches = attach.counter;
-        let (old, _) = self.place.current();
-        if let Some(account) = &old.account {
-            state.kept.clear(BudgetUse::Kept, account);
-        }
-        self.place.move_to(connection, stream);
-        if let Some(account) = &connection.account {
-            // There was room for it before.
-            let kept = state.producer.kept_bytes();
-            let _ = state.kept.cover(kept, BudgetUse::Kept, account, Work::Running);
-        }
-        (state.is_detached, state.over, state.queued, state.batch) = (false, false, false, None);
-        self.queue(&mut state);
-        Ok(state.waker.take())
-    }
-
-    /// Puts the stream in line.
-    fn queue(&self, state: &mut State) {
-        if !std::mem::replace(&mut state.queued, true) {
-            let (connection, stream) = self.place.current();
-            connection.out.lock().outbound.queue(stream);
         }
     }
 
