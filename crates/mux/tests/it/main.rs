@@ -3,6 +3,7 @@
 
 mod frames;
 mod golden;
+mod manual;
 mod model;
 mod outbound;
 mod reading;

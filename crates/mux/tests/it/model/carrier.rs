@@ -1,18 +1,15 @@
-//! One connection of the model: two real directions each way, and the bytes between them.
+//! One connection of the model: its two ends, and the bytes between them.
 
-use std::collections::HashSet;
+use std::time::Instant;
 
 use bytes::BytesMut;
-use sinew_mux::{CheckedMuxConfig, Event, Outbound, Role};
+use sinew_mux::ConnectionError;
+use sinew_plane::{Code, Error};
 
-use crate::reading::Reader;
+use crate::manual::End;
 
 /// Bytes that the network holds before a writer has to wait.
 const SOCKET_BYTES: usize = 64 << 10;
-
-/// An outbox is full at 256 KiB, and then may hold one chunk more; the rest is control, terminals
-/// and opens with their bodies of the few streams here.
-const MAX_BATCH: usize = (256 << 10) + (64 << 10) + (64 << 10);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
@@ -21,6 +18,8 @@ pub(crate) enum Side {
 }
 
 impl Side {
+    pub(crate) const BOTH: [Self; 2] = [Self::Caller, Self::Server];
+
     pub(crate) fn other(self) -> Self {
         match self {
             Self::Caller => Self::Server,
@@ -29,82 +28,90 @@ impl Side {
     }
 }
 
-pub(crate) struct End {
-    pub(crate) outbound: Outbound,
-    reader: Reader,
-    /// Written and not yet delivered.
-    wire: BytesMut,
-    queued: HashSet<u32>,
-}
-
-impl End {
-    fn new(role: Role, config: &CheckedMuxConfig) -> Self {
-        Self {
-            outbound: Outbound::new(role, config),
-            reader: Reader::of(role, config),
-            wire: BytesMut::new(),
-            queued: HashSet::new(),
-        }
-    }
-
-    /// Puts a stream in line, once.
-    pub(crate) fn queue(&mut self, stream: u32) {
-        if self.queued.insert(stream) {
-            self.outbound.queue(stream);
-        }
-    }
-
-    pub(crate) fn next_turn(&mut self) -> Option<u32> {
-        let stream = self.outbound.next_turn()?;
-        self.queued.remove(&stream);
-        Some(stream)
-    }
-
-    /// Writes what waits, unless the network is full.
-    pub(crate) fn write(&mut self) {
-        if self.wire.len() > SOCKET_BYTES {
-            return;
-        }
-        let mut batch = self.outbound.take_batch();
-        let bytes = batch.remaining();
-        assert!(bytes <= MAX_BATCH, "the outbox holds {bytes} bytes");
-        for part in batch.parts() {
-            self.wire.extend_from_slice(part);
-        }
-        batch.advance(bytes);
-        self.outbound.recycle(&mut batch);
-    }
+/// How an end of a carrier is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// Nothing passes any more.
+    Cut,
+    /// The same, and what the other end writes from then on fails.
+    Reset,
+    /// This end alone gives the peer up, and what it had still to write goes out.
+    GivenUp,
 }
 
 pub(crate) struct Carrier {
-    caller: End,
-    server: End,
-    pub(crate) alive: bool,
+    ends: [Option<End>; 2],
+    /// Bytes on their way to each end.
+    wires: [BytesMut; 2],
+    resets: bool,
 }
 
 impl Carrier {
-    pub(crate) fn new(caller: Role, config: &CheckedMuxConfig) -> Self {
-        let server = End::new(caller.peer(), config);
-        Self { caller: End::new(caller, config), server, alive: true }
+    pub(crate) fn new(caller: End, server: End) -> Self {
+        Self { ends: [Some(caller), Some(server)], wires: Default::default(), resets: false }
     }
 
-    pub(crate) fn end(&mut self, side: Side) -> &mut End {
-        match side {
-            Side::Caller => &mut self.caller,
-            Side::Server => &mut self.server,
+    /// One end, until it is lost.
+    pub(crate) fn end(&self, side: Side) -> Option<&End> {
+        self.ends[side as usize].as_ref()
+    }
+
+    pub(crate) fn end_mut(&mut self, side: Side) -> Option<&mut End> {
+        self.ends[side as usize].as_mut()
+    }
+
+    /// Neither end is lost.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.ends.iter().all(Option::is_some)
+    }
+
+    /// Both ends are lost.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.ends.iter().all(Option::is_none)
+    }
+
+    /// Writes up to `most` bytes, as far as the network takes them.
+    pub(crate) fn write(&mut self, side: Side, most: usize) {
+        let Some(end) = &self.ends[side as usize] else { return };
+        let wire = &mut self.wires[side.other() as usize];
+        if self.ends[side.other() as usize].is_some() {
+            end.write(most.min(SOCKET_BYTES.saturating_sub(wire.len())), wire);
+        } else if self.resets {
+            end.break_off();
+        } else {
+            // They never arrive.
+            end.write(most, &mut BytesMut::new());
         }
     }
 
-    /// Bytes on their way to `side`.
-    pub(crate) fn on_the_way(&mut self, side: Side) -> usize {
-        self.end(side.other()).wire.len()
+    pub(crate) fn on_the_way(&self, side: Side) -> usize {
+        self.wires[side as usize].len()
     }
 
-    /// Delivers up to `most` bytes to `side`: what it makes of them.
-    pub(crate) fn deliver(&mut self, side: Side, most: usize) -> Vec<Event> {
-        let wire = &mut self.end(side.other()).wire;
-        let bytes = wire.split_to(most.min(wire.len()));
-        let end = self.end(side);
-        end.reader.events(&bytes).unwrap()
+    /// The next bytes on their way to an end.
+    pub(crate) fn take_bytes(&mut self, side: Side, most: usize) -> BytesMut {
+        let wire = &mut self.wires[side as usize];
+        wire.split_to(most.min(wire.len()))
+    }
+
+    /// One end is lost; what it wrote may still arrive.
+    pub(crate) fn lose(&mut self, side: Side, loss: Loss, now: Instant) {
+        let Some(end) = self.ends[side as usize].take() else { return };
+        self.wires[side as usize].clear();
+        self.resets = loss == Loss::Reset;
+        if loss == Loss::GivenUp {
+            end.connection.refuse_peer(&ConnectionError::Silent);
+        }
+        end.connection.lost(&Error::new(Code::ConnectionLost, "it broke"), now);
+        if loss == Loss::GivenUp {
+            end.write_rest(&mut self.wires[side.other() as usize]);
+        }
+    }
+
+    /// Ends both ends for good.
+    pub(crate) fn end_all(&mut self) {
+        for end in self.ends.iter_mut().filter_map(Option::take) {
+            end.connection.end(&Error::new(Code::ConnectionLost, "it was closed"));
+        }
     }
 }

@@ -1,46 +1,50 @@
-//! One stream of the model: its two ends, and what is known to be true of it.
+//! One stream of the model: its caller, its handler, and what is known to be true of it.
 
 use bytes::Bytes;
-use sinew_mux::{Consumer, Ended, Producer, PushError};
-use sinew_plane::{CancelReason, Code, Error, ItemBatch, StopKind, StreamId, Terminal, Window};
+use sinew_mux::ReceivedRequest;
+use sinew_plane::{
+    CancelReason, Code, EndpointName, Error, Executed, InstanceId, OutgoingRequest, StreamId,
+    Terminal, Window,
+};
 
-/// Where a stream runs now: which connection, and its number there.
-pub(crate) type Place = Option<(usize, u32)>;
+use super::{caller::Caller, handler::Handler};
+use crate::manual::Manual;
 
 /// What every producer keeps at the most.
-const LIMIT: Window = Window { items: 256, bytes: 64 << 10 };
+pub(crate) const LIMIT: Window = Window { items: 256, bytes: 64 << 10 };
+
+/// Longest item that is pushed.
+const MAX_ITEM: usize = 200_000;
+
+/// What a tally charges without need, and what an item costs.
+const SLACK_BYTES: usize = 20 << 10;
+const ITEM_COST_BYTES: usize = 64;
 
 pub(crate) struct Stream {
     pub(crate) id: StreamId,
     pub(crate) window: Window,
+    body: Bytes,
     pub(crate) caller: Caller,
-    /// There once the open has arrived.
-    pub(crate) server: Option<Server>,
+    /// There once the request has arrived.
+    pub(crate) handler: Option<Handler>,
+    /// The caller was told that nothing ran for its request.
+    refused: bool,
 }
 
-/// The consumer, and the caller around it.
-pub(crate) struct Caller {
-    pub(crate) consumer: Consumer,
-    pub(crate) place: Place,
-    pub(crate) body: Bytes,
-    pub(crate) body_sent: usize,
-    pub(crate) opened: bool,
-    pub(crate) cancelled: Option<StopKind>,
-    /// An attach is sent, and nothing has come back over the new number.
-    pub(crate) attaching: bool,
-    batch: ItemBatch,
-    taken: u64,
+/// What may have happened to a stream besides the loss of carriers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Conditions {
+    /// Both ends keep streams.
+    pub(crate) resumes: bool,
+    /// Some were given up because their time was over.
+    pub(crate) expired: bool,
 }
 
-/// The producer, and the handler around it.
-pub(crate) struct Server {
-    pub(crate) producer: Producer,
-    pub(crate) place: Place,
-    /// Items that were pushed and not dropped.
-    made: Vec<Bytes>,
-    /// Items that the handler made and a kill dropped.
-    cut: bool,
-    declared: Option<Terminal>,
+/// How a stream ended for its caller.
+#[derive(Debug, Clone)]
+pub(crate) enum Ended {
+    Terminal(Terminal),
+    Lost(Error),
 }
 
 /// An item that no other stream and no other number has.
@@ -58,142 +62,120 @@ impl Stream {
         Self {
             id,
             window,
-            caller: Caller {
-                consumer: Consumer::new(window),
-                place: None,
-                body: item(id.0, 0, body_len),
-                body_sent: 0,
-                opened: false,
-                cancelled: None,
-                attaching: false,
-                batch: ItemBatch::new(),
-                taken: 0,
-            },
-            server: None,
+            body: item(id.0, 0, body_len),
+            caller: Caller::default(),
+            handler: None,
+            refused: false,
+        }
+    }
+
+    pub(crate) fn request(&self) -> OutgoingRequest {
+        let endpoint = EndpointName::new("a", "b", "c").unwrap();
+        let mut request = OutgoingRequest::new(endpoint, InstanceId(1), self.body.clone());
+        request.window = Some(self.window);
+        request
+    }
+
+    /// The request has arrived.
+    pub(crate) fn serve(&mut self, request: ReceivedRequest<Manual>) {
+        assert!(self.handler.is_none(), "a request was handed to a handler twice");
+        assert!(!self.refused, "a request ran that was said not to run");
+        assert!(self.caller.is_opened());
+        assert_eq!(request.opened.open.window, self.window);
+        assert_eq!(request.opened.body, self.body);
+        self.handler = Some(Handler::new(request));
+    }
+
+    /// The caller takes what has arrived, and compares it with what was made.
+    pub(crate) fn take(&mut self, conditions: Conditions) {
+        let had_ended = self.has_ended();
+        let made = self.handler.as_ref().map_or(&[][..], |handler| &handler.made);
+        self.caller.poll(made);
+        if !had_ended && self.has_ended() {
+            self.check_end(conditions);
+        }
+    }
+
+    /// The handler makes an item.
+    pub(crate) fn push(&mut self, len: usize) {
+        if let Some(handler) = &mut self.handler {
+            handler.push(item(self.id.0, handler.made.len(), len));
+        }
+    }
+
+    /// The handler makes one last item once it may, and ends its response.
+    pub(crate) fn wind_up(&mut self) {
+        let Some(handler) = &mut self.handler else { return };
+        // One that nobody listens to any more has to hear of it.
+        if !self.caller.is_abandoned() || handler.context().is_killed() {
+            handler.wind_up(item(self.id.0, handler.made.len(), 7));
         }
     }
 
     pub(crate) fn has_ended(&self) -> bool {
-        self.caller.consumer.ended().is_some()
+        self.caller.ended().is_some()
     }
 
-    /// The caller takes what has arrived, and compares it with what was made.
-    pub(crate) fn take(&mut self) {
-        let caller = &mut self.caller;
-        caller.consumer.take(&mut caller.batch);
-        for got in caller.batch.by_ref() {
-            let made = &self.server.as_ref().unwrap().made;
-            assert_eq!(Some(&got), made.get(caller.taken as usize), "item {}", caller.taken);
-            caller.taken += 1;
-        }
-        assert_eq!(caller.taken, caller.consumer.received());
-    }
-
-    pub(crate) fn push(&mut self, len: usize) {
-        let Some(server) = &mut self.server else { return };
-        let item = item(self.id.0, server.made.len(), len);
-        let ready = server.producer.is_ready();
-        match server.producer.push(item.clone()) {
-            Ok(()) => {
-                assert!(ready);
-                server.made.push(item);
-            }
-            Err(PushError::Full(back)) => assert!(!ready && back == item),
-            Err(PushError::Ended) => assert!(!ready && (server.cut || server.declared.is_some())),
+    /// Its caller has its end, or nobody works for it any more.
+    pub(crate) fn is_over(&self) -> bool {
+        match self.caller.is_abandoned() {
+            true => self.handler.as_ref().is_none_or(Handler::has_ended),
+            false => self.has_ended(),
         }
     }
 
-    /// What each end keeps is bounded, and the two ends fit.
+    /// What is not consumed is bounded by the window.
     pub(crate) fn check(&self) {
-        let Some(server) = &self.server else { return };
-        let pushed = server.producer.pushed() as usize;
-        assert_eq!(pushed, server.made.len());
-        let received = self.caller.consumer.received() as usize;
-        assert!(received <= pushed, "more items arrived than were made");
-        let bytes = self.window.bytes.min(LIMIT.bytes);
-        fits(&server.made[pushed - server.producer.kept()..], self.window.items, bytes);
-        fits(&server.made[self.caller.taken as usize..received], self.window.items, bytes);
+        let Some(handler) = &self.handler else { return };
+        let items = &handler.made[self.caller.consumed()..];
+        let (most_items, most_bytes) = self.most();
+        assert!(items.len() <= most_items, "{} items of {most_items}", items.len());
+        if let Some((_, before)) = items.split_last() {
+            let bytes: usize = before.iter().map(Bytes::len).sum();
+            assert!(bytes < most_bytes, "{bytes} bytes of {most_bytes} before the last item");
+        }
+    }
+
+    fn most(&self) -> (usize, usize) {
+        let items = self.window.items.min(LIMIT.items);
+        (items as usize, self.window.bytes.min(LIMIT.bytes) as usize)
+    }
+
+    /// The most memory that either end may hold for its items.
+    pub(crate) fn most_held(&self) -> usize {
+        let (items, bytes) = self.most();
+        items * ITEM_COST_BYTES + bytes + MAX_ITEM + SLACK_BYTES
     }
 
     /// The end is the one that was declared, or the one that the truth allows.
-    pub(crate) fn check_end(&self) {
-        let Some(Ended::Terminal(terminal)) = self.caller.consumer.ended() else {
-            panic!("no end: {:?}", self.caller.consumer.ended());
-        };
-        let received = self.caller.consumer.received();
-        assert_eq!(self.caller.taken, received);
-        let Some(server) = &self.server else {
-            // The open was lost with its carrier, or cancelled before its body was there.
-            assert_eq!(received, 0);
-            match terminal {
-                Terminal::Failed { error } => assert_eq!(error.code(), Code::ResumeExpired),
-                Terminal::Cancelled { .. } => assert!(self.caller.cancelled.is_some()),
-                Terminal::Complete { .. } => panic!("complete, and no handler saw it"),
-            }
-            return;
-        };
-        assert_eq!(received, server.made.len() as u64, "the end counts the items on the wire");
-        match (server.declared.as_ref().unwrap(), terminal) {
-            (Terminal::Complete { .. }, Terminal::Complete { items }) => {
-                assert!(!server.cut, "complete, and items were dropped");
-                assert_eq!(*items, received);
-            }
-            (Terminal::Complete { .. }, Terminal::Cancelled { reason }) => {
-                assert!(server.cut, "cancelled, and every item was sent");
-                assert_eq!(*reason, CancelReason::Caller);
-            }
-            (Terminal::Failed { error: a }, Terminal::Failed { error: b }) => {
-                assert_eq!((a.code(), a.message()), (b.code(), b.message()));
-            }
-            (Terminal::Cancelled { reason: a }, Terminal::Cancelled { reason: b }) => {
-                assert_eq!(a, b);
-            }
-            (declared, got) => panic!("declared {declared:?}, got {got:?}"),
+    fn check_end(&mut self, conditions: Conditions) {
+        match self.caller.ended().unwrap().clone() {
+            Ended::Lost(error) => self.check_lost(&error, conditions),
+            Ended::Terminal(terminal) => match &self.handler {
+                Some(handler) => handler.check_end(&terminal, self.caller.taken()),
+                None => {
+                    let Terminal::Cancelled { reason: CancelReason::Caller } = terminal else {
+                        panic!("{terminal:?}, and no handler saw the request");
+                    };
+                    assert!(self.caller.is_cancelled());
+                }
+            },
         }
     }
-}
 
-/// No more than a window plus one item.
-fn fits(items: &[Bytes], most_items: u32, most_bytes: u32) {
-    assert!(items.len() <= most_items as usize, "{} items of {most_items}", items.len());
-    if let Some((_, before)) = items.split_last() {
-        let bytes: usize = before.iter().map(Bytes::len).sum();
-        assert!(bytes < most_bytes as usize, "{bytes} bytes of {most_bytes} before the last item");
-    }
-}
-
-impl Server {
-    pub(crate) fn new(window: Window, place: Place) -> Self {
-        let producer = Producer::new(window).with_limit(LIMIT);
-        Self { producer, place, made: Vec::new(), cut: false, declared: None }
-    }
-
-    pub(crate) fn finish(&mut self, terminal: Terminal) {
-        self.producer.finish(terminal.clone());
-        self.declared.get_or_insert(terminal);
-    }
-
-    pub(crate) fn discard(&mut self) {
-        self.producer.discard_unsent(CancelReason::Caller);
-        let kept = self.producer.pushed() as usize;
-        self.cut |= kept < self.made.len();
-        self.made.truncate(kept);
-    }
-
-    pub(crate) fn on_cancel(&mut self, kind: StopKind, reason: CancelReason) {
-        if kind == StopKind::Kill {
-            self.discard();
+    fn check_lost(&mut self, error: &Error, conditions: Conditions) {
+        assert!(matches!(error.code(), Code::Truncated | Code::ConnectionLost), "{error:?}");
+        let started = self.caller.taken() > 0;
+        assert!(!started || error.code() == Code::Truncated, "{error:?}");
+        if error.executed() == Executed::No {
+            assert!(self.handler.is_none(), "said not to run, and a handler has it");
+            self.refused = true;
         }
-        self.finish(Terminal::Cancelled { reason });
-    }
-}
-
-/// The terminals that a handler may declare.
-pub(crate) fn terminal(which: u8, items: u64) -> Terminal {
-    match which {
-        0 => Terminal::Failed { error: Error::new(Code::HandlerFailed, "of its own") },
-        1 => Terminal::Failed { error: Error::new(Code::DeadlineExceeded, "too late") },
-        2 => Terminal::Cancelled { reason: CancelReason::Shutdown },
-        _ => Terminal::Complete { items },
+        if conditions.resumes && !conditions.expired {
+            assert!(self.handler.is_none(), "lost, and it could have come back: {error:?}");
+            // A longer body may have been lost on its way.
+            let was_sent = self.body.len() <= 8 << 10;
+            assert!(!was_sent || self.refused, "{error:?}");
+        }
     }
 }

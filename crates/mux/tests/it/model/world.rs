@@ -1,367 +1,326 @@
 //! All streams and carriers of one case, and what may happen to them.
 
-use sinew_mux::{Attach, CheckedMuxConfig, Event, MuxConfig, Open, PollFrame, Refusal, Role};
-use sinew_plane::{CancelReason, Code, Error, InstanceId, StopKind, Terminal};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::BytesMut;
+use sinew_mux::{CheckedMuxConfig, Connection, Detached, MuxConfig, Role, Serving, Sessions};
+use sinew_plane::{Budget, BudgetUse, Code, Error};
 
 use super::{
-    carrier::{Carrier, Side},
-    stream::{self, Place, Server, Stream},
+    carrier::{Carrier, Loss, Side},
+    stream::{Conditions, LIMIT, Stream},
 };
+use crate::manual::{End, Manual};
+
+/// How long streams are kept after the loss of their carrier.
+pub(crate) const GRACE: Duration = Duration::from_secs(10);
+
+/// More than everything here needs.
+const BUDGET_BYTES: usize = 1 << 30;
+
+/// The settings of a case.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings {
+    /// The role of the caller's end on the first carrier; it changes with each.
+    pub(crate) role: Role,
+    pub(crate) integrity: bool,
+    /// Whether the caller and the server keep streams.
+    pub(crate) resume: [bool; 2],
+}
+
+/// One of the two processes.
+struct Process {
+    config: CheckedMuxConfig,
+    budget: Arc<Budget>,
+    serving: Serving,
+    detached: Arc<Detached<Manual>>,
+    sessions: Arc<Sessions<Manual>>,
+}
 
 pub(crate) struct World {
     pub(crate) streams: Vec<Stream>,
     carriers: Vec<Carrier>,
-    config: CheckedMuxConfig,
-    /// The role of the caller's end on the next carrier; it changes with each.
+    processes: [Process; 2],
     next_role: Role,
-    /// Handlers end as soon as they are there.
-    settling: bool,
+    now: Instant,
+    conditions: Conditions,
+    direct: bool,
 }
 
-impl World {
-    pub(crate) fn new(streams: Vec<Stream>, first_role: Role, integrity: bool) -> Self {
+impl Process {
+    fn new(side: Side, Settings { integrity, resume, .. }: Settings) -> Self {
         let config = MuxConfig {
+            process: 1 + side as u64,
             integrity,
+            resume: resume[side as usize],
+            resume_grace: GRACE,
+            max_window: LIMIT,
+            // Every stream gets the window it wants.
+            connection_window_bytes: u64::MAX,
             // So little that bodies wait for grants.
             request_window_bytes: 10_000,
             ..MuxConfig::default()
         };
-        let config = config.checked().unwrap();
-        let mut world =
-            Self { streams, carriers: Vec::new(), config, next_role: first_role, settling: false };
+        let serving = if side == Side::Server { Serving::Admits } else { Serving::Nothing };
+        Self {
+            config: config.checked().unwrap(),
+            budget: Budget::new(BUDGET_BYTES),
+            serving,
+            detached: Arc::default(),
+            sessions: Arc::default(),
+        }
+    }
+
+    fn start(&self, role: Role, now: Instant) -> End {
+        let account = Some(self.budget.open());
+        let connection =
+            Connection::new(role, &self.config, self.serving, account, Manual::default());
+        let connection = Arc::new(connection.with_detached(Arc::clone(&self.detached)));
+        End::new(connection, &self.config, Arc::clone(&self.sessions), now)
+    }
+
+    /// When the first of its streams is given up that wait for another carrier.
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.detached.poll_timeout().into_iter().chain(self.sessions.poll_timeout()).min()
+    }
+
+    fn handle_timeout(&self, now: Instant) {
+        if self.detached.poll_timeout().is_some_and(|due| due <= now) {
+            self.detached.end();
+        }
+        self.sessions.handle_timeout(now);
+    }
+}
+
+impl World {
+    pub(crate) fn new(streams: Vec<Stream>, settings: Settings) -> Self {
+        let processes = Side::BOTH.map(|side| Process::new(side, settings));
+        let conditions = Conditions { resumes: settings.resume == [true; 2], expired: false };
+        let mut world = Self {
+            streams,
+            carriers: Vec::new(),
+            processes,
+            next_role: settings.role,
+            now: Instant::now(),
+            conditions,
+            direct: true,
+        };
         world.connect();
         world
     }
 
     /// One more connection; streams are opened and attached on the newest.
     pub(crate) fn connect(&mut self) {
-        self.carriers.push(Carrier::new(self.next_role, &self.config));
+        let [caller, server] = &self.processes;
+        let mut caller = caller.start(self.next_role, self.now);
+        let mut server = server.start(self.next_role.peer(), self.now);
+        (caller.direct, server.direct) = (self.direct, !self.direct);
+        self.carriers.push(Carrier::new(caller, server));
         self.next_role = self.next_role.peer();
+        self.direct = !self.direct;
     }
 
-    /// The living carrier that a random number means.
+    /// The carrier that a random number means, among those that have an end left.
     pub(crate) fn pick(&self, which: usize) -> Option<usize> {
-        let alive: Vec<usize> =
-            (0..self.carriers.len()).filter(|at| self.carriers[*at].alive).collect();
-        (!alive.is_empty()).then(|| alive[which % alive.len()])
+        let left: Vec<usize> =
+            (0..self.carriers.len()).filter(|at| !self.carriers[*at].is_gone()).collect();
+        (!left.is_empty()).then(|| left[which % left.len()])
     }
 
     fn newest(&self) -> Option<usize> {
-        let last = self.carriers.len() - 1;
-        self.carriers[last].alive.then_some(last)
+        self.carriers.iter().rposition(Carrier::is_whole)
     }
 
-    /// Opens what is not opened, and attaches what has no carrier.
+    /// Opens what is not opened, and has those come back that have no carrier.
     pub(crate) fn reach(&mut self) {
-        let Some(at) = self.newest() else { return };
-        for stream in &mut self.streams {
-            let outbound = &mut self.carriers[at].end(Side::Caller).outbound;
-            if !stream.caller.opened {
-                let open = Open::new(stream.id, "a/b/c", InstanceId(1), stream.window);
-                match outbound.open(&open, &stream.caller.body) {
-                    Ok((number, sent)) => {
-                        stream.caller.opened = true;
-                        stream.caller.place = Some((at, number));
-                        stream.caller.body_sent = sent;
-                        if sent < stream.caller.body.len() {
-                            self.carriers[at].end(Side::Caller).queue(number);
-                        }
-                    }
-                    // Before the hello, or until a grant.
-                    Err(Refusal::Retired | Refusal::RequestWindow) => {}
-                    Err(refusal) => panic!("{refusal:?}"),
-                }
-            } else if stream.caller.place.is_none() && !stream.has_ended() {
-                attach(stream, &mut self.carriers[at], at);
+        let newest = self.newest().and_then(|at| self.carriers[at].end(Side::Caller));
+        let Some(end) = newest.filter(|end| end.is_established) else { return };
+        for stream in self.streams.iter_mut().filter(|stream| !stream.caller.is_opened()) {
+            let request = stream.request();
+            // Without room the stream waits for a grant.
+            if let Ok(call) = end.connection.try_open(&request, "a/b/c", stream.id).unwrap() {
+                stream.caller.open(call);
             }
         }
+        let _ = self.processes[Side::Caller as usize].detached.reattach(&end.connection);
     }
 
-    /// Moves a running stream to the newest carrier, or to a new number on the same.
-    pub(crate) fn migrate(&mut self, number: usize) {
-        let Some(at) = self.newest() else { return };
-        let Some(stream) = self.streams.get_mut(number) else { return };
-        let caller = &mut stream.caller;
-        let running = caller.place.is_some() && caller.consumer.is_started() && !caller.attaching;
-        if !running || caller.consumer.ended().is_some() {
-            return;
-        }
-        if self.carriers[at].end(Side::Caller).outbound.peer().is_none() {
-            return;
-        }
-        if let Some((old, _)) = caller.place.take() {
-            caller.consumer.on_carrier_lost();
-            self.carriers[old].end(Side::Caller).outbound.on_stream_ended();
-        }
-        attach(stream, &mut self.carriers[at], at);
-    }
-
-    pub(crate) fn cancel(&mut self, number: usize, kind: StopKind) {
-        let Some(stream) = self.streams.get_mut(number) else { return };
-        if !stream.caller.opened || stream.has_ended() || stream.caller.cancelled >= Some(kind) {
-            return;
-        }
-        stream.caller.cancelled = Some(kind);
-        if let Some((at, number)) = stream.caller.place {
-            let outbound = &mut self.carriers[at].end(Side::Caller).outbound;
-            outbound.cancel(number, kind, CancelReason::Caller);
-        }
-    }
-
-    /// The caller takes what is there, and gives credit for what it took before.
-    pub(crate) fn take(&mut self, number: usize) {
-        let Some(stream) = self.streams.get_mut(number) else { return };
-        stream.take();
-        let Some((at, number)) = stream.caller.place else { return };
-        if let Some(credit) = stream.caller.consumer.credit_due() {
-            self.carriers[at].end(Side::Caller).outbound.credit(number, credit);
-        }
-    }
-
-    /// Does something to a handler, and puts its stream in line.
-    pub(crate) fn serve(&mut self, number: usize, act: impl FnOnce(&mut Stream)) {
-        let Some(stream) = self.streams.get_mut(number) else { return };
-        if stream.server.is_some() {
+    pub(crate) fn stream(&mut self, number: usize, act: impl FnOnce(&mut Stream)) {
+        if let Some(stream) = self.streams.get_mut(number) {
             act(stream);
-            self.nudge(number);
         }
     }
 
-    fn nudge(&mut self, number: usize) {
-        let Some(server) = &self.streams[number].server else { return };
-        if let (Some((at, number)), true) = (server.place, server.producer.has_output()) {
-            self.carriers[at].end(Side::Server).queue(number);
-        }
+    /// The caller takes what is there.
+    pub(crate) fn take(&mut self, number: usize) {
+        let conditions = self.conditions;
+        self.stream(number, |stream| stream.take(conditions));
     }
 
-    /// Gives out some turns and writes.
-    pub(crate) fn write(&mut self, at: usize, side: Side, turns: usize) {
-        for _ in 0..turns {
-            let Some(number) = self.carriers[at].end(side).next_turn() else { break };
-            // Whoever has more stands in line again, behind the others.
-            if self.turn(at, side, number) {
-                self.carriers[at].end(side).queue(number);
-            }
-        }
-        self.carriers[at].end(side).write();
-    }
-
-    /// One stream's turn. True when it has more.
-    fn turn(&mut self, at: usize, side: Side, number: u32) -> bool {
-        let place: Place = Some((at, number));
-        let outbound = &mut self.carriers[at].end(side).outbound;
-        match side {
-            Side::Server => {
-                let servers = self.streams.iter_mut().filter_map(|stream| stream.server.as_mut());
-                let Some(server) = servers.into_iter().find(|server| server.place == place) else {
-                    return false; // moved away
-                };
-                let had_output = server.producer.has_output();
-                let polled = server.producer.poll_frame(number, outbound.outbox());
-                assert!(had_output || polled == PollFrame::Idle);
-                assert_eq!(polled == PollFrame::More, server.producer.has_output());
-                polled == PollFrame::More
-            }
-            Side::Caller => {
-                let callers = self.streams.iter_mut().map(|stream| &mut stream.caller);
-                let Some(caller) = callers.into_iter().find(|caller| caller.place == place) else {
-                    return false;
-                };
-                if caller.cancelled.is_some() || caller.consumer.ended().is_some() {
-                    return false;
-                }
-                caller.body_sent = outbound.body_chunk(number, &caller.body, caller.body_sent);
-                caller.body_sent < caller.body.len()
-            }
-        }
+    /// Writes up to so many bytes.
+    pub(crate) fn write(&mut self, at: usize, side: Side, most: usize) {
+        self.carriers[at].write(side, most);
     }
 
     /// Delivers up to `most` bytes to one side.
     pub(crate) fn deliver(&mut self, at: usize, side: Side, most: usize) {
-        for event in self.carriers[at].deliver(side, most) {
-            match side {
-                Side::Caller => self.on_caller_event(at, event),
-                Side::Server => self.on_server_event(at, event),
-            }
-        }
+        let bytes: BytesMut = self.carriers[at].take_bytes(side, most);
+        let Some(end) = self.carriers[at].end_mut(side) else { return };
+        let streams = &mut self.streams;
+        let handled = end.handle_input(&bytes, self.now, |request| {
+            let number = (request.opened.open.id.0 - 1) as usize;
+            streams[number].serve(request);
+        });
+        handled.unwrap();
     }
 
-    pub(crate) fn on_the_way(&mut self, at: usize, side: Side) -> usize {
+    pub(crate) fn on_the_way(&self, at: usize, side: Side) -> usize {
         self.carriers[at].on_the_way(side)
     }
 
-    /// The connection breaks after some more bytes each way.
-    pub(crate) fn lose(&mut self, at: usize, to_caller: usize, to_server: usize) {
-        self.deliver(at, Side::Caller, to_caller);
-        self.deliver(at, Side::Server, to_server);
-        self.carriers[at].alive = false;
-        for stream in &mut self.streams {
-            let caller = &mut stream.caller;
-            if caller.place.is_some_and(|(on, _)| on == at) {
-                caller.consumer.on_carrier_lost();
-                caller.place = None;
-                caller.attaching = false;
+    pub(crate) fn lose(&mut self, at: usize, side: Side, loss: Loss) {
+        self.carriers[at].lose(side, loss, self.now);
+    }
+
+    /// Time passes: what is due happens when it is.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        let until = self.now + time;
+        let mut looks = 0;
+        while let Some(due) = self.next_timeout().filter(|due| *due <= until) {
+            looks += 1;
+            assert!(looks < 1_000, "a timer is due again and again");
+            self.now = self.now.max(due);
+            for process in &self.processes {
+                self.conditions.expired |= process.poll_timeout().is_some_and(|it| it <= self.now);
+                process.handle_timeout(self.now);
             }
-            let Some(server) = &mut stream.server else { continue };
-            if server.place.is_some_and(|(on, _)| on == at) {
-                server.producer.on_carrier_lost();
-                server.place = None;
-                assert!(!server.producer.has_output());
+            for carrier in &mut self.carriers {
+                for side in Side::BOTH {
+                    let due = |end: &&mut End| end.poll_timeout() <= self.now;
+                    let Some(end) = carrier.end_mut(side).filter(due) else { continue };
+                    if end.handle_timeout(self.now).is_err() {
+                        carrier.lose(side, Loss::GivenUp, self.now);
+                    }
+                }
+            }
+        }
+        self.now = until;
+        let ends = self.carriers.iter_mut().filter_map(|carrier| carrier.end_mut(Side::Server));
+        ends.for_each(End::accept_admitted);
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        let ends = self.carriers.iter().flat_map(|it| Side::BOTH.map(|side| it.end(side)));
+        let ends = ends.flatten().map(End::poll_timeout);
+        self.processes.iter().filter_map(Process::poll_timeout).chain(ends).min()
+    }
+
+    /// Everything that can be written and delivered at once.
+    pub(crate) fn exchange(&mut self, at: usize) {
+        for side in Side::BOTH {
+            self.write(at, side, usize::MAX);
+            while self.on_the_way(at, side.other()) > 0 {
+                self.deliver(at, side.other(), usize::MAX);
+                self.write(at, side, usize::MAX);
             }
         }
     }
 
-    fn on_caller_event(&mut self, at: usize, event: Event) {
-        let end = self.carriers[at].end(Side::Caller);
-        let number = match &event {
-            Event::Hello(hello) => return end.outbound.on_hello(*hello),
-            Event::Grant { total } => return end.outbound.on_grant(*total),
-            Event::Accept { stream }
-            | Event::Items { stream, .. }
-            | Event::ItemBegin { stream, .. }
-            | Event::ItemEnd { stream, .. }
-            | Event::Ended { stream, .. } => *stream,
-            event => panic!("a caller does not expect {event:?}"),
-        };
-        let callers = self.streams.iter_mut().map(|stream| &mut stream.caller);
-        let place: Place = Some((at, number));
-        let Some(caller) = callers.into_iter().find(|caller| caller.place == place) else {
-            return; // moved away
-        };
-        caller.attaching = false;
-        let consumer = &mut caller.consumer;
-        let taken = match event {
-            Event::Accept { .. } => consumer.on_accept(),
-            Event::Items { items, .. } => consumer.on_items(items),
-            Event::ItemBegin { total, .. } => consumer.on_item_begin(total),
-            Event::ItemEnd { item, .. } => consumer.on_item_end(item),
-            Event::Ended { terminal, items, .. } => {
-                end.outbound.on_stream_ended();
-                consumer.on_terminal(terminal, items)
+    /// As [`exchange`](Self::exchange), by drivers that write only when they are told to. False when
+    /// nothing was written or delivered.
+    fn exchange_what_is_told(&mut self, at: usize) -> bool {
+        let mut any = false;
+        for side in Side::BOTH {
+            if self.carriers[at].end(side).is_some_and(End::wants_write) {
+                self.write(at, side, usize::MAX);
+                any = true;
             }
-            _ => Ok(()),
-        };
-        taken.unwrap();
-    }
-
-    fn on_server_event(&mut self, at: usize, event: Event) {
-        let outbound = &mut self.carriers[at].end(Side::Server).outbound;
-        match event {
-            Event::Hello(hello) => outbound.on_hello(hello),
-            Event::GrantDue { total } => outbound.grant(total),
-            Event::Opened(opened) => {
-                let number = (opened.open.id.0 - 1) as usize;
-                let stream = &mut self.streams[number];
-                assert!(stream.server.is_none(), "opened twice");
-                assert_eq!(opened.open.window, stream.window);
-                assert_eq!(opened.body, stream.caller.body);
-                stream.server = Some(Server::new(stream.window, Some((at, opened.stream))));
-                if self.settling {
-                    self.finish(number);
-                }
-            }
-            Event::OpenCancelled { stream, reason } => {
-                outbound.terminal(stream, &Terminal::Cancelled { reason }, 0);
-            }
-            Event::Attach { stream, attach } => {
-                let Attach { id, next_item, credit, .. } = attach;
-                let number = (id.0 - 1) as usize;
-                let Some(server) = &mut self.streams[number].server else {
-                    let error = Error::new(Code::ResumeExpired, "not known here");
-                    outbound.terminal(stream, &Terminal::Failed { error }, next_item);
-                    return;
-                };
-                server.producer.on_attach(next_item, credit).unwrap();
-                server.place = Some((at, stream));
-                self.nudge(number);
-            }
-            Event::Credit { stream, credit } => {
-                if let Some(number) = self.served(at, stream) {
-                    let producer = &mut self.streams[number].server.as_mut().unwrap().producer;
-                    producer.on_credit(credit).unwrap();
-                }
-            }
-            Event::Cancel { stream, kind, reason } => {
-                if let Some(number) = self.served(at, stream) {
-                    self.serve(number, |stream| {
-                        stream.server.as_mut().unwrap().on_cancel(kind, reason);
-                    });
-                }
-            }
-            event => panic!("a server does not expect {event:?}"),
+            any |= self.on_the_way(at, side.other()) > 0;
+            self.deliver(at, side.other(), usize::MAX);
         }
-    }
-
-    fn served(&self, at: usize, number: u32) -> Option<usize> {
-        let place: Place = Some((at, number));
-        let here = |stream: &Stream| stream.server.as_ref().is_some_and(|it| it.place == place);
-        self.streams.iter().position(here)
-    }
-
-    fn finish(&mut self, number: usize) {
-        self.serve(number, |stream| {
-            let server = stream.server.as_mut().unwrap();
-            server.finish(stream::terminal(u8::MAX, server.producer.pushed()));
-        });
+        any
     }
 
     /// Nothing more goes wrong: every stream reaches its end, but for the one that nobody reads,
     /// which holds up no other.
     pub(crate) fn settle(&mut self, stalled: Option<usize>) {
-        self.settling = true;
-        for number in 0..self.streams.len() {
-            self.finish(number);
+        self.settle_callers(stalled);
+        if stalled.is_none() {
+            // Handlers whose callers have given them up, or were never told.
+            if !self.streams.iter().all(Stream::is_over) {
+                self.pass(GRACE);
+            }
+            self.streams.iter_mut().for_each(Stream::wind_up);
+            assert!(self.streams.iter().all(Stream::is_over), "a handler was not told");
         }
+    }
+
+    fn settle_callers(&mut self, stalled: Option<usize>) {
         // More turns than the longest window-of-one stream needs.
-        for _ in 0..5_000 {
+        for turn in 0..5_000 {
             if self.newest().is_none() {
                 self.connect();
             }
             self.reach();
             for at in 0..self.carriers.len() {
-                if self.carriers[at].alive {
-                    self.exchange(at);
+                let is_whole = self.carriers[at].is_whole();
+                let is_moving = self.exchange_what_is_told(at);
+                // An end whose peer is gone notices it in the end, and not before what it sent.
+                if !is_whole && !is_moving && turn > 3 {
+                    Side::BOTH.iter().for_each(|side| self.lose(at, *side, Loss::Cut));
                 }
             }
-            let mut ended = true;
             for number in (0..self.streams.len()).filter(|number| Some(*number) != stalled) {
-                self.take(number);
-                ended &= self.streams[number].has_ended();
+                while self.streams[number].caller.is_woken() {
+                    self.take(number);
+                }
             }
+            self.streams.iter_mut().for_each(Stream::wind_up);
             self.check();
-            if ended {
+            if self.are_settled(stalled) {
                 return;
             }
         }
         panic!("a stream does not end");
     }
 
-    /// Everything that can be written and delivered at once.
-    pub(crate) fn exchange(&mut self, at: usize) {
-        for side in [Side::Caller, Side::Server] {
-            self.write(at, side, usize::MAX);
-            self.deliver(at, side.other(), usize::MAX);
-        }
+    fn are_settled(&self, stalled: Option<usize>) -> bool {
+        let others = self.streams.iter().enumerate().filter(|(at, _)| Some(*at) != stalled);
+        let have_ended =
+            others.map(|(_, it)| it).all(|it| it.has_ended() || it.caller.is_abandoned());
+        let is_quiet = self.carriers.iter().all(|it| match it.end(Side::Caller) {
+            Some(end) => it.is_whole() && end.connection.active_streams() == 0,
+            None => it.is_gone(),
+        });
+        have_ended && (is_quiet || stalled.is_some())
     }
 
     pub(crate) fn check(&self) {
         self.streams.iter().for_each(Stream::check);
+        let most: usize = self.streams.iter().map(Stream::most_held).sum();
+        let [queued, kept] = [BudgetUse::Queued, BudgetUse::Kept];
+        for (side, what) in [(Side::Caller, queued), (Side::Server, kept)] {
+            let held = self.processes[side as usize].budget.used(what);
+            assert!(held <= most, "{held} bytes of {what:?} at the {side:?}, of {most}");
+        }
     }
-}
 
-fn attach(stream: &mut Stream, carrier: &mut Carrier, at: usize) {
-    let outbound = &mut carrier.end(Side::Caller).outbound;
-    if outbound.peer().is_none() {
-        return;
-    }
-    let caller = &mut stream.caller;
-    let (next_item, credit) = caller.consumer.attach();
-    let attach = Attach { id: stream.id, secret: 0, counter: 0, next_item, credit };
-    let number = outbound.attach(&attach).unwrap();
-    caller.place = Some((at, number));
-    caller.attaching = true;
-    // What was asked for over the lost carrier may be lost with it.
-    if let Some(kind) = caller.cancelled {
-        outbound.cancel(number, kind, CancelReason::Caller);
+    /// Both processes end: nothing may be held any more.
+    pub(crate) fn end(mut self) {
+        let error = Error::new(Code::ConnectionLost, "it is over");
+        self.carriers.iter_mut().for_each(Carrier::end_all);
+        for process in &self.processes {
+            process.detached.close();
+            process.sessions.end(&error);
+        }
+        let Self { processes, streams, carriers, .. } = self;
+        drop((streams, carriers));
+        for Process { budget, detached, sessions, .. } in processes {
+            drop((detached, sessions));
+            assert_eq!(budget.total(), 0, "memory is left behind");
+        }
     }
 }

@@ -1,0 +1,144 @@
+//! The caller of a stream of the model.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+};
+
+use bytes::Bytes;
+use sinew_mux::CallerStream;
+use sinew_plane::{ItemBatch, ResponseSource, SourceEvent, StopKind};
+
+use super::stream::Ended;
+use crate::manual::Manual;
+
+/// Whether there is a reason to look again.
+pub(crate) struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Flag {
+    pub(crate) fn raised() -> Arc<Self> {
+        Arc::new(Self(AtomicBool::new(true)))
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Runs a poll, with the flag down unless the poll found something or the waker was called.
+    pub(crate) fn poll<T>(
+        self: &Arc<Self>,
+        poll: impl FnOnce(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        self.0.store(false, Ordering::Relaxed);
+        let polled = poll(&mut Context::from_waker(&Waker::from(Arc::clone(self))));
+        if polled.is_ready() {
+            self.0.store(true, Ordering::Relaxed);
+        }
+        polled
+    }
+}
+
+pub(crate) struct Caller {
+    state: State,
+    woken: Arc<Flag>,
+    cancelled: Option<StopKind>,
+    taken: usize,
+    /// Items that were taken before the last poll.
+    consumed: usize,
+}
+
+enum State {
+    Waiting,
+    Open(Arc<CallerStream<Manual>>),
+    Ended(Ended),
+    Abandoned,
+}
+
+impl Default for Caller {
+    fn default() -> Self {
+        let woken = Flag::raised();
+        Self { state: State::Waiting, woken, cancelled: None, taken: 0, consumed: 0 }
+    }
+}
+
+impl Caller {
+    pub(crate) fn open(&mut self, call: Arc<CallerStream<Manual>>) {
+        self.state = State::Open(call);
+    }
+
+    pub(crate) fn is_opened(&self) -> bool {
+        !matches!(self.state, State::Waiting)
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        matches!(self.state, State::Abandoned)
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancelled.is_some()
+    }
+
+    pub(crate) fn ended(&self) -> Option<&Ended> {
+        match &self.state {
+            State::Ended(ended) => Some(ended),
+            _ => None,
+        }
+    }
+
+    /// Items that came out of the stream.
+    pub(crate) fn taken(&self) -> usize {
+        self.taken
+    }
+
+    /// Those among them that the producer may know to be consumed.
+    pub(crate) fn consumed(&self) -> usize {
+        self.consumed
+    }
+
+    /// True when a poll may find something.
+    pub(crate) fn is_woken(&self) -> bool {
+        matches!(self.state, State::Open(_)) && self.woken.is_up()
+    }
+
+    /// Takes what has arrived: the items that were made, in order.
+    pub(crate) fn poll(&mut self, made: &[Bytes]) {
+        let State::Open(call) = &self.state else { return };
+        self.consumed = self.taken;
+        let mut batch = ItemBatch::new();
+        let polled = self.woken.poll(|cx| call.poll_batch(cx, &mut batch));
+        assert_eq!(matches!(polled, Poll::Ready(SourceEvent::Items)), !batch.is_empty());
+        for got in batch {
+            assert_eq!(Some(&got), made.get(self.taken), "item {}", self.taken);
+            self.taken += 1;
+        }
+        let ended = match polled {
+            Poll::Pending | Poll::Ready(SourceEvent::Items) => return,
+            Poll::Ready(SourceEvent::Ended(terminal)) => Ended::Terminal(terminal),
+            Poll::Ready(SourceEvent::Lost(error)) => Ended::Lost(error),
+        };
+        self.state = State::Ended(ended);
+    }
+
+    pub(crate) fn cancel(&mut self, kind: StopKind) {
+        if let State::Open(call) = &self.state {
+            self.cancelled = self.cancelled.max(Some(kind));
+            call.cancel(kind);
+        }
+    }
+
+    pub(crate) fn abandon(&mut self) {
+        if let State::Open(call) = &self.state {
+            call.abandon();
+            self.state = State::Abandoned;
+        }
+    }
+}
