@@ -314,7 +314,7 @@ impl World {
         self.carriers.iter_mut().for_each(Carrier::end_all);
         for process in &self.processes {
             process.detached.close();
-            process.sessions.end(&error);
+            process.sessions.close(&error);
         }
         let Self { processes, streams, carriers, .. } = self;
         drop((streams, carriers));
