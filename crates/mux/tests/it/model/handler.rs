@@ -134,7 +134,7 @@ impl Handler {
 
     /// A terminal that reached the caller behind so many items is the one that was declared.
     pub(crate) fn check_end(&self, got: &Terminal, taken: usize) {
-        let Declared { terminal, killed } = self.declared.as_ref().expect("it has not ended");
+        let Declared { terminal, killed } = self.declared.as_ref().unwrap();
         assert!(killed.is_some() || taken == self.made.len(), "{taken} of {}", self.made.len());
         match (terminal, got) {
             (Terminal::Complete { .. }, Terminal::Complete { items }) => {
