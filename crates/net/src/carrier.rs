@@ -23,15 +23,16 @@ pub const UNBUFFERED_READ_BYTES: usize = 8 << 10;
 ///
 /// Reading is [`AsyncRead`]'s: one call reads at most once, and a read that finds nothing keeps the
 /// waker of its task. Whoever finds out what the peer speaks reads before the carrier is split.
+///
+/// One that is laid over another reads and writes that one's halves. Where its bytes differ from
+/// those below, it keeps what it has taken and the one below has not: [`WriteHalf::try_flush`].
+/// `tests/outside/src/masked.rs` of the repository is a whole one.
 pub trait Carrier: AsyncRead + Send + Unpin {
     /// The name of the transport, in metrics and logs.
     fn transport(&self) -> TransportId;
 
     /// Who is at the other end, as far as the carrier knows.
     fn peer(&self) -> PeerFacts;
-
-    /// The address of this end, where it has one. May cost a system call.
-    fn local_address(&self) -> Option<SocketAddr>;
 
     /// The two directions. What was read before is not read again.
     fn split(self: Box<Self>) -> (ReadHalf, Arc<dyn WriteHalf>);
@@ -79,21 +80,30 @@ impl PeerFacts {
 pub type ReadHalf = Box<dyn AsyncRead + Send + Sync + Unpin>;
 
 /// The direction to the peer. Shared: whoever finds the connection idle writes by itself, so every
-/// write is tried and never waited for.
+/// write is tried and never waited for. Calls that write or flush come one after another, from
+/// whichever thread.
 pub trait WriteHalf: Send + Sync {
     /// Writes what there is room for.
+    ///
+    /// A half that keeps bytes and has no room for more sends what it keeps here, or in
+    /// [`poll_writable`](Self::poll_writable): it is not flushed then.
     ///
     /// # Errors
     /// `WouldBlock` without room: [`poll_writable`](Self::poll_writable) says when there is some.
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
 
-    /// The same for several pieces.
+    /// The same for several pieces. Without another implementation, writes the first that is not
+    /// empty.
     ///
     /// # Errors
     /// As [`try_write`](Self::try_write).
-    fn try_write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize>;
+    fn try_write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        let first = pieces.iter().find(|piece| !piece.is_empty());
+        first.map_or(Ok(0), |piece| self.try_write(piece))
+    }
 
-    /// Has what was written and is kept here, as by TLS, on its way. A socket keeps nothing.
+    /// Has what was written and is kept here, as by TLS, on its way. A socket keeps nothing. Called
+    /// when all that was to be written has been taken.
     ///
     /// # Errors
     /// `WouldBlock` when something is left; to be called again once there is room.
@@ -105,7 +115,7 @@ pub trait WriteHalf: Send + Sync {
     /// the last call counts.
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// No more bytes will be written; what was written still arrives.
+    /// No more bytes will be written; what was flushed still arrives.
     fn shutdown(&self);
 }
 
@@ -157,6 +167,7 @@ where
 
 #[cfg(test)]
 mod tests {
+    use parking_lot::Mutex;
     use tokio::io::AsyncWriteExt;
 
     use super::*;
@@ -188,6 +199,32 @@ mod tests {
         far.write_all(b", you").await.unwrap();
         assert_eq!(read_without_buffer(&mut near, &mut buffer).await.unwrap(), 5);
         assert_eq!(&buffer[..], b"hello, you");
+    }
+
+    /// Has room for three bytes.
+    struct Three(Mutex<Vec<u8>>);
+
+    impl WriteHalf for Three {
+        fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+            let taken = bytes.len().min(3);
+            self.0.lock().extend_from_slice(&bytes[..taken]);
+            Ok(taken)
+        }
+
+        fn poll_writable(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn shutdown(&self) {}
+    }
+
+    #[test]
+    fn a_half_that_knows_no_pieces_writes_the_first_that_is_not_empty() {
+        let half = Three(Mutex::default());
+        let pieces = [&b""[..], b"abcd", b"ef"].map(IoSlice::new);
+        assert_eq!(half.try_write_vectored(&pieces).unwrap(), 3);
+        assert_eq!(*half.0.lock(), b"abc");
+        assert_eq!(half.try_write_vectored(&[]).unwrap(), 0);
     }
 
     fn futures_poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {

@@ -25,6 +25,9 @@ pub trait Connector: Send + Sync {
 pub type Attempt = BoxFuture<'static, io::Result<Box<dyn Carrier>>>;
 
 /// Connects over TCP (`tcp://HOST:PORT`) and Unix domain sockets (`unix:///PATH`).
+///
+/// Any other scheme is taken for TCP as well, so that a connector whose carriers lie over sockets
+/// has a scheme of its own and asks this one for them.
 #[derive(Debug, Clone)]
 pub struct SocketConnector {
     /// Longest wait for the resolver.
@@ -104,6 +107,20 @@ fn alternating(resolved: Vec<SocketAddr>) -> Vec<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_scheme_of_ones_own_leads_to_a_tcp_socket() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let place = listener.local_addr().unwrap().to_string();
+        let wait = Duration::from_secs(20);
+        let connector = SocketConnector { resolve_timeout: wait, dead_after: wait };
+        let mut attempts =
+            connector.attempts(&Address::new("mine", &place).unwrap()).await.unwrap();
+        assert_eq!(attempts.len(), 1);
+        let (dialled, accepted) = tokio::join!(attempts.remove(0), listener.accept());
+        accepted.unwrap();
+        assert_eq!(dialled.unwrap().transport(), crate::TCP);
+    }
 
     #[test]
     fn the_families_of_a_name_are_tried_in_turn() {

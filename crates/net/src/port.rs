@@ -30,6 +30,17 @@ pub enum Detect {
     More,
 }
 
+impl Detect {
+    /// The answer of a protocol whose connections begin with `preface`, of [`MAX_FIRST_BYTES`] at
+    /// the most.
+    pub fn by_preface(first: &[u8], preface: &[u8]) -> Self {
+        if first.starts_with(preface) {
+            return Self::Yes;
+        }
+        if preface.starts_with(first) { Self::More } else { Self::No }
+    }
+}
+
 /// A protocol that a port speaks.
 pub trait Protocol: Send + Sync {
     /// Whether a connection that begins with `first`, one byte or more, speaks it. The answer must
@@ -37,6 +48,9 @@ pub trait Protocol: Send + Sync {
     fn detect(&self, first: &[u8]) -> Detect;
 
     /// Takes a connection over and serves it, to its end or until other tasks do.
+    ///
+    /// One that only unwraps what it carries exchanges [`first`](Accepted::first) and
+    /// [`carrier`](Accepted::carrier), and has another protocol serve the rest.
     fn serve(self: Arc<Self>, connection: Accepted) -> BoxFuture<'static, ()>;
 }
 
@@ -44,7 +58,7 @@ pub trait Protocol: Send + Sync {
 pub struct Accepted {
     /// What moves its bytes.
     pub carrier: Box<dyn Carrier>,
-    /// What was read of it so far.
+    /// What was read of it so far, and is not read from the carrier again.
     pub first: BytesMut,
     /// Its place at the listener. Dropping it makes room for another.
     pub place: Place,
@@ -246,6 +260,21 @@ mod tests {
     }
 
     const LONG: std::time::Duration = std::time::Duration::from_secs(60);
+
+    #[test]
+    fn a_preface_is_known_once_it_is_whole() {
+        let detect = |first: &[u8]| Detect::by_preface(first, b"abc");
+        for (first, expected) in [
+            (&b"a"[..], Detect::More),
+            (b"ab", Detect::More),
+            (b"abc", Detect::Yes),
+            (b"abcd", Detect::Yes),
+            (b"b", Detect::No),
+            (b"abd", Detect::No),
+        ] {
+            assert_eq!(detect(first), expected, "{first:?}");
+        }
+    }
 
     #[tokio::test]
     async fn each_protocol_gets_its_connections_with_what_was_read() {

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IoSlice},
-    net::{Shutdown, SocketAddr},
+    net::Shutdown,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -146,13 +146,6 @@ impl Carrier for Socket {
                 let user = stream.peer_cred().ok().map(|peer| PeerIdentity::User(peer.uid()));
                 PeerFacts::same_host(user)
             }
-        }
-    }
-
-    fn local_address(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp(stream) => stream.local_addr().ok(),
-            Self::Unix(_) => None,
         }
     }
 

@@ -36,7 +36,7 @@ struct Bound {
 struct Shared {
     config: CheckedTcpConfig,
     port: Arc<Port>,
-    mux: MuxProtocol,
+    mux: Arc<MuxProtocol>,
     /// Ends the listeners.
     stop_accepting: CancellationToken,
     admission: Arc<Admission>,
@@ -46,11 +46,11 @@ impl TcpServer {
     /// A server that hands its requests to `handler`. It listens once
     /// [started](RequestPlaneServer::start).
     pub fn new(config: CheckedTcpConfig, handler: Arc<dyn RequestHandler>) -> Self {
-        let mux = MuxProtocol::new(config.driver.clone(), handler);
+        let mux = Arc::new(MuxProtocol::new(config.driver.clone(), handler));
         let shared = Shared {
             admission: Arc::new(config.listen.admission(config.driver.budget.as_deref())),
             config,
-            port: Arc::new(Port::new(vec![Arc::new(mux.clone())])),
+            port: Arc::new(Port::new(vec![Arc::clone(&mux) as _])),
             mux,
             stop_accepting: CancellationToken::new(),
         };
@@ -61,10 +61,18 @@ impl TcpServer {
     /// that say yes to the same bytes the first has the connection, and the mux is the first of all.
     ///
     /// The server ends what its protocols serve with its own end, within the grace of its shutdown.
+    /// One whose connections carry the mux hands them to [`mux`](Self::mux). Where callers dial it by
+    /// a scheme of its own, that goes before the host and port of the server's address.
     #[must_use]
     pub fn with_protocol(self, protocol: Arc<dyn Protocol>) -> Self {
         self.shared.port.add(protocol);
         self
+    }
+
+    /// The mux of the server, for a protocol that unwraps connections: those that it serves are
+    /// drained, counted and ended as those that speak the mux from their first byte.
+    pub fn mux(&self) -> Arc<MuxProtocol> {
+        Arc::clone(&self.shared.mux)
     }
 
     /// Makes a server and starts it on `address`; port 0 picks a free one.

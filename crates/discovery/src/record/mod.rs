@@ -19,7 +19,7 @@
 //! let instance = Instance::new(endpoint, InstanceId(0x2a), vec!["tcp://10.0.0.7:9001".parse()?]);
 //! assert_eq!(record::key(&instance.key()), "text/words/split/2a");
 //!
-//! let value = record::encode(&Record { instance: instance.clone(), owner: None })?;
+//! let value = record::encode(&Record::from(instance.clone()))?;
 //! assert_eq!(record::decode(&instance.key(), &value)?.instance, instance);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -84,6 +84,13 @@ impl Record {
                 is_known && is_same_host && self.owner == other.owner
             }
         }
+    }
+}
+
+/// The record of an instance whose writer is not told.
+impl From<Instance> for Record {
+    fn from(instance: Instance) -> Self {
+        Self { instance, owner: None }
     }
 }
 

@@ -5,8 +5,7 @@
 
 use std::{
     collections::HashMap,
-    io::{self, IoSlice},
-    net::SocketAddr,
+    io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
@@ -56,10 +55,6 @@ impl Carrier for Pipe {
         PeerFacts::same_host(None)
     }
 
-    fn local_address(&self) -> Option<SocketAddr> {
-        None
-    }
-
     fn split(self: Box<Self>) -> (ReadHalf, Arc<dyn WriteHalf>) {
         let (read, write) = tokio::io::split(self.0);
         let state = Sending { pipe: write, kept: BytesMut::new() };
@@ -94,11 +89,6 @@ impl WriteHalf for PipeWriter {
         let taken = room.min(bytes.len());
         sending.kept.extend_from_slice(&bytes[..taken]);
         Ok(taken)
-    }
-
-    fn try_write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        let first = pieces.iter().find(|piece| !piece.is_empty());
-        first.map_or(Ok(0), |piece| self.try_write(piece))
     }
 
     fn try_flush(&self) -> io::Result<()> {

@@ -11,3 +11,4 @@ mod hostile;
 mod hostile_worker;
 mod mux_peer;
 mod recovery;
+mod unwrapping;
