@@ -5,7 +5,9 @@ use clap::Args;
 
 use crate::steps::{Report, Step};
 use crate::workspace::Workspace;
-use crate::{checks, dependencies, fuzz, guards, interop, layers, pictures, publish, test, tidy};
+use crate::{
+    checks, dependencies, fuzz, guards, interop, layers, outside, pictures, publish, test, tidy,
+};
 
 /// Cheap checks first, so that a slip is known within a minute; then what needs a build.
 const STEPS: &[Step] = &[
@@ -27,6 +29,7 @@ const STEPS: &[Step] = &[
         about: "unit and integration tests pass, with real etcd and NATS",
         run: |workspace| test::all(workspace, &["--locked"]),
     },
+    Step { name: "outside", about: "what users write compiles and works", run: outside::all },
     Step {
         name: "doctests",
         about: "the examples in the documentation run",

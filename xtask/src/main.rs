@@ -17,6 +17,7 @@ mod guards;
 mod interop;
 mod layers;
 mod licence;
+mod outside;
 mod pictures;
 mod process;
 mod protoc;
@@ -55,6 +56,7 @@ enum Chore {
     Bench(bench::Options),
     Guards(guards::Options),
     Fuzz(fuzz::Options),
+    Outside(outside::Options),
     Publish(publish::Options),
     Pictures(pictures::Options),
 }
@@ -84,6 +86,7 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         Chore::Bench(options) => bench::run(&workspace, &options),
         Chore::Guards(options) => guards::run(&workspace, &options),
         Chore::Fuzz(options) => fuzz::run(&workspace, &options),
+        Chore::Outside(options) => outside::run(&workspace, &options),
         Chore::Publish(options) => publish::run(&workspace, &options),
         Chore::Pictures(options) => pictures::run(&workspace, &options),
     })

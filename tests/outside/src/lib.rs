@@ -1,0 +1,5 @@
+//! What a user of Sinew writes in a crate of its own: a [transport](masked) and a
+//! [discovery](lines), each a file of less than 120 lines.
+
+pub mod lines;
+pub mod masked;
