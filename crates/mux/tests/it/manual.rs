@@ -205,6 +205,13 @@ impl End {
         }
     }
 
+    /// The peer broke a rule, or is silent: tells the stream whose frame it was, and puts the last
+    /// word to the peer in line. The connection is to be ended next.
+    pub(crate) fn refuse_peer(&self, error: &ConnectionError) {
+        self.receiver.blame();
+        self.connection.refuse_peer(error);
+    }
+
     /// The socket does not take bytes any more.
     pub(crate) fn break_off(&self) {
         self.connection.break_off();

@@ -100,7 +100,7 @@ impl Carrier {
         self.wires[side as usize].clear();
         self.resets = loss == Loss::Reset;
         if loss == Loss::GivenUp {
-            end.connection.refuse_peer(&ConnectionError::Silent);
+            end.refuse_peer(&ConnectionError::Silent);
         }
         end.connection.lost(&Error::new(Code::ConnectionLost, "it broke"), now);
         if loss == Loss::GivenUp {
