@@ -11,7 +11,7 @@
 #![no_main]
 
 #[path = "../../crates/mux/tests/it/manual.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "the model test uses more of it")]
 mod manual;
 
 use std::{
