@@ -1,5 +1,6 @@
 //! The layer table, and the checks that every dependency between our crates points down it, that
-//! no crate reaches one that it must not know, and that none is in a build without its feature.
+//! no crate reaches one that it must not know, that none is in a build without its feature, and that
+//! all can be published in some order.
 
 pub(crate) mod coming;
 mod features;
@@ -8,10 +9,12 @@ pub(crate) mod sentences;
 use anyhow::{Result, bail};
 use clap::Args;
 
+use crate::publish;
 use crate::workspace::{Kind, Package, Workspace};
 
 /// Check that every dependency between our crates points to a lower layer, that no crate reaches
-/// one that it must not know, and that none is in a build without its feature.
+/// one that it must not know, that none is in a build without its feature, and that all can be
+/// published in some order.
 #[derive(Args)]
 #[command(after_help = "\
 The layers are LAYERS in xtask/src/layers.rs; docs/layers.svg is drawn from them. What a crate must
@@ -86,6 +89,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let (edges, mut faults) = check(&packages);
     faults.extend(sentences::check(&packages, sentences::EXCEPTIONS));
     faults.extend(features::check(workspace, &packages)?);
+    faults.extend(publish::order(&packages).err().map(|ring| ring.to_string()));
     for fault in &faults {
         eprintln!("layers: {fault}\n");
     }

@@ -108,7 +108,7 @@ fn show_order(workspace: &Workspace) -> Result<()> {
 }
 
 /// Every publishable package after those it needs on the registry.
-fn order(packages: &[Package]) -> Result<Vec<&Package>> {
+pub(crate) fn order(packages: &[Package]) -> Result<Vec<&Package>> {
     let names = publishable(packages);
     let mut waiting: Vec<&Package> =
         packages.iter().filter(|package| package.publishable).collect();

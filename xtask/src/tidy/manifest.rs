@@ -102,7 +102,8 @@ fn versions(manifest: &Table) -> Vec<String> {
         for table in DEPENDENCY_TABLES {
             let lines = place.get(table).and_then(Value::as_table);
             for (name, line) in lines.into_iter().flatten() {
-                if line.get("workspace").is_none() {
+                let is_by_path = table == "dev-dependencies" && is_path_only(line);
+                if line.get("workspace").is_none() && !is_by_path {
                     faults.push(format!(
                         "`{name}` in [{table}] has its own version, and two versions of one crate \
                          do not know each other's types. Move it to [workspace.dependencies] and \
@@ -113,6 +114,12 @@ fn versions(manifest: &Table) -> Vec<String> {
         }
     }
     faults
+}
+
+/// A dependency on a member that has no version: two crates whose tests use each other can be
+/// published only so, see `publish`.
+fn is_path_only(line: &Value) -> bool {
+    line.as_table().is_some_and(|line| line.keys().eq(["path"]))
 }
 
 #[cfg(test)]
@@ -140,7 +147,7 @@ mod tests {
     fn every_dependency_table_takes_versions_from_the_root() {
         let faults = versions(&table(
             "[dependencies]\na = { workspace = true, features = [\"b\"] }\nc = \"1\"\n\
-             [dev-dependencies]\nd = { version = \"1\" }\n\
+             [dev-dependencies]\nd = { version = \"1\" }\nf = { path = \"../f\" }\n\
              [target.'cfg(unix)'.build-dependencies]\ne = { path = \"../e\" }\n",
         ));
         assert_eq!(faults.len(), 3, "{faults:#?}");
