@@ -3,7 +3,7 @@
 use std::{
     io,
     sync::{Arc, Weak, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
@@ -283,14 +283,7 @@ impl Reader {
         let now = clock::now();
         self.effects.timeout_is_earlier |= self.receiver.on_bytes(now);
         let mut has_input = false;
-        loop {
-            let (buffer, effects) = (&mut self.input.buffer, &mut self.effects);
-            let handled = self.receiver.handle_input(now, buffer, effects);
-            if handled == Ok(false) {
-                break;
-            }
-            self.perform();
-            handled?;
+        while self.handle_piece(now)? {
             has_input = true;
         }
         if has_input {
@@ -298,6 +291,32 @@ impl Reader {
             Writer(&self.connection.0).write_soon();
         }
         Ok(())
+    }
+
+    /// Handles a piece of what was read. False when nothing whole is there any more.
+    fn handle_piece(&mut self, now: Instant) -> Result<bool, ConnectionError> {
+        let mut handled = self.route_piece(now);
+        if handled == Ok(false) {
+            return handled;
+        }
+        if self.effects.requests.is_empty() {
+            self.perform();
+            return handled;
+        }
+        // Handlers that answer at once do so inside this call: their answers leave together.
+        burst(|| {
+            loop {
+                self.perform();
+                if handled != Ok(true) || !self.receiver.is_unfinished() {
+                    return handled;
+                }
+                handled = self.route_piece(now);
+            }
+        })
+    }
+
+    fn route_piece(&mut self, now: Instant) -> Result<bool, ConnectionError> {
+        self.receiver.handle_input(now, &mut self.input.buffer, &mut self.effects)
     }
 
     /// Does what input asks for, without a lock.
@@ -312,8 +331,7 @@ impl Reader {
                 tasks.watch.store(true, Ordering::Release);
                 tasks.writer.notify_one();
             }
-            // Handlers that answer at once do so inside this call: their answers leave together.
-            burst(|| requests.drain(..).for_each(|request| serve(tasks, request)));
+            requests.drain(..).for_each(|request| serve(tasks, request));
         }
         if std::mem::take(&mut self.effects.room_made) {
             self.connection.tasks().room.notify_waiters();

@@ -104,7 +104,7 @@ pub enum Event {
     /// The consumer has the end of these streams.
     Done {
         /// The streams.
-        streams: Vec<u32>,
+        streams: DoneStreams,
     },
     /// Request bodies of this many bytes in total may be sent.
     Grant {
@@ -128,6 +128,27 @@ pub enum Event {
         /// Why.
         error: Error,
     },
+}
+
+/// Streams whose ends have arrived at the peer, as their numbers stand in the frame that says so.
+pub struct DoneStreams(Bytes);
+
+impl DoneStreams {
+    /// The numbers in `frame`, each of four bytes; what is left over says nothing.
+    pub(crate) fn new(frame: Bytes) -> Self {
+        Self(frame)
+    }
+
+    /// The streams, in the order in which the peer names them.
+    pub fn iter(&self) -> impl Iterator<Item = u32> {
+        self.0.as_chunks().0.iter().map(|number| u32::from_be_bytes(*number))
+    }
+}
+
+impl std::fmt::Debug for DoneStreams {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
 }
 
 /// A request as it arrived.

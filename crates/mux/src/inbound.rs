@@ -269,7 +269,7 @@ impl Inbound {
             | Kind::Reject => self.read_response(kind, stream, payload),
             Kind::Credit | Kind::Cancel => self.read_control(kind, stream, &payload, now).map(Some),
             Kind::Done | Kind::Grant | Kind::Ping | Kind::Pong | Kind::GoAway => {
-                self.read_connection(kind, &payload, now)
+                self.read_connection(kind, payload, now)
             }
         }
     }

@@ -60,7 +60,7 @@ pub use crate::{
     connection::{Connection, Driver, Effects, ReceivedRequest, Receiver, Serving},
     consumer::{Consumer, Credit, Ended},
     error::{ConnectionError, StreamViolation},
-    event::{Event, Opened},
+    event::{DoneStreams, Event, Opened},
     frame::{FRAME_HEADER_BYTES, Kind, PREFACE},
     hello::{Hello, PROTOCOL_VERSION},
     inbound::{Inbound, Role, Tick},

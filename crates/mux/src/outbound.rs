@@ -267,11 +267,13 @@ impl Outbound {
     }
 
     fn tell_done(&mut self) {
-        let done = std::mem::take(&mut self.done);
-        if !done.is_empty() {
-            let bytes = done.iter().flat_map(|stream| stream.to_be_bytes());
-            self.outbox.control(Kind::Done, 0, |out| out.extend(bytes));
+        if self.done.is_empty() {
+            return;
         }
+        self.outbox.control(Kind::Done, 0, |out| {
+            self.done.iter().for_each(|stream| out.extend_from_slice(&stream.to_be_bytes()));
+        });
+        self.done.clear();
     }
 
     /// Tells the peer its new total for request bodies.

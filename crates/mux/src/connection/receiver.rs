@@ -130,6 +130,11 @@ impl<D: Driver> Receiver<D> {
         Ok(true)
     }
 
+    /// True when a part of what was taken in waits for the next [`handle_input`](Self::handle_input).
+    pub fn is_unfinished(&self) -> bool {
+        self.is_unfinished
+    }
+
     /// When [`handle_timeout`](Self::handle_timeout) is to be called. Earlier does no harm.
     pub fn poll_timeout(&self) -> Instant {
         let others = [self.quiet.due(), self.idle.as_ref().and_then(QuietTimer::due), self.bodies];

@@ -5,10 +5,11 @@ use std::{collections::hash_map::Entry, sync::Arc, time::Instant};
 use sinew_plane::Terminal;
 
 use super::{Connection, Driver, Effects, Receiver, Serving, streams::Streams};
-use crate::{ConnectionError, Event};
+use crate::{ConnectionError, DoneStreams, Event};
 
-/// Requests that are routed before their handlers are called: what comes behind them waits.
-const MAX_REQUESTS: usize = 256;
+/// Requests that are routed before their handlers are called: what comes behind them waits. The
+/// allocator has a few blocks of a size at hand, and these use them again.
+const MAX_REQUESTS: usize = 4;
 
 impl<D: Driver> Receiver<D> {
     /// Routes what was read, up to a number of requests.
@@ -36,6 +37,7 @@ impl<D: Driver> Receiver<D> {
                 Some(event) => self.route_event(&connection, &mut streams, event, now, effects)?,
                 None => {
                     self.is_unfinished = false;
+                    streams.gone.clear();
                     break;
                 }
             }
@@ -134,7 +136,7 @@ impl<D: Driver> Receiver<D> {
                 }
                 None => false,
             },
-            Event::Done { streams: ended } => return self.forget(connection, streams, &ended, now),
+            Event::Done { streams: done } => return self.forget(connection, streams, &done, now),
             event => {
                 self.route_connection(connection, streams, event, effects);
                 true
@@ -148,12 +150,15 @@ impl<D: Driver> Receiver<D> {
         &mut self,
         connection: &Connection<D>,
         streams: &mut Streams<D>,
-        ended: &[u32],
+        done: &DoneStreams,
         now: Instant,
     ) -> Result<(), ConnectionError> {
-        for stream in ended {
-            match streams.take_finished(*stream) {
-                Some(response) => connection.forget_id(&response),
+        for stream in done.iter() {
+            match streams.take_finished(stream) {
+                Some(response) => {
+                    connection.forget_id(&response);
+                    streams.gone.push(response);
+                }
                 None => self.inbound.on_useless(now)?,
             }
         }

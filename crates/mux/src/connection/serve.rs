@@ -41,6 +41,7 @@ impl<D: Driver> Connection<D> {
             }
             return self.reject(stream, &error);
         }
+        drop(streams.gone.pop());
         let mut builder = Context::builder().id(open.id).headers(open.headers.clone());
         if let Some(remaining) = open.remaining {
             builder = builder.timeout(remaining);

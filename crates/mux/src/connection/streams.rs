@@ -30,6 +30,9 @@ pub(super) struct Streams<D: Driver> {
     /// Those that have ended, until the peer says that it has their ends: the oldest first.
     pub(super) finished: VecDeque<Finished<D>>,
     finished_bytes: usize,
+    /// Those that are kept no more. One is let go of for each that comes, as the allocator has a few
+    /// blocks of a size at hand and puts the rest away; those left, when all that was read is routed.
+    pub(super) gone: Vec<Arc<ProducerStream<D>>>,
     /// Bytes that the requests of those hold, and what is charged for them.
     requests_hold: usize,
     charged: Tally,
@@ -55,6 +58,7 @@ impl<D: Driver> Default for Streams<D> {
             responses: FxHashMap::default(),
             finished: VecDeque::new(),
             finished_bytes: 0,
+            gone: Vec::new(),
             requests_hold: 0,
             charged: Tally::default(),
             unanswered: Unanswered::default(),
@@ -178,6 +182,7 @@ impl<D: Driver> Streams<D> {
         }
         if self.finished.is_empty() {
             self.finished = VecDeque::new();
+            self.gone = Vec::new();
         }
     }
 }

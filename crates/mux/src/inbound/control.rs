@@ -2,9 +2,11 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use super::Inbound;
 use crate::{
-    ConnectionError, Event,
+    ConnectionError, DoneStreams, Event,
     frame::Kind,
     message::{self, Fields},
 };
@@ -39,11 +41,11 @@ impl Inbound {
     pub(super) fn read_connection(
         &mut self,
         kind: Kind,
-        payload: &[u8],
+        payload: Bytes,
         now: Instant,
     ) -> Result<Option<Event>, ConnectionError> {
         let broken = ConnectionError::Violation("a connection frame that cannot be read");
-        let mut fields = Fields(payload);
+        let mut fields = Fields(&payload);
         match kind {
             Kind::Ping => {
                 self.on_useless(now)?;
@@ -66,11 +68,7 @@ impl Inbound {
             Kind::Done => {
                 // It comes with a write, and each stream that may cause one has paid for it.
                 self.on_useless(now)?;
-                let mut streams = Vec::with_capacity(payload.len() / 4);
-                while let Some(stream) = fields.u32() {
-                    streams.push(stream);
-                }
-                Ok(Some(Event::Done { streams }))
+                Ok(Some(Event::Done { streams: DoneStreams::new(payload) }))
             }
             _ => {
                 // One tells it all, and a second may name another stream: more bring nothing.

@@ -180,11 +180,14 @@ impl<D: Driver> CallerStream<D> {
     }
 
     /// Charges the items that wait; without room for them the stream ends here.
+    #[inline]
     fn charge(&self, state: &mut State) {
-        let (connection, _) = self.place.current();
-        let Some(account) = &connection.account else { return };
-        let bytes = state.consumer.queued_bytes();
-        if !state.queued.cover(bytes, BudgetUse::Queued, account, Work::Running) {
+        let has_room = self.place.with(|connection, _| {
+            let Some(account) = &connection.account else { return true };
+            let bytes = state.consumer.queued_bytes();
+            state.queued.cover(bytes, BudgetUse::Queued, account, Work::Running)
+        });
+        if !has_room {
             self.overflow(state);
         }
     }
@@ -217,9 +220,11 @@ impl<D: Driver> CallerStream<D> {
 
     /// Charges no more than what waits.
     fn settle(&self, state: &mut State) {
-        if let Some(account) = &self.place.current().0.account {
-            state.queued.settle(state.consumer.queued_bytes(), BudgetUse::Queued, account);
-        }
+        self.place.with(|connection, _| {
+            if let Some(account) = &connection.account {
+                state.queued.settle(state.consumer.queued_bytes(), BudgetUse::Queued, account);
+            }
+        });
     }
 
     /// True once it is known that the handler has begun.
@@ -430,7 +435,9 @@ impl<D: Driver> ResponseSource for CallerStream<D> {
             let mut state = self.state.lock();
             let had_items = state.consumer.has_items();
             state.consumer.take(batch);
-            self.settle(&mut state);
+            if had_items {
+                self.settle(&mut state);
+            }
             let credit = state.consumer.credit_due();
             if let Some(credit) = credit
                 && !state.is_detached

@@ -47,27 +47,32 @@ impl<D: Driver> Place<D> {
     #[inline]
     pub(super) fn current(&self) -> (Current<'_, D>, u32) {
         if self.has_moved.load(Ordering::Acquire) {
-            return self.moved();
+            let (connection, stream) = self.moved();
+            return (Current::Moved(connection), stream);
         }
         (Current::First(&self.first), self.stream)
     }
 
     #[cold]
-    fn moved(&self) -> (Current<'_, D>, u32) {
+    fn moved(&self) -> (Arc<Connection<D>>, u32) {
         match &*self.now.lock() {
-            Some((connection, stream)) => (Current::Moved(Arc::clone(connection)), *stream),
-            None => (Current::First(&self.first), self.stream),
+            Some((connection, stream)) => (Arc::clone(connection), *stream),
+            None => (Arc::clone(&self.first), self.stream),
         }
     }
 
-    /// The same for a step on the way of every item: nothing is cloned, and nothing dropped.
+    /// The same for a step on the way of every item, which is called in one place, so that it is
+    /// compiled into its caller.
     #[inline]
     pub(super) fn with<R>(&self, step: impl FnOnce(&Arc<Connection<D>>, u32) -> R) -> R {
-        if self.has_moved.load(Ordering::Acquire) {
-            let (connection, stream) = self.moved();
-            return step(&connection, stream);
-        }
-        step(&self.first, self.stream)
+        let moved;
+        let (connection, stream) = if self.has_moved.load(Ordering::Acquire) {
+            moved = self.moved();
+            (&moved.0, moved.1)
+        } else {
+            (&self.first, self.stream)
+        };
+        step(connection, stream)
     }
 
     /// Whether it is there, under that number.

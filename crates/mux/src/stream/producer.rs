@@ -142,9 +142,11 @@ impl<D: Driver> ProducerStream<D> {
 
     /// Charges no more than what is kept.
     fn settle(&self, state: &mut State) {
-        if let Some(account) = &self.place.current().0.account {
-            state.kept.settle(state.producer.kept_bytes(), BudgetUse::Kept, account);
-        }
+        self.place.with(|connection, _| {
+            if let Some(account) = &connection.account {
+                state.kept.settle(state.producer.kept_bytes(), BudgetUse::Kept, account);
+            }
+        });
     }
 
     /// True when the item that found no room would find it now; else `waker` is woken when that
@@ -282,7 +284,8 @@ impl<D: Driver> ProducerStream<D> {
             let message = format!("an item of {} bytes is over the limit of {limit}", item.len());
             return Err(TrySendError::Closed(Error::new(Code::TooLarge, message)));
         }
-        if state.producer.is_ready() && !Self::charge(state, connection, item.len()) {
+        let is_charged = connection.account.is_some() && state.producer.is_ready();
+        if is_charged && !Self::charge(state, connection, item.len()) {
             state.parked.get_or_insert_with(clock::now);
             return Err(TrySendError::Full(item));
         }
@@ -315,6 +318,7 @@ impl<D: Driver> ProducerStream<D> {
 }
 
 /// Moves frames into the outbox, or the stream into the line when there is no room.
+#[inline]
 fn advance(state: &mut State, stream: u32, outbound: &mut Outbound) -> PollFrame {
     let polled = state.producer.poll_frame(stream, outbound.outbox());
     match polled {
@@ -417,9 +421,10 @@ impl<D: Driver> SinkTarget for ProducerStream<D> {
     }
 
     fn flush(&self) {
-        let (connection, _) = self.place.current();
-        if !defer_flush(&connection) {
-            D::transmit(&connection);
-        }
+        self.place.with(|connection, _| {
+            if !defer_flush(connection) {
+                D::transmit(connection);
+            }
+        });
     }
 }

@@ -177,7 +177,7 @@ const GOLDEN: &[Golden] = &[
             outbound.done(1);
             outbound.done(5);
         },
-        means: |event| matches!(event, Event::Done { streams } if *streams == [1, 5]),
+        means: |event| matches!(event, Event::Done { streams } if streams.iter().eq([1, 5])),
     },
     Golden {
         name: "grant",
