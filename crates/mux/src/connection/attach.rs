@@ -75,6 +75,9 @@ impl<D: Driver> Connection<D> {
         }
         let is_admitted = self.serving == Serving::Admits;
         let attached = response.attach(self, stream, (attach, is_admitted));
+        if let Some(session) = session {
+            session.renumber(attach.id, stream);
+        }
         // Also where it went wrong: the end of the connection ends it.
         streams.take_over(stream, response, self.account.as_ref());
         self.active.fetch_add(1, Ordering::AcqRel);
@@ -82,18 +85,18 @@ impl<D: Driver> Connection<D> {
         Ok(())
     }
 
-    /// Lets go of a stream that is attached elsewhere.
-    pub(crate) fn release(&self, attach: &Attach) -> Option<Arc<ProducerStream<D>>> {
+    /// Lets go of a stream that is attached elsewhere, if it is the one that has this number here.
+    pub(crate) fn release(&self, attach: &Attach, number: u32) -> Option<Arc<ProducerStream<D>>> {
         let mut streams = self.streams.lock();
         let is_meant = |it: &Arc<ProducerStream<D>>| it.id() == attach.id && it.takes(attach);
-        if let Some(at) = streams.finished.iter().position(|it| is_meant(&it.response)) {
+        if let Some(at) = streams.finished.iter().position(|it| it.stream == number) {
+            is_meant(&streams.finished[at].response).then_some(())?;
             let response = streams.remove_finished(at)?;
             response.detach();
             return Some(response);
         }
-        let mut running = streams.responses.iter();
-        let stream = running.find_map(|(stream, it)| is_meant(it).then_some(*stream))?;
-        let response = streams.take_response(stream, self.account.as_ref())?;
+        streams.responses.get(&number).filter(|it| is_meant(it))?;
+        let response = streams.take_response(number, self.account.as_ref())?;
         response.detach();
         self.stream_gone();
         Some(response)

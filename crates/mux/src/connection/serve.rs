@@ -27,7 +27,7 @@ impl<D: Driver> Connection<D> {
             return self.reject(stream, &error);
         }
         if let Some(session) = self.session.get()
-            && !session.begin(open.id)
+            && !session.begin(open.id, stream)
         {
             // No reject: that says that nothing ran, and sends the request elsewhere.
             let error = duplicate(open.id);

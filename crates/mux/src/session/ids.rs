@@ -1,18 +1,18 @@
 //! The stream ids that a caller has used: one that runs, or has ended lately, is not served again.
 
 use std::{
-    collections::VecDeque,
+    collections::{VecDeque, hash_map::Entry},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use rustc_hash::FxHashSet;
+use rustc_hash::FxHashMap;
 use sinew_plane::{
     Budget, BudgetUse, Code, Error, StreamId,
     budget::{Account, Tally, Work},
 };
 
-/// Ids that are remembered of a caller's streams that have ended: 8 KiB and its place in the set.
+/// Ids that are remembered of a caller's streams that have ended: 8 KiB and its place in the table.
 /// A caller whose answers come within a second remembers seconds of its calls in it.
 pub(super) const REMEMBERED: usize = 512;
 
@@ -21,14 +21,15 @@ pub(super) const REMEMBERED: usize = 512;
 const REFUSED: usize = 512;
 const REFUSED_FOR: Duration = Duration::from_secs(120);
 
-/// What an id that is remembered costs, in bytes: twice itself, in a table that is half full.
-pub(super) const ID_COST_BYTES: usize = 64;
+/// What an id that is remembered costs, in bytes: itself, and an entry of a table that is half full.
+pub(super) const ID_COST_BYTES: usize = 96;
 
 /// The stream ids of one caller, over all its connections.
 #[derive(Default)]
 pub(crate) struct StreamIds {
-    /// Those that run, and those in `ended`.
-    known: FxHashSet<StreamId>,
+    /// Those that run, and those in `ended`, with the numbers that their streams have on their
+    /// connections.
+    known: FxHashMap<StreamId, u32>,
     ended: VecDeque<StreamId>,
     /// Where those in `ended` are charged; one that runs is charged with its request.
     account: Option<Arc<Account>>,
@@ -39,12 +40,25 @@ pub(crate) struct StreamIds {
 }
 
 impl StreamIds {
-    /// A stream wants to begin. False when one of its id runs or has ended lately.
-    pub(crate) fn begin(&mut self, id: StreamId) -> bool {
+    /// A stream wants to begin under a number. False when one of its id runs or has ended lately.
+    pub(crate) fn begin(&mut self, id: StreamId, number: u32) -> bool {
         if !self.refused.is_empty() && self.is_refused(id) {
             return false;
         }
-        self.known.insert(id)
+        match self.known.entry(id) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(place) => {
+                place.insert(number);
+                true
+            }
+        }
+    }
+
+    /// The stream is on another connection, under another number.
+    pub(super) fn renumber(&mut self, id: StreamId, number: u32) {
+        if let Some(known) = self.known.get_mut(&id) {
+            *known = number;
+        }
     }
 
     /// Sees to it that no stream of this id begins. False when one has, or when that cannot be
@@ -54,7 +68,7 @@ impl StreamIds {
         while self.refused.front().is_some_and(is_over) {
             self.refused.pop_front();
         }
-        if self.known.contains(&id) {
+        if self.known.contains_key(&id) {
             return false;
         }
         if !self.is_refused(id) {
@@ -96,9 +110,9 @@ impl StreamIds {
         self.charged.cover(bytes, BudgetUse::Ids, account, Work::Running)
     }
 
-    /// Whether a stream of this id runs.
-    pub(super) fn is_known(&self, id: StreamId) -> bool {
-        self.known.contains(&id)
+    /// The number of the stream of this id that runs or has ended lately.
+    pub(super) fn number(&self, id: StreamId) -> Option<u32> {
+        self.known.get(&id).copied()
     }
 
     /// Charges what is remembered to a budget.
@@ -141,19 +155,19 @@ mod tests {
     fn an_id_is_taken_while_it_runs_and_for_a_while_behind_its_end() {
         let mut ids = StreamIds::default();
         let id = |number: usize| StreamId(number as u128);
-        assert!(ids.begin(id(0)) && ids.begin(id(1)));
-        assert!(!ids.begin(id(0)), "it runs");
+        assert!(ids.begin(id(0), 1) && ids.begin(id(1), 1));
+        assert!(!ids.begin(id(0), 1), "it runs");
         ids.end(id(0));
-        assert!(!ids.begin(id(0)), "it has ended just now");
+        assert!(!ids.begin(id(0), 1), "it has ended just now");
         for number in 2..REMEMBERED + 1 {
-            assert!(ids.begin(id(number)));
+            assert!(ids.begin(id(number), 1));
             ids.end(id(number));
-            assert!(!ids.begin(id(0)), "after {number}");
+            assert!(!ids.begin(id(0), 1), "after {number}");
         }
-        assert!(ids.begin(id(REMEMBERED + 1)));
+        assert!(ids.begin(id(REMEMBERED + 1), 1));
         ids.end(id(REMEMBERED + 1));
-        assert!(ids.begin(id(0)), "it was long ago");
-        assert!(!ids.begin(id(1)), "it still runs, however long ago it began");
+        assert!(ids.begin(id(0), 1), "it was long ago");
+        assert!(!ids.begin(id(1), 1), "it still runs, however long ago it began");
         assert!(ids.known.len() <= REMEMBERED + 2);
     }
 }

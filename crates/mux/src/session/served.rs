@@ -59,9 +59,14 @@ impl<D: Driver> Session<D> {
         Arc::new(Self { streams, attaching: Mutex::default() })
     }
 
-    /// A stream wants to begin. False when one of its id runs or has ended lately.
-    pub(crate) fn begin(&self, id: StreamId) -> bool {
-        self.streams.lock().ids.begin(id)
+    /// A stream wants to begin under a number. False when one of its id runs or has ended lately.
+    pub(crate) fn begin(&self, id: StreamId, number: u32) -> bool {
+        self.streams.lock().ids.begin(id, number)
+    }
+
+    /// The stream is on another connection, under another number.
+    pub(crate) fn renumber(&self, id: StreamId, number: u32) {
+        self.streams.lock().ids.renumber(id, number);
     }
 
     /// A stream that had begun was refused after all: nothing ran under its id.
@@ -95,18 +100,16 @@ impl<D: Driver> Session<D> {
 
     /// Takes the stream that an attach is for away from where it is, if it may be attached.
     pub(crate) fn claim(&self, attach: &Attach) -> Option<Arc<ProducerStream<D>>> {
-        let connections = {
+        let (number, connections) = {
             let mut streams = self.streams.lock();
             if streams.detached.contains_key(&attach.id) {
                 return streams.claim_detached(attach);
             }
-            if !streams.ids.is_known(attach.id) {
-                return None;
-            }
-            streams.connections.clone()
+            (streams.ids.number(attach.id)?, streams.connections.clone())
         };
         // It is on a connection whose loss this side has not seen, or that is up.
-        let found = connections.iter().filter_map(Weak::upgrade).find_map(|it| it.release(attach));
+        let mut connections = connections.iter().filter_map(Weak::upgrade);
+        let found = connections.find_map(|it| it.release(attach, number));
         // Or that was lost while this side looked.
         found.or_else(|| self.streams.lock().claim_detached(attach))
     }
@@ -178,7 +181,7 @@ impl<D: Driver> Session<D> {
 
     #[cfg(test)]
     pub(super) fn is_known(&self, id: StreamId) -> bool {
-        self.streams.lock().ids.is_known(id)
+        self.streams.lock().ids.number(id).is_some()
     }
 }
 

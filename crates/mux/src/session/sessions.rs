@@ -198,15 +198,15 @@ mod tests {
         let enter = |process| callers.enter(process, None, None);
         let ((first, ids), (_second, same), (_other, others)) = (enter(7), enter(7), enter(8));
         let id = StreamId(1);
-        assert!(ids.begin(id) && !same.begin(id) && others.begin(id));
+        assert!(ids.begin(id, 1) && !same.begin(id, 1) && others.begin(id, 1));
         ids.end(id);
         drop((first, ids, _second, same));
         let (_again, ids) = enter(7);
-        assert!(!ids.begin(id), "a caller that comes back is remembered");
+        assert!(!ids.begin(id, 1), "a caller that comes back is remembered");
     }
 
     fn run(session: &Session<Nothing>, number: u128) {
-        assert!(session.begin(StreamId(number)));
+        assert!(session.begin(StreamId(number), 1));
         session.end(StreamId(number));
     }
 
