@@ -1,13 +1,13 @@
 //! Checks of `ci` that are a few cargo commands each.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::time::Duration;
-use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
 
-use crate::process;
 use crate::workspace::Workspace;
+use crate::{process, release};
 
 /// Crates that promise to stay small, and how many others each may bring in. A user of one layer
 /// must not pay for the layers above; raise a number only with a reason in the commit.
@@ -20,6 +20,9 @@ const COMBINATIONS: &[(&str, &str)] =
 
 /// Its tests pass in a build without default features too, which does not speak Dynamo.
 const WITHOUT_DYNAMO: &str = "sinew";
+
+/// What a plain `cargo run` at the root starts.
+const COMMAND: &str = "sinew";
 
 /// What the README promises of the command with its default features, built for release.
 const COMMAND_LIMIT_BYTES: u64 = 15_000_000;
@@ -38,9 +41,15 @@ pub(crate) fn clippy(workspace: &Workspace) -> Result<()> {
     process::run(cargo.args(["--", "-D", "warnings"]))
 }
 
+/// Libraries and programs as a plain `cargo doc` has them, and examples: with these, cargo takes the
+/// features that tests want of what we depend on, and so what `clippy` has looked at already.
 pub(crate) fn docs(workspace: &Workspace) -> Result<()> {
     let mut cargo = process::cargo(&workspace.root);
     cargo.args(["doc", "--locked", "--workspace", "--all-features", "--no-deps"]);
+    cargo.args(["--lib", "--examples"]);
+    for program in workspace.documented_programs()? {
+        cargo.args(["--bin", &program]);
+    }
     process::run(cargo.env("RUSTDOCFLAGS", "-D warnings"))
 }
 
@@ -90,16 +99,15 @@ fn crates_in<'t>(tree: &'t str, package: &str) -> BTreeSet<&'t str> {
         .collect()
 }
 
-/// The first command in the README has to work, and what it builds to be no larger than it says.
+/// What the first command in the README runs has to work, and to be no larger than the README says.
 pub(crate) fn demo(workspace: &Workspace) -> Result<()> {
-    let mut build = process::cargo(&workspace.root);
-    process::run(build.args(["build", "--release", "--locked"]))?;
-    let program = format!("sinew{}", env::consts::EXE_SUFFIX);
-    let command = workspace.target().join("release").join(program);
-    let bytes = fs::metadata(&command).with_context(|| command.display().to_string())?.len();
+    const PROFILE: &str = "release";
+    release::build(workspace, PROFILE, &[COMMAND], &["--locked"])?;
+    let program = release::program(workspace, PROFILE, COMMAND);
+    let bytes = fs::metadata(&program).with_context(|| program.display().to_string())?.len();
     println!("{}", within_limit(bytes)?);
-    let mut demo = process::cargo(&workspace.root);
-    process::run_within(demo.args(["run", "--release", "--locked", "--", "demo"]), DEMO_LIMIT)
+    let mut demo = release::command(workspace, PROFILE, COMMAND);
+    process::run_within(demo.arg("demo"), DEMO_LIMIT)
 }
 
 /// What the size of the command is, unless it is over the limit.
@@ -124,6 +132,23 @@ mod tests {
         assert_eq!(within_limit(13_250_000).unwrap(), "the command has 13.2 MB");
         let refusal = within_limit(54_000_000).unwrap_err().to_string();
         assert!(refusal.contains("54.0 MB, which is not under 15"), "{refusal}");
+    }
+
+    /// `cargo run --release -- demo`, as the README has it, needs a default, and only one.
+    #[test]
+    fn a_plain_cargo_run_starts_what_the_demo_is_run_with() {
+        let workspace = Workspace::find().unwrap();
+        let manifest: toml::Table =
+            fs::read_to_string(workspace.root.join("Cargo.toml")).unwrap().parse().unwrap();
+        let members = manifest["workspace"]["default-members"].as_array().unwrap();
+        assert_eq!(members.len(), 1);
+        let folder = workspace.root.join(members[0].as_str().unwrap());
+        let packages = workspace.packages().unwrap();
+        let package = packages.iter().find(|package| package.directory == folder).unwrap();
+        assert_eq!(package.binaries, [COMMAND]);
+        assert!(release::PACKAGES.contains(&package.name.as_str()), "{}", package.name);
+        let readme = fs::read_to_string(workspace.root.join("README.md")).unwrap();
+        assert!(readme.contains("cargo run --release -- demo"));
     }
 
     /// What makes a release binary large is what is kept beside the code: without line tables it is

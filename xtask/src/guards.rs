@@ -1,17 +1,18 @@
 //! `guards`: counts what a call, an item and a pass cost, and fails above a limit.
 
-use std::env;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::process;
 use crate::tools::{self, VALGRIND};
 use crate::workspace::Workspace;
+use crate::{process, release};
 
-const PACKAGE: &str = "sinew-guards";
+const PROGRAM: &str = "sinew-guards";
+
+/// What it runs under valgrind.
+const LOAD: &str = "sinew-guards-load";
 
 /// It takes 15 s; each of its loads ends by itself on a machine that is too slow.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -55,11 +56,9 @@ fn guard(workspace: &Workspace, extra: &[&str], options: &Options) -> Result<()>
         true => None,
         false => Some(tools::ensure(&[VALGRIND])?.pop().context("one tool was asked for")?),
     };
-    let mut cargo = process::cargo(&workspace.root);
     let profile = if options.lines { "profiling" } else { "release" };
-    process::run(cargo.args(["build", "--profile", profile, "--package", PACKAGE]).args(extra))?;
-    let program = format!("{PACKAGE}{}", env::consts::EXE_SUFFIX);
-    let mut guards = Command::new(workspace.target().join(profile).join(program));
+    release::build(workspace, profile, &[PROGRAM, LOAD], extra)?;
+    let mut guards = release::command(workspace, profile, PROGRAM);
     guards.arg("--profiles").arg(workspace.target().join("guards"));
     match valgrind {
         Some(valgrind) => guards.arg("--valgrind").arg(valgrind),
@@ -68,5 +67,5 @@ fn guard(workspace: &Workspace, extra: &[&str], options: &Options) -> Result<()>
     if options.print {
         guards.arg("--print");
     }
-    process::run_within(guards.current_dir(&workspace.root), LIMIT)
+    process::run_within(&mut guards, LIMIT)
 }

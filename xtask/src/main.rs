@@ -22,6 +22,7 @@ mod pictures;
 mod process;
 mod protoc;
 mod publish;
+mod release;
 mod servers;
 mod services;
 mod steps;

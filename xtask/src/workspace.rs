@@ -73,12 +73,18 @@ impl Workspace {
 
     /// The members, in the order of their paths.
     pub(crate) fn packages(&self) -> Result<Vec<Package>> {
-        let text = process::output(process::cargo(&self.root).args([
-            "metadata",
-            "--no-deps",
-            "--format-version=1",
-        ]))?;
-        packages(&serde_json::from_str(&text)?)
+        packages(&self.metadata()?)
+    }
+
+    /// The programs of all members whose documentation is built, by name.
+    pub(crate) fn documented_programs(&self) -> Result<Vec<String>> {
+        Ok(documented_programs(&self.metadata()?))
+    }
+
+    fn metadata(&self) -> Result<Value> {
+        let mut cargo = process::cargo(&self.root);
+        let text = process::output(cargo.args(["metadata", "--no-deps", "--format-version=1"]))?;
+        Ok(serde_json::from_str(&text)?)
     }
 
     /// `path` as seen from the root, for messages.
@@ -92,6 +98,14 @@ pub(crate) fn packages(metadata: &Value) -> Result<Vec<Package>> {
     let mut packages = list(metadata, "packages").map(package).collect::<Result<Vec<_>>>()?;
     packages.sort_by(|a, b| a.directory.cmp(&b.directory));
     Ok(packages)
+}
+
+fn documented_programs(metadata: &Value) -> Vec<String> {
+    list(metadata, "packages")
+        .flat_map(|package| list(package, "targets"))
+        .filter(|target| target["doc"] == true && list(target, "kind").any(|kind| kind == "bin"))
+        .filter_map(|target| target["name"].as_str().map(str::to_owned))
+        .collect()
 }
 
 /// Names of the members that may go to the registry.
@@ -143,4 +157,23 @@ fn dependency(value: &Value) -> Result<Dependency> {
         local: value["path"].is_string(),
         has_version: string(value, "req")? != "*",
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_program_is_documented_unless_its_manifest_says_no() {
+        let target =
+            |name: &str, kind: &str, doc: bool| json!({ "name": name, "kind": [kind], "doc": doc });
+        let metadata = json!({ "packages": [
+            { "targets": [target("a", "lib", true), target("a-load", "bin", true)] },
+            { "targets": [target("b", "bin", false), target("c", "example", false)] },
+            { "targets": [target("d", "bin", true)] },
+        ] });
+        assert_eq!(documented_programs(&metadata), ["a-load", "d"]);
+    }
 }
