@@ -76,7 +76,7 @@ impl Default for Outbox {
             integrity: false,
             spare: Vec::new(),
             spare_batch: Batch::default(),
-            batches: 0,
+            batches: 1,
         }
     }
 }
@@ -144,7 +144,7 @@ impl Outbox {
         self.control.is_empty() && self.data_bytes == 0
     }
 
-    /// The number of the batch that is being gathered. It wraps.
+    /// The number of the batch that is being gathered: odd, so never 0. It wraps.
     pub fn batch_number(&self) -> u32 {
         self.batches
     }
@@ -240,7 +240,7 @@ impl Outbox {
             return Batch::default();
         }
         let mut batch = std::mem::take(&mut self.spare_batch);
-        self.batches = self.batches.wrapping_add(1);
+        self.batches = self.batches.wrapping_add(2);
         self.lent = true;
         // Two small buffers make one write cheaper as one: the common case at low load.
         let both = !self.control.is_empty() && !self.tail.is_empty();

@@ -45,7 +45,7 @@ impl<D: Driver> Connection<D> {
             let mut out = self.out.lock();
             let window = out.outbound.grant_window(request.window);
             let mut open = Open::new(id, endpoint, request.instance, window);
-            open.secret = if self.resumes() { self.secrets.hash_one(id.0).max(1) } else { 0 };
+            open.secret = self.secret(id);
             open.headers = request.headers.clone();
             open.remaining = remaining;
             open.attempt = request.attempt;
@@ -57,8 +57,7 @@ impl<D: Driver> Connection<D> {
                 }
             };
             drop(out);
-            let key = (id, open.secret);
-            let call = Arc::new(CallerStream::new(key, (Arc::clone(self), stream), window));
+            let call = Arc::new(CallerStream::new(id, (Arc::clone(self), stream), window));
             streams.calls.insert(stream, Arc::clone(&call));
             self.active.fetch_add(1, Ordering::AcqRel);
             (call, sent)
@@ -69,5 +68,11 @@ impl<D: Driver> Connection<D> {
         request.context.on_cancel(Arc::downgrade(&call));
         D::transmit(self);
         Ok(Ok(call))
+    }
+
+    /// What a stream that began here shows when it comes back over another connection; 0 where none
+    /// may.
+    pub(crate) fn secret(&self, id: StreamId) -> u64 {
+        if self.resumes() { self.secrets.hash_one(id.0).max(1) } else { 0 }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{VecDeque, hash_map::Entry},
+    hash::{Hash, Hasher},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -22,14 +23,32 @@ const REFUSED: usize = 512;
 const REFUSED_FOR: Duration = Duration::from_secs(120);
 
 /// What an id that is remembered costs, in bytes: itself, and an entry of a table that is half full.
-pub(super) const ID_COST_BYTES: usize = 96;
+pub(super) const ID_COST_BYTES: usize = 64;
+
+/// An id as the key of a table, whose entries then take no more room than their own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Key([u32; 4]);
+
+impl From<StreamId> for Key {
+    fn from(id: StreamId) -> Self {
+        Self([0, 32, 64, 96].map(|bits| (id.0 >> bits) as u32))
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let [a, b, c, d] = self.0.map(u64::from);
+        state.write_u64(a | b << 32);
+        state.write_u64(c | d << 32);
+    }
+}
 
 /// The stream ids of one caller, over all its connections.
 #[derive(Default)]
 pub(crate) struct StreamIds {
     /// Those that run, and those in `ended`, with the numbers that their streams have on their
     /// connections.
-    known: FxHashMap<StreamId, u32>,
+    known: FxHashMap<Key, u32>,
     ended: VecDeque<StreamId>,
     /// Where those in `ended` are charged; one that runs is charged with its request.
     account: Option<Arc<Account>>,
@@ -45,7 +64,7 @@ impl StreamIds {
         if !self.refused.is_empty() && self.is_refused(id) {
             return false;
         }
-        match self.known.entry(id) {
+        match self.known.entry(id.into()) {
             Entry::Occupied(_) => false,
             Entry::Vacant(place) => {
                 place.insert(number);
@@ -56,7 +75,7 @@ impl StreamIds {
 
     /// The stream is on another connection, under another number.
     pub(super) fn renumber(&mut self, id: StreamId, number: u32) {
-        if let Some(known) = self.known.get_mut(&id) {
+        if let Some(known) = self.known.get_mut(&id.into()) {
             *known = number;
         }
     }
@@ -68,7 +87,7 @@ impl StreamIds {
         while self.refused.front().is_some_and(is_over) {
             self.refused.pop_front();
         }
-        if self.known.contains_key(&id) {
+        if self.known.contains_key(&id.into()) {
             return false;
         }
         if !self.is_refused(id) {
@@ -87,7 +106,7 @@ impl StreamIds {
 
     /// A stream that had begun was refused after all: nothing ran under its id.
     pub(crate) fn withdraw(&mut self, id: StreamId) {
-        self.known.remove(&id);
+        self.known.remove(&id.into());
     }
 
     /// A stream that had begun has ended.
@@ -95,10 +114,10 @@ impl StreamIds {
         if self.ended.len() == REMEMBERED || !self.has_room() {
             let Some(oldest) = self.ended.pop_front() else {
                 // The memory budget is spent: nothing is remembered.
-                self.known.remove(&id);
+                self.known.remove(&id.into());
                 return;
             };
-            self.known.remove(&oldest);
+            self.known.remove(&oldest.into());
         }
         self.ended.push_back(id);
     }
@@ -112,7 +131,7 @@ impl StreamIds {
 
     /// The number of the stream of this id that runs or has ended lately.
     pub(super) fn number(&self, id: StreamId) -> Option<u32> {
-        self.known.get(&id).copied()
+        self.known.get(&id.into()).copied()
     }
 
     /// Charges what is remembered to a budget.

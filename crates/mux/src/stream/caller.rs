@@ -12,10 +12,9 @@ use sinew_plane::{
     budget::{Tally, Work},
 };
 
-use super::place::Place;
+use super::place::{At, Placed};
 use crate::{
     Arrived, Attach, Connection, Consumer, Driver, Ended, READ_BYTES, Refusal, StreamViolation,
-    sync::Mutex,
 };
 
 /// Items that came together are copied for a consumer that lags if they are at most this many
@@ -25,11 +24,9 @@ const COPY_BYTES: usize = READ_BYTES / 4;
 
 /// A request that was sent, and its response as it arrives.
 pub struct CallerStream<D: Driver> {
-    id: StreamId,
-    /// What an attach shows.
-    secret: u64,
-    place: Place<D>,
-    state: Mutex<State>,
+    /// As bytes, which take no more room than their own.
+    id: [u8; 16],
+    state: Placed<D, State>,
 }
 
 struct State {
@@ -37,8 +34,9 @@ struct State {
     /// The piece of reading that the oldest waiting item came with.
     read: u32,
     waker: Option<Waker>,
-    /// What of the request body is still to be sent, from an offset on.
-    body: Option<(Bytes, usize)>,
+    /// What of the request body is still to be sent, from an offset on. Few streams have a body that
+    /// is not sent at once.
+    body: Option<Box<(Bytes, usize)>>,
     lost: Option<Error>,
     /// It was a frame of this stream that broke the protocol.
     broke: bool,
@@ -51,13 +49,11 @@ struct State {
     is_detached: bool,
     /// The error of that loss, for the case that it cannot be resumed.
     loss: Option<Error>,
-    /// How often it came back.
-    attaches: u32,
 }
 
 impl<D: Driver> CallerStream<D> {
     pub(crate) fn new(
-        (id, secret): (StreamId, u64),
+        id: StreamId,
         (connection, stream): (Arc<Connection<D>>, u32),
         window: Window,
     ) -> Self {
@@ -73,32 +69,31 @@ impl<D: Driver> CallerStream<D> {
             abandoned: false,
             is_detached: false,
             loss: None,
-            attaches: 0,
         };
-        let place = Place::new(connection, stream);
-        Self { id, secret, place, state: Mutex::new(state) }
+        Self { id: id.0.to_ne_bytes(), state: Placed::new(connection, stream, state) }
     }
 
     /// Leaves the rest of the body to the line.
     pub(crate) fn send_body(&self, body: Bytes, sent: usize) {
-        self.state.lock().body = Some((body, sent));
-        let (connection, stream) = self.place.current();
-        connection.out.lock().outbound.queue(stream);
+        let mut state = self.state.lock();
+        let (state, at) = state.parts();
+        state.body = Some(Box::new((body, sent)));
+        at.connection.out.lock().outbound.queue(at.number);
     }
 
     /// Sends the next chunk of the body, its turn having come.
     pub(crate) fn send_next(&self, on: &Connection<D>, number: u32) {
         let mut state = self.state.lock();
-        if !self.place.is_on(on, number) {
+        if !state.is_on(on, number) {
             return;
         }
-        let Some((body, sent)) = state.body.take() else { return };
-        let (connection, stream) = self.place.current();
-        let mut out = connection.out.lock();
-        let sent = out.outbound.body_chunk(stream, &body, sent);
-        if sent < body.len() {
-            state.body = Some((body, sent));
-            out.outbound.queue(stream);
+        let Some(mut rest) = state.body.take() else { return };
+        let (body, sent) = &mut *rest;
+        let mut out = on.out.lock();
+        *sent = out.outbound.body_chunk(number, body, *sent);
+        if *sent < body.len() {
+            state.body = Some(rest);
+            out.outbound.queue(number);
         }
     }
 
@@ -109,12 +104,13 @@ impl<D: Driver> CallerStream<D> {
         step: impl FnOnce(&mut Consumer) -> Result<(), StreamViolation>,
     ) -> Result<(), StreamViolation> {
         let mut state = self.state.lock();
+        let (state, at) = state.parts();
         if state.abandoned {
             return Ok(());
         }
         let stepped = step(&mut state.consumer);
         state.judge(stepped)?;
-        self.charge(&mut state);
+        state.charge(at);
         wakers.extend(state.waker.take());
         Ok(())
     }
@@ -146,6 +142,7 @@ impl<D: Driver> CallerStream<D> {
         items: &Arrived<'_>,
     ) -> Result<(), StreamViolation> {
         let mut state = self.state.lock();
+        let (state, at) = state.parts();
         if state.abandoned {
             return Ok(());
         }
@@ -161,7 +158,7 @@ impl<D: Driver> CallerStream<D> {
             state.consumer.on_items(items.to_items())
         };
         state.judge(taken)?;
-        self.charge(&mut state);
+        state.charge(at);
         wakers.extend(state.waker.take());
         Ok(())
     }
@@ -179,52 +176,12 @@ impl<D: Driver> CallerStream<D> {
         step
     }
 
-    /// Charges the items that wait; without room for them the stream ends here.
-    #[inline]
-    fn charge(&self, state: &mut State) {
-        let has_room = self.place.with(|connection, _| {
-            let Some(account) = &connection.account else { return true };
-            let bytes = state.consumer.queued_bytes();
-            state.queued.cover(bytes, BudgetUse::Queued, account, Work::Running)
-        });
-        if !has_room {
-            self.overflow(state);
-        }
-    }
-
-    /// Ends the stream for want of memory: its items are let go of, and the peer is told to end.
-    fn overflow(&self, state: &mut State) {
-        if state.abandoned || state.consumer.ended().is_some() {
-            return;
-        }
-        let (connection, stream) = self.place.current();
-        let error = match &connection.account {
-            Some(account) => account.budget().overflow(),
-            None => return,
-        };
-        (state.lost, state.abandoned, state.body) = (Some(error), true, None);
-        state.consumer.take(&mut ItemBatch::new());
-        state.consumer.on_lost();
-        self.settle(state);
-        state.cancelled = Some(StopKind::Kill);
-        let reason = CancelReason::Caller;
-        connection.out.lock().outbound.cancel(stream, StopKind::Kill, reason);
-    }
-
     /// There is no memory for an item that is arriving.
     pub(crate) fn on_no_room(&self, wakers: &mut Vec<Waker>) {
         let mut state = self.state.lock();
-        self.overflow(&mut state);
+        let (state, at) = state.parts();
+        state.overflow(at);
         wakers.extend(state.waker.take());
-    }
-
-    /// Charges no more than what waits.
-    fn settle(&self, state: &mut State) {
-        self.place.with(|connection, _| {
-            if let Some(account) = &connection.account {
-                state.queued.settle(state.consumer.queued_bytes(), BudgetUse::Queued, account);
-            }
-        });
     }
 
     /// True once it is known that the handler has begun.
@@ -295,14 +252,19 @@ impl<D: Driver> CallerStream<D> {
     ) -> Result<u32, Refusal> {
         let mut state = self.state.lock();
         let (next_item, credit) = state.consumer.attach();
-        let (id, secret, counter) = (self.id, self.secret, state.attaches + 1);
+        let id = StreamId(u128::from_ne_bytes(self.id));
+        let (secret, counter) = (self.state.first().secret(id), state.attaches() + 1);
         let stream = send(&Attach { id, secret, counter, next_item, credit })?;
-        if let Some(account) = &self.place.current().0.account {
-            state.queued.clear(BudgetUse::Queued, account);
+        {
+            let (state, old) = state.parts();
+            if let Some(account) = &old.connection.account {
+                state.queued.clear(BudgetUse::Queued, account);
+            }
         }
-        self.place.move_to(connection, stream);
-        (state.attaches, state.is_detached) = (counter, false);
-        self.charge(&mut state);
+        state.move_to(connection, stream, counter);
+        let (state, at) = state.parts();
+        state.is_detached = false;
+        state.charge(at);
         if let Some(kind) = state.cancelled {
             // What was asked for over the lost connection may be lost with it.
             connection.out.lock().outbound.cancel(stream, kind, CancelReason::Caller);
@@ -321,7 +283,7 @@ impl<D: Driver> CallerStream<D> {
         let mut state = self.state.lock();
         // That was an attach: the request itself has been seen before.
         let error = match &state.loss {
-            Some(loss) if state.attaches > 0 => loss.clone(),
+            Some(loss) if state.attaches() > 0 => loss.clone(),
             _ => error.clone().with_executed(Executed::No),
         };
         state.lose(&error);
@@ -339,6 +301,7 @@ impl<D: Driver> CallerStream<D> {
     fn ask_to_end(&self, kind: StopKind, reason: CancelReason) {
         {
             let mut state = self.state.lock();
+            let (state, at) = state.parts();
             let asked = state.cancelled.is_some_and(|before| before >= kind);
             if asked || state.consumer.ended().is_some() {
                 return;
@@ -349,17 +312,17 @@ impl<D: Driver> CallerStream<D> {
                 // It is told with the attach.
                 return;
             }
-            let (connection, stream) = self.place.current();
-            connection.out.lock().outbound.cancel(stream, kind, reason);
+            at.connection.out.lock().outbound.cancel(at.number, kind, reason);
         }
-        D::transmit(&self.place.current().0);
+        D::transmit(&self.state.connection());
     }
 }
 
 impl<D: Driver> Drop for CallerStream<D> {
     fn drop(&mut self) {
-        if let Some(account) = &self.place.current().0.account {
-            self.state.get_mut().queued.clear(BudgetUse::Queued, account);
+        let (state, connection) = self.state.get_mut();
+        if let Some(account) = &connection.account {
+            state.queued.clear(BudgetUse::Queued, account);
         }
     }
 }
@@ -374,6 +337,41 @@ impl State {
     fn judge<T>(&mut self, step: Result<T, StreamViolation>) -> Result<T, StreamViolation> {
         self.broke |= step.is_err();
         step
+    }
+
+    /// Charges the items that wait; without room for them the stream ends here.
+    #[inline]
+    fn charge<D: Driver>(&mut self, at: At<'_, D>) {
+        let Some(account) = &at.connection.account else { return };
+        let bytes = self.consumer.queued_bytes();
+        if !self.queued.cover(bytes, BudgetUse::Queued, account, Work::Running) {
+            self.overflow(at);
+        }
+    }
+
+    /// Charges no more than what waits.
+    #[inline]
+    fn settle<D: Driver>(&mut self, at: At<'_, D>) {
+        if let Some(account) = &at.connection.account {
+            self.queued.settle(self.consumer.queued_bytes(), BudgetUse::Queued, account);
+        }
+    }
+
+    /// Ends the stream for want of memory: its items are let go of, and the peer is told to end.
+    #[cold]
+    fn overflow<D: Driver>(&mut self, at: At<'_, D>) {
+        if self.abandoned || self.consumer.ended().is_some() {
+            return;
+        }
+        let Some(account) = &at.connection.account else { return };
+        let error = account.budget().overflow();
+        (self.lost, self.abandoned, self.body) = (Some(error), true, None);
+        self.consumer.take(&mut ItemBatch::new());
+        self.consumer.on_lost();
+        self.settle(at);
+        self.cancelled = Some(StopKind::Kill);
+        let reason = CancelReason::Caller;
+        at.connection.out.lock().outbound.cancel(at.number, StopKind::Kill, reason);
     }
 
     /// The connection is gone for good.
@@ -433,17 +431,17 @@ impl<D: Driver> ResponseSource for CallerStream<D> {
     fn poll_batch(&self, cx: &mut task::Context<'_>, batch: &mut ItemBatch) -> Poll<SourceEvent> {
         let (event, credited) = {
             let mut state = self.state.lock();
+            let (state, at) = state.parts();
             let had_items = state.consumer.has_items();
             state.consumer.take(batch);
             if had_items {
-                self.settle(&mut state);
+                state.settle(at);
             }
             let credit = state.consumer.credit_due();
             if let Some(credit) = credit
                 && !state.is_detached
             {
-                let (connection, stream) = self.place.current();
-                connection.out.lock().outbound.credit(stream, credit);
+                at.connection.out.lock().outbound.credit(at.number, credit);
             }
             let event = if had_items { Some(SourceEvent::Items) } else { state.end() };
             if event.is_none() {
@@ -453,7 +451,7 @@ impl<D: Driver> ResponseSource for CallerStream<D> {
         };
         if credited {
             // Nobody waits for credit at once: it may ride along with what others send.
-            D::transmit_soon(&self.place.current().0);
+            D::transmit_soon(&self.state.connection());
         }
         event.map_or(Poll::Pending, Poll::Ready)
     }
@@ -465,19 +463,19 @@ impl<D: Driver> ResponseSource for CallerStream<D> {
     fn abandon(&self) {
         {
             let mut state = self.state.lock();
+            let (state, at) = state.parts();
             if state.consumer.ended().is_some() {
                 return;
             }
             state.abandoned = true;
             if state.consumer.is_inside_item() {
-                let (connection, stream) = self.place.current();
-                connection.out.lock().forgotten.push(stream);
+                at.connection.out.lock().forgotten.push(at.number);
             }
             // What has arrived is let go of at once, of an item that is not whole by the reader;
             // the entry goes with the terminal.
             let mut rest = ItemBatch::new();
             state.consumer.take(&mut rest);
-            self.settle(&mut state);
+            state.settle(at);
         }
         self.ask_to_end(StopKind::Kill, CancelReason::Caller);
     }
@@ -486,7 +484,7 @@ impl<D: Driver> ResponseSource for CallerStream<D> {
 impl<D: Driver> std::fmt::Debug for CallerStream<D> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("CallerStream")
-            .field("stream", &self.place.current().1)
+            .field("stream", &self.state.lock().current().1)
             .finish_non_exhaustive()
     }
 }

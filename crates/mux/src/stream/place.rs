@@ -1,26 +1,58 @@
-//! Where a stream is.
+//! Where a stream is, and its state behind the same lock.
 
 use std::{
-    ops::Deref,
+    ops::{Deref, DerefMut},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
 
-use crate::{Connection, Driver, sync::Mutex};
+use crate::{
+    Connection, Driver,
+    sync::{Mutex, MutexGuard},
+};
 
-/// Where a stream is: its number on the connection that it began on, until it moves to another.
-///
-/// Most streams never move, so the first connection is read without a lock.
-pub(super) struct Place<D: Driver> {
+/// The state of one end of a stream, and the connection that the stream is on: the first until it
+/// moves to another.
+pub(super) struct Placed<D: Driver, S> {
     first: Arc<Connection<D>>,
-    stream: u32,
+    /// The stream's number on the first.
+    number: u32,
+    /// Whether it has moved, for a look without the lock: most streams never do.
     has_moved: AtomicBool,
-    now: Mutex<Option<(Arc<Connection<D>>, u32)>>,
+    inner: Mutex<Inner<D, S>>,
 }
 
-/// The connection that a stream is on.
+struct Inner<D: Driver, S> {
+    moved: Option<Box<Moved<D>>>,
+    state: S,
+}
+
+/// Where a stream is that has moved.
+struct Moved<D: Driver> {
+    connection: Arc<Connection<D>>,
+    number: u32,
+    /// The counter of the attach that moved it.
+    counter: u32,
+}
+
+/// Where a stream is for as long as its state is locked.
+pub(super) struct At<'a, D: Driver> {
+    pub(super) connection: &'a Arc<Connection<D>>,
+    /// The stream's number there.
+    pub(super) number: u32,
+}
+
+impl<D: Driver> Clone for At<'_, D> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<D: Driver> Copy for At<'_, D> {}
+
+/// The connection that a stream was on when it was looked at.
 pub(super) enum Current<'a, D: Driver> {
     First(&'a Arc<Connection<D>>),
     Moved(Arc<Connection<D>>),
@@ -38,53 +70,100 @@ impl<D: Driver> Deref for Current<'_, D> {
     }
 }
 
-impl<D: Driver> Place<D> {
-    pub(super) fn new(connection: Arc<Connection<D>>, stream: u32) -> Self {
-        Self { first: connection, stream, has_moved: AtomicBool::new(false), now: Mutex::new(None) }
+impl<D: Driver, S> Placed<D, S> {
+    pub(super) fn new(first: Arc<Connection<D>>, number: u32, state: S) -> Self {
+        let inner = Mutex::new(Inner { moved: None, state });
+        Self { first, number, has_moved: AtomicBool::new(false), inner }
     }
 
-    /// The connection, and the stream's number there.
+    /// The connection that the stream began on.
+    pub(super) fn first(&self) -> &Connection<D> {
+        &self.first
+    }
+
     #[inline]
-    pub(super) fn current(&self) -> (Current<'_, D>, u32) {
+    pub(super) fn lock(&self) -> Locked<'_, D, S> {
+        Locked { placed: self, inner: self.inner.lock() }
+    }
+
+    /// The connection, for a step that needs no lock.
+    #[inline]
+    pub(super) fn connection(&self) -> Current<'_, D> {
         if self.has_moved.load(Ordering::Acquire) {
-            let (connection, stream) = self.moved();
-            return (Current::Moved(connection), stream);
+            return self.lock().current().0;
         }
-        (Current::First(&self.first), self.stream)
+        Current::First(&self.first)
     }
 
-    #[cold]
-    fn moved(&self) -> (Arc<Connection<D>>, u32) {
-        match &*self.now.lock() {
-            Some((connection, stream)) => (Arc::clone(connection), *stream),
-            None => (Arc::clone(&self.first), self.stream),
-        }
+    /// The state, of a stream that is being dropped.
+    pub(super) fn get_mut(&mut self) -> (&mut S, &Connection<D>) {
+        let Inner { moved, state } = self.inner.get_mut();
+        (state, moved.as_ref().map_or(&self.first, |moved| &moved.connection))
     }
+}
 
-    /// The same for a step on the way of every item, which is called in one place, so that it is
-    /// compiled into its caller.
+/// The state of one end of a stream, locked.
+pub(super) struct Locked<'a, D: Driver, S> {
+    placed: &'a Placed<D, S>,
+    inner: MutexGuard<'a, Inner<D, S>>,
+}
+
+impl<'a, D: Driver, S> Locked<'a, D, S> {
+    /// The state, and where the stream is.
     #[inline]
-    pub(super) fn with<R>(&self, step: impl FnOnce(&Arc<Connection<D>>, u32) -> R) -> R {
-        let moved;
-        let (connection, stream) = if self.has_moved.load(Ordering::Acquire) {
-            moved = self.moved();
-            (&moved.0, moved.1)
-        } else {
-            (&self.first, self.stream)
+    pub(super) fn parts(&mut self) -> (&mut S, At<'_, D>) {
+        let Inner { moved, state } = &mut *self.inner;
+        let at = match moved {
+            None => At { connection: &self.placed.first, number: self.placed.number },
+            Some(moved) => At { connection: &moved.connection, number: moved.number },
         };
-        step(connection, stream)
+        (state, at)
     }
 
-    /// Whether it is there, under that number.
+    /// Where the stream is, beyond the lock.
     #[inline]
-    pub(super) fn is_on(&self, connection: &Connection<D>, stream: u32) -> bool {
-        let (current, number) = self.current();
-        number == stream && std::ptr::eq(Arc::as_ptr(&current), connection)
+    pub(super) fn current(&self) -> (Current<'a, D>, u32) {
+        match &self.inner.moved {
+            None => (Current::First(&self.placed.first), self.placed.number),
+            Some(moved) => (Current::Moved(Arc::clone(&moved.connection)), moved.number),
+        }
     }
 
-    /// It is on this connection from now on.
-    pub(super) fn move_to(&self, connection: &Arc<Connection<D>>, stream: u32) {
-        *self.now.lock() = Some((Arc::clone(connection), stream));
-        self.has_moved.store(true, Ordering::Release);
+    /// Whether the stream is on this connection, under that number.
+    #[inline]
+    pub(super) fn is_on(&self, connection: &Connection<D>, number: u32) -> bool {
+        let (on, known) = match &self.inner.moved {
+            None => (&self.placed.first, self.placed.number),
+            Some(moved) => (&moved.connection, moved.number),
+        };
+        known == number && std::ptr::eq(Arc::as_ptr(on), connection)
+    }
+
+    /// The counter of the last attach; 0 before the first.
+    pub(super) fn attaches(&self) -> u32 {
+        self.inner.moved.as_ref().map_or(0, |moved| moved.counter)
+    }
+
+    /// The stream is on this connection from now on, by the attach with that counter.
+    pub(super) fn move_to(&mut self, connection: &Arc<Connection<D>>, number: u32, counter: u32) {
+        let connection = Arc::clone(connection);
+        self.inner.moved = Some(Box::new(Moved { connection, number, counter }));
+        self.placed.has_moved.store(true, Ordering::Release);
+    }
+}
+
+impl<D: Driver, S> Deref for Locked<'_, D, S> {
+    type Target = S;
+
+    #[inline]
+    fn deref(&self) -> &S {
+        &self.inner.state
+    }
+}
+
+impl<D: Driver, S> DerefMut for Locked<'_, D, S> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut S {
+        &mut self.inner.state
     }
 }

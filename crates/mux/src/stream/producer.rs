@@ -3,6 +3,7 @@
 mod attach;
 
 use std::{
+    num::NonZeroUsize,
     sync::{Arc, Weak},
     task::{self, Poll, Waker},
     time::Instant,
@@ -16,10 +17,10 @@ use sinew_plane::{
     clock, defer_flush,
 };
 
-use super::place::Place;
+use super::place::{At, Placed};
 use crate::{
     Connection, Credit, Driver, ITEM_COST_BYTES, Open, Outbound, PollFrame, Producer, PushError,
-    StreamViolation, sync::Mutex,
+    StreamViolation,
 };
 
 /// Bytes that a request costs besides its body: its entries in tables, its context, its task.
@@ -27,13 +28,12 @@ pub(crate) const REQUEST_COST_BYTES: usize = 1 << 10;
 
 /// A response on its way to the peer.
 pub struct ProducerStream<D: Driver> {
-    place: Place<D>,
     context: Context,
     /// What an attach has to show.
     secret: u64,
     /// Bytes of the request that the connection charges until this ends.
     request_bytes: usize,
-    state: Mutex<State>,
+    state: Placed<D, State>,
     /// Itself, to be told of a cancel while somebody waits.
     this: Weak<Self>,
 }
@@ -43,23 +43,22 @@ struct State {
     waker: Option<Waker>,
     /// Stands in the connection's line.
     queued: bool,
-    /// The batch that was being gathered when it last sent an item from outside the line.
-    batch: Option<u32>,
+    /// The batch that was being gathered when it last sent an item from outside the line; 0 for
+    /// none.
+    batch: u32,
     /// Is told when its context is cancelled.
     listens: bool,
     lost: Option<Error>,
     /// What is charged for the items that are kept.
     kept: Tally,
-    /// An item of so many bytes found no room in the memory budget.
-    starved: Option<usize>,
+    /// An item that costs so many bytes found no room in the memory budget.
+    starved: Option<NonZeroUsize>,
     /// Since when an item waits for the consumer, or for the budget.
     parked: Option<Instant>,
     /// The terminal is on its way or will never be.
     over: bool,
     /// Its connection is lost, and its consumer may come back.
     is_detached: bool,
-    /// The counter of the last attach.
-    attaches: u32,
 }
 
 impl<D: Driver> ProducerStream<D> {
@@ -73,7 +72,7 @@ impl<D: Driver> ProducerStream<D> {
             producer: Producer::new(open.window).with_limit(limit),
             waker: None,
             queued: false,
-            batch: None,
+            batch: 0,
             listens: false,
             lost: None,
             kept: Tally::default(),
@@ -81,15 +80,12 @@ impl<D: Driver> ProducerStream<D> {
             parked: None,
             over: false,
             is_detached: false,
-            attaches: 0,
         };
-        let state = Mutex::new(state);
         Arc::new_cyclic(|this| Self {
-            place: Place::new(connection, stream),
             context,
             secret: open.secret,
             request_bytes,
-            state,
+            state: Placed::new(connection, stream, state),
             this: this.clone(),
         })
     }
@@ -101,25 +97,26 @@ impl<D: Driver> ProducerStream<D> {
 
     /// What this holds, if an item waits since `before` or longer.
     pub(crate) fn stalled(&self, before: Instant) -> Option<Stalled> {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
+        let (state, At { number: stream, .. }) = state.parts();
         let since = state.parked.filter(|since| *since <= before && !state.over)?;
         let bytes = state.kept.charged();
-        let stream = self.place.current().1;
         (bytes > 0).then_some(Stalled { since, stream, bytes })
     }
 
     /// Ends the stream because this side cannot hold it any longer, and lets go of its items.
     pub(crate) fn evict(&self, error: &Error) {
         let (ended, waker, (connection, stream)) = {
-            let mut state = self.state.lock();
+            let mut locked = self.state.lock();
+            let (state, at) = locked.parts();
             if state.over {
                 return;
             }
             state.producer.abandon(error.clone());
             state.lost = Some(error.clone());
-            self.settle(&mut state);
-            let ended = self.send(&mut state) == PollFrame::Ended;
-            (ended, state.waker.take(), self.place.current())
+            state.settle(at);
+            let ended = state.send(at) == PollFrame::Ended;
+            (ended, state.waker.take(), locked.current())
         };
         if ended {
             connection.remove_response(stream);
@@ -129,39 +126,6 @@ impl<D: Driver> ProducerStream<D> {
             waker.wake();
         }
         D::transmit(&connection);
-    }
-
-    /// Charges an item of so many bytes that is to be kept. False when the budget has no room.
-    fn charge(state: &mut State, connection: &Connection<D>, bytes: usize) -> bool {
-        let Some(account) = &connection.account else { return true };
-        let kept = state.producer.kept_bytes() + bytes + ITEM_COST_BYTES;
-        let charged = state.kept.cover(kept, BudgetUse::Kept, account, Work::Running);
-        state.starved = if charged { None } else { Some(bytes) };
-        charged
-    }
-
-    /// Charges no more than what is kept.
-    fn settle(&self, state: &mut State) {
-        self.place.with(|connection, _| {
-            if let Some(account) = &connection.account {
-                state.kept.settle(state.producer.kept_bytes(), BudgetUse::Kept, account);
-            }
-        });
-    }
-
-    /// True when the item that found no room would find it now; else `waker` is woken when that
-    /// may be so.
-    fn has_room(&self, state: &mut State, waker: &Waker) -> bool {
-        let Some(bytes) = state.starved else { return true };
-        let (connection, stream) = self.place.current();
-        let Some(account) = &connection.account else { return true };
-        account.wait_for_room(stream, bytes + ITEM_COST_BYTES, waker);
-        Self::charge(state, &connection, bytes)
-    }
-
-    /// The largest item that this side can keep at all, in bytes.
-    fn largest_kept(connection: &Connection<D>) -> usize {
-        connection.account.as_ref().map_or(usize::MAX, |account| account.budget().share() / 2)
     }
 
     /// What its handler hears of a cancel.
@@ -181,10 +145,11 @@ impl<D: Driver> ProducerStream<D> {
         wakers: &mut Vec<Waker>,
     ) -> Result<bool, StreamViolation> {
         let mut state = self.state.lock();
+        let (state, at) = state.parts();
         let brought = state.producer.on_credit(credit)?;
         if brought {
             state.parked = None;
-            self.settle(&mut state);
+            state.settle(at);
         }
         if brought && state.producer.is_ready() {
             wakers.extend(state.waker.take());
@@ -205,10 +170,11 @@ impl<D: Driver> ProducerStream<D> {
     pub(crate) fn on_connection_lost(&self, error: &Error) {
         let waker = {
             let mut state = self.state.lock();
+            let (state, at) = state.parts();
             // Nobody comes back for it, so nothing is kept until its handler has noticed.
             state.producer.abandon(error.clone());
             state.producer.on_carrier_lost();
-            self.settle(&mut state);
+            state.settle(at);
             state.lost = Some(error.clone());
             state.over = true;
             state.waker.take()
@@ -222,7 +188,7 @@ impl<D: Driver> ProducerStream<D> {
     /// Sends more, its turn having come.
     pub(crate) fn send_next(&self, on: &Connection<D>, number: u32) -> PollFrame {
         let mut state = self.state.lock();
-        if !self.place.is_on(on, number) {
+        if !state.is_on(on, number) {
             // It stood in line there, and is elsewhere now.
             return PollFrame::Idle;
         }
@@ -234,75 +200,8 @@ impl<D: Driver> ProducerStream<D> {
             // Refused while it stood in line: nothing follows on that.
             return PollFrame::Idle;
         }
-        let (connection, stream) = self.place.current();
-        let mut out = connection.out.lock();
-        advance(&mut state, stream, &mut out.outbound)
-    }
-
-    /// Sends at once when nobody stands in line, else goes to the end of it.
-    fn send(&self, state: &mut State) -> PollFrame {
-        if state.queued {
-            return PollFrame::More;
-        }
-        let (connection, stream) = self.place.current();
-        let mut out = connection.out.lock();
-        if out.outbound.is_clear() {
-            return advance(state, stream, &mut out.outbound);
-        }
-        out.outbound.queue(stream);
-        state.queued = true;
-        PollFrame::More
-    }
-
-    /// Sends the first item since the last write at once, as [`send`](Self::send), and lets those
-    /// that follow wait in line: they are all moved in one go then, without a look at the outbox
-    /// for each.
-    fn send_item(state: &mut State, connection: &Connection<D>, stream: u32) {
-        if state.queued {
-            return;
-        }
-        let mut out = connection.out.lock();
-        let batch = Some(out.outbound.outbox().batch_number());
-        let is_first = std::mem::replace(&mut state.batch, batch) != batch;
-        if is_first && out.outbound.is_clear() {
-            advance(state, stream, &mut out.outbound);
-        } else {
-            out.outbound.queue(stream);
-            state.queued = true;
-        }
-    }
-
-    /// Takes an item in and sends it, or lets it wait in line.
-    fn push(
-        state: &mut State,
-        connection: &Arc<Connection<D>>,
-        stream: u32,
-        item: Bytes,
-    ) -> Result<(), TrySendError> {
-        let limit = connection.peer_message_limit().min(Self::largest_kept(connection));
-        if item.len() > limit {
-            let message = format!("an item of {} bytes is over the limit of {limit}", item.len());
-            return Err(TrySendError::Closed(Error::new(Code::TooLarge, message)));
-        }
-        let is_charged = connection.account.is_some() && state.producer.is_ready();
-        if is_charged && !Self::charge(state, connection, item.len()) {
-            state.parked.get_or_insert_with(clock::now);
-            return Err(TrySendError::Full(item));
-        }
-        match state.producer.push(item) {
-            Ok(()) => {}
-            Err(PushError::Full(item)) => {
-                state.parked.get_or_insert_with(clock::now);
-                return Err(TrySendError::Full(item));
-            }
-            Err(PushError::Ended) => {
-                let error = Error::new(Code::HandlerFailed, "the stream has ended already");
-                return Err(TrySendError::Closed(error));
-            }
-        }
-        state.parked = None;
-        Self::send_item(state, connection, stream);
-        Ok(())
+        let mut out = on.out.lock();
+        state.advance(number, &mut out.outbound)
     }
 
     fn closed_by(&self, state: &State) -> Option<Error> {
@@ -317,25 +216,122 @@ impl<D: Driver> ProducerStream<D> {
     }
 }
 
-/// Moves frames into the outbox, or the stream into the line when there is no room.
-#[inline]
-fn advance(state: &mut State, stream: u32, outbound: &mut Outbound) -> PollFrame {
-    let polled = state.producer.poll_frame(stream, outbound.outbox());
-    match polled {
-        PollFrame::More => {
-            outbound.queue(stream);
-            state.queued = true;
-        }
-        PollFrame::Ended => state.over = true,
-        PollFrame::Idle => {}
+impl State {
+    /// Charges an item of so many bytes that is to be kept. False when the budget has no room.
+    fn charge<D: Driver>(&mut self, at: At<'_, D>, bytes: usize) -> bool {
+        let Some(account) = &at.connection.account else { return true };
+        let cost = bytes + ITEM_COST_BYTES;
+        let kept = self.producer.kept_bytes() + cost;
+        let charged = self.kept.cover(kept, BudgetUse::Kept, account, Work::Running);
+        self.starved = if charged { None } else { NonZeroUsize::new(cost) };
+        charged
     }
-    polled
+
+    /// Charges no more than what is kept.
+    fn settle<D: Driver>(&mut self, at: At<'_, D>) {
+        if let Some(account) = &at.connection.account {
+            self.kept.settle(self.producer.kept_bytes(), BudgetUse::Kept, account);
+        }
+    }
+
+    /// True when the item that found no room would find it now; else `waker` is woken when that
+    /// may be so.
+    fn has_room<D: Driver>(&mut self, at: At<'_, D>, waker: &Waker) -> bool {
+        let Some(cost) = self.starved else { return true };
+        let Some(account) = &at.connection.account else { return true };
+        account.wait_for_room(at.number, cost.get(), waker);
+        self.charge(at, cost.get() - ITEM_COST_BYTES)
+    }
+
+    /// Sends at once when nobody stands in line, else goes to the end of it.
+    fn send<D: Driver>(&mut self, at: At<'_, D>) -> PollFrame {
+        if self.queued {
+            return PollFrame::More;
+        }
+        let mut out = at.connection.out.lock();
+        if out.outbound.is_clear() {
+            return self.advance(at.number, &mut out.outbound);
+        }
+        out.outbound.queue(at.number);
+        self.queued = true;
+        PollFrame::More
+    }
+
+    /// Sends the first item since the last write at once, as [`send`](Self::send), and lets those
+    /// that follow wait in line: they are all moved in one go then, without a look at the outbox
+    /// for each.
+    #[inline]
+    fn send_item<D: Driver>(&mut self, at: At<'_, D>) {
+        if self.queued {
+            return;
+        }
+        let mut out = at.connection.out.lock();
+        let batch = out.outbound.outbox().batch_number();
+        let is_first = std::mem::replace(&mut self.batch, batch) != batch;
+        if is_first && out.outbound.is_clear() {
+            self.advance(at.number, &mut out.outbound);
+        } else {
+            out.outbound.queue(at.number);
+            self.queued = true;
+        }
+    }
+
+    /// Takes an item in and sends it, or lets it wait in line.
+    #[inline]
+    fn push<D: Driver>(&mut self, at: At<'_, D>, item: Bytes) -> Result<(), TrySendError> {
+        let limit = at.connection.peer_message_limit().min(largest_kept(at.connection));
+        if item.len() > limit {
+            let message = format!("an item of {} bytes is over the limit of {limit}", item.len());
+            return Err(TrySendError::Closed(Error::new(Code::TooLarge, message)));
+        }
+        let is_charged = at.connection.account.is_some() && self.producer.is_ready();
+        if is_charged && !self.charge(at, item.len()) {
+            self.parked.get_or_insert_with(clock::now);
+            return Err(TrySendError::Full(item));
+        }
+        match self.producer.push(item) {
+            Ok(()) => {}
+            Err(PushError::Full(item)) => {
+                self.parked.get_or_insert_with(clock::now);
+                return Err(TrySendError::Full(item));
+            }
+            Err(PushError::Ended) => {
+                let error = Error::new(Code::HandlerFailed, "the stream has ended already");
+                return Err(TrySendError::Closed(error));
+            }
+        }
+        self.parked = None;
+        self.send_item(at);
+        Ok(())
+    }
+
+    /// Moves frames into the outbox, or the stream into the line when there is no room.
+    #[inline]
+    fn advance(&mut self, stream: u32, outbound: &mut Outbound) -> PollFrame {
+        let polled = self.producer.poll_frame(stream, outbound.outbox());
+        match polled {
+            PollFrame::More => {
+                outbound.queue(stream);
+                self.queued = true;
+            }
+            PollFrame::Ended => self.over = true,
+            PollFrame::Idle => {}
+        }
+        polled
+    }
+}
+
+/// The largest item that this side can keep at all, in bytes.
+#[inline]
+fn largest_kept<D: Driver>(connection: &Connection<D>) -> usize {
+    connection.account.as_ref().map_or(usize::MAX, |account| account.budget().share() / 2)
 }
 
 impl<D: Driver> Drop for ProducerStream<D> {
     fn drop(&mut self) {
-        if let Some(account) = &self.place.current().0.account {
-            self.state.get_mut().kept.clear(BudgetUse::Kept, account);
+        let (state, connection) = self.state.get_mut();
+        if let Some(account) = &connection.account {
+            state.kept.clear(BudgetUse::Kept, account);
         }
     }
 }
@@ -351,18 +347,19 @@ impl<D: Driver> OnCancel for ProducerStream<D> {
 
 impl<D: Driver> SinkTarget for ProducerStream<D> {
     fn poll_ready(&self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-        let mut state = self.state.lock();
-        if let Some(error) = self.closed_by(&state) {
+        let mut locked = self.state.lock();
+        let (state, at) = locked.parts();
+        if let Some(error) = self.closed_by(state) {
             return Poll::Ready(Err(error));
         }
         let ready = state.producer.is_ready() || state.producer.is_finished();
-        if ready && self.has_room(&mut state, cx.waker()) {
+        if ready && state.has_room(at, cx.waker()) {
             return Poll::Ready(Ok(()));
         }
         state.parked.get_or_insert_with(clock::now);
         state.waker = Some(cx.waker().clone());
         let listens = std::mem::replace(&mut state.listens, true);
-        drop(state);
+        drop(locked);
         if !listens {
             // Most responses never wait, so most need no listener.
             self.context.on_cancel(self.this.clone());
@@ -372,23 +369,27 @@ impl<D: Driver> SinkTarget for ProducerStream<D> {
 
     fn try_send(&self, item: Bytes) -> Result<(), TrySendError> {
         let mut state = self.state.lock();
-        if let Some(error) = self.closed_by(&state) {
+        let (state, at) = state.parts();
+        if let Some(error) = self.closed_by(state) {
             return Err(TrySendError::Closed(error));
         }
-        self.place.with(|connection, stream| Self::push(&mut state, connection, stream, item))
+        state.push(at, item)
     }
 
     fn accept(&self) {
         let mut state = self.state.lock();
+        let (state, at) = state.parts();
         if state.lost.is_none() && !state.over {
             state.producer.accept();
-            self.send(&mut state);
+            state.send(at);
         }
     }
 
     fn finish(&self, terminal: Terminal) {
-        let (ended, (connection, stream)) = {
-            let mut state = self.state.lock();
+        let (connection, stream) = {
+            let mut locked = self.state.lock();
+            let attaches = locked.attaches();
+            let (state, at) = locked.parts();
             if state.over || state.producer.is_finished() {
                 return;
             }
@@ -398,11 +399,10 @@ impl<D: Driver> SinkTarget for ProducerStream<D> {
                 let reason = self.context.reason().unwrap_or(CancelReason::Caller);
                 state.producer.discard_unsent(reason);
             }
-            let place = self.place.current();
-            let may_reject = refused && state.attaches == 0 && !state.is_detached;
+            let may_reject = refused && attaches == 0 && !state.is_detached;
             let ended = match &terminal {
                 Terminal::Failed { error } if may_reject && error.executed() == Executed::No => {
-                    place.0.out.lock().outbound.reject(place.1, error);
+                    at.connection.out.lock().outbound.reject(at.number, error);
                     // What is said instead to a consumer that comes back for it.
                     state.producer.finish(terminal);
                     state.over = true;
@@ -410,21 +410,21 @@ impl<D: Driver> SinkTarget for ProducerStream<D> {
                 }
                 _ => {
                     state.producer.finish(terminal);
-                    self.send(&mut state) == PollFrame::Ended
+                    state.send(at) == PollFrame::Ended
                 }
             };
-            (ended, place)
+            if !ended {
+                return;
+            }
+            locked.current()
         };
-        if ended {
-            connection.remove_response(stream);
-        }
+        connection.remove_response(stream);
     }
 
     fn flush(&self) {
-        self.place.with(|connection, _| {
-            if !defer_flush(connection) {
-                D::transmit(connection);
-            }
-        });
+        let connection = self.state.connection();
+        if !defer_flush(&connection) {
+            D::transmit(&connection);
+        }
     }
 }

@@ -7,7 +7,7 @@ use sinew_plane::{
     budget::{Hold, Work},
 };
 
-use super::{ProducerStream, REQUEST_COST_BYTES, State};
+use super::{ProducerStream, REQUEST_COST_BYTES};
 use crate::{Attach, Connection, Driver, StreamViolation};
 
 impl<D: Driver> ProducerStream<D> {
@@ -16,7 +16,7 @@ impl<D: Driver> ProducerStream<D> {
         let state = self.state.lock();
         // One that was evicted has nothing to resend.
         let is_kept = self.secret != 0 && state.lost.is_none();
-        is_kept && attach.secret == self.secret && attach.counter > state.attaches
+        is_kept && attach.secret == self.secret && attach.counter > state.attaches()
     }
 
     /// True until its handler has ended it.
@@ -34,7 +34,7 @@ impl<D: Driver> ProducerStream<D> {
     /// # Errors
     /// There is no room in the memory budget.
     pub(crate) fn hold_request(&self) -> Result<Option<Hold>, ()> {
-        let (connection, _) = self.place.current();
+        let connection = self.state.connection();
         let Some(account) = &connection.account else { return Ok(None) };
         let bytes = self.request_bytes + REQUEST_COST_BYTES;
         account.hold(BudgetUse::Bodies, bytes, Work::Running).map(Some).ok_or(())
@@ -45,7 +45,7 @@ impl<D: Driver> ProducerStream<D> {
         let mut state = self.state.lock();
         state.producer.on_carrier_lost();
         // It stands in no line, and is put into one when it is attached.
-        (state.is_detached, state.queued, state.batch) = (true, true, None);
+        (state.is_detached, state.queued, state.batch) = (true, true, 0);
         // Nothing can be charged to a connection that is gone, and what is charged stays so.
         state.parked = None;
     }
@@ -61,33 +61,26 @@ impl<D: Driver> ProducerStream<D> {
         stream: u32,
         (attach, is_admitted): (&Attach, bool),
     ) -> Result<Option<Waker>, StreamViolation> {
-        let mut state = self.state.lock();
+        let mut locked = self.state.lock();
+        let (state, old) = locked.parts();
         state.producer.on_attach(attach.next_item, attach.credit)?;
         if is_admitted {
             // Whatever its caller knew of it: it was lost with the connection.
             state.producer.accept();
         }
-        state.attaches = attach.counter;
-        let (old, _) = self.place.current();
-        if let Some(account) = &old.account {
+        if let Some(account) = &old.connection.account {
             state.kept.clear(BudgetUse::Kept, account);
         }
-        self.place.move_to(connection, stream);
+        locked.move_to(connection, stream, attach.counter);
+        let state = &mut *locked;
         if let Some(account) = &connection.account {
             // There was room for it before.
             let kept = state.producer.kept_bytes();
             let _ = state.kept.cover(kept, BudgetUse::Kept, account, Work::Running);
         }
-        (state.is_detached, state.over, state.queued, state.batch) = (false, false, false, None);
-        self.queue(&mut state);
+        // In line, for what it has.
+        (state.is_detached, state.over, state.queued, state.batch) = (false, false, true, 0);
+        connection.out.lock().outbound.queue(stream);
         Ok(state.waker.take())
-    }
-
-    /// Puts the stream in line.
-    fn queue(&self, state: &mut State) {
-        if !std::mem::replace(&mut state.queued, true) {
-            let (connection, stream) = self.place.current();
-            connection.out.lock().outbound.queue(stream);
-        }
     }
 }
