@@ -61,8 +61,20 @@ impl Drop for Server {
 /// Ports that are free now, all different.
 pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
     // Held until all are known, so that none comes twice.
-    let held = [(); N].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+    let held = [(); N].map(|()| free_port());
     held.map(|listener| listener.local_addr().unwrap().port())
+}
+
+/// A place at a port that is free now. The system gives those ports to nobody who asks for any, so
+/// nobody gets this one while the server is down.
+fn free_port() -> TcpListener {
+    let mut random = sinew_plane::random::generator();
+    loop {
+        let port = random.u16(10_000..32_000);
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            return listener;
+        }
+    }
 }
 
 /// One member of an etcd cluster.

@@ -184,6 +184,14 @@ impl Drop for Server {
     }
 }
 
+/// A place at a port that is free now. The system gives those ports to nobody who asks for any, so
+/// nobody gets this one while the server is down.
 fn free_port() -> TcpListener {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()
+    let mut random = sinew_plane::random::generator();
+    loop {
+        let port = random.u16(10_000..32_000);
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            return listener;
+        }
+    }
 }

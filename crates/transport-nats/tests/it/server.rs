@@ -145,8 +145,16 @@ pub(crate) async fn connect(config: NatsConfig) -> NatsConnection {
     NatsConnection::connect(config.checked().unwrap()).await.unwrap()
 }
 
+/// A port that is free now. The system gives those ports to nobody who asks for any, so nobody gets
+/// this one while the server is down.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+    let mut random = sinew_plane::random::generator();
+    loop {
+        let port = random.u16(10_000..32_000);
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Asks again and again until the answer is yes.
