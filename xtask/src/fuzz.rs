@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::process;
+use crate::side_by_side::{self, Job};
 use crate::tools::{self, CXX};
 use crate::workspace::{self, Workspace};
 
@@ -69,8 +69,14 @@ fn fuzz(workspace: &Workspace, target: Option<&str>, seconds: u64) -> Result<()>
     };
     tools::ensure(&[CXX])?;
     let programs = build(workspace, &folder, &chosen)?;
-    for target in &chosen {
-        fuzz_one(workspace, &folder, &programs.join(target), target, seconds)?;
+    let job = |target: &String| job(workspace, &folder, &programs.join(target), target, seconds);
+    let jobs: Vec<Job> = chosen.iter().map(job).collect::<Result<_>>()?;
+    let failed: Vec<_> = run_all(jobs)
+        .into_iter()
+        .map(|(target, failure)| advice(workspace, &folder, &programs, &target, &failure))
+        .collect();
+    if !failed.is_empty() {
+        bail!("{}", failed.join("\n"));
     }
     println!("{} fuzz targets ran for {seconds} s each without a crash", chosen.len());
     Ok(())
@@ -99,18 +105,18 @@ fn build(workspace: &Workspace, folder: &Path, targets: &[String]) -> Result<Pat
     Ok(produced.join(host).join("release"))
 }
 
-fn fuzz_one(
+fn job(
     workspace: &Workspace,
     folder: &Path,
     program: &Path,
     target: &str,
     seconds: u64,
-) -> Result<()> {
-    let scratch = workspace.target().join("fuzz/corpus").join(target);
+) -> Result<Job> {
+    let produced = workspace.target().join("fuzz");
+    let scratch = produced.join("corpus").join(target);
     copy_corpus(&folder.join("corpus").join(target), &scratch)?;
-    let artifacts = folder.join("artifacts").join(target);
-    fs::create_dir_all(&artifacts)?;
-    let mut command = Command::new(program);
+    fs::create_dir_all(folder.join("artifacts").join(target))?;
+    let mut command = process::with_us(program);
     command
         .current_dir(folder)
         .arg(format!("-max_total_time={seconds}"))
@@ -121,13 +127,39 @@ fn fuzz_one(
         .arg("-verbosity=0")
         .arg("-print_final_stats=1")
         .arg(&scratch);
-    process::run_within(&mut command, Duration::from_secs(seconds) + OVERTIME).with_context(|| {
-        format!(
-            "{target} failed; if an input did it, that input is in {}, and `{} FILE` runs it again",
-            workspace.relative(&artifacts),
-            workspace.relative(program)
-        )
+    Ok(Job {
+        name: target.to_owned(),
+        command,
+        limit: Duration::from_secs(seconds) + OVERTIME,
+        log: produced.join("logs").join(target),
     })
+}
+
+/// Runs them, and returns those that failed, and how. Who fuzzes one target watches it.
+fn run_all(mut jobs: Vec<Job>) -> Vec<(String, String)> {
+    if let [job] = &mut jobs[..] {
+        let failure = process::run_within(&mut job.command, job.limit).err();
+        return failure.map(|error| (job.name.clone(), format!("{error:#}"))).into_iter().collect();
+    }
+    // A target keeps one core busy.
+    let ended = side_by_side::run(jobs, side_by_side::cores());
+    ended.into_iter().filter_map(|one| Some((one.name, one.failure?))).collect()
+}
+
+/// What to do about a target that failed.
+fn advice(
+    workspace: &Workspace,
+    folder: &Path,
+    programs: &Path,
+    target: &str,
+    failure: &str,
+) -> String {
+    format!(
+        "{target} failed: {failure}; if an input did it, that input is in {}, and `{} FILE` runs it \
+         again",
+        workspace.relative(&folder.join("artifacts").join(target)),
+        workspace.relative(&programs.join(target))
+    )
 }
 
 /// libFuzzer adds to the corpus that it is given, so it is given a copy.

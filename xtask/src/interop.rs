@@ -28,7 +28,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[&str]) -> Result<()> {
     let mut cargo = process::cargo(&workspace.root);
     cargo.args(["test", "--workspace", "--all-features"]).args(TARGETS).args(arguments);
     cargo.env(VARIABLE, peer);
-    test::with_servers(workspace, &mut cargo)
+    test::run_with_servers(workspace, &mut cargo)
 }
 
 /// Where the stock peer is, built unless the caller has one.

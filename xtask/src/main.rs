@@ -25,6 +25,7 @@ mod publish;
 mod release;
 mod servers;
 mod services;
+mod side_by_side;
 mod steps;
 mod svg;
 mod test;
@@ -60,6 +61,8 @@ enum Chore {
     Outside(outside::Options),
     Publish(publish::Options),
     Pictures(pictures::Options),
+    #[command(hide = true)]
+    Record(test::program::Options),
 }
 
 fn main() -> ExitCode {
@@ -90,5 +93,6 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         Chore::Outside(options) => outside::run(&workspace, &options),
         Chore::Publish(options) => publish::run(&workspace, &options),
         Chore::Pictures(options) => pictures::run(&workspace, &options),
+        Chore::Record(options) => test::program::record(&options),
     })
 }

@@ -3,6 +3,7 @@
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -38,6 +39,29 @@ pub(crate) fn cargo_apart(directory: &Path) -> Command {
     let mut command = cargo(directory);
     command.env_remove("CARGO_RESOLVER_FEATURE_UNIFICATION");
     command
+}
+
+/// Where this program is.
+pub(crate) fn ourselves() -> Option<PathBuf> {
+    // Asked once and early: after a build that has replaced this program, the system no longer
+    // tells its path.
+    static OURSELVES: OnceLock<Option<PathBuf>> = OnceLock::new();
+    OURSELVES.get_or_init(|| env::current_exe().ok()).clone()
+}
+
+/// `program`, which ends with us, however we end.
+pub(crate) fn with_us(program: &Path) -> Command {
+    // The kernel ends it when the thread that has started it ends, so neither a panic nor SIGKILL
+    // leaves one behind. Where there is no setpriv (outside Linux), Ctrl-C still reaches it, because
+    // it shares our process group.
+    match find("setpriv") {
+        Some(setpriv) => {
+            let mut command = Command::new(setpriv);
+            command.args(["--pdeathsig", "KILL"]).arg(program);
+            command
+        }
+        None => Command::new(program),
+    }
 }
 
 /// Shows the command, runs it to its end, and fails if it fails.

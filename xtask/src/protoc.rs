@@ -9,9 +9,10 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
+
+use crate::process;
 
 /// Through which build scripts learn where `protoc` is.
 const VARIABLE: &str = "PROTOC";
@@ -19,13 +20,10 @@ const VARIABLE: &str = "PROTOC";
 /// Makes this program the `protoc` of everything that `cargo` builds, unless the user has named
 /// another one.
 pub(crate) fn offer_to(cargo: &mut Command) {
-    // Asked once and early: after a build that has replaced this program, the system no longer
-    // tells its path.
-    static OURSELVES: OnceLock<Option<PathBuf>> = OnceLock::new();
     if env::var_os(VARIABLE).is_some() {
         return;
     }
-    if let Some(path) = OURSELVES.get_or_init(|| env::current_exe().ok()) {
+    if let Some(path) = process::ourselves() {
         cargo.env(VARIABLE, path);
     }
 }

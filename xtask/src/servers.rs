@@ -155,17 +155,9 @@ fn attempt(service: Service, program: &Path, folder: &Path, life: Life) -> Resul
 
 /// The command for a server of the given life.
 fn command(program: &Path, life: Life) -> Command {
-    match (life, process::find("setpriv")) {
-        // The kernel ends the server when we end, so neither a panic nor SIGKILL leaves one
-        // behind. Where there is no setpriv (outside Linux), Ctrl-C still reaches the server,
-        // because it shares our process group.
-        (Life::WithUs, Some(setpriv)) => {
-            let mut command = Command::new(setpriv);
-            command.args(["--pdeathsig", "KILL"]).arg(program);
-            command
-        }
-        (Life::WithUs, None) => Command::new(program),
-        (Life::OnItsOwn, _) => {
+    match life {
+        Life::WithUs => process::with_us(program),
+        Life::OnItsOwn => {
             let mut command = Command::new(program);
             // Its own group, so that a Ctrl-C meant for something else does not reach it.
             #[cfg(unix)]

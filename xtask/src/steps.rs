@@ -70,7 +70,8 @@ impl Report {
     }
 }
 
-fn seconds(duration: Duration) -> String {
+/// A time as people read it.
+pub(crate) fn seconds(duration: Duration) -> String {
     let whole = duration.as_secs();
     if whole < 60 {
         format!("{:.1} s", duration.as_secs_f64())

@@ -1,5 +1,8 @@
 //! `test`: everything a contributor must see green, against real servers.
 
+pub(crate) mod program;
+mod programs;
+
 use std::env;
 use std::process::Command;
 
@@ -26,7 +29,9 @@ Examples:
 
 etcd, etcdctl and nats-server are installed with apt when they are missing and you are root; else the
 command to run is printed. They listen on free ports of 127.0.0.1, and end when this ends.
-If SINEW_TEST_ETCD or SINEW_TEST_NATS is set already, that server is used instead.")]
+If SINEW_TEST_ETCD or SINEW_TEST_NATS is set already, that server is used instead.
+Without arguments test programs run side by side; what each one prints is shown when it has ended,
+and stays in target/test-programs.")]
 pub(crate) struct Options {
     /// Run the tests with unmodified Dynamo 1.6 peers instead, which takes minutes to build
     #[arg(long)]
@@ -49,7 +54,9 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         if options.arguments.is_empty() {
             return all(workspace, &[]);
         }
-        with_servers(workspace, process::cargo(&workspace.root).args(chosen(&options.arguments)))
+        let mut cargo = process::cargo(&workspace.root);
+        cargo.args(chosen(&options.arguments));
+        run_with_servers(workspace, &mut cargo)
     };
     let passed = report.run("test", "unit and integration tests pass", tests);
     if !options.arguments.is_empty() {
@@ -62,12 +69,18 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     report.finish(usize::from(!passed))
 }
 
-/// All unit and integration tests but those with Dynamo peers; `extra` goes to cargo.
+/// All unit and integration tests but those with Dynamo peers; `extra` goes to cargo, which builds
+/// them. They run side by side.
 pub(crate) fn all(workspace: &Workspace, extra: &[&str]) -> Result<()> {
+    let folder = workspace.target().join("test-programs");
+    let recordings = folder.join("recorded");
     let mut cargo = process::cargo(&workspace.root);
     cargo.args(["test", "--workspace", "--exclude", interop::PACKAGE, "--all-features"]);
     cargo.args(TARGETS).args(extra);
-    with_servers(workspace, &mut cargo)
+    program::record_in(&recordings, &mut cargo)?;
+    process::run(&mut cargo)?;
+    let recorded = program::recorded_in(&recordings)?;
+    with_servers(workspace, |variables| programs::run(recorded, variables, &folder))
 }
 
 /// All examples in documentation; `extra` goes to cargo.
@@ -91,10 +104,21 @@ fn chosen(arguments: &[String]) -> Vec<&str> {
 }
 
 /// Runs `cargo` with real etcd and NATS servers, which end with it.
-pub(crate) fn with_servers(workspace: &Workspace, cargo: &mut Command) -> Result<()> {
+pub(crate) fn run_with_servers(workspace: &Workspace, cargo: &mut Command) -> Result<()> {
+    with_servers(workspace, |variables| {
+        process::run(cargo.envs(variables.iter().map(|(name, value)| (name, value))))
+    })
+}
+
+/// Does `work`, which learns from variables where real etcd and NATS servers are. They end with it.
+fn with_servers(
+    workspace: &Workspace,
+    work: impl FnOnce(&[(&str, String)]) -> Result<()>,
+) -> Result<()> {
     tools::ensure(&[ETCDCTL])?;
     let folder = workspace.target().join("test-servers");
     let mut running: Vec<Running> = Vec::new();
+    let mut variables = Vec::new();
     for service in ALL {
         let variable = service.variable();
         if let Ok(address) = env::var(variable) {
@@ -104,10 +128,10 @@ pub(crate) fn with_servers(workspace: &Workspace, cargo: &mut Command) -> Result
         let server = servers::start(service, &folder, Life::WithUs)?;
         let address = service.address(server.port);
         println!("{} runs for the tests: {variable}={address}", service.name());
-        cargo.env(variable, address);
+        variables.push((variable, address));
         running.push(server);
     }
-    let tested = process::run(cargo);
+    let tested = work(&variables);
     let ended: Vec<_> = running.iter().map(|server| server.service.name()).collect();
     drop(running);
     if !ended.is_empty() {
