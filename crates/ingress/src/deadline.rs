@@ -1,4 +1,10 @@
 //! One timer for the deadlines of all requests.
+//!
+//! Not a `DelayQueue` of tokio-util, for three reasons. It gives the key of an entry that expired
+//! to the next one, while a request still holds it and is about to forget it: another request would
+//! lose its deadline. It panics at a deadline more than two years ahead, and a peer chooses these.
+//! And each insertion into an empty queue allocates a timer and wakes the task, each removal that
+//! empties it does so again, where calls of one caller after another do just that.
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
