@@ -4,7 +4,7 @@
 //! in the same round, for latencies, CPU and memory turned around, so that longer is better
 //! everywhere. The target is a mark across the row.
 
-use std::fmt::Write;
+use sinew_svg::{FAINT, INK, Picture, RED, SOFT_INK, Type};
 
 use crate::{
     Contestant, Results, Workload,
@@ -25,10 +25,15 @@ const GAP: f64 = 13.0;
 /// Longer bars are cut here; their number stands beside them.
 const MOST: f64 = 2.0;
 
-const INK: &str = "#1f2933";
-const SOFT_INK: &str = "#5f6c7b";
-const FAINT: &str = "#d5dce4";
-const TARGET: &str = "#c0392b";
+const TITLE: &str = "Share of the raw mux that is reached";
+
+const HEADING: Type = Type { size: 19, colour: INK, bold: false, anchor: "start" };
+const LEGEND: Type = Type { size: 13, colour: SOFT_INK, bold: false, anchor: "start" };
+const NAME: Type = Type { size: 13, colour: INK, bold: false, anchor: "start" };
+const TICK: Type = Type { size: 12, colour: SOFT_INK, bold: false, anchor: "middle" };
+const GROUP: Type = Type { size: 12, colour: INK, bold: false, anchor: "end" };
+const MEASURE: Type = Type { size: 12, colour: SOFT_INK, bold: false, anchor: "end" };
+const TARGET: &str = RED;
 
 /// One colour per peer in the order of the report, over again when there are more.
 const COLOURS: [&str; 8] =
@@ -59,18 +64,18 @@ pub(crate) fn draw(peers: &[&dyn Contestant], workloads: &[Workload], results: &
         targets.into_iter().filter_map(|target| row(target, &names, results)).collect();
     let row_height = bars_height(names.len()) + GAP;
     let bottom = TOP + row_height * rows.len() as f64;
-    let mut picture = Picture::default();
-    picture.text(24.0, 36.0, 19, INK, "start", "Share of the raw mux that is reached");
+    let mut picture = Picture::new(WIDTH, bottom + 44.0);
+    picture.text((24, 30), TITLE, HEADING);
     let legend = "1 is as good as the raw mux named in the row, measured in the same round; \
                   longer is better";
-    picture.text(24.0, 58.0, 13, SOFT_INK, "start", legend);
+    picture.text((24, 54), legend, LEGEND);
     key(&mut picture, &names);
     let scale = Scale::of(&rows);
     axis(&mut picture, scale, bottom);
     for (index, row) in rows.iter().enumerate() {
         draw_row(&mut picture, scale, row, TOP + row_height * index as f64 + GAP / 2.0);
     }
-    picture.finish(bottom + 44.0)
+    picture.finish(TITLE)
 }
 
 /// Of the bars of a row; at least two lines of text.
@@ -107,12 +112,12 @@ fn key(picture: &mut Picture, names: &[&str]) {
     // From the margin, because all peers do not fit right of the titles.
     let mut x = 24.0;
     for (name, colour) in names.iter().zip(COLOURS.iter().cycle()) {
-        picture.rectangle(x, 72.0, 12.0, 12.0, colour);
-        picture.text(x + 18.0, 82.0, 13, INK, "start", name);
+        picture.bar((x, 72), (12, 12), colour);
+        picture.text((x + 18.0, 78), name, NAME);
         x += 40.0 + 8.0 * name.len() as f64;
     }
-    picture.rectangle(x, 70.0, 3.0, 16.0, TARGET);
-    picture.text(x + 9.0, 82.0, 13, INK, "start", "target");
+    picture.bar((x, 70), (3, 16), TARGET);
+    picture.text((x + 9.0, 78), "target", NAME);
 }
 
 /// Where a share stands; the axis goes from 0 to `most`.
@@ -140,72 +145,31 @@ fn axis(picture: &mut Picture, scale: Scale, bottom: f64) {
         let share = f64::from(quarter) / 4.0;
         let x = scale.position(share);
         let colour = if quarter == 4 { INK } else { FAINT };
-        picture.rectangle(x - 0.5, TOP, 1.0, bottom - TOP, colour);
-        picture.text(x, bottom + 20.0, 12, SOFT_INK, "middle", &format!("{share:.2}"));
+        picture.bar((x - 0.5, TOP), (1, bottom - TOP), colour);
+        picture.text((x, bottom + 16.0), &format!("{share:.2}"), TICK);
     }
 }
 
 fn draw_row(picture: &mut Picture, scale: Scale, row: &Row, top: f64) {
     let height = bars_height(row.shares.len());
     let [group, title] = &row.title;
-    picture.text(LEFT - 12.0, top + height / 2.0 - 4.0, 12, INK, "end", group);
-    picture.text(LEFT - 12.0, top + height / 2.0 + 12.0, 12, SOFT_INK, "end", title);
+    let middle = top + height / 2.0;
+    picture.text((LEFT - 12.0, middle - 8.0), group, GROUP);
+    picture.text((LEFT - 12.0, middle + 8.0), title, MEASURE);
     for (index, (share, colour)) in row.shares.iter().zip(COLOURS.iter().cycle()).enumerate() {
         let Some(share) = share else { continue };
         let y = top + BAR * index as f64;
-        picture.rectangle(LEFT, y + 1.0, scale.position(*share) - LEFT, BAR - 2.0, colour);
-        picture.text(WIDTH - 16.0, y + BAR - 2.5, 12, INK, "end", &number(*share));
+        picture.bar((LEFT, y + 1.0), (scale.position(*share) - LEFT, BAR - 2.0), colour);
+        picture.text((WIDTH - 16.0, y + BAR / 2.0), &number(*share), GROUP);
     }
-    picture.rectangle(scale.position(row.target) - 1.5, top - 2.0, 3.0, height + 4.0, TARGET);
-}
-
-#[derive(Default)]
-struct Picture(String);
-
-impl Picture {
-    fn rectangle(&mut self, x: f64, y: f64, width: f64, height: f64, fill: &str) {
-        // Writing to a String cannot fail; the same below.
-        let _ = writeln!(
-            self.0,
-            r#"<rect x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{height:.1}" fill="{fill}"/>"#
-        );
-    }
-
-    fn text(&mut self, x: f64, y: f64, size: u32, fill: &str, anchor: &str, text: &str) {
-        let text = text.replace('&', "&amp;").replace('<', "&lt;");
-        let _ = writeln!(
-            self.0,
-            r#"<text x="{x:.1}" y="{y:.1}" font-size="{size}" fill="{fill}" text-anchor="{anchor}">{text}</text>"#
-        );
-    }
-
-    fn finish(&self, height: f64) -> String {
-        format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height:.0}\" \
-             width=\"{WIDTH}\" height=\"{height:.0}\" role=\"img\" \
-             font-family=\"Helvetica, Arial, 'Liberation Sans', sans-serif\">\n\
-             <title>Share of the raw mux that is reached</title>\n\
-             <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n{}</svg>\n",
-            self.0
-        )
-    }
+    picture.bar((scale.position(row.target) - 1.5, top - 2.0), (3, height + 4.0), TARGET);
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use sinew_svg::text_width;
 
-    /// The most that a line takes, in the widest font that stands in for the named ones.
-    fn widest(text: &str, size: f64) -> f64 {
-        let letter = |letter| match letter {
-            'i' | 'j' | 'l' => 0.28,
-            ' ' | '.' | ',' | ':' | '(' | ')' | '-' | 'f' | 'r' | 't' => 0.42,
-            'm' | 'w' | 'M' | 'W' | '%' => 0.99,
-            letter if letter.is_uppercase() => 0.79,
-            _ => 0.64,
-        };
-        text.chars().map(letter).sum::<f64>() * size
-    }
+    use super::*;
 
     #[test]
     fn no_title_is_cut_at_the_left() {
@@ -217,7 +181,7 @@ mod tests {
             }
             let row = row(target, &["sinew-tcp"], &results).unwrap();
             for line in row.title {
-                let width = widest(&line, 12.0);
+                let width = text_width(&line, GROUP);
                 assert!(width <= LEFT - 12.0 - 8.0, "{line:?} may take {width}");
             }
         }
@@ -226,9 +190,9 @@ mod tests {
     #[test]
     fn the_key_fits_beside_its_last_name() {
         let words: f64 = DRAWN.iter().map(|name| 40.0 + 8.0 * name.len() as f64).sum();
-        assert!(24.0 + words + 9.0 + widest("target", 13.0) < WIDTH, "{words}");
+        assert!(24.0 + words + 9.0 + text_width("target", NAME) < WIDTH, "{words}");
         for name in DRAWN {
-            assert!(18.0 + widest(name, 13.0) < 40.0 + 8.0 * name.len() as f64, "{name}");
+            assert!(18.0 + text_width(name, NAME) < 40.0 + 8.0 * name.len() as f64, "{name}");
         }
     }
 }

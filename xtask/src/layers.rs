@@ -84,6 +84,9 @@ const TESTKIT: (&str, u8) = ("testkit", 1);
 /// Programs and tests of the repository. They may use everything; nothing may use them.
 const LEAVES: &[&str] = &["xtask", "tests", "interop", "benches", "guards"];
 
+/// What several of these programs share. Nothing else may use it.
+const SHARED_BY_LEAVES: &[&str] = &["svg"];
+
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let packages = workspace.packages()?;
     let (edges, mut faults) = check(&packages);
@@ -132,6 +135,7 @@ enum Place {
     Layer(u8),
     Testkit,
     Leaf,
+    SharedByLeaves,
 }
 
 fn place(folder: &str) -> Option<Place> {
@@ -140,6 +144,9 @@ fn place(folder: &str) -> Option<Place> {
     }
     if LEAVES.contains(&folder) {
         return Some(Place::Leaf);
+    }
+    if SHARED_BY_LEAVES.contains(&folder) {
+        return Some(Place::SharedByLeaves);
     }
     LAYERS
         .iter()
@@ -154,11 +161,19 @@ fn fault(from: &str, to: &str, kind: Kind) -> Option<String> {
             "nobody depends on xtask, tests or benches.",
             "move the shared code down into the crate that owns its subject.",
         ),
-        (_, _) if kind == Kind::Dev => return None,
         (Place::Leaf, _) => return None,
+        (_, Place::SharedByLeaves) => (
+            "only programs and tests of the repository use what they share.",
+            "do without it: it is not published with our crates.",
+        ),
+        (_, _) if kind == Kind::Dev => return None,
         (_, Place::Testkit) => (
             "testkit is reached through [dev-dependencies] only.",
             "make it a dev-dependency, so that users of the crate do not compile test tools.",
+        ),
+        (Place::SharedByLeaves, _) => (
+            "what programs of the repository share uses none of our crates.",
+            "take what it needs from the program, as an argument.",
         ),
         (Place::Testkit, Place::Layer(to)) if to <= TESTKIT.1 => return None,
         (Place::Testkit, Place::Layer(_)) => (
@@ -184,6 +199,7 @@ fn level_name(folder: &str) -> String {
         Some(Place::Layer(level)) => format!("layer {level}"),
         Some(Place::Testkit) => "beside the layers".to_owned(),
         Some(Place::Leaf) => "leaf".to_owned(),
+        Some(Place::SharedByLeaves) => "shared by leaves".to_owned(),
         None => "no layer".to_owned(),
     }
 }
@@ -209,6 +225,8 @@ mod tests {
         refused("testkit", "mux", Kind::Normal, &["plane and lower"]);
         refused("router", "xtask", Kind::Dev, &["nobody depends on"]);
         refused("tests", "benches", Kind::Normal, &["nobody depends on"]);
+        refused("router", "svg", Kind::Dev, &["only programs and tests of the repository"]);
+        refused("svg", "codec", Kind::Normal, &["none of our crates"]);
     }
 
     #[test]
@@ -220,6 +238,7 @@ mod tests {
             ("codec", "router", Kind::Dev),
             ("testkit", "plane", Kind::Normal),
             ("benches", "testkit", Kind::Normal),
+            ("benches", "svg", Kind::Normal),
         ] {
             assert_eq!(fault(from, to, kind), None);
         }

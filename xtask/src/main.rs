@@ -27,7 +27,6 @@ mod servers;
 mod services;
 mod side_by_side;
 mod steps;
-mod svg;
 mod test;
 mod tidy;
 mod tools;

@@ -1,7 +1,8 @@
 //! The crates of the plan: solid what is there, dashed what is to come, red what has to go.
 
+use sinew_svg::{BLUE, BLUE_FILL, INK, Picture, RED, SOFT_INK, Stroke, Type, text_width};
+
 use crate::layers::coming::PLAN;
-use crate::svg::{BLUE, BLUE_FILL, INK, Picture, RED, SOFT_INK, Stroke, Type, text_width};
 
 const TITLE: &str = "The planned crates around the mux and the split exchange, the highest on top; \
                      arrows show which crate is to use which. Solid is there today. Dashed is to \
@@ -56,7 +57,7 @@ pub(super) struct Tree<'t> {
 pub(super) fn draw(tree: &Tree<'_>) -> String {
     let rows = PLACES.iter().map(|(_, _, row)| row + 1).max().unwrap_or_default();
     let legend_y = MARGIN + rows * PITCH - PITCH / 4;
-    let mut picture = Picture::new(WIDTH.unsigned_abs(), (legend_y + MARGIN / 2).unsigned_abs());
+    let mut picture = Picture::new(WIDTH, legend_y + MARGIN / 2);
     for planned in PLAN {
         for used in planned.uses {
             let stroke = if (tree.has_edge)(planned.name, used) { THERE } else { TO_COME };

@@ -1,9 +1,10 @@
 //! The layer table, highest layer on top, as far as its crates exist.
 
-use crate::layers::{LAYERS, Layer};
-use crate::svg::{
+use sinew_svg::{
     BLUE, BLUE_FILL, FAINT, GREEN, GREEN_FILL, INK, Picture, SOFT_INK, Stroke, Type, text_width,
 };
+
+use crate::layers::{LAYERS, Layer};
 
 const TITLE: &str = "The crates of Sinew in their layers, the highest on top. A crate depends \
                      only on crates in lower layers.";
@@ -39,7 +40,7 @@ pub(super) fn draw(exists: &dyn Fn(&str) -> bool) -> String {
     let testkit = exists("testkit");
     let mut height: i32 = rows.iter().map(|(_, names)| row_height(names)).sum();
     height += 2 * MARGIN + if testkit { row_height(&placed(["testkit"])) } else { 0 };
-    let mut picture = Picture::new(WIDTH.unsigned_abs(), height.unsigned_abs());
+    let mut picture = Picture::new(WIDTH, height);
     let mut y = MARGIN;
     for (layer, names) in &rows {
         row(&mut picture, y, &layer.level.to_string(), names, layer.owns, (BLUE_FILL, BLUE));

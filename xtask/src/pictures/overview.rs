@@ -1,7 +1,7 @@
 //! How one request becomes a stream, and, dashed, what is to come: the stream goes on over a second
 //! connection.
 
-use crate::svg::{
+use sinew_svg::{
     BLUE, BLUE_FILL, FAINT, GREEN, GREEN_FILL, GREY_FILL, INK, Picture, RED, SOFT_INK, Stroke,
     Type, text_width,
 };
@@ -48,7 +48,7 @@ const WIDTH: i32 = 1000;
 const PITCH: i32 = 62;
 
 pub(super) fn draw() -> String {
-    let mut picture = Picture::new(WIDTH.unsigned_abs(), 498);
+    let mut picture = Picture::new(WIDTH, 498);
     boxes(&mut picture);
     request(&mut picture);
     stream(&mut picture);
