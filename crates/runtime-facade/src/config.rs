@@ -331,7 +331,8 @@ impl std::ops::Deref for CheckedConfig {
 }
 
 /// Which setting cannot be used, and why. The operator's to mend; nothing was started.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{setting}: {reason}")]
 pub struct ConfigError {
     setting: String,
     reason: String,
@@ -359,14 +360,6 @@ impl ConfigError {
         &self.reason
     }
 }
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.setting, self.reason)
-    }
-}
-
-impl std::error::Error for ConfigError {}
 
 #[cfg(test)]
 mod tests {

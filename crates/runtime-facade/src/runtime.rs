@@ -389,54 +389,16 @@ impl RuntimeBuilder {
 }
 
 /// Why a runtime did not start. Nothing was announced.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
 #[non_exhaustive]
 pub enum StartError {
     /// A setting cannot be used.
-    Config(ConfigError),
+    Config(#[from] ConfigError),
     /// Discovery cannot be reached.
-    Discovery(DiscoveryError),
+    Discovery(#[from] DiscoveryError),
     /// A transport cannot be registered.
-    Registry(RegistryError),
+    Registry(#[from] RegistryError),
     /// A transport cannot be set up.
-    Transport(Error),
+    Transport(#[from] Error),
 }
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Config(error) => error.fmt(f),
-            Self::Discovery(error) => error.fmt(f),
-            Self::Registry(error) => error.fmt(f),
-            Self::Transport(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for StartError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Config(error) => error.source(),
-            Self::Discovery(error) => error.source(),
-            Self::Registry(error) => error.source(),
-            Self::Transport(error) => error.source(),
-        }
-    }
-}
-
-macro_rules! from_errors {
-    ($($variant:ident($error:ty)),+) => {$(
-        impl From<$error> for StartError {
-            fn from(error: $error) -> Self {
-                Self::$variant(error)
-            }
-        }
-    )+};
-}
-
-from_errors!(
-    Config(ConfigError),
-    Discovery(DiscoveryError),
-    Registry(RegistryError),
-    Transport(Error)
-);

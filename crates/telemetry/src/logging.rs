@@ -143,32 +143,22 @@ fn one_line(event: &[u8], is_coloured: bool) -> String {
 }
 
 /// Why logging was not set up.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoggingError {
     /// The filter is malformed: mend it.
+    #[error(
+        "log filter: {reason}; write LEVEL or TARGET=LEVEL, separated by commas, such as \
+         info,sinew::request=debug"
+    )]
     Filter {
         /// What is wrong with it.
         reason: String,
     },
     /// The process has a subscriber already, which stays.
+    #[error("this process has a log subscriber already")]
     AlreadySet,
 }
-
-impl fmt::Display for LoggingError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Filter { reason } => write!(
-                f,
-                "log filter: {reason}; write LEVEL or TARGET=LEVEL, separated by commas, such as \
-                 info,sinew::request=debug"
-            ),
-            Self::AlreadySet => f.write_str("this process has a log subscriber already"),
-        }
-    }
-}
-
-impl std::error::Error for LoggingError {}
 
 #[cfg(test)]
 mod tests {

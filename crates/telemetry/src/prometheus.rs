@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    fmt, io,
+    io,
     net::SocketAddr,
     sync::{
         Arc,
@@ -221,45 +221,27 @@ async fn connection(stream: TcpStream, routes: Router, has_asked: Arc<AtomicBool
 }
 
 /// Why metrics were not installed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MetricsError {
     /// The address may not be bound in plain text; the text says both ways out.
+    #[error("metrics endpoint: {0}")]
     Address(AddressError),
     /// The address cannot be bound.
+    #[error("the metrics endpoint cannot listen on {address}")]
     Bind {
         /// The address asked for.
         address: SocketAddr,
         /// What the system said.
+        #[source]
         error: io::Error,
     },
     /// The process has a recorder already: install once, and nothing else beside it.
+    #[error("this process has a metrics recorder already")]
     AlreadyInstalled,
     /// The recorder refused its own settings.
-    Recorder(BuildError),
-}
-
-impl fmt::Display for MetricsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Address(error) => write!(f, "metrics endpoint: {error}"),
-            Self::Bind { address, .. } => {
-                write!(f, "the metrics endpoint cannot listen on {address}")
-            }
-            Self::AlreadyInstalled => f.write_str("this process has a metrics recorder already"),
-            Self::Recorder(_) => f.write_str("the metrics recorder refused its settings"),
-        }
-    }
-}
-
-impl std::error::Error for MetricsError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Bind { error, .. } => Some(error),
-            Self::Recorder(error) => Some(error),
-            Self::Address(_) | Self::AlreadyInstalled => None,
-        }
-    }
+    #[error("the metrics recorder refused its settings")]
+    Recorder(#[source] BuildError),
 }
 
 #[cfg(test)]
