@@ -38,6 +38,9 @@ pub struct Instance {
     pub process: Option<u64>,
     /// Its handler may run twice for one request without harm.
     pub idempotent: bool,
+    /// Callers of NVIDIA Dynamo can use it as well, at its `tcp` or else its `nats` address: in a
+    /// record they find it. Without it, or without such an address, only callers of Sinew do.
+    pub serves_dynamo: bool,
     /// The id is ours, made up to tell seeds apart, and the server does not know it: requests
     /// must carry `InstanceId(0)`, which a server takes as "whoever answers".
     pub any_id: bool,
@@ -61,6 +64,7 @@ impl Instance {
             host: None,
             process: None,
             idempotent: false,
+            serves_dynamo: false,
             any_id: false,
             source: None,
         }
@@ -92,6 +96,7 @@ impl PartialEq for Instance {
             host,
             process,
             idempotent,
+            serves_dynamo,
             any_id,
             source: _,
         } = self;
@@ -105,6 +110,7 @@ impl PartialEq for Instance {
             && *host == other.host
             && *process == other.process
             && *idempotent == other.idempotent
+            && *serves_dynamo == other.serves_dynamo
             && *any_id == other.any_id
     }
 }

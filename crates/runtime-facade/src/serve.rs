@@ -146,6 +146,7 @@ impl ServeBuilder {
             self.codecs.unwrap_or_else(|| codecs.iter().map(|name| (*name).to_owned()).collect());
         instance.weight = self.weight;
         instance.idempotent = self.idempotent;
+        instance.serves_dynamo = cfg!(feature = "dynamo");
         instance.host = inner.here.host.clone();
         instance.process = inner.here.process;
         let addresses = instance.addresses.clone();
@@ -314,3 +315,6 @@ impl fmt::Debug for Served {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

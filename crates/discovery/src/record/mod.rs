@@ -7,9 +7,9 @@
 //! | written by | read by Dynamo | read here |
 //! |---|---|---|
 //! | Dynamo | as ever | one address of scheme `dynamo-tcp` or `dynamo-nats` |
-//! | us, with a `tcp` address | an ordinary TCP worker | everything |
-//! | us, with a `nats` address and no `tcp` one | an ordinary NATS worker | everything |
-//! | us, without either | not parsable as host and port: skipped with a warning | everything |
+//! | us, [`serves_dynamo`](Instance::serves_dynamo), with a `tcp` address | an ordinary TCP worker | everything |
+//! | us, the same with a `nats` address and no `tcp` one | an ordinary NATS worker | everything |
+//! | us, any other | a transport that it does not know: skipped with a warning | everything |
 //!
 //! ```
 //! use sinew_discovery::{Instance, record::{self, Record}};
@@ -31,6 +31,7 @@ mod reach;
 mod tests;
 mod value;
 
+use serde_json::{Map, Value as Json};
 use sinew_plane::{Address, Incarnation};
 
 use self::value::{Sinew, Value};
@@ -106,18 +107,13 @@ pub fn encode(record: &Record) -> Result<Vec<u8>, DiscoveryError> {
     let Some(first) = instance.addresses.first() else {
         return Err(invalid(format!("{} has no address: nobody could call it", instance.key())));
     };
-    let of = |scheme| instance.addresses.iter().find(|address| address.scheme() == scheme);
-    let transport = match (of("tcp"), of("nats")) {
-        (None, Some(nats)) => value::nats_transport(nats),
-        (tcp, _) => value::tcp_transport(&instance.key(), tcp.unwrap_or(first)),
-    };
     let value = Value {
         kind: value::ENDPOINT.to_owned(),
         component: instance.endpoint.component().to_owned(),
         endpoint: instance.endpoint.endpoint().to_owned(),
         namespace: instance.endpoint.namespace().to_owned(),
         instance_id: instance.id.0,
-        transport,
+        transport: transport(instance, first),
         request_plane_codec: Some(codec_for_dynamo(&instance.codecs)),
         sinew: Some(Sinew::of(record)),
     };
@@ -127,6 +123,20 @@ pub fn encode(record: &Record) -> Result<Vec<u8>, DiscoveryError> {
         return Err(invalid(format!("the record of {} has {size} bytes", instance.key())));
     }
     Ok(bytes)
+}
+
+/// How a Dynamo caller reaches it, or else a transport that makes it skip the entry: what it asked
+/// at an address that does not serve it would fail.
+fn transport(instance: &Instance, first: &Address) -> Map<String, Json> {
+    let of = |scheme| {
+        let is_it = |address: &&Address| address.scheme() == scheme;
+        instance.addresses.iter().find(is_it).filter(|_| instance.serves_dynamo)
+    };
+    match (of("tcp"), of("nats")) {
+        (Some(tcp), _) => value::tcp_transport(&instance.key(), tcp),
+        (None, Some(nats)) => value::nats_transport(nats),
+        (None, None) => value::own_transport(first),
+    }
 }
 
 /// The one codec that a Dynamo caller is told: the first that it speaks, or else our first, which
@@ -169,6 +179,7 @@ fn decode_on(
         Some(sinew) => sinew.into_record(key, value.request_plane_codec.as_deref()),
         None => stock(key, &value)?,
     };
+    record.instance.serves_dynamo = value::stock_address(&value.transport).is_some();
     let reader = reach::Reader { our_host, their_host: record.instance.host.as_deref() };
     let (addresses, unreachable) = reader.sort(record.instance.addresses);
     if addresses.is_empty() && unreachable.is_empty() {

@@ -44,6 +44,7 @@ fn our_record() -> Record {
         host: Some("aa-11".to_owned()),
         process: Some(0xfedc_ba98_7654_3210),
         idempotent: true,
+        serves_dynamo: true,
         any_id: false,
         source: None,
     };
@@ -68,6 +69,7 @@ fn a_stock_entry_is_an_instance_here() {
     assert_eq!(record.instance.addresses, [address.parse().unwrap()]);
     assert_eq!(record.instance.codecs, ["msgpack"]);
     assert_eq!(record.instance.weight, 1);
+    assert!(record.instance.serves_dynamo);
     assert_eq!(record, decode(&stock_key(), STOCK.as_bytes()).unwrap(), "reading changes nothing");
     let plain = STOCK.replace(r#","request_plane_codec":"msgpack""#, "");
     assert_eq!(decode(&stock_key(), plain.as_bytes()).unwrap().instance.codecs, ["json"]);
@@ -91,59 +93,96 @@ fn our_entry_is_these_bytes_and_comes_back() {
     assert_eq!(decode_on(Some("aa-11"), &stock_key(), OURS.as_bytes()).unwrap(), our_record());
 }
 
+/// The required fields and types of a stock client; it ignores what it does not know.
+#[derive(serde::Deserialize)]
+#[serde(tag = "type")]
+enum Stock {
+    Endpoint {
+        component: String,
+        endpoint: String,
+        namespace: String,
+        instance_id: u64,
+        transport: StockTransport,
+        device_type: Option<String>,
+        request_plane_codec: Option<StockCodec>,
+    },
+}
+
+#[derive(serde::Deserialize, PartialEq, Debug)]
+#[serde(rename_all = "snake_case")]
+enum StockTransport {
+    #[serde(rename = "nats_tcp")]
+    Nats(String),
+    Tcp(String),
+}
+
+#[derive(serde::Deserialize, PartialEq, Debug)]
+#[serde(rename_all = "lowercase")]
+enum StockCodec {
+    Json,
+    Msgpack,
+}
+
+/// The transport that a stock client reads; `None` when it skips the entry.
+fn stock_transport(record: &Record) -> Option<StockTransport> {
+    let Stock::Endpoint { transport, .. } =
+        serde_json::from_slice(&encode(record).unwrap()).ok()?;
+    Some(transport)
+}
+
 #[test]
 fn our_entry_is_what_a_stock_client_reads() {
-    // The required fields and types of a stock client; it ignores what it does not know.
-    #[derive(serde::Deserialize)]
-    #[serde(tag = "type")]
-    enum Stock {
-        Endpoint {
-            component: String,
-            endpoint: String,
-            namespace: String,
-            instance_id: u64,
-            transport: StockTransport,
-            device_type: Option<String>,
-            request_plane_codec: Option<StockCodec>,
-        },
-    }
-    #[derive(serde::Deserialize)]
-    #[serde(rename_all = "snake_case")]
-    enum StockTransport {
-        Tcp(String),
-    }
-    #[derive(serde::Deserialize, PartialEq, Debug)]
-    #[serde(rename_all = "lowercase")]
-    enum StockCodec {
-        Json,
-        Msgpack,
-    }
     let Stock::Endpoint {
         component,
         endpoint,
         namespace,
         instance_id,
-        transport: StockTransport::Tcp(address),
+        transport,
         device_type,
         request_plane_codec,
     } = serde_json::from_slice(&encode(&our_record()).unwrap()).unwrap();
     assert_eq!([namespace, component, endpoint], ["ns1", "backend", "generate"]);
     assert_eq!(instance_id, 0x5315_a1fc_98a8_5605);
-    assert_eq!(address, "192.0.2.2:34479/5315a1fc98a85605/ns1/backend/generate");
+    let address = "192.0.2.2:34479/5315a1fc98a85605/ns1/backend/generate";
+    assert_eq!(transport, StockTransport::Tcp(address.to_owned()));
     assert_eq!((device_type, request_plane_codec), (None, Some(StockCodec::Msgpack)));
+}
+
+#[test]
+fn a_worker_that_does_not_serve_dynamo_is_one_that_stock_clients_skip() {
+    let mut record = our_record();
+    record.instance.serves_dynamo = false;
+    assert_eq!(stock_transport(&record), None);
+    let bytes = encode(&record).unwrap();
+    assert_eq!(decode_on(Some("aa-11"), &stock_key(), &bytes).unwrap(), record);
+    // Over NATS as well.
+    record.instance.addresses = vec!["nats://ns1_backend.generate-1".parse().unwrap()];
+    assert_eq!(stock_transport(&record), None);
+    // A reader that does not know our field has nowhere to go either.
+    let unknown = changed(|value| {
+        value["transport"] = json!({ "sinew": "tcp://192.0.2.2:34479" });
+        value["sinew"]["v"] = json!(2);
+    });
+    assert!(matches!(decode(&stock_key(), &unknown), Err(RecordError::NoAddress)));
 }
 
 #[test]
 fn a_worker_without_tcp_or_a_codec_of_dynamo_is_one_that_stock_clients_skip() {
     let mut record = our_record();
-    record.instance.addresses.truncate(1);
     record.instance.codecs = vec!["bincode".to_owned()];
+    assert_eq!(stock_transport(&record), None);
     let bytes = encode(&record).unwrap();
     let value: Json = serde_json::from_slice(&bytes).unwrap();
-    let stock = &value["transport"]["tcp"];
-    assert_eq!(stock, "/run/sinew/1.sock/5315a1fc98a85605/ns1/backend/generate");
     assert_eq!(value["request_plane_codec"], "bincode");
     assert_eq!(decode_on(Some("aa-11"), &stock_key(), &bytes).unwrap(), record);
+
+    let mut record = our_record();
+    record.instance.addresses.truncate(1);
+    assert_eq!(stock_transport(&record), None);
+    let decoded = decode_on(Some("aa-11"), &stock_key(), &encode(&record).unwrap()).unwrap();
+    assert!(!decoded.instance.serves_dynamo, "whatever it says of itself");
+    record.instance.serves_dynamo = false;
+    assert_eq!(decoded, record);
 }
 
 #[test]
@@ -152,13 +191,10 @@ fn a_worker_that_is_reached_over_nats_alone_says_so_to_stock_clients() {
     let subject = "ns1_backend.generate-5315a1fc98a85605";
     let nats = format!("nats://{subject}").parse().unwrap();
     record.instance.addresses.push(nats);
-    let transport = |record: &Record| {
-        let value: Json = serde_json::from_slice(&encode(record).unwrap()).unwrap();
-        value["transport"].clone()
-    };
-    assert!(transport(&record)["tcp"].is_string(), "both: direct first");
+    let both = stock_transport(&record);
+    assert!(matches!(both, Some(StockTransport::Tcp(_))), "both: direct first");
     record.instance.addresses.retain(|address| address.scheme() == "nats");
-    assert_eq!(transport(&record), json!({ "nats_tcp": subject }));
+    assert_eq!(stock_transport(&record), Some(StockTransport::Nats(subject.to_owned())));
     assert_eq!(decode(&stock_key(), &encode(&record).unwrap()).unwrap(), record);
 }
 
@@ -258,7 +294,9 @@ fn newer_writers_are_read_as_far_as_they_are_known() {
     let record = decode_changed(|value| value["sinew"]["v"] = json!(2)).unwrap();
     assert_eq!(record.instance.addresses[0].scheme(), "dynamo-tcp");
     let record = decode_changed(|value| value["transport"] = json!({"carrier_pigeon": 7}));
-    assert_eq!(record.unwrap(), our_record());
+    let mut ours = our_record();
+    ours.instance.serves_dynamo = false;
+    assert_eq!(record.unwrap(), ours, "no way in for Dynamo, and the same otherwise");
 }
 
 #[test]

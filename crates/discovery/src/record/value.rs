@@ -26,7 +26,8 @@ pub(super) struct Value<S = Json> {
     pub(super) endpoint: String,
     pub(super) namespace: String,
     pub(super) instance_id: u64,
-    /// One entry: the transport's tag and its address. Kept open, because an unknown tag beside
+    /// One entry: the transport's tag and its address; a stock caller skips a record with a tag that
+    /// it does not know. Kept open, because an unknown tag beside
     /// our own field is no reason to refuse a record.
     pub(super) transport: Map<String, Json>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -120,6 +121,11 @@ pub(super) fn tcp_transport(key: &InstanceKey, address: &Address) -> Map<String,
 /// `{"nats_tcp": "subject"}`.
 pub(super) fn nats_transport(address: &Address) -> Map<String, Json> {
     Map::from_iter([("nats_tcp".to_owned(), Json::String(address.rest().to_owned()))])
+}
+
+/// `{"sinew": "scheme://..."}`, which no version of Dynamo knows.
+pub(super) fn own_transport(address: &Address) -> Map<String, Json> {
+    Map::from_iter([("sinew".to_owned(), Json::String(address.to_string()))])
 }
 
 /// The address of a worker that only says how Dynamo reaches it.

@@ -30,6 +30,7 @@ async fn our_entry_is_this_text_under_this_key() {
             .into(),
         codecs: vec!["msgpack".to_owned()],
         process: Some(0xfedc_ba98),
+        serves_dynamo: true,
         ..instance(ID)
     };
     let registration = discovery.register(ours).await.unwrap();

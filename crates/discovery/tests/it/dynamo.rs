@@ -49,6 +49,7 @@ async fn our_worker_is_a_file_that_stock_peers_read() {
     let mut ours = instance(0x6e38_3eed_bd9e_a705);
     ours.addresses = vec!["tcp://192.0.2.2:34479".parse().unwrap()];
     ours.codecs = vec!["msgpack".to_owned()];
+    ours.serves_dynamo = true;
     let registration = discovery.register(ours).await.unwrap();
 
     let path = root.path().join(NAME);
