@@ -71,8 +71,8 @@ pub(crate) async fn run(settings: &Settings, args: LsArgs) -> Result<Exit, Failu
         let name = args.name.as_ref().map_or("NAME", |name| name.as_str());
         let why = trouble.map_or_else(String::new, |trouble| format!(": {trouble}"));
         tell(&format!("No instances found{of} in {discovery}{why}"));
-        let start = format!("start one with: {} serve {name} -- COMMAND", settings.same_place());
-        tell_labelled(Label::Hint, &start);
+        let start = settings.how_to_serve(&discovery, name);
+        tell_labelled(Label::Hint, &format!("start one{start}"));
     } else {
         let instances: Vec<_> = instances.iter().map(|one| &***one).collect();
         print(&fitting(&instances, terminal::width()))?;

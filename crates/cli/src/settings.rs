@@ -100,6 +100,23 @@ impl Settings {
         Ok(start(config, waiting).await?)
     }
 
+    /// How somebody starts what is found in `discovery` under `name`: the end of a sentence.
+    pub(crate) fn how_to_serve(&self, discovery: &DiscoverySource, name: &str) -> String {
+        match discovery {
+            _ if discovery.announces() => {
+                format!(" with: {} serve {name} -- COMMAND", self.same_place())
+            }
+            DiscoverySource::Memory => {
+                " with another discovery: memory is known to one process alone".to_owned()
+            }
+            // The command with this discovery would serve all the same, and nobody would find it.
+            _ => format!(
+                " at an address that {discovery} leads to, because none can announce itself \
+                 there, with: sinew serve {name} --listen IP:PORT --insecure -- COMMAND"
+            ),
+        }
+    }
+
     /// `sinew` with the options that make another command find what this one serves.
     pub(crate) fn same_place(&self) -> String {
         let mut text = "sinew".to_owned();

@@ -4,7 +4,7 @@
 
 use std::{borrow::Cow, fmt::Write};
 
-use sinew_plane::{EndpointName, InstanceId};
+use sinew_plane::InstanceId;
 
 /// What a path names.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,14 +40,8 @@ impl<'a> InstancePath<'a> {
     }
 }
 
-/// The path of an instance, as it stands in a discovery record and in a request's frame.
-pub fn instance_path(endpoint: &EndpointName, instance: InstanceId) -> String {
-    let mut path = String::new();
-    push_instance_path(&mut path, endpoint.as_str(), instance);
-    path
-}
-
-/// Adds the path of an instance. `endpoint` is a name as [`EndpointName`] holds it.
+/// Adds the path of an instance, as it stands in a discovery record and in a request's frame.
+/// `endpoint` is a name as [`EndpointName`](sinew_plane::EndpointName) holds it.
 pub fn push_instance_path(path: &mut String, endpoint: &str, instance: InstanceId) {
     // Memory takes all that is written. The parts of a name hold neither '%' nor '/', so there is
     // nothing to escape.
@@ -58,6 +52,7 @@ pub fn push_instance_path(path: &mut String, endpoint: &str, instance: InstanceI
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use sinew_plane::EndpointName;
 
     use super::*;
 
@@ -95,7 +90,8 @@ mod tests {
         #[test]
         fn our_paths_come_back(id: u64, parts in prop::array::uniform3("[A-Za-z0-9_-][A-Za-z0-9._-]{0,20}")) {
             let name = EndpointName::new(&parts[0], &parts[1], &parts[2]).unwrap();
-            let path = instance_path(&name, InstanceId(id));
+            let mut path = String::new();
+            push_instance_path(&mut path, name.as_str(), InstanceId(id));
             let read = InstancePath::parse(&path).unwrap();
             prop_assert_eq!(read.instance, InstanceId(id));
             prop_assert_eq!(&*read.endpoint, name.as_str());

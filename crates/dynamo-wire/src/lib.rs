@@ -62,7 +62,7 @@ pub use crate::{
         SINEW_CONTROL_VERSION, SinewControl,
     },
     heartbeat::Heartbeats,
-    instance_path::{InstancePath, instance_path, push_instance_path},
+    instance_path::{InstancePath, push_instance_path},
     message::{
         CallHomeHandshake, ControlMessage, Failure, MAX_HANDSHAKE_BYTES, MAX_HEADER_BYTES, Message,
         ResponseStreamPrologue, begun_frame, empty_item_frame, item_prefix, json_frame,

@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 
 use sinew_plane::{BindPolicy, Budget, ConfigError};
 
-use crate::{Admission, Advertised, addresses, concrete, connection_limit, descriptors};
+use crate::{
+    Admission, Advertised, connection_limit, descriptors,
+    interface::{advertised_address, interface_addresses},
+};
 
 /// Bytes that a connection costs on which nothing runs: its tables and tasks, its place at the
 /// listener, and a free part of what waits to be written.
@@ -85,7 +88,7 @@ impl CheckedListenConfig {
     pub fn advertised(&self, bound: SocketAddr) -> String {
         match &self.advertised {
             Some(advertised) => advertised.with_port(bound.port()),
-            None => concrete(bound, addresses()).to_string(),
+            None => advertised_address(bound, interface_addresses()).to_string(),
         }
     }
 }

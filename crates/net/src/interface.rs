@@ -31,7 +31,27 @@ impl ListenHost {
     pub fn resolve(&self, policy: BindPolicy) -> io::Result<IpAddr> {
         match self {
             Self::Ip(ip) => Ok(*ip),
-            _ => choose(self, policy, addresses()),
+            _ => self.resolve_among(policy, interface_addresses()),
+        }
+    }
+
+    fn resolve_among(&self, policy: BindPolicy, machine: MachineAddresses) -> io::Result<IpAddr> {
+        match self {
+            Self::Ip(ip) => Ok(*ip),
+            Self::Automatic if policy == BindPolicy::LoopbackOnly => Ok(Ipv4Addr::LOCALHOST.into()),
+            Self::Automatic => {
+                let found = reachable(&machine.unwrap_or_default(), false);
+                Ok(found.unwrap_or(Ipv4Addr::LOCALHOST.into()))
+            }
+            Self::Interface(name) => {
+                let machine = machine?;
+                let own = || machine.iter().filter(|(it, _)| it == name).map(|(_, ip)| *ip);
+                let found = own().find(IpAddr::is_ipv4).or_else(|| own().find(is_global_enough));
+                found.or_else(|| own().next()).ok_or_else(|| {
+                    let message = format!("no network interface {name:?} with an address");
+                    io::Error::new(io::ErrorKind::AddrNotAvailable, message)
+                })
+            }
         }
     }
 }
@@ -57,45 +77,17 @@ impl FromStr for ListenHost {
     }
 }
 
-/// The addresses of this machine, each with the name of its interface.
-pub fn addresses() -> io::Result<Vec<(String, IpAddr)>> {
+/// The addresses of this machine, each with the name of its interface; or why they cannot be listed.
+type MachineAddresses = io::Result<Vec<(String, IpAddr)>>;
+
+pub(crate) fn interface_addresses() -> MachineAddresses {
     let interfaces = if_addrs::get_if_addrs()?;
     Ok(interfaces.into_iter().map(|it| (it.name.clone(), it.ip())).collect())
 }
 
-/// The address to listen on.
-///
-/// # Errors
-/// There is no interface of the name, or it has no address. The automatic choice falls back to
-/// loopback and never fails.
-pub fn choose(
-    host: &ListenHost,
-    policy: BindPolicy,
-    machine: io::Result<Vec<(String, IpAddr)>>,
-) -> io::Result<IpAddr> {
-    match host {
-        ListenHost::Ip(ip) => Ok(*ip),
-        ListenHost::Automatic if policy == BindPolicy::LoopbackOnly => {
-            Ok(Ipv4Addr::LOCALHOST.into())
-        }
-        ListenHost::Automatic => {
-            Ok(reachable(&machine.unwrap_or_default(), false).unwrap_or(Ipv4Addr::LOCALHOST.into()))
-        }
-        ListenHost::Interface(name) => {
-            let machine = machine?;
-            let own = || machine.iter().filter(|(it, _)| it == name).map(|(_, ip)| *ip);
-            let found = own().find(IpAddr::is_ipv4).or_else(|| own().find(is_global_enough));
-            found.or_else(|| own().next()).ok_or_else(|| {
-                let message = format!("no network interface {name:?} with an address");
-                io::Error::new(io::ErrorKind::AddrNotAvailable, message)
-            })
-        }
-    }
-}
-
 /// What to tell others for an address that is bound: itself, or one of the machine's where it
 /// stands for all of them.
-pub fn concrete(bound: SocketAddr, machine: io::Result<Vec<(String, IpAddr)>>) -> SocketAddr {
+pub(crate) fn advertised_address(bound: SocketAddr, machine: MachineAddresses) -> SocketAddr {
     if !bound.ip().is_unspecified() {
         return bound;
     }
@@ -147,7 +139,7 @@ mod tests {
     }
 
     fn chosen(host: &ListenHost, policy: BindPolicy) -> String {
-        choose(host, policy, Ok(machine())).unwrap().to_string()
+        host.resolve_among(policy, Ok(machine())).unwrap().to_string()
     }
 
     #[test]
@@ -159,7 +151,7 @@ mod tests {
     #[test]
     fn without_such_an_address_it_falls_back_to_loopback() {
         for machine in [Ok(machine()[..2].to_vec()), Err(io::Error::other("no list"))] {
-            let ip = choose(&ListenHost::Automatic, BindPolicy::Insecure, machine).unwrap();
+            let ip = ListenHost::Automatic.resolve_among(BindPolicy::Insecure, machine).unwrap();
             assert_eq!(ip, Ipv4Addr::LOCALHOST);
         }
     }
@@ -169,16 +161,18 @@ mod tests {
         let named = |name: &str| ListenHost::Interface(name.to_owned());
         assert_eq!(chosen(&named("eth1"), BindPolicy::Insecure), "198.51.100.9");
         assert_eq!(chosen(&named("wg0"), BindPolicy::Insecure), "fd00::5");
-        let error = choose(&named("eth7"), BindPolicy::Insecure, Ok(machine())).unwrap_err();
+        let error = named("eth7").resolve_among(BindPolicy::Insecure, Ok(machine())).unwrap_err();
         assert!(error.to_string().contains("eth7"), "{error}");
         let broken = Err(io::Error::other("no list"));
-        let error = choose(&named("eth0"), BindPolicy::Insecure, broken).unwrap_err();
+        let error = named("eth0").resolve_among(BindPolicy::Insecure, broken).unwrap_err();
         assert_eq!(error.to_string(), "no list");
     }
 
     #[test]
     fn a_wildcard_is_advertised_as_one_address() {
-        let told = |bound: &str, machine| concrete(bound.parse().unwrap(), Ok(machine)).to_string();
+        let told = |bound: &str, machine| {
+            advertised_address(bound.parse().unwrap(), Ok(machine)).to_string()
+        };
         assert_eq!(told("0.0.0.0:81", machine()), "192.0.2.7:81");
         assert_eq!(told("[::]:81", machine()), "[fd00::5]:81");
         assert_eq!(told("0.0.0.0:81", vec![]), "127.0.0.1:81");

@@ -53,7 +53,7 @@ pub use crate::{
     },
     config::{CONNECTION_COST_BYTES, CheckedListenConfig, ListenConfig},
     connector::{Attempt, Connector, SocketConnector},
-    interface::{ListenHost, addresses, choose, concrete},
+    interface::ListenHost,
     listen::listen_tcp,
     port::{Accepted, Detect, MAX_FIRST_BYTES, Port, Protocol, UnclassifiedGuard},
     socket::{Socket, TCP, UNIX, keep_alive, silence, tune_listener},

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use sinew_codec::TcpRequestMessage;
 use sinew_plane::{
     BudgetUse, Error,
-    budget::{Account, Hold, Work},
+    budget::{Account, Work},
 };
 
 /// Payloads up to this many bytes are copied out of the read buffer, because a handler may hold
@@ -30,16 +30,5 @@ pub(crate) fn payload_of(
     }
     let hold = account.hold(BudgetUse::Frames, payload.len(), Work::New);
     let hold = hold.ok_or_else(|| account.budget().refusal())?;
-    Ok(Bytes::from_owner(Charged { payload: payload.clone(), _hold: hold }))
-}
-
-struct Charged {
-    payload: Bytes,
-    _hold: Hold,
-}
-
-impl AsRef<[u8]> for Charged {
-    fn as_ref(&self) -> &[u8] {
-        &self.payload
-    }
+    Ok(hold.cover(payload.clone()))
 }

@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use sinew_discovery::Instance;
 use sinew_plane::{Code, EndpointName, Error, InstanceId};
-
-/// Instances that one message names.
-const NAMED: usize = 8;
+use sinew_telemetry::first_few;
 
 /// Nobody is known. `trouble` is what the discovery says about itself.
 pub(crate) fn there(endpoint: &EndpointName, trouble: Option<String>) -> Error {
@@ -23,12 +21,10 @@ pub(crate) fn within_reach(endpoint: &EndpointName, known: &[Arc<Instance>]) -> 
     if known.is_empty() {
         return None;
     }
-    let places: Vec<_> = known.iter().take(NAMED).map(|one| places(one)).collect();
     let message = format!(
-        "No instances of {endpoint} can be reached from here, and there are {}{}. Let the worker \
+        "No instances of {endpoint} can be reached from here, and there are {}. Let the worker \
          listen at an address of its network, or advertise one",
-        places.join("; "),
-        more(known.len()),
+        first_few(known.iter().map(|one| places(one)), "; "),
     );
     Some(Error::new(Code::NoTransport, message))
 }
@@ -42,12 +38,10 @@ pub(crate) fn of_id(
     if known.is_empty() {
         return None;
     }
-    let shown: Vec<_> = known.iter().take(NAMED).map(InstanceId::to_string).collect();
     let message = format!(
-        "No instances found for {endpoint} with id {id}: registered are {}{}. Ask one of these, or \
+        "No instances found for {endpoint} with id {id}: registered are {}. Ask one of these, or \
          let the router choose",
-        shown.join(", "),
-        more(known.len()),
+        first_few(known, ", "),
     );
     Some(Error::new(Code::NoInstances, message))
 }
@@ -55,8 +49,4 @@ pub(crate) fn of_id(
 fn places(one: &Instance) -> String {
     let places: Vec<_> = one.unreachable.iter().map(ToString::to_string).collect();
     format!("{} at {}", one.id, places.join(" and "))
-}
-
-fn more(known: usize) -> &'static str {
-    if known > NAMED { ", ..." } else { "" }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sinew_plane::{Backoff, Code, Error, Executed, Fault, InstanceId};
+use sinew_telemetry::first_few;
 
 use crate::BudgetConfig;
 
@@ -184,12 +185,10 @@ impl Attempts {
         if ids.len() == 1 && tried <= 1 && because.is_empty() {
             return Some(last.clone());
         }
-        let asked: Vec<_> = ids.iter().take(8).map(InstanceId::to_string).collect();
-        let cut = if ids.len() > asked.len() { ", ..." } else { "" };
         let message = format!(
-            "{last} (after {tried} attempt{s} at {asked}{cut}{because})",
+            "{last} (after {tried} attempt{s} at {asked}{because})",
             s = if tried == 1 { "" } else { "s" },
-            asked = asked.join(", "),
+            asked = first_few(ids, ", "),
         );
         let error = Error::new(last.code(), message).with_executed(executed);
         let error = match last.retry_after() {

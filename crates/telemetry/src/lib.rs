@@ -43,6 +43,7 @@ mod connection;
 #[cfg(feature = "subscriber")]
 pub mod console;
 mod endpoint;
+mod first_few;
 #[cfg(feature = "subscriber")]
 mod limited;
 #[cfg(feature = "subscriber")]
@@ -60,6 +61,7 @@ pub use crate::{
     budget::BudgetMetrics,
     connection::{ActiveConnection, ConnectionMeters, ConnectionMetrics},
     endpoint::{EndpointMetrics, RequestMetrics},
+    first_few::first_few,
     names::describe,
     pool::TcpPoolMetrics,
     printable::{printable, printable_lines},

@@ -72,18 +72,7 @@ fn held(payload: Bytes, hold: Option<Hold>) -> Bytes {
         if payload.len() <= COPY_BYTES { Bytes::copy_from_slice(&payload) } else { payload };
     match hold {
         None => payload,
-        Some(hold) => Bytes::from_owner(Charged { payload, _hold: hold }),
-    }
-}
-
-struct Charged {
-    payload: Bytes,
-    _hold: Hold,
-}
-
-impl AsRef<[u8]> for Charged {
-    fn as_ref(&self) -> &[u8] {
-        &self.payload
+        Some(hold) => hold.cover(payload),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use sinew::{Client, Instance, Runtime};
+use sinew_telemetry::first_few;
 
 use super::CallArgs;
 use crate::{
@@ -10,9 +11,6 @@ use crate::{
     settings::Settings,
     wording::seconds,
 };
-
-/// Instances that one message names.
-const NAMED: usize = 8;
 
 /// A call that found no instance.
 pub(super) struct Nobody<'a> {
@@ -30,7 +28,8 @@ impl Nobody<'_> {
     /// The settings cannot be read any more.
     pub(super) fn failure(&self, waited: Duration) -> Result<Failure, Failure> {
         let CallArgs { name, wait, instance, .. } = self.args;
-        let place = self.settings.config()?.discovery.to_string();
+        let discovery = self.settings.config()?.discovery;
+        let place = discovery.to_string();
         let waited = match wait.is_zero() {
             true => "looked once".to_owned(),
             false => format!("waited {}", seconds(waited)),
@@ -47,16 +46,16 @@ impl Nobody<'_> {
         if let Some(id) = instance
             && !known.is_empty()
         {
-            let shown = listed(known.iter().map(ToString::to_string), ", ");
+            let shown = first_few(known, ", ");
             return Ok(failure(&format!(" with id {id}"), "")
                 .hint(format!("there are {shown}: ask one of these")));
         }
-        let sinew = self.settings.same_place();
         let trouble = self.runtime.discovery_trouble();
         let why = trouble.map_or_else(String::new, |trouble| format!(": {trouble}"));
-        Ok(failure("", &why).hint(format!(
-            "start a worker with: {sinew} serve {name} -- COMMAND; see who is there with: {sinew} ls"
-        )))
+        let start = self.settings.how_to_serve(&discovery, name.as_str());
+        let sinew = self.settings.same_place();
+        let hint = format!("start a worker{start}; see who is there with: {sinew} ls");
+        Ok(failure("", &why).hint(hint))
     }
 
     /// The failure of a call to instances that are there and cannot be reached from here.
@@ -71,7 +70,7 @@ impl Nobody<'_> {
             let places: Vec<_> = one.unreachable.iter().map(ToString::to_string).collect();
             format!("{} at {}", one.id, places.join(" and "))
         };
-        let there = listed(there.iter().map(places), "; ");
+        let there = first_few(there.iter().map(places), "; ");
         let message = format!(
             "{name} is announced in {place} by instances that cannot be reached from here \
              ({waited}): {there}"
@@ -81,11 +80,4 @@ impl Nobody<'_> {
              --listen IP:PORT --insecure, or tell others a better one with --advertise HOST:PORT",
         ))
     }
-}
-
-/// The first few of a list.
-fn listed(all: impl ExactSizeIterator<Item = String>, between: &str) -> String {
-    let more = if all.len() > NAMED { format!("{between}...") } else { String::new() };
-    let shown: Vec<_> = all.take(NAMED).collect();
-    format!("{}{more}", shown.join(between))
 }

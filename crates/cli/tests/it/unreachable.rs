@@ -98,6 +98,12 @@ fn a_name_that_does_not_exist_is_named_with_what_dns_said() {
     assert_code(&list, 0);
     let json = world.run(["--discovery", &place, "ls", "a/b/c", "--json"]);
     assert_eq!(stdout(&json), "[]\n");
+    for output in [&call, &list] {
+        let said = stderr(output);
+        // A worker with this discovery could not announce itself.
+        assert!(said.contains("sinew serve a/b/c --listen IP:PORT"), "{said}");
+        assert!(said.contains("none can announce itself there"), "{said}");
+    }
     for output in [call, list, json] {
         let said = stderr(&output);
         assert!(said.contains("nosuch.pool does not exist (NXDOMAIN)"), "{said}");

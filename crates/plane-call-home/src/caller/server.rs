@@ -12,7 +12,7 @@ use sinew_dynamo_wire::{
 };
 use sinew_mux::Token;
 use sinew_mux_driver::ConnectionSet;
-use sinew_net::{Admission, accept_connections, addresses, choose, listen_tcp, tune_listener};
+use sinew_net::{Admission, accept_connections, listen_tcp, tune_listener};
 use sinew_plane::{
     Address, BoxStream, Code, Context, EndpointName, Error, InstanceId, OutgoingRequest,
     RequestRegistration, RequestStreamServer, ResponsePlaneServer, ResponseRegistration,
@@ -77,7 +77,7 @@ impl TcpStreamServer {
     pub fn bind(config: CheckedTcpStreamServerConfig) -> Result<Self, Error> {
         let refused = |message: String| Error::new(Code::Exhausted, message);
         let policy = config.listen.bind_policy;
-        let ip = choose(&config.host, policy, addresses()).map_err(|cause| {
+        let ip = config.host.resolve(policy).map_err(|cause| {
             refused(format!("no address to listen on: {cause}")).with_source(cause)
         })?;
         let address = SocketAddr::new(ip, config.port);

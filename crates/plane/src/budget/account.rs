@@ -5,6 +5,8 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use bytes::Bytes;
+
 use super::{Budget, BudgetUse, Holder};
 
 /// How urgent a charge is.
@@ -124,6 +126,22 @@ impl Hold {
         let surplus = self.bytes.saturating_sub(bytes);
         self.account.release(self.what, surplus);
         self.bytes -= surplus;
+    }
+
+    /// `payload`, charged for as long as anybody holds a byte of it.
+    pub fn cover(self, payload: Bytes) -> Bytes {
+        Bytes::from_owner(Covered { payload, _hold: self })
+    }
+}
+
+struct Covered {
+    payload: Bytes,
+    _hold: Hold,
+}
+
+impl AsRef<[u8]> for Covered {
+    fn as_ref(&self) -> &[u8] {
+        &self.payload
     }
 }
 
