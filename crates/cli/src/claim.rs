@@ -6,7 +6,7 @@ use sinew::{CancelReason, Code, Context, Error, Executed};
 
 use crate::{
     exit::{Exit, Failure},
-    wording::seconds,
+    text_layout::seconds,
 };
 
 /// The reason of a cancel that came as an error.

@@ -7,7 +7,7 @@ use sinew_telemetry::console::{self, Label};
 
 use crate::{
     claim::{claim, claimed_reason},
-    wording::abridged,
+    text_layout::abridged,
 };
 
 /// The exit codes as help and README have them.

@@ -17,7 +17,7 @@ mod set_up;
 mod settings;
 mod signals;
 mod terminal;
-mod wording;
+mod text_layout;
 
 use std::{ffi::OsString, io::IsTerminal, time::Instant};
 

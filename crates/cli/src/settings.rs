@@ -11,7 +11,7 @@ use sinew_telemetry::{console::tell, printable};
 
 use crate::{
     exit::{Exit, Failure},
-    wording::seconds,
+    text_layout::seconds,
 };
 
 /// How long a person waits for an etcd or a NATS that does not answer.

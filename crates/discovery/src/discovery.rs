@@ -3,7 +3,7 @@
 use sinew_plane::{BoxFuture, EndpointName, Incarnation, InstanceId};
 use tokio::sync::watch;
 
-use crate::{Change, DiscoveryError, Instance, Snapshot, Want};
+use crate::{Change, DiscoveryError, Instance, Interest, Snapshot};
 
 /// A source of instances, and a place to announce one's own.
 pub trait Discovery: Send + Sync {
@@ -32,10 +32,10 @@ pub trait Discovery: Send + Sync {
     /// is there, as a change: [`View::has_instance_of`] waits for it. All others know already and
     /// ignore it. Never blocks.
     ///
-    /// The interest lasts as long as the [`Want`]. When nobody has one any more, a source for
+    /// The interest lasts as long as the [`Interest`]. When nobody has one any more, a source for
     /// which going on costs something (etcd) ends that, and its instances leave every view.
-    fn want(&self, _endpoint: &EndpointName) -> Want {
-        Want::default()
+    fn want(&self, _endpoint: &EndpointName) -> Interest {
+        Interest::default()
     }
 
     /// Says that somebody wants to see every endpoint, as a listing does, from now on. Sources
@@ -65,19 +65,19 @@ pub trait Discovery: Send + Sync {
 pub struct View {
     receiver: watch::Receiver<Snapshot>,
     seen: Snapshot,
-    wanted: Want,
+    wanted: Interest,
 }
 
 impl View {
     /// A view over the snapshots that a backend publishes. The current one counts as seen.
     pub fn new(mut receiver: watch::Receiver<Snapshot>) -> Self {
         let seen = receiver.borrow_and_update().clone();
-        Self { receiver, seen, wanted: Want::default() }
+        Self { receiver, seen, wanted: Interest::default() }
     }
 
     /// The same view, which keeps `want` as long as it lives, as its clones do.
     #[must_use]
-    pub fn holding(self, want: Want) -> Self {
+    pub fn holding(self, want: Interest) -> Self {
         Self { wanted: self.wanted.and(want), ..self }
     }
 

@@ -48,15 +48,15 @@ mod file;
 mod fingerprint;
 mod host;
 mod instance;
+mod interest;
 mod memory;
 mod merged;
 #[cfg(any(feature = "etcd", feature = "file"))]
 mod process;
 pub mod record;
-mod seeds;
 mod snapshot;
+mod static_list;
 mod unreachable;
-mod want;
 
 #[cfg(feature = "dns")]
 pub use crate::dns::{DnsConfig, DnsDiscovery};
@@ -71,12 +71,12 @@ pub use crate::{
     error::DiscoveryError,
     host::host_id,
     instance::{Instance, InstanceKey, MAX_ADDRESSES},
+    interest::Interest,
     memory::MemoryDiscovery,
     merged::MergedDiscovery,
-    seeds::StaticDiscovery,
     snapshot::{Change, Snapshot},
+    static_list::StaticDiscovery,
     unreachable::{Obstacle, Unreachable},
-    want::Want,
 };
 #[cfg(feature = "file")]
 pub use sinew_folder::{Owners, OwnersError, Rules as FolderRules};

@@ -1,7 +1,7 @@
 //! Several providers as one.
 
-mod board;
-mod hold;
+mod registration_handle;
+mod snapshot_publisher;
 #[cfg(test)]
 mod tests;
 
@@ -18,8 +18,8 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use self::{board::Board, hold::Hold};
-use crate::{Discovery, DiscoveryError, Instance, Registration, View, Want};
+use self::{registration_handle::RegistrationHandle, snapshot_publisher::SnapshotPublisher};
+use crate::{Discovery, DiscoveryError, Instance, Interest, Registration, View};
 
 const BACKEND: &str = "merged";
 
@@ -54,7 +54,7 @@ fn retries() -> Retries {
 #[derive(Clone)]
 pub struct MergedDiscovery {
     providers: Arc<[Provider]>,
-    board: Arc<Board>,
+    publisher: Arc<SnapshotPublisher>,
     followers: Arc<Followers>,
 }
 
@@ -104,9 +104,10 @@ impl MergedDiscovery {
             let reason = "merged discovery needs at least one provider".to_owned();
             return Err(DiscoveryError::Invalid { reason });
         }
-        let board = Arc::new(Board::new(providers.iter().map(|one| Arc::clone(&one.source))));
+        let publisher =
+            Arc::new(SnapshotPublisher::new(providers.iter().map(|one| Arc::clone(&one.source))));
         let followers = Arc::new(Followers(Mutex::new(Some(JoinSet::new()))));
-        Ok(Self { providers, board, followers })
+        Ok(Self { providers, publisher, followers })
     }
 
     /// The names of the providers, best first.
@@ -122,7 +123,7 @@ impl MergedDiscovery {
         }
         // Whoever still waits for a first answer.
         for at in 0..self.providers.len() {
-            self.board.fail(at, "it was shut down".to_owned());
+            self.publisher.fail(at, "it was shut down".to_owned());
         }
         // All at once: one that hangs takes no time from the others.
         let mut ends = JoinSet::new();
@@ -138,7 +139,7 @@ impl MergedDiscovery {
         let followers = followers.as_mut().ok_or_else(has_ended)?;
         if followers.is_empty() {
             for (at, provider) in self.providers.iter().enumerate() {
-                followers.spawn(follow(provider.clone(), at, Arc::clone(&self.board)));
+                followers.spawn(follow(provider.clone(), at, Arc::clone(&self.publisher)));
             }
         }
         Ok(())
@@ -148,16 +149,16 @@ impl MergedDiscovery {
         self.start()?;
         // One that takes its time is waited for longer only when there is nothing else.
         let limit = Instant::now() + FIRST_WAIT;
-        if timeout_at(limit, self.board.all_have_answered()).await.is_err() {
-            self.board.one_has_answered().await;
+        if timeout_at(limit, self.publisher.all_have_answered()).await.is_err() {
+            self.publisher.one_has_answered().await;
         }
         // What was wanted since they were first asked shows in their views only.
         for (at, provider) in self.providers.iter().enumerate() {
             if let Ok(Ok(view)) = timeout_at(limit, provider.discovery.watch()).await {
-                self.board.show(at, &view);
+                self.publisher.show(at, &view);
             }
         }
-        self.board.view().map_err(|what| DiscoveryError::Unavailable {
+        self.publisher.view().map_err(|what| DiscoveryError::Unavailable {
             backend: BACKEND,
             what,
             source: None,
@@ -171,7 +172,7 @@ impl MergedDiscovery {
         if self.followers.have_ended() {
             return Err(has_ended());
         }
-        let mut hold = Hold::default();
+        let mut hold = RegistrationHandle::default();
         let mut failed = Vec::new();
         let mut is_read_only = true;
         for provider in &*self.providers {
@@ -219,21 +220,21 @@ fn has_ended() -> DiscoveryError {
 }
 
 /// Brings what one provider shows to the board, for ever.
-async fn follow(provider: Provider, at: usize, board: Arc<Board>) {
+async fn follow(provider: Provider, at: usize, publisher: Arc<SnapshotPublisher>) {
     let mut retries = retries();
     loop {
         let begun = Instant::now();
         match provider.discovery.watch().await {
             Ok(mut view) => {
-                board.show(at, &view);
+                publisher.show(at, &view);
                 while view.changed().await.is_some() {
-                    board.show(at, &view);
+                    publisher.show(at, &view);
                 }
                 tracing::debug!(source = %provider.source, "has ended: keeping what it showed");
             }
             Err(error) => {
                 tracing::debug!(source = %provider.source, %error, "cannot be watched");
-                board.fail(at, error.to_string());
+                publisher.fail(at, error.to_string());
             }
         }
         sleep(retries.pause_after(begun.elapsed())).await;
@@ -253,9 +254,9 @@ impl Discovery for MergedDiscovery {
         Box::pin(self.first_view())
     }
 
-    fn want(&self, endpoint: &EndpointName) -> Want {
+    fn want(&self, endpoint: &EndpointName) -> Interest {
         let wants = self.providers.iter().map(|one| one.discovery.want(endpoint));
-        wants.fold(Want::default(), Want::and)
+        wants.fold(Interest::default(), Interest::and)
     }
 
     fn want_all(&self) {

@@ -10,10 +10,10 @@ use crate::instance::{Admitted, Instance};
 /// A handler of any kind: made from a [`PushHandler`](crate::PushHandler), a
 /// [`PushFace`](crate::PushFace) or a [`RawHandler`](crate::RawHandler) with `into()`.
 #[derive(Clone)]
-pub struct Handler(pub(crate) Arc<dyn Dispatch>);
+pub struct Handler(pub(crate) Arc<dyn AdmittedHandler>);
 
 /// Gets admitted requests. Must return at once: it runs in a transport's reader.
-pub(crate) trait Dispatch: Send + Sync {
+pub(crate) trait AdmittedHandler: Send + Sync {
     fn dispatch(&self, request: Admitted<'_>, sink: ResponseSink);
 
     /// Adds the typed engine, if there is one, to what callers in this process find.

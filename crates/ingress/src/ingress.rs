@@ -16,7 +16,7 @@ use crate::{
     carriers::Carriers,
     contexts::InFlightContexts,
     deadline::Deadlines,
-    instance::{Direct, Instance, Process},
+    instance::{Instance, InstanceHandler, Process},
     refusal,
     table::Table,
 };
@@ -100,7 +100,7 @@ impl Ingress {
             handler,
         });
         let asked = Arc::clone(&instance);
-        let local = LocalEndpoint::new(Arc::new(Direct(Arc::clone(&instance))))
+        let local = LocalEndpoint::new(Arc::new(InstanceHandler(Arc::clone(&instance))))
             .with_gate(move || asked.admits());
         let local = instance.handler.0.localize(&instance, local);
         self.0.table.insert(&instance);

@@ -146,9 +146,9 @@ impl Instance {
 }
 
 /// The instance as a handler of its own, for callers in this process that have found it already.
-pub(crate) struct Direct(pub(crate) Arc<Instance>);
+pub(crate) struct InstanceHandler(pub(crate) Arc<Instance>);
 
-impl RequestHandler for Direct {
+impl RequestHandler for InstanceHandler {
     fn handle(&self, request: IncomingRequest<'_>, sink: ResponseSink) {
         self.0.take(request, sink);
     }

@@ -17,7 +17,7 @@ use crate::{end::End, instance::Instance, permit::Permit};
 
 /// Holds the real sink and the permit of a request whose handler owns its sink. A kill ends the
 /// response at once, also when the handler never looks at its sink again.
-pub(crate) struct Metered {
+pub(crate) struct MeteredSink {
     open: Mutex<Option<Open>>,
     instance: Arc<Instance>,
     context: Context,
@@ -32,7 +32,7 @@ struct Open {
     waiting: Option<Waker>,
 }
 
-impl Metered {
+impl MeteredSink {
     /// Wraps a sink; the result is what the handler gets. Within a tokio runtime.
     pub(crate) fn wrap(sink: ResponseSink, permit: Permit, context: &Context) -> ResponseSink {
         let metered = Arc::new_cyclic(|this| Self {
@@ -69,7 +69,7 @@ impl Metered {
     }
 }
 
-impl SinkTarget for Metered {
+impl SinkTarget for MeteredSink {
     fn poll_ready(&self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
         let mut open = self.open.lock();
         let Some(open) = &mut *open else { return Poll::Ready(Err(self.over())) };
@@ -110,7 +110,7 @@ impl SinkTarget for Metered {
     }
 }
 
-impl OnCancel for Metered {
+impl OnCancel for MeteredSink {
     fn on_cancel(&self, kind: StopKind, reason: CancelReason) {
         let (StopKind::Kill, Some(this)) = (kind, self.this.upgrade()) else { return };
         // In a task of its own: whoever cancels may hold locks that the end needs. At most one

@@ -7,7 +7,7 @@ use std::{
 
 use sinew_plane::{PushEngine, ResponseSink, SingleIn};
 
-use crate::{Handler, handler::Dispatch, instance::Admitted, metered::Metered};
+use crate::{Handler, handler::AdmittedHandler, instance::Admitted, metered::MeteredSink};
 
 /// Serves a [`PushEngine`].
 ///
@@ -39,11 +39,11 @@ impl<P: PushEngine + ?Sized + 'static> From<PushFace<P>> for Handler {
     }
 }
 
-impl<P: PushEngine + ?Sized> Dispatch for PushFace<P> {
+impl<P: PushEngine + ?Sized> AdmittedHandler for PushFace<P> {
     fn dispatch(&self, request: Admitted<'_>, sink: ResponseSink) {
         let Admitted { body, context, permit, .. } = request;
         let _inside = permit.instance.span(&context).entered();
-        let sink = Metered::wrap(sink, permit, &context);
+        let sink = MeteredSink::wrap(sink, permit, &context);
         let request = SingleIn::with_context(body, context);
         // Caught here, as this is the transport's reader: a panic must not take the other
         // requests of the connection along. The sink goes down with the call and says

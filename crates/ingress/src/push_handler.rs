@@ -12,7 +12,7 @@ use tracing::Instrument;
 use crate::{
     Handler,
     end::End,
-    handler::Dispatch,
+    handler::AdmittedHandler,
     instance::{Admitted, Instance},
     local::LocalEngine,
     payload,
@@ -63,7 +63,7 @@ where
     }
 }
 
-impl<Req, Resp, E> Dispatch for PushHandler<Req, Resp, E>
+impl<Req, Resp, E> AdmittedHandler for PushHandler<Req, Resp, E>
 where
     Req: DeserializeOwned + Send + 'static,
     Resp: Serialize + Send + Sync + 'static,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use sinew_plane::{Context, EndpointName, InstanceId, ResponseSink, TransportId};
 use tracing::Instrument;
 
-use crate::{Handler, handler::Dispatch, instance::Admitted, metered::Metered};
+use crate::{Handler, handler::AdmittedHandler, instance::Admitted, metered::MeteredSink};
 
 /// A request with everything that came with it.
 #[derive(Debug, Clone)]
@@ -55,7 +55,7 @@ where
     }
 }
 
-impl<F, Fut> Dispatch for RawHandler<F>
+impl<F, Fut> AdmittedHandler for RawHandler<F>
 where
     F: Fn(IncomingOwned, ResponseSink) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = ()> + Send + 'static,
@@ -64,7 +64,7 @@ where
         let Admitted { body, context, transport, attempt, permit } = request;
         let instance = Arc::clone(&permit.instance);
         let span = instance.span(&context);
-        let sink = Metered::wrap(sink, permit, &context);
+        let sink = MeteredSink::wrap(sink, permit, &context);
         let request = IncomingOwned {
             endpoint: instance.name.clone(),
             instance: instance.id,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 /// Cuts the next item off the front of a run, which is not empty, and leaves the rest. It takes
 /// at least one byte from it.
-pub type Cut = fn(&mut Bytes) -> Bytes;
+pub type SplitItem = fn(&mut Bytes) -> Bytes;
 
 /// Items in their order, each whole, or in runs as they stood in what was received.
 ///
@@ -24,7 +24,7 @@ pub struct ItemBatch {
 struct Run {
     bytes: Bytes,
     /// `None` for an item.
-    cut: Option<Cut>,
+    cut: Option<SplitItem>,
 }
 
 impl ItemBatch {
@@ -46,7 +46,7 @@ impl ItemBatch {
     }
 
     /// Adds the items that `cut` finds in `run`; an empty run has none.
-    pub fn push_run(&mut self, run: Bytes, cut: Cut) {
+    pub fn push_run(&mut self, run: Bytes, cut: SplitItem) {
         if !run.is_empty() {
             self.add(Run { bytes: run, cut: Some(cut) });
         }

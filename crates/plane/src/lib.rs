@@ -61,7 +61,7 @@ mod within;
 pub use crate::{
     address::{Address, AddressError, BindPolicy},
     backoff::{Backoff, Jitter, Retries},
-    batch::{Cut, ItemBatch},
+    batch::{ItemBatch, SplitItem},
     budget::{Budget, BudgetUse},
     burst::{Flush, burst, defer_flush},
     cancel::{CancelReason, OnCancel, StopKind},

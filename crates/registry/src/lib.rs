@@ -49,7 +49,7 @@ pub use crate::{
     error::RegistryError,
     fallback::{FallbackConfig, Opened},
     local::{LocalEndpoint, LocalEndpoints, LocalGuard},
-    proximity::{Here, Proximity},
+    proximity::{LocalProcess, Proximity},
     registration::TransportRegistration,
     registry::TransportRegistry,
     route::Route,

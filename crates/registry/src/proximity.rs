@@ -5,7 +5,7 @@ use sinew_plane::{Address, LatencyClass};
 
 /// Who this process is, in the terms that discovery uses for instances.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Here {
+pub struct LocalProcess {
     /// The machine, as [`Instance::host`].
     pub host: Option<String>,
     /// The process, as [`Instance::process`].
@@ -29,7 +29,7 @@ pub enum Proximity {
 
 impl Proximity {
     /// How near `instance` is to `here`. What either side does not tell is not assumed.
-    pub fn between(here: &Here, instance: &Instance) -> Self {
+    pub fn between(here: &LocalProcess, instance: &Instance) -> Self {
         let same_process = here.process.zip(instance.process).map(|(ours, theirs)| ours == theirs);
         let same_host =
             here.host.as_ref().zip(instance.host.as_ref()).map(|(ours, theirs)| ours == theirs);
@@ -59,7 +59,8 @@ mod tests {
 
     #[test]
     fn only_what_is_known_rules_a_class_out() {
-        let here = Here { host: Some("h1".into()), process: Some(1), addresses: Vec::new() };
+        let here =
+            LocalProcess { host: Some("h1".into()), process: Some(1), addresses: Vec::new() };
         let mut instance = Instance::new("a/b/c".parse().unwrap(), InstanceId(1), Vec::new());
         for (host, process, expected) in [
             (Some("h1"), Some(1), Proximity::Process),

@@ -19,15 +19,15 @@ use sinew_plane::{
 
 use crate::{
     Explanation, LOCAL, RouterMode,
+    active_attempt::ActiveAttempt,
     addressed::cancelled,
-    balance::Chosen,
     client::Members,
     in_process,
     payload::{self, BodyCache},
     push_router::Shared,
     response,
     retry::Attempts,
-    serving::Serving,
+    router_state::Chosen,
 };
 
 /// Most choices that one request drops because they no longer hold. Each costs a change at the
@@ -86,7 +86,7 @@ where
     }
 
     pub(crate) async fn run(mut self) -> Result<(ManyOut<Resp>, Explanation), Error> {
-        self.shared.balance.lock().on_request(clock::now());
+        self.shared.state.lock().on_request(clock::now());
         // One that is connected, where another one that was chosen before is slow to be.
         let mut quicker = None;
         loop {
@@ -111,7 +111,7 @@ where
                 Ok(Step::PassedOver) => self.passed_over += 1,
                 Ok(Step::Quicker(other)) => quicker = Some((members, other)),
                 Ok(Step::Serves(response, transport)) => {
-                    self.shared.balance.lock().succeeded(choice.id);
+                    self.shared.state.lock().succeeded(choice.id);
                     let (instance, why) = (choice.id, choice.why);
                     let attempts = self.attempts.into_failed();
                     return Ok((response, Explanation { instance, transport, why, attempts }));
@@ -120,7 +120,7 @@ where
                     tracing::debug!(
                         instance = %instance.key(), code = %error.code(), %error, "attempt failed"
                     );
-                    self.shared.balance.lock().failed(instance, &error, clock::now());
+                    self.shared.state.lock().failed(instance, &error, clock::now());
                     let sent_again = self.shared.retry.allows(
                         self.attempts.tries() + 1,
                         &error,
@@ -131,7 +131,7 @@ where
                     if !sent_again || self.data.is_none() {
                         return Err(self.give_up(""));
                     }
-                    if !self.shared.balance.lock().try_resend(clock::now()) {
+                    if !self.shared.state.lock().try_resend(clock::now()) {
                         return Err(self.give_up("; the retry budget is spent"));
                     }
                 }
@@ -150,7 +150,7 @@ where
         }
         let Some(round) = self.attempts.next_round() else { return Err(self.give_up("")) };
         let retry = &self.shared.retry;
-        let backoff = retry.backoff.delay(round.number, self.shared.balance.lock().random());
+        let backoff = retry.backoff.delay(round.number, self.shared.state.lock().random());
         let delay = round.asked_to_wait.map_or(backoff, |asked| asked.max(backoff));
         if delay > retry.max_wait.max(backoff) {
             return Err(self.give_up(""));
@@ -168,10 +168,10 @@ where
     ) -> Result<Step<Resp>, Error> {
         let Chosen { choice, permit, in_spite } = chosen;
         let instance = &members.instances[choice.index];
-        let serving = Serving {
+        let attempt = ActiveAttempt {
             permit,
             instance: Arc::clone(instance),
-            balance: Arc::clone(&self.shared.balance),
+            state: Arc::clone(&self.shared.state),
         };
         let local = self.shared.client.local(instance);
         if let Some(local) = local
@@ -182,7 +182,7 @@ where
             let Some(data) = self.data.take() else { return Err(self.give_up("")) };
             self.sent.store(true, Ordering::Relaxed);
             let response =
-                in_process::call(engine, data, self.context, self.shared.limits, serving);
+                in_process::call(engine, data, self.context, self.shared.limits, attempt);
             let response = response.await?;
             return Ok(Step::Serves(response, LOCAL));
         }
@@ -220,7 +220,7 @@ where
         };
         let started = egress.started(opened, &context).await?;
         let transport = started.transport.clone();
-        let response = response::remote(started, format, self.context, serving);
+        let response = response::remote(started, format, self.context, attempt);
         Ok(Step::Serves(response, transport))
     }
 
@@ -230,7 +230,7 @@ where
         let newest = self.shared.client.members();
         let known =
             Arc::ptr_eq(members, &newest) || newest.instances.iter().any(|one| **one == *instance);
-        known && (in_spite || !self.shared.balance.lock().is_ejected(instance, clock::now()))
+        known && (in_spite || !self.shared.state.lock().is_ejected(instance, clock::now()))
     }
 
     fn request(
@@ -281,5 +281,5 @@ pub(crate) fn choose(
 ) -> Option<Chosen> {
     let near = |one: &Instance| shared.client.is_local(one);
     let preferred = shared.prefer_local.then_some(&near as &dyn Fn(&Instance) -> bool);
-    shared.balance.lock().choose(mode, members, attempts, preferred, clock::now())
+    shared.state.lock().choose(mode, members, attempts, preferred, clock::now())
 }

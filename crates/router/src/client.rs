@@ -5,7 +5,9 @@ use std::{fmt, sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use sinew_discovery::{Discovery, Instance, View};
 use sinew_plane::{CallLimits, EndpointName, Error, InstanceId};
-use sinew_registry::{Here, LocalEndpoint, LocalEndpoints, Proximity, Route, TransportRegistry};
+use sinew_registry::{
+    LocalEndpoint, LocalEndpoints, LocalProcess, Proximity, Route, TransportRegistry,
+};
 
 use crate::{AddressedPushRouter, RequestTransport, nobody};
 
@@ -18,7 +20,7 @@ struct Inner {
     endpoint: EndpointName,
     view: View,
     locals: LocalEndpoints,
-    here: Here,
+    here: LocalProcess,
     limits: CallLimits,
     egress: AddressedPushRouter,
     /// Asked what is wrong with it when nobody is found.
@@ -47,7 +49,7 @@ impl Client {
         view: View,
         registry: Arc<TransportRegistry>,
         locals: LocalEndpoints,
-        here: Here,
+        here: LocalProcess,
     ) -> Self {
         let egress = AddressedPushRouter::from_mode(RequestTransport::Auto, registry);
         let members = ArcSwap::default();

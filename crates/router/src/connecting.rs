@@ -11,9 +11,9 @@ use tokio::time::sleep;
 
 use crate::{
     Choice, RouterMode,
-    balance::Chosen,
     call::{Call, choose},
     client::Members,
+    router_state::Chosen,
 };
 
 /// Most instances that one request connects to beside the first. The last of them is begun two
@@ -128,7 +128,7 @@ where
     fn eject(&self, members: &Members, choice: &Choice, error: &Error) {
         let instance = &members.instances[choice.index];
         tracing::debug!(instance = %instance.key(), code = %error.code(), %error, "not connected");
-        self.shared.balance.lock().failed(instance, error, clock::now());
+        self.shared.state.lock().failed(instance, error, clock::now());
     }
 }
 

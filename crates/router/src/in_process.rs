@@ -6,9 +6,9 @@ use futures_util::FutureExt;
 use sinew_plane::{AsyncEngine, CallLimits, Context, Error, Executed, ItemWait, ManyOut, SingleIn};
 
 use crate::{
+    active_attempt::ActiveAttempt,
     addressed::cancelled,
     response::{self, panicked},
-    serving::Serving,
 };
 
 /// Runs the engine on the caller's task. Its panics end the request, not the caller. It is admitted
@@ -18,7 +18,7 @@ pub(crate) async fn call<Req, Resp: Send + 'static>(
     data: Req,
     context: &Context,
     limits: CallLimits,
-    serving: Serving,
+    attempt: ActiveAttempt,
 ) -> Result<ManyOut<Resp>, Error> {
     // If the caller goes away before there is a response to drop, the engine has to hear of it.
     let unfinished = KillOnDrop(Some(context));
@@ -34,7 +34,7 @@ pub(crate) async fn call<Req, Resp: Send + 'static>(
         error = passed(&mut wait) => return Err(error.with_executed(Executed::Yes)),
     };
     unfinished.done();
-    Ok(response::local(values?, context, wait, serving))
+    Ok(response::local(values?, context, wait, attempt))
 }
 
 /// Waits for a limit of the call to pass.

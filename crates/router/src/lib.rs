@@ -12,7 +12,7 @@
 //! use sinew_discovery::{Discovery, Instance, MemoryDiscovery};
 //! use sinew_plane::{EndpointName, Error, IncomingRequest, InstanceId, ResponseSink, SingleIn};
 //! use sinew_plane::engine_fn;
-//! use sinew_registry::{Here, LocalEndpoint, LocalEndpoints, TransportRegistry};
+//! use sinew_registry::{LocalProcess, LocalEndpoint, LocalEndpoints, TransportRegistry};
 //! use sinew_router::{Client, PushRouter, RouterMode};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
@@ -33,7 +33,7 @@
 //! let _registration = discovery.register(instance).await?;
 //!
 //! let (view, registry) = (discovery.watch().await?, Arc::new(TransportRegistry::new()));
-//! let client = Client::new(name, view, registry, locals, Here::default());
+//! let client = Client::new(name, view, registry, locals, LocalProcess::default());
 //! let router = PushRouter::<String, String>::from_client(client, RouterMode::RoundRobin).await?;
 //! let mut words = router.generate("one two".to_owned()).await?;
 //! assert_eq!(words.next().await.transpose()?.as_deref(), Some("one"));
@@ -48,8 +48,8 @@
 //! the connection broke before an answer, only if the instance declares itself idempotent. Never
 //! after the first item, past the deadline, or beyond the budget: see [`RetryConfig`].
 
+mod active_attempt;
 mod addressed;
-mod balance;
 mod budget;
 mod call;
 mod choice;
@@ -57,16 +57,16 @@ mod client;
 mod connecting;
 mod ejection;
 mod explain;
+mod in_flight;
 mod in_process;
 mod mode;
 mod nobody;
-mod occupancy;
 mod payload;
 mod picker;
 mod push_router;
 mod response;
 mod retry;
-mod serving;
+mod router_state;
 #[cfg(test)]
 mod tests;
 
@@ -77,8 +77,8 @@ pub use crate::{
     client::Client,
     ejection::Ejections,
     explain::{Explanation, LOCAL},
+    in_flight::Permit,
     mode::RouterMode,
-    occupancy::Permit,
     picker::Picker,
     push_router::PushRouter,
     retry::RetryConfig,

@@ -8,7 +8,7 @@ use sinew_plane::{
     random::{self, Rng},
 };
 
-use crate::{Choice, Load, Loads, Permit, RouterMode, Why, occupancy::Occupancy};
+use crate::{Choice, Load, Loads, Permit, RouterMode, Why, in_flight::InFlight};
 
 /// Chooses instances from a list, fairly and by weight.
 ///
@@ -39,8 +39,8 @@ use crate::{Choice, Load, Loads, Permit, RouterMode, Why, occupancy::Occupancy};
 /// ```
 #[derive(Debug)]
 pub struct Picker {
-    shares: Vec<Share>,
-    occupancy: Occupancy,
+    weights: Vec<WeightState>,
+    in_flight: InFlight,
     /// Who is chosen first among equals; `None` before the rotation begins. It begins with one
     /// drawn by lot, so that the first choices of many pickers, as of commands that call once,
     /// spread as the weights say.
@@ -49,7 +49,7 @@ pub struct Picker {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Share {
+struct WeightState {
     id: InstanceId,
     gained: i64,
 }
@@ -63,7 +63,7 @@ impl Picker {
     /// A picker whose choices repeat with the seed.
     pub fn seeded(seed: u64) -> Self {
         let random = Rng::with_seed(seed);
-        Self { shares: Vec::new(), occupancy: Occupancy::default(), start: None, random }
+        Self { weights: Vec::new(), in_flight: InFlight::default(), start: None, random }
     }
 
     /// Chooses one of `instances` that `skip` does not rule out; `None` when all are ruled out,
@@ -74,7 +74,7 @@ impl Picker {
         instances: &[Arc<Instance>],
         skip: impl Fn(&Instance) -> bool,
     ) -> Option<Choice> {
-        self.occupancy.follow(instances);
+        self.in_flight.follow(instances);
         let (index, why) = match mode {
             RouterMode::RoundRobin => (self.by_turn(instances, skip)?, Why::Turn),
             RouterMode::Random => (self.by_lot(instances, skip)?, Why::Lot),
@@ -97,12 +97,12 @@ impl Picker {
     /// Counts a request as in flight at the instance that was chosen, until the permit is
     /// dropped.
     pub fn admit(&mut self, choice: &Choice) -> Permit {
-        self.occupancy.admit(choice.index, choice.id)
+        self.in_flight.admit(choice.index, choice.id)
     }
 
     /// How many requests are in flight at an instance.
     pub fn in_flight(&self, id: InstanceId) -> u32 {
-        self.occupancy.of(id)
+        self.in_flight.of(id)
     }
 
     fn by_turn(
@@ -125,26 +125,26 @@ impl Picker {
             }
             let weight = weight(&instances[index]);
             total += weight;
-            self.shares[index].gained += weight;
-            if richest.is_none_or(|best| self.shares[index].gained > self.shares[best].gained) {
+            self.weights[index].gained += weight;
+            if richest.is_none_or(|best| self.weights[index].gained > self.weights[best].gained) {
                 richest = Some(index);
             }
         }
         let turn = drawn.or(richest)?;
-        self.shares[turn].gained -= total;
+        self.weights[turn].gained -= total;
         Some(turn)
     }
 
     /// Takes over the gains of the instances that stay. The sum is brought back to zero, so
     /// that one that is new, at zero, has neither a debt nor a claim.
     fn follow(&mut self, instances: &[Arc<Instance>]) {
-        let same = self.shares.len() == instances.len()
-            && self.shares.iter().zip(instances).all(|(share, one)| share.id == one.id);
+        let same = self.weights.len() == instances.len()
+            && self.weights.iter().zip(instances).all(|(state, one)| state.id == one.id);
         if same || instances.is_empty() {
             return;
         }
         let bound = instances.iter().map(|one| weight(one)).sum::<i64>();
-        let mut old = std::mem::take(&mut self.shares);
+        let mut old = std::mem::take(&mut self.weights);
         old.sort_unstable_by_key(|share| share.id);
         let kept = |id| {
             let found = old.binary_search_by_key(&id, |share| share.id);
@@ -152,12 +152,12 @@ impl Picker {
         };
         let stayed: Vec<_> = instances.iter().filter_map(|one| kept(one.id)).collect();
         let mean = stayed.iter().sum::<i64>() / (stayed.len() as i64).max(1);
-        self.shares = instances
+        self.weights = instances
             .iter()
             // A gain beyond the total weight comes from weights that no longer hold.
             .map(|one| kept(one.id).map_or(0, |gained| (gained - mean).clamp(-bound, bound)))
             .zip(instances)
-            .map(|(gained, one)| Share { id: one.id, gained })
+            .map(|(gained, one)| WeightState { id: one.id, gained })
             .collect();
     }
 
@@ -246,7 +246,7 @@ impl Picker {
     fn load(&self, instances: &[Arc<Instance>], index: usize) -> Load {
         let one = &instances[index];
         // At least one, as in `weight`.
-        Load { instance: one.id, in_flight: self.occupancy.at(index), weight: one.weight.max(1) }
+        Load { instance: one.id, in_flight: self.in_flight.at(index), weight: one.weight.max(1) }
     }
 }
 

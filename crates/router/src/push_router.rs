@@ -19,8 +19,8 @@ use sinew_plane::{
 };
 
 use crate::{
-    Client, Explanation, RetryConfig, RouterMode, balance::Balance, call::Call, payload,
-    response::deadline_exceeded,
+    Client, Explanation, RetryConfig, RouterMode, call::Call, payload, response::deadline_exceeded,
+    router_state::RouterState,
 };
 
 /// Calls an endpoint: one typed request in, a stream of typed values out, from whichever
@@ -38,7 +38,7 @@ pub struct PushRouter<Req, Resp> {
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) client: Client,
-    pub(crate) balance: Arc<Mutex<Balance>>,
+    pub(crate) state: Arc<Mutex<RouterState>>,
     pub(crate) retry: RetryConfig,
     pub(crate) format: Option<PayloadFormat>,
     pub(crate) window: Option<Window>,
@@ -58,12 +58,12 @@ where
     /// None at present.
     pub async fn from_client(client: Client, mode: RouterMode) -> Result<Self, Error> {
         let retry = RetryConfig::default();
-        let balance = Arc::new(Mutex::new(Balance::new(&retry, clock::now())));
+        let state = Arc::new(Mutex::new(RouterState::new(&retry, clock::now())));
         // Bytes are their own encoding, whatever the instance would like to read.
         let format = payload::is_bytes::<Req>().then_some(PayloadFormat::Raw);
         let limits = client.limits();
         let shared =
-            Shared { client, balance, retry, format, window: None, limits, prefer_local: false };
+            Shared { client, state, retry, format, window: None, limits, prefer_local: false };
         Ok(Self { shared: Arc::new(shared), mode, types: PhantomData })
     }
 
@@ -72,7 +72,7 @@ where
     #[must_use]
     pub fn with_retry(self, retry: RetryConfig) -> Self {
         self.change(|shared| {
-            shared.balance = Arc::new(Mutex::new(Balance::new(&retry, clock::now())));
+            shared.state = Arc::new(Mutex::new(RouterState::new(&retry, clock::now())));
             shared.retry = retry;
         })
     }
@@ -122,7 +122,7 @@ where
     /// How many requests of this router and its clones an instance has in hand: from the choice
     /// until the attempt fails, or the response ends or is dropped.
     pub fn in_flight(&self, id: impl Into<InstanceId>) -> u32 {
-        self.shared.balance.lock().in_flight(id.into())
+        self.shared.state.lock().in_flight(id.into())
     }
 
     /// Sends a request and returns the response as soon as a handler has taken it.

@@ -22,9 +22,9 @@ use tokio::time::Sleep;
 
 use crate::{
     Started,
+    active_attempt::{ActiveAttempt, Ending, Served},
     addressed::{cancelled, count},
     payload,
-    serving::{Ending, Served, Serving},
 };
 
 /// The response over a transport.
@@ -32,7 +32,7 @@ pub(crate) fn remote<T: DeserializeOwned + Send + 'static>(
     started: Started,
     format: PayloadFormat,
     context: &Context,
-    serving: Serving,
+    attempt: ActiveAttempt,
 ) -> ManyOut<T> {
     let ending = Ending::default();
     let values = Remote {
@@ -42,7 +42,7 @@ pub(crate) fn remote<T: DeserializeOwned + Send + 'static>(
         ending: Arc::clone(&ending),
         value: PhantomData,
     };
-    many_out(values, context, ending, serving)
+    many_out(values, context, ending, attempt)
 }
 
 /// The response of an engine in this process.
@@ -50,7 +50,7 @@ pub(crate) fn local<T: Send + 'static>(
     values: BoxStream<'static, Result<T, Error>>,
     context: &Context,
     wait: Option<Box<ItemWait>>,
-    serving: Serving,
+    attempt: ActiveAttempt,
 ) -> ManyOut<T> {
     let ending = Ending::default();
     let values = Local {
@@ -62,16 +62,16 @@ pub(crate) fn local<T: Send + 'static>(
         context: context.clone(),
         ending: Arc::clone(&ending),
     };
-    many_out(values, context, ending, serving)
+    many_out(values, context, ending, attempt)
 }
 
 fn many_out<T>(
     values: impl Stream<Item = Result<T, Error>> + Send + Unpin + 'static,
     context: &Context,
     ending: Ending,
-    serving: Serving,
+    attempt: ActiveAttempt,
 ) -> ManyOut<T> {
-    let values = Served::new(values, serving, Arc::clone(&ending));
+    let values = Served::new(values, attempt, Arc::clone(&ending));
     ManyOut::new(values, context.clone()).with_ending(move || ending.get().cloned())
 }
 

@@ -80,7 +80,7 @@ impl RetryConfig {
 pub(crate) struct Attempts {
     failed: Vec<(InstanceId, Error)>,
     /// Those that are not to be asked in this round.
-    asked: Vec<(InstanceId, Hope)>,
+    asked: Vec<(InstanceId, RetryHint)>,
     /// How many of the failed were only slow to be connected to.
     passed_by: usize,
     /// Those that are being connected to.
@@ -101,7 +101,7 @@ pub(crate) struct Round {
 
 /// Whether asking an instance once more can help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Hope {
+enum RetryHint {
     Later,
     Never,
 }
@@ -139,11 +139,11 @@ impl Attempts {
 
     pub(crate) fn failed(&mut self, id: InstanceId, error: Error) {
         // What the two builds have in common does not change while one request waits.
-        let hope = match error.code() {
-            Code::NoTransport | Code::Version => Hope::Never,
-            _ => Hope::Later,
+        let hint = match error.code() {
+            Code::NoTransport | Code::Version => RetryHint::Never,
+            _ => RetryHint::Later,
         };
-        self.asked.push((id, hope));
+        self.asked.push((id, hint));
         self.failed.push((id, error));
     }
 
@@ -151,7 +151,7 @@ impl Attempts {
     /// none.
     pub(crate) fn next_round(&mut self) -> Option<Round> {
         let before = self.asked.len();
-        self.asked.retain(|(_, hope)| *hope == Hope::Never);
+        self.asked.retain(|(_, hint)| *hint == RetryHint::Never);
         if self.asked.len() == before {
             return None;
         }

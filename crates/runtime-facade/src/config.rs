@@ -17,7 +17,9 @@ use sinew_plane_request_tcp::{
 };
 use sinew_transport_tcp::{Advertised, CheckedTcpConfig, ListenConfig, TcpConfig};
 
-use crate::{ByteSize, DiscoverySource, FrameChecks, RequestPlane, features::Features, place};
+use crate::{
+    ByteSize, DiscoverySource, FrameChecks, RequestPlane, features::Features, runtime_dir,
+};
 
 /// Settings of a [`Runtime`](crate::Runtime). Start from [`Config::default`] and change what you
 /// know better.
@@ -98,9 +100,9 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        let runtime_dir = place::of_this_process();
+        let runtime_dir = runtime_dir::of_this_process();
         Self {
-            discovery: DiscoverySource::File(place::discovery_dir(&runtime_dir)),
+            discovery: DiscoverySource::File(runtime_dir::discovery_dir(&runtime_dir)),
             file: sinew_discovery::FileConfig::default(),
             #[cfg(feature = "etcd")]
             etcd: sinew_discovery::EtcdConfig::default(),
@@ -181,7 +183,7 @@ impl Config {
         let mut tcp = self.tcp.clone();
         tcp.listen.bind_policy = policy;
         tcp.listen.advertise = self.advertise.clone();
-        tcp.unix_dir = self.unix.then(|| place::socket_dir(&self.runtime_dir));
+        tcp.unix_dir = self.unix.then(|| runtime_dir::socket_dir(&self.runtime_dir));
         tcp.driver.budget = Some(Arc::clone(&budget));
         // The same number in the record that discovery keeps and in the hello, so that callers
         // notice when another process has taken the address.

@@ -13,7 +13,7 @@ use sinew_plane::{Address, BoxFuture};
 
 #[cfg(not(all(feature = "dns", feature = "etcd")))]
 use crate::ConfigError;
-use crate::{Config, DiscoverySource, StartError, place};
+use crate::{Config, DiscoverySource, StartError, runtime_dir};
 
 /// Opens a source, and tells `waiting` before one that has to be waited for. A boxed future,
 /// because a merged source opens others.
@@ -25,7 +25,7 @@ pub(crate) fn open<'a>(
     Box::pin(async move {
         let opened: Arc<dyn Discovery> = match source {
             DiscoverySource::File(path) => {
-                let trust = place::rules_for(path, &config.runtime_dir, &config.file.trust);
+                let trust = runtime_dir::rules_for(path, &config.runtime_dir, &config.file.trust);
                 let file = FileConfig { trust, ..config.file.clone() };
                 Arc::new(FileDiscovery::with_config(path, file)?)
             }

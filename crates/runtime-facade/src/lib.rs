@@ -44,10 +44,10 @@ mod features;
 mod frame_checks;
 #[cfg(feature = "nats")]
 mod nats;
-mod place;
 mod planes;
 mod request_plane;
 mod runtime;
+mod runtime_dir;
 mod serve;
 mod servers;
 

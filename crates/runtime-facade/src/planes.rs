@@ -241,7 +241,7 @@ impl Drop for CallHome {
 /// How long one that has gone from discovery may still begin to answer what it has accepted. A
 /// worker that leaves in order, or whose entry was lost, dials back within milliseconds; only the
 /// requests of one that is dead wait for so long.
-const LAST_DIALS: Duration = Duration::from_secs(2);
+const DIAL_BACK_GRACE: Duration = Duration::from_secs(2);
 
 /// Tells the server who came, and, a little later, who went.
 async fn follow(mut view: View, server: Arc<TcpStreamServer>) {
@@ -259,7 +259,7 @@ async fn follow(mut view: View, server: Arc<TcpStreamServer>) {
         };
         for change in changes {
             match change {
-                Change::Removed(one) => gone.push_back((Instant::now() + LAST_DIALS, one)),
+                Change::Removed(one) => gone.push_back((Instant::now() + DIAL_BACK_GRACE, one)),
                 Change::Added(one) | Change::Changed { new: one, .. } => {
                     gone.retain(|(_, gone)| gone.key() != one.key());
                     server.instance_added(&one.endpoint, one.id);

@@ -17,7 +17,7 @@ use sinew_plane::{
     Shutdown,
 };
 use sinew_registry::{
-    Here, LocalEndpoints, RegistryError, TransportRegistration, TransportRegistry,
+    LocalEndpoints, LocalProcess, RegistryError, TransportRegistration, TransportRegistry,
 };
 use sinew_router::Client;
 use sinew_telemetry::{BudgetMetrics, is_timing_enabled};
@@ -69,7 +69,7 @@ pub struct Runtime(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) config: CheckedConfig,
-    pub(crate) here: Here,
+    pub(crate) here: LocalProcess,
     pub(crate) discovery: Arc<dyn Discovery>,
     view: View,
     registry: Arc<TransportRegistry>,
@@ -127,7 +127,7 @@ impl Runtime {
             .serve(&format!("{process:x}"), ingress.clone())
             .map_err(|error| Error::new(Code::Exhausted, error.to_string()))?;
         let addresses = local_server.addresses();
-        let here = Here { host: host_id(), process: Some(process), addresses };
+        let here = LocalProcess { host: host_id(), process: Some(process), addresses };
         let registry = Arc::new(TransportRegistry::new());
         let planes = Planes::new(&config, ingress.clone(), view.clone(), waiting).await?;
         let mut transports: Vec<Arc<dyn DuplexTransport>> =

@@ -139,7 +139,7 @@ impl ServeBuilder {
         let served = inner.ingress.serve(endpoint.clone(), id, self.limits, handler);
         let mut declaration = EndpointDeclaration::new(endpoint.clone(), id);
         declaration.annotated = self.annotated;
-        let planes = Reachable::new(&inner.planes, declaration).await?;
+        let planes = Announcements::new(&inner.planes, declaration).await?;
         let mut instance = Instance::new(endpoint, id, addresses);
         instance.addresses.extend(planes.address.clone());
         instance.codecs =
@@ -183,7 +183,7 @@ impl fmt::Debug for ServeBuilder {
 }
 
 /// The ways of the split exchange to an instance.
-struct Reachable {
+struct Announcements {
     _declared: DeclaredEndpoint,
     /// Over NATS, if at all.
     address: Option<Address>,
@@ -192,7 +192,7 @@ struct Reachable {
     nats: Mutex<Option<NatsEndpoint>>,
 }
 
-impl Reachable {
+impl Announcements {
     #[cfg(feature = "nats")]
     async fn new(planes: &Planes, mut declaration: EndpointDeclaration) -> Result<Self, Error> {
         let (mut address, mut served) = (None, None);
@@ -229,7 +229,7 @@ const LAST_REQUESTS: Duration = Duration::from_secs(2);
 /// An endpoint that is served and announced.
 pub(crate) struct Announced {
     served: ServedEndpoint,
-    planes: Reachable,
+    planes: Announcements,
     split: SplitServer,
     registration: Mutex<Option<Registration>>,
     /// How long a drain lets requests finish.

@@ -36,7 +36,7 @@ impl Charge {
 
     /// Nothing waits any more.
     #[inline]
-    pub(crate) fn settle(&mut self) {
+    pub(crate) fn release(&mut self) {
         if let Some((account, tally)) = &mut self.0 {
             tally.settle(0, BudgetUse::Queued, account);
         }

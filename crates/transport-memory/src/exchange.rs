@@ -15,7 +15,7 @@ use sinew_plane::{
     Window,
 };
 
-use crate::{charge::Charge, config::MemoryConfig, window::Balance};
+use crate::{charge::Charge, config::MemoryConfig, window::Credit};
 
 /// The streams of one server or of one client. Weak, because an exchange knows both: its sink and
 /// its stream keep it alive.
@@ -53,7 +53,7 @@ struct State {
     item_count: usize,
     item_bytes: usize,
     charge: Charge,
-    balance: Balance,
+    credit: Credit,
     /// The handler has taken the request, by its word or by an item.
     begun: bool,
     end: Option<End>,
@@ -81,7 +81,7 @@ impl Exchange {
             item_count: 0,
             item_bytes: 0,
             charge: Charge::default(),
-            balance: Balance::new(window),
+            credit: Credit::new(window),
             begun: false,
             end: None,
             reader: None,
@@ -171,12 +171,12 @@ impl ResponseSource for Exchange {
     fn poll_batch(&self, cx: &mut task::Context<'_>, batch: &mut ItemBatch) -> Poll<SourceEvent> {
         let (event, writer) = {
             let mut state = self.state.lock();
-            state.balance.settle();
+            state.credit.acknowledge();
             let event = state.take_event(batch);
             if event.is_pending() {
                 state.reader = Some(cx.waker().clone());
             }
-            let writer = if state.balance.is_positive() { state.writer.take() } else { None };
+            let writer = if state.credit.is_positive() { state.writer.take() } else { None };
             (event, writer)
         };
         if let Some(writer) = writer {
@@ -215,9 +215,9 @@ impl State {
     fn take_event(&mut self, batch: &mut ItemBatch) -> Poll<SourceEvent> {
         if !self.items.is_empty() {
             let (items, bytes) = (&mut self.item_count, &mut self.item_bytes);
-            self.balance.lend(std::mem::take(items), std::mem::take(bytes));
+            self.credit.deliver(std::mem::take(items), std::mem::take(bytes));
             batch.append(&mut self.items);
-            self.charge.settle();
+            self.charge.release();
             return Poll::Ready(SourceEvent::Items);
         }
         match &self.end {
@@ -234,7 +234,7 @@ impl SinkTarget for Exchange {
         if let Some(error) = self.closed(&state) {
             return Poll::Ready(Err(error));
         }
-        if state.balance.is_positive() {
+        if state.credit.is_positive() {
             return Poll::Ready(Ok(()));
         }
         state.writer = Some(cx.waker().clone());
@@ -251,10 +251,10 @@ impl SinkTarget for Exchange {
             if let Some(error) = self.closed(&state) {
                 return Err(TrySendError::Closed(error));
             }
-            if !state.balance.is_positive() {
+            if !state.credit.is_positive() {
                 return Err(TrySendError::Full(item));
             }
-            state.balance.charge(item.len());
+            state.credit.charge(item.len());
             state.item_bytes += item.len();
             let waiting = state.item_bytes;
             state.charge.cover(waiting, self.budget.as_ref());

@@ -32,10 +32,10 @@ impl NatsRequestClient {
     }
 
     async fn exchange(&self, to: String, body: Bytes, headers: Headers) -> Result<Bytes, Error> {
-        let link = self.connection.link();
-        subject::check_target(&to, &link.config.inbox_prefix)?;
+        let state = self.connection.state();
+        subject::check_target(&to, &state.config.inbox_prefix)?;
         let headers = headers::to_nats(&headers)?;
-        let reply = link.request(to, headers, body).await?;
+        let reply = state.request(to, headers, body).await?;
         let is_error = reply.headers.as_ref().is_some_and(|map| map.get(SERVICE_ERROR).is_some());
         if is_error || reply.payload.len() > MAX_ACK_BYTES {
             let message = "the request was answered with what is no acknowledgement: another \

@@ -13,8 +13,9 @@ use tokio_util::{
 };
 
 use crate::{
-    CheckedNatsConfig, driver,
-    link::{Link, StopTokens},
+    CheckedNatsConfig,
+    connection_state::{ConnectionState, StopTokens},
+    driver,
     metrics::Counters,
     pending::Pending,
 };
@@ -34,7 +35,7 @@ const DENIALS: usize = 128;
 /// the server announces that it goes away (lame duck), a connection to another one is made first.
 #[derive(Clone)]
 pub struct NatsConnection {
-    link: Arc<Link>,
+    state: Arc<ConnectionState>,
     _end: Arc<DropGuard>,
 }
 
@@ -71,13 +72,13 @@ impl NatsConnection {
     /// the time is over; [`Code::ConnectFailed`](sinew_plane::Code::ConnectFailed) at once when
     /// trying again is no use, because the server refuses the credentials for example.
     pub async fn connect(config: CheckedNatsConfig) -> Result<Self, Error> {
-        let wires = driver::first_session(&config).await?;
+        let session_events = driver::first_session(&config).await?;
         let root = CancellationToken::new();
-        let link = Arc::new(Link {
+        let state = Arc::new(ConnectionState {
             pending: Pending::new(config.max_in_flight),
             account: config.budget.as_ref().map(|budget| budget.open()),
             config,
-            sessions: watch::Sender::new(Some(wires.session.clone())),
+            sessions: watch::Sender::new(Some(session_events.session.clone())),
             counters: Counters::new(),
             denied_subscriptions: broadcast::Sender::new(DENIALS),
             stop: StopTokens {
@@ -88,35 +89,35 @@ impl NatsConnection {
             endpoints: TaskTracker::new(),
             drivers: TaskTracker::new(),
         });
-        link.drivers.spawn(driver::drive(Arc::clone(&link), wires));
-        Ok(Self { link, _end: Arc::new(root.drop_guard()) })
+        state.drivers.spawn(driver::drive(Arc::clone(&state), session_events));
+        Ok(Self { state, _end: Arc::new(root.drop_guard()) })
     }
 
     /// True while a server can be reached.
     pub fn is_connected(&self) -> bool {
-        self.link.connected().is_ok()
+        self.state.connected().is_ok()
     }
 
     /// Largest request that the present server takes, in bytes, headers included; `None` while
     /// there is no connection.
     pub fn max_payload(&self) -> Option<usize> {
-        self.link.connected().ok().map(|session| session.client.max_payload())
+        self.state.connected().ok().map(|session| session.client.max_payload())
     }
 
     /// The port that the present server says it listens on; `None` while there is no connection.
     pub fn server_port(&self) -> Option<u16> {
-        self.link.connected().ok().map(|session| session.client.server_info().port)
+        self.state.connected().ok().map(|session| session.client.server_info().port)
     }
 
     /// What it does and has counted. Most of it is also in the
     /// [metrics](crate::metrics).
     pub fn stats(&self) -> NatsStats {
-        let counters = &self.link.counters;
+        let counters = &self.state.counters;
         NatsStats {
             disconnects: counters.disconnects.get(),
             reconnects: counters.reconnects.get(),
             replaced: counters.replaced.get(),
-            in_flight: self.link.pending.len(),
+            in_flight: self.state.pending.len(),
             dropped: counters.dropped.get(),
             late_replies: counters.late_replies.get(),
             slow_consumer: counters.slow_consumer.get(),
@@ -129,34 +130,34 @@ impl NatsConnection {
     /// `cut_streams` of the answer counts requests without acknowledgement, `cut_tasks` endpoints
     /// that were still draining.
     pub async fn close(&self, grace: Duration) -> Shutdown {
-        let link = &self.link;
+        let state = &self.state;
         let deadline = Instant::now() + grace;
-        link.stop.closing.cancel();
-        link.endpoints.close();
-        link.drivers.close();
-        let finished = async { tokio::join!(link.endpoints.wait(), link.pending.settled()) };
+        state.stop.closing.cancel();
+        state.endpoints.close();
+        state.drivers.close();
+        let finished = async { tokio::join!(state.endpoints.wait(), state.pending.settled()) };
         let _ = timeout_at(deadline, finished).await;
-        let cut = Shutdown { cut_streams: link.pending.len(), cut_tasks: link.endpoints.len() };
-        link.stop.cut.cancel();
-        link.endpoints.wait().await;
-        let session = link.sessions.borrow().clone();
+        let cut = Shutdown { cut_streams: state.pending.len(), cut_tasks: state.endpoints.len() };
+        state.stop.cut.cancel();
+        state.endpoints.wait().await;
+        let session = state.sessions.borrow().clone();
         if let Some(session) = session.filter(|session| session.is_connected()) {
             let _ = timeout(LAST_WRITE, session.client.flush()).await;
         }
-        link.stop.done.cancel();
-        link.drivers.wait().await;
+        state.stop.done.cancel();
+        state.drivers.wait().await;
         cut
     }
 
-    pub(crate) fn link(&self) -> &Arc<Link> {
-        &self.link
+    pub(crate) fn state(&self) -> &Arc<ConnectionState> {
+        &self.state
     }
 }
 
 impl std::fmt::Debug for NatsConnection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("NatsConnection")
-            .field("servers", &self.link.config.servers_text())
+            .field("servers", &self.state.config.servers_text())
             .field("is_connected", &self.is_connected())
             .finish()
     }

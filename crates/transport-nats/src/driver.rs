@@ -1,4 +1,4 @@
-//! Keeps a link connected: makes its sessions, and attends to what comes over them.
+//! Keeps a connection up: makes its sessions, and attends to what comes over them.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::{
     CheckedNatsConfig,
-    link::{Link, Session},
+    connection_state::{ConnectionState, Session},
     options::options,
 };
 
@@ -21,7 +21,7 @@ use crate::{
 const EVENTS: usize = 128;
 
 /// A session, and what comes over it for the driver.
-pub(crate) struct Wires {
+pub(crate) struct SessionEvents {
     pub(crate) session: Session,
     events: mpsc::Receiver<Event>,
     replies: Subscriber,
@@ -35,13 +35,13 @@ pub(crate) struct NoSession {
 }
 
 /// Makes a session within the limit for the start.
-pub(crate) async fn first_session(config: &CheckedNatsConfig) -> Result<Wires, Error> {
+pub(crate) async fn first_session(config: &CheckedNatsConfig) -> Result<SessionEvents, Error> {
     let deadline = Instant::now() + config.startup_timeout;
     let mut last = None;
     let mut retries = retries(config);
     for attempt in 1.. {
         match timeout_at(deadline, establish(config, 0)).await {
-            Ok(Ok(wires)) => return Ok(wires),
+            Ok(Ok(session_events)) => return Ok(session_events),
             Ok(Err(failure)) if failure.is_final => return Err(failure.error),
             Ok(Err(failure)) => {
                 tracing::debug!(error = %failure.error, attempt, "no connection to NATS yet");
@@ -59,51 +59,54 @@ pub(crate) async fn first_session(config: &CheckedNatsConfig) -> Result<Wires, E
     Err(Error::new(Code::ConnectTimedOut, message))
 }
 
-/// Attends to a link until it is done.
-pub(crate) async fn drive(link: Arc<Link>, mut wires: Wires) {
+/// Attends to a connection until it is done.
+pub(crate) async fn drive(state: Arc<ConnectionState>, mut session_events: SessionEvents) {
     loop {
-        let next = match attend(&link, &mut wires).await {
-            Left::Done => break,
-            Left::Died => {
+        let next = match attend(&state, &mut session_events).await {
+            EndReason::Done => break,
+            EndReason::Died => {
                 tracing::error!("the NATS client has ended; making another");
-                link.sessions.send_replace(None);
-                link.pending.lose(wires.session.epoch, u64::MAX);
-                link.stop.done.run_until_cancelled(another(&link, &wires.session)).await
+                state.sessions.send_replace(None);
+                state.pending.lose(session_events.session.epoch, u64::MAX);
+                state.stop.done.run_until_cancelled(another(&state, &session_events.session)).await
             }
-            Left::LameDuck => {
+            EndReason::LameDuck => {
                 tracing::info!("the NATS server is going away; looking for another");
-                replacement(&link, &mut wires).await
+                replacement(&state, &mut session_events).await
             }
         };
         let Some(next) = next else { continue };
-        let old = std::mem::replace(&mut wires, next);
-        link.sessions.send_replace(Some(wires.session.clone()));
-        link.counters.replaced.count();
-        link.drivers.spawn(retire(Arc::clone(&link), old));
+        let old = std::mem::replace(&mut session_events, next);
+        state.sessions.send_replace(Some(session_events.session.clone()));
+        state.counters.replaced.count();
+        state.drivers.spawn(retire(Arc::clone(&state), old));
     }
-    link.sessions.send_replace(None);
-    link.pending.lose(wires.session.epoch, u64::MAX);
+    state.sessions.send_replace(None);
+    state.pending.lose(session_events.session.epoch, u64::MAX);
 }
 
 /// Makes a session that takes the place of one whose server goes away, while that one goes on.
 /// `None` if it got over it by itself, or is beyond help: then attending says so.
-async fn replacement(link: &Arc<Link>, wires: &mut Wires) -> Option<Wires> {
-    let session = wires.session.clone();
+async fn replacement(
+    state: &Arc<ConnectionState>,
+    session_events: &mut SessionEvents,
+) -> Option<SessionEvents> {
+    let session = session_events.session.clone();
     let connects = session.connects();
-    let mut another = std::pin::pin!(another(link, &session));
+    let mut another = std::pin::pin!(another(state, &session));
     loop {
         tokio::select! {
             biased;
-            () = link.stop.done.cancelled() => return None,
+            () = state.stop.done.cancelled() => return None,
             next = &mut another => return Some(next),
-            event = wires.events.recv() => {
-                let left = on_event(link, &session, event);
-                if session.connects() != connects || matches!(left, Some(Left::Died)) {
+            event = session_events.events.recv() => {
+                let left = on_event(state, &session, event);
+                if session.connects() != connects || matches!(left, Some(EndReason::Died)) {
                     return None;
                 }
             }
-            reply = wires.replies.next() => {
-                if on_reply(link, &session, reply).is_some() {
+            reply = session_events.replies.next() => {
+                if on_reply(state, &session, reply).is_some() {
                     return None;
                 }
             }
@@ -113,18 +116,19 @@ async fn replacement(link: &Arc<Link>, wires: &mut Wires) -> Option<Wires> {
 
 /// Attends to a session that was replaced until everything sent over it has an answer or none
 /// that counts; endpoints leave it meanwhile.
-async fn retire(link: Arc<Link>, mut wires: Wires) {
-    let until_it_ends = async { while let Left::LameDuck = attend(&link, &mut wires).await {} };
-    let _ = timeout(link.config.request_timeout, until_it_ends).await;
-    link.pending.lose(wires.session.epoch, u64::MAX);
+async fn retire(state: Arc<ConnectionState>, mut session_events: SessionEvents) {
+    let until_it_ends =
+        async { while let EndReason::LameDuck = attend(&state, &mut session_events).await {} };
+    let _ = timeout(state.config.request_timeout, until_it_ends).await;
+    state.pending.lose(session_events.session.epoch, u64::MAX);
 }
 
 /// Makes a session, however long it takes.
-async fn another(link: &Link, last: &Session) -> Wires {
-    let mut retries = retries(&link.config);
+async fn another(state: &ConnectionState, last: &Session) -> SessionEvents {
+    let mut retries = retries(&state.config);
     for attempt in 1.. {
-        match establish(&link.config, last.epoch + 1).await {
-            Ok(wires) => return wires,
+        match establish(&state.config, last.epoch + 1).await {
+            Ok(session_events) => return session_events,
             Err(failure) => {
                 tracing::warn!(error = %failure.error, attempt, "no connection to NATS")
             }
@@ -139,7 +143,7 @@ fn retries(config: &CheckedNatsConfig) -> Retries {
 }
 
 /// Tries each server once.
-async fn establish(config: &CheckedNatsConfig, epoch: u64) -> Result<Wires, NoSession> {
+async fn establish(config: &CheckedNatsConfig, epoch: u64) -> Result<SessionEvents, NoSession> {
     let (sender, events) = mpsc::channel(EVENTS);
     let options = options(config, sender).await.map_err(|cause| NoSession {
         error: Error::new(Code::ConnectFailed, format!("cannot use the credentials: {cause}")),
@@ -158,12 +162,12 @@ async fn establish(config: &CheckedNatsConfig, epoch: u64) -> Result<Wires, NoSe
         let message = format!("cannot subscribe to replies: {cause}");
         NoSession { error: Error::new(Code::ConnectFailed, message), is_final: false }
     })?;
-    Ok(Wires { session: Session { client, inbox: inbox.into(), epoch }, events, replies })
+    Ok(SessionEvents { session: Session { client, inbox: inbox.into(), epoch }, events, replies })
 }
 
 /// Why the driver turns away from a session.
-enum Left {
-    /// The link is done.
+enum EndReason {
+    /// The connection is done.
     Done,
     /// The client has ended by itself. A peer can make it: a bare CR in a header value is enough.
     Died,
@@ -171,13 +175,13 @@ enum Left {
     LameDuck,
 }
 
-async fn attend(link: &Link, wires: &mut Wires) -> Left {
+async fn attend(state: &ConnectionState, session_events: &mut SessionEvents) -> EndReason {
     loop {
         let left = tokio::select! {
             biased;
-            () = link.stop.done.cancelled() => Some(Left::Done),
-            event = wires.events.recv() => on_event(link, &wires.session, event),
-            reply = wires.replies.next() => on_reply(link, &wires.session, reply),
+            () = state.stop.done.cancelled() => Some(EndReason::Done),
+            event = session_events.events.recv() => on_event(state, &session_events.session, event),
+            reply = session_events.replies.next() => on_reply(state, &session_events.session, reply),
         };
         if let Some(left) = left {
             return left;
@@ -185,35 +189,35 @@ async fn attend(link: &Link, wires: &mut Wires) -> Left {
     }
 }
 
-fn on_event(link: &Link, session: &Session, event: Option<Event>) -> Option<Left> {
+fn on_event(state: &ConnectionState, session: &Session, event: Option<Event>) -> Option<EndReason> {
     match event {
-        None | Some(Event::Closed) => return Some(Left::Died),
-        Some(Event::LameDuckMode) => return Some(Left::LameDuck),
+        None | Some(Event::Closed) => return Some(EndReason::Died),
+        Some(Event::LameDuckMode) => return Some(EndReason::LameDuck),
         Some(Event::Disconnected) => {
             // One that was replaced may break unnoticed.
-            if link.sessions.borrow().as_ref().is_some_and(|used| used.epoch == session.epoch) {
+            if state.sessions.borrow().as_ref().is_some_and(|used| used.epoch == session.epoch) {
                 tracing::warn!("the connection to NATS broke; connecting again");
-                link.counters.disconnects.count();
+                state.counters.disconnects.count();
             }
-            lose_what_broke(link, session);
+            lose_what_broke(state, session);
         }
         Some(Event::Connected) => {
-            link.counters.note_reconnect();
-            lose_what_broke(link, session);
+            state.counters.note_reconnect();
+            lose_what_broke(state, session);
         }
         Some(Event::SlowConsumer(_)) => {
             tracing::warn!("NATS messages came faster than they were read; some are lost");
-            link.counters.slow_consumer.count();
+            state.counters.slow_consumer.count();
         }
         Some(Event::ServerError(ServerError::Other(text))) => {
             // Server texts name subjects and no secrets.
             tracing::warn!(error = %text, "the NATS server reports an error");
             if let Some(subject) = denied_subject(&text, "Publish") {
-                link.pending.deny(session.epoch, subject);
+                state.pending.deny(session.epoch, subject);
             }
             if let Some(subject) = denied_subject(&text, "Subscription") {
                 // Fails while nobody registers, and then nobody asks.
-                let _ = link.denied_subscriptions.send(subject.into());
+                let _ = state.denied_subscriptions.send(subject.into());
             }
         }
         Some(Event::ServerError(error)) => {
@@ -226,19 +230,23 @@ fn on_event(link: &Link, session: &Session, event: Option<Event>) -> Option<Left
 }
 
 /// Events come late: what was sent over a newer connection meanwhile is not lost.
-fn lose_what_broke(link: &Link, session: &Session) {
+fn lose_what_broke(state: &ConnectionState, session: &Session) {
     let connects = session.connects();
     let current = if session.is_connected() { connects } else { connects + 1 };
-    link.pending.lose(session.epoch, current);
+    state.pending.lose(session.epoch, current);
 }
 
-fn on_reply(link: &Link, session: &Session, message: Option<Message>) -> Option<Left> {
-    let Some(message) = message else { return Some(Left::Died) };
+fn on_reply(
+    state: &ConnectionState,
+    session: &Session,
+    message: Option<Message>,
+) -> Option<EndReason> {
+    let Some(message) = message else { return Some(EndReason::Died) };
     let inbox = &*session.inbox;
     let token = message.subject.strip_prefix(inbox).and_then(|rest| rest.strip_prefix('.'));
     let token = token.unwrap_or_default().to_owned();
-    if !link.pending.reply(&token, message, link.account.as_ref()) {
-        link.counters.late_replies.count();
+    if !state.pending.reply(&token, message, state.account.as_ref()) {
+        state.counters.late_replies.count();
     }
     None
 }

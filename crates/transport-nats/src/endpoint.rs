@@ -12,10 +12,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    connection_state::{ConnectionState, Session},
     headers,
-    link::{Link, Session},
     metrics::EndpointMetrics,
-    registration::{Live, Received},
+    registration::{ActiveRegistration, Received},
     subject::ServedNames,
 };
 
@@ -28,7 +28,7 @@ const QUIET: Duration = Duration::from_millis(50);
 
 /// Everything about one subject that is served but its present registration.
 pub(crate) struct Serving {
-    link: Arc<Link>,
+    state: Arc<ConnectionState>,
     names: ServedNames,
     handler: Arc<dyn RequestPlaneHandler>,
     draining: CancellationToken,
@@ -36,7 +36,7 @@ pub(crate) struct Serving {
 }
 
 /// Why an endpoint turns away from a registration.
-enum Left {
+enum EndReason {
     /// It is to drain.
     Draining,
     /// Another session is to be used from now on.
@@ -49,43 +49,43 @@ type Sessions = watch::Receiver<Option<Session>>;
 
 impl Serving {
     pub(crate) fn new(
-        link: Arc<Link>,
+        state: Arc<ConnectionState>,
         names: ServedNames,
         handler: Arc<dyn RequestPlaneHandler>,
         draining: CancellationToken,
         metrics: EndpointMetrics,
     ) -> Self {
-        Self { link, names, handler, draining, metrics }
+        Self { state, names, handler, draining, metrics }
     }
 
     /// Registers with a session, and waits until the server knows.
-    pub(crate) async fn register(&self, session: &Session) -> Result<Live, Error> {
-        Live::register(&self.link, &self.names, session).await
+    pub(crate) async fn register(&self, session: &Session) -> Result<ActiveRegistration, Error> {
+        ActiveRegistration::register(&self.state, &self.names, session).await
     }
 
     /// Serves over whichever session there is, until it drains.
-    pub(crate) async fn run(self, mut live: Live) {
-        let mut sessions = self.link.sessions.subscribe();
+    pub(crate) async fn run(self, mut registration: ActiveRegistration) {
+        let mut sessions = self.state.sessions.subscribe();
         loop {
-            live = match self.serve(&mut live, &mut sessions).await {
-                Left::Draining => return self.leave(live, true).await,
-                Left::Lost => {
-                    let epoch = live.epoch();
-                    drop(live);
+            registration = match self.serve(&mut registration, &mut sessions).await {
+                EndReason::Draining => return self.leave(registration, true).await,
+                EndReason::Lost => {
+                    let epoch = registration.epoch();
+                    drop(registration);
                     match self.register_again(epoch, &mut sessions).await {
                         Some(next) => next,
                         None => return,
                     }
                 }
-                Left::Replaced(session) => match self.register(&session).await {
+                EndReason::Replaced(session) => match self.register(&session).await {
                     Ok(next) => {
-                        self.leave(live, false).await;
+                        self.leave(registration, false).await;
                         next
                     }
                     Err(error) => {
                         tracing::warn!(%error, "cannot move to another NATS server yet");
-                        sleep(self.link.config.backoff_base).await;
-                        live
+                        sleep(self.state.config.backoff_base).await;
+                        registration
                     }
                 },
             };
@@ -93,7 +93,11 @@ impl Serving {
     }
 
     /// Waits for a session after that of `epoch`, and registers with it. `None` if it is to drain.
-    async fn register_again(&self, epoch: u64, sessions: &mut Sessions) -> Option<Live> {
+    async fn register_again(
+        &self,
+        epoch: u64,
+        sessions: &mut Sessions,
+    ) -> Option<ActiveRegistration> {
         loop {
             let session = {
                 let newer = |session: &Option<Session>| {
@@ -103,49 +107,57 @@ impl Serving {
                 session.ok()?.clone()?
             };
             match self.register(&session).await {
-                Ok(live) => return Some(live),
+                Ok(registration) => return Some(registration),
                 Err(error) => tracing::warn!(%error, "trying again"),
             }
             // The session reconnects by itself; a broken one is replaced.
-            let pause = sleep(self.link.config.backoff_max);
+            let pause = sleep(self.state.config.backoff_max);
             self.draining.run_until_cancelled(pause).await?;
         }
     }
 
     /// Hands on what comes until something else is to be done.
-    async fn serve(&self, live: &mut Live, sessions: &mut Sessions) -> Left {
+    async fn serve(
+        &self,
+        registration: &mut ActiveRegistration,
+        sessions: &mut Sessions,
+    ) -> EndReason {
         let mut queue = VecDeque::new();
         loop {
             // What has come is taken in before the next one is handed on, so that those who do
             // not fit hear so now.
-            let is_open = self.take_in(live, &mut queue).await;
+            let is_open = self.take_in(registration, &mut queue).await;
             self.metrics.queued(queue.len());
             if let Some(request) = queue.pop_front() {
                 self.hand_on(request).await;
                 if self.draining.is_cancelled() {
                     self.hand_on_all(&mut queue).await;
-                    return Left::Draining;
+                    return EndReason::Draining;
                 }
                 continue;
             }
             if !is_open {
-                return Left::Lost;
+                return EndReason::Lost;
             }
             tokio::select! {
                 biased;
-                () = self.draining.cancelled() => return Left::Draining,
-                replacement = replacement(sessions, live.epoch()) => return Left::Replaced(replacement),
-                request = live.next() => match request {
+                () = self.draining.cancelled() => return EndReason::Draining,
+                replacement = replacement(sessions, registration.epoch()) => return EndReason::Replaced(replacement),
+                request = registration.next() => match request {
                     Some(request) => self.enqueue(request, &mut queue).await,
-                    None => return Left::Lost,
+                    None => return EndReason::Lost,
                 },
             }
         }
     }
 
     /// Puts what has come into the queue, and refuses what does not fit. False when no more comes.
-    async fn take_in(&self, live: &mut Live, queue: &mut VecDeque<Received>) -> bool {
-        while let Some(request) = live.next().now_or_never() {
+    async fn take_in(
+        &self,
+        registration: &mut ActiveRegistration,
+        queue: &mut VecDeque<Received>,
+    ) -> bool {
+        while let Some(request) = registration.next().now_or_never() {
             let Some(request) = request else { return false };
             self.enqueue(request, queue).await;
         }
@@ -161,12 +173,12 @@ impl Serving {
 
     /// Whether there is room for one more beside `queued` others; what it holds is charged then.
     fn admit(&self, request: &mut Received, queued: usize) -> Result<(), Error> {
-        let limit = self.link.config.queue_limit;
+        let limit = self.state.config.queue_limit;
         if queued >= limit {
             let message = format!("{limit} requests wait for the worker already");
             return Err(Error::new(Code::Overloaded, message));
         }
-        request.charge(self.link.account.as_ref())
+        request.charge(self.state.account.as_ref())
     }
 
     /// Says that a request is not taken. The handler has not seen it.
@@ -186,7 +198,7 @@ impl Serving {
 
     async fn hand_on(&self, mut request: Received) {
         if !self.is_answerable(&request) {
-            self.link.counters.dropped.count();
+            self.state.counters.dropped.count();
             return;
         }
         // From here on it is the handler's, who may let go of it before there is an answer.
@@ -197,18 +209,18 @@ impl Serving {
                 headers: headers::from_nats(request.message().headers.as_ref()),
                 payload,
                 transport: &NATS,
-                origin: Origin::Broker { is_local: self.link.config.is_local() },
+                origin: Origin::Broker { is_local: self.state.config.is_local() },
             })
         });
         match std::panic::catch_unwind(accepted) {
             Ok(Decision::Now(outcome)) => self.answer(&request, &outcome).await,
             // The requests of others do not wait for what one takes to decide.
             Ok(Decision::Later(outcome)) => {
-                let link = Arc::clone(&self.link);
-                self.link.endpoints.spawn(async move {
-                    let outcome = link.stop.cut.run_until_cancelled(outcome).await;
+                let state = Arc::clone(&self.state);
+                self.state.endpoints.spawn(async move {
+                    let outcome = state.stop.cut.run_until_cancelled(outcome).await;
                     let draining = || Err(Error::draining("the worker is going away"));
-                    answer(&link, &request, &outcome.unwrap_or_else(draining)).await;
+                    answer(&state, &request, &outcome.unwrap_or_else(draining)).await;
                 });
             }
             // Whether something runs now nobody knows, and no answer says just that.
@@ -218,7 +230,7 @@ impl Serving {
 
     /// Replies go to inboxes and nowhere else, whatever a caller asks for.
     fn is_answerable(&self, request: &Received) -> bool {
-        let prefix = self.link.config.inbox_prefix.as_str();
+        let prefix = self.state.config.inbox_prefix.as_str();
         let reply = request.message().reply.as_ref();
         let rest = reply.and_then(|reply| reply.strip_prefix(prefix));
         rest.is_some_and(|rest| rest.starts_with('.'))
@@ -226,34 +238,34 @@ impl Serving {
 
     async fn answer(&self, request: &Received, outcome: &Result<(), Error>) {
         if !self.is_answerable(request) {
-            self.link.counters.dropped.count();
+            self.state.counters.dropped.count();
             return;
         }
-        answer(&self.link, request, outcome).await;
+        answer(&self.state, request, outcome).await;
     }
 
     /// Takes a registration back without losing a request.
-    async fn leave(&self, mut live: Live, refuse: bool) {
-        if live.retract().await {
+    async fn leave(&self, mut registration: ActiveRegistration, refuse: bool) {
+        if registration.unregister().await {
             // With the answer to this, all that was sent here has come: as much as before of
             // what the other workers take from now on, so none of it is turned away.
-            let _ = self.link.sync(live.session()).await;
-            while let Some(Some(request)) = live.next().now_or_never() {
+            let _ = self.state.sync(registration.session()).await;
+            while let Some(Some(request)) = registration.next().now_or_never() {
                 self.turn_away(request, false).await;
             }
         }
         // Goes on until none come, and only then stops to listen.
-        while let Ok(Some(request)) = timeout(QUIET, live.next()).await {
+        while let Ok(Some(request)) = timeout(QUIET, registration.next()).await {
             self.turn_away(request, refuse).await;
         }
-        live.stop().await;
-        while let Some(request) = live.next().await {
+        registration.stop().await;
+        while let Some(request) = registration.next().await {
             self.turn_away(request, refuse).await;
         }
         // The acknowledgements are on their way, and nobody is sent here any more.
-        let session = self.link.sessions.borrow().clone();
-        if let Some(session) = session.filter(|session| session.epoch == live.epoch()) {
-            let _ = self.link.sync(&session).await;
+        let session = self.state.sessions.borrow().clone();
+        if let Some(session) = session.filter(|session| session.epoch == registration.epoch()) {
+            let _ = self.state.sync(&session).await;
         }
     }
 
@@ -271,10 +283,10 @@ impl Serving {
     }
 }
 
-async fn answer(link: &Link, request: &Received, outcome: &Result<(), Error>) {
+async fn answer(state: &ConnectionState, request: &Received, outcome: &Result<(), Error>) {
     let answer = request.respond(acknowledgement::encode(outcome));
     // Waits only while the connection takes nothing; after this long nobody listens for it.
-    match timeout(link.config.request_timeout, answer).await {
+    match timeout(state.config.request_timeout, answer).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "an acknowledgement was not sent"),
         Err(_) => tracing::debug!("an acknowledgement could not be sent in time"),

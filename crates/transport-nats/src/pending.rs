@@ -25,7 +25,7 @@ pub(crate) struct Carrier {
     pub(crate) connects: u64,
 }
 
-/// The table of one [`Link`](crate::link::Link).
+/// The table of one [`ConnectionState`](crate::connection_state::ConnectionState).
 #[derive(Debug)]
 pub(crate) struct Pending {
     entries: Mutex<HashMap<u64, Entry>>,

@@ -14,7 +14,7 @@ pub use self::{
     item::QueueItem,
     settings::{CheckedQueueConfig, QueueConfig},
 };
-use crate::{NatsConnection, charge, headers, link::Link};
+use crate::{NatsConnection, charge, connection_state::ConnectionState, headers};
 
 mod api;
 mod item;
@@ -135,13 +135,13 @@ impl NatsQueue {
         connection: &NatsConnection,
         config: CheckedQueueConfig,
     ) -> Result<Self, Error> {
-        let consumer = layout::ensure(&Api::new(connection.link()), &config).await?;
+        let consumer = layout::ensure(&Api::new(connection.state()), &config).await?;
         let inner = Inner {
             connection: connection.clone(),
             config,
             consumer: Mutex::new(consumer),
-            account: connection.link().config.budget.as_ref().map(|budget| budget.open()),
-            draining: connection.link().stop.closing.child_token(),
+            account: connection.state().config.budget.as_ref().map(|budget| budget.open()),
+            draining: connection.state().stop.closing.child_token(),
             out: TaskTracker::new(),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -178,7 +178,7 @@ impl NatsQueue {
         headers::add(&mut map, api::MESSAGE_ID, message_id)?;
         // Should another stream have the subject, it refuses.
         headers::add(&mut map, api::EXPECTED_STREAM, &self.inner.config.name)?;
-        let send = || self.link().request(self.subject(), map.clone(), payload.clone());
+        let send = || self.state().request(self.subject(), map.clone(), payload.clone());
         let reply = match send().await {
             // Nobody has it, and nothing is stored: the stream went away.
             Err(error) if error.code() == Code::UnknownEndpoint => {
@@ -214,7 +214,7 @@ impl NatsQueue {
     /// memory budget; [`Code::ConnectionLost`] when the connection broke.
     pub async fn take(&self, limit: usize, wait: Duration) -> Result<Vec<QueueItem>, Error> {
         let taking = self.inner.out.token();
-        let limit = limit.clamp(1, MAX_TAKE.min(self.link().config.subscription_capacity()));
+        let limit = limit.clamp(1, MAX_TAKE.min(self.state().config.subscription_capacity()));
         let deadline = Instant::now() + wait;
         let mut may_ensure = true;
         loop {
@@ -223,7 +223,7 @@ impl NatsQueue {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             let pull = Pull {
-                link: self.link(),
+                state: self.state(),
                 config: &self.inner.config,
                 limit,
                 max_bytes: self.room()?,
@@ -254,7 +254,7 @@ impl NatsQueue {
     /// # Errors
     /// As a request; [`Code::UnknownEndpoint`] when the queue is gone.
     pub async fn status(&self) -> Result<QueueStatus, Error> {
-        let (api, config) = (Api::new(self.link()), &self.inner.config);
+        let (api, config) = (Api::new(self.state()), &self.inner.config);
         let (stream, consumer) =
             tokio::try_join!(layout::stream(&api, config), layout::consumer(&api, config))?;
         Ok(QueueStatus {
@@ -279,7 +279,7 @@ impl NatsQueue {
     }
 
     async fn ensure(&self) -> Result<(), Error> {
-        let consumer = layout::ensure(&Api::new(self.link()), &self.inner.config).await?;
+        let consumer = layout::ensure(&Api::new(self.state()), &self.inner.config).await?;
         *self.inner.consumer.lock() = consumer;
         Ok(())
     }
@@ -288,7 +288,7 @@ impl NatsQueue {
     fn room(&self) -> Result<Option<usize>, Error> {
         let Some(account) = &self.inner.account else { return Ok(None) };
         account.budget().admit()?;
-        let session = self.link().connected()?;
+        let session = self.state().connected()?;
         let largest = session.client.max_payload() + AROUND_BYTES;
         let room = account.room();
         if room < largest && account.used() > 0 {
@@ -304,8 +304,8 @@ impl NatsQueue {
     ) -> Option<QueueItem> {
         charge::item(self.inner.account.as_ref(), &mut message);
         let max_deliver = self.inner.consumer.lock().config.max_deliver;
-        let link = Arc::clone(self.link());
-        let item = QueueItem::new(message, link, max_deliver, taking.clone());
+        let state = Arc::clone(self.state());
+        let item = QueueItem::new(message, state, max_deliver, taking.clone());
         if item.is_none() {
             tracing::warn!(queue = self.inner.config.name, "something else than an item came");
         }
@@ -316,8 +316,8 @@ impl NatsQueue {
         format!("{}.queue", self.inner.config.name)
     }
 
-    fn link(&self) -> &Arc<Link> {
-        self.inner.connection.link()
+    fn state(&self) -> &Arc<ConnectionState> {
+        self.inner.connection.state()
     }
 }
 

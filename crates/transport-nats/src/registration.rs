@@ -13,7 +13,7 @@ use tokio::sync::broadcast;
 
 use crate::{
     charge,
-    link::{Link, Session},
+    connection_state::{ConnectionState, Session},
     subject::ServedNames,
 };
 
@@ -21,7 +21,7 @@ use crate::{
 const QUEUE_GROUP: &str = "q";
 
 /// A registration with one session. Dropping it takes it back.
-pub(crate) struct Live {
+pub(crate) struct ActiveRegistration {
     session: Session,
     requests: Requests,
 }
@@ -98,14 +98,14 @@ impl Received {
     }
 }
 
-impl Live {
+impl ActiveRegistration {
     /// Registers with a session, and waits until the server knows.
     pub(crate) async fn register(
-        link: &Link,
+        state: &ConnectionState,
         names: &ServedNames,
         session: &Session,
     ) -> Result<Self, Error> {
-        let mut denied = link.denied_subscriptions.subscribe();
+        let mut denied = state.denied_subscriptions.subscribe();
         let requests = Requests::register(names, session).await.map_err(|cause| {
             let message = format!("cannot serve {} over NATS: {cause}", names.subject);
             Error::new(Code::ConnectFailed, message)
@@ -113,7 +113,7 @@ impl Live {
         // What the server denies it says before it answers, but the library hands that on by way
         // of a task of its own: by a second answer that has run.
         for _ in 0..2 {
-            link.sync(session).await?;
+            state.sync(session).await?;
         }
         if is_among(&names.subject, &mut denied) {
             let subject = &names.subject;
@@ -126,7 +126,7 @@ impl Live {
         Ok(Self { session: session.clone(), requests })
     }
 
-    /// Of the sessions of a link, the one that this is registered with.
+    /// Of the sessions of a connection, the one that this is registered with.
     pub(crate) fn epoch(&self) -> u64 {
         self.session.epoch
     }
@@ -148,7 +148,7 @@ impl Live {
 
     /// Asks the server to send nothing more, and goes on listening for what it has sent. False if
     /// that cannot be done with this kind of registration.
-    pub(crate) async fn retract(&mut self) -> bool {
+    pub(crate) async fn unregister(&mut self) -> bool {
         let Requests::Shared(messages) = &mut self.requests else { return false };
         // "Stop after so many more" keeps the library listening. The server reads this number as
         // none at all, as it does every one that does not fit an i64, and stops at once; one

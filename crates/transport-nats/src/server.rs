@@ -78,18 +78,18 @@ impl NatsServer {
         names: ServedNames,
         endpoint: &EndpointName,
     ) -> Result<NatsEndpoint, Error> {
-        let link = Arc::clone(self.connection.link());
-        let session = link.connected()?;
+        let state = Arc::clone(self.connection.state());
+        let session = state.connected()?;
         let claim = self.claim(&names.subject)?;
-        let draining = link.stop.closing.child_token();
-        let cut = link.stop.cut.child_token();
+        let draining = state.stop.closing.child_token();
+        let cut = state.stop.cut.child_token();
         let subject = names.subject.clone();
         let handler = Arc::clone(&self.handler);
         let metrics = EndpointMetrics::new(endpoint);
-        let serving = Serving::new(Arc::clone(&link), names, handler, draining.clone(), metrics);
-        let live = serving.register(&session).await?;
-        let run = Box::pin(cut.clone().run_until_cancelled_owned(serving.run(live)));
-        let task = link.endpoints.spawn(async move {
+        let serving = Serving::new(Arc::clone(&state), names, handler, draining.clone(), metrics);
+        let registration = serving.register(&session).await?;
+        let run = Box::pin(cut.clone().run_until_cancelled_owned(serving.run(registration)));
+        let task = state.endpoints.spawn(async move {
             run.await;
             drop(claim);
         });

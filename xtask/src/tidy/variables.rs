@@ -22,7 +22,7 @@ const OF_ALL: [&str; 4] = ["\"PATH\"", "\"NO_COLOR\"", "\"TERM\"", "\"COLUMNS\""
 /// programs hands it on to them.
 const READERS: [&str; 4] = [
     "crates/runtime-facade/src/env/",
-    "crates/runtime-facade/src/place.rs",
+    "crates/runtime-facade/src/runtime_dir.rs",
     "crates/telemetry/src/console.rs",
     "crates/cli/src/serve/supervision.rs",
 ];

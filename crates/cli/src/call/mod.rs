@@ -1,12 +1,12 @@
 //! `sinew call`: one request, its items as they come, and an exit code that says how it ended.
 
 mod args;
-mod dialect;
 mod ends;
 mod explain;
 mod input;
 mod nobody;
 mod output;
+mod payload_style;
 mod progress;
 
 use std::{
@@ -22,10 +22,10 @@ use tokio::time::{sleep, timeout};
 
 pub(crate) use self::args::CallArgs;
 use self::{
-    dialect::Dialect,
     ends::{Deadline, Ends},
     nobody::Nobody,
     output::Output,
+    payload_style::PayloadStyle,
     progress::{Progress, Stage},
 };
 use crate::{
@@ -77,9 +77,9 @@ impl Call<'_> {
         let client = runtime.client(self.args.name.clone());
         let instance = self.find(&runtime, &client).await?;
 
-        let dialect = Dialect::of(&instance, self.args.json);
+        let style = PayloadStyle::of(&instance, self.args.json);
         let at = self.deadline.map(|deadline| deadline.at);
-        let request = dialect.request(data, at, self.args.limits(), headers)?;
+        let request = style.request(data, at, self.args.limits(), headers)?;
         let context = request.context().clone();
         self.progress.asking(context.clone());
         let mode = self.args.instance.map_or(self.args.mode.into(), RouterMode::Direct);
@@ -94,7 +94,7 @@ impl Call<'_> {
             Err(error) => return exit::of_refusal(error, &context),
         };
         self.progress.at(Stage::Printing);
-        match answer(response, dialect).await? {
+        match answer(response, style).await? {
             // Why it broke off is in the error.
             (Outcome::Truncated { .. }, Some(error)) => exit::of_refusal(error, &context),
             (outcome, _) => exit::of_outcome(&outcome, &context),
@@ -140,9 +140,9 @@ impl Call<'_> {
 /// Prints a response to its end: how it ended, and the error that said so.
 async fn answer(
     mut response: ManyOut<Bytes>,
-    dialect: Dialect,
+    style: PayloadStyle,
 ) -> Result<(Outcome, Option<Error>), Failure> {
-    let error = match print(&mut response, dialect).await {
+    let error = match print(&mut response, style).await {
         Ok(error) => error,
         Err(failure) => {
             // The handler is told, and its end waited for a little.
@@ -157,7 +157,10 @@ async fn answer(
 }
 
 /// Prints items until the end. Items that come together are written together.
-async fn print(response: &mut ManyOut<Bytes>, dialect: Dialect) -> Result<Option<Error>, Failure> {
+async fn print(
+    response: &mut ManyOut<Bytes>,
+    style: PayloadStyle,
+) -> Result<Option<Error>, Failure> {
     let mut output = Output::stdout();
     loop {
         let ready: Option<Option<Result<Bytes, Error>>> = response.next().now_or_never();
@@ -169,7 +172,7 @@ async fn print(response: &mut ManyOut<Bytes>, dialect: Dialect) -> Result<Option
             None => response.next().await,
         };
         match next {
-            Some(Ok(item)) => dialect.print(&item, output.buffer())?,
+            Some(Ok(item)) => style.print(&item, output.buffer())?,
             Some(Err(error)) => return output.finish().await.map(|()| Some(error)),
             None => return output.finish().await.map(|()| None),
         }

@@ -9,7 +9,7 @@ use super::CallArgs;
 use crate::{
     exit::{Exit, Failure},
     settings::Settings,
-    wording::seconds,
+    text_layout::seconds,
 };
 
 /// A call that found no instance.

@@ -7,7 +7,7 @@ use sinew::{Context, Runtime};
 
 use crate::{
     exit::{Exit, Failure},
-    wording::seconds,
+    text_layout::seconds,
 };
 
 /// How far a call has come, for what ends it from outside.

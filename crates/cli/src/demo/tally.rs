@@ -6,7 +6,7 @@ use comfy_table::{Cell, CellAlignment, Table, TableStyle, presets};
 use hdrhistogram::Histogram;
 
 use super::{load::VICTIM, verdict::Verdict};
-use crate::wording::wrapped;
+use crate::text_layout::wrapped;
 
 /// What became of requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -9,13 +9,13 @@ mod executable;
 mod guard;
 mod lines;
 mod orphans;
+mod output_reader;
 mod per_request;
 mod persistent;
 mod process;
-mod pump;
+mod request_format;
+mod stderr_tail;
 mod supervision;
-mod tail;
-mod wording;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -31,7 +31,7 @@ pub(crate) use self::{
 };
 use self::{
     per_request::PerRequest, persistent::Persistent, process::CommandLine,
-    supervision::Supervision, wording::Wording,
+    request_format::RequestFormat, supervision::Supervision,
 };
 use crate::{
     exit::{Exit, Failure},
@@ -159,7 +159,7 @@ async fn serve(runtime: &Runtime, args: &ServeArgs, work: &Work) -> Result<Serve
     }
     builder = match args.persistent {
         true => builder.codecs(["json", "raw"]),
-        false => builder.codecs(Wording::CODECS),
+        false => builder.codecs(RequestFormat::CODECS),
     };
     let work = work.clone();
     let answer = move |request, sink| {

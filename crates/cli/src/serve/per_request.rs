@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     charge::charged,
+    output_reader::{Broken, read_output},
     process::{CommandLine, Process, how_it_ended},
-    pump::{Broken, pump},
-    tail::Tail,
-    wording::Wording,
+    request_format::RequestFormat,
+    stderr_tail::StderrTail,
 };
 
 /// How long standard error may stay open behind the end of the program, as when it has left a
@@ -70,8 +70,8 @@ impl PerRequest {
         if let Some(reason) = request.context.reason() {
             return sink.cancelled(reason);
         }
-        let wording = Wording::of(request.context.headers());
-        let input = match self.input(wording, request.body) {
+        let format = RequestFormat::of(request.context.headers());
+        let input = match self.input(format, request.body) {
             Ok(input) => input,
             Err(error) => return sink.reject(error),
         };
@@ -81,15 +81,15 @@ impl PerRequest {
         };
         tracing::debug!(pid = process.child.id(), "started {}", self.command.name());
         sink.accept();
-        let tail = Tail::default();
-        let end = self.run(process, (wording, input), &mut sink, &tail).await;
+        let tail = StderrTail::default();
+        let end = self.run(process, (format, input), &mut sink, &tail).await;
         self.finish(end, &tail, place, sink);
     }
 
     /// What the program reads. Bytes as they came are charged already.
-    fn input(&self, wording: Wording, body: Bytes) -> Result<Bytes, Error> {
-        let input = wording.input(body)?;
-        let account = self.account.as_ref().filter(|_| wording != Wording::Bytes);
+    fn input(&self, format: RequestFormat, body: Bytes) -> Result<Bytes, Error> {
+        let input = format.input(body)?;
+        let account = self.account.as_ref().filter(|_| format != RequestFormat::Bytes);
         charged(input, account)
     }
 
@@ -108,9 +108,9 @@ impl PerRequest {
     async fn run(
         &self,
         process: Process,
-        input: (Wording, Bytes),
+        input: (RequestFormat, Bytes),
         sink: &mut ResponseSink,
-        tail: &Tail,
+        tail: &StderrTail,
     ) -> End {
         let (context, group) = (sink.context().clone(), process.group);
         let gone = CancellationToken::new();
@@ -134,7 +134,7 @@ impl PerRequest {
         timeout(KILLED, work).await.unwrap_or(End::Left)
     }
 
-    fn finish(&self, end: End, tail: &Tail, place: OwnedSemaphorePermit, sink: ResponseSink) {
+    fn finish(&self, end: End, tail: &StderrTail, place: OwnedSemaphorePermit, sink: ResponseSink) {
         // Before the caller is told: one that calls again at once must find a place.
         drop(place);
         if let Some(reason) = sink.context().reason() {
@@ -169,14 +169,14 @@ enum End {
 /// The four things that happen during a run: input, output, errors, end.
 async fn work(
     process: Process,
-    (wording, body): (Wording, Bytes),
+    (format, body): (RequestFormat, Bytes),
     sink: &mut ResponseSink,
-    tail: &Tail,
+    tail: &StderrTail,
     gone: &CancellationToken,
 ) -> End {
     let Process { mut child, stdin, mut stdout, stderr, .. } = process;
     let main = async {
-        let sent = pump(&mut stdout, wording, sink).await;
+        let sent = read_output(&mut stdout, format, sink).await;
         if let Err(broken) = sent {
             gone.cancel();
             discard(stdout).await;

@@ -9,7 +9,7 @@ use serde_core::{Serialize, de::DeserializeOwned};
 use crate::payload::{
     Format, MAX_PAYLOAD_DEPTH, PayloadError, PayloadFormat,
     bounded::write_bounded,
-    nesting::{Budget, Guarded},
+    nesting::{Budget, DepthLimited},
 };
 
 /// bincode 1.3 with fixed-width little-endian integers, `application/x-bincode`.
@@ -54,7 +54,7 @@ impl Format for Bincode {
         let budget = Budget::new(MAX_PAYLOAD_DEPTH, payload.len());
         // Reading from a slice, bincode holds every declared length against what is left of it.
         options(payload.len())
-            .deserialize_seed(Guarded::new(PhantomData::<T>, &budget), payload)
+            .deserialize_seed(DepthLimited::new(PhantomData::<T>, &budget), payload)
             .map_err(|error| decode_error(&error, &budget))
     }
 }

@@ -7,7 +7,7 @@ use serde_core::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::payload::{
     Format, MAX_PAYLOAD_DEPTH, PayloadError, PayloadFormat,
     bounded::write_bounded,
-    nesting::{Budget, Guarded},
+    nesting::{Budget, DepthLimited},
 };
 
 /// MessagePack, `application/msgpack`; structs are written as maps with named fields, so fields may
@@ -38,7 +38,7 @@ impl Format for Msgpack {
         let mut input = rmp_serde::Deserializer::from_read_ref(payload);
         // Every element has at least one byte, its marker.
         let budget = Budget::new(MAX_PAYLOAD_DEPTH, payload.len());
-        let value = T::deserialize(Guarded::new(&mut input, &budget))
+        let value = T::deserialize(DepthLimited::new(&mut input, &budget))
             .map_err(|error| decode_error(&error, &budget))?;
         // The reader does not tell its position, but only at the end is there no further marker.
         match <()>::deserialize(&mut input) {

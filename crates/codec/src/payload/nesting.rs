@@ -56,14 +56,14 @@ impl Budget {
 }
 
 /// A deserializer, seed, visitor or access whose containers are counted against a budget.
-pub(super) struct Guarded<'b, I> {
+pub(super) struct DepthLimited<'b, I> {
     inner: I,
     budget: &'b Budget,
     /// Whether the elements of this very container count.
     variable_length: bool,
 }
 
-impl<'b, I> Guarded<'b, I> {
+impl<'b, I> DepthLimited<'b, I> {
     pub(super) fn new(inner: I, budget: &'b Budget) -> Self {
         Self { inner, budget, variable_length: false }
     }
@@ -84,11 +84,11 @@ impl<'b, I> Guarded<'b, I> {
     }
 }
 
-impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Guarded<'_, S> {
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for DepthLimited<'_, S> {
     type Value = S::Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<S::Value, D::Error> {
-        self.inner.deserialize(Guarded::new(deserializer, self.budget))
+        self.inner.deserialize(DepthLimited::new(deserializer, self.budget))
     }
 }
 
@@ -109,12 +109,12 @@ macro_rules! guard_containers {
             $($argument: $type,)*
             visitor: V,
         ) -> Result<V::Value, Self::Error> {
-            self.inner.$method($($argument,)* Guarded::$wrap(visitor, self.budget))
+            self.inner.$method($($argument,)* DepthLimited::$wrap(visitor, self.budget))
         }
     )*};
 }
 
-impl<'de, D: Deserializer<'de>> Deserializer<'de> for Guarded<'_, D> {
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for DepthLimited<'_, D> {
     type Error = D::Error;
 
     forward_scalars! {
@@ -166,12 +166,12 @@ macro_rules! guard_values {
     ($($method:ident: $access:ident)*) => {$(
         fn $method<A: $access<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
             let Self { inner: visitor, budget, variable_length } = self;
-            budget.nested(|| visitor.$method(Guarded { inner, budget, variable_length }))
+            budget.nested(|| visitor.$method(DepthLimited { inner, budget, variable_length }))
         }
     )*};
 }
 
-impl<'de, V: Visitor<'de>> Visitor<'de> for Guarded<'_, V> {
+impl<'de, V: Visitor<'de>> Visitor<'de> for DepthLimited<'_, V> {
     type Value = V::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -203,14 +203,14 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Guarded<'_, V> {
     }
 }
 
-impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Guarded<'_, A> {
+impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for DepthLimited<'_, A> {
     type Error = A::Error;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, A::Error> {
-        let element = self.inner.next_element_seed(Guarded::new(seed, self.budget))?;
+        let element = self.inner.next_element_seed(DepthLimited::new(seed, self.budget))?;
         if element.is_some() {
             self.count_element()?;
         }
@@ -222,14 +222,14 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Guarded<'_, A> {
     }
 }
 
-impl<'de, A: MapAccess<'de>> MapAccess<'de> for Guarded<'_, A> {
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for DepthLimited<'_, A> {
     type Error = A::Error;
 
     fn next_key_seed<S: DeserializeSeed<'de>>(
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, A::Error> {
-        let key = self.inner.next_key_seed(Guarded::new(seed, self.budget))?;
+        let key = self.inner.next_key_seed(DepthLimited::new(seed, self.budget))?;
         if key.is_some() {
             self.count_element()?;
         }
@@ -237,7 +237,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Guarded<'_, A> {
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
-        self.inner.next_value_seed(Guarded::new(seed, self.budget))
+        self.inner.next_value_seed(DepthLimited::new(seed, self.budget))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -245,20 +245,20 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Guarded<'_, A> {
     }
 }
 
-impl<'b, 'de, A: EnumAccess<'de>> EnumAccess<'de> for Guarded<'b, A> {
+impl<'b, 'de, A: EnumAccess<'de>> EnumAccess<'de> for DepthLimited<'b, A> {
     type Error = A::Error;
-    type Variant = Guarded<'b, A::Variant>;
+    type Variant = DepthLimited<'b, A::Variant>;
 
     fn variant_seed<S: DeserializeSeed<'de>>(
         self,
         seed: S,
     ) -> Result<(S::Value, Self::Variant), A::Error> {
         let (tag, variant) = self.inner.variant_seed(seed)?;
-        Ok((tag, Guarded::new(variant, self.budget)))
+        Ok((tag, DepthLimited::new(variant, self.budget)))
     }
 }
 
-impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Guarded<'_, A> {
+impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for DepthLimited<'_, A> {
     type Error = A::Error;
 
     fn unit_variant(self) -> Result<(), A::Error> {
@@ -266,11 +266,11 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Guarded<'_, A> {
     }
 
     fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, A::Error> {
-        self.inner.newtype_variant_seed(Guarded::new(seed, self.budget))
+        self.inner.newtype_variant_seed(DepthLimited::new(seed, self.budget))
     }
 
     fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, A::Error> {
-        self.inner.tuple_variant(len, Guarded::new(visitor, self.budget))
+        self.inner.tuple_variant(len, DepthLimited::new(visitor, self.budget))
     }
 
     fn struct_variant<V: Visitor<'de>>(
@@ -278,6 +278,6 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Guarded<'_, A> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, A::Error> {
-        self.inner.struct_variant(fields, Guarded::new(visitor, self.budget))
+        self.inner.struct_variant(fields, DepthLimited::new(visitor, self.budget))
     }
 }

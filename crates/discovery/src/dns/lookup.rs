@@ -49,7 +49,7 @@ const AT_ONCE: usize = 16;
 
 /// One server that DNS names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Found {
+pub(super) struct FoundServer {
     /// The same in every process and every answer.
     pub(super) name: String,
     pub(super) addresses: Vec<SocketAddr>,
@@ -60,7 +60,7 @@ pub(super) struct Found {
 #[derive(Debug)]
 pub(super) struct Answer {
     /// In an order of their own, without doubles.
-    pub(super) servers: Vec<Found>,
+    pub(super) servers: Vec<FoundServer>,
     /// Why there are none.
     pub(super) absence: Option<Absence>,
     /// Until when it holds; `None` when that was not said.
@@ -69,7 +69,7 @@ pub(super) struct Answer {
 
 /// A question that can be asked again and again.
 pub(super) struct Lookup {
-    asker: Asker,
+    resolver: Resolver,
     what: What,
     /// Who is asked, in words.
     pub(super) asked: String,
@@ -88,7 +88,7 @@ struct Records {
 
 /// Asks for the records of one name. Clones share all they hold.
 #[derive(Clone)]
-struct Asker(Arc<TokioResolver>);
+struct Resolver(Arc<TokioResolver>);
 
 impl Lookup {
     /// # Errors
@@ -97,9 +97,9 @@ impl Lookup {
         let what = target.what.clone();
         let Some(server) = target.server else {
             let mut system = System::new(config);
-            let asker = Asker::build(system.read()?)?;
+            let resolver = Resolver::build(system.read()?)?;
             let asked = format!("the servers of {}", system.file().display());
-            return Ok(Self { asker, what, asked, system: Some(system) });
+            return Ok(Self { resolver, what, asked, system: Some(system) });
         };
         let at_port = |mut way: ConnectionConfig| {
             way.port = server.port();
@@ -110,7 +110,7 @@ impl Lookup {
         let config = ResolverConfig::from_name_servers(vec![config]);
         let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
         let asked = format!("the server {server}");
-        Ok(Self { asker: Asker::build(builder)?, what, asked, system: None })
+        Ok(Self { resolver: Resolver::build(builder)?, what, asked, system: None })
     }
 
     /// Reads the system's settings again if they have changed; true when others are to be asked
@@ -119,12 +119,12 @@ impl Lookup {
         let Some(system) = self.system.as_mut().filter(|system| system.has_changed()) else {
             return false;
         };
-        match system.read().and_then(Asker::build) {
-            Ok(asker) => {
+        match system.read().and_then(Resolver::build) {
+            Ok(resolver) => {
                 tracing::info!(
                     "the system's DNS settings have changed: asking the servers they name"
                 );
-                self.asker = asker;
+                self.resolver = resolver;
                 true
             }
             Err(error) => {
@@ -152,7 +152,7 @@ impl Lookup {
     }
 
     async fn host(&self, name: &Name, port: u16) -> Result<Answer, NetError> {
-        let Records { data, absence, until } = self.asker.hosts(name).await?;
+        let Records { data, absence, until } = self.resolver.hosts(name).await?;
         let ips = ips(data).map(|ip| at(SocketAddr::new(ip, port)));
         let mut servers: Vec<_> = ips.take(MAX_SERVERS).collect();
         servers.sort();
@@ -163,7 +163,7 @@ impl Lookup {
     /// The servers of the lowest priority number that have an address; the others are there for
     /// the day on which these have none.
     async fn service(&self, name: &Name) -> Result<Answer, NetError> {
-        let records = self.asker.records(name, RecordType::SRV).await?;
+        let records = self.resolver.records(name, RecordType::SRV).await?;
         let mut valid_until = records.until;
         let mut absence = records.absence.unwrap_or(Absence::NotOffered);
         for services in by_priority(records.data) {
@@ -181,15 +181,18 @@ impl Lookup {
 
     /// The targets with their addresses, a few at a time. The first that cannot be asked for ends
     /// it: without that one the answer would say that it is gone.
-    async fn targets(&self, services: Vec<SRV>) -> Result<(Vec<Found>, Option<Instant>), NetError> {
+    async fn targets(
+        &self,
+        services: Vec<SRV>,
+    ) -> Result<(Vec<FoundServer>, Option<Instant>), NetError> {
         let (mut servers, mut valid_until) = (Vec::new(), None);
         let mut waiting = services.into_iter();
         let mut asked = JoinSet::new();
         loop {
             for srv in waiting.by_ref().take(AT_ONCE - asked.len()) {
-                let asker = self.asker.clone();
+                let resolver = self.resolver.clone();
                 asked.spawn(async move {
-                    let Records { data, until, .. } = asker.hosts(&srv.target).await?;
+                    let Records { data, until, .. } = resolver.hosts(&srv.target).await?;
                     Ok::<_, NetError>((server(&srv, ips(data).collect()), until))
                 });
             }
@@ -222,7 +225,7 @@ fn by_priority(records: Vec<RData>) -> impl Iterator<Item = Vec<SRV>> {
     groups.into_values()
 }
 
-impl Asker {
+impl Resolver {
     fn build(mut builder: ResolverBuilder<TokioRuntimeProvider>) -> Result<Self, NetError> {
         let options = builder.options_mut();
         options.timeout = TIMEOUT;
@@ -299,11 +302,11 @@ fn ips(data: Vec<RData>) -> impl Iterator<Item = IpAddr> {
     })
 }
 
-fn at(address: SocketAddr) -> Found {
-    Found { name: address.to_string(), addresses: vec![address], weight: 1 }
+fn at(address: SocketAddr) -> FoundServer {
+    FoundServer { name: address.to_string(), addresses: vec![address], weight: 1 }
 }
 
-fn server(srv: &SRV, mut ips: Vec<IpAddr>) -> Option<Found> {
+fn server(srv: &SRV, mut ips: Vec<IpAddr>) -> Option<FoundServer> {
     ips.sort();
     ips.dedup();
     ips.truncate(MAX_ADDRESSES);
@@ -311,7 +314,7 @@ fn server(srv: &SRV, mut ips: Vec<IpAddr>) -> Option<Found> {
     let name = format!("{}:{}", srv.target.to_lowercase(), srv.port);
     // A weight of 0 asks for next to nothing, and 1 is the least there is.
     let weight = u32::from(srv.weight).clamp(1, 1000);
-    (!addresses.is_empty()).then_some(Found { name, addresses, weight })
+    (!addresses.is_empty()).then_some(FoundServer { name, addresses, weight })
 }
 
 fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {

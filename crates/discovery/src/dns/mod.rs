@@ -21,11 +21,11 @@ use tokio::{sync::watch, task::JoinSet, time::Instant};
 pub use self::config::DnsConfig;
 use self::{
     absence::fault,
-    lookup::{Answer, Found, Lookup},
+    lookup::{Answer, FoundServer, Lookup},
     target::Target,
 };
 use crate::{
-    Discovery, DiscoveryError, Instance, MAX_INSTANCES, Registration, Snapshot, View, Want,
+    Discovery, DiscoveryError, Instance, Interest, MAX_INSTANCES, Registration, Snapshot, View,
     fingerprint::fingerprint,
 };
 
@@ -75,7 +75,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     wanted: BTreeSet<EndpointName>,
-    servers: Vec<Found>,
+    servers: Vec<FoundServer>,
     /// Since when, and how often in a row, answers have been empty although servers are known.
     empty: Option<(Instant, u32)>,
     /// What the last question came to, when that was no server.
@@ -281,7 +281,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Between two looks at the system's settings: one system call.
 const SETTINGS_EVERY: Duration = Duration::from_secs(5);
 
-fn instance(endpoint: &EndpointName, server: &Found) -> Instance {
+fn instance(endpoint: &EndpointName, server: &FoundServer) -> Instance {
     let number = fingerprint(&["dns", &server.name]);
     let addresses = server.addresses.iter();
     let addresses = addresses.filter_map(|one| Address::new("tcp", &one.to_string()).ok());
@@ -307,12 +307,12 @@ impl Discovery for DnsDiscovery {
     }
 
     /// For good: nobody is asked for an endpoint, only for the servers of all of them.
-    fn want(&self, endpoint: &EndpointName) -> Want {
+    fn want(&self, endpoint: &EndpointName) -> Interest {
         let mut state = self.shared.lock();
         if state.wanted.len() < MAX_WANTED && state.wanted.insert(endpoint.clone()) {
             self.shared.publish(&state);
         }
-        Want::default()
+        Interest::default()
     }
 
     /// What DNS said last, when that was no server: that the name does not exist, or that nobody

@@ -20,9 +20,9 @@ use super::{
     BACKEND,
     batch::{Batch, Outcome, Task},
     entry::{Entry, Placed},
-    guard::Guard,
     lease::{Signals, retries},
     members::{Fault, Members},
+    own_key_watch::OwnKeyWatch,
 };
 use crate::{DiscoveryError, MAX_INSTANCES};
 
@@ -36,19 +36,25 @@ const AUDIT_EVERY: Duration = Duration::from_secs(60);
 
 /// What the owner of the claims is asked for.
 pub(super) enum Command {
-    Register { entry: Box<Entry>, answer: oneshot::Sender<Result<Hold, DiscoveryError>> },
-    Withdraw { token: u64, answer: oneshot::Sender<Result<(), DiscoveryError>> },
+    Register {
+        entry: Box<Entry>,
+        answer: oneshot::Sender<Result<RegistrationHandle, DiscoveryError>>,
+    },
+    Withdraw {
+        token: u64,
+        answer: oneshot::Sender<Result<(), DiscoveryError>>,
+    },
 }
 
 /// The registering side's end of a claim: the claim ends when this is dropped.
 #[derive(Debug)]
-pub(super) struct Hold {
+pub(super) struct RegistrationHandle {
     pub(super) token: u64,
     is_dropped: Arc<AtomicBool>,
     wake: Arc<Notify>,
 }
 
-impl Drop for Hold {
+impl Drop for RegistrationHandle {
     fn drop(&mut self) {
         self.is_dropped.store(true, Ordering::Release);
         self.wake.notify_one();
@@ -62,7 +68,7 @@ pub(super) struct Claims {
     lease: watch::Receiver<Option<i64>>,
     seen_lease: Option<i64>,
     signals: Arc<Signals>,
-    guard: Arc<Guard>,
+    own_keys: Arc<OwnKeyWatch>,
     /// By token.
     claims: BTreeMap<u64, Claim>,
     /// The tokens of each key, in order; more than one while one replaces another.
@@ -79,7 +85,7 @@ struct Claim {
     entry: Arc<Entry>,
     is_dropped: Arc<AtomicBool>,
     /// Taken with the first definite result.
-    answer: Option<oneshot::Sender<Result<Hold, DiscoveryError>>>,
+    answer: Option<oneshot::Sender<Result<RegistrationHandle, DiscoveryError>>>,
     /// Who waits for the withdrawal, from then on.
     leaving: Option<Vec<oneshot::Sender<Result<(), DiscoveryError>>>>,
     /// When it is looked at again.
@@ -96,7 +102,7 @@ impl Claims {
         commands: mpsc::Receiver<Command>,
         lease: watch::Receiver<Option<i64>>,
         signals: Arc<Signals>,
-        guard: Arc<Guard>,
+        own_keys: Arc<OwnKeyWatch>,
     ) -> Self {
         Self {
             members,
@@ -104,7 +110,7 @@ impl Claims {
             lease,
             seen_lease: None,
             signals,
-            guard,
+            own_keys,
             claims: BTreeMap::new(),
             by_name: HashMap::new(),
             last_token: 0,
@@ -123,7 +129,7 @@ impl Claims {
     /// Works until nobody can ask for anything any more.
     pub(super) async fn run(&mut self) {
         loop {
-            self.tend().await;
+            self.reconcile().await;
             let next = self.claims.values().map(|claim| claim.due).min();
             let due = async {
                 match next {
@@ -131,12 +137,12 @@ impl Claims {
                     None => std::future::pending().await,
                 }
             };
-            let (wake, guard) = (Arc::clone(&self.wake), Arc::clone(&self.guard));
+            let (wake, own_keys) = (Arc::clone(&self.wake), Arc::clone(&self.own_keys));
             tokio::select! {
                 biased;
                 // Looked at before the next work, which may come for another reason first.
                 Ok(()) = self.lease.changed() => {}
-                lost = guard.lost() => self.doubt(&lost),
+                lost = own_keys.lost() => self.mark_uncertain(&lost),
                 () = wake.notified() => {}
                 command = self.commands.recv() => {
                     let Some(command) = command else { return };
@@ -167,7 +173,11 @@ impl Claims {
         }
     }
 
-    fn add(&mut self, mut entry: Entry, answer: oneshot::Sender<Result<Hold, DiscoveryError>>) {
+    fn add(
+        &mut self,
+        mut entry: Entry,
+        answer: oneshot::Sender<Result<RegistrationHandle, DiscoveryError>>,
+    ) {
         let others = self.by_name.get(&entry.name).into_iter().flatten();
         let mut others = others.filter_map(|token| self.claims.get(token));
         let other = others.find(|claim| claim.leaving.is_none() && !claim.is_forsaken());
@@ -210,13 +220,13 @@ impl Claims {
             tokens.retain(|one| *one != token);
             if tokens.is_empty() {
                 self.by_name.remove(name);
-                self.guard.remove(name);
+                self.own_keys.remove(name);
             }
         }
     }
 
     /// With another lease nothing stands.
-    fn doubt_all(&mut self) {
+    fn mark_all_uncertain(&mut self) {
         let now = Instant::now();
         for claim in self.claims.values_mut() {
             (claim.due, claim.stands) = (now, false);
@@ -224,7 +234,7 @@ impl Claims {
         self.retries.reset();
     }
 
-    fn doubt(&mut self, lost: &BTreeSet<Vec<u8>>) {
+    fn mark_uncertain(&mut self, lost: &BTreeSet<Vec<u8>>) {
         let now = Instant::now();
         let tokens = lost.iter().filter_map(|name| self.by_name.get(name)).flatten();
         for token in tokens {
@@ -235,10 +245,10 @@ impl Claims {
     }
 
     /// Brings etcd to what is claimed, as far as it is due.
-    async fn tend(&mut self) {
+    async fn reconcile(&mut self) {
         let lease = *self.lease.borrow_and_update();
         if std::mem::replace(&mut self.seen_lease, lease) != lease {
-            self.doubt_all();
+            self.mark_all_uncertain();
         }
         let now = Instant::now();
         if now >= self.next_audit {
@@ -339,11 +349,11 @@ impl Claims {
             tracing::info!(key = %claim.entry.key, "registered again");
         }
         let name = claim.entry.name.clone();
-        self.guard.add(name.clone(), revision);
+        self.own_keys.add(name.clone(), revision);
         if let Some(answer) = claim.answer.take() {
             let is_dropped = Arc::clone(&claim.is_dropped);
             // Nobody there any more: dropping the hold ends the claim.
-            drop(answer.send(Ok(Hold { token, is_dropped, wake })));
+            drop(answer.send(Ok(RegistrationHandle { token, is_dropped, wake })));
             // The former registration under the key is replaced by this one.
             if let Some(tokens) = self.by_name.get_mut(&name) {
                 for old in tokens.extract_if(.., |old| *old < token) {
@@ -368,7 +378,7 @@ impl Claims {
                     tracing::error!(%key, "another process has taken this registration's place");
                 }
                 claim.due = Instant::now() + AUDIT_EVERY;
-                self.guard.add(claim.entry.name.clone(), 0);
+                self.own_keys.add(claim.entry.name.clone(), 0);
             }
         }
     }

@@ -43,7 +43,7 @@ pub struct EtcdConfig {
     /// A live owner registers again within milliseconds. When etcd has been silent for 2 s or more
     /// within the last [`reset_guard`](Self::reset_guard), it stays for that time instead.
     pub expiry_grace: Duration,
-    /// How long an endpoint that nobody [wants](crate::Want) any more is still watched, at most
+    /// How long an endpoint that nobody [wants](crate::Interest) any more is still watched, at most
     /// 1 h; default 30 s. Whoever wants it again by then finds its instances known.
     pub unwatch_after: Duration,
     /// How to speak TLS, when every member is `https`; `None` is the default of [`EtcdTls`].

@@ -22,7 +22,7 @@ pub(super) fn retries() -> Retries {
 }
 
 /// Takes a lease when one is needed, keeps it, and takes another when it is lost.
-pub(super) struct Keeper {
+pub(super) struct LeaseKeeper {
     members: Arc<Members>,
     ttl_seconds: i64,
     /// The lease that holds now, as far as we know.
@@ -39,7 +39,7 @@ pub(super) struct Signals {
     pub(super) is_doubted: Notify,
 }
 
-impl Keeper {
+impl LeaseKeeper {
     pub(super) fn new(members: Arc<Members>, ttl_seconds: i64, signals: Arc<Signals>) -> Self {
         Self { members, ttl_seconds, state: watch::Sender::default(), signals }
     }

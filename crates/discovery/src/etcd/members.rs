@@ -9,7 +9,7 @@ use std::{
 use etcd_client::{Client, ConnectOptions, Error};
 use tokio::time::{Instant, timeout};
 
-use super::{BACKEND, EtcdConfig, outages::Outages};
+use super::{BACKEND, EtcdConfig, outage_log::OutageLog};
 use crate::DiscoveryError;
 
 /// Status codes of gRPC with which a member says something about what was asked. All others say
@@ -128,7 +128,7 @@ pub(super) struct Members {
     current: Mutex<Current>,
     /// Why the last member did not answer, while none does.
     lost: Mutex<Option<String>>,
-    outages: Mutex<Outages>,
+    outages: Mutex<OutageLog>,
 }
 
 #[derive(Default)]
@@ -265,7 +265,7 @@ impl Members {
         self.lost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock_outages(&self) -> std::sync::MutexGuard<'_, Outages> {
+    fn lock_outages(&self) -> std::sync::MutexGuard<'_, OutageLog> {
         self.outages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -1,22 +1,22 @@
 //! Discovery through etcd: entries that end with a lease, and watches.
 
 mod batch;
-mod board;
 mod claims;
 mod config;
-mod departed;
 mod entry;
-mod follow;
-mod guard;
 mod lease;
-mod lives;
+mod lease_check;
 mod members;
-mod outages;
+mod outage_log;
+mod own_key_watch;
 mod probe;
 mod range;
+mod range_watcher;
+mod removed_entries;
+mod snapshot_publisher;
 #[cfg(test)]
 mod tests;
-mod wanted;
+mod watched_endpoints;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -33,18 +33,18 @@ pub use self::config::EtcdConfig;
 #[cfg(feature = "etcd-tls")]
 pub use self::config::EtcdTls;
 use self::{
-    board::Board,
-    claims::{Claims, Command, Hold},
-    departed::Grace,
+    claims::{Claims, Command, RegistrationHandle},
     entry::Entry,
-    follow::Follower,
-    guard::Guard,
-    lease::{Keeper, Signals},
+    lease::{LeaseKeeper, Signals},
     members::{Fault, Members},
-    wanted::{Added, Wanted},
+    own_key_watch::OwnKeyWatch,
+    range_watcher::RangeWatcher,
+    removed_entries::RemovalDelay,
+    snapshot_publisher::SnapshotPublisher,
+    watched_endpoints::{Added, WatchedEndpoints},
 };
 use crate::{
-    Discovery, DiscoveryError, Instance, Registration, View, Want, Withdraw, process,
+    Discovery, DiscoveryError, Instance, Interest, Registration, View, Withdraw, process,
     record::{self, Record},
 };
 
@@ -108,11 +108,11 @@ pub struct EtcdDiscovery {
 
 struct Shared {
     endpoints: String,
-    grace: Grace,
+    delay: RemovalDelay,
     members: Arc<Members>,
-    board: Arc<Board>,
+    publisher: Arc<SnapshotPublisher>,
     commands: mpsc::Sender<Command>,
-    wanted: Arc<Wanted>,
+    wanted: Arc<WatchedEndpoints>,
     tasks: TaskTracker,
     runtime: Handle,
     stop: CancellationToken,
@@ -133,14 +133,15 @@ impl EtcdDiscovery {
         let tasks = TaskTracker::new();
         let keeping = keep(Arc::clone(&members), config.ttl_seconds(), received, stop.clone());
         tasks.spawn(keeping);
-        let board = Arc::new(Board::new());
+        let publisher = Arc::new(SnapshotPublisher::new());
         let linger = config.unwatch_after;
-        let wanted = Arc::new(Wanted::new(Arc::clone(&board), linger, stop.child_token()));
+        let wanted =
+            Arc::new(WatchedEndpoints::new(Arc::clone(&publisher), linger, stop.child_token()));
         let shared = Shared {
             endpoints: config.endpoints.join(","),
-            grace: Grace { expiry: config.expiry_grace, reset: config.reset_guard },
+            delay: RemovalDelay { expiry: config.expiry_grace, reset: config.reset_guard },
             members,
-            board,
+            publisher,
             commands,
             wanted,
             tasks,
@@ -152,7 +153,7 @@ impl EtcdDiscovery {
 
     async fn end(&self) {
         self.shared.stop.cancel();
-        self.shared.board.close();
+        self.shared.publisher.close();
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
     }
@@ -171,8 +172,8 @@ impl EtcdDiscovery {
     }
 
     async fn watch_all_wanted(&self) -> Result<View, DiscoveryError> {
-        self.shared.board.answered().await.map_err(|fault| fault.into_error("looking"))?;
-        self.shared.board.view().ok_or_else(|| self.shared.has_ended())
+        self.shared.publisher.answered().await.map_err(|fault| fault.into_error("looking"))?;
+        self.shared.publisher.view().ok_or_else(|| self.shared.has_ended())
     }
 }
 
@@ -214,16 +215,16 @@ async fn keep(
     stop: CancellationToken,
 ) {
     let signals = Arc::new(Signals::default());
-    let guard = Arc::new(Guard::default());
-    let lease = Keeper::new(Arc::clone(&members), ttl_seconds, Arc::clone(&signals));
+    let own_keys = Arc::new(OwnKeyWatch::default());
+    let lease = LeaseKeeper::new(Arc::clone(&members), ttl_seconds, Arc::clone(&signals));
     let state = lease.state();
     let mut claims =
-        Claims::new(Arc::clone(&members), commands, state, signals, Arc::clone(&guard));
+        Claims::new(Arc::clone(&members), commands, state, signals, Arc::clone(&own_keys));
     tokio::select! {
         biased;
         () = stop.cancelled() => {}
         () = lease.run() => {}
-        () = guard.run(&members) => {}
+        () = own_keys.run(&members) => {}
         // Ends when nobody can ask for anything any more.
         () = claims.run() => {}
     }
@@ -246,19 +247,19 @@ impl Discovery for EtcdDiscovery {
         Box::pin(self.watch_all_wanted())
     }
 
-    fn want(&self, endpoint: &EndpointName) -> Want {
+    fn want(&self, endpoint: &EndpointName) -> Interest {
         let wanted = &self.shared.wanted;
         match wanted.add(endpoint) {
             Added::Watched(want) => want,
             Added::New(want, counted) => {
-                let lapse = Arc::clone(wanted).lapse(endpoint.clone(), counted);
-                let until = wanted.stop_each().run_until_cancelled_owned(lapse);
-                self.shared.follow(wanted::prefix_of(endpoint), until, || ());
+                let expire = Arc::clone(wanted).expire(endpoint.clone(), counted);
+                let until = wanted.stop_each().run_until_cancelled_owned(expire);
+                self.shared.follow(watched_endpoints::prefix_of(endpoint), until, || ());
                 want
             }
             Added::TooMany => {
                 self.want_all();
-                Want::default()
+                Interest::default()
             }
         }
     }
@@ -267,12 +268,12 @@ impl Discovery for EtcdDiscovery {
         let wanted = Arc::clone(&self.shared.wanted);
         if wanted.add_all() {
             let until = self.shared.stop.clone().cancelled_owned();
-            self.shared.follow(wanted::prefix_of_all(), until, move || wanted.has_all());
+            self.shared.follow(watched_endpoints::prefix_of_all(), until, move || wanted.has_all());
         }
     }
 
     fn trouble(&self) -> Option<String> {
-        self.shared.members.trouble().or_else(|| self.shared.board.trouble())
+        self.shared.members.trouble().or_else(|| self.shared.publisher.trouble())
     }
 
     /// Gives the lease back, and with it every registration; without etcd they end with it. Others
@@ -296,8 +297,8 @@ impl Shared {
         until: impl Future<Output = T> + Send + 'static,
         listed: impl FnOnce() + Send + 'static,
     ) {
-        let (members, board) = (Arc::clone(&self.members), Arc::clone(&self.board));
-        let follower = Follower::new(members, board, prefix, self.grace);
+        let (members, publisher) = (Arc::clone(&self.members), Arc::clone(&self.publisher));
+        let follower = RangeWatcher::new(members, publisher, prefix, self.delay);
         let following = async move {
             tokio::select! {
                 biased;
@@ -336,13 +337,13 @@ impl Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.stop.cancel();
-        self.board.close();
+        self.publisher.close();
     }
 }
 
 /// What a registration takes back.
 struct Taken {
-    hold: Hold,
+    hold: RegistrationHandle,
     shared: Arc<Shared>,
 }
 

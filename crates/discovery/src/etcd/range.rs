@@ -10,7 +10,7 @@ use std::{
 use sinew_plane::EndpointName;
 use tokio::time::Instant;
 
-use super::departed::{Departed, Grace, Newcomers};
+use super::removed_entries::{AddedEntries, RemovalDelay, RemovedEntries};
 use crate::{
     Instance, InstanceKey, MAX_INSTANCES,
     record::{self, RecordError},
@@ -46,7 +46,7 @@ pub(super) struct Range {
     /// `None` before the first list.
     at: Option<At>,
     entries: BTreeMap<InstanceKey, Entry>,
-    departed: Departed,
+    removed: RemovedEntries,
     /// Keys whose values are no records, so that each is reported once.
     bad: BTreeSet<Vec<u8>>,
     is_full: bool,
@@ -82,12 +82,18 @@ impl Range {
     /// Takes a list. What is not on it has left, and waits to be [settled](Self::settle), unless
     /// the list is that of an etcd without its former data (`has_forgotten`, or it can be seen
     /// from the list): then it stays for as long as after a reset.
-    pub(super) fn list(&mut self, list: List, has_forgotten: bool, now: Instant, grace: Grace) {
+    pub(super) fn list(
+        &mut self,
+        list: List,
+        has_forgotten: bool,
+        now: Instant,
+        delay: RemovalDelay,
+    ) {
         let List { cluster, revision, items } = list;
         let mut old = std::mem::take(&mut self.entries);
         let mut went_back = false;
         let mut present = BTreeSet::new();
-        let mut newcomers = Newcomers::new();
+        let mut added = AddedEntries::new();
         for item in items {
             let Some(key) = parse_key(&item.key) else { continue };
             present.insert(key.clone());
@@ -96,7 +102,7 @@ impl Range {
             if let Some(known) = known {
                 self.entries.insert(key.clone(), known);
             }
-            newcomers.extend(self.put(key, &item));
+            added.extend(self.put(key, &item));
         }
         self.bad.retain(|bad| parse_key(bad).is_some_and(|key| present.contains(&key)));
         let is_other = has_forgotten
@@ -105,21 +111,21 @@ impl Range {
         if is_other || went_back {
             tracing::warn!(
                 missing = old.len(),
-                guard = ?grace.reset,
+                guard = ?delay.reset,
                 "etcd has come back without its data: keeping what was there for a while"
             );
-            let until = now + grace.reset;
-            self.departed.prolong(until);
+            let until = now + delay.reset;
+            self.removed.extend(until);
             for (key, entry) in old {
-                self.departed.hold(key, entry.instance, entry.lease, until);
+                self.removed.hold(key, entry.instance, entry.lease, until);
             }
         } else {
             for (key, entry) in old {
-                self.departed.doubt(key, entry.instance, entry.lease);
+                self.removed.mark_uncertain(key, entry.instance, entry.lease);
             }
         }
         // After what has left, so that one who has moved is known once, whatever the order.
-        self.departed.replace(&newcomers);
+        self.removed.replace(&added);
     }
 
     /// Takes the event of a value that was written.
@@ -127,8 +133,8 @@ impl Range {
         if self.is_news(item.modified)
             && let Some(key) = parse_key(&item.key)
         {
-            let newcomers = self.put(key, item).into_iter().collect();
-            self.departed.replace(&newcomers);
+            let added = self.put(key, item).into_iter().collect();
+            self.removed.replace(&added);
         }
     }
 
@@ -141,15 +147,15 @@ impl Range {
         self.bad.remove(key);
         if let Some(key) = parse_key(key) {
             match self.entries.remove(&key) {
-                Some(entry) => self.departed.doubt(key, entry.instance, entry.lease),
-                None => drop(self.departed.remove(&key)),
+                Some(entry) => self.removed.mark_uncertain(key, entry.instance, entry.lease),
+                None => drop(self.removed.remove(&key)),
             }
         }
     }
 
     /// The leases to be asked for before [`settle`](Self::settle).
     pub(super) fn doubted(&self) -> BTreeSet<i64> {
-        self.departed.doubted()
+        self.removed.doubted()
     }
 
     /// Decides on what has left, by whether its lease lives, as far as that is known.
@@ -158,9 +164,9 @@ impl Range {
         lives: &BTreeMap<i64, bool>,
         had_outage: bool,
         now: Instant,
-        grace: Grace,
+        delay: RemovalDelay,
     ) {
-        self.departed.settle(lives, had_outage, now, grace);
+        self.removed.settle(lives, had_outage, now, delay);
     }
 
     /// False for the event of a revision that the list has seen already.
@@ -186,7 +192,7 @@ impl Range {
             (Ok(record), None) => {
                 self.bad.remove(&item.key);
                 if self.entries.len() < MAX_INSTANCES {
-                    let was_known = self.departed.remove(&key);
+                    let was_known = self.removed.remove(&key);
                     let name = record.instance.process.map(|one| (key.endpoint.clone(), one));
                     let (instance, lease) = (Arc::new(record.instance), item.lease);
                     self.entries.insert(key, Entry { instance, modified: item.modified, lease });
@@ -215,19 +221,19 @@ impl Range {
 
     /// When [`expire`](Self::expire) has something to do.
     pub(super) fn expires(&self) -> Option<Instant> {
-        self.departed.expires()
+        self.removed.expires()
     }
 
     /// Believes etcd about those whose time is over.
     pub(super) fn expire(&mut self, now: Instant) {
-        self.departed.expire(now);
+        self.removed.expire(now);
     }
 
     /// What is there, and what is shown for a while longer; of two under one key the later one
     /// counts.
     pub(super) fn instances(&self) -> Vec<Arc<Instance>> {
         let entries = self.entries.values().map(|entry| &entry.instance);
-        self.departed.instances().chain(entries).cloned().collect()
+        self.removed.instances().chain(entries).cloned().collect()
     }
 }
 

@@ -5,14 +5,14 @@ use std::{collections::BTreeMap, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    departed::Grace,
     range::{Item, List, Range},
+    removed_entries::RemovalDelay,
 };
 use crate::record::{self, Record};
 
 const GUARD: Duration = Duration::from_secs(30);
 const EXPIRY: Duration = Duration::from_secs(1);
-const GRACE: Grace = Grace { expiry: EXPIRY, reset: GUARD };
+const GRACE: RemovalDelay = RemovalDelay { expiry: EXPIRY, reset: GUARD };
 
 /// A lease, and whether it lives.
 const LIVES: (i64, bool) = (70, true);

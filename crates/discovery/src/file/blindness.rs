@@ -40,7 +40,7 @@ impl Silence {
 
 /// What silence means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum SilenceMeaning {
     /// That nothing can be seen: nobody's silence says anything.
     Blind,
     /// That those who are silent are gone.
@@ -64,7 +64,7 @@ impl Blindness {
     }
 
     /// Takes time in which nobody looked out of the count.
-    pub(super) fn forgive(&mut self, unseen: Duration) {
+    pub(super) fn exclude(&mut self, unseen: Duration) {
         self.last_movement = self.last_movement.map(|then| then + unseen);
     }
 
@@ -77,18 +77,20 @@ impl Blindness {
         is_read_only: bool,
         now: Instant,
         ttl: Duration,
-    ) -> Verdict {
+    ) -> SilenceMeaning {
         let moved = self.last_movement.unwrap_or(now);
         let nothing_moves = now.saturating_duration_since(moved) >= ttl;
         let is_silent = silence.last_touches.is_some();
         let together = silence.fates.len() > 1 && silence.came_at_once(ttl);
         self.is_blind = nothing_moves && is_silent && (is_read_only || together);
         match (self.is_blind, nothing_moves) {
-            (true, _) => Verdict::Blind,
-            (false, true) => Verdict::Gone,
+            (true, _) => SilenceMeaning::Blind,
+            (false, true) => SilenceMeaning::Gone,
             // Owners touch every third of a TTL, and that is seen up to a quarter later: whoever
             // stopped in the same moment was seen last within 7/12 of each other.
-            (false, false) => Verdict::GoneBefore(moved.checked_sub(ttl * 7 / 12).unwrap_or(moved)),
+            (false, false) => {
+                SilenceMeaning::GoneBefore(moved.checked_sub(ttl * 7 / 12).unwrap_or(moved))
+            }
         }
     }
 }
@@ -114,7 +116,7 @@ mod tests {
             let mut blindness = Blindness::default();
             blindness.note_movement(start);
             let now = start + Duration::from_secs(after);
-            blindness.judge(silence, is_read_only, now, TTL) == Verdict::Blind
+            blindness.judge(silence, is_read_only, now, TTL) == SilenceMeaning::Blind
         };
         let two = silence(&["a", "b"], true, &[0, 3]);
         assert!(judge(&two, false, 10));

@@ -15,10 +15,10 @@ use std::{
 
 use super::{
     BACKEND,
-    claims::{Answer, Ground, Hold, Request},
+    claims::{Answer, ClaimEnvironment, RegistrationHandle, Request},
     directory::Directory,
-    scan::Life,
-    sighting::Stamp,
+    observation::Stamp,
+    scan::Liveness,
 };
 use crate::{
     DiscoveryError, InstanceKey, host_id, process,
@@ -59,7 +59,7 @@ pub(super) enum Course {
 }
 
 /// What stands under a claim's key.
-enum Standing {
+enum KeyState {
     Nothing,
     Ours(Stamp),
     /// Nobody lives who could mind.
@@ -72,7 +72,7 @@ enum Standing {
 
 /// What one look at a claim came to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum ClaimDecision {
     Held,
     Taken,
     /// It has to be seen.
@@ -124,44 +124,48 @@ impl Claim {
         numbers.is_some_and(|(one, two)| one != two)
     }
 
-    pub(super) fn tend(&mut self, ground: &Ground<'_>) -> Course {
-        self.tend_with(false, ground)
+    pub(super) fn reconcile(&mut self, environment: &ClaimEnvironment<'_>) -> Course {
+        self.reconcile_with(false, environment)
     }
 
     /// Looks after the file, and touches it when that is due.
-    pub(super) fn tend_with(&mut self, is_beating: bool, ground: &Ground<'_>) -> Course {
+    pub(super) fn reconcile_with(
+        &mut self,
+        is_beating: bool,
+        environment: &ClaimEnvironment<'_>,
+    ) -> Course {
         if self.answer.as_ref().is_some_and(Answer::is_closed) {
             return Course::Over;
         }
-        let kept = self.keep(ground).and_then(|verdict| {
-            if is_beating && verdict == Verdict::Held {
-                self.touch(ground.directory)?;
+        let kept = self.keep(environment).and_then(|decision| {
+            if is_beating && decision == ClaimDecision::Held {
+                self.touch(environment.directory)?;
             }
-            Ok(verdict)
+            Ok(decision)
         });
         match kept {
-            Ok(verdict) => self.conclude(verdict, ground),
-            Err(error) => self.fail(error, ground.directory),
+            Ok(decision) => self.conclude(decision, environment),
+            Err(error) => self.fail(error, environment.directory),
         }
     }
 
-    fn conclude(&mut self, verdict: Verdict, ground: &Ground<'_>) -> Course {
+    fn conclude(&mut self, decision: ClaimDecision, environment: &ClaimEnvironment<'_>) -> Course {
         // Only who still waits for an answer can be refused; a claim that once held goes on.
         let Some(answer) = self.answer.take() else { return Course::Goes };
-        let waited = ground.now.saturating_duration_since(self.asked);
-        let refusal = match verdict {
-            Verdict::Held => {
+        let waited = environment.now.saturating_duration_since(self.asked);
+        let refusal = match decision {
+            ClaimDecision::Held => {
                 self.replaces = None;
                 let is_dropped = Arc::clone(&self.is_dropped);
                 let any_dropped = Arc::clone(&self.any_dropped);
-                let hold = Hold { token: self.token, is_dropped, any_dropped };
+                let hold = RegistrationHandle { token: self.token, is_dropped, any_dropped };
                 // Nobody there any more: dropping the hold ends the claim.
                 drop(answer.send(Ok(hold)));
                 return Course::Answered;
             }
-            Verdict::Taken => DiscoveryError::Taken { key: self.key.clone() },
-            Verdict::Open if waited >= ground.heartbeat * ANSWER_WITHIN => {
-                let place = ground.directory.path().display();
+            ClaimDecision::Taken => DiscoveryError::Taken { key: self.key.clone() },
+            ClaimDecision::Open if waited >= environment.heartbeat * ANSWER_WITHIN => {
+                let place = environment.directory.path().display();
                 let what = format!(
                     "{} stands in {place} already, and nothing there moves, so that its owner can \
                      be seen neither alive nor gone: choose another instance id, or remove it",
@@ -169,7 +173,7 @@ impl Claim {
                 );
                 DiscoveryError::Unavailable { backend: BACKEND, what, source: None }
             }
-            Verdict::Open => {
+            ClaimDecision::Open => {
                 self.answer = Some(answer);
                 return Course::Goes;
             }
@@ -187,15 +191,15 @@ impl Claim {
     }
 
     /// Leaves the file as it is when it is as we left it.
-    fn keep(&mut self, ground: &Ground<'_>) -> io::Result<Verdict> {
+    fn keep(&mut self, environment: &ClaimEnvironment<'_>) -> io::Result<ClaimDecision> {
         if let Some(held) = self.held {
-            match ground.directory.stamp(&self.name) {
-                Ok(stamp) if stamp == held => return Ok(Verdict::Held),
+            match environment.directory.stamp(&self.name) {
+                Ok(stamp) if stamp == held => return Ok(ClaimDecision::Held),
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
         }
-        self.settle(ground)
+        self.settle(environment)
     }
 
     fn touch(&mut self, directory: &Directory) -> io::Result<()> {
@@ -205,68 +209,68 @@ impl Claim {
     }
 
     /// Looks at what stands under the key and puts our record there if nobody minds.
-    fn settle(&mut self, ground: &Ground<'_>) -> io::Result<Verdict> {
-        let Ground { directory, .. } = ground;
+    fn settle(&mut self, environment: &ClaimEnvironment<'_>) -> io::Result<ClaimDecision> {
+        let ClaimEnvironment { directory, .. } = environment;
         let _lock = directory.lock();
-        let standing = self.standing(ground)?;
-        match standing {
-            Standing::Ours(stamp) => {
+        let key_state = self.key_state(environment)?;
+        match key_state {
+            KeyState::Ours(stamp) => {
                 self.held = Some(stamp);
-                Ok(Verdict::Held)
+                Ok(ClaimDecision::Held)
             }
-            Standing::Nothing => match directory.publish(&self.name, &self.bytes) {
+            KeyState::Nothing => match directory.publish(&self.name, &self.bytes) {
                 // Somebody who does not lock was faster: see who, next time.
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Verdict::Open),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(ClaimDecision::Open),
                 result => result.and_then(|()| self.take_hold(directory)),
             },
-            Standing::Void => {
+            KeyState::Void => {
                 directory.replace(&self.name, &self.bytes)?;
                 self.take_hold(directory)
             }
-            Standing::Taken | Standing::Unclear => {
+            KeyState::Taken | KeyState::Unclear => {
                 if self.held.take().is_some() {
                     // Two that both insist would overwrite each other for ever, so whoever comes
                     // back to find another in its place waits until that one is gone.
                     tracing::error!(key = %self.key, "another process has taken this key");
                 }
-                let is_taken = matches!(standing, Standing::Taken);
-                Ok(if is_taken { Verdict::Taken } else { Verdict::Open })
+                let is_taken = matches!(key_state, KeyState::Taken);
+                Ok(if is_taken { ClaimDecision::Taken } else { ClaimDecision::Open })
             }
         }
     }
 
-    fn take_hold(&mut self, directory: &Directory) -> io::Result<Verdict> {
+    fn take_hold(&mut self, directory: &Directory) -> io::Result<ClaimDecision> {
         self.held = Some(directory.stamp(&self.name)?);
-        Ok(Verdict::Held)
+        Ok(ClaimDecision::Held)
     }
 
-    fn standing(&self, ground: &Ground<'_>) -> io::Result<Standing> {
-        let (stamp, bytes) = match ground.directory.read(&self.name) {
+    fn key_state(&self, environment: &ClaimEnvironment<'_>) -> io::Result<KeyState> {
+        let (stamp, bytes) = match environment.directory.read(&self.name) {
             Ok(read) => read,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Standing::Nothing),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(KeyState::Nothing),
             // A link, a pipe, a folder, a giant: not a record, so it holds no key.
-            Err(error) if error.kind() == ErrorKind::InvalidData => return Ok(Standing::Void),
+            Err(error) if error.kind() == ErrorKind::InvalidData => return Ok(KeyState::Void),
             Err(error) => return Err(error),
         };
         if bytes == self.bytes {
-            return Ok(Standing::Ours(stamp));
+            return Ok(KeyState::Ours(stamp));
         }
         if self.replaces.as_ref() == Some(&bytes) {
-            return Ok(Standing::Void);
+            return Ok(KeyState::Void);
         }
-        let Ok(rival) = record::decode(&self.key, &bytes) else { return Ok(Standing::Void) };
+        let Ok(rival) = record::decode(&self.key, &bytes) else { return Ok(KeyState::Void) };
         if rival.is_of_same_process(&self.record) {
-            return Ok(Standing::Void);
+            return Ok(KeyState::Void);
         }
         let is_here = rival.instance.host.is_some() && rival.instance.host == host_id();
         if let Some(owner) = rival.owner.filter(|_| is_here) {
             let has_ended = process::has_ended(owner);
-            return Ok(if has_ended { Standing::Void } else { Standing::Taken });
+            return Ok(if has_ended { KeyState::Void } else { KeyState::Taken });
         }
-        Ok(match ground.scanner.life(&self.name, stamp) {
-            Life::Over => Standing::Void,
-            Life::Moving => Standing::Taken,
-            Life::Unknown => Standing::Unclear,
+        Ok(match environment.scanner.life(&self.name, stamp) {
+            Liveness::Over => KeyState::Void,
+            Liveness::Moving => KeyState::Taken,
+            Liveness::Unknown => KeyState::Unclear,
         })
     }
 

@@ -35,18 +35,18 @@ pub(super) struct Request {
     pub(super) answer: Answer,
 }
 
-pub(super) type Answer = oneshot::Sender<Result<Hold, DiscoveryError>>;
+pub(super) type Answer = oneshot::Sender<Result<RegistrationHandle, DiscoveryError>>;
 
 /// The registering side's end of a claim: the claim ends when this is dropped.
 #[derive(Debug)]
-pub(super) struct Hold {
+pub(super) struct RegistrationHandle {
     pub(super) token: u64,
     pub(super) is_dropped: Arc<AtomicBool>,
     /// That of all claims of the backend, so that a look need not ask each of them.
     pub(super) any_dropped: Arc<AtomicBool>,
 }
 
-impl Drop for Hold {
+impl Drop for RegistrationHandle {
     fn drop(&mut self) {
         self.is_dropped.store(true, Ordering::Release);
         self.any_dropped.store(true, Ordering::Release);
@@ -54,7 +54,7 @@ impl Drop for Hold {
 }
 
 /// Where a claim finds out how things are.
-pub(super) struct Ground<'a> {
+pub(super) struct ClaimEnvironment<'a> {
     pub(super) directory: &'a Directory,
     pub(super) scanner: &'a Scanner,
     pub(super) heartbeat: Duration,
@@ -84,9 +84,9 @@ pub(super) struct Claims {
 }
 
 impl Claims {
-    /// Takes a request up. Its answer comes now, or with a later [`tend`](Self::tend) when it has
+    /// Takes a request up. Its answer comes now, or with a later [`reconcile`](Self::reconcile) when it has
     /// to be seen first whether the owner of a record lives.
-    pub(super) fn add(&mut self, request: Request, ground: &Ground<'_>) {
+    pub(super) fn add(&mut self, request: Request, environment: &ClaimEnvironment<'_>) {
         let former = self.by_name.get(&request.name).and_then(|tokens| tokens.last());
         let former = former.and_then(|token| self.claims.get(token));
         let is_foreign = former.is_some_and(|claim| claim.is_of_other_process(&request.record));
@@ -105,12 +105,12 @@ impl Claims {
         let replaces = former.map(|claim| claim.bytes().to_vec());
         // What could not be removed is now replaced.
         self.leaving.retain(|old| old.name() != request.name);
-        self.next_heartbeat.get_or_insert(ground.now + ground.heartbeat);
+        self.next_heartbeat.get_or_insert(environment.now + environment.heartbeat);
         self.last_token += 1;
         let token = self.last_token;
         let mut claim =
-            Claim::new(token, request, replaces, ground.now, Arc::clone(&self.any_dropped));
-        if matches!(claim.tend(ground), Course::Over) {
+            Claim::new(token, request, replaces, environment.now, Arc::clone(&self.any_dropped));
+        if matches!(claim.reconcile(environment), Course::Over) {
             return;
         }
         let (name, is_held) = (claim.name().to_owned(), claim.is_held());
@@ -146,23 +146,32 @@ impl Claims {
     /// Looks after the claims: after those that wait at each look, after all when names in the
     /// directory have changed, and with each heartbeat. Returns the names of the files that it
     /// removed.
-    pub(super) fn tend(&mut self, edition: Option<Edition>, ground: &Ground<'_>) -> Vec<String> {
-        let removed = self.end_dropped(ground.directory);
-        let next = *self.next_heartbeat.get_or_insert(ground.now + ground.heartbeat);
-        let is_beating = ground.now >= next;
+    pub(super) fn reconcile(
+        &mut self,
+        edition: Option<Edition>,
+        environment: &ClaimEnvironment<'_>,
+    ) -> Vec<String> {
+        let removed = self.end_dropped(environment.directory);
+        let next = *self.next_heartbeat.get_or_insert(environment.now + environment.heartbeat);
+        let is_beating = environment.now >= next;
         if is_beating {
-            self.next_heartbeat = Some(ground.now + ground.heartbeat);
-            self.end_leaving(ground.directory);
+            self.next_heartbeat = Some(environment.now + environment.heartbeat);
+            self.end_leaving(environment.directory);
         }
-        let is_changed = edition.is_none_or(|edition| self.changes.note(edition, ground.now));
+        let is_changed = edition.is_none_or(|edition| self.changes.note(edition, environment.now));
         let is_everything = is_beating || is_changed || self.resume.is_some();
         if is_everything || self.waiting > 0 {
-            self.tend_each(is_everything, is_beating, ground);
+            self.reconcile_each(is_everything, is_beating, environment);
         }
         removed
     }
 
-    fn tend_each(&mut self, is_everything: bool, is_beating: bool, ground: &Ground<'_>) {
+    fn reconcile_each(
+        &mut self,
+        is_everything: bool,
+        is_beating: bool,
+        environment: &ClaimEnvironment<'_>,
+    ) {
         let mut failures = 0;
         let (first, was_beating) = self.resume.take().unwrap_or((0, false));
         let is_beating = is_beating || was_beating;
@@ -175,7 +184,7 @@ impl Claims {
             if was_held && !is_everything {
                 continue;
             }
-            let course = claim.tend_with(is_beating, ground);
+            let course = claim.reconcile_with(is_beating, environment);
             let (is_held, name) = (claim.is_held(), claim.name().to_owned());
             self.waiting = self.waiting + usize::from(!is_held) - usize::from(!was_held);
             match course {

@@ -11,7 +11,7 @@ use std::{
 use sinew_folder::{Folder, FolderError, Kind, Rules, Status};
 use sinew_plane::{clock, random};
 
-use super::sighting::Stamp;
+use super::observation::Stamp;
 use crate::{MAX_INSTANCES, record};
 
 /// Names looked at in one listing: room for as many strays and temporary files as records, so

@@ -7,9 +7,9 @@ use std::{
 };
 
 use super::{
-    blindness::Verdict,
+    blindness::SilenceMeaning,
     directory::{Directory, Fault},
-    sighting::{Sighting, Stamp},
+    observation::{Observation, Stamp},
 };
 use crate::{
     Instance, InstanceKey,
@@ -26,9 +26,9 @@ pub(super) struct Entry {
     key: Option<InstanceKey>,
     /// False for a name that another program's quoting made, which counts less than Dynamo's own.
     pub(super) is_canonical: bool,
-    pub(super) sighting: Sighting,
+    pub(super) observation: Observation,
     pub(super) seen_in: u64,
-    record: Option<Kept>,
+    record: Option<ScannedEntry>,
     last_read: Instant,
     /// Since when the file holds no record although it did before.
     bad_since: Option<Instant>,
@@ -44,7 +44,7 @@ pub(super) struct Entry {
     pub(super) is_excused: bool,
 }
 
-struct Kept {
+struct ScannedEntry {
     instance: Arc<Instance>,
     owner: Option<Owner>,
 }
@@ -56,7 +56,7 @@ impl Entry {
         Self {
             is_canonical: canonical.as_deref() == Some(name),
             key,
-            sighting: Sighting::first(stamp, now),
+            observation: Observation::first(stamp, now),
             seen_in: 0,
             record: None,
             last_read: now,
@@ -129,7 +129,7 @@ impl Entry {
                 false
             }
             kept => {
-                *kept = Some(Kept { instance: Arc::new(instance), owner });
+                *kept = Some(ScannedEntry { instance: Arc::new(instance), owner });
                 self.is_running = false;
                 true
             }
@@ -182,30 +182,30 @@ impl Entry {
 
     /// True when its time is over and that has not been judged yet.
     pub(super) fn is_silent(&self, then: Instant, ttl: Duration) -> bool {
-        !self.sighting.is_alive(then, ttl) && !self.sighting.is_settled()
+        !self.observation.is_alive(then, ttl) && !self.observation.is_settled()
     }
 
     /// Takes in what silence means. True when it may be shown or hidden from now on.
     pub(super) fn settle(
         &mut self,
-        verdict: Verdict,
+        meaning: SilenceMeaning,
         was_blind: bool,
         now: Instant,
         ttl: Duration,
     ) -> bool {
-        if was_blind && verdict != Verdict::Blind && std::mem::take(&mut self.is_excused) {
+        if was_blind && meaning != SilenceMeaning::Blind && std::mem::take(&mut self.is_excused) {
             // From now on it can be seen whether its owner is there.
-            self.sighting.excuse(now);
+            self.observation.excuse(now);
         }
         let is_silent = self.is_silent(now, ttl);
-        let is_over = match verdict {
-            Verdict::Blind => false,
-            Verdict::Gone => true,
-            Verdict::GoneBefore(then) => self.sighting.last_change() <= then,
+        let is_over = match meaning {
+            SilenceMeaning::Blind => false,
+            SilenceMeaning::Gone => true,
+            SilenceMeaning::GoneBefore(then) => self.observation.last_change() <= then,
         };
         let is_gone = is_silent && is_over && !self.is_running;
         if is_gone {
-            self.sighting.settle();
+            self.observation.settle();
         }
         self.is_excused = is_silent && !is_gone;
         // What went bad is shown for one TTL.
@@ -213,7 +213,7 @@ impl Entry {
     }
 
     pub(super) fn is_shown(&self, then: Instant, ttl: Duration) -> bool {
-        let is_alive = self.is_running || self.is_excused || self.sighting.is_alive(then, ttl);
+        let is_alive = self.is_running || self.is_excused || self.observation.is_alive(then, ttl);
         is_alive && self.is_good(then, ttl)
     }
 }

@@ -7,9 +7,9 @@ mod config;
 mod directory;
 mod edition;
 mod entry;
+mod observation;
 mod owners;
 mod scan;
-mod sighting;
 #[cfg(test)]
 mod tests;
 mod worker;
@@ -30,7 +30,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use self::config::FileConfig;
 use self::{
-    claims::{Hold, Request},
+    claims::{RegistrationHandle, Request},
     directory::Directory,
     worker::{Command, JOIN_PATIENCE, Trouble, Worker},
 };
@@ -293,7 +293,7 @@ impl Drop for Shared {
 
 /// What a registration takes back.
 struct Entry {
-    hold: Hold,
+    hold: RegistrationHandle,
     shared: Arc<Shared>,
 }
 

@@ -31,7 +31,7 @@ struct Owned {
 
 impl Owners {
     /// Entries have come or gone, or have other owners.
-    pub(super) fn doubt(&mut self) {
+    pub(super) fn mark_stale(&mut self) {
         self.is_stale = true;
     }
 

@@ -13,8 +13,8 @@ use super::{
     directory::{Directory, Edition, Fault, Listed, Listing},
     edition::Changes,
     entry::Entry,
+    observation::Stamp,
     owners::Owners,
-    sighting::Stamp,
 };
 use crate::{Instance, MAX_INSTANCES, host_id, process};
 
@@ -26,7 +26,7 @@ const MAX_REPORTED: usize = 16;
 
 /// Whether the owner of an entry is there, as far as this scanner has seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Life {
+pub(super) enum Liveness {
     /// It was seen to touch the entry within the TTL.
     Moving,
     /// The entry is there, and it is too early to tell.
@@ -146,7 +146,7 @@ impl Scanner {
         edition: Edition,
         now: Instant,
     ) -> Result<(), FolderError> {
-        self.forgive_unseen_time(now);
+        self.exclude_unseen_time(now);
         if former.is_some_and(|former| former.directory != edition.directory) {
             self.doubt_absence();
         }
@@ -159,7 +159,7 @@ impl Scanner {
         let (ttl, scans, before) = (self.ttl, self.scans, self.entries.len());
         self.entries.retain(|_, entry| {
             let is_excused = entry.may_be_absent || !listing.is_complete;
-            entry.seen_in == scans || (is_excused && entry.sighting.is_alive(now, ttl))
+            entry.seen_in == scans || (is_excused && entry.observation.is_alive(now, ttl))
         });
         if self.entries.len() != before {
             self.note_change();
@@ -171,13 +171,13 @@ impl Scanner {
 
     /// A process that was stopped, or could not look, must not take its own silence for that of
     /// the others.
-    fn forgive_unseen_time(&mut self, now: Instant) {
+    fn exclude_unseen_time(&mut self, now: Instant) {
         let last = self.last_scan.replace(now).unwrap_or(now);
         let unseen = now.saturating_duration_since(last);
         // The longest pause between two scans is a quarter of the TTL, and a look more.
         if unseen > self.ttl / 2 {
-            self.entries.values_mut().for_each(|entry| entry.sighting.forgive(unseen));
-            self.blindness.forgive(unseen);
+            self.entries.values_mut().for_each(|entry| entry.observation.exclude(unseen));
+            self.blindness.exclude(unseen);
         }
     }
 
@@ -193,9 +193,9 @@ impl Scanner {
         }
         let entry = match self.entries.get_mut(&name) {
             Some(entry) => {
-                let was_hidden = entry.sighting.is_settled();
-                let is_touch = stamp.is_touch_of(&entry.sighting.stamp());
-                if entry.sighting.again(stamp, now) {
+                let was_hidden = entry.observation.is_settled();
+                let is_touch = stamp.is_touch_of(&entry.observation.stamp());
+                if entry.observation.again(stamp, now) {
                     // A heartbeat leaves what it holds as it was.
                     entry.must_read |= !is_touch || fault.is_some() || entry.is_read_due(now);
                     self.is_changed |= was_hidden;
@@ -230,7 +230,7 @@ impl Scanner {
 
     fn note_change(&mut self) {
         self.is_changed = true;
-        self.owners.doubt();
+        self.owners.mark_stale();
     }
 
     /// Asks the kernel after the owners on this host: forgets who has provably ended, removes what
@@ -251,7 +251,7 @@ impl Scanner {
                 if state == process::State::Ended {
                     tracing::debug!(file = %name, pid = owner.pid, "its process has ended");
                     entry.is_dead = true;
-                    dead.push((name.clone(), entry.sighting.stamp()));
+                    dead.push((name.clone(), entry.observation.stamp()));
                 }
             }
         });
@@ -280,15 +280,15 @@ impl Scanner {
         let mut silence = Silence::default();
         for entry in self.entries.values().filter(|entry| entry.is_good(now, ttl)) {
             if entry.is_silent(now, ttl) {
-                let touched = entry.sighting.stamp().modified.0;
-                silence.add(entry.fate(ours.as_deref()), entry.sighting.has_moved(), touched);
+                let touched = entry.observation.stamp().modified.0;
+                silence.add(entry.fate(ours.as_deref()), entry.observation.has_moved(), touched);
             }
         }
         let was_blind = self.blindness.is_blind;
         let is_read_only = silence.last_touches.is_some() && directory.is_read_only();
-        let verdict = self.blindness.judge(&silence, is_read_only, now, ttl);
+        let meaning = self.blindness.judge(&silence, is_read_only, now, ttl);
         for entry in self.entries.values_mut() {
-            self.is_changed |= entry.settle(verdict, was_blind, now, ttl);
+            self.is_changed |= entry.settle(meaning, was_blind, now, ttl);
         }
         let directory = directory.path().display();
         match (was_blind, self.blindness.is_blind) {
@@ -339,17 +339,17 @@ impl Scanner {
     }
 
     /// What is known about the owner of the file with this name and stamp.
-    pub(super) fn life(&self, name: &str, stamp: Stamp) -> Life {
+    pub(super) fn life(&self, name: &str, stamp: Stamp) -> Liveness {
         // As of the last look: there may have been none for hours.
         let known = self.entries.get(name).zip(self.last_scan);
-        match known.filter(|(entry, _)| entry.sighting.stamp() == stamp) {
-            None => Life::Unknown,
-            Some((entry, _)) if entry.is_dead => Life::Over,
+        match known.filter(|(entry, _)| entry.observation.stamp() == stamp) {
+            None => Liveness::Unknown,
+            Some((entry, _)) if entry.is_dead => Liveness::Over,
             // Nobody's silence says anything.
-            Some((entry, _)) if entry.is_excused => Life::Unknown,
-            Some((entry, then)) if !entry.sighting.is_alive(then, self.ttl) => Life::Over,
-            Some((entry, _)) if entry.sighting.has_moved() => Life::Moving,
-            Some(_) => Life::Unknown,
+            Some((entry, _)) if entry.is_excused => Liveness::Unknown,
+            Some((entry, then)) if !entry.observation.is_alive(then, self.ttl) => Liveness::Over,
+            Some((entry, _)) if entry.observation.has_moved() => Liveness::Moving,
+            Some(_) => Liveness::Unknown,
         }
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{
     COMMANDS, FileConfig,
     claim::unavailable,
-    claims::{Claims, Ground, Request},
+    claims::{ClaimEnvironment, Claims, Request},
     directory::Directory,
     scan::Scanner,
 };
@@ -87,7 +87,7 @@ impl Worker {
             }
             let now = clock::now();
             if now >= next_look {
-                self.tend(now);
+                self.reconcile(now);
                 let spent = clock::since(now);
                 next_look = now + spent + self.config.pause_after(spent);
                 self.rested = now + spent + self.config.rest_after(spent);
@@ -130,13 +130,13 @@ impl Worker {
         let now = clock::now();
         match command {
             Command::Register(request) => {
-                let ground = Ground {
+                let environment = ClaimEnvironment {
                     directory: &self.directory,
                     scanner: &self.scanner,
                     heartbeat: self.config.heartbeat(),
                     now,
                 };
-                self.claims.add(*request, &ground);
+                self.claims.add(*request, &environment);
             }
             Command::Withdraw { token, answer } => {
                 let ended = self.claims.withdraw(token, &self.directory);
@@ -180,17 +180,17 @@ impl Worker {
     }
 
     /// Looks after our own records, and at those of others if anybody wants to know.
-    fn tend(&mut self, now: Instant) {
+    fn reconcile(&mut self, now: Instant) {
         if !self.claims.is_empty() {
             // An error shows again with the claims.
             let edition = self.directory.check(false).ok();
-            let ground = Ground {
+            let environment = ClaimEnvironment {
                 directory: &self.directory,
                 scanner: &self.scanner,
                 heartbeat: self.config.heartbeat(),
                 now,
             };
-            for name in self.claims.tend(edition, &ground) {
+            for name in self.claims.reconcile(edition, &environment) {
                 self.scanner.forget(&name);
             }
         }

@@ -94,9 +94,9 @@ impl Discovery for Shy {
         })
     }
 
-    fn want(&self, _: &EndpointName) -> Want {
+    fn want(&self, _: &EndpointName) -> Interest {
         self.wants.fetch_add(1, Ordering::Relaxed);
-        Want::new(Counted(Arc::clone(&self.wants)))
+        Interest::new(Counted(Arc::clone(&self.wants)))
     }
 
     fn want_all(&self) {

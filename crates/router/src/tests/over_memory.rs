@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use sinew_discovery::{Discovery, Instance, MemoryDiscovery, Registration};
 use sinew_plane::{Code, DuplexServer, IncomingRequest, InstanceId, Outcome, ResponseSink};
-use sinew_registry::{Here, LocalEndpoints, TransportRegistration, TransportRegistry};
+use sinew_registry::{LocalEndpoints, LocalProcess, TransportRegistration, TransportRegistry};
 use sinew_transport_memory::{MemoryHub, MemoryServer, MemoryTransport};
 use tokio::sync::mpsc;
 
@@ -43,7 +43,7 @@ async fn client(discovery: &MemoryDiscovery, hub: &MemoryHub) -> Client {
     registry.register_duplex_transport(registration, transport).unwrap();
     let view = discovery.watch().await.unwrap();
     let locals = LocalEndpoints::new();
-    Client::new(NAME.parse().unwrap(), view, registry, locals, Here::default())
+    Client::new(NAME.parse().unwrap(), view, registry, locals, LocalProcess::default())
 }
 
 #[tokio::test]

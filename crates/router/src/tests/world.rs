@@ -19,7 +19,7 @@ use sinew_plane::{
     OutgoingRequest, ResponseSource, ResponseStream, Shutdown, SourceEvent, StopKind, Terminal,
     TransportCapabilities, TransportId,
 };
-use sinew_registry::{Here, LocalEndpoints, TransportRegistration, TransportRegistry};
+use sinew_registry::{LocalEndpoints, LocalProcess, TransportRegistration, TransportRegistry};
 
 use crate::{Client, PushRouter, RouterMode};
 
@@ -269,7 +269,7 @@ impl World {
     pub(super) async fn client(&self) -> Client {
         let view = self.discovery.watch().await.unwrap();
         let registry = Arc::clone(&self.registry);
-        Client::new(self.name.clone(), view, registry, self.locals.clone(), Here::default())
+        Client::new(self.name.clone(), view, registry, self.locals.clone(), LocalProcess::default())
     }
 
     pub(super) async fn typed<Req, Resp>(&self, mode: RouterMode) -> PushRouter<Req, Resp>

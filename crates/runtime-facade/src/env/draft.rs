@@ -6,14 +6,14 @@ use crate::{
     Config, ConfigError, DiscoverySource, RequestPlane,
     env::{Overrides, all},
     features::Features,
-    place,
+    runtime_dir,
     servers::{EtcdMember, NO_ETCD_TLS},
 };
 
 /// A configuration under way. What takes several variables is put together at the end.
 pub(super) struct Draft {
     pub(super) config: Config,
-    pub(super) place: PlaceNames,
+    pub(super) runtime_dir: RuntimeDirNames,
     pub(super) discovery: DiscoveryNames,
     pub(super) etcd: EtcdNames,
     pub(super) nats: NatsNames,
@@ -34,7 +34,7 @@ pub(super) struct Draft {
 
 /// Where the user's folders are.
 #[derive(Default)]
-pub(super) struct PlaceNames {
+pub(super) struct RuntimeDirNames {
     pub(super) xdg: Option<PathBuf>,
     pub(super) tmp: Option<PathBuf>,
 }
@@ -73,7 +73,7 @@ impl Draft {
     pub(super) fn new() -> Self {
         Self {
             config: Config::default(),
-            place: PlaceNames::default(),
+            runtime_dir: RuntimeDirNames::default(),
             discovery: DiscoveryNames::default(),
             etcd: EtcdNames::default(),
             nats: NatsNames::default(),
@@ -152,10 +152,10 @@ impl Draft {
     }
 
     fn finish_place(&mut self) {
-        let names = &self.place;
+        let names = &self.runtime_dir;
         if names.xdg.is_some() || names.tmp.is_some() {
-            let dir = place::runtime_dir(names.xdg.as_deref(), names.tmp.as_deref());
-            self.config.discovery = DiscoverySource::File(place::discovery_dir(&dir));
+            let dir = runtime_dir::from_names(names.xdg.as_deref(), names.tmp.as_deref());
+            self.config.discovery = DiscoverySource::File(runtime_dir::discovery_dir(&dir));
             self.config.runtime_dir = dir;
         }
     }
@@ -184,7 +184,7 @@ impl Draft {
                 DiscoverySource::File(folder)
             }
             (None, folder, Some("file")) => {
-                let tmp = self.place.tmp.take();
+                let tmp = self.runtime_dir.tmp.take();
                 let default = || tmp.unwrap_or_else(std::env::temp_dir).join("dynamo_store_kv");
                 DiscoverySource::File(folder.unwrap_or_else(default))
             }

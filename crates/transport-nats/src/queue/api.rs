@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sinew_plane::{Code, Error, Executed};
 
-use crate::link::Link;
+use crate::connection_state::ConnectionState;
 
 /// Header: items with the same value are stored once.
 pub(super) const MESSAGE_ID: &str = "Nats-Msg-Id";
@@ -22,7 +22,7 @@ pub(super) const STREAM_EXISTS: u32 = 10058;
 const ITEM_TOO_LARGE: u32 = 10054;
 
 pub(super) struct Api<'a> {
-    link: &'a Link,
+    state: &'a ConnectionState,
 }
 
 /// Why there is no answer to use.
@@ -46,8 +46,8 @@ pub(super) struct Refusal {
 }
 
 impl<'a> Api<'a> {
-    pub(super) fn new(link: &'a Link) -> Self {
-        Self { link }
+    pub(super) fn new(state: &'a ConnectionState) -> Self {
+        Self { state }
     }
 
     /// Asks `$JS.API.SUBJECT` to make something.
@@ -70,7 +70,7 @@ impl<'a> Api<'a> {
 
     async fn send<T: DeserializeOwned>(&self, subject: &str, body: Bytes) -> Result<T, ApiError> {
         let subject = format!("$JS.API.{subject}");
-        let answer = self.link.request(subject, (HeaderMap::new(), 0), body).await;
+        let answer = self.state.request(subject, (HeaderMap::new(), 0), body).await;
         let answer = answer.map_err(|error| match error.code() {
             Code::UnknownEndpoint => {
                 let message = "the NATS server has no JetStream, or not for this user: start it \

@@ -8,7 +8,7 @@ use sinew_plane::{Error, Headers};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::api::MESSAGE_ID;
-use crate::{headers, link::Link};
+use crate::{connection_state::ConnectionState, headers};
 
 /// Where items are settled.
 const ACK_PREFIX: &str = "$JS.ACK.";
@@ -24,7 +24,7 @@ pub struct QueueItem {
     ack_subject: String,
     delivery: Delivery,
     is_last_delivery: bool,
-    link: Arc<Link>,
+    state: Arc<ConnectionState>,
     _out: TaskTrackerToken,
 }
 
@@ -39,7 +39,7 @@ impl QueueItem {
     /// `None` if the message is no item.
     pub(super) fn new(
         message: Message,
-        link: Arc<Link>,
+        state: Arc<ConnectionState>,
         max_deliver: i64,
         out: TaskTrackerToken,
     ) -> Option<Self> {
@@ -47,7 +47,7 @@ impl QueueItem {
         let delivery = delivery(&ack_subject)?;
         let limit = u64::try_from(max_deliver).ok().filter(|limit| *limit > 0);
         let is_last_delivery = limit.is_some_and(|limit| delivery.count >= limit);
-        Some(Self { message, ack_subject, delivery, is_last_delivery, link, _out: out })
+        Some(Self { message, ack_subject, delivery, is_last_delivery, state, _out: out })
     }
 
     /// What was stored.
@@ -119,7 +119,7 @@ impl QueueItem {
 
     async fn tell(&self, word: Bytes) -> Result<(), Error> {
         let subject = self.ack_subject.clone();
-        self.link.request(subject, (HeaderMap::new(), 0), word).await.map(drop)
+        self.state.request(subject, (HeaderMap::new(), 0), word).await.map(drop)
     }
 }
 

@@ -1,4 +1,4 @@
-//! One question to the server for items.
+//! One request to the server for items.
 
 use std::time::Duration;
 
@@ -10,18 +10,18 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{layout::CONSUMER, settings::CheckedQueueConfig};
 use crate::{
-    link::Link,
+    connection_state::ConnectionState,
     pending::{Answer, Expected},
 };
 
 /// The server says that there is nothing, or nothing more.
 const NO_MESSAGES: u16 = 404;
 const TIMED_OUT: u16 = 408;
-/// Nobody listens for the question, so there is no JetStream.
+/// Nobody listens for the request, so there is no JetStream.
 const NO_RESPONDERS: u16 = 503;
 
 pub(super) struct Pull<'a> {
-    pub(super) link: &'a Link,
+    pub(super) state: &'a ConnectionState,
     pub(super) config: &'a CheckedQueueConfig,
     pub(super) limit: usize,
     /// Most bytes of items together.
@@ -32,7 +32,7 @@ pub(super) struct Pull<'a> {
 
 /// With both, the server waits for the first item, and then gives what it has and says so.
 #[derive(Serialize)]
-struct Question {
+struct PullRequest {
     batch: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_bytes: Option<usize>,
@@ -44,22 +44,22 @@ impl Pull<'_> {
     /// Asks, and waits until the server is done with it, so that nothing comes when nobody
     /// listens any more.
     pub(super) async fn run(&self) -> Result<Vec<Message>, Error> {
-        let session = self.link.connected()?;
+        let session = self.state.connected()?;
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{CONSUMER}", self.config.name);
         // The items come elsewhere; this hears that the connection breaks.
-        let (mut expected, _) = self.link.expect(&session, &subject)?;
-        let deadline = Instant::now() + self.expires + self.link.config.request_timeout;
+        let (mut expected, _) = self.state.expect(&session, &subject)?;
+        let deadline = Instant::now() + self.expires + self.state.config.request_timeout;
         let inbox = session.client.new_inbox();
         let ended = || Error::new(Code::ConnectFailed, "the NATS client has ended");
         let mut messages = session.client.subscribe(inbox.clone()).await.map_err(|_| ended())?;
-        let question = Question {
+        let request = PullRequest {
             batch: self.limit,
             max_bytes: self.max_bytes,
             no_wait: true,
             expires: self.expires.as_nanos(),
         };
-        let question = serde_json::to_vec(&question).map_err(|_| ended())?;
-        let sent = session.client.publish_with_reply(subject, inbox, question.into());
+        let request = serde_json::to_vec(&request).map_err(|_| ended())?;
+        let sent = session.client.publish_with_reply(subject, inbox, request.into());
         match timeout_at(deadline, sent).await {
             Ok(Ok(())) => {}
             _ => return Err(ended()),

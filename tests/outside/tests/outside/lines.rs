@@ -10,7 +10,7 @@ use std::{
 use futures_util::{FutureExt, TryStreamExt};
 use sinew::layers::{
     discovery::{Change, Discovery, Instance, View, record},
-    registry::{Here, LocalEndpoints, TransportRegistration, TransportRegistry},
+    registry::{LocalProcess, LocalEndpoints, TransportRegistration, TransportRegistry},
     router::{Client, PushRouter, RouterMode},
 };
 use sinew_outside::{lines::LinesDiscovery, masked::masked_transport};
@@ -58,7 +58,7 @@ async fn router(discovery: &LinesDiscovery) -> PushRouter<String, String> {
     let registration = TransportRegistration::duplex(&*transport);
     registry.register_duplex_transport(registration, transport).unwrap();
     let (view, locals) = (discovery.watch().await.unwrap(), LocalEndpoints::new());
-    let client = Client::new(endpoint(), view, registry, locals, Here::default());
+    let client = Client::new(endpoint(), view, registry, locals, LocalProcess::default());
     PushRouter::from_client(client, RouterMode::RoundRobin).await.unwrap()
 }
 

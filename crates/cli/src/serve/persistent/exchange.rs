@@ -19,9 +19,9 @@ use tokio::{
 };
 
 use super::{
-    life::{Entry, Line},
-    mailbox::{Letter, Mailbox},
-    wire::{self, Speech},
+    output_queue::{OutputQueue, ProcessOutput},
+    process_run::{Entry, InputLine},
+    wire::{self, LineFormat},
 };
 
 const WAITING: u8 = 0;
@@ -30,14 +30,14 @@ const WITHDRAWN: u8 = 2;
 
 /// One request as its task and the process's reader and writer share it.
 pub(crate) struct Exchange {
-    pub(crate) speech: Speech,
-    pub(crate) mailbox: Mailbox,
+    pub(crate) format: LineFormat,
+    pub(crate) output: OutputQueue,
     state: AtomicU8,
 }
 
 impl Exchange {
-    pub(crate) fn new(speech: Speech, account: Arc<Account>) -> Self {
-        Self { speech, mailbox: Mailbox::new(account), state: AtomicU8::new(WAITING) }
+    pub(crate) fn new(format: LineFormat, account: Arc<Account>) -> Self {
+        Self { format, output: OutputQueue::new(account), state: AtomicU8::new(WAITING) }
     }
 
     /// The line is about to be written. False when the request was withdrawn before.
@@ -45,7 +45,7 @@ impl Exchange {
         let begun = self.change(BEGUN);
         if begun {
             // There is always room for it.
-            let _ = self.mailbox.put(Letter::Begun);
+            let _ = self.output.put(ProcessOutput::Begun);
         }
         begun
     }
@@ -65,7 +65,7 @@ impl Exchange {
         let begun = self.state.load(Ordering::Acquire) == BEGUN;
         let executed = if begun { Executed::Yes } else { Executed::No };
         let error = Error::new(Code::HandlerGone, why).with_executed(executed);
-        let _ = self.mailbox.put(Letter::Failed(error));
+        let _ = self.output.put(ProcessOutput::Failed(error));
     }
 }
 
@@ -93,7 +93,7 @@ enum Next {
     /// The caller takes no items any more.
     Gone,
     Overflowed,
-    Letters,
+    Output,
 }
 
 impl Passing {
@@ -103,12 +103,12 @@ impl Passing {
 
     /// Passes on what the process writes for the request until its end, and a cancel to the
     /// process. The end that is to be told, if there is one to tell.
-    pub(crate) async fn run(&mut self) -> Option<Letter> {
+    pub(crate) async fn run(&mut self) -> Option<ProcessOutput> {
         loop {
             match self.send_ready() {
                 Ok(None) => {}
                 Ok(Some(end)) => {
-                    if matches!(end, Letter::Failed(_)) {
+                    if matches!(end, ProcessOutput::Failed(_)) {
                         self.cancel().await;
                     }
                     return Some(end);
@@ -126,7 +126,7 @@ impl Passing {
                 Next::Late => return None,
                 // The item that waits is dropped too: the end stands behind it now.
                 Next::Overflowed => self.waiting = None,
-                Next::Letters | Next::Credit => {}
+                Next::Output | Next::Credit => {}
             }
         }
         self.cancel().await;
@@ -152,27 +152,27 @@ impl Passing {
         if self.limit.as_mut().is_some_and(|limit| limit.as_mut().poll(cx).is_ready()) {
             return Poll::Ready(Next::Late);
         }
-        let mailbox = &self.entry.exchange.mailbox;
+        let output = &self.entry.exchange.output;
         if self.waiting.is_none() {
-            return mailbox.poll_arrived(cx).map(|()| Next::Letters);
+            return output.poll_arrived(cx).map(|()| Next::Output);
         }
         if let Poll::Ready(ready) = self.sink.poll_ready(cx) {
             return Poll::Ready(if ready.is_ok() { Next::Credit } else { Next::Gone });
         }
-        mailbox.poll_overflowed(cx).map(|()| Next::Overflowed)
+        output.poll_overflowed(cx).map(|()| Next::Overflowed)
     }
 
     /// Sends what has arrived as far as there is credit. The end, once it is there.
-    fn send_ready(&mut self) -> Result<Option<Letter>, Error> {
+    fn send_ready(&mut self) -> Result<Option<ProcessOutput>, Error> {
         loop {
-            let letter = match self.waiting.take() {
-                Some(item) => Some(Letter::Item(item)),
-                None => self.entry.exchange.mailbox.try_take(),
+            let output = match self.waiting.take() {
+                Some(item) => Some(ProcessOutput::Item(item)),
+                None => self.entry.exchange.output.try_take(),
             };
-            match letter {
+            match output {
                 None => break,
-                Some(Letter::Begun) => self.sink.accept(),
-                Some(Letter::Item(item)) => match self.sink.try_send(item) {
+                Some(ProcessOutput::Begun) => self.sink.accept(),
+                Some(ProcessOutput::Item(item)) => match self.sink.try_send(item) {
                     Ok(()) => {}
                     Err(TrySendError::Full(item)) => {
                         self.waiting = Some(item);
@@ -190,24 +190,24 @@ impl Passing {
     /// Tells the process that the caller wants no more, if it was given the request. A process that
     /// does not read its input is not waited for longer than the grace.
     async fn cancel(&mut self) {
-        let Entry { life, id, exchange } = &self.entry;
+        let Entry { run, id, exchange } = &self.entry;
         if exchange.withdraw() {
             return;
         }
         // Nobody reads it any more when the process has ended.
         if let Err(mpsc::error::TrySendError::Full(line)) =
-            life.try_send(Line::Cancel(wire::cancel(*id)))
+            run.try_send(InputLine::Cancel(wire::cancel(*id)))
         {
-            let _ = Box::pin(timeout(self.kill_grace, life.send(line))).await;
+            let _ = Box::pin(timeout(self.kill_grace, run.send(line))).await;
         }
     }
     /// Gives the process the line of the request once there is room for it. False when it has
     /// ended; `None` when the request was withdrawn before.
-    pub(crate) async fn hand_over(&mut self, line: Line) -> Option<bool> {
+    pub(crate) async fn hand_over(&mut self, line: InputLine) -> Option<bool> {
         tokio::select! {
             biased;
             () = self.sink.context().stopped() => None,
-            sent = self.entry.life.send(line) => Some(sent),
+            sent = self.entry.run.send(line) => Some(sent),
         }
     }
 
@@ -217,12 +217,14 @@ impl Passing {
     }
 
     /// Tells the caller the end.
-    pub(crate) fn finish(self, end: Letter) {
+    pub(crate) fn finish(self, end: ProcessOutput) {
         let sink = self.sink;
         match (end, sink.context().reason()) {
             (_, Some(reason)) => sink.cancelled(reason),
-            (Letter::Failed(error), None) if error.executed() == Executed::No => sink.reject(error),
-            (Letter::Failed(error), None) => sink.fail(error),
+            (ProcessOutput::Failed(error), None) if error.executed() == Executed::No => {
+                sink.reject(error)
+            }
+            (ProcessOutput::Failed(error), None) => sink.fail(error),
             (_, None) => sink.complete(),
         }
     }

@@ -1,8 +1,8 @@
 //! One process for all requests, restarted when it ends.
 
 mod exchange;
-mod life;
-mod mailbox;
+mod output_queue;
+mod process_run;
 mod wire;
 
 use std::{
@@ -18,8 +18,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     exchange::Passing,
-    life::{Ending, Entry, Life, Line, live},
-    wire::Speech,
+    process_run::{Ending, Entry, InputLine, ProcessRun, live},
+    wire::LineFormat,
 };
 use super::{
     charge::charged,
@@ -30,8 +30,8 @@ use super::{
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// Longest wait before a restart: short for whoever mends the command, long for the machine.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
-/// A life this long counts as a success: the next wait is the first again.
-const GOOD_LIFE: Duration = Duration::from_secs(10);
+/// A run this long counts as a success: the next wait is the first again.
+const STABLE_AFTER: Duration = Duration::from_secs(10);
 
 /// Answers all requests with one process. It owns one task, which ends with
 /// [`close`](Self::close).
@@ -44,7 +44,7 @@ pub(crate) struct Persistent {
 }
 
 enum State {
-    Alive(Arc<Life>),
+    Alive(Arc<ProcessRun>),
     /// Between two lives, until then.
     Waiting(Instant),
 }
@@ -87,7 +87,7 @@ impl Persistent {
         };
         // What it holds is in the line.
         drop(request);
-        let line = match entry.life.try_send(line) {
+        let line = match entry.run.try_send(line) {
             Ok(()) => None,
             Err(TrySendError::Full(line)) => Some(Box::new((line, self.ended()))),
             Err(TrySendError::Closed(_)) => {
@@ -112,15 +112,15 @@ impl Persistent {
     }
 
     /// A place for a request, and its line.
-    fn begin(&self, request: &IncomingOwned) -> Result<(Entry, Line), Error> {
-        let speech = Speech::of(request.context.headers())?;
-        let life = match &*self.state.lock() {
-            State::Alive(life) => Arc::clone(life),
+    fn begin(&self, request: &IncomingOwned) -> Result<(Entry, InputLine), Error> {
+        let format = LineFormat::of(request.context.headers())?;
+        let run = match &*self.state.lock() {
+            State::Alive(run) => Arc::clone(run),
             State::Waiting(until) => return Err(self.restarting(*until)),
         };
-        let entry = life.open(speech);
-        let line = charged(speech.request(entry.id, &request.body)?, Some(&self.account))?;
-        let line = Line::Request { line, exchange: Arc::clone(&entry.exchange) };
+        let entry = run.open(format);
+        let line = charged(format.request(entry.id, &request.body)?, Some(&self.account))?;
+        let line = InputLine::Request { line, exchange: Arc::clone(&entry.exchange) };
         Ok((entry, line))
     }
 
@@ -146,7 +146,7 @@ impl Persistent {
             if self.is_over() {
                 return;
             }
-            if begun.elapsed() >= GOOD_LIFE {
+            if begun.elapsed() >= STABLE_AFTER {
                 wait = FIRST_WAIT;
             }
             tracing::warn!("{why}; starting it again in {wait:?}");
@@ -162,13 +162,13 @@ impl Persistent {
     }
 
     async fn one_life(&self, process: Process) -> String {
-        let (life, lines) = Life::new(Arc::clone(&self.account));
-        let life = Arc::new(life);
-        *self.state.lock() = State::Alive(Arc::clone(&life));
-        let why = live(&life, lines, &self.command, process, &self.ending).await;
-        // Out of reach first, so that no request joins a life that is over.
+        let (run, lines) = ProcessRun::new(Arc::clone(&self.account));
+        let run = Arc::new(run);
+        *self.state.lock() = State::Alive(Arc::clone(&run));
+        let why = live(&run, lines, &self.command, process, &self.ending).await;
+        // Out of reach first, so that no request joins a run that is over.
         *self.state.lock() = State::Waiting(Instant::now() + FIRST_WAIT);
-        life.fail_all(&why);
+        run.fail_all(&why);
         why
     }
 

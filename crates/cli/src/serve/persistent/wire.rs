@@ -44,12 +44,12 @@ fn present<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<&'de RawValue>
 
 /// What the caller speaks, and gets its items in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Speech {
+pub(crate) enum LineFormat {
     Json,
     Text,
 }
 
-impl Speech {
+impl LineFormat {
     pub(crate) fn of(headers: &Headers) -> Result<Self, Error> {
         let content_type = headers.get("content-type");
         match PayloadFormat::from_content_type(content_type) {
@@ -110,21 +110,21 @@ fn invalid(message: &str) -> Error {
 mod tests {
     use super::*;
 
-    fn line(speech: Speech, body: &[u8]) -> String {
-        String::from_utf8(speech.request(7, body).unwrap().to_vec()).unwrap()
+    fn line(format: LineFormat, body: &[u8]) -> String {
+        String::from_utf8(format.request(7, body).unwrap().to_vec()).unwrap()
     }
 
     #[test]
     fn a_request_is_one_line_whatever_its_body() {
-        assert_eq!(line(Speech::Text, b"a\nb\"c"), "{\"id\":7,\"body\":\"a\\nb\\\"c\"}\n");
+        assert_eq!(line(LineFormat::Text, b"a\nb\"c"), "{\"id\":7,\"body\":\"a\\nb\\\"c\"}\n");
         let pretty = b"{\n  \"n\": 12345678901234567890123,\r\n  \"s\": \"a\\nb\"\n}";
-        let sent = line(Speech::Json, pretty);
+        let sent = line(LineFormat::Json, pretty);
         assert_eq!(sent.matches('\n').count(), 1);
         assert!(sent.contains("12345678901234567890123"), "numbers are not rounded: {sent}");
-        for (speech, body) in
-            [(Speech::Json, &b"{"[..]), (Speech::Json, b""), (Speech::Text, b"\xff")]
+        for (format, body) in
+            [(LineFormat::Json, &b"{"[..]), (LineFormat::Json, b""), (LineFormat::Text, b"\xff")]
         {
-            let error = speech.request(7, body).unwrap_err();
+            let error = format.request(7, body).unwrap_err();
             assert_eq!(error.code(), Code::InvalidPayload);
         }
     }
@@ -143,12 +143,12 @@ mod tests {
 
     #[test]
     fn a_caller_gets_what_it_speaks() {
-        let item = |text: &str, speech: Speech| {
+        let item = |text: &str, format: LineFormat| {
             let raw: &RawValue = serde_json::from_str(text).unwrap();
-            speech.item(raw)
+            format.item(raw)
         };
-        assert_eq!(item(r#""a\nb""#, Speech::Text), "a\nb");
-        assert_eq!(item(r#""a\nb""#, Speech::Json), r#""a\nb""#);
-        assert_eq!(item("[1]", Speech::Text), "[1]");
+        assert_eq!(item(r#""a\nb""#, LineFormat::Text), "a\nb");
+        assert_eq!(item(r#""a\nb""#, LineFormat::Json), r#""a\nb""#);
+        assert_eq!(item("[1]", LineFormat::Text), "[1]");
     }
 }

@@ -13,17 +13,17 @@ fn an_owner_touches_when_it_is_time_and_puts_back_what_was_lost() {
     let written = stamp(&peer);
     let bytes = fs::read(peer.path_of(1)).unwrap();
     peer.wait(2);
-    peer.tend();
+    peer.reconcile();
     assert_eq!(stamp(&peer), written);
     peer.set_time(1, SystemTime::UNIX_EPOCH);
     peer.wait(1);
-    peer.tend();
-    peer.tend();
+    peer.reconcile();
+    peer.reconcile();
     let touched = File::open(peer.path_of(1)).unwrap().metadata().unwrap().modified().unwrap();
     assert!(touched.elapsed().unwrap() < Duration::from_secs(3600));
     let after = stamp(&peer);
     peer.wait(2);
-    peer.tend();
+    peer.reconcile();
     assert_eq!(stamp(&peer), after, "the time begins anew with each touch");
 
     peer.wait(HEARTBEAT.as_secs());
@@ -46,14 +46,14 @@ fn an_owner_touches_when_it_is_time_and_puts_back_what_was_lost() {
     ] {
         ruin(&peer.path_of(1));
         peer.wait(1);
-        peer.tend();
+        peer.reconcile();
         assert_eq!(fs::read(peer.path_of(1)).unwrap(), bytes);
         assert!(peer.path_of(1).symlink_metadata().unwrap().is_file());
     }
     // No name changes with this one.
     fs::write(peer.path_of(1), "scribble").unwrap();
     peer.wait(HEARTBEAT.as_secs());
-    peer.tend();
+    peer.reconcile();
     assert_eq!(fs::read(peer.path_of(1)).unwrap(), bytes);
 }
 
@@ -83,9 +83,9 @@ fn a_record_that_cannot_be_taken_back_is_tried_again() {
     assert!(peer.path_of(1).exists());
     peer.shut(false);
     peer.wait(HEARTBEAT.as_secs() + 1);
-    peer.tend();
+    peer.reconcile();
     peer.wait(HEARTBEAT.as_secs() + 1);
-    peer.tend();
+    peer.reconcile();
     assert!(!peer.path_of(1).exists() && peer.claims.is_empty());
 }
 
@@ -118,10 +118,10 @@ fn a_full_disk_fails_a_registration_and_never_loses_one() {
     let _hold = peer.register(instance(1)).try_recv().unwrap().unwrap();
     full.store(true, Ordering::Relaxed);
     fs::remove_file(peer.path_of(1)).unwrap();
-    peer.tend();
+    peer.reconcile();
     assert!(!peer.path_of(1).exists());
     full.store(false, Ordering::Relaxed);
-    peer.tend();
+    peer.reconcile();
     assert_eq!(peer.scan(), [1]);
 }
 
@@ -132,12 +132,12 @@ fn a_key_of_unknown_owner_is_given_when_its_time_is_over() {
     peer.put(1);
     let mut answered = peer.register(instance(1));
     for _ in 0..10 {
-        peer.tend();
+        peer.reconcile();
         assert!(answered.try_recv().is_err(), "too early to tell");
         peer.watch_for(1);
     }
     peer.watch_for(1);
-    peer.tend();
+    peer.reconcile();
     assert!(answered.try_recv().unwrap().is_ok());
     assert_eq!(peer.scan(), [1]);
 }
@@ -151,7 +151,7 @@ fn a_key_whose_owner_shows_life_is_taken() {
     peer.watch_for(3);
     peer.set_time(1, SystemTime::now());
     peer.scan();
-    peer.tend();
+    peer.reconcile();
     let error = answered.try_recv().unwrap().unwrap_err();
     assert!(matches!(error, DiscoveryError::Taken { .. }), "{error}");
     assert!(peer.claims.is_empty());
@@ -172,7 +172,7 @@ fn a_key_is_taken_also_by_an_owner_that_nobody_here_can_reach() {
     peer.watch_for(3);
     peer.set_time(1, SystemTime::now());
     peer.scan();
-    peer.tend();
+    peer.reconcile();
     let error = answered.try_recv().unwrap().unwrap_err();
     assert!(matches!(error, DiscoveryError::Taken { .. }), "{error}");
     assert_eq!(fs::read(peer.path_of(1)).unwrap(), bytes);
@@ -188,10 +188,10 @@ fn an_owner_that_stirs_at_the_last_moment_keeps_its_key() {
     peer.watch_for(11);
     // After the look that found it silent, and before the key is taken.
     peer.set_time(1, SystemTime::now());
-    peer.tend();
+    peer.reconcile();
     assert_eq!(fs::read(peer.path_of(1)).unwrap(), bytes);
     peer.scan();
-    peer.tend();
+    peer.reconcile();
     assert!(matches!(answered.try_recv().unwrap(), Err(DiscoveryError::Taken { .. })));
 }
 
@@ -202,7 +202,7 @@ fn a_record_that_is_not_ours_any_more_is_not_taken_back() {
     let hold = peer.register(instance(1)).try_recv().unwrap().unwrap();
     peer.put(1);
     drop(hold);
-    peer.tend();
+    peer.reconcile();
     assert!(peer.claims.is_empty() && peer.path_of(1).exists());
 }
 
@@ -213,11 +213,11 @@ fn whoever_gives_up_asking_leaves_nothing_behind() {
     peer.put(1);
     drop(peer.register(instance(1)));
     assert!(peer.claims.is_waiting());
-    peer.tend();
+    peer.reconcile();
     assert!(peer.claims.is_empty());
     // Given up after the claim was granted.
     drop(peer.register(instance(2)));
-    peer.tend();
+    peer.reconcile();
     assert!(!peer.path_of(2).exists() && peer.claims.is_empty());
 }
 
@@ -231,23 +231,23 @@ fn an_owner_back_from_a_long_stop_does_not_fight_its_successor() {
 
     let mut answered = new.register(instance(1));
     new.watch_for(11);
-    new.tend();
+    new.reconcile();
     let new_hold = answered.try_recv().unwrap().unwrap();
     let successor = fs::read(&first).unwrap();
     assert_ne!(successor, second);
 
     old.wait(11);
     for _ in 0..8 {
-        old.tend();
+        old.reconcile();
         old.watch_for(1);
         assert_eq!(fs::read(&first).unwrap(), successor);
         new.wait(HEARTBEAT.as_secs());
-        new.tend();
+        new.reconcile();
     }
     drop(new_hold);
-    new.tend();
+    new.reconcile();
     assert!(!first.exists());
-    old.tend();
+    old.reconcile();
     assert_eq!(fs::read(&first).unwrap(), second, "free again");
 }
 
@@ -259,7 +259,7 @@ fn the_same_process_replaces_its_own_registration() {
     let changed = Instance { weight: 7, ..instance(1) };
     let _new = peer.register(changed.clone()).try_recv().unwrap().unwrap();
     drop(old);
-    peer.tend();
+    peer.reconcile();
     peer.scan();
     assert_eq!(*peer.scanner.instances()[0], changed);
 
@@ -267,8 +267,8 @@ fn the_same_process_replaces_its_own_registration() {
     let _first = peer.register(of(1)).try_recv().unwrap().unwrap();
     let second = peer.register(of(1)).try_recv().unwrap().unwrap();
     drop(second);
-    peer.tend();
-    peer.tend();
+    peer.reconcile();
+    peer.reconcile();
     assert!(!peer.path_of(2).exists(), "what was replaced does not come back");
 
     let _held = peer.register(of(1)).try_recv().unwrap().unwrap();

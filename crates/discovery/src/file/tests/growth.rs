@@ -35,17 +35,17 @@ fn keeping_costs_one_batch_of_touches_per_heartbeat_and_nothing_between() {
     let mut peer = Peer::at(&root);
     let holds: Vec<_> =
         (0..MANY).map(|id| peer.register(instance(id)).try_recv().unwrap().unwrap()).collect();
-    peer.tend();
+    peer.reconcile();
     peer.wait(1);
-    peer.tend();
+    peer.reconcile();
     calls(&peer);
     for _ in 0..10 {
         peer.now += Duration::from_millis(100);
-        peer.tend();
+        peer.reconcile();
     }
     assert_eq!(calls(&peer), [0, 0, 0, 0], "nothing is due");
     peer.wait(HEARTBEAT.as_secs());
-    peer.tend();
+    peer.reconcile();
     let [listings, stamps, reads, touches] = calls(&peer);
     assert_eq!((listings, reads, touches), (0, 0, MANY));
     assert_eq!(stamps, 2 * MANY, "before each touch, and after it");
@@ -118,7 +118,7 @@ fn heartbeats_of_others_are_seen_without_reading_their_records() {
     calls(&watcher);
     for _ in 0..4 {
         owner.wait(HEARTBEAT.as_secs() + 1);
-        owner.tend();
+        owner.reconcile();
         watcher.wait(HEARTBEAT.as_secs() + 1);
         assert_eq!(watcher.scan().len() as u64, MANY, "alive");
     }

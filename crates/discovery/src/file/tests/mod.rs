@@ -68,20 +68,27 @@ impl Peer {
         self.scanner.instances().iter().map(|one| one.id.0).collect()
     }
 
-    fn tend(&mut self) {
+    fn reconcile(&mut self) {
         let (directory, scanner, now) = (&self.directory, &self.scanner, self.now);
         let edition = directory.check(false).ok();
-        self.claims.tend(edition, &Ground { directory, scanner, heartbeat: HEARTBEAT, now });
+        self.claims.reconcile(
+            edition,
+            &ClaimEnvironment { directory, scanner, heartbeat: HEARTBEAT, now },
+        );
     }
 
-    fn register(&mut self, instance: Instance) -> oneshot::Receiver<Result<Hold, DiscoveryError>> {
+    fn register(
+        &mut self,
+        instance: Instance,
+    ) -> oneshot::Receiver<Result<RegistrationHandle, DiscoveryError>> {
         let (answer, answered) = oneshot::channel();
         let record = Record { instance, owner: None };
         let key = record.instance.key();
         let bytes = record::encode(&record).unwrap();
         let request = Request { name: name_of(&key), key, record, bytes, answer };
         let (directory, scanner, now) = (&self.directory, &self.scanner, self.now);
-        self.claims.add(request, &Ground { directory, scanner, heartbeat: HEARTBEAT, now });
+        self.claims
+            .add(request, &ClaimEnvironment { directory, scanner, heartbeat: HEARTBEAT, now });
         answered
     }
 
@@ -167,7 +174,7 @@ proptest::proptest! {
         if over_ours {
             fs::write(peer.path_of(1), &content).unwrap();
         }
-        peer.tend();
+        peer.reconcile();
         proptest::prop_assert_eq!(peer.scan(), [1, 2]);
         fs::write(peer.path_of(2), &content).unwrap();
         proptest::prop_assert_eq!(peer.scan(), [1, 2]);

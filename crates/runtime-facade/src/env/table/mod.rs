@@ -11,8 +11,8 @@ mod limits;
 mod listening;
 pub(super) mod logging;
 mod nats;
-mod place;
 mod planes;
+mod runtime_dir;
 
 use std::fmt;
 
@@ -53,7 +53,7 @@ pub(super) const PARTS: &[(Part, &[Setting])] = &[
     (Part::Connections, connections::SETTINGS),
     (Part::Limits, limits::SETTINGS),
     (Part::Logging, logging::SETTINGS),
-    (Part::Place, place::SETTINGS),
+    (Part::Place, runtime_dir::SETTINGS),
     (Part::Dynamo, dynamo::SETTINGS),
     (Part::Elsewhere, elsewhere::SETTINGS),
 ];

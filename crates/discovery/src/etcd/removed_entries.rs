@@ -16,7 +16,7 @@ use crate::{Instance, InstanceKey, MAX_INSTANCES};
 
 /// How long what has left is still shown.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Grace {
+pub(super) struct RemovalDelay {
     /// When its lease has ended.
     pub(super) expiry: Duration,
     /// When etcd has lost its data, or did not answer a short while ago.
@@ -24,25 +24,25 @@ pub(super) struct Grace {
 }
 
 /// Processes that have registered under ids that were not known, and the leases of these.
-pub(super) type Newcomers = HashMap<(EndpointName, u64), i64>;
+pub(super) type AddedEntries = HashMap<(EndpointName, u64), i64>;
 
 /// At most [`MAX_INSTANCES`]; what leaves beyond that is not shown any more.
 #[derive(Default)]
-pub(super) struct Departed(BTreeMap<InstanceKey, Gone>);
+pub(super) struct RemovedEntries(BTreeMap<InstanceKey, RemovedEntry>);
 
-struct Gone {
+struct RemovedEntry {
     instance: Arc<Instance>,
     lease: i64,
     /// `None` as long as it is not known why it left.
     until: Option<Instant>,
 }
 
-impl Departed {
+impl RemovedEntries {
     /// Takes what has left for a reason that its lease will tell. What stood under none was taken
     /// away by somebody, and is not kept.
-    pub(super) fn doubt(&mut self, key: InstanceKey, instance: Arc<Instance>, lease: i64) {
+    pub(super) fn mark_uncertain(&mut self, key: InstanceKey, instance: Arc<Instance>, lease: i64) {
         if lease != 0 {
-            self.add(key, Gone { instance, lease, until: None });
+            self.add(key, RemovedEntry { instance, lease, until: None });
         }
     }
 
@@ -54,19 +54,19 @@ impl Departed {
         lease: i64,
         until: Instant,
     ) {
-        self.add(key, Gone { instance, lease, until: Some(until) });
+        self.add(key, RemovedEntry { instance, lease, until: Some(until) });
     }
 
-    fn add(&mut self, key: InstanceKey, gone: Gone) {
+    fn add(&mut self, key: InstanceKey, entry: RemovedEntry) {
         if self.0.len() < MAX_INSTANCES {
-            self.0.insert(key, gone);
+            self.0.insert(key, entry);
         }
     }
 
     /// Shows everything that it has until then at least.
-    pub(super) fn prolong(&mut self, until: Instant) {
-        for gone in self.0.values_mut() {
-            gone.until = gone.until.max(Some(until));
+    pub(super) fn extend(&mut self, until: Instant) {
+        for entry in self.0.values_mut() {
+            entry.until = entry.until.max(Some(until));
         }
     }
 
@@ -76,21 +76,21 @@ impl Departed {
     }
 
     /// Forgets what is back under another id: the same process, with another lease.
-    pub(super) fn replace(&mut self, newcomers: &Newcomers) {
-        if newcomers.is_empty() {
+    pub(super) fn replace(&mut self, added: &AddedEntries) {
+        if added.is_empty() {
             return;
         }
-        self.0.retain(|key, gone| {
-            let name = gone.instance.process.map(|process| (key.endpoint.clone(), process));
-            let lease = name.and_then(|name| newcomers.get(&name));
-            lease.is_none_or(|lease| *lease == gone.lease)
+        self.0.retain(|key, entry| {
+            let name = entry.instance.process.map(|process| (key.endpoint.clone(), process));
+            let lease = name.and_then(|name| added.get(&name));
+            lease.is_none_or(|lease| *lease == entry.lease)
         });
     }
 
     /// The leases that are to be asked for.
     pub(super) fn doubted(&self) -> BTreeSet<i64> {
-        let is_open = |gone: &&Gone| gone.until.is_none();
-        self.0.values().filter(is_open).map(|gone| gone.lease).collect()
+        let is_open = |entry: &&RemovedEntry| entry.until.is_none();
+        self.0.values().filter(is_open).map(|entry| entry.lease).collect()
     }
 
     /// Decides on everything in doubt. `lives` tells of each lease whether it does; what is not in
@@ -101,33 +101,33 @@ impl Departed {
         lives: &BTreeMap<i64, bool>,
         had_outage: bool,
         now: Instant,
-        grace: Grace,
+        delay: RemovalDelay,
     ) {
-        self.0.retain(|_, gone| {
-            if gone.until.is_some() {
+        self.0.retain(|_, entry| {
+            if entry.until.is_some() {
                 return true;
             }
-            let wait = match (lives.get(&gone.lease), had_outage) {
+            let wait = match (lives.get(&entry.lease), had_outage) {
                 (Some(true), _) => return false,
-                (Some(false) | None, false) => grace.expiry,
-                (Some(false) | None, true) => grace.reset.max(grace.expiry),
+                (Some(false) | None, false) => delay.expiry,
+                (Some(false) | None, true) => delay.reset.max(delay.expiry),
             };
-            gone.until = Some(now + wait);
+            entry.until = Some(now + wait);
             true
         });
     }
 
     /// When [`expire`](Self::expire) has something to do.
     pub(super) fn expires(&self) -> Option<Instant> {
-        self.0.values().filter_map(|gone| gone.until).min()
+        self.0.values().filter_map(|entry| entry.until).min()
     }
 
     /// Forgets those whose time is over.
     pub(super) fn expire(&mut self, now: Instant) {
-        self.0.retain(|_, gone| gone.until.is_none_or(|until| until > now));
+        self.0.retain(|_, entry| entry.until.is_none_or(|until| until > now));
     }
 
     pub(super) fn instances(&self) -> impl Iterator<Item = &Arc<Instance>> {
-        self.0.values().map(|gone| &gone.instance)
+        self.0.values().map(|entry| &entry.instance)
     }
 }

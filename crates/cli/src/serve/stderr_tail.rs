@@ -11,9 +11,9 @@ const MAX_BYTES: usize = 4 * 1024;
 
 /// The last 4 KiB of a program's standard error. Clones share them.
 #[derive(Clone, Default)]
-pub(crate) struct Tail(Arc<Mutex<VecDeque<u8>>>);
+pub(crate) struct StderrTail(Arc<Mutex<VecDeque<u8>>>);
 
-impl Tail {
+impl StderrTail {
     fn push(&self, bytes: &[u8]) {
         let mut kept = self.0.lock();
         let bytes = &bytes[bytes.len().saturating_sub(MAX_BYTES)..];
@@ -72,7 +72,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_last_words_are_kept() {
-        let tail = Tail::default();
+        let tail = StderrTail::default();
         assert_eq!(tail.behind("it failed"), "it failed");
         tail.follow(&b"warning\nno such file\n"[..], false).await;
         assert_eq!(tail.behind("it failed"), "it failed: warning\nno such file");
@@ -85,7 +85,7 @@ mod tests {
 
     #[tokio::test]
     async fn bytes_that_are_no_text_stay_within_the_limit() {
-        let tail = Tail::default();
+        let tail = StderrTail::default();
         tail.follow(&[0xff; 10_000][..], false).await;
         assert!(tail.behind("it failed").len() <= MAX_BYTES);
     }

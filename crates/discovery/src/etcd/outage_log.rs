@@ -11,7 +11,7 @@ const SILENCE: Duration = Duration::from_secs(2);
 
 /// What is known of answers and of their lack.
 #[derive(Debug, Default)]
-pub(super) struct Outages {
+pub(super) struct OutageLog {
     answered: Option<Instant>,
     /// Since when something has been asked for and nothing answered.
     silent: Option<Instant>,
@@ -19,7 +19,7 @@ pub(super) struct Outages {
     ended: Option<Instant>,
 }
 
-impl Outages {
+impl OutageLog {
     /// Nobody has answered what was asked for then.
     pub(super) fn note_silence(&mut self, since: Instant) {
         // What another question got meanwhile was an answer, too.
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn a_silence_of_two_seconds_is_an_outage_and_counts_for_the_window() {
-        let (mut outages, start) = (Outages::default(), Instant::now());
+        let (mut outages, start) = (OutageLog::default(), Instant::now());
         outages.note_answer(start);
         assert!(!outages.was_within(WINDOW, start));
         outages.note_silence(start + secs(1.0));
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_shorter_silence_is_none() {
-        let (mut outages, start) = (Outages::default(), Instant::now());
+        let (mut outages, start) = (OutageLog::default(), Instant::now());
         outages.note_silence(start);
         outages.note_answer(start + secs(1.9));
         outages.note_silence(start + secs(2.0));
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn silence_to_one_question_counts_from_the_answer_to_another() {
-        let (mut outages, start) = (Outages::default(), Instant::now());
+        let (mut outages, start) = (OutageLog::default(), Instant::now());
         outages.note_answer(start + secs(1.5));
         outages.note_silence(start);
         outages.note_answer(start + secs(2.0));

@@ -10,12 +10,12 @@ use crate::{DiscoveryError, Instance, Registration, Withdraw};
 
 /// The registrations, and the tries at those that are still to come.
 #[derive(Default)]
-pub(super) struct Hold {
+pub(super) struct RegistrationHandle {
     registrations: Arc<Mutex<Vec<Registration>>>,
     tries: JoinSet<()>,
 }
 
-impl Hold {
+impl RegistrationHandle {
     pub(super) fn add(&self, registration: Registration) {
         lock(&self.registrations).push(registration);
     }
@@ -56,7 +56,7 @@ impl Hold {
     }
 }
 
-impl Withdraw for Hold {
+impl Withdraw for RegistrationHandle {
     fn withdraw(mut self: Box<Self>) -> BoxFuture<'static, Result<(), DiscoveryError>> {
         Box::pin(async move {
             self.tries.shutdown().await;

@@ -1,4 +1,4 @@
-//! One life of a persistent process: from its start to its end.
+//! One run of a persistent process: from its start to its end.
 
 use std::{
     collections::HashMap,
@@ -23,12 +23,12 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
     exchange::Exchange,
-    mailbox::Letter,
-    wire::{Answer, MAX_LINE, Speech},
+    output_queue::ProcessOutput,
+    wire::{Answer, LineFormat, MAX_LINE},
 };
 use crate::serve::{
     process::{CommandLine, Group, Process, how_it_ended},
-    tail::Tail,
+    stderr_tail::StderrTail,
 };
 
 /// Lines that wait for the process to read. Enough to write many at once; beyond it requests
@@ -42,14 +42,14 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 const SHOWN: usize = 200;
 
 /// One line to the process.
-pub(crate) enum Line {
+pub(crate) enum InputLine {
     Request { line: Bytes, exchange: Arc<Exchange> },
     Cancel(Bytes),
 }
 
-/// One life of the process: the requests it is working on, and the way to it.
-pub(crate) struct Life {
-    lines: mpsc::Sender<Line>,
+/// One run of the process: the requests it is working on, and the way to it.
+pub(crate) struct ProcessRun {
+    lines: mpsc::Sender<InputLine>,
     /// As many as requests are admitted.
     exchanges: Mutex<Exchanges>,
     next_id: AtomicU64,
@@ -59,50 +59,50 @@ pub(crate) struct Life {
 #[derive(Default)]
 struct Exchanges {
     open: HashMap<u64, Arc<Exchange>>,
-    /// Why the life is over, once it is.
+    /// Why the run is over, once it is.
     over: Option<String>,
 }
 
-/// A request's place in a life; dropping it makes the process's further words about it nobody's.
+/// A request's place in a run; dropping it makes the process's further words about it nobody's.
 pub(crate) struct Entry {
-    pub(crate) life: Arc<Life>,
+    pub(crate) run: Arc<ProcessRun>,
     pub(crate) id: u64,
     pub(crate) exchange: Arc<Exchange>,
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.life.exchanges.lock().open.remove(&self.id);
+        self.run.exchanges.lock().open.remove(&self.id);
     }
 }
 
-impl Life {
-    pub(crate) fn new(account: Arc<Account>) -> (Self, mpsc::Receiver<Line>) {
+impl ProcessRun {
+    pub(crate) fn new(account: Arc<Account>) -> (Self, mpsc::Receiver<InputLine>) {
         let (lines, receiver) = mpsc::channel(LINES_AHEAD);
         let exchanges = Mutex::default();
         (Self { lines, exchanges, next_id: AtomicU64::new(1), account }, receiver)
     }
 
     /// Opens a request under a number of its own.
-    pub(crate) fn open(self: &Arc<Self>, speech: Speech) -> Entry {
+    pub(crate) fn open(self: &Arc<Self>, format: LineFormat) -> Entry {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let exchange = Arc::new(Exchange::new(speech, Arc::clone(&self.account)));
+        let exchange = Arc::new(Exchange::new(format, Arc::clone(&self.account)));
         let mut exchanges = self.exchanges.lock();
         if let Some(why) = &exchanges.over {
             exchange.fail(why);
         }
         exchanges.open.insert(id, Arc::clone(&exchange));
         drop(exchanges);
-        Entry { life: Arc::clone(self), id, exchange }
+        Entry { run: Arc::clone(self), id, exchange }
     }
 
     /// Gives a line to the process if there is room, and gives it back otherwise.
-    pub(crate) fn try_send(&self, line: Line) -> Result<(), TrySendError<Line>> {
+    pub(crate) fn try_send(&self, line: InputLine) -> Result<(), TrySendError<InputLine>> {
         self.lines.try_send(line)
     }
 
-    /// Gives a line to the process once there is room. False when its life is over.
-    pub(crate) async fn send(&self, line: Line) -> bool {
+    /// Gives a line to the process once there is room. False when its run is over.
+    pub(crate) async fn send(&self, line: InputLine) -> bool {
         self.lines.send(line).await.is_ok()
     }
 
@@ -126,21 +126,21 @@ impl Life {
             tracing::debug!(id = answer.id, "the process wrote about no request of ours");
             return Ok(());
         };
-        let item = answer.item.map(|item| Letter::Item(exchange.speech.item(item)));
-        if item.is_some_and(|item| !exchange.mailbox.put(item)) {
+        let item = answer.item.map(|item| ProcessOutput::Item(exchange.format.item(item)));
+        if item.is_some_and(|item| !exchange.output.put(item)) {
             let message = format!(
                 "the command was more than {MAX_LINE} bytes ahead of its caller, or more than the \
                  memory budget had room for: more than is kept for one request"
             );
-            exchange.mailbox.overflow(Error::handler(message));
+            exchange.output.overflow(Error::handler(message));
             return Ok(());
         }
         // What follows an end is ignored, so of two the first counts.
         if let Some(error) = answer.error {
-            let _ = exchange.mailbox.put(Letter::Failed(Error::handler(error)));
+            let _ = exchange.output.put(ProcessOutput::Failed(Error::handler(error)));
         }
         if answer.end {
-            let _ = exchange.mailbox.put(Letter::End);
+            let _ = exchange.output.put(ProcessOutput::End);
         }
         Ok(())
     }
@@ -172,17 +172,17 @@ pub(crate) struct Ending {
 
 /// Lets a process serve until it ends or is ended. Says why in one sentence.
 pub(crate) async fn live(
-    life: &Arc<Life>,
-    lines: mpsc::Receiver<Line>,
+    run: &Arc<ProcessRun>,
+    lines: mpsc::Receiver<InputLine>,
     command: &CommandLine,
     process: Process,
     ending: &Ending,
 ) -> String {
     let Process { mut child, group, stdin, stdout, stderr, .. } = process;
-    let own = Arc::clone(life);
+    let own = Arc::clone(run);
     let reading = async move { read(BufReader::new(stdout), &own).await };
     let mut reader = AbortOnDropHandle::new(tokio::spawn(reading));
-    let tail = Tail::default();
+    let tail = StderrTail::default();
     let listener = {
         let tail = tail.clone();
         async move { tail.follow(stderr, true).await }
@@ -254,13 +254,13 @@ async fn end(
 }
 
 /// Reads lines until the end; an error when the process breaks the protocol.
-async fn read(mut output: impl AsyncBufRead + Unpin, life: &Life) -> Result<(), String> {
+async fn read(mut output: impl AsyncBufRead + Unpin, run: &ProcessRun) -> Result<(), String> {
     let mut line = Vec::new();
     loop {
         // An error of the pipe ends it as its end does.
         let chunk = output.fill_buf().await.unwrap_or_default();
         if chunk.is_empty() {
-            return life.deliver(&line);
+            return run.deliver(&line);
         }
         let newline = chunk.iter().position(|byte| *byte == b'\n');
         let used = newline.map_or(chunk.len(), |at| at + 1);
@@ -270,7 +270,7 @@ async fn read(mut output: impl AsyncBufRead + Unpin, life: &Life) -> Result<(), 
         line.extend_from_slice(&chunk[..used]);
         output.consume(used);
         if newline.is_some() {
-            life.deliver(&line)?;
+            run.deliver(&line)?;
             line.clear();
         }
     }
@@ -278,7 +278,7 @@ async fn read(mut output: impl AsyncBufRead + Unpin, life: &Life) -> Result<(), 
 
 /// Writes lines until `close`, and then what is still there; then the process sees the end of
 /// its input.
-async fn write(stdin: ChildStdin, mut lines: mpsc::Receiver<Line>, close: &CancellationToken) {
+async fn write(stdin: ChildStdin, mut lines: mpsc::Receiver<InputLine>, close: &CancellationToken) {
     let mut stdin = BufWriter::new(stdin);
     loop {
         let line = tokio::select! {
@@ -288,10 +288,10 @@ async fn write(stdin: ChildStdin, mut lines: mpsc::Receiver<Line>, close: &Cance
         };
         let bytes = match line {
             None => return,
-            Some(Line::Cancel(bytes)) => bytes,
-            Some(Line::Request { line, exchange }) if exchange.begin() => line,
+            Some(InputLine::Cancel(bytes)) => bytes,
+            Some(InputLine::Request { line, exchange }) if exchange.begin() => line,
             // Withdrawn while it waited.
-            Some(Line::Request { .. }) => continue,
+            Some(InputLine::Request { .. }) => continue,
         };
         let mut written = stdin.write_all(&bytes).await;
         if lines.is_empty() {

@@ -11,26 +11,26 @@ use parking_lot::Mutex;
 use sinew_discovery::Instance;
 use sinew_plane::{Code, Error, Executed, Outcome, clock};
 
-use crate::{Permit, balance::Balance};
+use crate::{Permit, router_state::RouterState};
 
 /// How a stream ended, told to what is around it.
 pub(crate) type Ending = Arc<OnceLock<Outcome>>;
 
 /// The instance that serves a request: it has one more in flight while this lives.
-pub(crate) struct Serving {
+pub(crate) struct ActiveAttempt {
     pub(crate) permit: Permit,
     pub(crate) instance: Arc<Instance>,
-    pub(crate) balance: Arc<Mutex<Balance>>,
+    pub(crate) state: Arc<Mutex<RouterState>>,
 }
 
-impl Serving {
+impl ActiveAttempt {
     /// The request is over. An instance that was lost midway is left out for a while: discovery
     /// has not noticed yet, and the caller's next attempt must not meet it again.
     fn end(self, error: Option<&Error>, outcome: Option<&Outcome>) {
-        let Self { permit, instance, balance } = self;
+        let Self { permit, instance, state } = self;
         drop(permit);
         if let Some(error) = error.filter(|error| is_lost(error, outcome)) {
-            balance.lock().failed(&instance, error, clock::now());
+            state.lock().failed(&instance, error, clock::now());
         }
     }
 }
@@ -52,13 +52,13 @@ fn is_lost(error: &Error, outcome: Option<&Outcome>) -> bool {
 pub(crate) struct Served<S> {
     // Dropped in this order: the handler is told to end, then it counts as idle.
     values: S,
-    serving: Option<Serving>,
+    attempt: Option<ActiveAttempt>,
     ending: Ending,
 }
 
 impl<S> Served<S> {
-    pub(crate) fn new(values: S, serving: Serving, ending: Ending) -> Self {
-        Self { values, serving: Some(serving), ending }
+    pub(crate) fn new(values: S, attempt: ActiveAttempt, ending: Ending) -> Self {
+        Self { values, attempt: Some(attempt), ending }
     }
 }
 
@@ -72,8 +72,8 @@ impl<T, S: Stream<Item = Result<T, Error>> + Unpin> Stream for Served<S> {
             Some(Err(error)) => Some(error),
             None => None,
         };
-        if let Some(serving) = self.serving.take() {
-            serving.end(error, self.ending.get());
+        if let Some(attempt) = self.attempt.take() {
+            attempt.end(error, self.ending.get());
         }
         Poll::Ready(next)
     }

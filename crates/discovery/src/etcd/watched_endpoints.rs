@@ -10,16 +10,16 @@ use sinew_plane::EndpointName;
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::board::Board;
-use crate::{Want, record};
+use super::snapshot_publisher::SnapshotPublisher;
+use crate::{Interest, record};
 
 /// Endpoints that are watched one by one. Whoever wants more watches all at once: one stream with
 /// everything is then less than a stream for each.
 const MAX_WANTED: usize = 256;
 
 /// The endpoints to watch, and their places on the board.
-pub(super) struct Wanted {
-    board: Arc<Board>,
+pub(super) struct WatchedEndpoints {
+    publisher: Arc<SnapshotPublisher>,
     /// How long one stays after the last who wanted it.
     linger: Duration,
     /// Ends the watches of single endpoints once everything is watched.
@@ -37,16 +37,20 @@ struct State {
 /// What a further interest asks for.
 pub(super) enum Added {
     /// Nothing: it is watched already.
-    Watched(Want),
-    /// A watch, as long as the count does not [lapse](Wanted::lapse).
-    New(Want, watch::Receiver<usize>),
+    Watched(Interest),
+    /// A watch, as long as the count does not [expire](WatchedEndpoints::expire).
+    New(Interest, watch::Receiver<usize>),
     /// To watch everything.
     TooMany,
 }
 
-impl Wanted {
-    pub(super) fn new(board: Arc<Board>, linger: Duration, stop_each: CancellationToken) -> Self {
-        Self { board, linger, stop_each, state: Mutex::default() }
+impl WatchedEndpoints {
+    pub(super) fn new(
+        publisher: Arc<SnapshotPublisher>,
+        linger: Duration,
+        stop_each: CancellationToken,
+    ) -> Self {
+        Self { publisher, linger, stop_each, state: Mutex::default() }
     }
 
     /// Ends when nothing but everything is to be watched.
@@ -57,7 +61,7 @@ impl Wanted {
     pub(super) fn add(&self, endpoint: &EndpointName) -> Added {
         let mut state = self.lock();
         if state.all {
-            return Added::Watched(Want::default());
+            return Added::Watched(Interest::default());
         }
         if let Some(count) = state.each.get(endpoint) {
             return Added::Watched(interest(count));
@@ -68,7 +72,7 @@ impl Wanted {
         let count = watch::Sender::new(0);
         let (want, counted) = (interest(&count), count.subscribe());
         state.each.insert(endpoint.clone(), count);
-        self.board.begin(&prefix_of(endpoint));
+        self.publisher.begin(&prefix_of(endpoint));
         Added::New(want, counted)
     }
 
@@ -76,7 +80,7 @@ impl Wanted {
     pub(super) fn add_all(&self) -> bool {
         let is_new = !std::mem::replace(&mut self.lock().all, true);
         if is_new {
-            self.board.begin(&prefix_of_all());
+            self.publisher.begin(&prefix_of_all());
         }
         is_new
     }
@@ -84,11 +88,11 @@ impl Wanted {
     /// Everything is on the board.
     pub(super) fn has_all(&self) {
         self.stop_each.cancel();
-        self.board.keep_only(&prefix_of_all());
+        self.publisher.keep_only(&prefix_of_all());
     }
 
     /// Ends when nobody has wanted the endpoint for a while; then it is off the board, too.
-    pub(super) async fn lapse(
+    pub(super) async fn expire(
         self: Arc<Self>,
         endpoint: EndpointName,
         mut counted: watch::Receiver<usize>,
@@ -105,7 +109,7 @@ impl Wanted {
             // Whoever wants it counts itself under this lock.
             if *counted.borrow() == 0 {
                 state.each.remove(&endpoint);
-                return self.board.remove(&prefix_of(&endpoint));
+                return self.publisher.remove(&prefix_of(&endpoint));
             }
         }
     }
@@ -123,15 +127,15 @@ pub(super) fn prefix_of_all() -> String {
     format!("{}/", record::BUCKET)
 }
 
-fn interest(count: &watch::Sender<usize>) -> Want {
+fn interest(count: &watch::Sender<usize>) -> Interest {
     count.send_modify(|count| *count += 1);
-    Want::new(Interest(count.clone()))
+    Interest::new(CountedInterest(count.clone()))
 }
 
 /// One who wants an endpoint. Holds nothing that would keep the backend.
-struct Interest(watch::Sender<usize>);
+struct CountedInterest(watch::Sender<usize>);
 
-impl Drop for Interest {
+impl Drop for CountedInterest {
     fn drop(&mut self) {
         self.0.send_modify(|count| *count -= 1);
     }
@@ -143,16 +147,16 @@ mod tests {
 
     const LINGER: Duration = Duration::from_secs(30);
 
-    fn wanted() -> Arc<Wanted> {
-        let board = Arc::new(Board::new());
-        Arc::new(Wanted::new(board, LINGER, CancellationToken::new()))
+    fn wanted() -> Arc<WatchedEndpoints> {
+        let publisher = Arc::new(SnapshotPublisher::new());
+        Arc::new(WatchedEndpoints::new(publisher, LINGER, CancellationToken::new()))
     }
 
     fn name(number: usize) -> EndpointName {
         format!("a/b/c{number}").parse().unwrap()
     }
 
-    fn watched(wanted: &Wanted) -> Want {
+    fn watched(wanted: &WatchedEndpoints) -> Interest {
         match wanted.add(&name(0)) {
             Added::Watched(want) => want,
             _ => panic!("it is watched already"),
@@ -163,16 +167,16 @@ mod tests {
     async fn an_endpoint_lapses_a_while_after_the_last_who_wanted_it() {
         let wanted = wanted();
         let Added::New(first, counted) = wanted.add(&name(0)) else { panic!("it is new") };
-        let mut lapse = tokio::spawn(Arc::clone(&wanted).lapse(name(0), counted));
+        let mut expire = tokio::spawn(Arc::clone(&wanted).expire(name(0), counted));
         let second = watched(&wanted);
         drop((first.clone(), first));
-        assert!(timeout(LINGER * 2, &mut lapse).await.is_err(), "one still wants it");
+        assert!(timeout(LINGER * 2, &mut expire).await.is_err(), "one still wants it");
         drop(second);
-        assert!(timeout(LINGER / 2, &mut lapse).await.is_err(), "it lingers");
+        assert!(timeout(LINGER / 2, &mut expire).await.is_err(), "it lingers");
         let third = watched(&wanted);
-        assert!(timeout(LINGER * 2, &mut lapse).await.is_err(), "it is wanted again");
+        assert!(timeout(LINGER * 2, &mut expire).await.is_err(), "it is wanted again");
         drop(third);
-        timeout(LINGER * 2, lapse).await.unwrap().unwrap();
+        timeout(LINGER * 2, expire).await.unwrap().unwrap();
         assert!(matches!(wanted.add(&name(0)), Added::New(..)), "and can be again");
     }
 

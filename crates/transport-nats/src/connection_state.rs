@@ -24,7 +24,7 @@ pub(crate) struct Session {
     pub(crate) client: Client,
     /// Replies come to `INBOX.TOKEN`; the last part is random, so that others cannot guess it.
     pub(crate) inbox: Arc<str>,
-    /// Counts the sessions of a link.
+    /// Counts the sessions of a connection.
     pub(crate) epoch: u64,
 }
 
@@ -40,7 +40,7 @@ impl Session {
 }
 
 /// See the module.
-pub(crate) struct Link {
+pub(crate) struct ConnectionState {
     pub(crate) config: CheckedNatsConfig,
     /// The session to use; `None` while there is none.
     pub(crate) sessions: watch::Sender<Option<Session>>,
@@ -67,7 +67,7 @@ pub(crate) struct StopTokens {
     pub(crate) done: CancellationToken,
 }
 
-impl Link {
+impl ConnectionState {
     /// The session, if it is connected.
     ///
     /// Nothing is sent while it is not: the library would keep it and send it after an outage,

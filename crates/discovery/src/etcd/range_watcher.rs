@@ -7,13 +7,13 @@ use sinew_plane::random;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::{
-    board::Board,
-    departed::Grace,
     lease::retries,
-    lives::lives,
+    lease_check::check_leases,
     members::{Fault, Members},
     probe::Probe,
     range::{Item, List, Missing, Range},
+    removed_entries::RemovalDelay,
+    snapshot_publisher::SnapshotPublisher,
 };
 use crate::{MAX_INSTANCES, record::MAX_RECORD_BYTES};
 
@@ -37,11 +37,11 @@ const GATHER_TIMES: u32 = 4;
 const MAX_GATHER: Duration = Duration::from_millis(250);
 
 /// Follows one prefix.
-pub(super) struct Follower {
+pub(super) struct RangeWatcher {
     members: Arc<Members>,
-    board: Arc<Board>,
+    publisher: Arc<SnapshotPublisher>,
     prefix: String,
-    grace: Grace,
+    delay: RemovalDelay,
     range: Range,
     /// Of the last list.
     revision: i64,
@@ -56,18 +56,18 @@ enum Event {
     Expired,
 }
 
-impl Follower {
+impl RangeWatcher {
     pub(super) fn new(
         members: Arc<Members>,
-        board: Arc<Board>,
+        publisher: Arc<SnapshotPublisher>,
         prefix: String,
-        grace: Grace,
+        delay: RemovalDelay,
     ) -> Self {
         Self {
             members,
-            board,
+            publisher,
             prefix,
-            grace,
+            delay,
             range: Range::default(),
             revision: 0,
             showing: Duration::ZERO,
@@ -88,7 +88,7 @@ impl Follower {
                     self.watch().await
                 }
                 Err(fault) => {
-                    self.board.fail(&self.prefix, fault.clone());
+                    self.publisher.fail(&self.prefix, fault.clone());
                     fault
                 }
             };
@@ -129,7 +129,7 @@ impl Follower {
             Some(missing) => !self.remembers(&missing).await?,
             None => false,
         };
-        self.range.list(list, has_forgotten, Instant::now(), self.grace);
+        self.range.list(list, has_forgotten, Instant::now(), self.delay);
         self.revision = revision;
         self.settle().await;
         self.show();
@@ -157,11 +157,11 @@ impl Follower {
         if doubted.is_empty() {
             return;
         }
-        let lives = lives(&self.members, doubted).await;
+        let lives = check_leases(&self.members, doubted).await;
         let now = Instant::now();
-        let had_outage = self.members.had_outage(self.grace.reset, now);
+        let had_outage = self.members.had_outage(self.delay.reset, now);
         tracing::debug!(prefix = %self.prefix, ?lives, had_outage, "entries have left");
-        self.range.settle(&lives, had_outage, now, self.grace);
+        self.range.settle(&lives, had_outage, now, self.delay);
     }
 
     async fn watch(&mut self) -> Fault {
@@ -273,7 +273,7 @@ impl Follower {
 
     fn show(&mut self) {
         let begun = Instant::now();
-        self.board.show(&self.prefix, self.range.instances());
+        self.publisher.show(&self.prefix, self.range.instances());
         self.showing = begun.elapsed();
     }
 }

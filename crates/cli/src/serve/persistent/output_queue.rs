@@ -24,7 +24,7 @@ const ITEM_COST: usize = 64;
 
 /// One thing that a request's task is told.
 #[derive(Debug)]
-pub(crate) enum Letter {
+pub(crate) enum ProcessOutput {
     /// The process is given the request now.
     Begun,
     Item(Bytes),
@@ -35,39 +35,39 @@ pub(crate) enum Letter {
 }
 
 /// The letters of one request, in order.
-pub(crate) struct Mailbox {
+pub(crate) struct OutputQueue {
     account: Arc<Account>,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    letters: VecDeque<Letter>,
+    waiting: VecDeque<ProcessOutput>,
     kept: usize,
     charged: Tally,
     closed: bool,
     /// What was kept was too much.
     overflowed: bool,
-    /// Who waits for a letter.
+    /// Who waits for output.
     waker: Option<Waker>,
 }
 
-impl Mailbox {
+impl OutputQueue {
     /// An empty one, whose letters are charged to `account`.
     pub(crate) fn new(account: Arc<Account>) -> Self {
         Self { account, state: Mutex::default() }
     }
 
-    /// Adds a letter. An end or a failure is the last one; what follows is ignored. False for an
+    /// Adds output. An end or a failure is the last one; what follows is ignored. False for an
     /// item for which there is no room, which is not taken.
     #[must_use]
-    pub(crate) fn put(&self, letter: Letter) -> bool {
+    pub(crate) fn put(&self, output: ProcessOutput) -> bool {
         let mut state = self.state.lock();
         if state.closed {
             return true;
         }
-        match &letter {
-            Letter::Item(item) => {
+        match &output {
+            ProcessOutput::Item(item) => {
                 let cost = item.len() + ITEM_COST;
                 // An empty box takes any item: a line may be as large as the box.
                 if state.kept > 0 && state.kept + cost > MAX_KEPT {
@@ -79,10 +79,10 @@ impl Mailbox {
                 }
                 state.kept = kept;
             }
-            Letter::Begun => {}
-            Letter::End | Letter::Failed(_) => state.closed = true,
+            ProcessOutput::Begun => {}
+            ProcessOutput::End | ProcessOutput::Failed(_) => state.closed = true,
         }
-        state.letters.push_back(letter);
+        state.waiting.push_back(output);
         let waker = state.waker.take();
         drop(state);
         wake(waker);
@@ -93,37 +93,37 @@ impl Mailbox {
     pub(crate) fn overflow(&self, error: Error) {
         let mut state = self.state.lock();
         state.charged.clear(BudgetUse::Queued, &self.account);
-        state.letters = [Letter::Failed(error)].into();
+        state.waiting = [ProcessOutput::Failed(error)].into();
         (state.kept, state.closed, state.overflowed) = (0, true, true);
         let waker = state.waker.take();
         drop(state);
         wake(waker);
     }
 
-    /// The next letter, if there is one.
-    pub(crate) fn try_take(&self) -> Option<Letter> {
+    /// The next output, if there is some.
+    pub(crate) fn try_take(&self) -> Option<ProcessOutput> {
         let mut state = self.state.lock();
-        let Some(letter) = state.letters.pop_front() else {
+        let Some(output) = state.waiting.pop_front() else {
             // The task that asks waits now, maybe for long.
-            state.letters = VecDeque::new();
+            state.waiting = VecDeque::new();
             return None;
         };
-        if let Letter::Item(item) = &letter {
+        if let ProcessOutput::Item(item) = &output {
             state.kept -= item.len() + ITEM_COST;
             let State { kept, charged, .. } = &mut *state;
             charged.settle(*kept, BudgetUse::Queued, &self.account);
         }
-        Some(letter)
+        Some(output)
     }
 
-    /// Ready when there is a letter. Only the latest waker is kept.
+    /// Ready when there is output. Only the latest waker is kept.
     pub(crate) fn poll_arrived(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state.lock();
-        let arrived = !state.letters.is_empty();
+        let arrived = !state.waiting.is_empty();
         state.poll(arrived, cx)
     }
 
-    /// Ready when what was kept was too much, and the failure is the only letter. Only the latest
+    /// Ready when what was kept was too much, and the failure is the only output. Only the latest
     /// waker is kept.
     pub(crate) fn poll_overflowed(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state.lock();
@@ -148,7 +148,7 @@ fn wake(waker: Option<Waker>) {
     }
 }
 
-impl Drop for Mailbox {
+impl Drop for OutputQueue {
     fn drop(&mut self) {
         self.state.get_mut().charged.clear(BudgetUse::Queued, &self.account);
     }
@@ -160,49 +160,52 @@ mod tests {
 
     use super::*;
 
-    fn mailbox() -> Mailbox {
-        Mailbox::new(Budget::new(64 << 20).open())
+    fn output() -> OutputQueue {
+        OutputQueue::new(Budget::new(64 << 20).open())
     }
 
     #[test]
     fn what_the_budget_has_no_room_for_is_not_kept() {
         let budget = Budget::new(4 << 20);
-        let mailbox = Mailbox::new(budget.open());
+        let output = OutputQueue::new(budget.open());
         let other = budget.open().hold(BudgetUse::Kept, 1 << 20, Work::Running);
         let mut more: Vec<_> = (0..2)
             .map(|_| budget.open().hold(BudgetUse::Kept, 1 << 20, Work::Running).unwrap())
             .collect();
         more.push(budget.open().hold(BudgetUse::Kept, 1 << 19, Work::Running).unwrap());
-        assert!(mailbox.put(item(1 << 18)) && !mailbox.put(item(1 << 18)));
+        assert!(output.put(item(1 << 18)) && !output.put(item(1 << 18)));
         drop((other, more));
-        assert!(mailbox.put(item(1 << 18)));
-        drop(mailbox);
+        assert!(output.put(item(1 << 18)));
+        drop(output);
         assert_eq!(budget.total(), 0);
     }
 
-    fn item(bytes: usize) -> Letter {
-        Letter::Item(vec![b'x'; bytes].into())
+    fn item(bytes: usize) -> ProcessOutput {
+        ProcessOutput::Item(vec![b'x'; bytes].into())
     }
 
     #[test]
     fn the_room_is_bounded_and_comes_back() {
-        let mailbox = mailbox();
-        assert!(mailbox.put(item(MAX_LINE)), "an empty box takes the longest line");
-        assert!(!mailbox.put(item(0)));
-        assert!(mailbox.try_take().is_some());
-        let empty = (0..1_000_000).take_while(|_| mailbox.put(item(0))).count();
+        let output = output();
+        assert!(output.put(item(MAX_LINE)), "an empty box takes the longest line");
+        assert!(!output.put(item(0)));
+        assert!(output.try_take().is_some());
+        let empty = (0..1_000_000).take_while(|_| output.put(item(0))).count();
         assert_eq!(empty, MAX_KEPT / ITEM_COST);
-        mailbox.overflow(Error::handler("too far behind"));
-        assert!(matches!(mailbox.try_take(), Some(Letter::Failed(_))), "it does not wait its turn");
-        assert!(mailbox.try_take().is_none());
+        output.overflow(Error::handler("too far behind"));
+        assert!(
+            matches!(output.try_take(), Some(ProcessOutput::Failed(_))),
+            "it does not wait its turn"
+        );
+        assert!(output.try_take().is_none());
     }
 
     #[test]
     fn nothing_follows_the_end() {
-        let mailbox = mailbox();
-        assert!(mailbox.put(item(1)) && mailbox.put(Letter::End) && mailbox.put(item(1)));
-        assert!(matches!(mailbox.try_take(), Some(Letter::Item(_))));
-        assert!(matches!(mailbox.try_take(), Some(Letter::End)));
-        assert!(mailbox.try_take().is_none());
+        let output = output();
+        assert!(output.put(item(1)) && output.put(ProcessOutput::End) && output.put(item(1)));
+        assert!(matches!(output.try_take(), Some(ProcessOutput::Item(_))));
+        assert!(matches!(output.try_take(), Some(ProcessOutput::End)));
+        assert!(output.try_take().is_none());
     }
 }

@@ -23,7 +23,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         Form::Text {
             form: FORM,
             set: |draft, text| {
-                draft.place.xdg = Some(whole_path(text)?);
+                draft.runtime_dir.xdg = Some(whole_path(text)?);
                 Ok(())
             },
         },
@@ -36,7 +36,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         Form::Text {
             form: FORM,
             set: |draft, text| {
-                draft.place.tmp = Some(whole_path(text)?);
+                draft.runtime_dir.tmp = Some(whole_path(text)?);
                 Ok(())
             },
         },

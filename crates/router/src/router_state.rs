@@ -16,7 +16,7 @@ use crate::{
 /// The rotation, what is in flight where, who is left out, and how much may be sent again. Takes
 /// time as an argument.
 #[derive(Debug)]
-pub(crate) struct Balance {
+pub(crate) struct RouterState {
     picker: Picker,
     ejections: Ejections,
     budget: RetryBudget,
@@ -32,7 +32,7 @@ pub(crate) struct Chosen {
     pub(crate) in_spite: bool,
 }
 
-impl Balance {
+impl RouterState {
     pub(crate) fn new(config: &RetryConfig, now: Instant) -> Self {
         Self {
             picker: Picker::new(),
@@ -130,27 +130,27 @@ mod tests {
     #[test]
     fn the_ejected_come_last_but_they_come() {
         let now = Instant::now();
-        let mut balance = Balance::new(&RetryConfig::default(), now);
+        let mut state = RouterState::new(&RetryConfig::default(), now);
         let members = members(&[1, 2]);
         let gone = Error::new(Code::ConnectFailed, "refused");
         let none = Attempts::default();
         let mode = RouterMode::RoundRobin;
-        balance.failed(&members.instances[0], &gone, now);
+        state.failed(&members.instances[0], &gone, now);
         for _ in 0..10 {
-            assert_eq!(balance.choose(mode, &members, &none, None, now).unwrap().choice.id.0, 2);
+            assert_eq!(state.choose(mode, &members, &none, None, now).unwrap().choice.id.0, 2);
         }
         let mut asked = Attempts::default();
         asked.failed(InstanceId(2), gone.clone());
-        let last = balance.choose(mode, &members, &asked, None, now).unwrap();
+        let last = state.choose(mode, &members, &asked, None, now).unwrap();
         assert_eq!((last.choice.id.0, last.in_spite), (1, true));
-        balance.failed(&members.instances[1], &gone, now);
-        assert!(balance.choose(mode, &members, &none, None, now).is_some(), "all are asked then");
+        state.failed(&members.instances[1], &gone, now);
+        assert!(state.choose(mode, &members, &none, None, now).is_some(), "all are asked then");
         let direct = RouterMode::Direct(InstanceId(1));
-        let named = balance.choose(direct, &members, &none, None, now).unwrap();
+        let named = state.choose(direct, &members, &none, None, now).unwrap();
         assert_eq!((named.choice.id.0, named.in_spite), (1, true));
         let later = now + Duration::from_secs(1);
         let ids: Vec<_> = (0..2)
-            .map(|_| balance.choose(mode, &members, &none, None, later).unwrap().choice.id.0)
+            .map(|_| state.choose(mode, &members, &none, None, later).unwrap().choice.id.0)
             .collect();
         assert_ne!(ids[0], ids[1], "both serve again: {ids:?}");
     }
@@ -158,12 +158,12 @@ mod tests {
     #[test]
     fn the_preferred_are_asked_first() {
         let now = Instant::now();
-        let mut balance = Balance::new(&RetryConfig::default(), now);
+        let mut state = RouterState::new(&RetryConfig::default(), now);
         let members = members(&[1, 2, 3]);
         let near = |one: &Instance| one.id.0 == 3;
         let mut attempts = Attempts::default();
         let mut choose = |attempts: &Attempts| {
-            let chosen = balance.choose(RouterMode::Random, &members, attempts, Some(&near), now);
+            let chosen = state.choose(RouterMode::Random, &members, attempts, Some(&near), now);
             chosen.unwrap().choice.id.0
         };
         assert!((0..20).all(|_| choose(&attempts) == 3));

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use sinew::{Error, ResponseSink, TrySendError, burst};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use super::{lines::Lines, wording::Wording};
+use super::{lines::Lines, request_format::RequestFormat};
 
 /// Why the output did not reach its end.
 #[derive(Debug)]
@@ -19,9 +19,9 @@ pub(crate) enum Broken {
 
 /// Sends the lines of `output` until its end. Lines that are there together leave together;
 /// without credit nothing is read, so the program waits at its pipe and nothing piles up here.
-pub(crate) async fn pump(
+pub(crate) async fn read_output(
     output: impl AsyncRead,
-    wording: Wording,
+    format: RequestFormat,
     sink: &mut ResponseSink,
 ) -> Result<(), Broken> {
     let mut output = pin!(output);
@@ -29,7 +29,7 @@ pub(crate) async fn pump(
     loop {
         let read = output.read_buf(lines.buffer()).await.map_err(Broken::Pipe)?;
         let at_end = read == 0;
-        while let Some(item) = send_ready(&mut lines, at_end, wording, sink)? {
+        while let Some(item) = send_ready(&mut lines, at_end, format, sink)? {
             sink.send(item).await.map_err(Broken::Sink)?;
         }
         if at_end {
@@ -42,14 +42,14 @@ pub(crate) async fn pump(
 fn send_ready(
     lines: &mut Lines,
     at_end: bool,
-    wording: Wording,
+    format: RequestFormat,
     sink: &mut ResponseSink,
 ) -> Result<Option<Bytes>, Broken> {
     let left = burst(|| {
         loop {
             let item = lines.next().or_else(|| if at_end { lines.rest() } else { None });
             let Some(item) = item else { return Ok(None) };
-            let item = wording.item(item).map_err(Broken::Sink)?;
+            let item = format.item(item).map_err(Broken::Sink)?;
             match sink.try_send(item) {
                 Ok(()) => {}
                 Err(TrySendError::Full(item)) => return Ok(Some(item)),
@@ -73,7 +73,7 @@ mod tests {
     async fn run(input: &[u8], caller: Caller) -> (Result<(), Broken>, Vec<Bytes>) {
         let caller = Arc::new(caller);
         let mut sink = ResponseSink::new(caller.clone(), Context::new());
-        let result = pump(input, Wording::Bytes, &mut sink).await;
+        let result = read_output(input, RequestFormat::Bytes, &mut sink).await;
         (result, caller.items())
     }
 

@@ -11,12 +11,12 @@ const OWN_FOLDERS: usize = 2;
 /// The folder as the process's environment has it.
 pub(crate) fn of_this_process() -> PathBuf {
     let dir = |name| std::env::var_os(name).filter(|dir| !dir.is_empty()).map(PathBuf::from);
-    runtime_dir(dir("XDG_RUNTIME_DIR").as_deref(), dir("TMPDIR").as_deref())
+    from_names(dir("XDG_RUNTIME_DIR").as_deref(), dir("TMPDIR").as_deref())
 }
 
 /// Folder for sockets and the default discovery, private to the user: in the user's own runtime
 /// folder, else among temporary files.
-pub(crate) fn runtime_dir(xdg: Option<&Path>, tmp: Option<&Path>) -> PathBuf {
+pub(crate) fn from_names(xdg: Option<&Path>, tmp: Option<&Path>) -> PathBuf {
     if let Some(xdg) = xdg {
         return xdg.join("sinew");
     }

@@ -11,12 +11,12 @@ use crate::exit::{Exit, Failure};
 
 /// The payload format of an endpoint, and whether the person at this end speaks text or JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Dialect {
+pub(crate) struct PayloadStyle {
     format: PayloadFormat,
     json: bool,
 }
 
-impl Dialect {
+impl PayloadStyle {
     /// What to speak with an instance.
     pub(crate) fn of(instance: &Instance, json: bool) -> Self {
         let advertised = || {
@@ -153,32 +153,32 @@ mod tests {
         one
     }
 
-    fn dialect(codecs: &[&str], json: bool) -> Dialect {
-        Dialect::of(&instance(codecs), json)
+    fn style(codecs: &[&str], json: bool) -> PayloadStyle {
+        PayloadStyle::of(&instance(codecs), json)
     }
 
-    fn printed(dialect: Dialect, item: impl Into<Bytes>) -> String {
+    fn printed(style: PayloadStyle, item: impl Into<Bytes>) -> String {
         let mut out = Vec::new();
-        dialect.print(&item.into(), &mut out).unwrap();
+        style.print(&item.into(), &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
     #[test]
     fn the_instance_says_what_is_spoken() {
-        assert_eq!(dialect(&["raw"], true).format, PayloadFormat::Raw);
-        assert_eq!(dialect(&["msgpack", "json"], false).format, PayloadFormat::Json);
-        assert_eq!(dialect(&["raw", "json"], false).format, PayloadFormat::Raw);
-        assert_eq!(dialect(&["bincode", "msgpack"], false).format, PayloadFormat::Msgpack);
+        assert_eq!(style(&["raw"], true).format, PayloadFormat::Raw);
+        assert_eq!(style(&["msgpack", "json"], false).format, PayloadFormat::Json);
+        assert_eq!(style(&["raw", "json"], false).format, PayloadFormat::Raw);
+        assert_eq!(style(&["bincode", "msgpack"], false).format, PayloadFormat::Msgpack);
         let mut seed = instance(&["json"]);
         seed.any_id = true;
-        assert_eq!(Dialect::of(&seed, false).format, PayloadFormat::Raw);
-        assert_eq!(Dialect::of(&seed, true).format, PayloadFormat::Json);
+        assert_eq!(PayloadStyle::of(&seed, false).format, PayloadFormat::Raw);
+        assert_eq!(PayloadStyle::of(&seed, true).format, PayloadFormat::Json);
     }
 
     #[test]
     fn data_is_text_unless_it_is_said_to_be_json() {
         let body = |codec, json, data: Option<&'static str>| {
-            dialect(&[codec], json).body(data.map(Bytes::from)).map(|body| body.to_vec())
+            style(&[codec], json).body(data.map(Bytes::from)).map(|body| body.to_vec())
         };
         assert_eq!(body("raw", false, Some("a b")).unwrap(), b"a b");
         assert_eq!(body("raw", true, Some("a b")).unwrap(), b"a b");
@@ -192,15 +192,15 @@ mod tests {
 
     #[test]
     fn items_are_printed_for_who_asked() {
-        let raw = printed(dialect(&["raw"], false), "a\nb");
+        let raw = printed(style(&["raw"], false), "a\nb");
         assert_eq!(raw, "a\nb", "byte for byte");
-        assert_eq!(printed(dialect(&["raw"], true), "a\nb"), "\"a\\nb\"\n");
-        assert_eq!(printed(dialect(&["raw"], true), "{\"n\": 1.10}\n"), "{\"n\": 1.10}\n");
-        assert_eq!(printed(dialect(&["raw"], true), "{\"n\": 1"), "\"{\\\"n\\\": 1\"\n");
-        assert_eq!(printed(dialect(&["json"], false), r#""a\tb""#), "a\tb\n");
-        assert_eq!(printed(dialect(&["json"], true), r#""a\tb""#), "\"a\\tb\"\n");
-        assert_eq!(printed(dialect(&["json"], false), "{\n\"n\": 1.10}"), "{ \"n\": 1.10}\n");
-        assert_eq!(printed(dialect(&["msgpack"], false), &b"\xa2hi"[..]), "hi\n");
-        assert_eq!(printed(dialect(&["msgpack"], true), &b"\x81\xa1n\x01"[..]), "{\"n\":1}\n");
+        assert_eq!(printed(style(&["raw"], true), "a\nb"), "\"a\\nb\"\n");
+        assert_eq!(printed(style(&["raw"], true), "{\"n\": 1.10}\n"), "{\"n\": 1.10}\n");
+        assert_eq!(printed(style(&["raw"], true), "{\"n\": 1"), "\"{\\\"n\\\": 1\"\n");
+        assert_eq!(printed(style(&["json"], false), r#""a\tb""#), "a\tb\n");
+        assert_eq!(printed(style(&["json"], true), r#""a\tb""#), "\"a\\tb\"\n");
+        assert_eq!(printed(style(&["json"], false), "{\n\"n\": 1.10}"), "{ \"n\": 1.10}\n");
+        assert_eq!(printed(style(&["msgpack"], false), &b"\xa2hi"[..]), "hi\n");
+        assert_eq!(printed(style(&["msgpack"], true), &b"\x81\xa1n\x01"[..]), "{\"n\":1}\n");
     }
 }

@@ -30,7 +30,7 @@ impl Stamp {
 
 /// One entry as seen so far.
 #[derive(Debug)]
-pub(super) struct Sighting {
+pub(super) struct Observation {
     stamp: Stamp,
     last_change: Instant,
     has_moved: bool,
@@ -38,7 +38,7 @@ pub(super) struct Sighting {
     is_settled: bool,
 }
 
-impl Sighting {
+impl Observation {
     pub(super) fn first(stamp: Stamp, now: Instant) -> Self {
         Self { stamp, last_change: now, has_moved: false, is_settled: false }
     }
@@ -72,7 +72,7 @@ impl Sighting {
     }
 
     /// Takes time in which nobody looked out of the count.
-    pub(super) fn forgive(&mut self, unseen: Duration) {
+    pub(super) fn exclude(&mut self, unseen: Duration) {
         self.last_change += unseen;
     }
 
@@ -105,7 +105,7 @@ mod tests {
     fn an_entry_lives_one_ttl_from_each_change_whatever_its_clock_says() {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
-        let mut entry = Sighting::first(stamp(0), start);
+        let mut entry = Observation::first(stamp(0), start);
         assert!(entry.is_alive(after(9), TTL) && !entry.has_moved());
         assert!(!entry.is_alive(after(10), TTL));
         // Far ahead, far back, one nanosecond: each is a change and nothing else.
@@ -133,15 +133,15 @@ mod tests {
     #[test]
     fn a_touch_is_seen_when_only_the_kernels_clock_moves() {
         let start = Instant::now();
-        let mut entry = Sighting::first(stamp(7), start);
+        let mut entry = Observation::first(stamp(7), start);
         assert!(entry.again(Stamp { changed: (1, 0), ..stamp(7) }, start));
     }
 
     #[test]
     fn time_in_which_nobody_looked_does_not_count() {
         let start = Instant::now();
-        let mut entry = Sighting::first(stamp(0), start);
-        entry.forgive(Duration::from_secs(3600));
+        let mut entry = Observation::first(stamp(0), start);
+        entry.exclude(Duration::from_secs(3600));
         assert!(entry.is_alive(start + Duration::from_secs(3609), TTL));
         assert!(!entry.is_alive(start + Duration::from_secs(3610), TTL));
     }

@@ -10,12 +10,12 @@ use sinew::{Code, Error, Headers, PayloadFormat};
 /// stock Dynamo client, sends a string, which becomes the program's input, and gets each line as
 /// a string without its line end; what is not UTF-8 in it is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wording {
+pub(crate) enum RequestFormat {
     Bytes,
     Texts(PayloadFormat),
 }
 
-impl Wording {
+impl RequestFormat {
     /// Payload formats to advertise, best first.
     pub(crate) const CODECS: [&str; 3] = ["raw", "json", "msgpack"];
 
@@ -60,31 +60,31 @@ impl Wording {
 mod tests {
     use super::*;
 
-    fn wording(content_type: Option<&str>) -> Wording {
+    fn format(content_type: Option<&str>) -> RequestFormat {
         let mut headers = Headers::new();
         if let Some(content_type) = content_type {
             headers.insert("content-type", content_type).unwrap();
         }
-        Wording::of(&headers)
+        RequestFormat::of(&headers)
     }
 
     #[test]
     fn who_speaks_no_format_gets_bytes() {
         for content_type in [None, Some("application/octet-stream"), Some("text/plain")] {
-            let wording = wording(content_type);
-            assert_eq!(wording.input("a\n".into()).unwrap(), "a\n");
-            assert_eq!(wording.item("a\n".into()).unwrap(), "a\n");
+            let format = format(content_type);
+            assert_eq!(format.input("a\n".into()).unwrap(), "a\n");
+            assert_eq!(format.item("a\n".into()).unwrap(), "a\n");
         }
     }
 
     #[test]
     fn texts_go_in_and_lines_come_out() {
-        let json = wording(Some("application/json"));
+        let json = format(Some("application/json"));
         assert_eq!(json.input(r#""a\nb""#.into()).unwrap(), "a\nb");
         assert_eq!(json.input("null".into()).unwrap(), "");
         assert_eq!(json.input(r#"{"n": 1}"#.into()).unwrap(), r#"{"n":1}"#);
         assert_eq!(json.item("a \"b\"\r\n".into()).unwrap(), r#""a \"b\"""#);
-        let msgpack = wording(Some("application/msgpack"));
+        let msgpack = format(Some("application/msgpack"));
         assert_eq!(msgpack.input(Bytes::from_static(b"\xa2hi")).unwrap(), "hi");
         assert_eq!(msgpack.item("hi\n".into()).unwrap(), &b"\xa2hi"[..]);
         assert_eq!(json.input("{".into()).unwrap_err().code(), Code::InvalidPayload);

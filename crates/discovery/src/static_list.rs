@@ -6,7 +6,7 @@ use sinew_plane::{Address, BoxFuture, EndpointName, Incarnation, InstanceId};
 use tokio::sync::watch;
 
 use crate::{
-    Discovery, DiscoveryError, Instance, MAX_INSTANCES, Registration, Snapshot, View, Want,
+    Discovery, DiscoveryError, Instance, Interest, MAX_INSTANCES, Registration, Snapshot, View,
     fingerprint::fingerprint,
 };
 
@@ -111,9 +111,9 @@ impl Discovery for StaticDiscovery {
     }
 
     /// For good: the seeds of an endpoint cost nothing but their memory.
-    fn want(&self, endpoint: &EndpointName) -> Want {
+    fn want(&self, endpoint: &EndpointName) -> Interest {
         self.add(endpoint, self.serve_all.iter().cloned());
-        Want::default()
+        Interest::default()
     }
 }
 

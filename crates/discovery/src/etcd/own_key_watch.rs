@@ -15,15 +15,15 @@ use tokio::{
 };
 
 use super::{
-    follow::end_of,
     lease::retries,
     members::{Fault, Members},
     probe::Probe,
+    range_watcher::end_of,
 };
 
 /// The keys to guard, and those that were lost. Bounded by the number of registrations.
 #[derive(Default)]
-pub(super) struct Guard {
+pub(super) struct OwnKeyWatch {
     state: Mutex<State>,
     /// There is a key that the stream does not watch yet.
     is_longer: Notify,
@@ -73,7 +73,7 @@ fn endpoint_of(key: &[u8]) -> &[u8] {
     &key[..end]
 }
 
-impl Guard {
+impl OwnKeyWatch {
     pub(super) fn add(&self, key: Vec<u8>, since: i64) {
         let mut state = self.lock();
         if !state.keys.insert(key.clone()) {
@@ -263,34 +263,34 @@ mod tests {
         format!("v1/instances/{name}").into_bytes()
     }
 
-    fn span(guard: &Guard) -> Option<(String, String, Option<i64>)> {
+    fn span(own_keys: &OwnKeyWatch) -> Option<(String, String, Option<i64>)> {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        guard.next_span().map(|span| (text(span.from), text(span.to), span.first_revision))
+        own_keys.next_span().map(|span| (text(span.from), text(span.to), span.first_revision))
     }
 
     #[test]
     fn one_watch_spans_all_keys_and_is_asked_for_again_only_to_become_wider() {
-        let guard = Guard::default();
+        let own_keys = OwnKeyWatch::default();
         for id in 0..1000 {
-            guard.add(key(&format!("a/b/m/{id:x}")), 40 + id);
+            own_keys.add(key(&format!("a/b/m/{id:x}")), 40 + id);
         }
-        let first = span(&guard).unwrap();
+        let first = span(&own_keys).unwrap();
         let expected = ("v1/instances/a/b/m/".into(), "v1/instances/a/b/m0".into(), Some(41));
         assert_eq!(first, expected);
         for id in 0..1000 {
-            guard.add(key(&format!("a/b/m/f{id:x}")), 2000 + id);
+            own_keys.add(key(&format!("a/b/m/f{id:x}")), 2000 + id);
         }
-        assert_eq!(span(&guard), None, "within it, and put there since it began");
-        guard.add(key("a/b/c/1"), 3000);
-        let (from, to, first) = span(&guard).unwrap();
+        assert_eq!(span(&own_keys), None, "within it, and put there since it began");
+        own_keys.add(key("a/b/c/1"), 3000);
+        let (from, to, first) = span(&own_keys).unwrap();
         assert_eq!((&*from, &*to), ("v1/instances/a/b/c/", "v1/instances/a/b/m0"));
         assert_eq!(first, Some(3001));
-        guard.add(key("a/b/m/later"), 2999);
-        assert!(span(&guard).is_some(), "it may have gone before the watch begins");
-        guard.add(key("a/b/d/1"), 4000);
-        assert_eq!(span(&guard), None);
-        guard.forget_watch();
-        let (from, to, first) = span(&guard).unwrap();
+        own_keys.add(key("a/b/m/later"), 2999);
+        assert!(span(&own_keys).is_some(), "it may have gone before the watch begins");
+        own_keys.add(key("a/b/d/1"), 4000);
+        assert_eq!(span(&own_keys), None);
+        own_keys.forget_watch();
+        let (from, to, first) = span(&own_keys).unwrap();
         assert_eq!((&*from, &*to), ("v1/instances/a/b/c/", "v1/instances/a/b/m0"));
         assert_eq!(first, None, "another stream: from now on");
     }

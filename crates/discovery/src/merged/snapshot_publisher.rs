@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::{Instance, InstanceKey, MAX_INSTANCES, Snapshot, View};
 
 /// All providers' entries, and the snapshots made of them.
-pub(super) struct Board {
+pub(super) struct SnapshotPublisher {
     state: Mutex<State>,
     published: watch::Sender<Snapshot>,
     /// Told whenever a provider answers for the first time, or differently.
@@ -38,7 +38,7 @@ struct Entry {
     since: u64,
 }
 
-impl Board {
+impl SnapshotPublisher {
     pub(super) fn new(sources: impl Iterator<Item = Arc<str>>) -> Self {
         let shown = |source| Shown { source, entries: BTreeMap::new(), answer: None };
         let state = State { providers: sources.map(shown).collect(), clock: 0 };

@@ -7,9 +7,9 @@ use std::{fmt, sync::Arc};
 /// view.
 #[derive(Clone, Default)]
 #[must_use = "dropping it takes it back: then views may lose the endpoint's instances"]
-pub struct Want(Option<Arc<dyn Send + Sync>>);
+pub struct Interest(Option<Arc<dyn Send + Sync>>);
 
-impl Want {
+impl Interest {
     /// Interest that ends with `guard`: whatever its `Drop` does takes the interest back. It runs
     /// wherever a request ends, so it must not block. A backend with nothing to take back returns
     /// the default instead.
@@ -26,8 +26,8 @@ impl Want {
     }
 }
 
-impl fmt::Debug for Want {
+impl fmt::Debug for Interest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Want")
+        f.write_str("Interest")
     }
 }

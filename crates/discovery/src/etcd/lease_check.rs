@@ -17,7 +17,7 @@ const AT_ONCE: usize = 32;
 
 /// What etcd says of each lease; those of which it says nothing are left out. Takes no longer than
 /// the answers of two members may.
-pub(super) async fn lives(
+pub(super) async fn check_leases(
     members: &Arc<Members>,
     leases: impl IntoIterator<Item = i64>,
 ) -> BTreeMap<i64, bool> {

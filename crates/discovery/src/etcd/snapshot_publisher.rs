@@ -11,8 +11,8 @@ use super::members::Fault;
 use crate::{Instance, Snapshot, View};
 
 /// The ranges by prefix, and the snapshots made of them.
-pub(super) struct Board {
-    ranges: Mutex<BTreeMap<String, Standing>>,
+pub(super) struct SnapshotPublisher {
+    ranges: Mutex<BTreeMap<String, RangeState>>,
     /// `None` after the shutdown, which ends the views.
     published: Mutex<Option<watch::Sender<Snapshot>>>,
     /// Told whenever a range has its first answer.
@@ -21,7 +21,7 @@ pub(super) struct Board {
 
 /// How far a range has come.
 #[derive(Clone)]
-enum Standing {
+enum RangeState {
     /// etcd was not asked yet, or has not answered yet.
     Asked,
     /// It could not be asked.
@@ -30,7 +30,7 @@ enum Standing {
     Listed(Vec<Arc<Instance>>),
 }
 
-impl Board {
+impl SnapshotPublisher {
     pub(super) fn new() -> Self {
         Self {
             ranges: Mutex::default(),
@@ -44,16 +44,16 @@ impl Board {
         let mut ranges = self.lock_ranges();
         // After the shutdown nobody would answer.
         if self.lock_published().is_some() {
-            ranges.entry(prefix.to_owned()).or_insert(Standing::Asked);
+            ranges.entry(prefix.to_owned()).or_insert(RangeState::Asked);
         }
     }
 
     /// A range that could not be listed; once it was, that stays.
     pub(super) fn fail(&self, prefix: &str, why: Fault) {
-        if let Some(standing) = self.lock_ranges().get_mut(prefix)
-            && !matches!(standing, Standing::Listed(_))
+        if let Some(state) = self.lock_ranges().get_mut(prefix)
+            && !matches!(state, RangeState::Listed(_))
         {
-            *standing = Standing::Failed(why);
+            *state = RangeState::Failed(why);
         }
         self.answers.send_replace(());
     }
@@ -61,8 +61,8 @@ impl Board {
     /// What a range holds now.
     pub(super) fn show(&self, prefix: &str, instances: Vec<Arc<Instance>>) {
         let mut ranges = self.lock_ranges();
-        let Some(standing) = ranges.get_mut(prefix) else { return };
-        *standing = Standing::Listed(instances);
+        let Some(state) = ranges.get_mut(prefix) else { return };
+        *state = RangeState::Listed(instances);
         self.publish(&ranges);
         drop(ranges);
         self.answers.send_replace(());
@@ -86,9 +86,9 @@ impl Board {
         self.answers.send_replace(());
     }
 
-    fn publish(&self, ranges: &BTreeMap<String, Standing>) {
-        let listed = ranges.values().flat_map(|standing| match standing {
-            Standing::Listed(instances) => instances.as_slice(),
+    fn publish(&self, ranges: &BTreeMap<String, RangeState>) {
+        let listed = ranges.values().flat_map(|state| match state {
+            RangeState::Listed(instances) => instances.as_slice(),
             _ => &[],
         });
         if let Some(published) = &*self.lock_published() {
@@ -113,11 +113,11 @@ impl Board {
         let asked: Vec<_> = self.lock_ranges().keys().cloned().collect();
         loop {
             let (mut is_open, mut is_listed, mut failure) = (false, false, None);
-            for standing in asked.iter().filter_map(|one| self.lock_ranges().get(one).cloned()) {
-                match standing {
-                    Standing::Failed(why) => drop(failure.get_or_insert(why)),
-                    Standing::Asked => is_open = true,
-                    Standing::Listed(_) => is_listed = true,
+            for state in asked.iter().filter_map(|one| self.lock_ranges().get(one).cloned()) {
+                match state {
+                    RangeState::Failed(why) => drop(failure.get_or_insert(why)),
+                    RangeState::Asked => is_open = true,
+                    RangeState::Listed(_) => is_listed = true,
                 }
             }
             if !is_open {
@@ -131,8 +131,8 @@ impl Board {
 
     /// Why a range could not be listed, when one could not.
     pub(super) fn trouble(&self) -> Option<String> {
-        self.lock_ranges().values().find_map(|standing| match standing {
-            Standing::Failed(why) => Some(why.to_string()),
+        self.lock_ranges().values().find_map(|state| match state {
+            RangeState::Failed(why) => Some(why.to_string()),
             _ => None,
         })
     }
@@ -151,7 +151,7 @@ impl Board {
         self.answers.send_replace(());
     }
 
-    fn lock_ranges(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Standing>> {
+    fn lock_ranges(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, RangeState>> {
         self.ranges.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
