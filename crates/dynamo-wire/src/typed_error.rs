@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use base64::{Engine as _, prelude::BASE64_STANDARD as BASE64};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sinew_plane::{CancelReason, Code, Error, Executed};
+use sinew_plane::{AppCode, CancelReason, Code, Error, Executed};
 
 /// Longest diagnostic that Dynamo keeps, in bytes.
 const MAX_TEXT_BYTES: usize = 4096;
@@ -42,7 +43,7 @@ pub struct TypedError {
 }
 
 /// The parts of an [`Error`] that Dynamo's form has no words for, as the numbers of the mux.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SinewError {
     /// [`Code::to_wire`].
     pub code: u16,
@@ -54,6 +55,12 @@ pub struct SinewError {
     /// When to come back, in milliseconds: [`Error::retry_after`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u32>,
+    /// What the handler says is wrong: [`AppCode::to_wire`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app_code: Option<u16>,
+    /// [`Error::details`], in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<String>,
 }
 
 impl TypedError {
@@ -74,6 +81,8 @@ impl TypedError {
                 executed: error.executed().to_wire(),
                 cancelled: None,
                 retry_after_ms: error.retry_after().map(whole),
+                app_code: error.app_code().map(AppCode::to_wire),
+                details: (!error.details().is_empty()).then(|| BASE64.encode(error.details())),
             }),
             ..Self::default()
         }
@@ -95,19 +104,29 @@ impl TypedError {
         let text = text.or(self.reason.as_deref()).unwrap_or("the worker gave no reason");
         let exact = self
             .sinew
+            .as_ref()
             .and_then(|it| Some((Code::from_wire(it.code)?, Executed::from_wire(it.executed))));
         let (code, executed) =
             exact.unwrap_or_else(|| code_of(&self.class, &self.error_type, self.reason.as_deref()));
-        let error = Error::new(code, text).with_executed(executed);
-        match self.sinew.and_then(|it| it.retry_after_ms) {
-            Some(delay) => error.with_retry_after(Duration::from_millis(delay.into())),
+        let mut error = Error::new(code, text).with_executed(executed);
+        let Some(sinew) = &self.sinew else { return error };
+        if let Some(delay) = sinew.retry_after_ms {
+            error = error.with_retry_after(Duration::from_millis(delay.into()));
+        }
+        if let Some(code) = sinew.app_code.and_then(AppCode::from_wire) {
+            error = error.with_app_code(code);
+        }
+        let details = sinew.details.as_deref().and_then(|text| BASE64.decode(text).ok());
+        match details {
+            // Who sends more than may be, or something else, has said the rest all the same.
+            Some(details) => error.clone().with_details(details).unwrap_or(error),
             None => error,
         }
     }
 
     /// Why the stream was ended early, if it was that and no failure.
     pub fn cancelled(&self) -> Option<CancelReason> {
-        self.sinew?.cancelled.map(CancelReason::from_wire)
+        self.sinew.as_ref()?.cancelled.map(CancelReason::from_wire)
     }
 }
 
@@ -206,6 +225,21 @@ mod tests {
                     assert_eq!((back.message(), back.retry_after()), ("why", error.retry_after()));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn what_a_handler_says_comes_back_as_it_was_said() {
+        let error = Error::application(AppCode::NOT_FOUND, "no model");
+        let error = error.with_details(vec![0, 255, 7]).unwrap();
+        let back = read(&serde_json::to_string(&TypedError::from_error(&error)).unwrap());
+        assert_eq!((back.app_code(), back.details()), (error.app_code(), error.details()));
+        for details in ["*".to_owned(), BASE64.encode(vec![0; Error::MAX_DETAILS_BYTES + 1])] {
+            let text = format!(
+                r#"{{"sinew":{{"code":301,"executed":2,"app_code":5,"details":"{details}"}}}}"#
+            );
+            let back = read(&text);
+            assert_eq!((back.app_code(), back.details().len()), (Some(AppCode::NOT_FOUND), 0));
         }
     }
 

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sinew_plane::{
-    CancelReason, Code, Error, Executed, Headers, InstanceId, StopKind, StreamId, Terminal, Window,
+    AppCode, CancelReason, Code, Error, Executed, Headers, InstanceId, StopKind, StreamId,
+    Terminal, Window,
 };
 
 use crate::{ConnectionError, Credit};
@@ -159,7 +160,15 @@ impl Attach {
 /// Big-endian fields from the front of a payload.
 pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
-impl Fields<'_> {
+impl<'a> Fields<'a> {
+    /// Bytes behind their number.
+    pub(crate) fn run(&mut self) -> Option<&'a [u8]> {
+        let length = usize::from(self.u16()?);
+        let (run, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(run)
+    }
+
     pub(crate) fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (head, rest) = self.0.split_first_chunk::<N>()?;
         self.0 = rest;
@@ -196,14 +205,23 @@ pub(crate) fn encode_error(error: &Error, out: &mut Vec<u8>) {
     out.extend((retry as u32).to_be_bytes());
     let text = error.message();
     let end = (0..=text.len().min(MAX_MESSAGE_TEXT)).rev().find(|at| text.is_char_boundary(*at));
-    out.extend_from_slice(&text.as_bytes()[..end.unwrap_or(0)]);
+    let text = &text.as_bytes()[..end.unwrap_or(0)];
+    out.extend(error.app_code().map_or(0, AppCode::to_wire).to_be_bytes());
+    // Both are bounded where the error is made.
+    out.extend((text.len() as u16).to_be_bytes());
+    out.extend_from_slice(text);
+    out.extend((error.details().len() as u16).to_be_bytes());
+    out.extend_from_slice(error.details());
 }
 
 pub(crate) fn decode_error(fields: &mut Fields<'_>) -> Option<Error> {
     let number = fields.u16()?;
     let executed = Executed::from_wire(fields.take::<1>()?[0]);
     let retry = fields.u32()?;
-    let text = String::from_utf8_lossy(&fields.0[..fields.0.len().min(MAX_MESSAGE_TEXT)]);
+    let app_code = AppCode::from_wire(fields.u16()?);
+    let text = fields.run()?;
+    let text = String::from_utf8_lossy(&text[..text.len().min(MAX_MESSAGE_TEXT)]);
+    let details = fields.run()?;
     let mut error = match Code::from_wire(number) {
         Some(code) => Error::new(code, text),
         // A code of a later version: only its word about execution can be relied on.
@@ -213,7 +231,14 @@ pub(crate) fn decode_error(fields: &mut Fields<'_>) -> Option<Error> {
     if retry > 0 {
         error = error.with_retry_after(Duration::from_millis(retry.into()));
     }
-    Some(error)
+    if let Some(code) = app_code {
+        error = error.with_app_code(code);
+    }
+    match details {
+        [] => Some(error),
+        // Copied, as an error may be kept for long.
+        details => error.with_details(Bytes::copy_from_slice(details)).ok(),
+    }
 }
 
 /// Payload of a terminal: the number of items, then what the kind needs.
@@ -273,8 +298,30 @@ mod tests {
     }
 
     #[test]
+    fn what_a_handler_says_comes_as_it_was_said() {
+        let error = Error::application(AppCode::NOT_FOUND, "no model").with_details("{}").unwrap();
+        let mut bytes = Vec::new();
+        encode_error(&error, &mut bytes);
+        let mut fields = Fields(&bytes);
+        let read = decode_error(&mut fields).unwrap();
+        assert_eq!((read.app_code(), read.message()), (Some(AppCode::NOT_FOUND), "no model"));
+        assert_eq!((&read.details()[..], fields.0), (&b"{}"[..], &b""[..]));
+        for end in 0..bytes.len() {
+            assert!(decode_error(&mut Fields(&bytes[..end])).is_none(), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn details_over_the_limit_break_the_frame() {
+        let mut bytes = vec![0; 2 + 1 + 4 + 2 + 2];
+        bytes.extend(8_193_u16.to_be_bytes());
+        bytes.resize(bytes.len() + 8_193, 0);
+        assert!(decode_error(&mut Fields(&bytes)).is_none());
+    }
+
+    #[test]
     fn an_unknown_code_keeps_its_word_about_execution() {
-        let bytes = [0xFF, 0xFF, 0, 0, 0, 0, 0, b'?'];
+        let bytes = [0xFF, 0xFF, 0, 0, 0, 0, 0, 0, 0, 0, 1, b'?', 0, 0];
         let read = decode_error(&mut Fields(&bytes)).unwrap();
         assert_eq!(read.executed(), Executed::No);
         assert!(read.message().contains("unknown code 65535"));

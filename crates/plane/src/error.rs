@@ -2,10 +2,15 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use crate::{CancelReason, Code, Executed, Fault};
+use bytes::Bytes;
+
+use crate::{AppCode, CancelReason, Code, Executed, Fault};
 
 /// Longest message that is kept, in bytes; what a peer sends beyond it is cut.
 const MAX_MESSAGE_BYTES: usize = 4096;
+
+/// Most details of an error, in bytes.
+const MAX_DETAILS_BYTES: usize = 8 << 10;
 
 /// Why a request or its stream failed: [what](Self::code), [whose fault](Self::fault),
 /// [whether a handler may have run](Self::executed), and a sentence for people.
@@ -22,9 +27,14 @@ struct Inner {
     retry_after: Option<Duration>,
     is_remembered: bool,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+    app_code: Option<AppCode>,
+    details: Bytes,
 }
 
 impl Error {
+    /// Most bytes that an error carries as [details](Self::details).
+    pub const MAX_DETAILS_BYTES: usize = MAX_DETAILS_BYTES;
+
     /// An error with the code's own word about execution. Messages over 4,096 bytes are cut.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         let mut message = message.into();
@@ -40,6 +50,8 @@ impl Error {
             retry_after: None,
             is_remembered: false,
             source: None,
+            app_code: None,
+            details: Bytes::new(),
         }))
     }
 
@@ -63,6 +75,48 @@ impl Error {
     /// The handler failed.
     pub fn handler(message: impl Into<String>) -> Self {
         Self::new(Code::HandlerFailed, message)
+    }
+
+    /// The handler failed, and says with a code what is wrong: the caller finds it in
+    /// [`app_code`](Self::app_code), whatever the request travelled over.
+    pub fn application(code: AppCode, message: impl Into<String>) -> Self {
+        Self::handler(message).with_app_code(code)
+    }
+
+    /// The same error with what the handler says is wrong.
+    #[must_use]
+    pub fn with_app_code(mut self, code: AppCode) -> Self {
+        Arc::make_mut(&mut self.0).app_code = Some(code);
+        self
+    }
+
+    /// The same error with bytes that the handler and its callers agree upon, in a format of their
+    /// own. They are never logged.
+    ///
+    /// ```
+    /// use sinew_plane::{AppCode, Error};
+    ///
+    /// fn refuse(field: &str) -> Result<(), Error> {
+    ///     let error = Error::application(AppCode::INVALID_ARGUMENT, "a field is missing");
+    ///     Err(error.with_details(field.to_owned())?)
+    /// }
+    /// assert_eq!(refuse("model").unwrap_err().details(), "model");
+    /// ```
+    ///
+    /// # Errors
+    /// They are over 8,192 bytes. The error that says so is the handler's fault.
+    pub fn with_details(mut self, details: impl Into<Bytes>) -> Result<Self, Self> {
+        let details = details.into();
+        if details.len() > MAX_DETAILS_BYTES {
+            let message = format!(
+                "the details of an error have {} bytes, over the limit of {MAX_DETAILS_BYTES}; \
+                 the error is: {self}",
+                details.len()
+            );
+            return Err(Self::handler(message));
+        }
+        Arc::make_mut(&mut self.0).details = details;
+        Ok(self)
     }
 
     /// The same error with a better knowledge of whether a handler ran.
@@ -124,9 +178,22 @@ impl Error {
         self.0.executed
     }
 
-    /// True when the peer cannot have run the request, so that sending it again is safe.
+    /// What the handler says is wrong, if it does.
+    pub fn app_code(&self) -> Option<AppCode> {
+        self.0.app_code
+    }
+
+    /// What the handler says beside that, for those who know its format; at most 8,192 bytes.
+    pub fn details(&self) -> &Bytes {
+        &self.0.details
+    }
+
+    /// True when the peer cannot have run the request, so that sending it again is safe, and when
+    /// another instance may say something else: a handler that refuses with an application code has
+    /// answered, unless it is [`AppCode::UNAVAILABLE`].
     pub fn is_safe_to_resend(&self) -> bool {
         self.0.executed == Executed::No
+            && self.0.app_code.is_none_or(|code| code == AppCode::UNAVAILABLE)
             && !matches!(self.0.code, Code::TooLarge | Code::InvalidPayload | Code::Cancelled)
             && self.0.code != Code::DeadlineExceeded
     }
@@ -160,6 +227,9 @@ impl fmt::Debug for Error {
         let mut debug = f.debug_struct("Error");
         debug.field("code", &self.0.code.as_str()).field("message", &self.0.message);
         debug.field("executed", &self.0.executed);
+        if let Some(code) = self.0.app_code {
+            debug.field("app_code", &code);
+        }
         if let Some(delay) = self.0.retry_after {
             debug.field("retry_after", &delay);
         }
@@ -191,6 +261,30 @@ mod tests {
         assert!(!Error::new(Code::InvalidPayload, "").is_safe_to_resend());
         let late = Error::new(Code::DeadlineExceeded, "").with_executed(Executed::No);
         assert!(!late.is_safe_to_resend());
+    }
+
+    #[test]
+    fn a_handler_that_refuses_with_a_code_has_answered() {
+        let refused = |code| Error::application(code, "").with_executed(Executed::No);
+        assert!(!refused(AppCode::UNAUTHENTICATED).is_safe_to_resend());
+        assert!(!refused(AppCode::own(1_000).unwrap()).is_safe_to_resend());
+        assert!(refused(AppCode::UNAVAILABLE).is_safe_to_resend());
+    }
+
+    #[test]
+    fn details_over_the_limit_are_an_error_that_keeps_the_first() {
+        let error = Error::application(AppCode::NOT_FOUND, "no model");
+        let most = error.clone().with_details(vec![7; Error::MAX_DETAILS_BYTES]).unwrap();
+        assert_eq!((most.details().len(), most.app_code()), (8_192, Some(AppCode::NOT_FOUND)));
+        let over = error.with_details(vec![7; 8_193]).unwrap_err();
+        assert_eq!(over.code(), Code::HandlerFailed);
+        assert!(over.message().contains("8193") && over.message().contains("no model"), "{over}");
+    }
+
+    #[test]
+    fn no_details_are_shown() {
+        let error = Error::handler("boom").with_details("secret").unwrap();
+        assert!(!format!("{error:?} {error}").contains("secret"));
     }
 
     #[test]

@@ -25,6 +25,7 @@
 //! ```
 
 mod address;
+mod app_code;
 mod backoff;
 mod batch;
 pub mod budget;
@@ -60,6 +61,7 @@ mod within;
 
 pub use crate::{
     address::{Address, AddressError, BindPolicy},
+    app_code::AppCode,
     backoff::{Backoff, Jitter, Retries},
     batch::{ItemBatch, SplitItem},
     budget::{Budget, BudgetUse},

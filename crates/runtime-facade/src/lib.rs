@@ -163,7 +163,7 @@ pub use sinew_plane::Headers;
 #[doc(inline)]
 pub use sinew_plane::push_engine_fn;
 pub use sinew_plane::{
-    Address, AsyncEngine, BindPolicy, Budget, BudgetUse, CallLimits, CancelReason, Code,
+    Address, AppCode, AsyncEngine, BindPolicy, Budget, BudgetUse, CallLimits, CancelReason, Code,
     ContextBuilder, EndpointName, Error, Executed, Fault, HeadersError, InstanceId, ManyOut,
     NameError, Outcome, PushEngine, Refused, ResponseSink, ResponseStream, Shutdown, SingleIn,
     StopKind, StreamId, Terminal, TransportId, TrySendError, Window, burst, engine_fn,

@@ -115,6 +115,27 @@ pub(crate) fn credit(consumed: u64, items: u32, bytes: u32) -> Vec<u8> {
     [&consumed.to_be_bytes()[..], &items.to_be_bytes(), &bytes.to_be_bytes()].concat()
 }
 
+/// The same with what a handler says.
+pub(crate) fn application_error(
+    (code, executed, retry_millis): (u16, u8, u32),
+    app_code: u16,
+    message: &[u8],
+    details: &[u8],
+) -> Vec<u8> {
+    let length = |bytes: &[u8]| (bytes.len() as u16).to_be_bytes();
+    [
+        &code.to_be_bytes()[..],
+        &[executed],
+        &retry_millis.to_be_bytes(),
+        &app_code.to_be_bytes(),
+        &length(message),
+        message,
+        &length(details),
+        details,
+    ]
+    .concat()
+}
+
 pub(crate) fn error(code: u16, executed: u8, retry_millis: u32, message: &[u8]) -> Vec<u8> {
-    [&code.to_be_bytes()[..], &[executed], &retry_millis.to_be_bytes(), message].concat()
+    application_error((code, executed, retry_millis), 0, message, b"")
 }

@@ -11,8 +11,8 @@ use sinew_mux::{
     Attach, Consumer, Credit, Event, MuxConfig, Open, Outbound, Outbox, PREFACE, Producer, Role,
 };
 use sinew_plane::{
-    CancelReason, Code, Error, Executed, InstanceId, ItemBatch, StopKind, StreamId, Terminal,
-    Window,
+    AppCode, CancelReason, Code, Error, Executed, InstanceId, ItemBatch, StopKind, StreamId,
+    Terminal, Window,
 };
 
 use crate::{
@@ -95,7 +95,8 @@ const GOLDEN: &[Golden] = &[
         name: "failed",
         reader: Role::Dialler,
         write: |outbound| {
-            let error = Error::new(Code::HandlerFailed, "no words");
+            let error = Error::application(AppCode::INVALID_ARGUMENT, "no words");
+            let error = error.with_details("{\"field\":\"text\"}").unwrap();
             outbound.terminal(1, &Terminal::Failed { error }, 0);
         },
         means: |event| {
@@ -105,6 +106,8 @@ const GOLDEN: &[Golden] = &[
             };
             (error.code(), error.executed()) == (Code::HandlerFailed, Executed::Yes)
                 && (error.message(), error.retry_after()) == ("no words", None)
+                && error.app_code() == Some(AppCode::INVALID_ARGUMENT)
+                && error.details() == "{\"field\":\"text\"}"
         },
     },
     Golden {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
-use sinew_plane::{CancelReason, Code, Error, Executed, Outcome, Terminal};
+use sinew_plane::{AppCode, CancelReason, Code, Error, Executed, Outcome, Terminal};
 use tokio::sync::Notify;
 
 use crate::{
@@ -19,12 +19,17 @@ fn assert_same_error(got: &Error, wanted: &Error) {
     assert_eq!(got.message(), wanted.message());
     assert_eq!(got.executed(), wanted.executed(), "{got:?}");
     assert_eq!(got.retry_after(), wanted.retry_after(), "{got:?}");
+    assert_eq!(got.app_code(), wanted.app_code(), "{got:?}");
+    assert_eq!(got.details(), wanted.details(), "{got:?}");
 }
 
 fn detailed(code: Code) -> Error {
     Error::new(code, "the disk is \"full\": \u{1f4be}\nadd one")
         .with_executed(Executed::Yes)
         .with_retry_after(Duration::from_millis(1500))
+        .with_app_code(AppCode::RESOURCE_EXHAUSTED)
+        .with_details(vec![0xFF; Error::MAX_DETAILS_BYTES])
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Complete, with the number of items.
@@ -35,7 +40,7 @@ pub async fn complete_is_told(harness: &dyn Harness) {
     assert_eq!(Received::read(&mut stream).await.complete(), ["0", "1", "2"]);
 }
 
-/// Out of `started()` and out of the stream: code, message, executed, `retry_after`.
+/// Out of `started()` and out of the stream: everything that an error has.
 pub async fn an_error_before_the_first_item_comes_whole(harness: &dyn Harness) {
     let error = detailed(Code::HandlerFailed);
     let served = harness.serve(failing(error.clone())).await;

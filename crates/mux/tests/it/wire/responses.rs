@@ -1,7 +1,7 @@
 //! What a producer may say, to the connection and to the consumer.
 
 use sinew_mux::{ConnectionError, Consumer, Event, MuxConfig, Role};
-use sinew_plane::{Code, Executed, Terminal, Window};
+use sinew_plane::{AppCode, Code, Executed, Terminal, Window};
 
 use super::{behind_hello, broken_rule};
 use crate::{
@@ -222,6 +222,13 @@ fn short_responses_are_violations() {
 }
 
 #[test]
+fn details_over_the_limit_are_a_violation() {
+    let over = frames::application_error((301, 2, 0), 5, b"", &[0; 8_193]);
+    let failed = frame(kind::FAILED, 1, &[&[0; 8][..], &over].concat());
+    broken_rule(Role::Dialler, &MuxConfig::default(), &[failed]);
+}
+
+#[test]
 fn errors_are_read_with_what_can_be_relied_on() {
     let read = |kind: u8, head: &[u8], error: &[u8]| {
         let mut reader = Reader::new(Role::Dialler, MuxConfig::default());
@@ -238,6 +245,11 @@ fn errors_are_read_with_what_can_be_relied_on() {
     assert_eq!(failed(&frames::error(301, 77, 0, b"")).executed(), Executed::Maybe);
     assert_eq!(failed(&frames::error(301, 2, 0, &[b'x'; 5000])).message().len(), 4096);
     assert_eq!(failed(&frames::error(301, 2, 0, b"a\xFFb")).message(), "a\u{FFFD}b");
+    let said = frames::application_error((301, 2, 0), 5, b"no model", b"{}");
+    let said = failed(&said);
+    assert_eq!((said.app_code(), &said.details()[..]), (Some(AppCode::NOT_FOUND), &b"{}"[..]));
+    let later = failed(&frames::application_error((301, 2, 0), 17, b"", b""));
+    assert_eq!(later.app_code().map(AppCode::to_wire), Some(17), "a later version's");
     // A reject means that nothing ran, whatever its error says.
     let reject = read(kind::REJECT, &[], &frames::error(301, 2, 1500, b""));
     assert_eq!(reject.executed(), Executed::No);
