@@ -154,7 +154,10 @@ impl From<Error> for Failure {
 impl Failure {
     /// A request that ended with `error`, and what to do about it.
     pub(crate) fn request(exit: Exit, error: &Error) -> Self {
-        let failure = Self::caused(exit, error);
+        let mut failure = Self::caused(exit, error);
+        if let Some(code) = error.app_code() {
+            failure.message = format!("{} ({code})", failure.message);
+        }
         match (exit, error.executed(), error.code()) {
             (Exit::Truncated, ..) => failure.hint(
                 "what was printed is a true beginning, not the whole; the request may have run, \
@@ -190,6 +193,10 @@ impl Failure {
                  raise SINEW_MAX_MESSAGE_BYTES on both sides, and SINEW_MEMORY_BUDGET or \
                  --memory-budget of sinew serve, or send less",
             ),
+            // The handler has answered, and would say the same again.
+            (Exit::Refused, ..) if error.app_code().is_some() && !error.is_safe_to_resend() => {
+                failure
+            }
             (Exit::Refused, ..) => failure.hint("nothing ran, so it is safe to try again"),
             (Exit::ShutDown, Executed::No, _) => failure.hint("nothing ran: try again"),
             (Exit::ShutDown, ..) => failure.hint(SHUT_DOWN),
@@ -268,7 +275,19 @@ fn failed(error: &Error, context: &Context) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use sinew::AppCode;
+
     use super::*;
+
+    #[test]
+    fn what_a_handler_says_is_shown_as_a_word() {
+        let error = Error::application(AppCode::NOT_FOUND, "no model");
+        assert_eq!(Failure::from(error.clone()).to_string(), "no model (not_found); ");
+        let refused = Failure::from(error.with_executed(Executed::No));
+        assert_eq!((refused.exit(), refused.hinted()), (Exit::Refused, ""));
+        let busy = Error::application(AppCode::UNAVAILABLE, "").with_executed(Executed::No);
+        assert!(Failure::from(busy).hinted().contains("safe to try again"));
+    }
 
     fn exit_of(code: Code) -> Exit {
         Failure::from(Error::new(code, "as told")).exit()
