@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut, buf::Limit};
 use sinew_plane::budget::{BudgetUse, Hold, Work};
 
-use crate::{StreamViolation, pool::Pool};
+use crate::{StreamViolation, buffer_pool::BufferPool};
 
 /// How much more than received is reserved: memory follows what arrived, not what was claimed.
 /// With a factor of 8 a 1 MiB message, whose first chunk is 64 KiB, moved once more while it
@@ -78,21 +78,10 @@ impl Whole {
         match self.hold {
             Some(mut hold) => {
                 hold.shrink_to(self.bytes.len());
-                Bytes::from_owner(Charged { bytes: self.bytes, _hold: hold })
+                hold.cover(self.bytes)
             }
             None => self.bytes,
         }
-    }
-}
-
-struct Charged {
-    bytes: Bytes,
-    _hold: Hold,
-}
-
-impl AsRef<[u8]> for Charged {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
     }
 }
 
@@ -102,7 +91,7 @@ impl Assembly {
         total: usize,
         first: &[u8],
         purpose: Purpose,
-        pool: &mut Pool,
+        pool: &mut BufferPool,
     ) -> Result<Self, NotTaken> {
         if first.len() >= total {
             let violation = "a message in chunks must be longer than its first chunk";
@@ -117,7 +106,7 @@ impl Assembly {
     pub(crate) fn push(
         &mut self,
         chunk: &[u8],
-        pool: &mut Pool,
+        pool: &mut BufferPool,
     ) -> Result<Option<Whole>, NotTaken> {
         if chunk.is_empty() {
             return Err(StreamViolation("an empty chunk").into());
@@ -140,7 +129,7 @@ impl Assembly {
     }
 
     /// Adds a piece of a chunk, which must not be longer than what is missing.
-    pub(crate) fn append(&mut self, piece: &[u8], pool: &mut Pool) -> Result<(), NoRoom> {
+    pub(crate) fn append(&mut self, piece: &[u8], pool: &mut BufferPool) -> Result<(), NoRoom> {
         if !piece.is_empty() {
             self.reserve(piece.len(), self.buffer.len() + piece.len(), pool)?;
             self.buffer.extend_from_slice(piece);
@@ -152,7 +141,7 @@ impl Assembly {
     pub(crate) fn room(
         &mut self,
         rest: usize,
-        pool: &mut Pool,
+        pool: &mut BufferPool,
     ) -> Result<Limit<&mut BytesMut>, NoRoom> {
         self.reserve(rest, self.buffer.len(), pool)?;
         Ok((&mut self.buffer).limit(rest + SURPLUS_BYTES))
@@ -176,7 +165,12 @@ impl Assembly {
     }
 
     /// Makes room for `bytes` more, of which so many are there as make `arrived` in all.
-    fn reserve(&mut self, bytes: usize, arrived: usize, pool: &mut Pool) -> Result<(), NoRoom> {
+    fn reserve(
+        &mut self,
+        bytes: usize,
+        arrived: usize,
+        pool: &mut BufferPool,
+    ) -> Result<(), NoRoom> {
         let needed = self.buffer.len() + bytes;
         if needed + SURPLUS_BYTES <= self.buffer.capacity() {
             return Ok(());
@@ -204,7 +198,7 @@ mod tests {
 
     #[test]
     fn chunks_make_the_message() {
-        let pool = &mut Pool::default();
+        let pool = &mut BufferPool::default();
         let mut assembly = Assembly::begin(7, b"abc", Purpose::Body, pool).unwrap();
         assert!(assembly.push(b"de", pool).unwrap().is_none());
         assert_eq!(assembly.push(b"fg", pool).unwrap().unwrap().bytes, "abcdefg");
@@ -212,7 +206,7 @@ mod tests {
 
     #[test]
     fn pieces_that_go_into_the_room_make_it_too() {
-        let pool = &mut Pool::default();
+        let pool = &mut BufferPool::default();
         let mut assembly = Assembly::begin(7, b"", Purpose::Body, pool).unwrap();
         assembly.room(5, pool).unwrap().put_slice(b"abc");
         assembly.room(2, pool).unwrap().put_slice(b"debehind");
@@ -226,7 +220,7 @@ mod tests {
 
     #[test]
     fn broken_sequences_are_told() {
-        let pool = &mut Pool::default();
+        let pool = &mut BufferPool::default();
         assert!(Assembly::begin(3, b"abc", Purpose::Body, pool).is_err());
         let mut assembly = Assembly::begin(5, b"abc", Purpose::Body, pool).unwrap();
         assert!(assembly.push(b"", pool).is_err());
@@ -235,7 +229,7 @@ mod tests {
 
     #[test]
     fn memory_follows_what_arrived() {
-        let pool = &mut Pool::default();
+        let pool = &mut BufferPool::default();
         let mut assembly = Assembly::begin(1 << 30, &[0; 1024], Purpose::Body, pool).unwrap();
         assert!(assembly.buffer.capacity() <= 1024 * GROWTH * 2);
         assembly.room(64 << 10, pool).unwrap();
@@ -247,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_message_is_not_moved_while_it_arrives() {
-        let pool = &mut Pool::default();
+        let pool = &mut BufferPool::default();
         let mut assembly = Assembly::begin(1 << 20, &[0; 64 << 10], Purpose::Body, pool).unwrap();
         let at = assembly.buffer.as_ptr();
         while assembly.missing() > 0 {
@@ -264,7 +258,7 @@ mod tests {
     #[test]
     fn what_the_budget_has_no_room_for_is_not_taken() {
         let budget = Budget::new(MIN_BUDGET_BYTES);
-        let pool = &mut Pool::new(Some(budget.open()));
+        let pool = &mut BufferPool::new(Some(budget.open()));
         let share = budget.share();
         let mut large = Assembly::begin(share, &[0; 1024], Purpose::Body, pool).unwrap();
         assert!(budget.used(BudgetUse::Bodies) < 32 << 10, "not what was announced");

@@ -3,14 +3,14 @@
 use bytes::Bytes;
 use sinew_plane::{ItemBatch, Terminal, Window};
 
-use crate::{Arrived, Items, StreamViolation, items, items::Tally};
+use crate::{Arrived, Items, StreamViolation, items, items::RunSize};
 
-/// A consumer tells its producer at the latest when it has consumed this much, however large
+/// A consumer reports to its producer at the latest when it has consumed this much, however large
 /// its window: less than half a window, so that a producer which keeps less than it was granted
 /// is not left waiting.
-pub(crate) const TELL_AT_LATEST: Window = Window { items: 256, bytes: 64 << 10 };
+pub(crate) const REPORT_AT_LATEST: Window = Window { items: 256, bytes: 64 << 10 };
 
-/// What a consumer tells its producer: how much it has consumed, which acknowledges it, and how
+/// What a consumer reports to its producer: how much it has consumed, which acknowledges it, and how
 /// much may come beyond that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Credit {
@@ -36,8 +36,8 @@ pub enum Ended {
 #[derive(Debug)]
 pub struct Consumer {
     window: Window,
-    /// The producer is told when this much was consumed.
-    tell_at: Window,
+    /// A report to the producer is due when this much was consumed.
+    report_at: Window,
     queue: ItemBatch,
     /// Copies of items behind those in the queue, in frames.
     copies: Vec<u8>,
@@ -54,12 +54,12 @@ pub struct Consumer {
     /// Items consumed, and their bytes: handed out and come back for more.
     consumed: u64,
     consumed_bytes: u64,
-    /// What the producer was last told it may send, cumulative.
+    /// What the last report lets the producer send, cumulative.
     item_limit: u64,
     byte_limit: u64,
-    /// `consumed` and its bytes when the producer was last told.
-    told: u64,
-    told_bytes: u64,
+    /// `consumed` and its bytes at the last report to the producer.
+    reported: u64,
+    reported_bytes: u64,
     started: bool,
     ended: Option<Ended>,
 }
@@ -67,13 +67,13 @@ pub struct Consumer {
 impl Consumer {
     /// The consumer of a new stream that grants `window`.
     pub fn new(window: Window) -> Self {
-        let tell_at = Window {
-            items: window.items.div_ceil(2).min(TELL_AT_LATEST.items),
-            bytes: window.bytes.div_ceil(2).min(TELL_AT_LATEST.bytes),
+        let report_at = Window {
+            items: window.items.div_ceil(2).min(REPORT_AT_LATEST.items),
+            bytes: window.bytes.div_ceil(2).min(REPORT_AT_LATEST.bytes),
         };
         Self {
             window,
-            tell_at,
+            report_at,
             queue: ItemBatch::new(),
             copies: Vec::new(),
             queued_bytes: 0,
@@ -86,8 +86,8 @@ impl Consumer {
             consumed_bytes: 0,
             item_limit: window.items.into(),
             byte_limit: window.bytes.into(),
-            told: 0,
-            told_bytes: 0,
+            reported: 0,
+            reported_bytes: 0,
             started: false,
             ended: None,
         }
@@ -146,7 +146,7 @@ impl Consumer {
     /// One of them came without credit, or they came inside another item, or after the end. None
     /// is taken in then.
     pub fn on_items(&mut self, items: Items) -> Result<(), StreamViolation> {
-        self.charge_items(items.tally)?;
+        self.charge_items(items.size)?;
         self.enqueue(items);
         Ok(())
     }
@@ -157,20 +157,20 @@ impl Consumer {
     /// # Errors
     /// As [`on_items`](Self::on_items).
     pub fn on_items_to_copy(&mut self, items: &Arrived<'_>) -> Result<(), StreamViolation> {
-        self.charge_items(items.tally)?;
-        self.count(items.tally);
+        self.charge_items(items.size)?;
+        self.count(items.size);
         items.copy_to(&mut self.copies);
         Ok(())
     }
 
-    fn charge_items(&mut self, tally: Tally) -> Result<(), StreamViolation> {
-        let before_last = (u64::from(tally.count) - 1, tally.bytes_before_last() as u64);
-        self.charge(before_last, tally.bytes as u64)
+    fn charge_items(&mut self, size: RunSize) -> Result<(), StreamViolation> {
+        let before_last = (u64::from(size.count) - 1, size.bytes_before_last() as u64);
+        self.charge(before_last, size.bytes as u64)
     }
 
-    fn count(&mut self, tally: Tally) {
-        self.received += u64::from(tally.count);
-        self.queued_bytes += tally.bytes as u64;
+    fn count(&mut self, size: RunSize) {
+        self.received += u64::from(size.count);
+        self.queued_bytes += size.bytes as u64;
     }
 
     /// An item of `total` bytes began; [`Inbound::assemble`](crate::Inbound::assemble) puts it
@@ -205,14 +205,14 @@ impl Consumer {
     }
 
     fn enqueue(&mut self, items: Items) {
-        self.count(items.tally);
+        self.count(items.size);
         self.enqueue_copies();
         items.put_into(&mut self.queue);
     }
 
     fn enqueue_copies(&mut self) {
         if !self.copies.is_empty() {
-            self.queue.push_run(std::mem::take(&mut self.copies).into(), items::cut);
+            self.queue.push_run(std::mem::take(&mut self.copies).into(), items::take_item);
         }
     }
 
@@ -251,7 +251,7 @@ impl Consumer {
 
     /// What to say over a new carrier: the item that is needed next, and the credit.
     pub fn attach(&mut self) -> (u64, Credit) {
-        (self.received, self.tell())
+        (self.received, self.report())
     }
 
     /// Moves all items that are there to the back of `batch` and counts the ones taken before
@@ -269,22 +269,22 @@ impl Consumer {
         batch.append(&mut self.queue);
     }
 
-    /// Credit worth sending: since the producer was last told, half a window was consumed, or
+    /// Credit worth sending: since the last report to the producer, half a window was consumed, or
     /// 256 items or 64 KiB, whichever is less.
     #[inline]
     pub fn credit_due(&mut self) -> Option<Credit> {
         if self.ended.is_some() {
             return None;
         }
-        let items = self.consumed - self.told;
-        let bytes = self.consumed_bytes - self.told_bytes;
-        let due = items >= self.tell_at.items.into() || bytes >= self.tell_at.bytes.into();
-        (due && items > 0).then(|| self.tell())
+        let items = self.consumed - self.reported;
+        let bytes = self.consumed_bytes - self.reported_bytes;
+        let due = items >= self.report_at.items.into() || bytes >= self.report_at.bytes.into();
+        (due && items > 0).then(|| self.report())
     }
 
-    fn tell(&mut self) -> Credit {
-        self.told = self.consumed;
-        self.told_bytes = self.consumed_bytes;
+    fn report(&mut self) -> Credit {
+        self.reported = self.consumed;
+        self.reported_bytes = self.consumed_bytes;
         self.item_limit = self.consumed + u64::from(self.window.items);
         self.byte_limit = self.consumed_bytes + u64::from(self.window.bytes);
         Credit { consumed: self.consumed, items: self.window.items, bytes: self.window.bytes }
@@ -354,14 +354,14 @@ mod tests {
     #[test]
     fn a_large_window_is_told_of_before_its_half() {
         let mut consumer = Consumer::new(Window { items: 1 << 20, bytes: 1 << 30 });
-        for _ in 0..TELL_AT_LATEST.items {
+        for _ in 0..REPORT_AT_LATEST.items {
             assert_eq!(consumer.credit_due(), None);
             consumer.on_items(item(1)).unwrap();
             take(&mut consumer);
         }
         take(&mut consumer);
-        assert_eq!(consumer.credit_due().unwrap().consumed, TELL_AT_LATEST.items.into());
-        consumer.on_items(item(TELL_AT_LATEST.bytes as usize)).unwrap();
+        assert_eq!(consumer.credit_due().unwrap().consumed, REPORT_AT_LATEST.items.into());
+        consumer.on_items(item(REPORT_AT_LATEST.bytes as usize)).unwrap();
         take(&mut consumer);
         take(&mut consumer);
         assert!(consumer.credit_due().is_some());
@@ -385,9 +385,9 @@ mod tests {
         let mut consumer = Consumer::new(Window { items: 9, bytes: 100 });
         let copied = |consumer: &mut Consumer, frame: &'static [u8]| {
             let frames = Bytes::from_static(frame);
-            let (range, mut tally) = (0..frame.len(), Tally::default());
-            tally.add(frame.len() - FRAME_HEADER_BYTES);
-            let arrived = Arrived { stream: 1, frames: &frames, range, checked: false, tally };
+            let (range, mut size) = (0..frame.len(), RunSize::default());
+            size.add(frame.len() - FRAME_HEADER_BYTES);
+            let arrived = Arrived { stream: 1, frames: &frames, range, checked: false, size };
             consumer.on_items_to_copy(&arrived).unwrap();
         };
         consumer.on_items(Items::one("a".into())).unwrap();

@@ -9,26 +9,27 @@ use sinew_plane::budget::Account;
 use crate::{
     CheckedMuxConfig, ConnectionError, Event, Hello,
     assembly::Assembly,
+    buffer_pool::BufferPool,
     frame::{FRAME_HEADER_BYTES, FrameHeader, Kind},
-    intake::Intake,
-    pool::Pool,
-    vigilance::{Allowance, Beat, Pulse},
+    keep_alive::{KeepAlive, KeepAliveStep},
+    rate_limit::RateLimit,
+    request_bodies::RequestBodies,
 };
 
 mod control;
-mod direct;
+mod direct_read;
 mod framing;
 mod request;
 mod response;
 mod role;
 
 pub use self::role::Role;
-use self::{direct::Direct, response::Begun};
+use self::{direct_read::DirectRead, response::StartedItem};
 
 /// Frames that had no effect: a peer that is in order sends few. Pings and credit that crossed
 /// an end on its way are the ordinary cause.
-const USELESS_BURST: u32 = 2_000;
-const USELESS_PER_SECOND: u32 = 200;
+const INEFFECTIVE_BURST: u32 = 2_000;
+const INEFFECTIVE_PER_SECOND: u32 = 200;
 
 /// Attaches: all streams of a connection may come back at once, and again when that is lost as well.
 const ATTACH_BURST: u32 = 65_536;
@@ -74,19 +75,19 @@ pub struct Inbound {
     verify_checks: bool,
     max_message_bytes: usize,
     next_stream: u32,
-    intake: Intake,
+    request_bodies: RequestBodies,
     /// Items that come in chunks, by their streams.
     items: FxHashMap<u32, Assembly>,
     /// The item that the last event began, until somebody says that it is wanted.
-    begun: Option<Begun>,
-    direct: Direct,
-    pool: Pool,
+    started: Option<StartedItem>,
+    direct_read: DirectRead,
+    pool: BufferPool,
     /// Request bodies that the peer lets this side send, since the connection began.
     peer_granted: u64,
-    useless: Allowance,
-    attaches: Allowance,
-    cancels: Allowance,
-    pulse: Pulse,
+    ineffective_frames: RateLimit,
+    attaches: RateLimit,
+    cancels: RateLimit,
+    keep_alive: KeepAlive,
     /// The stream whose frame broke the protocol.
     faulty: Option<u32>,
 }
@@ -104,16 +105,16 @@ impl Inbound {
             verify_checks: config.verify_checks,
             max_message_bytes: config.max_message_bytes,
             next_stream: role.peer().first_stream(),
-            intake: Intake::new(config),
+            request_bodies: RequestBodies::new(config),
             items: FxHashMap::default(),
-            begun: None,
-            direct: Direct::default(),
-            pool: Pool::default(),
+            started: None,
+            direct_read: DirectRead::default(),
+            pool: BufferPool::default(),
             peer_granted: 0,
-            useless: Allowance::new(USELESS_BURST, USELESS_PER_SECOND, now),
-            attaches: Allowance::new(ATTACH_BURST, ATTACHES_PER_SECOND, now),
-            cancels: Allowance::new(CANCEL_BURST, CANCELS_PER_SECOND, now),
-            pulse: Pulse::new(config.keepalive_interval, config.keepalive_timeout, now),
+            ineffective_frames: RateLimit::new(INEFFECTIVE_BURST, INEFFECTIVE_PER_SECOND, now),
+            attaches: RateLimit::new(ATTACH_BURST, ATTACHES_PER_SECOND, now),
+            cancels: RateLimit::new(CANCEL_BURST, CANCELS_PER_SECOND, now),
+            keep_alive: KeepAlive::new(config.keepalive_interval, config.keepalive_timeout, now),
             faulty: None,
         }
     }
@@ -127,7 +128,7 @@ impl Inbound {
     /// them, items until they are whole. To be called before the first byte.
     #[must_use]
     pub fn with_account(mut self, account: Option<Arc<Account>>) -> Self {
-        self.pool = Pool::new(account);
+        self.pool = BufferPool::new(account);
         self
     }
 
@@ -150,7 +151,7 @@ impl Inbound {
         if self.has_whole() {
             return Ok(self.take_whole());
         }
-        if let Some(total) = self.intake.take_grant() {
+        if let Some(total) = self.request_bodies.take_grant() {
             return Ok(Some(Event::GrantDue { total }));
         }
         loop {
@@ -171,7 +172,7 @@ impl Inbound {
             }
         }
         // What was looked at is let go of, so that an idle connection holds no buffer.
-        self.begun = None;
+        self.started = None;
         self.frames = Bytes::new();
         self.at = 0;
         Ok(None)
@@ -180,12 +181,12 @@ impl Inbound {
     /// Bytes arrived: the peer is alive. True when the [next look](Self::next_look) is due
     /// earlier than it was.
     pub fn on_bytes(&mut self, now: Instant) -> bool {
-        self.pulse.on_bytes(now)
+        self.keep_alive.on_bytes(now)
     }
 
     /// When to look at the clock at the latest, with [`on_tick`](Self::on_tick).
     pub fn next_look(&self) -> Instant {
-        self.pulse.next_look()
+        self.keep_alive.next_look()
     }
 
     /// A look at the clock, at [`next_look`](Self::next_look) or earlier. One that comes late
@@ -195,10 +196,10 @@ impl Inbound {
     /// # Errors
     /// [`ConnectionError::Silent`]: the peer is dead.
     pub fn on_tick(&mut self, now: Instant) -> Result<Tick, ConnectionError> {
-        match self.pulse.on_tick(now) {
-            Beat::Alive => Ok(Tick::Idle),
-            Beat::Ask => Ok(Tick::Ping),
-            Beat::Dead => Err(ConnectionError::Silent),
+        match self.keep_alive.on_tick(now) {
+            KeepAliveStep::Alive => Ok(Tick::Idle),
+            KeepAliveStep::Ask => Ok(Tick::Ping),
+            KeepAliveStep::Dead => Err(ConnectionError::Silent),
         }
     }
 
@@ -215,8 +216,8 @@ impl Inbound {
     ///
     /// # Errors
     /// [`ConnectionError::Abuse`] when there are too many of them.
-    pub fn on_useless(&mut self, now: Instant) -> Result<(), ConnectionError> {
-        if self.useless.spend(now) {
+    pub fn on_ineffective_frame(&mut self, now: Instant) -> Result<(), ConnectionError> {
+        if self.ineffective_frames.try_acquire(now) {
             return Ok(());
         }
         Err(ConnectionError::Abuse("frames without effect"))
@@ -227,10 +228,10 @@ impl Inbound {
     /// # Errors
     /// [`ConnectionError::Abuse`] when there are too many of them.
     pub(crate) fn on_attach(&mut self, now: Instant) -> Result<(), ConnectionError> {
-        if !self.attaches.spend(now) {
+        if !self.attaches.try_acquire(now) {
             return Err(ConnectionError::Abuse("attaches"));
         }
-        self.useless.earn(ATTACH_CROSSING);
+        self.ineffective_frames.refund(ATTACH_CROSSING);
         Ok(())
     }
 
@@ -244,7 +245,7 @@ impl Inbound {
         let payload = self.frames.slice(body..body + header.len);
         let Some(kind) = Kind::from_wire(header.kind) else {
             if self.phase == Phase::Streams && header.may_be_ignored() {
-                self.on_useless(now)?;
+                self.on_ineffective_frame(now)?;
                 return Ok(None);
             }
             return Err(ConnectionError::Violation("a critical frame of unknown kind"));

@@ -15,7 +15,7 @@ pub struct Arrived<'a> {
     pub(crate) frames: &'a Bytes,
     pub(crate) range: Range<usize>,
     pub(crate) checked: bool,
-    pub(crate) tally: Tally,
+    pub(crate) size: RunSize,
 }
 
 impl Arrived<'_> {
@@ -26,29 +26,29 @@ impl Arrived<'_> {
 
     /// How many there are, at least one.
     pub fn count(&self) -> u32 {
-        self.tally.count
+        self.size.count
     }
 
     /// Bytes of all items, without their frames.
     pub fn bytes(&self) -> usize {
-        self.tally.bytes
+        self.size.bytes
     }
 
     /// The items as slices of the read buffer, which they keep.
     pub fn to_items(&self) -> Items {
         let range = self.range.clone();
-        let content = if self.tally.count == 1 {
+        let content = if self.size.count == 1 {
             let body = range.start + FRAME_HEADER_BYTES;
-            Content::One(self.frames.slice(body..body + self.tally.bytes))
+            Content::One(self.frames.slice(body..body + self.size.bytes))
         } else if self.checked {
             Content::CheckedFrames(self.frames.slice(range))
         } else {
             Content::Frames(self.frames.slice(range))
         };
-        Items { content, tally: self.tally }
+        Items { content, size: self.size }
     }
 
-    /// Appends the frames without their checks, as [`cut`] takes them apart.
+    /// Appends the frames without their checks, as [`take_item`] takes them apart.
     pub(crate) fn copy_to(&self, out: &mut Vec<u8>) {
         let mut frames = &self.frames[self.range.clone()];
         if !self.checked {
@@ -67,7 +67,7 @@ impl Arrived<'_> {
 #[derive(Debug, Clone)]
 pub struct Items {
     content: Content,
-    pub(crate) tally: Tally,
+    pub(crate) size: RunSize,
 }
 
 #[derive(Debug, Clone)]
@@ -80,27 +80,27 @@ enum Content {
 impl Items {
     /// One item.
     pub fn one(item: Bytes) -> Self {
-        let mut tally = Tally::default();
-        tally.add(item.len());
-        Self { content: Content::One(item), tally }
+        let mut size = RunSize::default();
+        size.add(item.len());
+        Self { content: Content::One(item), size }
     }
 
     /// How many there are, at least one.
     pub fn count(&self) -> u32 {
-        self.tally.count
+        self.size.count
     }
 
     /// Bytes of all items, without their frames.
     pub fn bytes(&self) -> usize {
-        self.tally.bytes
+        self.size.bytes
     }
 
     /// Adds them to a batch.
     pub fn put_into(self, batch: &mut ItemBatch) {
         match self.content {
             Content::One(item) => batch.push(item),
-            Content::Frames(frames) => batch.push_run(frames, cut),
-            Content::CheckedFrames(frames) => batch.push_run(frames, cut_checked),
+            Content::Frames(frames) => batch.push_run(frames, take_item),
+            Content::CheckedFrames(frames) => batch.push_run(frames, take_checked_item),
         }
     }
 }
@@ -118,13 +118,13 @@ impl IntoIterator for Items {
 
 /// What was counted while items were looked at.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Tally {
+pub(crate) struct RunSize {
     pub(crate) count: u32,
     pub(crate) bytes: usize,
     last_bytes: usize,
 }
 
-impl Tally {
+impl RunSize {
     pub(crate) fn add(&mut self, item_bytes: usize) {
         self.count += 1;
         self.bytes += item_bytes;
@@ -137,15 +137,15 @@ impl Tally {
 }
 
 /// Takes the item out of the first frame.
-pub(crate) fn cut(frames: &mut Bytes) -> Bytes {
+pub(crate) fn take_item(frames: &mut Bytes) -> Bytes {
     // Only whole frames were put there, so the default is never taken.
     let Some(header) = FrameHeader::read(frames) else { return std::mem::take(frames) };
     frames.advance(FRAME_HEADER_BYTES);
     frames.split_to(header.len)
 }
 
-fn cut_checked(frames: &mut Bytes) -> Bytes {
-    let item = cut(frames);
+fn take_checked_item(frames: &mut Bytes) -> Bytes {
+    let item = take_item(frames);
     frames.advance(CHECK_BYTES);
     item
 }
@@ -159,14 +159,14 @@ mod tests {
     fn arrive<T>(items: &[&'static str], checked: bool, read: impl FnOnce(&Arrived<'_>) -> T) -> T {
         let mut outbox = Outbox::default();
         outbox.set_integrity(checked);
-        let mut tally = Tally::default();
+        let mut size = RunSize::default();
         for item in items {
             outbox.payload(Kind::Item, 1, b"", &Bytes::from_static(item.as_bytes()));
-            tally.add(item.len());
+            size.add(item.len());
         }
         let frames: Vec<u8> = outbox.take_batch().parts().flatten().copied().collect();
         let range = 0..frames.len();
-        read(&Arrived { stream: 1, frames: &frames.into(), range, checked, tally })
+        read(&Arrived { stream: 1, frames: &frames.into(), range, checked, size })
     }
 
     #[test]
@@ -188,13 +188,13 @@ mod tests {
         arrive(&["", "bc"], true, |arrived| arrived.copy_to(&mut frames));
         arrive(&["d"], true, |arrived| arrived.copy_to(&mut frames));
         let mut batch = ItemBatch::new();
-        batch.push_run(frames.into(), cut);
+        batch.push_run(frames.into(), take_item);
         assert_eq!(batch.collect::<Vec<_>>(), ["a", "", "", "bc", "d"]);
     }
 
     #[test]
     fn what_is_charged_before_the_last_leaves_it_out() {
-        let tally = arrive(&["ab", "cde"], false, |arrived| arrived.tally);
-        assert_eq!((tally.bytes, tally.bytes_before_last()), (5, 2));
+        let size = arrive(&["ab", "cde"], false, |arrived| arrived.size);
+        assert_eq!((size.bytes, size.bytes_before_last()), (5, 2));
     }
 }

@@ -32,6 +32,7 @@
 
 mod assembly;
 mod batch;
+mod buffer_pool;
 mod config;
 mod connection;
 mod consumer;
@@ -40,19 +41,19 @@ mod event;
 mod frame;
 mod hello;
 mod inbound;
-mod intake;
 mod items;
+mod keep_alive;
 mod message;
 mod outbound;
 mod outbox;
-mod pool;
 mod producer;
+mod rate_limit;
+mod request_bodies;
 mod session;
 mod stream;
 mod sync;
 mod timer;
 mod token;
-mod vigilance;
 
 pub use crate::{
     batch::{Batch, Part},

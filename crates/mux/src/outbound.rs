@@ -87,7 +87,7 @@ impl Outbound {
             go_away: None,
         };
         if role == Role::Dialler {
-            outbound.greet();
+            outbound.send_hello();
         }
         outbound
     }
@@ -101,7 +101,7 @@ impl Outbound {
         self
     }
 
-    fn greet(&mut self) {
+    fn send_hello(&mut self) {
         self.outbox.raw(&PREFACE);
         let hello = self.hello;
         self.outbox.control(Kind::Hello, 0, |out| hello.encode(out));
@@ -110,7 +110,7 @@ impl Outbound {
     /// Takes the peer's hello; streams may be opened from now on.
     pub fn on_hello(&mut self, peer: Hello) {
         if self.role == Role::Acceptor {
-            self.greet();
+            self.send_hello();
         }
         self.outbox.set_integrity(self.hello.integrity || peer.integrity);
         self.body_bytes_granted = peer.request_window_bytes.into();
@@ -329,7 +329,7 @@ impl Outbound {
                 return;
             }
             // A goaway is read only behind a hello, which also tells the versions spoken here.
-            self.greet();
+            self.send_hello();
             self.outbox.set_integrity(self.hello.integrity);
         }
         // Nothing is promised about streams that were not begun: any may have been.

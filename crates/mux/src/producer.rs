@@ -6,7 +6,7 @@ use bytes::Bytes;
 use sinew_plane::{CancelReason, Error, Terminal, Window};
 
 use crate::{
-    Credit, Outbox, StreamViolation, consumer::TELL_AT_LATEST, frame::Kind, outbox::CHUNK_BYTES,
+    Credit, Outbox, StreamViolation, consumer::REPORT_AT_LATEST, frame::Kind, outbox::CHUNK_BYTES,
 };
 
 /// What a kept item costs besides its bytes: its place in the queue and its own small allocation.
@@ -39,7 +39,7 @@ pub struct Producer {
     limit: Window,
     accept: Accept,
     /// Items that the handler made were dropped: the stream can no longer be complete.
-    cut: Option<CancelReason>,
+    discarded: Option<CancelReason>,
     terminal: Option<Terminal>,
     terminal_sent: bool,
     attached: bool,
@@ -89,7 +89,7 @@ impl Producer {
             byte_limit: window.bytes.into(),
             limit: Window { items: u32::MAX, bytes: u32::MAX },
             accept: Accept::Untold,
-            cut: None,
+            discarded: None,
             terminal: None,
             terminal_sent: false,
             attached: true,
@@ -104,8 +104,8 @@ impl Producer {
     #[must_use]
     pub fn with_limit(mut self, limit: Window) -> Self {
         self.limit = Window {
-            items: limit.items.max(TELL_AT_LATEST.items),
-            bytes: limit.bytes.max(TELL_AT_LATEST.bytes),
+            items: limit.items.max(REPORT_AT_LATEST.items),
+            bytes: limit.bytes.max(REPORT_AT_LATEST.bytes),
         };
         self.item_limit = self.item_limit.min(self.limit.items.into());
         self.byte_limit = self.byte_limit.min(self.limit.bytes.into());
@@ -165,7 +165,7 @@ impl Producer {
     /// cancelled by the caller.
     pub fn finish(&mut self, terminal: Terminal) {
         self.terminal.get_or_insert(terminal);
-        self.mind_the_cut();
+        self.apply_discard();
     }
 
     /// Drops what is not sent yet, for a consumer that wants nothing more. An item that was
@@ -177,12 +177,12 @@ impl Producer {
         let keep = (self.next - self.base) as usize;
         let dropped: u64 = self.items.iter().skip(keep).map(|item| item.len() as u64).sum();
         if keep < self.items.len() {
-            self.cut.get_or_insert(reason);
+            self.discarded.get_or_insert(reason);
         }
         self.items.truncate(keep);
         self.pushed_bytes -= dropped;
         self.partial = 0;
-        self.mind_the_cut();
+        self.apply_discard();
     }
 
     /// Lets go of everything that is kept, and ends the stream with `error` behind what was sent.
@@ -196,15 +196,15 @@ impl Producer {
         }
     }
 
-    fn mind_the_cut(&mut self) {
-        if let (Some(reason), Some(Terminal::Complete { .. })) = (self.cut, &self.terminal) {
+    fn apply_discard(&mut self) {
+        if let (Some(reason), Some(Terminal::Complete { .. })) = (self.discarded, &self.terminal) {
             self.terminal = Some(Terminal::Cancelled { reason });
         }
     }
 
     #[inline]
     fn refuses(&self) -> bool {
-        self.cut.is_some() || self.terminal.is_some()
+        self.discarded.is_some() || self.terminal.is_some()
     }
 
     /// True once [`finish`](Self::finish) was called.

@@ -58,7 +58,7 @@ impl<D: Driver> Receiver<D> {
                 continue;
             }
             for _ in 0..arrived.count() {
-                self.inbound.on_useless(now)?;
+                self.inbound.on_ineffective_frame(now)?;
             }
         }
         Ok(())
@@ -142,7 +142,7 @@ impl<D: Driver> Receiver<D> {
                 true
             }
         };
-        if known { Ok(()) } else { self.inbound.on_useless(now) }
+        if known { Ok(()) } else { self.inbound.on_ineffective_frame(now) }
     }
 
     /// The peer has the ends of these streams.
@@ -159,7 +159,7 @@ impl<D: Driver> Receiver<D> {
                     connection.forget_id(&response);
                     streams.gone.push(response);
                 }
-                None => self.inbound.on_useless(now)?,
+                None => self.inbound.on_ineffective_frame(now)?,
             }
         }
         Ok(())

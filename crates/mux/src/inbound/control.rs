@@ -28,11 +28,11 @@ impl Inbound {
             let credit = message::decode_credit(&mut fields).ok_or(broken)?;
             return Ok(Event::Credit { stream, credit });
         }
-        if !self.cancels.spend(now) {
+        if !self.cancels.try_acquire(now) {
             return Err(ConnectionError::Abuse("cancels"));
         }
         let (kind, reason) = message::decode_cancel(&mut fields).ok_or(broken)?;
-        if self.intake.cancel(stream) {
+        if self.request_bodies.cancel(stream) {
             return Ok(Event::OpenCancelled { stream, reason });
         }
         Ok(Event::Cancel { stream, kind, reason })
@@ -48,18 +48,18 @@ impl Inbound {
         let mut fields = Fields(&payload);
         match kind {
             Kind::Ping => {
-                self.on_useless(now)?;
+                self.on_ineffective_frame(now)?;
                 let token = fields.u64().ok_or(broken)?;
                 Ok(Some(Event::Ping { token }))
             }
             Kind::Pong => {
-                self.on_useless(now)?;
+                self.on_ineffective_frame(now)?;
                 Ok(None)
             }
             Kind::Grant => {
                 let total = fields.u64().ok_or(broken)?;
                 if total <= self.peer_granted {
-                    self.on_useless(now)?;
+                    self.on_ineffective_frame(now)?;
                     return Ok(None);
                 }
                 self.peer_granted = total;
@@ -67,12 +67,12 @@ impl Inbound {
             }
             Kind::Done => {
                 // It comes with a write, and each stream that may cause one has paid for it.
-                self.on_useless(now)?;
+                self.on_ineffective_frame(now)?;
                 Ok(Some(Event::Done { streams: DoneStreams::new(payload) }))
             }
             _ => {
                 // One tells it all, and a second may name another stream: more bring nothing.
-                self.on_useless(now)?;
+                self.on_ineffective_frame(now)?;
                 let last_stream = fields.u32().ok_or(broken.clone())?;
                 let error = message::decode_error(&mut fields).ok_or(broken)?;
                 self.forget_above(last_stream);

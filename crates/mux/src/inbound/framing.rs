@@ -38,8 +38,8 @@ impl Inbound {
             buffer.advance(PREFACE.len());
             self.phase = Phase::Hello;
         }
-        self.begun = None;
-        let inside = self.absorb(buffer);
+        self.started = None;
+        let inside = self.take_chunk(buffer);
         if self.has_whole() {
             return Ok(true);
         }
@@ -54,7 +54,7 @@ impl Inbound {
             }
         };
         if whole == 0 {
-            return Ok(self.cut(buffer));
+            return Ok(self.take_partial_frame(buffer));
         }
         self.at = 0;
         self.frames = if whole <= COPY_OUT_BYTES {

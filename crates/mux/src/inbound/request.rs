@@ -8,35 +8,35 @@ use sinew_plane::{Error, Window};
 use super::Inbound;
 use crate::{
     ConnectionError, Event, Open,
-    intake::{Chunk, GivenUp},
     message::Attach,
     outbox::CHUNK_BYTES,
+    request_bodies::{Chunk, GivenUp},
 };
 
 impl Inbound {
     /// True while request bodies are on their way.
     #[inline]
     pub(crate) fn has_bodies(&self) -> bool {
-        self.intake.has_bodies()
+        self.request_bodies.has_bodies()
     }
 
     /// When to look for [`overdue`](Self::overdue) request bodies at the latest; `None` while none
     /// is on its way. Earlier does no harm.
     pub fn next_overdue(&self, now: Instant) -> Option<Instant> {
-        self.intake.next_overdue(now)
+        self.request_bodies.next_overdue(now)
     }
 
     /// The requests that are given up now because their bodies do not come along, each with the
     /// error for [`Outbound::reject`](crate::Outbound::reject). To be asked for when
     /// [`next_overdue`](Self::next_overdue) says.
     pub fn overdue(&mut self, now: Instant) -> Vec<(u32, Error)> {
-        let overdue = self.intake.overdue(now, &self.pool);
+        let overdue = self.request_bodies.overdue(now, &self.pool);
         overdue.into_iter().map(|given_up| self.forgive(given_up)).collect()
     }
 
     /// What of a request that was given up still comes is not held against the peer.
     fn forgive(&mut self, given_up: GivenUp) -> (u32, Error) {
-        self.useless.earn(given_up.chunks);
+        self.ineffective_frames.refund(given_up.chunks);
         (given_up.stream, given_up.error)
     }
 
@@ -50,7 +50,7 @@ impl Inbound {
         // Without an account nothing is ever refused.
         let error = account.map(|account| account.budget().refusal());
         let error = error.unwrap_or_else(|| Error::new(sinew_plane::Code::Overloaded, "no memory"));
-        let given_up = self.intake.give_up(stream, error);
+        let given_up = self.request_bodies.give_up(stream, error);
         let (stream, error) = self.forgive(given_up);
         Event::OpenRefused { stream, error }
     }
@@ -74,10 +74,12 @@ impl Inbound {
     ) -> Result<Option<Event>, ConnectionError> {
         let (open, body_len, first) = Open::decode(payload)?;
         self.begin_stream(stream)?;
-        self.useless.earn(crossing(open.window));
-        let begun = self.intake.begin((stream, now), open, body_len, first, &mut self.pool)?;
+        self.ineffective_frames.refund(crossing(open.window));
+        let begun =
+            self.request_bodies.begin((stream, now), open, body_len, first, &mut self.pool)?;
         if let Chunk::NoRoom = begun {
-            self.useless.earn(u32::try_from(body_len.div_ceil(CHUNK_BYTES)).unwrap_or(u32::MAX));
+            self.ineffective_frames
+                .refund(u32::try_from(body_len.div_ceil(CHUNK_BYTES)).unwrap_or(u32::MAX));
         }
         Ok(self.body_event(stream, begun))
     }
@@ -99,10 +101,10 @@ impl Inbound {
         if stream >= self.next_stream {
             return Err(ConnectionError::Violation("a chunk of a stream that was not opened"));
         }
-        let chunk = self.intake.chunk(stream, chunk, &mut self.pool)?;
+        let chunk = self.request_bodies.chunk(stream, chunk, &mut self.pool)?;
         // Chunks that were in line when their stream was cancelled still arrive.
         if let Chunk::Unknown = chunk {
-            self.on_useless(now)?;
+            self.on_ineffective_frame(now)?;
         }
         Ok(self.body_event(stream, chunk))
     }

@@ -8,15 +8,15 @@ use crate::{
     Arrived, ConnectionError, Event, StreamViolation,
     assembly::{Assembly, NotTaken, Purpose},
     frame::{FrameHeader, Kind},
-    items::Tally,
+    items::RunSize,
     message::{self, Fields},
 };
 
 const ITEM_TOO_LARGE: &str = "an item over the announced limit";
 
-/// An item that began.
+/// An item that began, until somebody says that it is wanted.
 #[derive(Debug)]
-pub(super) struct Begun {
+pub(super) struct StartedItem {
     pub(super) stream: u32,
     pub(super) total: usize,
     pub(super) first: Bytes,
@@ -41,8 +41,8 @@ impl Inbound {
             self.faulty = Some(first.stream);
             return Err(ConnectionError::Violation(ITEM_TOO_LARGE));
         }
-        let mut tally = Tally::default();
-        tally.add(first.len);
+        let mut size = RunSize::default();
+        size.add(first.len);
         self.at = end;
         while let Some(header) = FrameHeader::read(&self.frames[self.at..]) {
             let continues = (header.kind, header.stream) == (first.kind, first.stream);
@@ -51,11 +51,11 @@ impl Inbound {
             }
             let Ok(end) = self.end_of(header) else { break };
             self.at = end;
-            tally.add(header.len);
+            size.add(header.len);
         }
         let range = start..self.at;
         let (frames, checked) = (&self.frames, self.integrity);
-        Ok(Some(Arrived { stream: first.stream, frames, range, checked, tally }))
+        Ok(Some(Arrived { stream: first.stream, frames, range, checked, size }))
     }
 
     /// Somebody wants the item of this stream that the last event,
@@ -68,10 +68,10 @@ impl Inbound {
     /// # Errors
     /// Its first chunk is as long as the item or longer.
     pub fn assemble(&mut self, stream: u32) -> Result<bool, StreamViolation> {
-        let Some(begun) = self.begun.take_if(|begun| begun.stream == stream) else {
+        let Some(item) = self.started.take_if(|item| item.stream == stream) else {
             return Ok(true);
         };
-        match Assembly::begin(begun.total, &begun.first, Purpose::Item, &mut self.pool) {
+        match Assembly::begin(item.total, &item.first, Purpose::Item, &mut self.pool) {
             Ok(assembly) => {
                 self.items.insert(stream, assembly);
                 Ok(true)
@@ -119,7 +119,7 @@ impl Inbound {
                 if self.items.contains_key(&stream) {
                     return Err(StreamViolation("an item inside another").into());
                 }
-                self.begun = Some(Begun { stream, total, first: payload.slice(4..) });
+                self.started = Some(StartedItem { stream, total, first: payload.slice(4..) });
                 Ok(Some(Event::ItemBegin { stream, total }))
             }
             _ => {

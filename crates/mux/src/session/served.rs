@@ -31,13 +31,13 @@ struct Streams<D: Driver> {
     count: usize,
     /// Those among them whose streams can be attached elsewhere.
     connections: Vec<Weak<Connection<D>>>,
-    detached: FxHashMap<StreamId, Kept<D>>,
+    detached: FxHashMap<StreamId, DetachedStream<D>>,
     /// Streams were let go of whose consumers may not have their ends.
     has_dropped: bool,
 }
 
 /// A stream that waits for its consumer.
-pub(super) struct Kept<D: Driver> {
+pub(super) struct DetachedStream<D: Driver> {
     pub(super) stream: Arc<ProducerStream<D>>,
     until: Instant,
     /// Why its connection was lost.
@@ -126,8 +126,9 @@ impl<D: Driver> Session<D> {
         for stream in streams {
             match stream.hold_request() {
                 Ok(hold) if detached.len() < most => {
-                    let kept = Kept { until, error: error.clone(), _hold: hold, stream };
-                    detached.insert(kept.stream.id(), kept);
+                    let waiting =
+                        DetachedStream { until, error: error.clone(), _hold: hold, stream };
+                    detached.insert(waiting.stream.id(), waiting);
                 }
                 _ => others.push(stream),
             }
@@ -136,13 +137,13 @@ impl<D: Driver> Session<D> {
     }
 
     /// Takes the streams out whose time is over; all of them without a time.
-    pub(super) fn take_due(&self, now: Option<Instant>) -> Vec<Kept<D>> {
+    pub(super) fn take_due(&self, now: Option<Instant>) -> Vec<DetachedStream<D>> {
         let Streams { ids, detached, has_dropped, .. } = &mut *self.streams.lock();
-        let is_due = |kept: &mut Kept<D>| now.is_none_or(|now| kept.until <= now);
+        let is_due = |waiting: &mut DetachedStream<D>| now.is_none_or(|now| waiting.until <= now);
         let due: Vec<_> =
-            detached.extract_if(|_, kept| is_due(kept)).map(|(_, kept)| kept).collect();
+            detached.extract_if(|_, waiting| is_due(waiting)).map(|(_, waiting)| waiting).collect();
         *has_dropped |= !due.is_empty();
-        due.iter().for_each(|kept| ids.end(kept.stream.id()));
+        due.iter().for_each(|waiting| ids.end(waiting.stream.id()));
         due
     }
 
@@ -187,7 +188,7 @@ impl<D: Driver> Session<D> {
 
 impl<D: Driver> Streams<D> {
     fn claim_detached(&mut self, attach: &Attach) -> Option<Arc<ProducerStream<D>>> {
-        self.detached.get(&attach.id).filter(|kept| kept.stream.takes(attach))?;
-        self.detached.remove(&attach.id).map(|kept| kept.stream)
+        self.detached.get(&attach.id).filter(|waiting| waiting.stream.takes(attach))?;
+        self.detached.remove(&attach.id).map(|waiting| waiting.stream)
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use rustc_hash::FxHashMap;
 use sinew_plane::{Budget, Error};
 
-use super::served::{Kept, Session};
+use super::served::{DetachedStream, Session};
 use crate::{Connection, Driver, stream::ProducerStream, sync::Mutex};
 
 /// Callers without a connection that are remembered, in the order in which they left. One that
@@ -108,7 +108,9 @@ impl<D: Driver> Sessions<D> {
                 waiting.pop_front()
             };
             let session = session.and_then(|(_, session)| session.upgrade());
-            for Kept { stream, error, .. } in session.iter().flat_map(|it| it.take_due(Some(now))) {
+            for DetachedStream { stream, error, .. } in
+                session.iter().flat_map(|it| it.take_due(Some(now)))
+            {
                 stream.on_connection_lost(&error);
             }
         }
@@ -124,7 +126,7 @@ impl<D: Driver> Sessions<D> {
         };
         let mut cut = 0;
         for session in waiting.iter().filter_map(|(_, session)| session.upgrade()) {
-            for Kept { stream, .. } in session.take_due(None) {
+            for DetachedStream { stream, .. } in session.take_due(None) {
                 cut += usize::from(stream.runs());
                 stream.on_connection_lost(error);
             }

@@ -72,9 +72,12 @@ fn all_frames_without_effect_count_together() {
 fn what_a_driver_finds_useless_counts_too() {
     let mut reader = reader();
     for _ in 0..USELESS.0 {
-        reader.inbound.on_useless(reader.now).unwrap();
+        reader.inbound.on_ineffective_frame(reader.now).unwrap();
     }
-    assert!(matches!(reader.inbound.on_useless(reader.now), Err(ConnectionError::Abuse(_))));
+    assert!(matches!(
+        reader.inbound.on_ineffective_frame(reader.now),
+        Err(ConnectionError::Abuse(_))
+    ));
 }
 
 #[test]

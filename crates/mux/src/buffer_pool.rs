@@ -23,11 +23,11 @@ const EXCESS: usize = 2;
 
 /// Buffers that were given out, each to be given out again when nobody holds a byte of it.
 #[derive(Debug, Default)]
-pub(crate) struct Pool {
+pub(crate) struct BufferPool {
     /// To which messages are charged, and in whose budget what is kept has its part: an eighth
     /// for all connections together.
     account: Option<Arc<Account>>,
-    buffers: VecDeque<Kept>,
+    buffers: VecDeque<ReusableBuffer>,
     bytes: usize,
     /// Something was taken since the last look.
     used: bool,
@@ -36,13 +36,13 @@ pub(crate) struct Pool {
 /// The empty end of a buffer. While the rest of the buffer is in use it only knows where that is;
 /// once it is alone it can have the whole.
 #[derive(Debug)]
-struct Kept {
+struct ReusableBuffer {
     end: BytesMut,
     capacity: usize,
     _spare: Option<Spare>,
 }
 
-impl Kept {
+impl ReusableBuffer {
     /// Takes note of a buffer, if the process may keep so much more.
     fn of(buffer: &mut BytesMut, account: Option<&Arc<Account>>) -> Option<Self> {
         let capacity = buffer.capacity();
@@ -64,7 +64,7 @@ impl Kept {
     }
 }
 
-impl Pool {
+impl BufferPool {
     /// A pool whose messages are charged to `account`; without one they are not charged.
     pub(crate) fn new(account: Option<Arc<Account>>) -> Self {
         Self { account, ..Self::default() }
@@ -97,9 +97,10 @@ impl Pool {
     /// An empty buffer for at least so many bytes that was used before, if there is one.
     pub(crate) fn reuse(&mut self, bytes: usize) -> Option<BytesMut> {
         self.used = true;
-        let fits =
-            |kept: &&mut Kept| (bytes..=bytes.saturating_mul(EXCESS)).contains(&kept.capacity);
-        self.buffers.iter_mut().filter(fits).find_map(Kept::reclaim)
+        let fits = |buffer: &&mut ReusableBuffer| {
+            (bytes..=bytes.saturating_mul(EXCESS)).contains(&buffer.capacity)
+        };
+        self.buffers.iter_mut().filter(fits).find_map(ReusableBuffer::reclaim)
     }
 
     /// A new empty buffer for so many bytes, to be used again later.
@@ -114,9 +115,9 @@ impl Pool {
             let Some(oldest) = self.buffers.pop_front() else { break };
             self.bytes -= oldest.capacity;
         }
-        if let Some(kept) = Kept::of(&mut buffer, self.account.as_ref()) {
+        if let Some(reusable) = ReusableBuffer::of(&mut buffer, self.account.as_ref()) {
             self.bytes += capacity;
-            self.buffers.push_back(kept);
+            self.buffers.push_back(reusable);
         }
         buffer
     }
@@ -138,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_buffer_comes_back_when_its_last_byte_is_let_go_of() {
-        let mut pool = Pool::default();
+        let mut pool = BufferPool::default();
         assert!(pool.reuse(SIZE).is_none());
         let mut buffer = pool.allocate(SIZE);
         let at = buffer.as_ptr();
@@ -161,7 +162,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_bounded() {
-        let mut pool = Pool::default();
+        let mut pool = BufferPool::default();
         let all: Vec<BytesMut> = (0..100).map(|_| pool.allocate(SIZE)).collect();
         drop(all);
         let mut again = Vec::new();
@@ -178,7 +179,7 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_when_idle() {
-        let mut pool = Pool::default();
+        let mut pool = BufferPool::default();
         drop(pool.allocate(SIZE));
         let message = pool.reuse(SIZE).unwrap();
         pool.on_tick();

@@ -6,12 +6,12 @@
 
 use bytes::{Buf, BytesMut, buf::Limit};
 
-use super::{Inbound, Phase, response::Begun};
+use super::{Inbound, Phase, response::StartedItem};
 use crate::{
     Event,
     assembly::Assembly,
+    buffer_pool::BufferPool,
     frame::{FRAME_HEADER_BYTES, FrameHeader, Kind},
-    pool::Pool,
 };
 
 /// Chunks in shorter frames wait until they are whole: a system call for the rest of one costs
@@ -23,7 +23,7 @@ const TOTAL_BYTES: usize = 4;
 
 /// A chunk of which a part has arrived.
 #[derive(Debug, Default)]
-pub(super) struct Direct {
+pub(super) struct DirectRead {
     arriving: Option<Arriving>,
     /// What became whole with the chunk.
     whole: Option<Event>,
@@ -44,11 +44,11 @@ impl Inbound {
     /// Room for the rest of the chunk and 128 bytes behind it, so that the next header comes along.
     /// Nothing is changed by a read that does not happen.
     pub fn room(&mut self) -> Option<Limit<&mut BytesMut>> {
-        let Arriving { stream, rest } = self.direct.arriving?;
+        let Arriving { stream, rest } = self.direct_read.arriving?;
         let (assembly, pool) = self.assembly(stream)?;
         // Asked for twice, because what is lent in the first could not be let go of here.
         if assembly.room(rest, pool).is_err() {
-            self.direct.whole = Some(self.refuse(stream));
+            self.direct_read.whole = Some(self.refuse(stream));
             return None;
         }
         let (assembly, pool) = self.assembly(stream)?;
@@ -58,7 +58,7 @@ impl Inbound {
     /// So many bytes were put into the [`room`](Self::room), and no more than that. Those that came after the chunk are
     /// added to `buffer`, for [`ingest`](Self::ingest).
     pub fn filled(&mut self, bytes: usize, buffer: &mut BytesMut) {
-        let Some(Arriving { stream, rest }) = self.direct.arriving else { return };
+        let Some(Arriving { stream, rest }) = self.direct_read.arriving else { return };
         let surplus = bytes.saturating_sub(rest);
         if surplus > 0
             && let Some((assembly, _)) = self.assembly(stream)
@@ -70,35 +70,35 @@ impl Inbound {
 
     /// The event of a message that became whole.
     pub(super) fn take_whole(&mut self) -> Option<Event> {
-        self.direct.whole.take()
+        self.direct_read.whole.take()
     }
 
     /// Takes the rest of a chunk that is arriving off the front of `buffer`, as much as there is.
     /// False when something behind it may be looked at.
-    pub(super) fn absorb(&mut self, buffer: &mut BytesMut) -> bool {
-        if let Some(Arriving { stream, rest }) = self.direct.arriving {
+    pub(super) fn take_chunk(&mut self, buffer: &mut BytesMut) -> bool {
+        if let Some(Arriving { stream, rest }) = self.direct_read.arriving {
             let piece = rest.min(buffer.len());
             // Without an assembly, nobody wanted the item that began with this chunk.
             if let Some((assembly, pool)) = self.assembly(stream)
                 && assembly.append(&buffer[..piece], pool).is_err()
             {
-                self.direct.whole = Some(self.refuse(stream));
+                self.direct_read.whole = Some(self.refuse(stream));
             }
             buffer.advance(piece);
             self.arrived(stream, rest, piece);
         }
-        self.direct.arriving.is_some()
+        self.direct_read.arriving.is_some()
     }
 
     /// True when a message is whole that nobody has been told of.
     #[inline]
     pub(super) fn has_whole(&self) -> bool {
-        self.direct.whole.is_some()
+        self.direct_read.whole.is_some()
     }
 
     /// Looks at the frame in `buffer`, which is not whole. If it is a large chunk of a message
     /// that is known, what there is of it is taken. True when there is an event.
-    pub(super) fn cut(&mut self, buffer: &mut BytesMut) -> bool {
+    pub(super) fn take_partial_frame(&mut self, buffer: &mut BytesMut) -> bool {
         let Some(header) = FrameHeader::read(buffer) else { return false };
         // A check covers a whole frame; and before the hello it is not known whether there is one.
         if self.integrity || self.phase != Phase::Streams || header.len < DIRECT_BYTES {
@@ -106,25 +106,25 @@ impl Inbound {
         }
         match Kind::from_wire(header.kind) {
             Some(Kind::Chunk) => {
-                self.cut_chunk(header, buffer);
+                self.take_partial_chunk(header, buffer);
                 false
             }
-            Some(Kind::ItemBegin) => self.cut_begin(header, buffer),
+            Some(Kind::ItemBegin) => self.take_partial_item(header, buffer),
             _ => false,
         }
     }
 
-    fn cut_chunk(&mut self, header: FrameHeader, buffer: &mut BytesMut) {
+    fn take_partial_chunk(&mut self, header: FrameHeader, buffer: &mut BytesMut) {
         let missing = self.assembly(header.stream).map_or(0, |(assembly, _)| assembly.missing());
         // What breaks a rule is told when the frame is whole.
         if header.len <= missing {
             buffer.advance(FRAME_HEADER_BYTES);
-            self.direct.arriving = Some(Arriving { stream: header.stream, rest: header.len });
-            self.absorb(buffer);
+            self.direct_read.arriving = Some(Arriving { stream: header.stream, rest: header.len });
+            self.take_chunk(buffer);
         }
     }
 
-    fn cut_begin(&mut self, header: FrameHeader, buffer: &mut BytesMut) -> bool {
+    fn take_partial_item(&mut self, header: FrameHeader, buffer: &mut BytesMut) -> bool {
         let head = buffer.get(FRAME_HEADER_BYTES..).and_then(|rest| rest.first_chunk());
         let Some(total) = head.map(|total| u32::from_be_bytes(*total) as usize) else {
             return false;
@@ -138,18 +138,18 @@ impl Inbound {
         buffer.advance(FRAME_HEADER_BYTES + TOTAL_BYTES);
         let first = buffer.split().freeze();
         let (stream, rest) = (header.stream, chunk - first.len());
-        self.begun = Some(Begun { stream, total, first });
-        self.direct.arriving = Some(Arriving { stream, rest });
-        self.direct.whole = Some(Event::ItemBegin { stream, total });
+        self.started = Some(StartedItem { stream, total, first });
+        self.direct_read.arriving = Some(Arriving { stream, rest });
+        self.direct_read.whole = Some(Event::ItemBegin { stream, total });
         true
     }
 
     /// The message of this stream that is on its way, and where it gets its memory.
-    fn assembly(&mut self, stream: u32) -> Option<(&mut Assembly, &mut Pool)> {
+    fn assembly(&mut self, stream: u32) -> Option<(&mut Assembly, &mut BufferPool)> {
         let assembly = if self.role.opens(stream) {
             self.items.get_mut(&stream)
         } else {
-            self.intake.assembly(stream)
+            self.request_bodies.assembly(stream)
         };
         Some((assembly?, &mut self.pool))
     }
@@ -157,17 +157,17 @@ impl Inbound {
     /// Of the `rest` bytes of a chunk, so many came.
     fn arrived(&mut self, stream: u32, rest: usize, bytes: usize) {
         let rest = rest - bytes;
-        self.direct.arriving = (rest > 0).then_some(Arriving { stream, rest });
+        self.direct_read.arriving = (rest > 0).then_some(Arriving { stream, rest });
         if rest > 0 {
             return;
         }
         let Some((assembly, _)) = self.assembly(stream) else { return };
         let Some(message) = assembly.finish() else { return };
-        self.direct.whole = if self.role.opens(stream) {
+        self.direct_read.whole = if self.role.opens(stream) {
             self.items.remove(&stream);
             Some(Event::ItemEnd { stream, item: message.bytes })
         } else {
-            self.intake.finish(stream, message).map(Event::Opened)
+            self.request_bodies.finish(stream, message).map(Event::Opened)
         };
     }
 }

@@ -1,51 +1,6 @@
-//! How much useless work a peer may cause, and how long it may be silent.
+//! How long a peer may be silent.
 
 use std::time::{Duration, Instant};
-
-/// A token bucket: a burst, refilled at a rate.
-#[derive(Debug)]
-pub(crate) struct Allowance {
-    tokens: u32,
-    burst: u32,
-    /// Time that earns one token back.
-    interval: Duration,
-    refilled: Instant,
-}
-
-impl Allowance {
-    pub(crate) fn new(burst: u32, per_second: u32, now: Instant) -> Self {
-        let interval = Duration::from_secs(1) / per_second.max(1);
-        Self { tokens: burst, burst, interval, refilled: now }
-    }
-
-    /// Spends one token; false when there is none.
-    pub(crate) fn spend(&mut self, now: Instant) -> bool {
-        if self.tokens == 0 {
-            self.refill(now);
-        }
-        match self.tokens.checked_sub(1) {
-            Some(rest) => {
-                self.tokens = rest;
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// Earns tokens back, never over the burst.
-    pub(crate) fn earn(&mut self, tokens: u32) {
-        self.tokens = self.tokens.saturating_add(tokens).min(self.burst);
-    }
-
-    fn refill(&mut self, now: Instant) {
-        let elapsed = now.saturating_duration_since(self.refilled);
-        let earned = elapsed.as_nanos() / self.interval.as_nanos().max(1);
-        if earned > 0 {
-            self.tokens = u32::try_from(earned).unwrap_or(u32::MAX).min(self.burst);
-            self.refilled = now;
-        }
-    }
-}
 
 /// The last part of the timeout: a peer that is silent for all of it before is suspected, and
 /// dead if it says nothing in this time either. Long enough for a driver to fetch what lies in
@@ -69,7 +24,7 @@ const LATE_LOOKS: u8 = 20;
 /// is dead when it was asked, had its time to answer, and two looks in short succession found
 /// nothing.
 #[derive(Debug)]
-pub(crate) struct Pulse {
+pub(crate) struct KeepAlive {
     interval: Duration,
     timeout: Duration,
     heard: Instant,
@@ -89,14 +44,18 @@ enum Stage {
     },
 }
 
+/// What a look at the clock calls for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Beat {
+pub(crate) enum KeepAliveStep {
+    /// Nothing.
     Alive,
+    /// Ask the peer whether it is there.
     Ask,
+    /// Give the peer up.
     Dead,
 }
 
-impl Pulse {
+impl KeepAlive {
     pub(crate) fn new(interval: Duration, timeout: Duration, now: Instant) -> Self {
         Self { interval, timeout, heard: now, stage: Stage::Listening }
     }
@@ -117,30 +76,30 @@ impl Pulse {
     }
 
     /// A look at the clock.
-    pub(crate) fn on_tick(&mut self, now: Instant) -> Beat {
+    pub(crate) fn on_tick(&mut self, now: Instant) -> KeepAliveStep {
         let due = self.next_look();
-        let Some(late) = now.checked_duration_since(due) else { return Beat::Alive };
+        let Some(late) = now.checked_duration_since(due) else { return KeepAliveStep::Alive };
         match self.stage {
             Stage::Suspected { late: looks, .. } if late > LATE && late <= PAUSE => {
                 if looks == LATE_LOOKS {
-                    return Beat::Dead;
+                    return KeepAliveStep::Dead;
                 }
                 self.stage = Stage::Suspected { at: now, late: looks + 1 };
-                Beat::Alive
+                KeepAliveStep::Alive
             }
-            Stage::Suspected { .. } if late <= LATE => Beat::Dead,
+            Stage::Suspected { .. } if late <= LATE => KeepAliveStep::Dead,
             Stage::Asked { .. } if late <= PAUSE => {
                 self.stage = Stage::Suspected { at: now, late: 0 };
-                Beat::Alive
+                KeepAliveStep::Alive
             }
             // Also when it was asked before a pause: it may have paused too.
             Stage::Listening | Stage::Asked { .. } | Stage::Suspected { .. } => self.ask(now),
         }
     }
 
-    fn ask(&mut self, now: Instant) -> Beat {
+    fn ask(&mut self, now: Instant) -> KeepAliveStep {
         self.stage = Stage::Asked { at: now };
-        Beat::Ask
+        KeepAliveStep::Ask
     }
 
     /// From the question to the verdict; at the latest `timeout` after the last bytes, unless
@@ -158,59 +117,45 @@ impl Pulse {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_burst_passes_and_a_flood_does_not() {
-        let start = Instant::now();
-        let mut allowance = Allowance::new(3, 2, start);
-        for _ in 0..3 {
-            assert!(allowance.spend(start));
-        }
-        assert!(!allowance.spend(start + Duration::from_millis(499)));
-        assert!(allowance.spend(start + Duration::from_millis(500)));
-        assert!(!allowance.spend(start + Duration::from_millis(501)));
-        let later = start + Duration::from_secs(3600);
-        assert_eq!((0..10).filter(|_| allowance.spend(later)).count(), 3, "never over the burst");
-    }
-
     const INTERVAL: Duration = Duration::from_secs(5);
     const TIMEOUT: Duration = Duration::from_secs(15);
 
-    fn pulse() -> (Pulse, Instant) {
+    fn keep_alive() -> (KeepAlive, Instant) {
         let start = Instant::now();
-        (Pulse::new(INTERVAL, TIMEOUT, start), start)
+        (KeepAlive::new(INTERVAL, TIMEOUT, start), start)
     }
 
     /// Looks when it has to, each time `delay` too late, until something is to be done.
-    fn run(pulse: &mut Pulse, delay: Duration) -> (Beat, Instant) {
+    fn run(keep_alive: &mut KeepAlive, delay: Duration) -> (KeepAliveStep, Instant) {
         loop {
-            let now = pulse.next_look() + delay;
-            match pulse.on_tick(now) {
-                Beat::Alive => {}
-                beat => return (beat, now),
+            let now = keep_alive.next_look() + delay;
+            match keep_alive.on_tick(now) {
+                KeepAliveStep::Alive => {}
+                step => return (step, now),
             }
         }
     }
 
     #[test]
     fn silence_asks_once_and_then_gives_up_at_the_timeout() {
-        let (mut pulse, start) = pulse();
+        let (mut keep_alive, start) = keep_alive();
         let at = |secs| start + Duration::from_secs(secs);
-        assert_eq!(pulse.on_tick(at(4)), Beat::Alive);
-        assert_eq!(run(&mut pulse, Duration::ZERO), (Beat::Ask, at(5)));
-        assert_eq!(pulse.on_tick(at(6)), Beat::Alive);
-        assert!(pulse.on_bytes(at(7)), "the next look is earlier now");
-        assert!(!pulse.on_bytes(at(7)));
-        assert_eq!(run(&mut pulse, Duration::ZERO), (Beat::Ask, at(12)));
-        assert_eq!(run(&mut pulse, Duration::ZERO), (Beat::Dead, at(22)));
+        assert_eq!(keep_alive.on_tick(at(4)), KeepAliveStep::Alive);
+        assert_eq!(run(&mut keep_alive, Duration::ZERO), (KeepAliveStep::Ask, at(5)));
+        assert_eq!(keep_alive.on_tick(at(6)), KeepAliveStep::Alive);
+        assert!(keep_alive.on_bytes(at(7)), "the next look is earlier now");
+        assert!(!keep_alive.on_bytes(at(7)));
+        assert_eq!(run(&mut keep_alive, Duration::ZERO), (KeepAliveStep::Ask, at(12)));
+        assert_eq!(run(&mut keep_alive, Duration::ZERO), (KeepAliveStep::Dead, at(22)));
     }
 
     #[test]
     fn timers_that_are_a_little_late_make_the_verdict_no_later_than_that() {
-        let (mut pulse, start) = pulse();
+        let (mut keep_alive, start) = keep_alive();
         let delay = Duration::from_millis(20);
-        assert_eq!(run(&mut pulse, delay).0, Beat::Ask);
-        let (beat, at) = run(&mut pulse, delay);
-        assert_eq!(beat, Beat::Dead);
+        assert_eq!(run(&mut keep_alive, delay).0, KeepAliveStep::Ask);
+        let (step, at) = run(&mut keep_alive, delay);
+        assert_eq!(step, KeepAliveStep::Dead);
         assert!(at <= start + TIMEOUT + 3 * delay, "{:?}", at - start);
     }
 
@@ -218,41 +163,48 @@ mod tests {
     fn a_pause_at_any_moment_is_no_silence_of_the_peer() {
         let long = Duration::from_secs(18);
         for begins in [0, 100, 4_990, 5_010, 9_000, 14_900, 14_960, 14_999] {
-            let (mut pulse, start) = pulse();
+            let (mut keep_alive, start) = keep_alive();
             let begins = start + Duration::from_millis(begins);
             let mut asked = false;
-            while pulse.next_look() < begins {
-                let now = pulse.next_look();
-                asked |= pulse.on_tick(now) == Beat::Ask;
+            while keep_alive.next_look() < begins {
+                let now = keep_alive.next_look();
+                asked |= keep_alive.on_tick(now) == KeepAliveStep::Ask;
             }
             let resumed = begins + long;
-            let beat = pulse.on_tick(resumed);
-            assert_eq!(beat, Beat::Ask, "paused at {begins:?}, asked before: {asked}");
+            let step = keep_alive.on_tick(resumed);
+            assert_eq!(step, KeepAliveStep::Ask, "paused at {begins:?}, asked before: {asked}");
             // Silent from here on, it still is found dead, and not later than in its time.
-            let (beat, at) = run(&mut pulse, Duration::ZERO);
-            assert_eq!((beat, at), (Beat::Dead, resumed + (TIMEOUT - INTERVAL)));
+            let (step, at) = run(&mut keep_alive, Duration::ZERO);
+            assert_eq!((step, at), (KeepAliveStep::Dead, resumed + (TIMEOUT - INTERVAL)));
         }
     }
 
     #[test]
     fn a_short_pause_before_the_verdict_postpones_it() {
-        let (mut pulse, start) = pulse();
-        assert_eq!(run(&mut pulse, Duration::ZERO).0, Beat::Ask);
+        let (mut keep_alive, start) = keep_alive();
+        assert_eq!(run(&mut keep_alive, Duration::ZERO).0, KeepAliveStep::Ask);
         // Suspected at 14.95 s, stopped until 15.3 s.
-        let suspected = pulse.next_look();
-        assert_eq!(pulse.on_tick(suspected), Beat::Alive);
+        let suspected = keep_alive.next_look();
+        assert_eq!(keep_alive.on_tick(suspected), KeepAliveStep::Alive);
         let resumed = start + Duration::from_millis(15_300);
-        assert_eq!(pulse.on_tick(resumed), Beat::Alive, "what came meanwhile is read first");
-        assert_eq!(run(&mut pulse, Duration::ZERO), (Beat::Dead, resumed + SUSPICION));
+        assert_eq!(
+            keep_alive.on_tick(resumed),
+            KeepAliveStep::Alive,
+            "what came meanwhile is read first"
+        );
+        assert_eq!(
+            run(&mut keep_alive, Duration::ZERO),
+            (KeepAliveStep::Dead, resumed + SUSPICION)
+        );
     }
 
     #[test]
     fn a_machine_whose_timers_are_always_late_still_finds_its_dead() {
-        let (mut pulse, start) = pulse();
+        let (mut keep_alive, start) = keep_alive();
         let delay = Duration::from_millis(300);
-        assert_eq!(run(&mut pulse, delay).0, Beat::Ask);
-        let (beat, at) = run(&mut pulse, delay);
-        assert_eq!(beat, Beat::Dead);
+        assert_eq!(run(&mut keep_alive, delay).0, KeepAliveStep::Ask);
+        let (step, at) = run(&mut keep_alive, delay);
+        assert_eq!(step, KeepAliveStep::Dead);
         assert!(at < start + 2 * TIMEOUT, "{:?}", at - start);
     }
 }

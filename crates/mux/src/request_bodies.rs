@@ -9,8 +9,8 @@ use sinew_plane::{Code, Error, Executed};
 use crate::{
     CheckedMuxConfig, ConnectionError, Open, Opened,
     assembly::{Assembly, NotTaken, Purpose, Whole},
+    buffer_pool::BufferPool,
     outbox::CHUNK_BYTES,
-    pool::Pool,
 };
 
 /// Bytes by which the bodies of a connection must come along in `body_timeout`, each by its part
@@ -23,7 +23,7 @@ const PRESSED: Duration = Duration::from_secs(5);
 /// Takes request bodies in. Their bytes are bounded by the request window, their number by the
 /// streams that may run at once.
 #[derive(Debug)]
-pub(crate) struct Intake {
+pub(crate) struct RequestBodies {
     bodies: FxHashMap<u32, Body>,
     body_timeout: Duration,
     max_message_bytes: usize,
@@ -67,7 +67,7 @@ pub(crate) struct GivenUp {
     pub(crate) chunks: u32,
 }
 
-impl Intake {
+impl RequestBodies {
     pub(crate) fn new(config: &CheckedMuxConfig) -> Self {
         let window = u64::from(config.request_window_bytes);
         Self {
@@ -90,7 +90,7 @@ impl Intake {
         open: Open,
         body_len: usize,
         first: Bytes,
-        pool: &mut Pool,
+        pool: &mut BufferPool,
     ) -> Result<Chunk, ConnectionError> {
         if body_len > self.max_message_bytes {
             return Err(ConnectionError::Violation("a request body over the announced limit"));
@@ -127,7 +127,7 @@ impl Intake {
         &mut self,
         stream: u32,
         chunk: &[u8],
-        pool: &mut Pool,
+        pool: &mut BufferPool,
     ) -> Result<Chunk, ConnectionError> {
         let Some(body) = self.bodies.get_mut(&stream) else { return Ok(Chunk::Unknown) };
         match body.assembly.push(chunk, pool) {
@@ -190,7 +190,7 @@ impl Intake {
     }
 
     /// The requests whose bodies do not come along, which are given up.
-    pub(crate) fn overdue(&mut self, now: Instant, pool: &Pool) -> Vec<GivenUp> {
+    pub(crate) fn overdue(&mut self, now: Instant, pool: &BufferPool) -> Vec<GivenUp> {
         if self.bodies.is_empty() {
             return Vec::new();
         }
