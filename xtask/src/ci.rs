@@ -1,8 +1,11 @@
 //! `ci`: what `.ci/run` runs, in its order.
 
+use std::collections::HashMap;
+
 use anyhow::{Result, bail};
 use clap::Args;
 
+use crate::ahead::Ahead;
 use crate::steps::{Report, Step};
 use crate::workspace::Workspace;
 use crate::{
@@ -50,6 +53,13 @@ const STEPS: &[Step] = &[
     Step { name: "demo", about: "the demo runs in release mode", run: checks::demo },
 ];
 
+/// Builds of which nothing is shared with other steps: the step that needs one, the step with which
+/// it begins, and how. They take what others leave.
+const AHEAD: &[(&str, &str, Begin)] = &[("interop", "clippy", interop::ahead)];
+
+/// Begins a build, unless there is nothing to build.
+type Begin = fn(&Workspace) -> Result<Option<Ahead>>;
+
 /// Run what CI runs, in its order, and stop at the first failure.
 #[derive(Args)]
 #[command(after_help = "\
@@ -79,14 +89,28 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let steps = chosen(&options.only)?;
     let mut report = Report::default();
     let mut skipped = steps.len();
-    for step in steps {
+    let mut ahead = HashMap::new();
+    for step in &steps {
         skipped -= 1;
-        let passed = report.run(step.name, step.about, || (step.run)(workspace));
+        let passed = report.run(step.name, step.about, || {
+            for (name, begin) in begins_with(step.name, &steps) {
+                ahead.extend(begin(workspace)?.map(|build| (name, build)));
+            }
+            ahead.remove(step.name).map_or(Ok(()), Ahead::finish)?;
+            (step.run)(workspace)
+        });
         if !passed && !options.keep_going {
             break;
         }
     }
     report.finish(skipped)
+}
+
+/// The builds that begin with a step, of those whose own step is to run, too.
+fn begins_with(name: &str, steps: &[&Step]) -> impl Iterator<Item = (&'static str, Begin)> {
+    let builds = AHEAD.iter().filter(move |(_, with, _)| *with == name);
+    let is_needed = |need: &str| steps.iter().any(|step| step.name == need);
+    builds.filter(move |(need, ..)| is_needed(need)).map(|&(need, _, begin)| (need, begin))
 }
 
 fn chosen(only: &[String]) -> Result<Vec<&'static Step>> {
@@ -109,6 +133,22 @@ mod tests {
         let steps = chosen(&["clippy".to_owned(), "fmt".to_owned()]).unwrap();
         assert_eq!(steps.iter().map(|step| step.name).collect::<Vec<_>>(), ["fmt", "clippy"]);
         assert_eq!(chosen(&[]).unwrap().len(), STEPS.len());
+    }
+
+    #[test]
+    fn a_build_begins_before_its_step_if_both_are_chosen() {
+        for (need, with, _) in AHEAD {
+            let place = |name| STEPS.iter().position(|step| step.name == name).unwrap();
+            assert!(place(*with) < place(*need), "{need} begins with {with}");
+        }
+        let begun = |only: &[&str]| {
+            let only: Vec<_> = only.iter().map(|name| (*name).to_owned()).collect();
+            let steps = chosen(&only).unwrap();
+            begins_with("clippy", &steps).map(|(need, _)| need).collect::<Vec<_>>()
+        };
+        assert_eq!(begun(&[]), ["interop"]);
+        assert_eq!(begun(&["clippy", "interop"]), ["interop"]);
+        assert_eq!(begun(&["clippy", "test"]), [""; 0]);
     }
 
     #[test]

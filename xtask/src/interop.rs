@@ -2,9 +2,11 @@
 
 use std::env;
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::Result;
 
+use crate::ahead::Ahead;
 use crate::workspace::Workspace;
 use crate::{process, test};
 
@@ -31,15 +33,32 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[&str]) -> Result<()> {
     test::run_with_servers(workspace, &mut cargo)
 }
 
+/// Begins to build the stock peer in the background, unless the caller has one.
+pub(crate) fn ahead(workspace: &Workspace) -> Result<Option<Ahead>> {
+    if env::var_os(VARIABLE).is_some() {
+        return Ok(None);
+    }
+    Ahead::begin(&cargo_build(workspace), &target(workspace).join("build.log")).map(Some)
+}
+
 /// Where the stock peer is, built unless the caller has one.
 fn build(workspace: &Workspace) -> Result<PathBuf> {
     if let Some(peer) = env::var_os(VARIABLE) {
         return Ok(peer.into());
     }
-    let target = workspace.target().join("interop");
+    process::run(&mut cargo_build(workspace))?;
+    let name = format!("dynamo-peer{}", env::consts::EXE_SUFFIX);
+    Ok(target(workspace).join("debug").join(name))
+}
+
+fn cargo_build(workspace: &Workspace) -> Command {
     let mut cargo = process::cargo(&workspace.root.join(PEER));
-    process::run(cargo.args(["build", "--locked", "--target-dir"]).arg(&target))?;
-    Ok(target.join("debug").join(format!("dynamo-peer{}", env::consts::EXE_SUFFIX)))
+    cargo.args(["build", "--locked", "--target-dir"]).arg(target(workspace));
+    cargo
+}
+
+fn target(workspace: &Workspace) -> PathBuf {
+    workspace.target().join("interop")
 }
 
 #[cfg(test)]

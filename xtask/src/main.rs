@@ -7,6 +7,7 @@
     reason = "a program for people: its output is what it is for"
 )]
 
+mod ahead;
 mod bench;
 mod build;
 mod checks;

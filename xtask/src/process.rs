@@ -158,6 +158,11 @@ impl KillOnDrop {
         Ok(self.child.try_wait()?)
     }
 
+    /// How the child ended, once it has.
+    pub(crate) fn wait(&mut self) -> Result<ExitStatus> {
+        Ok(self.child.wait()?)
+    }
+
     /// Lets the child live on.
     pub(crate) fn let_go(mut self) {
         self.armed = false;
@@ -174,7 +179,8 @@ impl Drop for KillOnDrop {
     }
 }
 
-fn show(command: &Command) -> String {
+/// The command as one types it.
+pub(crate) fn show(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let name = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy();
     let arguments = command.get_args().map(|argument| {
