@@ -75,6 +75,7 @@ impl Echo {
 
         let mut declaration = EndpointDeclaration::new(place.endpoint.clone(), ID);
         let mut instance = Instance::new(place.endpoint.clone(), ID, tcp.addresses());
+        instance.serves_dynamo = true;
         let nats = match place.plane {
             Plane::Tcp => None,
             Plane::Nats => {
