@@ -9,6 +9,7 @@
 //! | refused, nothing ran | an error instead of the stream: the router goes elsewhere |
 //! | refused for want of room | an error item: a full worker can be reached, and has room soon |
 //! | the request is at fault | the same with class `InvalidRequest`: the caller gets it as it is |
+//! | the handler refused with an application code | an error item: another worker would do the same |
 //! | the handler failed | an error item in a stream that ends in order: the worker is not blamed |
 
 use sinew_plane::{Code, Error, Executed};
@@ -30,6 +31,8 @@ impl ErrorPlacement {
             Code::InvalidPayload => Self::Prologue,
             // Only what the acknowledgement could not know: others took the room in between.
             Code::Overloaded => Self::Item,
+            // The handler has answered: another worker would say the same.
+            _ if error.app_code().is_some() && !error.is_safe_to_resend() => Self::Item,
             _ if error.executed() == Executed::No => Self::Prologue,
             _ => Self::Item,
         }
@@ -61,6 +64,8 @@ pub(crate) fn of_handler(error: &Error) -> DynamoError {
 
 #[cfg(test)]
 mod tests {
+    use sinew_plane::AppCode;
+
     use super::*;
 
     /// The words for which a router of Dynamo 1.6 sets a worker aside.
@@ -87,9 +92,12 @@ mod tests {
 
     #[test]
     fn refusals_come_instead_of_the_stream_and_the_rest_within_it() {
+        let refused = |code| Error::application(code, "").with_executed(Executed::No);
         for (error, placement) in [
             (Error::new(Code::Overloaded, ""), ErrorPlacement::Item),
             (Error::draining(""), ErrorPlacement::Prologue),
+            (refused(AppCode::INVALID_ARGUMENT), ErrorPlacement::Item),
+            (refused(AppCode::UNAVAILABLE), ErrorPlacement::Prologue),
             (Error::new(Code::UnknownEndpoint, ""), ErrorPlacement::Prologue),
             (
                 Error::new(Code::InvalidPayload, "").with_executed(Executed::Yes),

@@ -26,6 +26,10 @@ use crate::{
 /// again: a large message, or about a quarter of a millisecond.
 const CHUNKS_AT_ONCE: usize = 16;
 
+/// Groups of requests whose answers leave together at the most: so many wait for the slowest of
+/// their handlers, and that much may gather before it is written.
+const REQUEST_GROUPS: usize = 64;
+
 /// Control frames that may wait to be written before no more is read: credit and refusals for
 /// tens of thousands of streams. What is beyond the first of the two is charged to the memory
 /// budget.
@@ -305,13 +309,15 @@ impl Reader {
         }
         // Handlers that answer at once do so inside this call: their answers leave together.
         burst(|| {
-            loop {
+            for _ in 1..REQUEST_GROUPS {
                 self.perform();
                 if handled != Ok(true) || !self.receiver.is_unfinished() {
                     return handled;
                 }
                 handled = self.route_piece(now);
             }
+            self.perform();
+            handled
         })
     }
 

@@ -41,8 +41,7 @@ pub trait Driver: Send + Sync + Sized + 'static {
     /// There is something to write, and whoever added it would have it written now.
     fn transmit(connection: &Connection<Self>);
 
-    /// There is something to write, and it may wait a moment for others to add to it. Called with
-    /// the lock of a stream.
+    /// There is something to write, and it may wait a moment for others to add to it.
     fn transmit_soon(connection: &Connection<Self>);
 
     /// What gathered in a [`burst`](sinew_plane::burst) is to be written.

@@ -5,5 +5,5 @@ mod caller;
 mod place;
 mod producer;
 
-pub(crate) use self::producer::REQUEST_COST_BYTES;
+pub(crate) use self::producer::{Attached, REQUEST_COST_BYTES};
 pub use self::{caller::CallerStream, producer::ProducerStream};

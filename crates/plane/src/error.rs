@@ -37,11 +37,7 @@ impl Error {
 
     /// An error with the code's own word about execution. Messages over 4,096 bytes are cut.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        let mut message = message.into();
-        if message.len() > MAX_MESSAGE_BYTES {
-            let cut = (0..=MAX_MESSAGE_BYTES).rev().find(|at| message.is_char_boundary(*at));
-            message.truncate(cut.unwrap_or(0));
-        }
+        let message = bounded(message.into());
         let executed = code.executed();
         Self(Arc::new(Inner {
             code,
@@ -75,6 +71,17 @@ impl Error {
     /// The handler failed.
     pub fn handler(message: impl Into<String>) -> Self {
         Self::new(Code::HandlerFailed, message)
+    }
+
+    /// The same error with another sentence, for one who has more to say of it: the first is its
+    /// source. It is no [remembered](Self::remembered) one.
+    #[must_use]
+    pub fn with_message(&self, message: impl Into<String>) -> Self {
+        let mut inner = Inner::clone(&self.0);
+        inner.message = bounded(message.into());
+        inner.is_remembered = false;
+        inner.source = Some(Arc::new(self.clone()));
+        Self(Arc::new(inner))
     }
 
     /// The handler failed, and says with a code what is wrong: the caller finds it in
@@ -207,6 +214,15 @@ impl Error {
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
+}
+
+/// The message, cut at a character where it is too long.
+fn bounded(mut message: String) -> String {
+    if message.len() > MAX_MESSAGE_BYTES {
+        let cut = (0..=MAX_MESSAGE_BYTES).rev().find(|at| message.is_char_boundary(*at));
+        message.truncate(cut.unwrap_or(0));
+    }
+    message
 }
 
 fn code_of(reason: CancelReason) -> Code {

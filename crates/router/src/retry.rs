@@ -190,12 +190,7 @@ impl Attempts {
             s = if tried == 1 { "" } else { "s" },
             asked = first_few(ids, ", "),
         );
-        let error = Error::new(last.code(), message).with_executed(executed);
-        let error = match last.retry_after() {
-            Some(delay) => error.with_retry_after(delay),
-            None => error,
-        };
-        Some(error.with_source(last.clone()))
+        Some(last.with_message(message).with_executed(executed))
     }
 
     pub(crate) fn into_failed(self) -> Vec<(InstanceId, Error)> {
@@ -205,6 +200,8 @@ impl Attempts {
 
 #[cfg(test)]
 mod tests {
+    use sinew_plane::AppCode;
+
     use super::*;
 
     fn error(code: Code) -> Error {
@@ -278,6 +275,21 @@ mod tests {
         let mut single = Attempts::default();
         single.failed(InstanceId(1), error(Code::ConnectFailed));
         assert_eq!(single.give_up("").unwrap().message(), "as told");
+    }
+
+    #[test]
+    fn what_a_handler_says_is_kept_whatever_was_tried_before() {
+        let mut attempts = Attempts::default();
+        attempts.failed(InstanceId(1), Error::draining("leaving"));
+        let refused = Error::application(AppCode::NOT_FOUND, "no model").with_details("{}");
+        attempts.failed(InstanceId(2), refused.unwrap().with_executed(Executed::No));
+        let whole = attempts.give_up("").unwrap();
+        assert_eq!(
+            (whole.app_code(), &whole.details()[..]),
+            (Some(AppCode::NOT_FOUND), &b"{}"[..])
+        );
+        assert!(!whole.is_safe_to_resend(), "the handler has answered");
+        assert!(std::error::Error::source(&whole).is_some_and(|it| it.to_string() == "no model"));
     }
 
     #[test]

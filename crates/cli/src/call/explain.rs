@@ -10,10 +10,11 @@ pub(crate) fn explained(explanation: &Explanation) -> String {
     let Explanation { instance, why, transport, attempts, .. } = explanation;
     let mut text = format!("served by {instance} over {transport}: {why}");
     for (instance, error) in attempts {
+        let said = error.app_code().map(|code| format!(", {code}")).unwrap_or_default();
         // Writing to a string does not fail.
         let _ = write!(
             text,
-            "\nbefore that {instance}: {} ({})",
+            "\nbefore that {instance}: {} ({}{said})",
             printable(error.message()),
             error.code()
         );

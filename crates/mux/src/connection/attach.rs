@@ -10,7 +10,7 @@ use sinew_plane::{Code, Error, Executed, Terminal};
 use super::{Connection, Driver, Effects, Serving};
 use crate::{
     Attach, ConnectionError, Refusal,
-    stream::{CallerStream, ProducerStream},
+    stream::{Attached, CallerStream, ProducerStream},
 };
 
 impl<D: Driver> Connection<D> {
@@ -48,12 +48,8 @@ impl<D: Driver> Connection<D> {
         let session = self.session.get().filter(|_| self.resumes());
         let _one = session.map(|session| session.attaching());
         let Some(response) = session.and_then(|session| session.claim(attach)) else {
-            let mut error = Error::new(Code::ResumeExpired, "the stream is not kept here");
-            if session.is_some_and(|session| session.never_begins(attach.id, now)) {
-                error = error.with_executed(Executed::No);
-            }
-            let terminal = Terminal::Failed { error };
-            self.out.lock().outbound.terminal(stream, &terminal, attach.next_item);
+            let is_new = session.is_some_and(|session| session.never_begins(attach.id, now));
+            self.refuse_attach(stream, attach, is_new);
             return Ok(());
         };
         let mut streams = self.streams.lock();
@@ -75,14 +71,32 @@ impl<D: Driver> Connection<D> {
         }
         let is_admitted = self.serving == Serving::Admits;
         let attached = response.attach(self, stream, (attach, is_admitted));
+        if let Ok(Attached::Evicted) = attached {
+            drop(streams);
+            self.drop_id(&response);
+            self.refuse_attach(stream, attach, false);
+            return Ok(());
+        }
         if let Some(session) = session {
             session.renumber(attach.id, stream);
         }
         // Also where it went wrong: the end of the connection ends it.
         streams.take_over(stream, response, self.account.as_ref());
         self.active.fetch_add(1, Ordering::AcqRel);
-        effects.wakers.extend(attached?);
+        if let Attached::Here(waker) = attached? {
+            effects.wakers.extend(waker);
+        }
         Ok(())
+    }
+
+    /// The stream is not kept here; `is_new` says that none of its id has begun or will.
+    fn refuse_attach(&self, stream: u32, attach: &Attach, is_new: bool) {
+        let mut error = Error::new(Code::ResumeExpired, "the stream is not kept here");
+        if is_new {
+            error = error.with_executed(Executed::No);
+        }
+        let terminal = Terminal::Failed { error };
+        self.out.lock().outbound.terminal(stream, &terminal, attach.next_item);
     }
 
     /// Lets go of a stream that is attached elsewhere, if it is the one that has this number here.

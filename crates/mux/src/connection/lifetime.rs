@@ -62,9 +62,11 @@ impl<D: Driver> Connection<D> {
     }
 
     fn end_streams(&self, error: &Error, until: Option<Instant>) {
-        let (calls, responses, finished, mut waiting) = {
+        let (calls, responses, finished, mut waiting, _gone) = {
             let mut streams = self.streams.lock();
             streams.closed = true;
+            // Each of them holds this connection, so they must not stay in it.
+            let gone = std::mem::take(&mut streams.gone);
             // No longer usable from here on: who wants a stream dials anew.
             self.out.lock().outbound.on_go_away();
             let calls = std::mem::take(&mut streams.calls);
@@ -74,7 +76,7 @@ impl<D: Driver> Connection<D> {
             let kept = until.is_some_and(|until| {
                 self.keep_responses(&mut responses, &mut finished, error, until)
             });
-            (calls, responses, finished, kept)
+            (calls, responses, finished, kept, gone)
         };
         match (until, &self.detached) {
             (Some(until), Some(detached)) => {

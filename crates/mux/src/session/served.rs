@@ -17,7 +17,7 @@ use crate::{
 
 /// The streams of one caller, over all its connections.
 ///
-/// Its lock is taken behind that of a connection's streams, and none is taken behind it.
+/// Its lock is taken after that of a connection's streams, and that of a stream's state after it.
 pub(crate) struct Session<D: Driver> {
     streams: Mutex<Streams<D>>,
     /// Held from the look for a stream until it is where it was attached: one that looks for it

@@ -76,7 +76,12 @@ impl<D: Driver> CallerStream<D> {
     /// Leaves the rest of the body to the line.
     pub(crate) fn send_body(&self, body: Bytes, sent: usize) {
         let mut state = self.state.lock();
+        // Its connection may be lost since it was opened: the request is then lost with it.
+        let is_elsewhere = state.is_detached || state.attaches() > 0;
         let (state, at) = state.parts();
+        if is_elsewhere || state.consumer.ended().is_some() {
+            return;
+        }
         state.body = Some(Box::new((body, sent)));
         at.connection.out.lock().outbound.queue(at.number);
     }

@@ -2,6 +2,8 @@
 
 mod attach;
 
+pub(crate) use self::attach::Attached;
+
 use std::{
     num::NonZeroUsize,
     sync::{Arc, Weak},

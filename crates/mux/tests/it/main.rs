@@ -7,4 +7,5 @@ mod manual;
 mod model;
 mod outbound;
 mod reading;
+mod violation;
 mod wire;

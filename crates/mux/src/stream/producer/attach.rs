@@ -10,6 +10,14 @@ use sinew_plane::{
 use super::{ProducerStream, REQUEST_COST_BYTES};
 use crate::{Attach, Connection, Driver, StreamViolation};
 
+/// What became of an attach.
+pub(crate) enum Attached {
+    /// The stream is there. Who is to be woken.
+    Here(Option<Waker>),
+    /// It was given up meanwhile for want of memory, and has nothing to resend.
+    Evicted,
+}
+
 impl<D: Driver> ProducerStream<D> {
     /// Whether an attach is for this stream, and none that was overtaken by a later one.
     pub(crate) fn takes(&self, attach: &Attach) -> bool {
@@ -50,8 +58,7 @@ impl<D: Driver> ProducerStream<D> {
         state.parked = None;
     }
 
-    /// The consumer is back over another connection, or under another number. Returns who is to be
-    /// woken.
+    /// The consumer is back over another connection, or under another number.
     ///
     /// # Errors
     /// The consumer asks for what it cannot.
@@ -60,9 +67,12 @@ impl<D: Driver> ProducerStream<D> {
         connection: &Arc<Connection<D>>,
         stream: u32,
         (attach, is_admitted): (&Attach, bool),
-    ) -> Result<Option<Waker>, StreamViolation> {
+    ) -> Result<Attached, StreamViolation> {
         let mut locked = self.state.lock();
         let (state, old) = locked.parts();
+        if state.lost.is_some() {
+            return Ok(Attached::Evicted);
+        }
         state.producer.on_attach(attach.next_item, attach.credit)?;
         if is_admitted {
             // Whatever its caller knew of it: it was lost with the connection.
@@ -81,6 +91,6 @@ impl<D: Driver> ProducerStream<D> {
         // In line, for what it has.
         (state.is_detached, state.over, state.queued, state.batch) = (false, false, true, 0);
         connection.out.lock().outbound.queue(stream);
-        Ok(state.waker.take())
+        Ok(Attached::Here(state.waker.take()))
     }
 }
