@@ -30,8 +30,17 @@ const COMMAND_LIMIT_BYTES: u64 = 15_000_000;
 /// The demo ends by itself within seconds; a loaded machine gets much more.
 const DEMO_LIMIT: Duration = Duration::from_secs(180);
 
+/// Workspaces of their own in this repository, whose code is formatted as ours.
+const OTHERS: &[&str] =
+    &["benches/peers", "benches/peers/dynamo", "fuzz", "tests/interop-dynamo", "tests/outside"];
+
 pub(crate) fn fmt(workspace: &Workspace) -> Result<()> {
-    process::run(process::cargo(&workspace.root).args(["fmt", "--all", "--check"]))
+    process::run(process::cargo(&workspace.root).args(["fmt", "--all", "--check"]))?;
+    for folder in OTHERS {
+        let mut cargo = process::cargo(&workspace.root.join(folder));
+        process::run(cargo.args(["fmt", "--check"]))?;
+    }
+    Ok(())
 }
 
 /// With the same features as the tests, so that both look at the same code.

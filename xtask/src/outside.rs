@@ -49,7 +49,6 @@ fn test(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     let mut metadata = process::cargo(&folder);
     // Says what a dependency lacks, and whether the lock file is current.
     process::output(metadata.args(["metadata", "--format-version=1", "--locked"]))?;
-    process::run(process::cargo(&folder).args(["fmt", "--check"]))?;
     let joined = join(&workspace.root, &workspace.target().join("outside"))?;
     let mut cargo = process::cargo(&joined);
     cargo.args(["test", "--offline", "--workspace", "--all-features"]).args(TARGETS);

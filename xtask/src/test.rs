@@ -3,8 +3,8 @@
 pub(crate) mod program;
 mod programs;
 
-use std::env;
 use std::process::Command;
+use std::{env, fs};
 
 use anyhow::Result;
 use clap::Args;
@@ -73,13 +73,16 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
 /// them. They run side by side.
 pub(crate) fn all(workspace: &Workspace, extra: &[&str]) -> Result<()> {
     let folder = workspace.target().join("test-programs");
-    let recordings = folder.join("recorded");
+    fs::create_dir_all(&folder)?;
+    // Of this run alone, and gone with it: a program is recorded with its whole environment.
+    let recordings = tempfile::tempdir_in(&folder)?;
     let mut cargo = process::cargo(&workspace.root);
     cargo.args(["test", "--workspace", "--exclude", interop::PACKAGE, "--all-features"]);
     cargo.args(TARGETS).args(extra);
-    program::record_in(&recordings, &mut cargo)?;
+    program::record_in(recordings.path(), &mut cargo)?;
     process::run(&mut cargo)?;
-    let recorded = program::recorded_in(&recordings)?;
+    let recorded = program::recorded_in(recordings.path())?;
+    drop(recordings);
     with_servers(workspace, |variables| programs::run(recorded, variables, &folder))
 }
 

@@ -105,7 +105,8 @@ impl<F: Form> Peer for Tonic<F> {
                 .initial_connection_window_size(TUNED_CONNECTION_BYTES);
         }
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        let serving = server.add_service(Rpc::<F>(service, PhantomData)).serve_with_incoming(incoming);
+        let serving =
+            server.add_service(Rpc::<F>(service, PhantomData)).serve_with_incoming(incoming);
         let mut tasks = JoinSet::new();
         tasks.spawn(async {
             // Ends with the server; before that the callers see its failure.

@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -45,12 +46,8 @@ pub(crate) struct Program {
     variables: BTreeMap<String, String>,
 }
 
-/// Tells `cargo test` to have each program written to `folder`, which is emptied.
+/// Tells `cargo test` to have each program written to `folder`, which is there and empty.
 pub(crate) fn record_in(folder: &Path, cargo: &mut Command) -> Result<()> {
-    if folder.exists() {
-        fs::remove_dir_all(folder)?;
-    }
-    fs::create_dir_all(folder)?;
     let ourselves = process::ourselves().context("the system does not tell where xtask is")?;
     cargo.arg("--config").arg(runner(&process::host_triple()?, &ourselves, folder));
     Ok(())
@@ -78,8 +75,10 @@ pub(crate) fn record(options: &Options) -> Result<()> {
         directory,
         variables,
     };
-    let file = options.folder.join(name);
-    fs::write(&file, program.to_json().to_string()).with_context(|| file.display().to_string())
+    let path = options.folder.join(name);
+    // Two programs of one name would be one that does not run.
+    let mut file = File::create_new(&path).with_context(|| path.display().to_string())?;
+    Ok(file.write_all(program.to_json().to_string().as_bytes())?)
 }
 
 /// What was recorded in `folder`, in the order of packages and targets.

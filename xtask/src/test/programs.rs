@@ -38,6 +38,10 @@ const LIMIT: Duration = Duration::from_secs(900);
 /// limit in time, for a process to end.
 const MORE_THAN_CORES: usize = 1;
 
+/// At the most, because each has as many threads as there are cores, and limits in time do not hold
+/// with too many of them.
+const MOST_AT_A_TIME: usize = 4;
+
 /// Runs all, with these variables beside their own; what they print is kept in `logs`. Fails in the
 /// end with the names of all that failed.
 pub(super) fn run(programs: Vec<Program>, variables: &[(&str, String)], logs: &Path) -> Result<()> {
@@ -47,7 +51,7 @@ pub(super) fn run(programs: Vec<Program>, variables: &[(&str, String)], logs: &P
         let log = logs.join(format!("{}.log", program.word()));
         Job { name: program.name(), command, limit: LIMIT, log }
     };
-    let at_a_time = side_by_side::cores() + MORE_THAN_CORES;
+    let at_a_time = (side_by_side::cores() + MORE_THAN_CORES).min(MOST_AT_A_TIME);
     println!("{} test programs, {at_a_time} at a time", programs.len());
     let (together, alone) = ordered(programs);
     let mut ended = side_by_side::run(together.into_iter().map(job).collect(), at_a_time);

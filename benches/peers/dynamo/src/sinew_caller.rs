@@ -16,9 +16,9 @@ use sinew_compat_dynamo::DynamoScheme;
 use sinew_plane::{
     Address, DuplexTransport, EndpointName, InstanceId, OutgoingRequest, ResponseStream,
 };
-use sinew_split::SplitTransport;
 use sinew_plane_call_home::{ListenHost, TcpStreamServer, TcpStreamServerConfig};
 use sinew_plane_request_tcp::{TcpRequestClient, TcpRequestConfig};
+use sinew_split::SplitTransport;
 
 use crate::{
     caller::MAX_STREAMS,

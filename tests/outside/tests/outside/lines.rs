@@ -10,7 +10,7 @@ use std::{
 use futures_util::{FutureExt, TryStreamExt};
 use sinew::layers::{
     discovery::{Change, Discovery, Instance, View, record},
-    registry::{LocalProcess, LocalEndpoints, TransportRegistration, TransportRegistry},
+    registry::{LocalEndpoints, LocalProcess, TransportRegistration, TransportRegistry},
     router::{Client, PushRouter, RouterMode},
 };
 use sinew_outside::{lines::LinesDiscovery, masked::masked_transport};
