@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -15,7 +15,11 @@ use crate::steps::seconds;
 /// The lowest priority, with which it costs other programs next to nothing.
 const NICENESS: &str = "19";
 
-/// A build in the background. Dropping it ends it.
+/// One that takes longer hangs.
+const LIMIT: Duration = Duration::from_secs(3_600);
+
+/// A build in the background. Dropping it ends the command; what that has started may go on for a
+/// moment.
 pub(crate) struct Ahead {
     child: KillOnDrop,
     shown: String,
@@ -43,15 +47,20 @@ impl Ahead {
     /// Waits for its end, shows what it has printed, and fails if it has failed.
     pub(crate) fn finish(mut self) -> Result<()> {
         let waited = Instant::now();
-        let status = self.child.wait()?;
+        let mut status = None;
+        process::wait_until(LIMIT, || {
+            status = self.child.try_wait()?;
+            Ok(status.is_some())
+        })?;
         println!("$ {}   # began {} ago", self.shown, seconds(self.begun.elapsed()));
         let output = fs::read(&self.log)?;
         println!("{}", String::from_utf8_lossy(output.trim_ascii()));
         println!("it was waited for {}", seconds(waited.elapsed()));
-        if !status.success() {
-            bail!("`{}` ended with {status}", self.shown);
+        match status {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => bail!("`{}` ended with {status}", self.shown),
+            None => bail!("`{}` did not end within {}", self.shown, seconds(LIMIT)),
         }
-        Ok(())
     }
 }
 

@@ -158,11 +158,6 @@ impl KillOnDrop {
         Ok(self.child.try_wait()?)
     }
 
-    /// How the child ended, once it has.
-    pub(crate) fn wait(&mut self) -> Result<ExitStatus> {
-        Ok(self.child.wait()?)
-    }
-
     /// Lets the child live on.
     pub(crate) fn let_go(mut self) {
         self.armed = false;

@@ -7,6 +7,7 @@ macro_rules! app_codes {
         impl AppCode {
             $(
                 $(#[$doc])*
+                // Of a constant, so a 0 in the list does not compile.
                 pub const $name: Self = Self(NonZeroU16::new($number).unwrap());
             )+
 

@@ -9,9 +9,6 @@ use crate::{AppCode, CancelReason, Code, Executed, Fault};
 /// Longest message that is kept, in bytes; what a peer sends beyond it is cut.
 const MAX_MESSAGE_BYTES: usize = 4096;
 
-/// Most details of an error, in bytes.
-const MAX_DETAILS_BYTES: usize = 8 << 10;
-
 /// Why a request or its stream failed: [what](Self::code), [whose fault](Self::fault),
 /// [whether a handler may have run](Self::executed), and a sentence for people.
 ///
@@ -33,7 +30,7 @@ struct Inner {
 
 impl Error {
     /// Most bytes that an error carries as [details](Self::details).
-    pub const MAX_DETAILS_BYTES: usize = MAX_DETAILS_BYTES;
+    pub const MAX_DETAILS_BYTES: usize = 8 << 10;
 
     /// An error with the code's own word about execution. Messages over 4,096 bytes are cut.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
@@ -73,8 +70,8 @@ impl Error {
         Self::new(Code::HandlerFailed, message)
     }
 
-    /// The same error with another sentence, for one who has more to say of it: the first is its
-    /// source. It is no [remembered](Self::remembered) one.
+    /// The same error with another message, cut after 4,096 bytes. The error before becomes its
+    /// source. It does not count as [remembered](Self::remembered).
     #[must_use]
     pub fn with_message(&self, message: impl Into<String>) -> Self {
         let mut inner = Inner::clone(&self.0);
@@ -114,11 +111,12 @@ impl Error {
     /// They are over 8,192 bytes. The error that says so is the handler's fault.
     pub fn with_details(mut self, details: impl Into<Bytes>) -> Result<Self, Self> {
         let details = details.into();
-        if details.len() > MAX_DETAILS_BYTES {
+        if details.len() > Self::MAX_DETAILS_BYTES {
             let message = format!(
-                "the details of an error have {} bytes, over the limit of {MAX_DETAILS_BYTES}; \
-                 the error is: {self}",
-                details.len()
+                "the details of an error have {} bytes, over the limit of {}; the \
+                 error is: {self}",
+                details.len(),
+                Self::MAX_DETAILS_BYTES,
             );
             return Err(Self::handler(message));
         }

@@ -5,22 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sinew::{
     BudgetUse, Error,
-    layers::plane::budget::{Account, Hold, Work},
+    layers::plane::budget::{Account, Work},
 };
 
 /// Fewer bytes are not charged: how many requests there are at once is bounded.
 const UNCHARGED_BYTES: usize = 4 << 10;
-
-struct Charged {
-    bytes: Bytes,
-    _hold: Hold,
-}
-
-impl AsRef<[u8]> for Charged {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
 
 /// The same bytes, charged for as long as somebody holds some of them.
 ///
@@ -32,7 +21,7 @@ pub(crate) fn charged(bytes: Bytes, account: Option<&Arc<Account>>) -> Result<By
     };
     let hold = account.hold(BudgetUse::Queued, bytes.len(), Work::New);
     let hold = hold.ok_or_else(|| account.budget().refusal())?;
-    Ok(Bytes::from_owner(Charged { bytes, _hold: hold }))
+    Ok(hold.cover(bytes))
 }
 
 #[cfg(test)]
