@@ -121,7 +121,7 @@ async fn what_a_list_lacks_is_seen_for_the_grace_too_when_its_lease_has_ended() 
     let (_caller, mut view) = watching(patient).await;
     let lease = put_under_a_lease(&server);
     until(&mut view, |now| now.len() == 1).await;
-    wire.cut();
+    wire.cut().await;
     server.etcdctl(&["lease", "revoke", &lease]);
     wire.mend();
     let mended = Instant::now();

@@ -229,7 +229,7 @@ async fn a_compaction_while_cut_off_hides_nothing() {
     let leaving = worker_side.register(Instance { process: Some(1), ..instance(2) }).await.unwrap();
     until(&mut view, |now| now.len() == 2).await;
     let mut view = caller.watch().await.unwrap();
-    wire.cut();
+    wire.cut().await;
     leaving.withdraw().await.unwrap();
     let _coming = worker_side.register(Instance { process: Some(1), ..instance(3) }).await.unwrap();
     let changed = Instance { weight: 9, ..worker() };
@@ -256,13 +256,13 @@ async fn a_worker_that_was_cut_off_for_longer_than_its_lease_is_there_again() {
     let registration = worker_side.register(worker()).await.unwrap();
     until(&mut view, |now| now.len() == 1).await;
     let before = server.entry(&key()).unwrap();
-    wire.cut();
+    wire.cut().await;
     until(&mut view, |now| now.is_empty()).await;
     wire.mend();
     until(&mut view, |now| now.len() == 1).await;
     until_registered_anew(&server, &before).await;
     // A withdrawal that cannot be told fails, and is made up for.
-    wire.cut();
+    wire.cut().await;
     registration.withdraw().await.unwrap_err();
     wire.mend();
     until(&mut view, |now| now.is_empty()).await;
