@@ -1,6 +1,6 @@
 //! How a request ended, for its caller and for the metrics.
 
-use sinew_plane::{CancelReason, Context, Error, Executed, Fault, ResponseSink};
+use sinew_plane::{CancelReason, Code, Context, Error, Executed, Fault, ResponseSink};
 
 /// How the work on a request ended.
 #[derive(Debug)]
@@ -19,6 +19,12 @@ impl End {
     /// The end that the cancel of `context` calls for.
     pub(crate) fn cancelled(context: &Context) -> Self {
         Self::Cancelled(context.reason().unwrap_or(CancelReason::Caller))
+    }
+
+    /// The end by an error of the engine. One with which it answers a cancel is that cancel.
+    pub(crate) fn of_engine(error: Error, context: &Context) -> Self {
+        let cancels = matches!(error.code(), Code::Cancelled | Code::DeadlineExceeded);
+        if cancels && context.is_stopped() { Self::cancelled(context) } else { Self::failed(error) }
     }
 
     /// The end by an error that came after the handler was started. It counts as executed

@@ -102,7 +102,7 @@ impl Ingress {
         let asked = Arc::clone(&instance);
         let local = LocalEndpoint::new(Arc::new(InstanceHandler(Arc::clone(&instance))))
             .with_gate(move || asked.admits());
-        let local = instance.handler.0.localize(&instance, local);
+        let local = instance.handler.localize(&instance, local);
         self.0.table.insert(&instance);
         let announced = self.0.local.as_ref();
         let guard = announced.map(|all| all.insert(&instance.name, instance.id, local.clone()));

@@ -2,10 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use sinew_plane::{
     Closed, Context, EndpointName, Error, InFlight, InFlightKey, IncomingRequest, InstanceId,
-    RequestHandler, ResponseSink, TransportId, clock,
+    RequestHandler, ResponseSink, clock,
 };
 use sinew_telemetry::{EndpointMetrics, trace};
 use tokio_util::task::TaskTracker;
@@ -14,7 +13,7 @@ use crate::{
     carriers::Carriers,
     contexts::InFlightContexts,
     deadline::{DeadlineKey, Deadlines},
-    handler::Handler,
+    handler::{AdmittedRequest, Handler},
     park_limit::ParkLimit,
     permit::Permit,
     refusal,
@@ -42,15 +41,6 @@ pub(crate) struct Instance {
     pub(crate) metrics: EndpointMetrics,
 }
 
-/// A request that was let in.
-pub(crate) struct Admitted<'a> {
-    pub(crate) body: Bytes,
-    pub(crate) context: Context,
-    pub(crate) transport: &'a TransportId,
-    pub(crate) attempt: u8,
-    pub(crate) permit: Permit,
-}
-
 impl Instance {
     /// What requests may call it.
     pub(crate) fn keys(&self) -> impl Iterator<Item = Arc<str>> {
@@ -64,8 +54,8 @@ impl Instance {
             Ok(mut permit) => {
                 self.process.carriers.count(transport, |carrier| permit.over(carrier));
                 let sink = ParkLimit::wrap(sink, &context, self.park_limit);
-                let admitted = Admitted { body, context, transport, attempt, permit };
-                self.handler.0.dispatch(admitted, sink);
+                let admitted = AdmittedRequest { body, context, transport, attempt, permit };
+                self.handler.serves.handle(admitted, sink);
             }
             Err(error) => {
                 self.process.carriers.count(transport, |carrier| carrier.refused(error.fault()));

@@ -86,7 +86,7 @@ mod table;
 
 pub use crate::{
     config::{EndpointConfig, IngressConfig},
-    handler::Handler,
+    handler::{AdmittedHandler, AdmittedRequest, Handler, HandlerLayer, handler_layer_fn},
     ingress::Ingress,
     push_face::PushFace,
     push_handler::PushHandler,

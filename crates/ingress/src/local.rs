@@ -8,7 +8,7 @@ use std::{
 
 use futures_core::Stream;
 use sinew_plane::{
-    AsyncEngine, BoxFuture, BoxStream, CancelReason, Context, Error, Fault, SingleIn, StopKind,
+    AsyncEngine, BoxFuture, CancelReason, Context, Error, Fault, ManyOut, SingleIn, StopKind,
 };
 use tracing::{Instrument, Span};
 
@@ -37,10 +37,7 @@ where
     Resp: Send + 'static,
     E: AsyncEngine<Req, Resp> + ?Sized,
 {
-    fn generate(
-        &self,
-        request: SingleIn<Req>,
-    ) -> BoxFuture<'_, Result<BoxStream<'static, Result<Resp, Error>>, Error>> {
+    fn generate(&self, request: SingleIn<Req>) -> BoxFuture<'_, Result<ManyOut<Resp>, Error>> {
         Box::pin(async move {
             let context = request.context().clone();
             // The request is never encoded, so it has no bytes to count.
@@ -56,9 +53,10 @@ where
                 None => Err(run.cancelled()),
                 Some(Err(error)) => Err(run.failed(error)),
                 Some(Ok(values)) => {
+                    let context = run.context.clone();
                     let values = Some(values);
-                    Ok(Box::pin(LocalStream { values, run, in_hand: false, killed: None, span })
-                        as _)
+                    let values = LocalStream { values, run, in_hand: false, killed: None, span };
+                    Ok(ManyOut::new(values, context))
                 }
             }
         })
@@ -101,7 +99,7 @@ impl Drop for Run {
 
 /// The engine's values, ending early when the request is cancelled. `None` inside once over.
 struct LocalStream<Resp> {
-    values: Option<BoxStream<'static, Result<Resp, Error>>>,
+    values: Option<ManyOut<Resp>>,
     run: Run,
     /// The engine works on an item: it was asked for one and had none yet.
     in_hand: bool,
@@ -135,7 +133,7 @@ impl<Resp> Stream for LocalStream<Resp> {
         if this.run.context.is_killed() || (this.run.context.is_stopped() && !this.in_hand) {
             return this.cancelled();
         }
-        let next = this.span.in_scope(|| values.as_mut().poll_next(cx));
+        let next = this.span.in_scope(|| Pin::new(values).poll_next(cx));
         this.in_hand = next.is_pending();
         match next {
             Poll::Pending if this.is_killed(cx) => this.cancelled(),

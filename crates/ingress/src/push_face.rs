@@ -7,7 +7,11 @@ use std::{
 
 use sinew_plane::{PushEngine, ResponseSink, SingleIn};
 
-use crate::{Handler, handler::AdmittedHandler, instance::Admitted, metered::MeteredSink};
+use crate::{
+    Handler,
+    handler::{AdmittedHandler, AdmittedRequest},
+    metered::MeteredSink,
+};
 
 /// Serves a [`PushEngine`].
 ///
@@ -35,13 +39,13 @@ impl<P: PushEngine + ?Sized> PushFace<P> {
 
 impl<P: PushEngine + ?Sized + 'static> From<PushFace<P>> for Handler {
     fn from(face: PushFace<P>) -> Self {
-        Self(Arc::new(face))
+        Self::of(Arc::new(face))
     }
 }
 
 impl<P: PushEngine + ?Sized> AdmittedHandler for PushFace<P> {
-    fn dispatch(&self, request: Admitted<'_>, sink: ResponseSink) {
-        let Admitted { body, context, permit, .. } = request;
+    fn handle(&self, request: AdmittedRequest<'_>, sink: ResponseSink) {
+        let AdmittedRequest { body, context, permit, .. } = request;
         let _inside = permit.instance.span(&context).entered();
         let sink = MeteredSink::wrap(sink, permit, &context);
         let request = SingleIn::with_context(body, context);

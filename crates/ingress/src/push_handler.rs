@@ -1,19 +1,20 @@
 //! The request engine: a value in, a stream of values out, in six steps.
 
-use std::{future::poll_fn, marker::PhantomData, sync::Arc};
+use std::{future::poll_fn, marker::PhantomData, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
+use futures_core::Stream;
 use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_codec::PayloadFormat;
-use sinew_plane::{AsyncEngine, BoxStream, Context, Error, ResponseSink, SingleIn, clock};
+use sinew_plane::{AsyncEngine, Context, ManyOut, ResponseSink, SingleIn, clock};
 use sinew_registry::LocalEndpoint;
 use tracing::Instrument;
 
 use crate::{
     Handler,
     end::End,
-    handler::AdmittedHandler,
-    instance::{Admitted, Instance},
+    handler::{AdmittedHandler, AdmittedRequest, HasEngine},
+    instance::Instance,
     local::LocalEngine,
     payload,
     permit::Permit,
@@ -59,7 +60,7 @@ where
     E: AsyncEngine<Req, Resp> + ?Sized + 'static,
 {
     fn from(handler: PushHandler<Req, Resp, E>) -> Self {
-        Self(Arc::new(handler))
+        Self::with_engine(Arc::new(handler))
     }
 }
 
@@ -69,14 +70,21 @@ where
     Resp: Serialize + Send + Sync + 'static,
     E: AsyncEngine<Req, Resp> + ?Sized + 'static,
 {
-    fn dispatch(&self, request: Admitted<'_>, sink: ResponseSink) {
-        let Admitted { body, context, permit, .. } = request;
+    fn handle(&self, request: AdmittedRequest<'_>, sink: ResponseSink) {
+        let AdmittedRequest { body, context, permit, .. } = request;
         let instance = Arc::clone(&permit.instance);
         let span = instance.span(&context);
         let answer = answer(Arc::clone(&self.engine), body, context, sink, permit);
         instance.process.tasks.spawn(answer.instrument(span));
     }
+}
 
+impl<Req, Resp, E> HasEngine for PushHandler<Req, Resp, E>
+where
+    Req: DeserializeOwned + Send + 'static,
+    Resp: Serialize + Send + Sync + 'static,
+    E: AsyncEngine<Req, Resp> + ?Sized + 'static,
+{
     fn localize(&self, instance: &Arc<Instance>, local: LocalEndpoint) -> LocalEndpoint {
         local.with_engine::<Req, Resp>(LocalEngine::new(instance, &self.engine))
     }
@@ -122,7 +130,7 @@ where
     let (format, value) = decode::<Req>(context, body)?;
     let request = with_context(value, context)?;
     let mut responses = response_stream(format, context, sink, permit);
-    let values = generate(engine, request).await?;
+    let values = generate(engine, request, context).await?;
     stream_out(values, context, &mut responses).await
 }
 
@@ -163,13 +171,14 @@ fn response_stream<'a>(
 async fn generate<Req, Resp, E: AsyncEngine<Req, Resp> + ?Sized>(
     engine: &E,
     request: SingleIn<Req>,
-) -> Result<BoxStream<'static, Result<Resp, Error>>, End> {
-    engine.generate(request).await.map_err(End::failed)
+    context: &Context,
+) -> Result<ManyOut<Resp>, End> {
+    engine.generate(request).await.map_err(|error| End::of_engine(error, context))
 }
 
 /// Step 5: the engine's values become items.
 async fn stream_out<Resp: Serialize + Send + Sync + 'static>(
-    mut values: BoxStream<'static, Result<Resp, Error>>,
+    mut values: ManyOut<Resp>,
     context: &Context,
     responses: &mut Responses<'_>,
 ) -> Result<(), End> {
@@ -179,7 +188,7 @@ async fn stream_out<Resp: Serialize + Send + Sync + 'static>(
             return Err(End::cancelled(context));
         }
         let next = poll_fn(|cx| {
-            let next = values.as_mut().poll_next(cx);
+            let next = Pin::new(&mut values).poll_next(cx);
             if next.is_pending() {
                 responses.idle();
             }
@@ -192,7 +201,7 @@ async fn stream_out<Resp: Serialize + Send + Sync + 'static>(
                     responses.send_with_credit(item).await?;
                 }
             }
-            Some(Err(error)) => return Err(End::failed(error)),
+            Some(Err(error)) => return Err(End::of_engine(error, context)),
             None if context.is_stopped() => return Err(End::cancelled(context)),
             None => return Ok(()),
         }

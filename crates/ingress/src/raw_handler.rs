@@ -6,7 +6,11 @@ use bytes::Bytes;
 use sinew_plane::{Context, EndpointName, InstanceId, ResponseSink, TransportId};
 use tracing::Instrument;
 
-use crate::{Handler, handler::AdmittedHandler, instance::Admitted, metered::MeteredSink};
+use crate::{
+    Handler,
+    handler::{AdmittedHandler, AdmittedRequest},
+    metered::MeteredSink,
+};
 
 /// A request with everything that came with it.
 #[derive(Debug, Clone)]
@@ -51,7 +55,7 @@ where
     Fut: Future<Output = ()> + Send + 'static,
 {
     fn from(handler: RawHandler<F>) -> Self {
-        Self(Arc::new(handler))
+        Self::of(Arc::new(handler))
     }
 }
 
@@ -60,8 +64,8 @@ where
     F: Fn(IncomingOwned, ResponseSink) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
-    fn dispatch(&self, request: Admitted<'_>, sink: ResponseSink) {
-        let Admitted { body, context, transport, attempt, permit } = request;
+    fn handle(&self, request: AdmittedRequest<'_>, sink: ResponseSink) {
+        let AdmittedRequest { body, context, transport, attempt, permit } = request;
         let instance = Arc::clone(&permit.instance);
         let span = instance.span(&context);
         let sink = MeteredSink::wrap(sink, permit, &context);

@@ -61,7 +61,12 @@ impl Context {
     /// A context for a call made on behalf of this one: same headers, deadline and limits, a new id.
     /// Cancelling this one cancels the child, not the other way round.
     pub fn child(&self) -> Self {
-        let mut builder = Self::builder().headers(self.0.headers.clone());
+        self.child_with(self.0.headers.clone())
+    }
+
+    /// A [`child`](Self::child) with headers of its own.
+    pub fn child_with(&self, headers: Headers) -> Self {
+        let mut builder = Self::builder().headers(headers);
         builder.deadline = self.0.deadline;
         builder.limits = self.0.limits;
         let child = builder.build();

@@ -1,17 +1,39 @@
 //! Business logic behind an endpoint.
 
-use crate::{BoxFuture, BoxStream, Error, ResponseSink, SingleIn};
+use std::{any::Any, sync::Arc};
+
+use futures_core::Stream;
+
+use crate::{
+    BoxFuture, Context, EngineLayer, Error, LayeredEngine, ManyOut, ResponseSink, SingleIn,
+};
 
 /// Answers one typed request with a stream of typed values: the pull face of an endpoint.
 ///
-/// Poll the request's [`Context`](crate::Context) where work can be cut short: after a stop the
+/// Poll the request's [`Context`] where work can be cut short: after a stop the
 /// stream should end behind the item in hand; after a kill it is dropped.
+///
+/// A router is an engine too, so that a service can pass requests on to another one.
 pub trait AsyncEngine<Req, Resp>: Send + Sync {
     /// Begins to answer. An `Err` fails the request before its first item.
-    fn generate(
-        &self,
-        request: SingleIn<Req>,
-    ) -> BoxFuture<'_, Result<BoxStream<'static, Result<Resp, Error>>, Error>>;
+    fn generate(&self, request: SingleIn<Req>) -> BoxFuture<'_, Result<ManyOut<Resp>, Error>>;
+
+    /// This engine with a layer around it.
+    fn with_layer(self, layer: impl EngineLayer<Req, Resp>) -> LayeredEngine<Req, Resp>
+    where
+        Self: Sized + 'static,
+    {
+        LayeredEngine::new(self).with_layer(layer)
+    }
+}
+
+impl<E, Req, Resp> AsyncEngine<Req, Resp> for Arc<E>
+where
+    E: AsyncEngine<Req, Resp> + ?Sized,
+{
+    fn generate(&self, request: SingleIn<Req>) -> BoxFuture<'_, Result<ManyOut<Resp>, Error>> {
+        (**self).generate(request)
+    }
 }
 
 /// Takes requests into an engine of its own, which pushes items when it has them: the push face
@@ -34,23 +56,41 @@ impl<F, Fut, S, Req, Resp> AsyncEngine<Req, Resp> for EngineFn<F>
 where
     F: Fn(SingleIn<Req>) -> Fut + Send + Sync,
     Fut: Future<Output = Result<S, Error>> + Send + 'static,
-    S: futures_core::Stream<Item = Result<Resp, Error>> + Send + 'static,
+    S: Stream<Item = Result<Resp, Error>> + Send + 'static,
+    Resp: 'static,
 {
-    fn generate(
-        &self,
-        request: SingleIn<Req>,
-    ) -> BoxFuture<'_, Result<BoxStream<'static, Result<Resp, Error>>, Error>> {
+    fn generate(&self, request: SingleIn<Req>) -> BoxFuture<'_, Result<ManyOut<Resp>, Error>> {
+        let context = request.context().clone();
         let answer = (self.0)(request);
-        Box::pin(async move { Ok(Box::pin(answer.await?) as BoxStream<'static, _>) })
+        Box::pin(async move { Ok(response(answer.await?, context)) })
     }
 }
 
-/// An engine from an async function that returns a stream.
+/// The response of `values`: themselves where they are one, as when the function has passed the
+/// request on to a router.
+fn response<S, Resp>(values: S, context: Context) -> ManyOut<Resp>
+where
+    S: Stream<Item = Result<Resp, Error>> + Send + 'static,
+    Resp: 'static,
+{
+    let mut values = Some(values);
+    let made = (&mut values as &mut dyn Any).downcast_mut::<Option<ManyOut<Resp>>>();
+    if let Some(made) = made.and_then(Option::take) {
+        return made;
+    }
+    #[expect(clippy::expect_used, reason = "only a response is taken out, and is returned above")]
+    let values = values.expect("values that were not taken");
+    ManyOut::new(values, context)
+}
+
+/// An engine from an async function that returns a stream. A function that returns the
+/// [`ManyOut`] of another engine hands it on as it is.
 pub fn engine_fn<F, Fut, S, Req, Resp>(answer: F) -> impl AsyncEngine<Req, Resp>
 where
     F: Fn(SingleIn<Req>) -> Fut + Send + Sync,
     Fut: Future<Output = Result<S, Error>> + Send + 'static,
-    S: futures_core::Stream<Item = Result<Resp, Error>> + Send + 'static,
+    S: Stream<Item = Result<Resp, Error>> + Send + 'static,
+    Resp: 'static,
 {
     EngineFn(answer)
 }

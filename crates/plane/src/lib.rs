@@ -43,6 +43,7 @@ mod failure_memory;
 mod headers;
 mod id;
 mod in_flight;
+mod layer;
 mod limits;
 mod name;
 mod planes;
@@ -81,6 +82,7 @@ pub use crate::{
     headers::{Headers, HeadersError, header},
     id::{Incarnation, InstanceId, StreamId},
     in_flight::{Closed, InFlight, InFlightEntry, InFlightKey, InFlightSet},
+    layer::{EngineLayer, LayeredEngine, layer_fn},
     limits::{CallLimits, DEFAULT_ACCEPT_LIMIT, accept_timed_out},
     name::{EndpointName, NameError},
     planes::{

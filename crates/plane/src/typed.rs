@@ -8,7 +8,7 @@ use std::{
 
 use futures_core::Stream;
 
-use crate::{BoxStream, Context, Error, Outcome};
+use crate::{BoxStream, Context, Error, HeadersError, Outcome};
 
 /// One request value and its context: what a router sends and an engine receives.
 #[derive(Debug)]
@@ -36,6 +36,17 @@ impl<T> SingleIn<T> {
     /// The context.
     pub fn context(&self) -> &Context {
         &self.context
+    }
+
+    /// The same request with one more header, in a [child](Context::child_with) of its context:
+    /// the headers of a context do not change.
+    ///
+    /// # Errors
+    /// [`HeadersError`] when the name, the value or the headers together break a limit.
+    pub fn with_header(self, name: &str, value: &str) -> Result<Self, HeadersError> {
+        let mut headers = self.context.headers().clone();
+        headers.insert(name, value)?;
+        Ok(Self { context: self.context.child_with(headers), data: self.data })
     }
 
     /// Both parts.

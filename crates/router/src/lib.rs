@@ -56,6 +56,7 @@ mod choice;
 mod client;
 mod connecting;
 mod ejection;
+mod engine;
 mod explain;
 mod in_flight;
 mod in_process;

@@ -29,6 +29,9 @@ use crate::{
 ///
 /// An instance in the same process whose engine has exactly these types is called directly:
 /// nothing is serialised. `PushRouter<Bytes, Bytes>` passes bodies and items on untouched.
+///
+/// It is an [`AsyncEngine`](sinew_plane::AsyncEngine): a service can serve it, and so pass its
+/// requests on to another one.
 pub struct PushRouter<Req, Resp> {
     shared: Arc<Shared>,
     mode: RouterMode,
@@ -208,7 +211,7 @@ where
     }
 
     /// Watches the deadline over everything that happens before the response begins.
-    async fn run(
+    pub(crate) async fn run(
         &self,
         mode: RouterMode,
         request: SingleIn<Req>,

@@ -15,8 +15,7 @@ use futures_core::Stream;
 use serde_core::de::DeserializeOwned;
 use sinew_codec::PayloadFormat;
 use sinew_plane::{
-    BoxFuture, BoxStream, CancelReason, Code, Context, Error, Executed, ItemWait, ManyOut, Outcome,
-    StopKind,
+    BoxFuture, CancelReason, Code, Context, Error, Executed, ItemWait, ManyOut, Outcome, StopKind,
 };
 use tokio::time::Sleep;
 
@@ -47,7 +46,7 @@ pub(crate) fn remote<T: DeserializeOwned + Send + 'static>(
 
 /// The response of an engine in this process.
 pub(crate) fn local<T: Send + 'static>(
-    values: BoxStream<'static, Result<T, Error>>,
+    values: ManyOut<T>,
     context: &Context,
     wait: Option<Box<ItemWait>>,
     attempt: ActiveAttempt,
@@ -165,7 +164,7 @@ impl<T: DeserializeOwned + 'static> Stream for Remote<T> {
 
 struct Local<T> {
     /// Dropped at the end, whatever end it is.
-    values: Option<BoxStream<'static, Result<T, Error>>>,
+    values: Option<ManyOut<T>>,
     received: u64,
     /// Only for calls that limit the waits for items.
     wait: Option<Box<ItemWait>>,
@@ -219,7 +218,7 @@ impl<T> Stream for Local<T> {
         }
         // A handler's panic is its caller's to hear of, as it would be over a transport, not to
         // share.
-        let next = catch_unwind(AssertUnwindSafe(|| values.as_mut().poll_next(cx)));
+        let next = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut *values).poll_next(cx)));
         let next = match next {
             Ok(Poll::Pending) if this.poll_killed(cx) => return Poll::Ready(this.end_cancelled()),
             Ok(Poll::Pending) => {

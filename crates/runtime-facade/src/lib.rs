@@ -66,7 +66,9 @@ pub use sinew_compat_dynamo::{Annotated, DynamoError, ITEMS_ANNOTATED, ITEMS_HEA
 pub use sinew_discovery::{
     Change, FileConfig, FolderRules, Instance, InstanceKey, Owners, Snapshot, View,
 };
-pub use sinew_ingress::IncomingOwned;
+pub use sinew_ingress::{
+    AdmittedHandler, AdmittedRequest, Handler, HandlerLayer, IncomingOwned, handler_layer_fn,
+};
 /// # Examples
 /// A request that may take two seconds, and that is cancelled before:
 /// ```
@@ -164,9 +166,10 @@ pub use sinew_plane::Headers;
 pub use sinew_plane::push_engine_fn;
 pub use sinew_plane::{
     Address, AppCode, AsyncEngine, BindPolicy, Budget, BudgetUse, CallLimits, CancelReason, Code,
-    ContextBuilder, EndpointName, Error, Executed, Fault, HeadersError, InstanceId, ManyOut,
-    NameError, Outcome, PushEngine, Refused, ResponseSink, ResponseStream, Shutdown, SingleIn,
-    StopKind, StreamId, Terminal, TransportId, TrySendError, Window, burst, engine_fn,
+    ContextBuilder, EndpointName, EngineLayer, Error, Executed, Fault, HeadersError, InstanceId,
+    LayeredEngine, ManyOut, NameError, Outcome, PushEngine, Refused, ResponseSink, ResponseStream,
+    Shutdown, SingleIn, StopKind, StreamId, Terminal, TransportId, TrySendError, Window, burst,
+    engine_fn, layer_fn,
 };
 pub use sinew_plane_call_home::{Network, TcpStreamClientConfig, TcpStreamServerConfig};
 #[cfg(feature = "dynamo")]

@@ -5,7 +5,9 @@ use std::{fmt, sync::Arc, time::Duration};
 use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_codec::PayloadFormat;
 use sinew_discovery::{Instance, Registration};
-use sinew_ingress::{EndpointConfig, Handler, PushFace, PushHandler, RawHandler, ServedEndpoint};
+use sinew_ingress::{
+    EndpointConfig, Handler, HandlerLayer, PushFace, PushHandler, RawHandler, ServedEndpoint,
+};
 use sinew_plane::{
     Address, AsyncEngine, EndpointName, Error, InstanceId, PushEngine, ResponseSink, Shutdown,
 };
@@ -27,6 +29,7 @@ pub struct ServeBuilder {
     codecs: Option<Vec<String>>,
     annotated: bool,
     limits: EndpointConfig,
+    layers: Vec<Box<dyn HandlerLayer>>,
 }
 
 impl ServeBuilder {
@@ -40,6 +43,7 @@ impl ServeBuilder {
             codecs: None,
             annotated: false,
             limits: EndpointConfig::default(),
+            layers: Vec::new(),
         }
     }
 
@@ -90,6 +94,15 @@ impl ServeBuilder {
         self
     }
 
+    /// Puts a layer around the handler and around the layers given before: it sees the headers and
+    /// the bytes of each request first. Callers in this process then come over a transport too, see
+    /// [`Handler::with_layer`]; a layer around the engine
+    /// ([`AsyncEngine::with_layer`]) leaves them the short cut.
+    pub fn layer(mut self, layer: impl HandlerLayer + 'static) -> Self {
+        self.layers.push(Box::new(layer));
+        self
+    }
+
     /// Serves typed values with an engine that returns a stream. Callers in this process with
     /// the same types reach it without serialising.
     ///
@@ -132,6 +145,8 @@ impl ServeBuilder {
     }
 
     async fn start(self, handler: Handler, codecs: &[&str]) -> Result<Served, StartError> {
+        let layers = self.layers.iter();
+        let handler = layers.fold(handler, |handler, layer| handler.with_layer(&**layer));
         let addresses = self.runtime.listen().await?;
         let inner = &self.runtime.0;
         // Served before it is announced: who learns of it must find it.

@@ -8,6 +8,7 @@
 
 mod admission;
 mod cancel;
+mod layers;
 mod load;
 mod local;
 mod push_face;

@@ -2,6 +2,7 @@
 
 mod calls;
 mod connecting;
+mod engine;
 mod failover;
 mod in_process;
 mod limits;

@@ -1,0 +1,21 @@
+//! A router as an engine, so that a service passes requests on to another one.
+
+use serde_core::{Serialize, de::DeserializeOwned};
+use sinew_plane::{AsyncEngine, BoxFuture, Error, ManyOut, SingleIn};
+
+use crate::PushRouter;
+
+/// The request goes on in a [child](sinew_plane::Context::child) of its context: headers, deadline
+/// and limits are the same, a cancel goes on, and a response that is dropped before its end cancels
+/// the further call alone.
+impl<Req, Resp> AsyncEngine<Req, Resp> for PushRouter<Req, Resp>
+where
+    Req: Serialize + Send + Sync + 'static,
+    Resp: DeserializeOwned + Send + 'static,
+{
+    fn generate(&self, request: SingleIn<Req>) -> BoxFuture<'_, Result<ManyOut<Resp>, Error>> {
+        let (data, context) = request.into_parts();
+        let request = SingleIn::with_context(data, context.child());
+        Box::pin(async move { Ok(self.run(self.mode(), request).await?.0) })
+    }
+}
