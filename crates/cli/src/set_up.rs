@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, io};
 
-use sinew::{Code, StartError, layers::discovery::DiscoveryError};
+use sinew::{Code, Error, ServeError, StartError, layers::discovery::DiscoveryError};
 
 use crate::exit::{Exit, Failure};
 
@@ -30,14 +30,67 @@ impl Failure {
         }
     }
 
-    /// A failure to begin to serve, which also needs a folder that it can write to.
+    /// A failure to start a runtime that is to serve, which also needs a folder that it can write
+    /// to.
     pub(crate) fn serving(error: StartError) -> Self {
-        let is_of_folder = matches!(
-            &error,
-            StartError::Discovery(DiscoveryError::Unavailable { backend: "file", .. })
-        );
-        let failure = Self::from(error);
-        if is_of_folder { failure.hint(WRITABLE) } else { failure }
+        match error {
+            StartError::Discovery(error) => Self::registering(&error, &error),
+            error => Self::from(error),
+        }
+    }
+
+    /// A failure to serve an endpoint, with the way out that fits what failed.
+    pub(crate) fn not_served(error: ServeError) -> Self {
+        match &error {
+            ServeError::Discovery { error: cause, .. } => Self::registering(&error, cause),
+            ServeError::Listener { error: cause, .. } => {
+                Self::of_transport(Exit::SetUp, &error, cause)
+            }
+            _ => Self::caused(Exit::SetUp, &error).hint(error.advice()),
+        }
+    }
+
+    /// A failure of a transport. Of those that are connected before anything is called, there is
+    /// NATS alone, and it is waited for unless it refuses the login.
+    fn of_transport(exit: Exit, error: &(dyn StdError + 'static), cause: &Error) -> Self {
+        match cause.code() {
+            Code::ConnectFailed => Self::caused(exit, error).hint(
+                "check SINEW_NATS_USER and SINEW_NATS_PASSWORD, or SINEW_NATS_TOKEN, \
+                 SINEW_NATS_NKEY or SINEW_NATS_CREDENTIALS_FILE, and that the server knows them",
+            ),
+            Code::ConnectTimedOut => Self::caused(exit, error)
+                .hint("check --nats or $SINEW_NATS_SERVER, or do without it: --request-plane tcp"),
+            _ => Self::listening(exit, error),
+        }
+    }
+
+    /// A failure of the discovery that is to take what is announced.
+    fn registering(error: &dyn StdError, cause: &DiscoveryError) -> Self {
+        let failure = Self::caused(Exit::SetUp, error);
+        match cause {
+            DiscoveryError::Unavailable { backend: "file", .. } => failure.hint(WRITABLE),
+            _ => match hint(cause) {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            },
+        }
+    }
+}
+
+impl From<DiscoveryError> for Failure {
+    fn from(error: DiscoveryError) -> Self {
+        let failure = Self::caused(Exit::SetUp, &error);
+        match hint(&error) {
+            Some(hint) => failure.hint(hint),
+            // Its own text says what to write.
+            None => failure,
+        }
+    }
+}
+
+impl From<ServeError> for Failure {
+    fn from(error: ServeError) -> Self {
+        Self::not_served(error)
     }
 }
 
@@ -60,19 +113,8 @@ impl From<StartError> for Failure {
         };
         let failure = Self::caused(exit, &error);
         match error {
-            StartError::Discovery(error) => match hint(&error) {
-                Some(hint) => failure.hint(hint),
-                // Its own text says what to write.
-                None => failure,
-            },
-            // The start connects to NATS alone, and waits for it unless it refuses the login.
-            StartError::Transport(error) if error.code() == Code::ConnectFailed => failure.hint(
-                "check SINEW_NATS_USER and SINEW_NATS_PASSWORD, or SINEW_NATS_TOKEN, \
-                 SINEW_NATS_NKEY or SINEW_NATS_CREDENTIALS_FILE, and that the server knows them",
-            ),
-            StartError::Transport(error) if error.code() == Code::ConnectTimedOut => failure
-                .hint("check --nats or $SINEW_NATS_SERVER, or do without it: --request-plane tcp"),
-            StartError::Transport(error) => Self::listening(exit, &error),
+            StartError::Discovery(error) => Self::from(error),
+            StartError::Transport(cause) => Self::of_transport(exit, &cause, &cause),
             _ => failure,
         }
     }
@@ -139,10 +181,18 @@ mod tests {
                 DiscoveryError::Untrusted { .. } => untrusted(),
                 _ => unavailable("file"),
             };
+            let begun = Failure::serving(StartError::Discovery(match &error {
+                DiscoveryError::Untrusted { .. } => untrusted(),
+                _ => unavailable("file"),
+            }));
+            assert!(begun.hinted().contains(serving), "{}", begun.hinted());
             let looked = Failure::from(StartError::Discovery(error));
             assert!(looked.hinted().contains(reading), "{}", looked.hinted());
             assert!(!looked.hinted().contains("write"), "{}", looked.hinted());
-            let served = Failure::serving(StartError::Discovery(again));
+            let endpoint = "a/b/c".parse().unwrap();
+            let instance = sinew::InstanceId(7);
+            let served =
+                Failure::not_served(ServeError::Discovery { endpoint, instance, error: again });
             assert!(served.hinted().contains(serving), "{}", served.hinted());
         }
     }

@@ -1,19 +1,33 @@
 //! How much is admitted.
 
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
 
-/// Limits of a process.
-#[derive(Debug, Clone)]
+use crate::SystemHealth;
+
+/// Settings of a process.
+#[derive(Clone)]
 pub struct IngressConfig {
     /// Requests in flight over all endpoints; more are refused as `Overloaded`. Default 8,192:
     /// what they keep for callers that do not read is bounded by the transport's memory budget,
     /// and without one by a window each (256 KiB, or 1 MiB for callers that ask for more).
     pub max_in_flight: usize,
+    /// Where every endpoint that is served reports its state, whatever transport brings its
+    /// requests. An endpoint that is registered with a health of its own reports to that one.
+    pub health: Option<Arc<dyn SystemHealth>>,
 }
 
 impl Default for IngressConfig {
     fn default() -> Self {
-        Self { max_in_flight: 8_192 }
+        Self { max_in_flight: 8_192, health: None }
+    }
+}
+
+impl fmt::Debug for IngressConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IngressConfig")
+            .field("max_in_flight", &self.max_in_flight)
+            .field("reports_health", &self.health.is_some())
+            .finish()
     }
 }
 

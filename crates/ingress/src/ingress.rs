@@ -37,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) table: Table,
     process: Arc<Process>,
     local: Option<LocalEndpoints>,
+    health: Option<Arc<dyn SystemHealth>>,
     unknown: EndpointMetrics,
 }
 
@@ -62,6 +63,7 @@ impl Ingress {
             table: Table::default(),
             process: Arc::new(process),
             local,
+            health: config.health,
             unknown: EndpointMetrics::unknown(),
         }))
     }
@@ -104,6 +106,7 @@ impl Ingress {
             .with_gate(move || asked.admits());
         let local = instance.handler.localize(&instance, local);
         self.0.table.insert(&instance);
+        let health = health.or_else(|| self.0.health.clone());
         let announced = self.0.local.as_ref();
         let guard = announced.map(|all| all.insert(&instance.name, instance.id, local.clone()));
         ServedEndpoint::new(instance, Arc::clone(&self.0), local, guard, health)

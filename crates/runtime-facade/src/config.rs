@@ -18,7 +18,8 @@ use sinew_plane_request_tcp::{
 use sinew_transport_tcp::{Advertised, CheckedTcpConfig, ListenConfig, TcpConfig};
 
 use crate::{
-    ByteSize, DiscoverySource, FrameChecks, RequestPlane, features::Features, runtime_dir,
+    ByteSize, ConfigError, DiscoverySource, FrameChecks, RequestPlane, features::Features,
+    runtime_dir,
 };
 
 /// Settings of a [`Runtime`](crate::Runtime). Start from [`Config::default`] and change what you
@@ -314,8 +315,8 @@ fn fault(setting: &str, error: &dyn fmt::Display) -> ConfigError {
 pub struct CheckedConfig {
     /// On the heap: the futures that start a runtime hold the settings several times.
     config: Box<Config>,
-    pub(crate) budget: Arc<Budget>,
-    pub(crate) tcp: CheckedTcpConfig,
+    budget: Arc<Budget>,
+    tcp: CheckedTcpConfig,
     #[cfg(feature = "dynamo")]
     pub(crate) frames: CheckedTcpRequestConfig,
     #[cfg(feature = "dynamo")]
@@ -324,42 +325,24 @@ pub struct CheckedConfig {
     pub(crate) dial_back: CheckedTcpStreamClientConfig,
 }
 
+impl CheckedConfig {
+    /// The memory that the process may hold on behalf of its peers.
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+
+    /// The settings of connections of the mux and of the port, with the identity and the budget of
+    /// the process. A listener or transport of your own takes them over.
+    pub fn tcp(&self) -> &CheckedTcpConfig {
+        &self.tcp
+    }
+}
+
 impl std::ops::Deref for CheckedConfig {
     type Target = Config;
 
     fn deref(&self) -> &Config {
         &self.config
-    }
-}
-
-/// Which setting cannot be used, and why. The operator's to mend; nothing was started.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{setting}: {reason}")]
-pub struct ConfigError {
-    setting: String,
-    reason: String,
-}
-
-impl ConfigError {
-    pub(crate) fn new(setting: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self { setting: setting.into(), reason: reason.into() }
-    }
-
-    /// What was asked for is not in this build, but would be with a feature.
-    pub(crate) fn not_in_this_build(setting: &str, what: &str, feature: &str) -> Self {
-        let reason =
-            format!("{what} is not in this build: unset it, or build with the feature `{feature}`");
-        Self::new(setting, reason)
-    }
-
-    /// The setting: a variable of the environment, or a field of [`Config`].
-    pub fn setting(&self) -> &str {
-        &self.setting
-    }
-
-    /// What is wrong with it, and what to do.
-    pub fn reason(&self) -> &str {
-        &self.reason
     }
 }
 

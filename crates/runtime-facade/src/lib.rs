@@ -35,16 +35,17 @@
 //! # }
 //! ```
 
+mod assembly;
 mod byte_size;
 mod config;
+mod config_error;
 mod discovery;
 mod discovery_source;
 mod env;
+mod error;
 mod features;
 mod frame_checks;
-#[cfg(feature = "nats")]
-mod nats;
-mod planes;
+mod health;
 mod request_plane;
 mod runtime;
 mod runtime_dir;
@@ -52,12 +53,16 @@ mod serve;
 mod servers;
 
 pub use crate::{
+    assembly::{Announcement, Declaration, Listener, TransportFactory},
     byte_size::ByteSize,
-    config::{CheckedConfig, Config, ConfigError},
+    config::{CheckedConfig, Config},
+    config_error::ConfigError,
     discovery_source::DiscoverySource,
+    error::{ServeError, StartError},
     frame_checks::FrameChecks,
+    health::Health,
     request_plane::RequestPlane,
-    runtime::{Runtime, RuntimeBuilder, StartError},
+    runtime::{Runtime, RuntimeBuilder, WeakRuntime},
     serve::{ServeBuilder, Served},
 };
 pub use sinew_codec::PayloadFormat;

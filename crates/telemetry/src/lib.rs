@@ -73,4 +73,4 @@ pub use crate::{
 #[cfg(feature = "subscriber")]
 pub use crate::logging::{LoggingError, init_logging, report_repeats};
 #[cfg(feature = "prometheus")]
-pub use crate::prometheus::{Metrics, MetricsError};
+pub use crate::prometheus::{HealthReport, Metrics, MetricsError};

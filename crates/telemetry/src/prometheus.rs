@@ -2,16 +2,20 @@
 
 use std::{
     collections::VecDeque,
-    io,
+    fmt, io,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use axum::{Router, http::header::CONTENT_TYPE, routing::get};
+use axum::{
+    Router,
+    http::{StatusCode, header::CONTENT_TYPE},
+    routing::get,
+};
 use hyper::{
     server::conn::http1,
     service::{Service, service_fn},
@@ -54,7 +58,8 @@ const SECONDS: &[f64] = &[
 ];
 
 /// The process's metrics: a recorder, and an HTTP/1.1 server for `GET /metrics` (Prometheus text
-/// format) and `GET /livez`.
+/// format), `GET /livez`, and `GET /health` once a program
+/// [reports](Self::report_health) its state.
 ///
 /// The server takes one request per connection, at most 32 connections at once, of which the oldest
 /// make room for new ones, 5 seconds for the head of each request and 10 for all of it, and runs as
@@ -64,6 +69,36 @@ const SECONDS: &[f64] = &[
 pub struct Metrics {
     handle: PrometheusHandle,
     server: Server,
+    health: HealthSource,
+}
+
+/// The state of a process, as `/health` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthReport {
+    /// All is well: the answer is 200, otherwise 503.
+    pub is_ready: bool,
+    /// The body, which is JSON.
+    pub json: String,
+}
+
+/// Set once, by a program whose state there is to show.
+#[derive(Clone, Default)]
+struct HealthSource(Arc<OnceLock<Box<dyn Fn() -> HealthReport + Send + Sync>>>);
+
+impl HealthSource {
+    /// Before there is a source, the process starts.
+    fn look(&self) -> HealthReport {
+        match self.0.get() {
+            Some(source) => source(),
+            None => HealthReport { is_ready: false, json: r#"{"status":"starting"}"#.to_owned() },
+        }
+    }
+}
+
+impl fmt::Debug for HealthSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("HealthSource").field(&self.0.get().is_some()).finish()
+    }
 }
 
 impl Metrics {
@@ -83,8 +118,9 @@ impl Metrics {
         metrics::set_global_recorder(recorder).map_err(|_| MetricsError::AlreadyInstalled)?;
         names::describe();
         crate::enable_timing();
-        let server = Server::start(listener, handle.clone()).map_err(bind)?;
-        Ok(Self { handle, server })
+        let health = HealthSource::default();
+        let server = Server::start(listener, handle.clone(), health.clone()).map_err(bind)?;
+        Ok(Self { handle, server, health })
     }
 
     /// Where the server listens, with the real port.
@@ -95,6 +131,13 @@ impl Metrics {
     /// All metrics in the Prometheus text format, as `/metrics` shows them.
     pub fn render(&self) -> String {
         self.handle.render()
+    }
+
+    /// Shows what `source` says as `/health`, each time somebody asks; it must not block. Until
+    /// then the answer is 503 with the status `starting`. Only the first source counts.
+    pub fn report_health(&self, source: impl Fn() -> HealthReport + Send + Sync + 'static) {
+        // A second one is left out.
+        let _ = self.health.0.set(Box::new(source));
     }
 
     /// Stops the server, cuts its connections and waits for its task.
@@ -118,10 +161,14 @@ struct Server {
 }
 
 impl Server {
-    fn start(listener: TcpListener, handle: PrometheusHandle) -> io::Result<Self> {
+    fn start(
+        listener: TcpListener,
+        handle: PrometheusHandle,
+        health: HealthSource,
+    ) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(serve(listener, handle, stopped));
+        let task = tokio::spawn(serve(listener, handle, health, stopped));
         Ok(Self { address, stop, task })
     }
 
@@ -135,9 +182,10 @@ impl Server {
 async fn serve(
     listener: TcpListener,
     handle: PrometheusHandle,
+    health: HealthSource,
     mut stopped: oneshot::Receiver<()>,
 ) {
-    let routes = routes(handle.clone());
+    let routes = routes(handle.clone(), health);
     let (mut connections, mut places) = (JoinSet::new(), Places::default());
     let mut upkeep = interval(UPKEEP_PERIOD);
     upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -194,12 +242,20 @@ impl Places {
     }
 }
 
-fn routes(handle: PrometheusHandle) -> Router {
+fn routes(handle: PrometheusHandle, health: HealthSource) -> Router {
     let metrics = move || {
         let text = handle.render();
         async move { ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text) }
     };
-    Router::new().route("/metrics", get(metrics)).route("/livez", get(|| async { "ok\n" }))
+    let health = move || {
+        let HealthReport { is_ready, json } = health.look();
+        let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        async move { (status, [(CONTENT_TYPE, "application/json")], json) }
+    };
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/health", get(health))
 }
 
 async fn connection(stream: TcpStream, routes: Router, has_asked: Arc<AtomicBool>) {
@@ -263,7 +319,7 @@ mod tests {
     async fn start() -> (PrometheusRecorder, Server) {
         let recorder = recorder().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let server = Server::start(listener, recorder.handle()).unwrap();
+        let server = Server::start(listener, recorder.handle(), HealthSource::default()).unwrap();
         (recorder, server)
     }
 
@@ -292,6 +348,33 @@ mod tests {
         ] {
             let answer = ask(server.address, request).await;
             assert_eq!(answer.split(' ').nth(1), Some(status), "{request:?}: {answer}");
+        }
+        server.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn health_is_what_the_program_says_when_it_is_asked() {
+        let recorder = recorder().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let health = HealthSource::default();
+        let server = Server::start(listener, recorder.handle(), health.clone()).unwrap();
+        let request = "GET /health HTTP/1.1\r\nhost: x\r\n\r\n";
+        let answer = ask(server.address, request).await;
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        assert!(answer.ends_with(r#"{"status":"starting"}"#), "{answer}");
+        let ready = Arc::new(AtomicBool::new(true));
+        let source = Arc::clone(&ready);
+        let report = move || HealthReport {
+            is_ready: source.load(Ordering::Relaxed),
+            json: r#"{"status":"told"}"#.to_owned(),
+        };
+        let _ = health.0.set(Box::new(report));
+        for (is_ready, status) in [(true, "200"), (false, "503")] {
+            ready.store(is_ready, Ordering::Relaxed);
+            let answer = ask(server.address, request).await;
+            assert_eq!(answer.split(' ').nth(1), Some(status), "{answer}");
+            assert!(answer.contains("application/json"), "{answer}");
+            assert!(answer.ends_with(r#"{"status":"told"}"#), "{answer}");
         }
         server.shutdown().await;
     }

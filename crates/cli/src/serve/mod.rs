@@ -21,7 +21,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use sinew::layers::plane::budget::Account;
 use sinew::{BindPolicy, Config, DiscoverySource, IncomingOwned, ResponseSink, Runtime, Served};
-use sinew_telemetry::{Metrics, MetricsError, console::tell};
+use sinew_telemetry::{HealthReport, Metrics, MetricsError, console::tell};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 
@@ -60,6 +60,9 @@ pub(crate) async fn run(settings: &Settings, args: ServeArgs) -> Result<Exit, Fa
         return Ok(Exit::Cancelled);
     };
     let runtime = runtime.map_err(Failure::serving)?;
+    if let Some(metrics) = &metrics {
+        report_health(metrics, &runtime);
+    }
     let supervision = Supervision::start(&args)?;
     let command = command.under(supervision.clone());
     let work = Work::start(&command, &args, runtime.budget().open())?;
@@ -135,6 +138,18 @@ fn pipes(args: &ServeArgs) -> usize {
     PER_PROGRAM * (programs + 1)
 }
 
+/// Shows the state of the runtime beside its metrics, as long as there is one.
+fn report_health(metrics: &Metrics, runtime: &Runtime) {
+    let runtime = runtime.downgrade();
+    metrics.report_health(move || match runtime.upgrade() {
+        Some(runtime) => {
+            let health = runtime.health();
+            HealthReport { is_ready: health.is_ready(), json: health.to_json() }
+        }
+        None => HealthReport { is_ready: false, json: r#"{"status":"stopped"}"#.to_owned() },
+    });
+}
+
 async fn start_metrics(args: &ServeArgs, config: &Config) -> Result<Option<Metrics>, Failure> {
     let Some(address) = args.metrics else { return Ok(None) };
     let policy = if config.insecure { BindPolicy::Insecure } else { BindPolicy::LoopbackOnly };
@@ -166,7 +181,7 @@ async fn serve(runtime: &Runtime, args: &ServeArgs, work: &Work) -> Result<Serve
         work.take(request, sink);
         std::future::ready(())
     };
-    builder.raw(answer).await.map_err(Failure::serving)
+    builder.raw(answer).await.map_err(Failure::not_served)
 }
 
 /// The one line that says what is served, where, and how to call it.

@@ -159,6 +159,23 @@ fn metrics_count_calls() {
 }
 
 #[test]
+fn the_state_of_a_worker_is_shown_beside_its_metrics() {
+    let world = World::new();
+    let args = ["a/b/c", "--instance", "1f", "--metrics", "127.0.0.1:0", "--", "cat"];
+    let server = world.serve(args);
+    let url = server.said.iter().find_map(|line| line.strip_prefix("metrics at http://")).unwrap();
+    let mut stream = TcpStream::connect(url.strip_suffix("/metrics").unwrap()).unwrap();
+    stream.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    let endpoint =
+        r#"{"status":"ready","endpoints":[{"endpoint":"a/b/c","instance":"1f","ready":true}]"#;
+    assert!(text.contains(endpoint), "{text}");
+    assert!(text.contains(r#"{"listener":"tcp","up":true}"#), "{text}");
+}
+
+#[test]
 fn requests_are_logged_at_debug_and_not_at_info() {
     let world = World::new();
     for (level, expected) in [("info", false), ("debug", true)] {

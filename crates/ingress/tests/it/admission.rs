@@ -89,7 +89,7 @@ async fn the_place_of_a_request_is_free_when_its_caller_hears_the_end() {
 
 #[tokio::test]
 async fn the_limit_of_the_process_counts_over_all_endpoints() {
-    let fixture = Fixture::with(IngressConfig { max_in_flight: 2 });
+    let fixture = Fixture::with(IngressConfig { max_in_flight: 2, ..IngressConfig::default() });
     let (go, until) = watch::channel(false);
     let one = fixture.serve_as(1, EndpointConfig::default(), PushHandler::new(held(&until, 1)));
     let two = fixture.serve_as(2, EndpointConfig::default(), PushHandler::new(held(&until, 2)));

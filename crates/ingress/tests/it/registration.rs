@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use sinew_ingress::{IncomingOwned, RawHandler, SystemHealth};
+use sinew_ingress::{IncomingOwned, IngressConfig, RawHandler, SystemHealth};
 use sinew_plane::{Code, Context, EndpointName, Executed, InstanceId, ResponseSink, Terminal};
 
 use crate::support::{Consumer, Fixture};
@@ -55,6 +55,17 @@ async fn a_bad_name_serves_nothing_and_a_drain_is_reported_before_it_waits() {
     assert!(reports.0.lock().is_empty());
     let served = register("c").await.unwrap();
     served.drain().await;
+    let states: Vec<_> = reports.0.lock().iter().map(|(_, ready)| *ready).collect();
+    assert_eq!(states, [true, false]);
+}
+
+#[tokio::test]
+async fn what_is_served_without_a_health_of_its_own_reports_to_that_of_the_process() {
+    let reports = Arc::new(Reports::default());
+    let health = Some(Arc::clone(&reports) as Arc<dyn SystemHealth>);
+    let fixture = Fixture::with(IngressConfig { health, ..IngressConfig::default() });
+    let served = fixture.serve(RawHandler::new(|_, _| async {}));
+    drop(served);
     let states: Vec<_> = reports.0.lock().iter().map(|(_, ready)| *ready).collect();
     assert_eq!(states, [true, false]);
 }

@@ -2,12 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::TryStreamExt;
+use futures_util::{TryStreamExt, stream};
 use sinew::{
-    DiscoverySource, DriverConfig, InstanceId, PushRouter, RouterMode, Runtime, Shutdown,
-    layers::registry::TransportRegistration,
+    Address, DiscoverySource, DriverConfig, Error, InstanceId, PushRouter, RouterMode, Runtime,
+    Shutdown, SingleIn, engine_fn,
+    layers::{registry::TransportRegistration, router::RequestTransport},
 };
-use sinew_outside::masked::{MASKED, masked_transport};
+use sinew_outside::{
+    masked::{MASKED, masked_transport},
+    masked_runtime::{MaskedListener, MaskedTransports},
+};
 use sinew_testkit::within;
 
 use crate::fixture::{Worker, endpoint};
@@ -36,4 +40,36 @@ async fn a_runtime_calls_over_a_transport_that_is_added() {
     assert_eq!(transport.connections(), 1);
     assert_eq!(runtime.shutdown(Duration::from_secs(10)).await, Shutdown::default());
     assert_eq!(transport.connections(), 0, "it ends with the runtime");
+}
+
+#[tokio::test]
+async fn a_runtime_serves_over_a_listener_that_is_added() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = || DiscoverySource::File(folder.path().to_owned());
+    let worker = Runtime::builder().discovery(source()).listener(MaskedListener::default());
+    let worker = worker.build().await.unwrap();
+    let split = engine_fn(|request: SingleIn<String>| async move {
+        let words: Vec<_> = request.data().split(' ').map(|word| Ok(word.to_owned())).collect();
+        Ok::<_, Error>(stream::iter(words))
+    });
+    let served = worker.serve(endpoint()).engine(split).await.unwrap();
+    let masked = |address: &&Address| address.scheme() == MASKED.as_str();
+    assert_eq!(served.addresses().iter().filter(masked).count(), 1, "{:?}", served.addresses());
+    assert!(worker.health().listeners.contains(&(MASKED.as_str().to_owned(), true)));
+
+    let caller = Runtime::builder().discovery(source()).transports(MaskedTransports);
+    let caller = caller.build().await.unwrap();
+    let client = caller.client(endpoint()).with_transport(RequestTransport::Only(MASKED));
+    client.wait_for_instances(Duration::from_secs(30)).await.unwrap();
+    let router = PushRouter::<String, String>::from_client(client, RouterMode::RoundRobin);
+    let router = router.await.unwrap();
+    let call = router.generate_explained("one two".to_owned());
+    let (words, explanation) = within("a response", call).await.unwrap();
+    assert_eq!(explanation.transport, MASKED);
+    let words: Vec<_> = within("its end", words.try_collect()).await.unwrap();
+    assert_eq!(words, ["one", "two"]);
+
+    assert_eq!(caller.shutdown(Duration::from_secs(10)).await, Shutdown::default());
+    assert_eq!(worker.shutdown(Duration::from_secs(10)).await, Shutdown::default());
+    assert!(worker.addresses().is_empty(), "the listener has ended with the runtime");
 }

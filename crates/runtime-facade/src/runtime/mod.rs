@@ -1,5 +1,7 @@
 //! One process's share in a network of endpoints.
 
+mod builder;
+
 use std::{
     fmt,
     sync::{
@@ -12,22 +14,19 @@ use std::{
 use parking_lot::Mutex;
 use sinew_discovery::{Discovery, DiscoveryError, View, host_id};
 use sinew_ingress::{Ingress, IngressConfig};
-use sinew_plane::{
-    Address, Budget, Code, DuplexServer, DuplexTransport, EndpointName, Error, RequestPlaneServer,
-    Shutdown,
-};
-use sinew_registry::{
-    LocalEndpoints, LocalProcess, RegistryError, TransportRegistration, TransportRegistry,
-};
+use sinew_plane::{Address, Budget, EndpointName, RequestHandler, Shutdown};
+use sinew_registry::{LocalEndpoints, LocalProcess, TransportRegistration, TransportRegistry};
 use sinew_router::Client;
 use sinew_telemetry::{BudgetMetrics, is_timing_enabled};
-use sinew_transport_memory::{MemoryConfig, MemoryHub, MemoryTransport};
-use sinew_transport_tcp::{CheckedTcpConfig, TcpServer, TcpTransport};
 use tokio_util::task::AbortOnDropHandle;
 
+use self::builder::Parts;
+pub use self::builder::RuntimeBuilder;
 use crate::{
-    CheckedConfig, Config, ConfigError, DiscoverySource, RequestPlane, discovery,
-    planes::Planes,
+    CheckedConfig, Config, Health, StartError, TransportFactory,
+    assembly::{self, Listeners, assemble},
+    discovery,
+    health::ReadyInstances,
     serve::{Announced, ServeBuilder},
 };
 
@@ -75,13 +74,11 @@ pub(crate) struct Inner {
     registry: Arc<TransportRegistry>,
     locals: LocalEndpoints,
     pub(crate) ingress: Ingress,
-    pub(crate) planes: Planes,
-    /// Calls within the process whose types differ go this way.
-    local_server: sinew_transport_memory::MemoryServer,
-    /// Bound when the first endpoint is served.
-    server: Mutex<Option<Arc<TcpServer>>>,
-    /// Held while it is bound.
-    binding: tokio::sync::Mutex<()>,
+    /// The same as what listeners know it as.
+    pub(crate) handler: Arc<dyn RequestHandler>,
+    pub(crate) listeners: Arc<Listeners>,
+    factories: Vec<Arc<dyn TransportFactory>>,
+    pub(crate) health: Arc<ReadyInstances>,
     pub(crate) announced: Mutex<Vec<Weak<Announced>>>,
     /// Shows what the budget is used for; ends with this value.
     _budget_shown: Option<AbortOnDropHandle<()>>,
@@ -109,39 +106,35 @@ impl Runtime {
         waiting: &(dyn Fn(&str) + Sync),
     ) -> Result<Self, StartError> {
         // On the heap, because it is large and seldom.
-        Box::pin(Self::start(config, waiting)).await
+        Box::pin(Self::start(config, Parts::default(), waiting)).await
     }
 
     async fn start(
         config: CheckedConfig,
+        parts: Parts,
         waiting: &(dyn Fn(&str) + Sync),
     ) -> Result<Self, StartError> {
-        let discovery = discovery::open(&config.discovery, &config, waiting).await?;
+        let discovery = match parts.discovery {
+            Some(discovery) => discovery,
+            None => discovery::open(&config.discovery, &config, waiting).await?,
+        };
         let view = discovery.watch().await?;
-        let process = config.tcp.driver.mux.process;
         let locals = LocalEndpoints::new();
-        let limits = IngressConfig { max_in_flight: config.max_in_flight };
+        let health = Arc::new(ReadyInstances::default());
+        let reported = Some(Arc::clone(&health) as _);
+        let limits = IngressConfig { max_in_flight: config.max_in_flight, health: reported };
         let ingress = Ingress::with_local(limits, locals.clone());
-        let hub = local_hub(&config)?;
-        let local_server = hub
-            .serve(&format!("{process:x}"), ingress.clone())
-            .map_err(|error| Error::new(Code::Exhausted, error.to_string()))?;
-        let addresses = local_server.addresses();
-        let here = LocalProcess { host: host_id(), process: Some(process), addresses };
         let registry = Arc::new(TransportRegistry::new());
-        let planes = Planes::new(&config, ingress.clone(), view.clone(), waiting).await?;
-        let mut transports: Vec<Arc<dyn DuplexTransport>> =
-            vec![Arc::new(MemoryTransport::new(hub))];
-        if config.request_plane != RequestPlane::Nats {
-            transports.push(Arc::new(TcpTransport::unix(config.tcp.clone())));
-            transports.push(Arc::new(TcpTransport::new(config.tcp.clone())));
+        let parts = assemble(&config, &ingress, &view, &registry, parts.assembly, waiting).await?;
+        for factory in &parts.factories {
+            for transport in factory.transports(&config)? {
+                let registration = TransportRegistration::duplex(&*transport);
+                registry.register_duplex_transport(registration, transport)?;
+            }
         }
-        transports.extend(planes.transports());
-        for transport in transports {
-            let registration = TransportRegistration::duplex(&*transport);
-            registry.register_duplex_transport(registration, transport)?;
-        }
-        let budget_shown = show_budget(&config.budget);
+        let process = Some(config.tcp().driver.mux.process);
+        let here = LocalProcess { host: host_id(), process, addresses: parts.own_addresses };
+        let budget_shown = show_budget(config.budget());
         Ok(Self(Arc::new(Inner {
             config,
             here,
@@ -149,11 +142,11 @@ impl Runtime {
             view,
             registry,
             locals,
+            handler: Arc::new(ingress.clone()),
             ingress,
-            planes,
-            local_server,
-            server: Mutex::new(None),
-            binding: tokio::sync::Mutex::default(),
+            listeners: Arc::new(Listeners::new(parts.listeners)),
+            factories: parts.factories,
+            health,
             announced: Mutex::default(),
             _budget_shown: budget_shown,
             closing: AtomicBool::new(false),
@@ -170,7 +163,7 @@ impl Runtime {
 
     /// Starts a runtime whose settings are made in code.
     pub fn builder() -> RuntimeBuilder {
-        RuntimeBuilder { config: Box::default() }
+        RuntimeBuilder::default()
     }
 
     /// Starts to serve an endpoint: the builder says how.
@@ -198,11 +191,11 @@ impl Runtime {
     ///
     /// # Errors
     /// Discovery cannot be reached.
-    pub async fn browse(&self, endpoint: Option<&EndpointName>) -> Result<View, StartError> {
+    pub async fn browse(&self, endpoint: Option<&EndpointName>) -> Result<View, DiscoveryError> {
         let discovery = &self.0.discovery;
         let Some(endpoint) = endpoint else {
             discovery.want_all();
-            return Ok(discovery.watch().await?);
+            return discovery.watch().await;
         };
         let want = discovery.want(endpoint);
         Ok(discovery.watch().await?.holding(want))
@@ -216,7 +209,7 @@ impl Runtime {
 
     /// The memory that this process may hold on behalf of its peers, and what is held of it.
     pub fn budget(&self) -> &Arc<Budget> {
-        &self.0.config.budget
+        self.0.config.budget()
     }
 
     /// The transports of this process, to add one's own.
@@ -226,7 +219,7 @@ impl Runtime {
 
     /// Where this process can be reached; empty before it serves anything.
     pub fn addresses(&self) -> Vec<Address> {
-        self.0.server.lock().as_ref().map(|server| server.addresses()).unwrap_or_default()
+        self.0.listeners.addresses()
     }
 
     /// Withdraws every endpoint, refuses new requests, lets what runs finish within `grace`,
@@ -246,24 +239,18 @@ impl Runtime {
             }
         };
         let _ = tokio::time::timeout(grace.max(LAST_WORDS), withdrawals).await;
-        if let Some(one) = announced.first().filter(|_| !grace.is_zero()) {
-            one.propagation().await;
+        if !announced.is_empty() && !grace.is_zero() {
+            tokio::time::sleep(self.0.listeners.withdrawal_delay()).await;
         }
-        self.0.planes.server.drain();
+        self.0.listeners.drain();
         let requests = self.0.ingress.shutdown(grace).await;
-        let split = self.0.planes.end_serving(LAST_WORDS).await;
         // The requests had their grace; what their connections still carry is their ends.
-        let server = self.0.server.lock().take();
-        let connections = match server {
-            Some(server) => server.shutdown(LAST_WORDS).await,
-            None => Shutdown::default(),
-        };
-        self.0.local_server.shutdown(LAST_WORDS).await;
+        let connections = self.0.listeners.stop(LAST_WORDS).await;
         let calls = self.0.registry.close(LAST_WORDS).await;
-        let planes = self.0.planes.end_calling(LAST_WORDS).await;
+        let shared = assembly::close(&self.0.factories, LAST_WORDS).await;
         // Bounded by itself.
         self.0.discovery.shutdown().await;
-        requests + split + connections + calls + planes
+        requests + connections + calls + shared
     }
 
     /// True once the runtime shuts down.
@@ -271,47 +258,35 @@ impl Runtime {
         self.0.closing.load(Ordering::Acquire)
     }
 
-    /// The addresses that others are told, bound when first asked for; none over NATS alone.
-    pub(crate) async fn listen(&self) -> Result<Vec<Address>, Error> {
-        if self.0.config.request_plane == RequestPlane::Nats {
-            return Ok(Vec::new());
-        }
-        // Two endpoints may be served at once; the second waits for the first's listener.
-        let _binding = self.0.binding.lock().await;
-        if self.is_closing() {
-            return Err(Error::draining("the runtime is shutting down"));
-        }
-        let bound = self.0.server.lock().clone();
-        let server = match bound {
-            Some(server) => server,
-            None => Arc::new(self.bind().await?),
-        };
-        *self.0.server.lock() = Some(Arc::clone(&server));
-        Ok(server.addresses())
+    /// The same runtime for who shall not keep it: a report of its state, or a task of its own.
+    pub fn downgrade(&self) -> WeakRuntime {
+        WeakRuntime(Arc::downgrade(&self.0))
     }
 
-    async fn bind(&self) -> Result<TcpServer, Error> {
-        let config = &self.0.config;
-        let error = match self.start_server(config.tcp.clone()).await {
-            Ok(server) => return Ok(server),
-            Err(error) if config.unix => error,
-            Err(error) => return Err(error),
-        };
-        // TCP alone reaches everyone; the Unix socket only makes it faster on one host. The same
-        // settings otherwise, so that the process is the one that is announced.
-        let server =
-            self.start_server(CheckedTcpConfig { unix_dir: None, ..config.tcp.clone() }).await?;
-        tracing::warn!(%error, "serving over TCP alone");
-        Ok(server)
+    /// Which endpoints take requests, and which listeners bring them.
+    pub fn health(&self) -> Health {
+        Health {
+            endpoints: self.0.health.instances(),
+            listeners: self.0.listeners.states(),
+            draining: self.is_closing(),
+        }
     }
+}
 
-    async fn start_server(&self, tcp: CheckedTcpConfig) -> Result<TcpServer, Error> {
-        let handler = Arc::new(self.0.ingress.clone());
-        let server = TcpServer::new(tcp, handler);
-        #[cfg(feature = "dynamo")]
-        let server = server.with_protocol(self.0.planes.frame_server(&self.0.config));
-        server.start(self.0.config.listen).await?;
-        Ok(server)
+/// A [`Runtime`] that is not kept: once the last clone of that one has gone there is none.
+#[derive(Clone)]
+pub struct WeakRuntime(Weak<Inner>);
+
+impl WeakRuntime {
+    /// The runtime, if there still is one.
+    pub fn upgrade(&self) -> Option<Runtime> {
+        self.0.upgrade().map(Runtime)
+    }
+}
+
+impl fmt::Debug for WeakRuntime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WeakRuntime")
     }
 }
 
@@ -337,18 +312,6 @@ fn show_budget(budget: &Arc<Budget>) -> Option<AbortOnDropHandle<()>> {
     })))
 }
 
-/// The way within the process has the limits of the ways out of it.
-fn local_hub(config: &CheckedConfig) -> Result<MemoryHub, ConfigError> {
-    let mux = &config.tcp.driver.mux;
-    let limits = MemoryConfig {
-        max_message_bytes: mux.max_message_bytes,
-        max_streams: config.max_in_flight,
-        window: mux.window,
-        budget: Some(Arc::clone(&config.budget)),
-    };
-    MemoryHub::new(limits).map_err(|error| ConfigError::new(error.field, error.reason))
-}
-
 impl fmt::Debug for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Runtime")
@@ -356,49 +319,4 @@ impl fmt::Debug for Runtime {
             .field("addresses", &self.addresses())
             .finish_non_exhaustive()
     }
-}
-
-/// Settings of a [`Runtime`] before it starts.
-#[derive(Debug, Clone)]
-pub struct RuntimeBuilder {
-    config: Box<Config>,
-}
-
-impl RuntimeBuilder {
-    /// Where instances are announced and found.
-    #[must_use]
-    pub fn discovery(mut self, source: DiscoverySource) -> Self {
-        self.config.discovery = source;
-        self
-    }
-
-    /// Any other setting.
-    #[must_use]
-    pub fn configure(mut self, change: impl FnOnce(&mut Config)) -> Self {
-        change(&mut self.config);
-        self
-    }
-
-    /// Checks the settings and starts.
-    ///
-    /// # Errors
-    /// As [`Runtime::new`], or settings that do not fit together.
-    pub async fn build(self) -> Result<Runtime, StartError> {
-        Runtime::new(self.config.checked()?).await
-    }
-}
-
-/// Why a runtime did not start. Nothing was announced.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-#[non_exhaustive]
-pub enum StartError {
-    /// A setting cannot be used.
-    Config(#[from] ConfigError),
-    /// Discovery cannot be reached.
-    Discovery(#[from] DiscoveryError),
-    /// A transport cannot be registered.
-    Registry(#[from] RegistryError),
-    /// A transport cannot be set up.
-    Transport(#[from] Error),
 }

@@ -1,0 +1,109 @@
+//! Requests that an acknowledging plane took: their callers are dialled back.
+
+use std::{future::ready, sync::Arc, time::Duration};
+
+#[cfg(feature = "dynamo")]
+use sinew_compat_dynamo::DynamoCodec;
+use sinew_ingress::Ingress;
+use sinew_plane::{BoxFuture, Error, RequestHandler, ResponsePlaneClient, Shutdown};
+use sinew_plane_call_home::TcpStreamClient;
+use sinew_split::{
+    DeclaredEndpoint, EndpointDeclaration, PeerCodec, SplitServer, SplitServerConfig,
+};
+
+use crate::{Announcement, CheckedConfig, Declaration, Listener};
+
+/// How long a withdrawal takes to reach a Dynamo caller, with room to spare: its watch of etcd or
+/// of a folder tells it within milliseconds.
+const PROPAGATION: Duration = Duration::from_millis(500);
+
+/// The serving side behind every acknowledging plane of the process. The planes bring it requests,
+/// so it has no address of its own.
+pub(crate) struct SplitListener {
+    server: SplitServer,
+    dial_back: Arc<TcpStreamClient>,
+}
+
+impl SplitListener {
+    pub(crate) fn new(config: &CheckedConfig, ingress: Ingress) -> Self {
+        let dial_back = Arc::new(TcpStreamClient::new(config.dial_back.clone()));
+        let server = SplitServer::new(limits(config), dial_back.clone(), Arc::new(ingress));
+        Self { server, dial_back }
+    }
+
+    /// Takes the requests.
+    #[cfg_attr(
+        not(any(feature = "dynamo", feature = "nats")),
+        expect(dead_code, reason = "such a build has no request plane")
+    )]
+    pub(crate) fn server(&self) -> &SplitServer {
+        &self.server
+    }
+
+    /// Dials the callers.
+    pub(crate) fn dial_back(&self) -> Arc<dyn ResponsePlaneClient> {
+        self.dial_back.clone()
+    }
+}
+
+impl Listener for SplitListener {
+    fn name(&self) -> &str {
+        "split"
+    }
+
+    fn start<'a>(
+        &'a self,
+        _: &'a CheckedConfig,
+        _: Arc<dyn RequestHandler>,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(ready(Ok(())))
+    }
+
+    fn announce<'a>(
+        &'a self,
+        declaration: &'a Declaration,
+    ) -> BoxFuture<'a, Result<Option<Box<dyn Announcement>>, Error>> {
+        let (endpoint, instance) = (declaration.endpoint.clone(), declaration.instance);
+        let mut declared = EndpointDeclaration::new(endpoint, instance);
+        declared.annotated = declaration.annotated;
+        let declared = Declared { _declared: self.server.declare(declared) };
+        Box::pin(ready(Ok(Some(Box::new(declared) as _))))
+    }
+
+    /// Dynamo's callers do not send a refused request elsewhere.
+    fn withdrawal_delay(&self) -> Duration {
+        if self.server.has_foreign_callers() { PROPAGATION } else { Duration::ZERO }
+    }
+
+    fn drain(&self) {
+        self.server.drain();
+    }
+
+    fn stop(&self, grace: Duration) -> BoxFuture<'_, Shutdown> {
+        Box::pin(
+            async move { self.server.shutdown(grace).await + self.dial_back.close(grace).await },
+        )
+    }
+}
+
+struct Declared {
+    _declared: DeclaredEndpoint,
+}
+
+impl Announcement for Declared {}
+
+/// What fits into a frame of the size that the settings allow, with its wrapping.
+fn limits(config: &CheckedConfig) -> SplitServerConfig {
+    const WRAPPING: usize = 4096;
+    let max_item_bytes = config.dial_back.max_frame_bytes.saturating_sub(WRAPPING);
+    let budget = Some(Arc::clone(config.budget()));
+    SplitServerConfig { max_item_bytes, budget, peer: peer(), ..SplitServerConfig::default() }
+}
+
+/// Speaks with callers that are not Sinew's.
+pub(crate) fn peer() -> Option<Arc<dyn PeerCodec>> {
+    #[cfg(feature = "dynamo")]
+    return Some(Arc::new(DynamoCodec));
+    #[cfg(not(feature = "dynamo"))]
+    None
+}

@@ -1,0 +1,206 @@
+//! Serving one endpoint.
+
+mod served;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use serde_core::{Serialize, de::DeserializeOwned};
+use sinew_codec::PayloadFormat;
+use sinew_discovery::Instance;
+use sinew_ingress::{EndpointConfig, Handler, HandlerLayer, PushFace, PushHandler, RawHandler};
+use sinew_plane::{AsyncEngine, EndpointName, InstanceId, PushEngine, ResponseSink};
+use tokio::sync::Mutex;
+
+pub(crate) use self::served::Announced;
+pub use self::served::Served;
+use crate::{Declaration, IncomingOwned, Runtime, ServeError, health::HealthEntry};
+
+/// How an endpoint is served, before it is.
+#[must_use = "nothing is served until a handler is given"]
+pub struct ServeBuilder {
+    runtime: Runtime,
+    endpoint: EndpointName,
+    instance: InstanceId,
+    weight: u32,
+    idempotent: bool,
+    codecs: Option<Vec<String>>,
+    annotated: bool,
+    limits: EndpointConfig,
+    layers: Vec<Box<dyn HandlerLayer>>,
+}
+
+impl ServeBuilder {
+    pub(crate) fn new(runtime: Runtime, endpoint: EndpointName) -> Self {
+        Self {
+            runtime,
+            endpoint,
+            instance: InstanceId::random(),
+            weight: 1,
+            idempotent: false,
+            codecs: None,
+            annotated: false,
+            limits: EndpointConfig::default(),
+            layers: Vec::new(),
+        }
+    }
+
+    /// The instance's id, instead of a random one.
+    pub fn instance(mut self, id: impl Into<InstanceId>) -> Self {
+        self.instance = id.into();
+        self
+    }
+
+    /// Share of the traffic relative to its siblings, clamped to 1 to 1,000.
+    pub fn weight(mut self, weight: u32) -> Self {
+        self.weight = weight.clamp(1, 1_000);
+        self
+    }
+
+    /// The handler may run twice for one request without harm, so a router may send a request
+    /// again whose first fate is not known.
+    pub fn idempotent(mut self, idempotent: bool) -> Self {
+        self.idempotent = idempotent;
+        self
+    }
+
+    /// Payload formats to advertise, best first, instead of what the handler suggests.
+    pub fn codecs<S: Into<String>>(mut self, codecs: impl IntoIterator<Item = S>) -> Self {
+        self.codecs = Some(codecs.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// The items are [`Annotated`](crate::Annotated) values, as Dynamo's own engines send them:
+    /// they are given to Dynamo's callers as they are, where others are put into one.
+    #[cfg(feature = "dynamo")]
+    pub fn annotated(mut self, annotated: bool) -> Self {
+        self.annotated = annotated;
+        self
+    }
+
+    /// Requests in flight; more are refused.
+    pub fn max_in_flight(mut self, requests: usize) -> Self {
+        self.limits.max_in_flight = requests.max(1);
+        self
+    }
+
+    /// Longest time that an item may wait for its reader before the response fails as
+    /// `Exhausted`. Without it, a slow reader parks its own producer for as long as it likes,
+    /// unless the memory budget of the process stays spent.
+    pub fn park_limit(mut self, limit: Duration) -> Self {
+        self.limits.park_limit = Some(limit);
+        self
+    }
+
+    /// Puts a layer around the handler and around the layers given before: it sees the headers and
+    /// the bytes of each request first. Callers in this process then come over a transport too, see
+    /// [`Handler::with_layer`]; a layer around the engine
+    /// ([`AsyncEngine::with_layer`]) leaves them the short cut.
+    pub fn layer(mut self, layer: impl HandlerLayer + 'static) -> Self {
+        self.layers.push(Box::new(layer));
+        self
+    }
+
+    /// Serves typed values with an engine that returns a stream. Callers in this process with
+    /// the same types reach it without serialising.
+    ///
+    /// # Errors
+    /// The listener cannot be bound, or discovery refuses the registration.
+    pub async fn engine<Req, Resp, E>(self, engine: E) -> Result<Served, ServeError>
+    where
+        Req: DeserializeOwned + Send + 'static,
+        Resp: Serialize + Send + Sync + 'static,
+        E: AsyncEngine<Req, Resp> + 'static,
+    {
+        let codecs = match self.runtime.0.config.codec {
+            PayloadFormat::Json => ["json", "msgpack"],
+            _ => ["msgpack", "json"],
+        };
+        Box::pin(self.start(PushHandler::new(engine).into(), &codecs)).await
+    }
+
+    /// Serves bytes with an engine that files sinks away and pushes into them.
+    ///
+    /// # Errors
+    /// As [`engine`](Self::engine).
+    pub async fn push_engine<P: PushEngine + 'static>(
+        self,
+        engine: P,
+    ) -> Result<Served, ServeError> {
+        Box::pin(self.start(PushFace::new(engine).into(), &["raw"])).await
+    }
+
+    /// Serves bytes with an async function that owns its sink.
+    ///
+    /// # Errors
+    /// As [`engine`](Self::engine).
+    pub async fn raw<F, Fut>(self, answer: F) -> Result<Served, ServeError>
+    where
+        F: Fn(IncomingOwned, ResponseSink) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        Box::pin(self.start(RawHandler::new(answer).into(), &["raw"])).await
+    }
+
+    async fn start(self, handler: Handler, codecs: &[&str]) -> Result<Served, ServeError> {
+        let layers = self.layers.iter();
+        let handler = layers.fold(handler, |handler, layer| handler.with_layer(&**layer));
+        let inner = &self.runtime.0;
+        let (endpoint, id) = (self.endpoint, self.instance);
+        inner.listeners.start(&endpoint, &inner.config, &inner.handler).await?;
+        let health = HealthEntry::new(&inner.health, &endpoint, id);
+        // Served before it is announced: who learns of it must find it.
+        let served = inner.ingress.serve(endpoint.clone(), id, self.limits, handler);
+        let declaration =
+            Declaration { endpoint: endpoint.clone(), instance: id, annotated: self.annotated };
+        let announcements = inner.listeners.announce(&declaration).await?;
+        let mut instance = Instance::new(endpoint.clone(), id, inner.listeners.addresses());
+        instance.addresses.extend(announcements.iter().flat_map(|one| one.addresses()));
+        instance.codecs =
+            self.codecs.unwrap_or_else(|| codecs.iter().map(|name| (*name).to_owned()).collect());
+        instance.weight = self.weight;
+        instance.idempotent = self.idempotent;
+        instance.serves_dynamo = cfg!(feature = "dynamo");
+        instance.host = inner.here.host.clone();
+        instance.process = inner.here.process;
+        let addresses = instance.addresses.clone();
+        let registration = inner.discovery.register(instance).await;
+        let registration = registration.map_err(|error| {
+            let endpoint = endpoint.clone();
+            ServeError::Discovery { endpoint, instance: id, error }
+        })?;
+        let announced = Arc::new(Announced {
+            served,
+            announcements,
+            listeners: Arc::clone(&inner.listeners),
+            registration: Mutex::new(Some(registration)),
+            grace: inner.config.grace,
+            _health: health,
+        });
+        {
+            let mut all = inner.announced.lock();
+            // Swept when it is full, so that the next one costs no more than the last.
+            if all.len() == all.capacity() {
+                all.retain(|one| one.strong_count() > 0);
+            }
+            all.push(Arc::downgrade(&announced));
+        }
+        if self.runtime.is_closing() {
+            // The shutdown may have looked before this one was in the list.
+            announced.withdraw().await;
+            return Err(ServeError::ShuttingDown { endpoint });
+        }
+        Ok(Served { announced, addresses })
+    }
+}
+
+impl fmt::Debug for ServeBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServeBuilder")
+            .field("endpoint", &self.endpoint)
+            .field("instance", &self.instance)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
