@@ -7,7 +7,9 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use sinew_plane::{Code, Error, Executed, ResponseSink, SinkTarget, Terminal, TrySendError};
+use sinew_plane::{
+    Code, Error, Executed, Headers, ResponseSink, SinkTarget, Terminal, TrySendError,
+};
 use sinew_split::{LateFrames, PeerResponse};
 
 use crate::{
@@ -128,6 +130,20 @@ impl SinkTarget for ItemSink {
                 Err(TrySendError::Full(item))
             }
             Err(closed) => Err(closed),
+        }
+    }
+
+    fn head(&self, head: Headers) {
+        if let Some(open) = &mut *self.open.lock() {
+            open.has_begun = true;
+            // An error is for the handler, and its own sink has looked for it already.
+            let _ = open.sink.head(head);
+        }
+    }
+
+    fn set_facts(&self, facts: Headers) {
+        if let Some(open) = &mut *self.open.lock() {
+            open.sink.set_facts(facts);
         }
     }
 

@@ -24,13 +24,16 @@ pub const TCP_SERVER: &str = "tcp_server";
 pub const MAX_INFO_BYTES: usize = 8 * 1024;
 
 /// Version of what this side offers.
-const OFFER_VERSION: u32 = 3;
+const OFFER_VERSION: u32 = 4;
 
 /// From this version on a caller confirms a connection of one stream to a worker that asks for it.
 const CONFIRMS_FROM: u32 = 2;
 
 /// From this version on an item of no bytes has a header, and without one it is a heartbeat.
 const HEARTBEATS_FROM: u32 = 3;
+
+/// From this version on a caller takes the head and the facts of a response.
+const METADATA_FROM: u32 = 4;
 
 /// Where a stream is to be dialled back to, as a request carries it: the name of the plane, and
 /// a text that only this plane reads.

@@ -65,8 +65,8 @@ pub use crate::{
     instance_path::{InstancePath, push_instance_path},
     message::{
         CallHomeHandshake, ControlMessage, Failure, MAX_HANDSHAKE_BYTES, MAX_HEADER_BYTES, Message,
-        ResponseStreamPrologue, begun_frame, empty_item_frame, item_prefix, json_frame,
-        read_handshake, sealed_prefix,
+        ResponseStreamPrologue, begun_frame, empty_item_frame, facts_frame, head_frame,
+        item_prefix, json_frame, read_handshake, sealed_prefix,
     },
     random::random_bytes,
     subject::{SUBJECT_TEXT_BYTES, Subject},

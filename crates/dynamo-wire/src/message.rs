@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Deserializer, Serialize};
 use sinew_codec::{TWO_PART_PREFIX_BYTES, TwoPartMessage, checksum_of, decode_control};
-use sinew_plane::{CancelReason, Code, Error, Executed, StopKind};
+use sinew_plane::{CancelReason, Code, Error, Executed, Headers, StopKind};
 
 use crate::{StreamType, TypedError};
 
@@ -20,6 +20,10 @@ const BEGUN: &[u8; 14] = br#"{"error":null}"#;
 
 /// The header of an item of no bytes, between Sinew's own ends. Without one it would be a heartbeat.
 const EMPTY_ITEM: &[u8; 6] = br#""item""#;
+
+/// The headers of the two messages that carry a header block, between Sinew's own ends.
+const HEAD: &[u8; 6] = br#""head""#;
+const FACTS: &[u8; 7] = br#""facts""#;
 
 /// The first message of the side that dials.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -164,6 +168,10 @@ pub enum Message {
     Begun,
     /// The prologue of one that could not, or in its form an error after the first item.
     Failed(Failure),
+    /// What the handler says of the response before its first item.
+    Head(Headers),
+    /// What the handler says of the whole response, before its end.
+    Facts(Headers),
 }
 
 impl Message {
@@ -178,6 +186,12 @@ impl Message {
             } else {
                 Self::Item(frame.body)
             });
+        }
+        if frame.header == HEAD[..] {
+            return read_block(&frame.body).map(Self::Head).ok_or("a head that cannot be read");
+        }
+        if frame.header == FACTS[..] {
+            return read_block(&frame.body).map(Self::Facts).ok_or("facts that cannot be read");
         }
         if !frame.body.is_empty() {
             return Err("a control message that carries data");
@@ -222,6 +236,33 @@ pub fn begun_frame() -> Bytes {
 pub fn empty_item_frame() -> Bytes {
     static FRAME: [u8; TWO_PART_PREFIX_BYTES + EMPTY_ITEM.len()] = framed(EMPTY_ITEM);
     Bytes::from_static(&FRAME)
+}
+
+/// The frame of the head of a response, for a caller that
+/// [knows it](crate::ParsedOffer::knows_metadata).
+pub fn head_frame(head: &Headers) -> Bytes {
+    block_frame(HEAD, head)
+}
+
+/// The frame of the facts of a response, for such a caller.
+pub fn facts_frame(facts: &Headers) -> Bytes {
+    block_frame(FACTS, facts)
+}
+
+fn block_frame(header: &[u8], block: &Headers) -> Bytes {
+    let block = block.as_block();
+    let mut frame = BytesMut::with_capacity(TWO_PART_PREFIX_BYTES + header.len() + block.len());
+    frame.put_u64(header.len() as u64);
+    frame.put_u64(block.len() as u64);
+    frame.put_u64(0);
+    frame.put_slice(header);
+    frame.put_slice(block);
+    frame.freeze()
+}
+
+/// A header block, copied: it lives as long as the stream, and the read buffer should not.
+fn read_block(block: &[u8]) -> Option<Headers> {
+    Headers::decode(Bytes::copy_from_slice(block)).ok()
 }
 
 /// A frame that is only a short header.
@@ -319,6 +360,29 @@ mod tests {
         }
         let both = TwoPartMessage::from_parts("\"sentinel\"", "x");
         assert!(Message::read(both).is_err());
+    }
+
+    #[test]
+    fn head_and_facts_carry_a_header_block() {
+        let mut block = Headers::new();
+        block.insert("model", "m").unwrap();
+        let frame = head_frame(&block);
+        let expected =
+            b"\0\0\0\0\0\0\0\x06\0\0\0\0\0\0\0\x09\0\0\0\0\0\0\0\0\"head\"\x05model\0\x01m";
+        assert_eq!(frame[..], expected[..]);
+        assert_eq!(&facts_frame(&Headers::new())[24..], b"\"facts\"");
+        let read = |header: &'static str, body: &Bytes| {
+            Message::read(TwoPartMessage::from_parts(header, body.clone()))
+        };
+        assert!(matches!(read("\"head\"", block.as_block()), Ok(Message::Head(it)) if it == block));
+        assert!(
+            matches!(read("\"facts\"", block.as_block()), Ok(Message::Facts(it)) if it == block)
+        );
+        assert!(matches!(read("\"head\"", &Bytes::new()), Ok(Message::Head(it)) if it.is_empty()));
+        let cut = block.as_block().slice(..8);
+        assert!(read("\"head\"", &cut).is_err() && read("\"facts\"", &cut).is_err());
+        let large = Bytes::from(vec![b'a'; 65_537]);
+        assert!(read("\"head\"", &large).is_err() && read("\"facts\"", &large).is_err());
     }
 
     #[test]

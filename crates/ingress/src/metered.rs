@@ -8,8 +8,8 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sinew_plane::{
-    CancelReason, Context, Error, Executed, OnCancel, ResponseSink, SinkTarget, StopKind, Terminal,
-    TrySendError,
+    CancelReason, Context, Error, Executed, Headers, OnCancel, ResponseSink, SinkTarget, StopKind,
+    Terminal, TrySendError,
 };
 use tokio::runtime::Handle;
 
@@ -85,6 +85,19 @@ impl SinkTarget for MeteredSink {
         open.sink.try_send(item)?;
         open.permit.item(bytes);
         Ok(())
+    }
+
+    fn head(&self, head: Headers) {
+        if let Some(open) = &mut *self.open.lock() {
+            // An error is for the handler, and its own sink has looked for it already.
+            let _ = open.sink.head(head);
+        }
+    }
+
+    fn set_facts(&self, facts: Headers) {
+        if let Some(open) = &mut *self.open.lock() {
+            open.sink.set_facts(facts);
+        }
     }
 
     fn accept(&self) {

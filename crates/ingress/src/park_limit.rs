@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sinew_plane::{
-    Code, Context, Error, Executed, ResponseSink, SinkTarget, Terminal, TrySendError,
+    Code, Context, Error, Executed, Headers, ResponseSink, SinkTarget, Terminal, TrySendError,
 };
 use tokio::time::{Sleep, sleep};
 
@@ -78,6 +78,19 @@ impl SinkTarget for ParkLimit {
         }
     }
 
+    fn head(&self, head: Headers) {
+        if let Some(sink) = &mut self.state.lock().sink {
+            // An error is for the handler, and its own sink has looked for it already.
+            let _ = sink.head(head);
+        }
+    }
+
+    fn set_facts(&self, facts: Headers) {
+        if let Some(sink) = &mut self.state.lock().sink {
+            sink.set_facts(facts);
+        }
+    }
+
     fn accept(&self) {
         if let Some(sink) = &mut self.state.lock().sink {
             sink.accept();
@@ -123,6 +136,10 @@ mod tests {
             state.0 += 1;
             Ok(())
         }
+
+        fn head(&self, _: Headers) {}
+
+        fn set_facts(&self, _: Headers) {}
 
         fn accept(&self) {}
 

@@ -1,7 +1,7 @@
 //! The receiving end of one stream.
 
 use bytes::Bytes;
-use sinew_plane::{ItemBatch, Terminal, Window};
+use sinew_plane::{Headers, ItemBatch, ResponseMetadata, Terminal, Window};
 
 use crate::{Arrived, Items, StreamViolation, items, items::RunSize};
 
@@ -62,6 +62,7 @@ pub struct Consumer {
     reported_bytes: u64,
     started: bool,
     ended: Option<Ended>,
+    metadata: ResponseMetadata,
 }
 
 impl Consumer {
@@ -90,6 +91,7 @@ impl Consumer {
             reported_bytes: 0,
             started: false,
             ended: None,
+            metadata: ResponseMetadata::new(),
         }
     }
 
@@ -103,10 +105,23 @@ impl Consumer {
         self.received
     }
 
-    /// Bytes of the items that wait to be taken.
+    /// Bytes of the items that wait to be taken, of the head and of the facts.
     #[inline]
     pub fn queued_bytes(&self) -> usize {
-        usize::try_from(self.queued_bytes).unwrap_or(usize::MAX)
+        let items = usize::try_from(self.queued_bytes).unwrap_or(usize::MAX);
+        items.saturating_add(self.metadata.bytes())
+    }
+
+    /// The head of the response once it is known: an empty one when an item or the end came first.
+    /// It stays until the end, however often it is asked for.
+    pub fn head(&self) -> Option<Headers> {
+        let is_late = self.received > 0 || self.partial || self.ended.is_some();
+        self.metadata.head().cloned().or_else(|| is_late.then(Headers::new))
+    }
+
+    /// The facts that came with the terminal.
+    pub fn facts(&self) -> &Headers {
+        self.metadata.facts()
     }
 
     /// True once it is known that the handler has begun.
@@ -138,6 +153,19 @@ impl Consumer {
         self.check_open()?;
         self.started = true;
         Ok(())
+    }
+
+    /// The head of the response arrived. False when it is known: after an attach it comes again.
+    ///
+    /// # Errors
+    /// An item began before it, or the stream has ended.
+    pub fn on_head(&mut self, head: Headers) -> Result<bool, StreamViolation> {
+        self.check_open()?;
+        if self.received > 0 || self.partial {
+            return Err(StreamViolation("a head after an item"));
+        }
+        self.started = true;
+        Ok(self.metadata.set_head(head))
     }
 
     /// Whole items arrived.
@@ -216,11 +244,16 @@ impl Consumer {
         }
     }
 
-    /// The producer ended the stream after `items` items.
+    /// The producer ended the stream after `items` items, with `facts`.
     ///
     /// # Errors
     /// The count does not fit what arrived, or there was an end before.
-    pub fn on_terminal(&mut self, terminal: Terminal, items: u64) -> Result<(), StreamViolation> {
+    pub fn on_terminal(
+        &mut self,
+        terminal: Terminal,
+        items: u64,
+        facts: Headers,
+    ) -> Result<(), StreamViolation> {
         self.check_open()?;
         if items != self.received {
             return Err(StreamViolation("an end that does not fit the items that arrived"));
@@ -231,6 +264,7 @@ impl Consumer {
         }
         self.partial = false;
         self.started |= complete;
+        self.metadata.set_facts(facts);
         self.ended = Some(Ended::Terminal(terminal));
         Ok(())
     }
@@ -252,6 +286,11 @@ impl Consumer {
     /// What to say over a new carrier: the item that is needed next, and the credit.
     pub fn attach(&mut self) -> (u64, Credit) {
         (self.received, self.report())
+    }
+
+    /// Drops head and facts, for a caller that reads on no more.
+    pub fn drop_metadata(&mut self) {
+        self.metadata = ResponseMetadata::new();
     }
 
     /// Moves all items that are there to the back of `batch` and counts the ones taken before
@@ -321,113 +360,4 @@ impl Consumer {
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-
-    use super::*;
-    use crate::FRAME_HEADER_BYTES;
-
-    const WINDOW: Window = Window { items: 4, bytes: 100 };
-
-    fn item(len: usize) -> Items {
-        Items::one(vec![b'x'; len].into())
-    }
-
-    fn take(consumer: &mut Consumer) -> usize {
-        let mut batch = ItemBatch::new();
-        consumer.take(&mut batch);
-        batch.count()
-    }
-
-    #[test]
-    fn credit_is_due_after_half_a_window() {
-        let mut consumer = Consumer::new(WINDOW);
-        consumer.on_items(item(1)).unwrap();
-        consumer.on_items(item(1)).unwrap();
-        assert_eq!(take(&mut consumer), 2);
-        assert_eq!(consumer.credit_due(), None, "taken is not yet consumed");
-        assert_eq!(take(&mut consumer), 0);
-        assert_eq!(consumer.credit_due(), Some(Credit { consumed: 2, items: 4, bytes: 100 }));
-        assert_eq!(consumer.credit_due(), None);
-    }
-
-    #[test]
-    fn a_large_window_is_told_of_before_its_half() {
-        let mut consumer = Consumer::new(Window { items: 1 << 20, bytes: 1 << 30 });
-        for _ in 0..REPORT_AT_LATEST.items {
-            assert_eq!(consumer.credit_due(), None);
-            consumer.on_items(item(1)).unwrap();
-            take(&mut consumer);
-        }
-        take(&mut consumer);
-        assert_eq!(consumer.credit_due().unwrap().consumed, REPORT_AT_LATEST.items.into());
-        consumer.on_items(item(REPORT_AT_LATEST.bytes as usize)).unwrap();
-        take(&mut consumer);
-        take(&mut consumer);
-        assert!(consumer.credit_due().is_some());
-    }
-
-    #[test]
-    fn items_without_credit_are_told() {
-        let mut by_items = Consumer::new(WINDOW);
-        for _ in 0..4 {
-            by_items.on_items(item(1)).unwrap();
-        }
-        assert!(by_items.on_items(item(1)).is_err());
-        let mut by_bytes = Consumer::new(WINDOW);
-        by_bytes.on_item_begin(1_000).unwrap();
-        by_bytes.on_item_end(vec![0; 1_000].into()).unwrap();
-        assert!(by_bytes.on_items(item(0)).is_err());
-    }
-
-    #[test]
-    fn copies_stay_in_line() {
-        let mut consumer = Consumer::new(Window { items: 9, bytes: 100 });
-        let copied = |consumer: &mut Consumer, frame: &'static [u8]| {
-            let frames = Bytes::from_static(frame);
-            let (range, mut size) = (0..frame.len(), RunSize::default());
-            size.add(frame.len() - FRAME_HEADER_BYTES);
-            let arrived = Arrived { stream: 1, frames: &frames, range, checked: false, size };
-            consumer.on_items_to_copy(&arrived).unwrap();
-        };
-        consumer.on_items(Items::one("a".into())).unwrap();
-        copied(&mut consumer, b"\0\0\x01\x04\0\0\0\x01b");
-        copied(&mut consumer, b"\0\0\0\x04\0\0\0\x01");
-        consumer.on_items(Items::one("c".into())).unwrap();
-        copied(&mut consumer, b"\0\0\x01\x04\0\0\0\x01d");
-        let mut batch = ItemBatch::new();
-        consumer.take(&mut batch);
-        assert!(batch.eq(["a", "b", "", "c", "d"]));
-        assert!(!consumer.has_items());
-    }
-
-    #[test]
-    fn ends_must_fit() {
-        let mut consumer = Consumer::new(WINDOW);
-        consumer.on_items(item(1)).unwrap();
-        assert!(consumer.on_terminal(Terminal::Complete { items: 2 }, 2).is_err());
-        consumer.on_item_begin(10).unwrap();
-        assert!(consumer.on_terminal(Terminal::Complete { items: 1 }, 1).is_err());
-        let reason = sinew_plane::CancelReason::Caller;
-        consumer.on_terminal(Terminal::Cancelled { reason }, 1).unwrap();
-        assert!(consumer.on_items(item(1)).is_err());
-        assert!(consumer.on_terminal(Terminal::Complete { items: 1 }, 1).is_err());
-        consumer.on_lost();
-        assert!(matches!(consumer.ended(), Some(Ended::Terminal(_))), "the first end stays");
-    }
-
-    #[test]
-    fn a_lost_carrier_takes_the_begun_item_back() {
-        let mut consumer = Consumer::new(WINDOW);
-        consumer.on_items(item(5)).unwrap();
-        consumer.on_item_begin(60).unwrap();
-        consumer.on_carrier_lost();
-        let (next_item, credit) = consumer.attach();
-        assert_eq!((next_item, credit.consumed), (1, 0));
-        consumer.on_item_begin(60).unwrap();
-        consumer.on_item_end(vec![0; 60].into()).unwrap();
-        // 65 of 100 bytes are used; charged twice, the item would leave none.
-        consumer.on_items(item(1)).unwrap();
-        assert_eq!(consumer.received(), 3);
-    }
-}
+mod tests;

@@ -1,7 +1,7 @@
 //! What a peer's bytes mean.
 
 use bytes::Bytes;
-use sinew_plane::{CancelReason, Error, StopKind, Terminal};
+use sinew_plane::{CancelReason, Error, Headers, StopKind, Terminal};
 
 use crate::{Attach, Credit, Hello, Items, Open};
 
@@ -49,6 +49,13 @@ pub enum Event {
         /// The stream.
         stream: u32,
     },
+    /// The head of a response.
+    Head {
+        /// The stream.
+        stream: u32,
+        /// What the handler says of the response.
+        head: Headers,
+    },
     /// Whole items, as many as stand one behind the other.
     Items {
         /// The stream.
@@ -84,6 +91,8 @@ pub enum Event {
         terminal: Terminal,
         /// How many items it had.
         items: u64,
+        /// What the handler says of the whole response.
+        facts: Headers,
     },
     /// Credit for a stream.
     Credit {

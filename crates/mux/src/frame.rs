@@ -72,6 +72,8 @@ kinds! {
     Pong = 0x11,
     /// No new streams on this connection.
     GoAway = 0x12,
+    /// What the handler says of the response before its first item.
+    Head = 0x13,
 }
 
 /// A frame's length, kind and stream as they stand on the wire.
@@ -148,7 +150,7 @@ mod tests {
         }
         assert_eq!(Kind::from_wire(0), None);
         assert!(FrameHeader { len: 0, kind: 0x91, stream: 0 }.may_be_ignored());
-        assert!(!FrameHeader { len: 0, kind: 0x13, stream: 0 }.may_be_ignored());
+        assert!(!FrameHeader { len: 0, kind: 0x14, stream: 0 }.may_be_ignored());
     }
 
     #[test]

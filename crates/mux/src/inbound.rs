@@ -262,6 +262,7 @@ impl Inbound {
             // Looked at before this, see `poll_items`.
             Kind::Item => Ok(None),
             Kind::Accept
+            | Kind::Head
             | Kind::ItemBegin
             | Kind::Chunk
             | Kind::Complete

@@ -111,9 +111,7 @@ impl Open {
         }
         let endpoint = payload.slice(OPEN_HEAD_BYTES..headers_at);
         std::str::from_utf8(&endpoint).map_err(|_| broken())?;
-        // Headers live as long as the stream, the read buffer should not: copied, if any.
-        let headers = Headers::decode(Bytes::copy_from_slice(&payload[headers_at..body_at]))
-            .map_err(|_| ConnectionError::Violation("headers that cannot be read"))?;
+        let headers = decode_headers(&payload[headers_at..body_at])?;
         let (id, secret) = key;
         let open = Self { id, secret, instance, endpoint, headers, remaining, window, attempt };
         Ok((open, body_len, payload.slice(body_at..)))
@@ -241,14 +239,38 @@ pub(crate) fn decode_error(fields: &mut Fields<'_>) -> Option<Error> {
     }
 }
 
-/// Payload of a terminal: the number of items, then what the kind needs.
-pub(crate) fn encode_terminal(terminal: &Terminal, items: u64, out: &mut Vec<u8>) {
+/// Payload of a terminal: the number of items, then what the kind needs, then facts, if any.
+pub(crate) fn encode_terminal(terminal: &Terminal, items: u64, facts: &Headers, out: &mut Vec<u8>) {
     out.extend(items.to_be_bytes());
     match terminal {
         Terminal::Complete { .. } => {}
         Terminal::Failed { error } => encode_error(error, out),
         Terminal::Cancelled { reason } => out.push(reason.to_wire()),
     }
+    if !facts.is_empty() {
+        out.extend((facts.as_block().len() as u32).to_be_bytes());
+        out.extend_from_slice(facts.as_block());
+    }
+}
+
+/// Reads facts from the rest of a terminal. Bytes behind them are of a later version.
+///
+/// # Errors
+/// The block is cut short, too large, or breaks a rule of headers.
+pub(crate) fn decode_facts(fields: &mut Fields<'_>) -> Result<Headers, ConnectionError> {
+    if fields.0.is_empty() {
+        return Ok(Headers::new());
+    }
+    let length = fields.u32().map(|length| length as usize);
+    let block = length.and_then(|length| fields.0.get(..length));
+    decode_headers(block.ok_or(ConnectionError::Violation("facts that are cut short"))?)
+}
+
+/// Reads a header block. It is copied: headers live as long as the stream, and the read buffer
+/// should not.
+pub(crate) fn decode_headers(block: &[u8]) -> Result<Headers, ConnectionError> {
+    Headers::decode(Bytes::copy_from_slice(block))
+        .map_err(|_| ConnectionError::Violation("headers that cannot be read"))
 }
 
 pub(crate) fn stop_kind_to_wire(kind: StopKind) -> u8 {

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
-use sinew_plane::{CancelReason, Error, StopKind, Terminal, Window, budget::Account};
+use sinew_plane::{CancelReason, Error, Headers, StopKind, Terminal, Window, budget::Account};
 
 use crate::{
     Attach, Batch, CheckedMuxConfig, ConnectionError, Credit, Hello, Open, Outbox, Role,
@@ -255,7 +255,7 @@ impl Outbound {
 
     /// Ends a stream that has no producer.
     pub fn terminal(&mut self, stream: u32, terminal: &Terminal, items: u64) {
-        self.outbox.terminal(stream, terminal, items);
+        self.outbox.terminal(stream, terminal, items, &Headers::new());
     }
 
     /// Tells the peer, with the next write, that a stream's end has arrived here.

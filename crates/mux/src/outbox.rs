@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sinew_plane::{
-    BudgetUse, Terminal,
+    BudgetUse, Headers, Terminal,
     budget::{Account, Hold, Work},
 };
 
@@ -225,13 +225,19 @@ impl Outbox {
     }
 
     /// A terminal, behind its stream's items. It needs no room.
-    pub(crate) fn terminal(&mut self, stream: u32, terminal: &Terminal, items: u64) {
+    pub(crate) fn terminal(
+        &mut self,
+        stream: u32,
+        terminal: &Terminal,
+        items: u64,
+        facts: &Headers,
+    ) {
         let kind = match terminal {
             Terminal::Complete { .. } => Kind::Complete,
             Terminal::Failed { .. } => Kind::Failed,
             Terminal::Cancelled { .. } => Kind::Cancelled,
         };
-        self.inline(kind, stream, |out| message::encode_terminal(terminal, items, out));
+        self.inline(kind, stream, |out| message::encode_terminal(terminal, items, facts, out));
     }
 
     /// Everything that waits, in the order it is to be written.

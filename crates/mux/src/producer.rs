@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use sinew_plane::{CancelReason, Error, Terminal, Window};
+use sinew_plane::{CancelReason, Error, Headers, ResponseMetadata, Terminal, Window};
 
 use crate::{
     Credit, Outbox, StreamViolation, consumer::REPORT_AT_LATEST, frame::Kind, outbox::CHUNK_BYTES,
@@ -43,6 +43,10 @@ pub struct Producer {
     terminal: Option<Terminal>,
     terminal_sent: bool,
     attached: bool,
+    /// The head is kept until an item is acknowledged.
+    metadata: ResponseMetadata,
+    /// There is a head, and the consumer may not have it.
+    head_due: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +97,8 @@ impl Producer {
             terminal: None,
             terminal_sent: false,
             attached: true,
+            metadata: ResponseMetadata::new(),
+            head_due: false,
         }
     }
 
@@ -123,11 +129,12 @@ impl Producer {
         self.items.len()
     }
 
-    /// What the items that are kept cost, in bytes: their own and [`ITEM_COST_BYTES`] for each.
+    /// What is kept costs so much, in bytes: the items' own and [`ITEM_COST_BYTES`] for each, the
+    /// head and the facts.
     #[inline]
     pub fn kept_bytes(&self) -> usize {
         let bytes = usize::try_from(self.pushed_bytes - self.base_bytes).unwrap_or(usize::MAX);
-        bytes.saturating_add(self.items.len() * ITEM_COST_BYTES)
+        bytes.saturating_add(self.items.len() * ITEM_COST_BYTES + self.metadata.bytes())
     }
 
     /// True while an item would be taken.
@@ -151,6 +158,28 @@ impl Producer {
         self.pushed_bytes += item.len() as u64;
         self.items.push_back(item);
         Ok(())
+    }
+
+    /// Sends the head before the first item, with what the consumer learns that the handler has
+    /// begun. Changes nothing after another head or an item, or when the stream has ended.
+    pub fn set_head(&mut self, head: Headers) {
+        if self.pushed() == 0 && !self.refuses() && self.metadata.set_head(head) {
+            self.head_due = true;
+        }
+    }
+
+    /// Keeps the facts that leave with the terminal, in place of earlier ones. Changes nothing
+    /// after [`finish`](Self::finish).
+    pub fn set_facts(&mut self, facts: Headers) {
+        if self.terminal.is_none() {
+            self.metadata.set_facts(facts);
+        }
+    }
+
+    /// True when a [reject](crate::Outbound::reject) can end the stream: it says that nothing ran,
+    /// and has no place for facts.
+    pub(crate) fn may_reject(&self) -> bool {
+        self.pushed() == 0 && self.metadata.head().is_none() && self.metadata.facts().is_empty()
     }
 
     /// The handler has begun; the consumer learns it with the next frame.
@@ -182,6 +211,7 @@ impl Producer {
         self.items.truncate(keep);
         self.pushed_bytes -= dropped;
         self.partial = 0;
+        self.head_due = false;
         self.apply_discard();
     }
 
@@ -189,7 +219,7 @@ impl Producer {
     /// It cannot be resumed.
     pub fn abandon(&mut self, error: Error) {
         self.discard_unsent(CancelReason::Evicted);
-        self.items = VecDeque::new();
+        (self.items, self.metadata) = (VecDeque::new(), ResponseMetadata::new());
         (self.base, self.base_bytes) = (self.next, self.pushed_bytes);
         if !self.terminal_sent {
             self.terminal = Some(Terminal::Failed { error });
@@ -229,6 +259,10 @@ impl Producer {
             self.base_bytes += item.len() as u64;
         }
         self.base = credit.consumed;
+        if acknowledged > 0 {
+            // Who has an item has the head that went before it.
+            self.metadata.take_head();
+        }
         let items = credit.items.min(self.limit.items);
         let bytes = credit.bytes.min(self.limit.bytes);
         let item_limit = self.base.saturating_add(items.into());
@@ -268,6 +302,7 @@ impl Producer {
         if self.accept == Accept::Told {
             self.accept = Accept::Due;
         }
+        self.head_due = next_item == 0 && self.metadata.head().is_some();
         self.attached = true;
         Ok(())
     }
@@ -275,7 +310,7 @@ impl Producer {
     /// True when there is something to send.
     pub fn has_output(&self) -> bool {
         // A terminal goes behind everything, and makes an accept that is still due needless.
-        let untold = self.accept == Accept::Due || self.next < self.pushed();
+        let untold = self.accept == Accept::Due || self.next < self.pushed() || self.head_due;
         self.attached && !self.terminal_sent && (untold || self.terminal.is_some())
     }
 
@@ -284,6 +319,9 @@ impl Producer {
     pub fn poll_frame(&mut self, stream: u32, outbox: &mut Outbox) -> PollFrame {
         if !self.attached || self.terminal_sent {
             return PollFrame::Idle;
+        }
+        if self.head_due && !self.send_head(stream, outbox) {
+            return PollFrame::More;
         }
         self.send_small_items(stream, outbox);
         if self.next < self.pushed() {
@@ -295,7 +333,8 @@ impl Producer {
             }
         }
         if let Some(terminal) = &self.terminal {
-            outbox.terminal(stream, terminal, self.pushed());
+            let items = self.base + self.items.len() as u64;
+            outbox.terminal(stream, terminal, items, self.metadata.facts());
             self.terminal_sent = true;
             return PollFrame::Ended;
         }
@@ -304,6 +343,19 @@ impl Producer {
             self.accept = Accept::Told;
         }
         PollFrame::Idle
+    }
+
+    /// Sends the head. False when there is no room for it.
+    #[cold]
+    fn send_head(&mut self, stream: u32, outbox: &mut Outbox) -> bool {
+        if !outbox.has_room() {
+            return false;
+        }
+        if let Some(head) = self.metadata.head() {
+            outbox.payload(Kind::Head, stream, b"", head.as_block());
+        }
+        (self.head_due, self.accept) = (false, Accept::Told);
+        true
     }
 
     /// Sends items that need no chunks, up to the first that does.

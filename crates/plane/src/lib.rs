@@ -45,6 +45,7 @@ mod id;
 mod in_flight;
 mod layer;
 mod limits;
+mod metadata;
 mod name;
 mod planes;
 pub mod random;
@@ -84,6 +85,7 @@ pub use crate::{
     in_flight::{Closed, InFlight, InFlightEntry, InFlightKey, InFlightSet},
     layer::{EngineLayer, LayeredEngine, layer_fn},
     limits::{CallLimits, DEFAULT_ACCEPT_LIMIT, accept_timed_out},
+    metadata::ResponseMetadata,
     name::{EndpointName, NameError},
     planes::{
         AckOverDuplex, Decision, Origin, PlaneRequest, RequestPlaneClient, RequestPlaneHandler,

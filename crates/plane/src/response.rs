@@ -12,8 +12,8 @@ use bytes::Bytes;
 use futures_core::Stream;
 
 use crate::{
-    CallLimits, Code, Context, Error, Executed, Fault, ItemBatch, ItemWait, Outcome, StopKind,
-    Terminal, limits::accept_timed_out, timeout,
+    CallLimits, Code, Context, Error, Executed, Fault, Headers, ItemBatch, ItemWait, Outcome,
+    StopKind, Terminal, limits::accept_timed_out, timeout,
 };
 
 /// What a [`ResponseSource`] had when it was polled.
@@ -33,6 +33,14 @@ pub trait ResponseSource: Send + Sync {
     /// Ready once the handler has taken the request, an item or a successful end is there, or it
     /// is clear that none will come.
     fn poll_started(&self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>>;
+
+    /// Ready with the head of the response once it arrived; with an empty one once an item or the
+    /// end arrived without it. It stays there, however often it is asked for, until
+    /// [`abandon`](Self::abandon).
+    fn poll_head(&self, cx: &mut task::Context<'_>) -> Poll<Headers>;
+
+    /// The facts that came with the terminal; empty before it, and where there are none.
+    fn facts(&self) -> Headers;
 
     /// Moves all items that are there to the back of `batch`. Items of an earlier batch count as
     /// consumed now, which is what grants new credit: call with an empty batch only.
@@ -145,6 +153,45 @@ impl ResponseStream {
             Ok(started) => started,
             Err(_) if is_admitted => Ok(()),
             Err(_) => Err(self.give_up(accept_timed_out(limit))),
+        }
+    }
+
+    /// What the handler said of the response before its first item. Waits until the head, the first
+    /// item or the end arrives. Empty when the handler set no head, when an item or the end came
+    /// first, and always from Dynamo's workers. Takes no item, so it may be asked before, between
+    /// and after them, and gives the same head each time. Cancel-safe.
+    ///
+    /// # Errors
+    /// As [`started`](Self::started), and [`Code::FirstItemTimedOut`] when that limit of the call
+    /// passes first. A failure after the handler began is no error here: read the items, or
+    /// [`outcome`](Self::outcome).
+    pub async fn head(&mut self) -> Result<Headers, Error> {
+        self.started().await?;
+        std::future::poll_fn(|cx| self.poll_head(cx)).await
+    }
+
+    /// Ready once the head is known, for code that wraps the stream; see [`head`](Self::head).
+    ///
+    /// # Errors
+    /// A limit of the call has passed, and the stream is over.
+    pub fn poll_head(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<Headers, Error>> {
+        if let Some(error) = &self.given_up {
+            return Poll::Ready(Err(error.clone()));
+        }
+        if let Poll::Ready(head) = self.source.poll_head(cx) {
+            return Poll::Ready(Ok(head));
+        }
+        let error = ready!(self.poll_limits(cx));
+        Poll::Ready(Err(self.give_up(error)))
+    }
+
+    /// What the handler said of the whole response with its end, be that complete, failed or
+    /// cancelled. Empty before the end was read, when the handler set none, when the stream was
+    /// lost, and always from Dynamo's workers.
+    pub fn facts(&self) -> Headers {
+        match self.outcome {
+            Some(_) => self.source.facts(),
+            None => Headers::new(),
         }
     }
 

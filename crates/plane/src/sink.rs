@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::{CancelReason, Code, Context, Error, Executed, Terminal};
+use crate::{CancelReason, Code, Context, Error, Executed, Headers, Terminal};
 
 /// Why an item was not taken. The item comes back where it can still be sent.
 #[derive(Debug)]
@@ -26,6 +26,14 @@ pub trait SinkTarget: Send + Sync {
 
     /// Takes an item, without writing it out yet where that can wait for [`flush`](Self::flush).
     fn try_send(&self, item: Bytes) -> Result<(), TrySendError>;
+
+    /// Sends the head of the response. [`ResponseSink`] calls it at most once, and before the first
+    /// item. A transport that cannot carry it accepts the request and leaves the head out.
+    fn head(&self, head: Headers);
+
+    /// Keeps the facts that leave with the terminal. The last call before
+    /// [`finish`](Self::finish) counts. A transport that cannot carry them leaves them out.
+    fn set_facts(&self, facts: Headers);
 
     /// Tells the consumer that the request is admitted, unless an item or the end has done so or
     /// does so anyway. Also called behind the end, where it changes nothing.
@@ -46,13 +54,14 @@ pub struct ResponseSink {
     target: Arc<dyn SinkTarget>,
     context: Context,
     sent: u64,
+    has_head: bool,
     ended: bool,
 }
 
 impl ResponseSink {
     /// Wraps a transport's target.
     pub fn new(target: Arc<dyn SinkTarget>, context: Context) -> Self {
-        Self { target, context, sent: 0, ended: false }
+        Self { target, context, sent: 0, has_head: false, ended: false }
     }
 
     /// The same sink for a request whose context is another than the stream's own. Whoever joins
@@ -71,6 +80,28 @@ impl ResponseSink {
     /// How many items were sent.
     pub fn sent(&self) -> u64 {
         self.sent
+    }
+
+    /// Sends the head of the response: what the handler says of it before the first item. It leaves
+    /// at once, or at the end of the [`burst`](crate::burst()), and tells the caller that the
+    /// handler has begun. The caller reads it with
+    /// [`ResponseStream::head`](crate::ResponseStream::head). An empty head says that there is
+    /// none, so that a caller which waits for it goes on.
+    ///
+    /// [`Headers`] bounds it: 64 entries, 65,536 bytes. It is sent outside the caller's window, and
+    /// never waits for credit. Dynamo's callers do not get it: their protocol has no place for it.
+    ///
+    /// # Errors
+    /// An item or another head was sent before; then nothing is sent. The stream goes on.
+    pub fn head(&mut self, head: Headers) -> Result<(), Error> {
+        if self.sent > 0 || self.has_head {
+            let message = "the head of a response goes before its first item, and only once";
+            return Err(Error::handler(message));
+        }
+        self.has_head = true;
+        self.target.head(head);
+        self.target.flush();
+        Ok(())
     }
 
     /// Sends an item, waiting for credit, and lets it leave. Cancel-safe: dropped midway, the
@@ -137,6 +168,24 @@ impl ResponseSink {
     pub fn complete(mut self) {
         let items = self.sent;
         self.finish(Terminal::Complete { items });
+    }
+
+    /// Ends the stream as [`complete`](Self::complete), with facts: what the handler says of the
+    /// whole response, such as what it cost.
+    pub fn complete_with(mut self, facts: Headers) {
+        self.set_facts(facts);
+        self.complete();
+    }
+
+    /// Keeps facts about the whole response for its end, whichever end that is: complete, failed or
+    /// cancelled, also by a drop. Later facts replace earlier ones. The caller reads them with
+    /// [`ResponseStream::facts`](crate::ResponseStream::facts).
+    ///
+    /// [`Headers`] bounds them: 64 entries, 65,536 bytes. A stream whose connection is lost, or
+    /// that this process ends for want of memory, has none. Dynamo's callers do not get them:
+    /// their protocol has no place for them.
+    pub fn set_facts(&mut self, facts: Headers) {
+        self.target.set_facts(facts);
     }
 
     /// Ends the stream with the handler's error. It counts as executed, also when the error is

@@ -104,6 +104,14 @@ impl ResponseSource for Empty {
         Poll::Ready(Ok(()))
     }
 
+    fn poll_head(&self, _: &mut task::Context<'_>) -> Poll<Headers> {
+        Poll::Ready(Headers::new())
+    }
+
+    fn facts(&self) -> Headers {
+        Headers::new()
+    }
+
     fn poll_batch(&self, _: &mut task::Context<'_>, _: &mut ItemBatch) -> Poll<SourceEvent> {
         Poll::Ready(SourceEvent::Ended(Terminal::Complete { items: 0 }))
     }

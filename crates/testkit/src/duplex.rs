@@ -12,6 +12,7 @@ pub mod deadline;
 pub mod lifecycle;
 pub mod limits;
 pub mod loss;
+pub mod metadata;
 pub mod order;
 pub mod request;
 pub mod sizes;
@@ -19,7 +20,7 @@ pub mod terminals;
 pub mod waits;
 
 /// The sources of the cases, whose documentation is the list of the rules.
-const SOURCES: [(&str, &str); 13] = [
+const SOURCES: [(&str, &str); 14] = [
     ("burst", include_str!("duplex/burst.rs")),
     ("cancel", include_str!("duplex/cancel.rs")),
     ("concurrency", include_str!("duplex/concurrency.rs")),
@@ -28,6 +29,7 @@ const SOURCES: [(&str, &str); 13] = [
     ("lifecycle", include_str!("duplex/lifecycle.rs")),
     ("limits", include_str!("duplex/limits.rs")),
     ("loss", include_str!("duplex/loss.rs")),
+    ("metadata", include_str!("duplex/metadata.rs")),
     ("order", include_str!("duplex/order.rs")),
     ("request", include_str!("duplex/request.rs")),
     ("sizes", include_str!("duplex/sizes.rs")),

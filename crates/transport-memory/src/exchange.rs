@@ -10,9 +10,9 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sinew_plane::{
-    Budget, CancelReason, Code, Context, Error, Executed, InFlightEntry, InFlightSet, ItemBatch,
-    OnCancel, ResponseSource, Shutdown, SinkTarget, SourceEvent, StopKind, Terminal, TrySendError,
-    Window,
+    Budget, CancelReason, Code, Context, Error, Executed, Headers, InFlightEntry, InFlightSet,
+    ItemBatch, OnCancel, ResponseMetadata, ResponseSource, Shutdown, SinkTarget, SourceEvent,
+    StopKind, Terminal, TrySendError, Window,
 };
 
 use crate::{charge::Charge, config::MemoryConfig, window::Credit};
@@ -57,6 +57,10 @@ struct State {
     /// The handler has taken the request, by its word or by an item.
     begun: bool,
     end: Option<End>,
+    /// The handler has sent an item.
+    has_sent: bool,
+    /// Not charged to the budget: it is the handler's own memory, and not copied.
+    metadata: ResponseMetadata,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
@@ -84,6 +88,8 @@ impl Exchange {
             credit: Credit::new(window),
             begun: false,
             end: None,
+            has_sent: false,
+            metadata: ResponseMetadata::new(),
             reader: None,
             writer: None,
         };
@@ -165,6 +171,27 @@ impl ResponseSource for Exchange {
             Some(End::Declared(Terminal::Cancelled { reason })) => {
                 Poll::Ready(Err(Error::cancelled(*reason)))
             }
+        }
+    }
+
+    fn poll_head(&self, cx: &mut task::Context<'_>) -> Poll<Headers> {
+        let mut state = self.state.lock();
+        if let Some(head) = state.metadata.head() {
+            return Poll::Ready(head.clone());
+        }
+        if state.has_sent || state.end.is_some() {
+            return Poll::Ready(Headers::new());
+        }
+        state.reader = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn facts(&self) -> Headers {
+        let state = self.state.lock();
+        // What a handler sets for a stream that was cut does not go with its end.
+        match state.end {
+            Some(End::Declared(_)) => state.metadata.facts().clone(),
+            Some(End::Lost(_)) | None => Headers::new(),
         }
     }
 
@@ -260,13 +287,35 @@ impl SinkTarget for Exchange {
             state.charge.cover(waiting, self.budget.as_ref());
             state.item_count += 1;
             state.items.push(item);
-            state.begun = true;
+            (state.begun, state.has_sent) = (true, true);
             state.reader.take()
         };
         if let Some(reader) = reader {
             reader.wake();
         }
         Ok(())
+    }
+
+    fn head(&self, head: Headers) {
+        let reader = {
+            let mut state = self.state.lock();
+            if state.end.is_some() || state.has_sent {
+                return;
+            }
+            state.begun = true;
+            state.metadata.set_head(head);
+            state.reader.take()
+        };
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    fn set_facts(&self, facts: Headers) {
+        let mut state = self.state.lock();
+        if state.end.is_none() {
+            state.metadata.set_facts(facts);
+        }
     }
 
     fn accept(&self) {

@@ -4,7 +4,7 @@ use std::task::{self, Poll};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use sinew::{Code, Error, Terminal, TrySendError, layers::plane::SinkTarget};
+use sinew::{Code, Error, Headers, Terminal, TrySendError, layers::plane::SinkTarget};
 
 /// Takes what its credit allows and gains `refill` when asked to wait.
 #[derive(Default)]
@@ -47,6 +47,10 @@ impl SinkTarget for Caller {
         items.push(item);
         Ok(())
     }
+
+    fn head(&self, _: Headers) {}
+
+    fn set_facts(&self, _: Headers) {}
 
     fn accept(&self) {}
 

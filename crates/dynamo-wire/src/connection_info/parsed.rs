@@ -5,8 +5,8 @@ use std::{borrow::Cow, fmt};
 use sinew_plane::Error;
 
 use super::{
-    CONFIRMS_FROM, HEARTBEATS_FROM, MAX_INFO_BYTES, OFFER_VERSION, SinewOffer, StreamType,
-    TcpStreamConnectionInfo,
+    CONFIRMS_FROM, HEARTBEATS_FROM, MAX_INFO_BYTES, METADATA_FROM, OFFER_VERSION, SinewOffer,
+    StreamType, TcpStreamConnectionInfo,
 };
 use crate::token::{self, TOKEN_BYTES};
 
@@ -119,6 +119,11 @@ impl ParsedOffer<'_> {
         self.v >= HEARTBEATS_FROM
     }
 
+    /// True when the caller takes the head and the facts of a response.
+    pub fn knows_metadata(&self) -> bool {
+        self.v >= METADATA_FROM
+    }
+
     /// The process that answers; 0, which names none, where the caller does not say.
     pub fn process(&self) -> u64 {
         self.process.as_deref().and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0)
@@ -139,7 +144,7 @@ pub(super) fn read_usual(text: &str) -> Option<ParsedConnectionInfo<'_>> {
         "response" => StreamType::Response,
         _ => return None,
     };
-    let sinew = match rest.strip_prefix(r#",\"sinew\":{\"v\":3,\"process\":\""#) {
+    let sinew = match rest.strip_prefix(r#",\"sinew\":{\"v\":4,\"process\":\""#) {
         None => (rest == r#"}"}"#).then_some(None)?,
         Some(rest) => {
             let (process, rest) = usual_value(rest)?;

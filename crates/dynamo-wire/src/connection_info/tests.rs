@@ -50,11 +50,11 @@ fn what_was_written_is_read_and_unknown_keys_are_skipped() {
     assert_eq!(read, info);
     let offer = ParsedConnectionInfo::from(read).sinew.unwrap();
     assert_eq!((offer.token(), offer.process()), (Some(*TOKEN), 0x1f));
-    assert!(offer.confirms() && offer.knows_heartbeats());
+    assert!(offer.confirms() && offer.knows_heartbeats() && offer.knows_metadata());
 
     // What version 1 said: shared connections for whoever named the process.
     let earlier = info.to_text().replace(
-        r#"\"v\":3,\"process\":\"1f\",\"token\":\"5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a\""#,
+        r#"\"v\":4,\"process\":\"1f\",\"token\":\"5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a\""#,
         r#"\"v\":1,\"pool\":true,\"process\":\"1f\""#,
     );
     assert_ne!(earlier, info.to_text());
@@ -62,9 +62,12 @@ fn what_was_written_is_read_and_unknown_keys_are_skipped() {
     let offer = offer.sinew.unwrap();
     assert!(offer.token().is_none() && !offer.confirms() && offer.process() == 0x1f);
 
-    let earlier = info.to_text().replace(r#"\"v\":3,"#, r#"\"v\":2,"#);
-    let offer = ParsedConnectionInfo::read(&earlier).unwrap().sinew.unwrap();
-    assert!(offer.token().is_some() && offer.confirms() && !offer.knows_heartbeats());
+    for (v, knows_heartbeats) in [(2, false), (3, true)] {
+        let earlier = info.to_text().replace(r#"\"v\":4,"#, &format!(r#"\"v\":{v},"#));
+        let offer = ParsedConnectionInfo::read(&earlier).unwrap().sinew.unwrap();
+        assert!(offer.token().is_some() && offer.confirms() && !offer.knows_metadata());
+        assert_eq!(offer.knows_heartbeats(), knows_heartbeats);
+    }
 
     let later = r#"{"transport":"tcp_server","zone":1,"info":"{\"address\":\"a:1\",\"subject\":\"s\",\"context\":\"c\",\"stream_type\":\"request\",\"new\":[1]}"}"#;
     let read = TcpStreamConnectionInfo::from_text(later).unwrap();

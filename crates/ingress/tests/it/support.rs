@@ -11,8 +11,8 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use parking_lot::Mutex;
 use sinew_ingress::{EndpointConfig, Handler, Ingress, IngressConfig, ServedEndpoint};
 use sinew_plane::{
-    Code, Context, Error, Executed, IncomingRequest, InstanceId, RequestHandler, ResponseSink,
-    SinkTarget, Terminal, TransportId, TrySendError,
+    Code, Context, Error, Executed, Headers, IncomingRequest, InstanceId, RequestHandler,
+    ResponseSink, SinkTarget, Terminal, TransportId, TrySendError,
 };
 use tokio::{sync::Notify, time::timeout};
 
@@ -132,6 +132,8 @@ pub(crate) struct State {
     /// How many of the items have been flushed.
     pub(crate) seen: usize,
     pub(crate) accepted: bool,
+    pub(crate) head: Option<Headers>,
+    pub(crate) facts: Headers,
     pub(crate) flushes: usize,
     pub(crate) refuse_items_with: Option<Error>,
     /// Called as the end arrives, before anyone else knows of it.
@@ -231,6 +233,14 @@ impl SinkTarget for Consumer {
             state.items.push(item);
             Ok(())
         })
+    }
+
+    fn head(&self, head: Headers) {
+        self.change(|state| state.head = Some(head));
+    }
+
+    fn set_facts(&self, facts: Headers) {
+        self.change(|state| state.facts = facts);
     }
 
     fn accept(&self) {

@@ -2,7 +2,7 @@
 
 use std::{collections::hash_map::Entry, sync::Arc, time::Instant};
 
-use sinew_plane::Terminal;
+use sinew_plane::{Headers, Terminal};
 
 use super::{Connection, Driver, Effects, Receiver, Serving, streams::Streams};
 use crate::{ConnectionError, DoneStreams, Event};
@@ -122,8 +122,13 @@ impl<D: Driver> Receiver<D> {
                 }
                 None => false,
             },
-            Event::Ended { stream, terminal, items } => {
-                end_call(connection, streams, (stream, terminal, items), effects)?
+            Event::Head { stream, head } => match streams.calls.get(&stream) {
+                Some(call) => call.on_head(wakers, head)?,
+                None => false,
+            },
+            Event::Ended { stream, terminal, items, facts } => {
+                let end = (terminal, items, facts);
+                end_call(connection, streams, (stream, end), effects)?
             }
             Event::Credit { stream, credit } => match streams.responses.get(&stream) {
                 Some(response) => response.on_credit(credit, wakers)?,
@@ -222,13 +227,13 @@ impl<D: Driver> Receiver<D> {
 fn end_call<D: Driver>(
     connection: &Connection<D>,
     streams: &mut Streams<D>,
-    (stream, terminal, items): (u32, Terminal, u64),
+    (stream, end): (u32, (Terminal, u64, Headers)),
     effects: &mut Effects<D>,
 ) -> Result<bool, ConnectionError> {
     let Entry::Occupied(call) = streams.calls.entry(stream) else { return Ok(false) };
     // It leaves the table behind the step that may fail: the end of the connection has to find it
     // there, or its caller would wait for ever.
-    let window = call.get().on_terminal(&mut effects.wakers, terminal, items)?;
+    let window = call.get().on_terminal(&mut effects.wakers, end)?;
     call.remove();
     {
         let mut out = connection.out.lock();

@@ -1,7 +1,7 @@
 //! What belongs to the responses of streams that this side opened.
 
 use bytes::Bytes;
-use sinew_plane::{CancelReason, Executed, Terminal};
+use sinew_plane::{CancelReason, Executed, Headers, Terminal};
 
 use super::{Inbound, Phase};
 use crate::{
@@ -110,6 +110,10 @@ impl Inbound {
         let mut fields = Fields(&payload);
         match kind {
             Kind::Accept => Ok(Some(Event::Accept { stream })),
+            Kind::Head => {
+                let head = message::decode_headers(&payload)?;
+                Ok(Some(Event::Head { stream, head }))
+            }
             Kind::Chunk => Ok(self.read_chunk(stream, &payload)?),
             Kind::ItemBegin => {
                 let total = fields.u32().ok_or(broken)? as usize;
@@ -132,7 +136,11 @@ impl Inbound {
                 if !self.items.is_empty() {
                     self.items.remove(&stream);
                 }
-                Ok(Some(Event::Ended { stream, terminal, items }))
+                let facts = match kind {
+                    Kind::Reject => Headers::new(),
+                    _ => message::decode_facts(&mut fields)?,
+                };
+                Ok(Some(Event::Ended { stream, terminal, items, facts }))
             }
         }
     }

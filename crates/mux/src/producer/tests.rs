@@ -1,6 +1,7 @@
 //! Rules of the module above, each on its own.
 
 use super::*;
+use crate::frame::{FRAME_HEADER_BYTES, FrameHeader};
 
 const WINDOW: Window = Window { items: 3, bytes: 10 };
 
@@ -63,6 +64,94 @@ fn a_consumer_that_comes_back_gets_what_it_lacks() {
     let bytes: Vec<u8> = outbox.take_batch().parts().flatten().copied().collect();
     let items = bytes.windows(2).filter(|pair| pair == b"xx").count();
     assert_eq!(items, 2);
+}
+
+fn headers(value: &str) -> Headers {
+    let mut headers = Headers::new();
+    headers.insert("a", value).unwrap();
+    headers
+}
+
+/// The kinds of the frames that a poll writes.
+fn written(producer: &mut Producer) -> (PollFrame, Vec<u8>) {
+    let mut outbox = Outbox::default();
+    let polled = producer.poll_frame(1, &mut outbox);
+    let bytes: Vec<u8> = outbox.take_batch().parts().flatten().copied().collect();
+    let (mut kinds, mut rest) = (Vec::new(), &bytes[..]);
+    while let Some(header) = FrameHeader::read(rest) {
+        kinds.push(header.kind);
+        rest = &rest[FRAME_HEADER_BYTES + header.len..];
+    }
+    (polled, kinds)
+}
+
+const HEAD: u8 = Kind::Head as u8;
+const ITEM: u8 = Kind::Item as u8;
+const COMPLETE: u8 = Kind::Complete as u8;
+
+#[test]
+fn a_head_goes_first_and_makes_an_accept_needless() {
+    let mut producer = Producer::new(WINDOW);
+    producer.accept();
+    producer.set_head(headers("1"));
+    producer.set_head(headers("2"));
+    producer.push(item(1)).unwrap();
+    assert_eq!(written(&mut producer), (PollFrame::Idle, vec![HEAD, ITEM]));
+    assert!(!producer.has_output());
+    producer.set_head(headers("3"));
+    assert!(!producer.has_output(), "an item went before it");
+
+    let mut late = Producer::new(WINDOW);
+    late.push(item(1)).unwrap();
+    late.set_head(headers("1"));
+    assert_eq!(written(&mut late).1, [ITEM]);
+    late.finish(Terminal::Complete { items: 1 });
+    late.set_facts(headers("1"));
+    assert_eq!(late.kept_bytes(), 1 + ITEM_COST_BYTES, "nothing follows the end");
+}
+
+#[test]
+fn a_head_is_sent_again_to_a_consumer_that_has_no_item() {
+    let mut producer = Producer::new(WINDOW);
+    producer.set_head(headers("1"));
+    producer.set_facts(headers("22"));
+    assert!(!producer.may_reject());
+    assert_eq!(producer.kept_bytes(), 5 + 6);
+    assert_eq!(written(&mut producer).1, [HEAD]);
+    producer.on_carrier_lost();
+    producer.push(item(1)).unwrap();
+    producer.push(item(1)).unwrap();
+    producer.on_attach(0, credit(0)).unwrap();
+    assert_eq!(written(&mut producer).1, [HEAD, ITEM, ITEM]);
+    // The one with an item has the head, too.
+    producer.on_carrier_lost();
+    producer.on_attach(1, credit(0)).unwrap();
+    assert_eq!(written(&mut producer).1, [ITEM]);
+    // An acknowledged item acknowledges the head.
+    producer.on_credit(credit(1)).unwrap();
+    assert_eq!(producer.kept_bytes(), 1 + ITEM_COST_BYTES + 6);
+    producer.finish(Terminal::Complete { items: 2 });
+    assert_eq!(written(&mut producer), (PollFrame::Ended, vec![COMPLETE]));
+    producer.on_carrier_lost();
+    producer.on_attach(1, credit(1)).unwrap();
+    assert_eq!(written(&mut producer).1, [ITEM, COMPLETE]);
+    assert_eq!(producer.kept_bytes(), 1 + ITEM_COST_BYTES + 6, "the facts go with each end");
+    producer.abandon(Error::handler("evicted"));
+    assert_eq!(producer.kept_bytes(), 0);
+}
+
+#[test]
+fn a_head_waits_for_room_and_goes_after_no_kill() {
+    let mut producer = Producer::new(WINDOW);
+    producer.set_head(headers("1"));
+    let mut outbox = Outbox::default();
+    while outbox.has_room() {
+        outbox.payload(Kind::Item, 3, b"", &item(CHUNK_BYTES));
+    }
+    producer.finish(Terminal::Complete { items: 0 });
+    assert_eq!(producer.poll_frame(1, &mut outbox), PollFrame::More, "the end goes behind it");
+    producer.discard_unsent(CancelReason::Caller);
+    assert_eq!(producer.poll_frame(1, &mut outbox), PollFrame::Ended);
 }
 
 #[test]

@@ -1,14 +1,13 @@
 //! A stream that this side opened: the receiving end of a response.
 
-use std::{
-    sync::Arc,
-    task::{self, Poll, Waker},
-};
+mod source;
+
+use std::{sync::Arc, task::Waker};
 
 use bytes::Bytes;
 use sinew_plane::{
-    BudgetUse, CancelReason, Code, Error, Executed, ItemBatch, OnCancel, ResponseSource,
-    SourceEvent, StopKind, StreamId, Terminal, Window,
+    BudgetUse, CancelReason, Code, Error, Executed, Headers, ItemBatch, OnCancel, SourceEvent,
+    StopKind, StreamId, Terminal, Window,
     budget::{Tally, Work},
 };
 
@@ -120,6 +119,24 @@ impl<D: Driver> CallerStream<D> {
         Ok(())
     }
 
+    /// The head of the response arrived. False when it is known.
+    pub(crate) fn on_head(
+        &self,
+        wakers: &mut Vec<Waker>,
+        head: Headers,
+    ) -> Result<bool, StreamViolation> {
+        let mut state = self.state.lock();
+        let (state, at) = state.parts();
+        if state.abandoned {
+            return Ok(true);
+        }
+        let taken = state.consumer.on_head(head);
+        let is_first = state.judge(taken)?;
+        state.charge(at);
+        wakers.extend(state.waker.take());
+        Ok(is_first)
+    }
+
     /// An item of `total` bytes began. False when nobody wants it any more.
     pub(crate) fn on_item_begin(
         &self,
@@ -189,6 +206,11 @@ impl<D: Driver> CallerStream<D> {
         wakers.extend(state.waker.take());
     }
 
+    /// The head of the response once it is known, as [`Consumer::head`].
+    pub fn head(&self) -> Option<Headers> {
+        self.state.lock().consumer.head()
+    }
+
     /// True once it is known that the handler has begun.
     pub fn is_started(&self) -> bool {
         self.state.lock().consumer.is_started()
@@ -210,8 +232,7 @@ impl<D: Driver> CallerStream<D> {
     pub(crate) fn on_terminal(
         &self,
         wakers: &mut Vec<Waker>,
-        terminal: Terminal,
-        items: u64,
+        (terminal, items, facts): (Terminal, u64, Headers),
     ) -> Result<Window, StreamViolation> {
         let mut state = self.state.lock();
         state.body = None;
@@ -228,8 +249,12 @@ impl<D: Driver> CallerStream<D> {
             wakers.extend(state.waker.take());
             return Ok(state.consumer.window());
         }
+        if !facts.is_empty() {
+            let (state, at) = state.parts();
+            state.make_room(at, facts.as_block().len());
+        }
         if !state.abandoned {
-            let ended = state.consumer.on_terminal(terminal, items);
+            let ended = state.consumer.on_terminal(terminal, items, facts);
             state.judge(ended)?;
             wakers.extend(state.waker.take());
         }
@@ -347,8 +372,14 @@ impl State {
     /// Charges the items that wait; without room for them the stream ends here.
     #[inline]
     fn charge<D: Driver>(&mut self, at: At<'_, D>) {
+        self.make_room(at, 0);
+    }
+
+    /// Charges what waits and `more`; without room for it the stream ends here.
+    #[inline]
+    fn make_room<D: Driver>(&mut self, at: At<'_, D>, more: usize) {
         let Some(account) = &at.connection.account else { return };
-        let bytes = self.consumer.queued_bytes();
+        let bytes = self.consumer.queued_bytes() + more;
         if !self.queued.cover(bytes, BudgetUse::Queued, account, Work::Running) {
             self.overflow(at);
         }
@@ -372,6 +403,7 @@ impl State {
         let error = account.budget().overflow();
         (self.lost, self.abandoned, self.body) = (Some(error), true, None);
         self.consumer.take(&mut ItemBatch::new());
+        self.consumer.drop_metadata();
         self.consumer.on_lost();
         self.settle(at);
         self.cancelled = Some(StopKind::Kill);
@@ -417,72 +449,6 @@ impl State {
                     .unwrap_or_else(|| Error::new(Code::ConnectionLost, "the connection was lost")),
             ),
         })
-    }
-}
-
-impl<D: Driver> ResponseSource for CallerStream<D> {
-    fn poll_started(&self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-        let mut state = self.state.lock();
-        if state.consumer.is_started() {
-            return Poll::Ready(Ok(()));
-        }
-        if state.consumer.ended().is_some() {
-            return Poll::Ready(state.early_end().map_or(Ok(()), Err));
-        }
-        state.waker = Some(cx.waker().clone());
-        Poll::Pending
-    }
-
-    fn poll_batch(&self, cx: &mut task::Context<'_>, batch: &mut ItemBatch) -> Poll<SourceEvent> {
-        let (event, credited) = {
-            let mut state = self.state.lock();
-            let (state, at) = state.parts();
-            let had_items = state.consumer.has_items();
-            state.consumer.take(batch);
-            if had_items {
-                state.settle(at);
-            }
-            let credit = state.consumer.credit_due();
-            if let Some(credit) = credit
-                && !state.is_detached
-            {
-                at.connection.out.lock().outbound.credit(at.number, credit);
-            }
-            let event = if had_items { Some(SourceEvent::Items) } else { state.end() };
-            if event.is_none() {
-                state.waker = Some(cx.waker().clone());
-            }
-            (event, credit.is_some())
-        };
-        if credited {
-            // Nobody waits for credit at once: it may ride along with what others send.
-            D::transmit_soon(&self.state.connection());
-        }
-        event.map_or(Poll::Pending, Poll::Ready)
-    }
-
-    fn cancel(&self, kind: StopKind) {
-        self.ask_to_end(kind, CancelReason::Caller);
-    }
-
-    fn abandon(&self) {
-        {
-            let mut state = self.state.lock();
-            let (state, at) = state.parts();
-            if state.consumer.ended().is_some() {
-                return;
-            }
-            state.abandoned = true;
-            if state.consumer.is_inside_item() {
-                at.connection.out.lock().forgotten.push(at.number);
-            }
-            // What has arrived is let go of at once, of an item that is not whole by the reader;
-            // the entry goes with the terminal.
-            let mut rest = ItemBatch::new();
-            state.consumer.take(&mut rest);
-            state.settle(at);
-        }
-        self.ask_to_end(StopKind::Kill, CancelReason::Caller);
     }
 }
 

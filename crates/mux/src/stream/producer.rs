@@ -13,8 +13,8 @@ use std::{
 
 use bytes::Bytes;
 use sinew_plane::{
-    BudgetUse, CancelReason, Code, Context, Error, Executed, OnCancel, SinkTarget, StopKind,
-    StreamId, Terminal, TrySendError,
+    BudgetUse, CancelReason, Code, Context, Error, Executed, Headers, OnCancel, SinkTarget,
+    StopKind, StreamId, Terminal, TrySendError,
     budget::{Stalled, Tally, Work},
     clock, defer_flush,
 };
@@ -229,6 +229,15 @@ impl State {
         charged
     }
 
+    /// Charges head and facts as far as the budget has room: they are kept without it too, since
+    /// each is small and their handler has nothing to wait for.
+    fn charge_metadata<D: Driver>(&mut self, at: At<'_, D>) {
+        if let Some(account) = &at.connection.account {
+            let kept = self.producer.kept_bytes();
+            let _ = self.kept.cover(kept, BudgetUse::Kept, account, Work::Running);
+        }
+    }
+
     /// Charges no more than what is kept.
     fn settle<D: Driver>(&mut self, at: At<'_, D>) {
         if let Some(account) = &at.connection.account {
@@ -378,6 +387,25 @@ impl<D: Driver> SinkTarget for ProducerStream<D> {
         state.push(at, item)
     }
 
+    fn head(&self, head: Headers) {
+        let mut state = self.state.lock();
+        let (state, at) = state.parts();
+        if state.lost.is_none() && !state.over {
+            state.producer.set_head(head);
+            state.charge_metadata(at);
+            state.send(at);
+        }
+    }
+
+    fn set_facts(&self, facts: Headers) {
+        let mut state = self.state.lock();
+        let (state, at) = state.parts();
+        if state.lost.is_none() && !state.over {
+            state.producer.set_facts(facts);
+            state.charge_metadata(at);
+        }
+    }
+
     fn accept(&self) {
         let mut state = self.state.lock();
         let (state, at) = state.parts();
@@ -396,7 +424,7 @@ impl<D: Driver> SinkTarget for ProducerStream<D> {
                 return;
             }
             // Asked before a kill drops anything: a refusal must not follow a part of an item.
-            let refused = state.producer.pushed() == 0;
+            let refused = state.producer.may_reject();
             if self.context.is_killed() {
                 let reason = self.context.reason().unwrap_or(CancelReason::Caller);
                 state.producer.discard_unsent(reason);

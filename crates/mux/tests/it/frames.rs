@@ -23,6 +23,7 @@ pub(crate) mod kind {
     pub(crate) const PING: u8 = 0x10;
     pub(crate) const PONG: u8 = 0x11;
     pub(crate) const GOAWAY: u8 = 0x12;
+    pub(crate) const HEAD: u8 = 0x13;
 }
 
 /// Longest payload of a frame.

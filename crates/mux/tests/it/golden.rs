@@ -11,8 +11,8 @@ use sinew_mux::{
     Attach, Consumer, Credit, Event, MuxConfig, Open, Outbound, Outbox, PREFACE, Producer, Role,
 };
 use sinew_plane::{
-    AppCode, CancelReason, Code, Error, Executed, InstanceId, ItemBatch, StopKind, StreamId,
-    Terminal, Window,
+    AppCode, CancelReason, Code, Error, Executed, Headers, InstanceId, ItemBatch, StopKind,
+    StreamId, Terminal, Window,
 };
 
 use crate::{
@@ -67,6 +67,16 @@ const GOLDEN: &[Golden] = &[
         means: |event| matches!(event, Event::Accept { stream: 1 }),
     },
     Golden {
+        name: "head",
+        reader: Role::Dialler,
+        write: |outbound| {
+            let mut producer = Producer::new(WINDOW);
+            producer.set_head(headers("model", "words-1"));
+            producer.poll_frame(1, outbound.outbox());
+        },
+        means: |event| matches!(event, Event::Head { stream: 1, head } if *head == headers("model", "words-1")),
+    },
+    Golden {
         name: "item",
         reader: Role::Dialler,
         write: |outbound| produce(outbound, &["to"]),
@@ -87,7 +97,50 @@ const GOLDEN: &[Golden] = &[
         means: |event| {
             matches!(
                 event,
-                Event::Ended { stream: 1, terminal: Terminal::Complete { items: 0 }, items: 0 }
+                Event::Ended { stream: 1, terminal: Terminal::Complete { items: 0 }, items: 0, facts }
+                    if facts.is_empty()
+            )
+        },
+    },
+    Golden {
+        name: "complete_facts",
+        reader: Role::Dialler,
+        write: |outbound| finish(outbound, Terminal::Complete { items: 0 }),
+        means: |event| {
+            matches!(
+                event,
+                Event::Ended { stream: 1, terminal: Terminal::Complete { items: 0 }, items: 0, facts }
+                    if *facts == headers("tokens", "17")
+            )
+        },
+    },
+    Golden {
+        name: "failed_facts",
+        reader: Role::Dialler,
+        write: |outbound| finish(outbound, Terminal::Failed { error: Error::handler("no words") }),
+        means: |event| {
+            matches!(
+                event,
+                Event::Ended { stream: 1, terminal: Terminal::Failed { error }, items: 0, facts }
+                    if error.message() == "no words" && *facts == headers("tokens", "17")
+            )
+        },
+    },
+    Golden {
+        name: "cancelled_facts",
+        reader: Role::Dialler,
+        write: |outbound| {
+            finish(outbound, Terminal::Cancelled { reason: CancelReason::Caller });
+        },
+        means: |event| {
+            matches!(
+                event,
+                Event::Ended {
+                    stream: 1,
+                    terminal: Terminal::Cancelled { reason: CancelReason::Caller },
+                    items: 0,
+                    facts,
+                } if *facts == headers("tokens", "17")
             )
         },
     },
@@ -100,7 +153,8 @@ const GOLDEN: &[Golden] = &[
             outbound.terminal(1, &Terminal::Failed { error }, 0);
         },
         means: |event| {
-            let Event::Ended { stream: 1, terminal: Terminal::Failed { error }, items: 0 } = event
+            let Event::Ended { stream: 1, terminal: Terminal::Failed { error }, items: 0, .. } =
+                event
             else {
                 return false;
             };
@@ -123,7 +177,8 @@ const GOLDEN: &[Golden] = &[
                 Event::Ended {
                     stream: 1,
                     terminal: Terminal::Cancelled { reason: CancelReason::Shutdown },
-                    items: 3
+                    items: 3,
+                    ..
                 }
             )
         },
@@ -136,7 +191,8 @@ const GOLDEN: &[Golden] = &[
             outbound.reject(1, &Error::new(Code::Overloaded, "full").with_retry_after(delay));
         },
         means: |event| {
-            let Event::Ended { stream: 1, terminal: Terminal::Failed { error }, items: 0 } = event
+            let Event::Ended { stream: 1, terminal: Terminal::Failed { error }, items: 0, .. } =
+                event
             else {
                 return false;
             };
@@ -213,6 +269,20 @@ fn produce(outbound: &mut Outbound, items: &[&'static str]) {
         producer.push(Bytes::from_static(item.as_bytes())).unwrap();
     }
     producer.poll_frame(1, outbound.outbox());
+}
+
+/// Lets a producer without items write its end, with facts.
+fn finish(outbound: &mut Outbound, terminal: Terminal) {
+    let mut producer = Producer::new(WINDOW);
+    producer.set_facts(headers("tokens", "17"));
+    producer.finish(terminal);
+    producer.poll_frame(1, outbound.outbox());
+}
+
+fn headers(name: &str, value: &str) -> Headers {
+    let mut headers = Headers::new();
+    headers.insert(name, value).unwrap();
+    headers
 }
 
 /// Compares with the file of this name, or writes it.
@@ -458,8 +528,8 @@ fn exchange() -> Vec<Said> {
     producer.finish(Terminal::Complete { items: 2 });
     producer.poll_frame(1, acceptor.outbound.outbox());
     for event in acceptor.tell(&mut dialler, &mut record) {
-        let Event::Ended { stream: 1, terminal, items } = event else { panic!("{event:?}") };
-        consumer.on_terminal(terminal, items).unwrap();
+        let Event::Ended { stream: 1, terminal, items, facts } = event else { panic!("{event:?}") };
+        consumer.on_terminal(terminal, items, facts).unwrap();
     }
     dialler.outbound.done(1);
     dialler.tell(&mut acceptor, &mut record);

@@ -13,8 +13,8 @@ use parking_lot::{Mutex, MutexGuard};
 use sinew_dynamo_wire::{ControlMessage, Subject};
 use sinew_mux_driver::Call;
 use sinew_plane::{
-    CancelReason, Error, ItemBatch, OnCancel, OutgoingRequest, ResponseSource, SourceEvent,
-    StopKind, Terminal, clock,
+    CancelReason, Error, Headers, ItemBatch, OnCancel, OutgoingRequest, ResponseMetadata,
+    ResponseSource, SourceEvent, StopKind, Terminal, clock,
 };
 use tokio::time::Sleep;
 
@@ -22,7 +22,7 @@ use self::polling::Step;
 use super::{
     limits::{Stage, Timers},
     outcome::{Cancel, Outcome, truncated},
-    response_connection::ResponseConnection,
+    response_connection::{ReadUntil, ResponseConnection},
     server::Shared,
 };
 
@@ -47,6 +47,32 @@ struct State {
     /// A limit passed while this process did not run: until then what has arrived is waited for.
     grace: Option<Instant>,
     reopens: u32,
+    last: Last,
+}
+
+/// Where head and facts of a response are that has ended.
+enum Last {
+    Nothing,
+    Plain(ResponseMetadata),
+    Shared(Arc<Call>),
+}
+
+impl Last {
+    fn head(&self) -> Headers {
+        match self {
+            Self::Nothing => Headers::new(),
+            Self::Plain(metadata) => metadata.head().cloned().unwrap_or_default(),
+            Self::Shared(call) => call.head().unwrap_or_default(),
+        }
+    }
+
+    fn facts(&self) -> Headers {
+        match self {
+            Self::Nothing => Headers::new(),
+            Self::Plain(metadata) => metadata.facts().clone(),
+            Self::Shared(call) => call.facts(),
+        }
+    }
 }
 
 enum Phase {
@@ -70,6 +96,16 @@ impl State {
     fn has_begun(&self) -> bool {
         self.stage() == Stage::Begun
     }
+
+    /// The head that is known; empty without one.
+    fn head(&self) -> Headers {
+        match &self.phase {
+            Phase::Expected => Headers::new(),
+            Phase::Plain(connection) => connection.head(),
+            Phase::Shared(call) => call.head().unwrap_or_default(),
+            Phase::Ended(_) => self.last.head(),
+        }
+    }
 }
 
 impl Response {
@@ -81,6 +117,7 @@ impl Response {
             timers: Timers::new(),
             grace: None,
             reopens: 0,
+            last: Last::Nothing,
         };
         Self { subject, request, shared, state: Mutex::new(state) }
     }
@@ -174,8 +211,13 @@ impl Response {
 
     /// Ends the stream for the consumer; the worker is told to stop if it does not know.
     fn finish(&self, mut state: MutexGuard<'_, State>, end: Outcome, kill: bool) {
-        let before = std::mem::replace(&mut state.phase, Phase::Ended(end));
+        let mut before = std::mem::replace(&mut state.phase, Phase::Ended(end));
         state.timer = None;
+        state.last = match &mut before {
+            Phase::Plain(connection) => Last::Plain(connection.take_metadata()),
+            Phase::Shared(call) if !kill => Last::Shared(Arc::clone(call)),
+            Phase::Shared(_) | Phase::Expected | Phase::Ended(_) => Last::Nothing,
+        };
         let waker = state.waker.take();
         drop(state);
         self.shared.forget(self);
@@ -252,16 +294,24 @@ impl OnCancel for Response {
 
 impl ResponseSource for Response {
     fn poll_started(&self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
-        self.poll(cx, None).map(|step| match step {
-            Step::Begun | Step::Items => Ok(()),
+        self.poll(cx, ReadUntil::Start).map(|step| match step {
+            Step::Ready | Step::Items => Ok(()),
             Step::Outcome(end) => end.early(),
             Step::Refused(error) => Err(error),
         })
     }
 
+    fn poll_head(&self, cx: &mut task::Context<'_>) -> Poll<Headers> {
+        self.poll(cx, ReadUntil::Head).map(|_| self.state.lock().head())
+    }
+
+    fn facts(&self) -> Headers {
+        self.state.lock().last.facts()
+    }
+
     fn poll_batch(&self, cx: &mut task::Context<'_>, batch: &mut ItemBatch) -> Poll<SourceEvent> {
-        self.poll(cx, Some(batch)).map(|step| match step {
-            Step::Begun | Step::Items => SourceEvent::Items,
+        self.poll(cx, ReadUntil::Items(batch)).map(|step| match step {
+            Step::Ready | Step::Items => SourceEvent::Items,
             Step::Outcome(Outcome::Terminal(terminal)) => SourceEvent::Ended(terminal),
             Step::Outcome(Outcome::Lost(error)) | Step::Refused(error) => SourceEvent::Lost(error),
         })

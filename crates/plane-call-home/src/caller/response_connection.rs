@@ -15,7 +15,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use sinew_codec::TwoPartCodec;
 use sinew_dynamo_wire::{ControlMessage, Failure, Heartbeats, MAX_HEADER_BYTES, Message};
 use sinew_net::Place;
-use sinew_plane::{BudgetUse, Code, Error, ItemBatch, Terminal, clock};
+use sinew_plane::{BudgetUse, Code, Error, Headers, ItemBatch, ResponseMetadata, Terminal, clock};
 use sinew_telemetry::ActiveConnection;
 use socket2::SockRef;
 use tokio::{io::AsyncReadExt, net::TcpStream};
@@ -47,6 +47,9 @@ pub(crate) struct ResponseConnection {
     unsent: BytesMut,
     begun: bool,
     items: u64,
+    metadata: ResponseMetadata,
+    /// An item that came while the head was waited for.
+    held: Option<Bytes>,
     heartbeats: Heartbeats,
     at_end: bool,
     /// What follows the items that were handed out.
@@ -68,11 +71,31 @@ pub(crate) enum ConnectionEnd {
     Violation(Error),
 }
 
+/// What a look at the connection waits for.
+pub(crate) enum ReadUntil<'a> {
+    /// The prologue.
+    Start,
+    /// The head, or an item that came without one.
+    Head,
+    /// Items, to be put here.
+    Items(&'a mut ItemBatch),
+}
+
+impl ReadUntil<'_> {
+    pub(crate) fn reborrow(&mut self) -> ReadUntil<'_> {
+        match self {
+            Self::Start => ReadUntil::Start,
+            Self::Head => ReadUntil::Head,
+            Self::Items(batch) => ReadUntil::Items(batch),
+        }
+    }
+}
+
 /// What a look at the connection gave.
 #[derive(Debug)]
 pub(crate) enum ReadEvent {
-    /// The prologue says that the handler has begun; seen only by who asks for no items.
-    Begun,
+    /// What was waited for is there, and it is no item: the start or the head.
+    Ready,
     Items,
     Outcome(ConnectionEnd),
 }
@@ -97,6 +120,8 @@ impl ResponseConnection {
             unsent: BytesMut::new(),
             begun: false,
             items: 0,
+            metadata: ResponseMetadata::new(),
+            held: None,
             heartbeats: Heartbeats::new(clock::now()),
             at_end: false,
             next: None,
@@ -111,27 +136,54 @@ impl ResponseConnection {
         self.begun
     }
 
-    /// Reads until the prologue is there, or until items are, when there is a `batch` for them.
+    /// The head that came; empty without one.
+    pub(crate) fn head(&self) -> Headers {
+        self.metadata.head().cloned().unwrap_or_default()
+    }
+
+    /// Head and facts, for the time after this.
+    pub(crate) fn take_metadata(&mut self) -> ResponseMetadata {
+        std::mem::take(&mut self.metadata)
+    }
+
+    /// True when what is waited for is there, and is no item.
+    fn has(&self, until: &ReadUntil<'_>) -> bool {
+        match until {
+            ReadUntil::Start => self.begun,
+            ReadUntil::Head => self.metadata.head().is_some() || self.items > 0,
+            ReadUntil::Items(_) => false,
+        }
+    }
+
+    /// Reads until what is waited for is there, or the end.
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        mut batch: Option<&mut ItemBatch>,
+        mut until: ReadUntil<'_>,
     ) -> Poll<ReadEvent> {
+        if let ReadUntil::Items(batch) = &mut until
+            && let Some(item) = self.held.take()
+        {
+            batch.push(item);
+        }
         if !self.unsent.is_empty() && self.socket.poll_write_ready(cx).is_ready() {
             self.send_unsent();
         }
         loop {
+            if matches!(until, ReadUntil::Head) && self.has(&until) {
+                return Poll::Ready(ReadEvent::Ready);
+            }
             if let Some(end) = self.next.take() {
                 return Poll::Ready(ReadEvent::Outcome(end));
             }
-            if batch.is_none() && self.begun {
-                return Poll::Ready(ReadEvent::Begun);
+            if self.has(&until) {
+                return Poll::Ready(ReadEvent::Ready);
             }
-            self.next = self.decode(batch.as_deref_mut());
-            if batch.as_deref().is_some_and(|batch| !batch.is_empty()) {
+            self.next = self.decode(&mut until);
+            if matches!(&until, ReadUntil::Items(batch) if !batch.is_empty()) {
                 return Poll::Ready(ReadEvent::Items);
             }
-            if self.next.is_some() || (batch.is_none() && self.begun) {
+            if self.next.is_some() || self.has(&until) {
                 continue;
             }
             match self.socket.poll_read_ready(cx) {
@@ -141,7 +193,7 @@ impl ResponseConnection {
                     // A stream that waits keeps no buffer.
                     if self.buffer.is_empty() {
                         self.buffer = BytesMut::new();
-                        self.share.settle(0);
+                        self.share.settle(self.metadata.bytes());
                     }
                     return Poll::Pending;
                 }
@@ -154,7 +206,7 @@ impl ResponseConnection {
             self.buffer.reserve(self.room);
         }
         // A frame that is not whole has as much as has arrived of it, and the next step.
-        if !self.share.cover(self.buffer.capacity()) {
+        if !self.share.cover(self.buffer.capacity() + self.metadata.bytes()) {
             return self.share.overflow().map(ConnectionEnd::Violation);
         }
         let room = self.buffer.capacity() - self.buffer.len();
@@ -180,13 +232,13 @@ impl ResponseConnection {
         }
     }
 
-    /// Takes whole frames out of the buffer, up to the prologue or to its end.
-    fn decode(&mut self, mut batch: Option<&mut ItemBatch>) -> Option<ConnectionEnd> {
+    /// Takes whole frames out of the buffer, up to what is waited for, or to its end.
+    fn decode(&mut self, until: &mut ReadUntil<'_>) -> Option<ConnectionEnd> {
         // A consumer may keep what it gets for long: items that are little of what was read are
         // copied, so that a few of them do not hold a whole piece of reading each.
         let sparse = self.buffer.len() < self.buffer.capacity() / 4;
         loop {
-            if self.begun && batch.is_none() {
+            if self.has(until) {
                 return None;
             }
             let frame = match self.codec.decode_frame(&mut self.buffer) {
@@ -201,9 +253,10 @@ impl ResponseConnection {
             match Message::read(frame) {
                 Ok(Message::Item(item)) if self.begun => {
                     self.items += 1;
-                    if let Some(batch) = batch.as_deref_mut() {
-                        let item = if sparse { Bytes::copy_from_slice(&item) } else { item };
-                        batch.push(item);
+                    let item = if sparse { Bytes::copy_from_slice(&item) } else { item };
+                    match until {
+                        ReadUntil::Items(batch) => batch.push(item),
+                        ReadUntil::Start | ReadUntil::Head => self.held = Some(item),
                     }
                 }
                 Ok(Message::Item(_)) => return violation("an item before the prologue"),
@@ -216,6 +269,17 @@ impl ResponseConnection {
                 Ok(Message::Control(_)) => return violation("a control message out of place"),
                 Ok(Message::Begun) if self.begun => return violation("a second prologue"),
                 Ok(Message::Begun) => self.begun = true,
+                Ok(Message::Head(head)) => {
+                    if !self.begun || self.items > 0 || !self.metadata.set_head(head) {
+                        return violation("a head out of place");
+                    }
+                }
+                Ok(Message::Facts(facts)) => {
+                    if facts.is_empty() || !self.metadata.facts().is_empty() {
+                        return violation("facts out of place");
+                    }
+                    self.metadata.set_facts(facts);
+                }
                 Ok(Message::Failed(Failure::Failed(error))) => {
                     return Some(ConnectionEnd::Said(Terminal::Failed { error }));
                 }

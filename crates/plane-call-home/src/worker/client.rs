@@ -206,6 +206,7 @@ impl TcpStreamClient {
         }
         let caller = info.sinew.as_ref().map_or(CallerKind::Dynamo, |offer| CallerKind::Sinew {
             knows_heartbeats: offer.knows_heartbeats(),
+            knows_metadata: offer.knows_metadata(),
         });
         let meter = self.meter.opened();
         let config = Arc::clone(&self.config);

@@ -98,6 +98,7 @@ impl RequestItems {
                     self.violation("a word out of place")
                 }
                 Ok(Message::Begun | Message::Failed(_)) => self.violation("a prologue"),
+                Ok(Message::Head(_) | Message::Facts(_)) => self.violation("a head or facts"),
                 Err(what) => self.violation(what),
             }
         }

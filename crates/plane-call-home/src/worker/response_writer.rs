@@ -13,11 +13,12 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use sinew_codec::TWO_PART_PREFIX_BYTES;
 use sinew_dynamo_wire::{
-    ControlMessage, ResponseStreamPrologue, begun_frame, empty_item_frame, json_frame,
+    ControlMessage, ResponseStreamPrologue, begun_frame, empty_item_frame, facts_frame, head_frame,
+    json_frame,
 };
 use sinew_plane::{
-    BudgetUse, CancelReason, Code, Context, Error, Executed, Flush, OnCancel, SinkTarget, StopKind,
-    Terminal, TrySendError,
+    BudgetUse, CancelReason, Code, Context, Error, Executed, Flush, Headers, OnCancel,
+    ResponseMetadata, SinkTarget, StopKind, Terminal, TrySendError,
     budget::{Holder, Stalled},
     clock, defer_flush,
 };
@@ -37,6 +38,8 @@ pub(crate) enum CallerKind {
     Sinew {
         /// To it a frame without header and without body is no item.
         knows_heartbeats: bool,
+        /// It takes the head and the facts of a response.
+        knows_metadata: bool,
     },
 }
 
@@ -76,6 +79,8 @@ struct State {
     closed: Option<Error>,
     /// The caller has asked for the end.
     asked: bool,
+    /// The facts, until they leave with the end.
+    metadata: ResponseMetadata,
 }
 
 impl ResponseWriter {
@@ -211,15 +216,35 @@ impl ResponseWriter {
 
     fn frame_of(&self, item: Bytes) -> Frame {
         match self.caller {
-            CallerKind::Sinew { knows_heartbeats: true } if item.is_empty() => {
+            CallerKind::Sinew { knows_heartbeats: true, .. } if item.is_empty() => {
                 Frame::whole(empty_item_frame())
             }
             _ => Frame::item(item),
         }
     }
 
+    /// Queues a frame of head or facts for a caller that takes them. It waits for no room: there
+    /// are two of them at most, each with a limit of its own.
+    fn push_metadata(&self, state: &mut State, frame: Bytes) {
+        if frame.len() > self.config.max_frame_bytes {
+            tracing::warn!(bytes = frame.len(), "head or facts are over the limit of a frame");
+            return;
+        }
+        let waiting = state.queue.bytes() + frame.len();
+        let _ = self.cover(state, waiting);
+        state.push_control(frame);
+    }
+
+    fn takes_metadata(&self) -> bool {
+        matches!(self.caller, CallerKind::Sinew { knows_metadata: true, .. })
+    }
+
     /// The last frames for a terminal.
     fn queue_end(&self, state: &mut State, terminal: Terminal) {
+        if !state.metadata.facts().is_empty() {
+            let frame = facts_frame(state.metadata.facts());
+            self.push_metadata(state, frame);
+        }
         let status = match terminal {
             Terminal::Complete { .. } => {
                 Self::begin(state);
@@ -259,6 +284,7 @@ impl State {
             blocked: false,
             closed: None,
             asked: false,
+            metadata: ResponseMetadata::new(),
         }
     }
 
@@ -371,6 +397,26 @@ impl SinkTarget for ResponseWriter {
         Self::begin(&mut state);
         state.queue.push(self.frame_of(item));
         Ok(())
+    }
+
+    /// Dynamo has no place for it, but is told that the handler has begun.
+    fn head(&self, head: Headers) {
+        let mut state = self.state.lock();
+        if state.ended {
+            return;
+        }
+        Self::begin(&mut state);
+        if self.takes_metadata() {
+            self.push_metadata(&mut state, head_frame(&head));
+        }
+    }
+
+    /// Dynamo has no place for them.
+    fn set_facts(&self, facts: Headers) {
+        let mut state = self.state.lock();
+        if !state.ended && self.takes_metadata() {
+            state.metadata.set_facts(facts);
+        }
     }
 
     fn accept(&self) {

@@ -165,5 +165,5 @@ async fn the_offer_of_an_earlier_version_is_not_made() {
     let text = register(&caller, WORKER).connection_info;
     assert!(!text.contains("pool"), "{text}");
     let info = TcpStreamConnectionInfo::from_text(&text).unwrap();
-    assert_eq!(info.sinew.unwrap().v, 3);
+    assert_eq!(info.sinew.unwrap().v, 4);
 }

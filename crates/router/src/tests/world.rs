@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_discovery::{Discovery, Instance, MemoryDiscovery, Registration};
 use sinew_plane::{
-    Address, BoxFuture, Code, DuplexTransport, EndpointName, Error, InstanceId, ItemBatch,
+    Address, BoxFuture, Code, DuplexTransport, EndpointName, Error, Headers, InstanceId, ItemBatch,
     OutgoingRequest, ResponseSource, ResponseStream, Shutdown, SourceEvent, StopKind, Terminal,
     TransportCapabilities, TransportId,
 };
@@ -181,6 +181,14 @@ impl ResponseSource for Source {
     fn poll_started(&self, _: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
         // Nobody wakes what is pending: only the caller's own clock or cancel ends the wait.
         self.started.clone().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    fn poll_head(&self, _: &mut task::Context<'_>) -> Poll<Headers> {
+        Poll::Ready(Headers::new())
+    }
+
+    fn facts(&self) -> Headers {
+        Headers::new()
     }
 
     fn poll_batch(&self, _: &mut task::Context<'_>, batch: &mut ItemBatch) -> Poll<SourceEvent> {

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use futures_core::Stream;
 use parking_lot::Mutex;
 use sinew_plane::{
-    CancelReason, Code, Context, Error, Executed, InFlightEntry, InFlightSet, ItemBatch, Outcome,
-    RequestRegistration, ResponseSource, ResponseStream, SourceEvent, StopKind, Terminal,
+    CancelReason, Code, Context, Error, Executed, Headers, InFlightEntry, InFlightSet, ItemBatch,
+    Outcome, RequestRegistration, ResponseSource, ResponseStream, SourceEvent, StopKind, Terminal,
 };
 
 use crate::{Content, peer_codec::PeerItems};
@@ -39,7 +39,7 @@ pub(super) struct SplitResponse {
 }
 
 struct State {
-    /// Let go of when nobody reads on, which kills the worker's handler.
+    /// Let go of when nobody reads on, which kills the worker's handler if it runs.
     inner: Option<ResponseStream>,
     /// How items are read; `None` when they come bare.
     items: Option<PeerItems>,
@@ -242,6 +242,21 @@ impl ResponseSource for SplitResponse {
         polled
     }
 
+    fn poll_head(&self, cx: &mut task::Context<'_>) -> Poll<Headers> {
+        let mut state = self.state.lock();
+        let Some(inner) = &mut state.inner else { return Poll::Ready(Headers::new()) };
+        // The stream below has no limits of its own, so it has no error of its own either.
+        let polled = inner.poll_head(cx).map(Result::unwrap_or_default);
+        if polled.is_pending() {
+            state.waker = Some(cx.waker().clone());
+        }
+        polled
+    }
+
+    fn facts(&self) -> Headers {
+        self.state.lock().inner.as_ref().map_or_else(Headers::new, ResponseStream::facts)
+    }
+
     fn poll_batch(&self, cx: &mut task::Context<'_>, batch: &mut ItemBatch) -> Poll<SourceEvent> {
         let mut state = self.state.lock();
         if state.end.is_none() {
@@ -255,8 +270,10 @@ impl ResponseSource for SplitResponse {
         }
         let Some(end) = &state.end else { return Poll::Pending };
         let event = end.event();
-        // With the stream below, which may not have ended by itself: its worker is killed then.
-        let left = (state.guard.take(), state.inner.take());
+        // One below that has not ended by itself goes too, and its worker is killed. One that has
+        // keeps head and facts.
+        let inner = state.inner.take_if(|inner| inner.outcome().is_none());
+        let left = (state.guard.take(), inner);
         drop(state);
         drop(left);
         Poll::Ready(event)

@@ -193,6 +193,18 @@ macro_rules! split_suite {
                 a_loss_cancels_the_handler,
                 a_loss_under_load_leaves_true_prefixes,
             }
+            metadata: metadata {
+                a_head_arrives_before_the_first_item,
+                a_head_is_a_start,
+                a_response_without_a_head_has_an_empty_one,
+                head_and_facts_may_be_read_at_the_end,
+                the_largest_head_and_facts_arrive,
+                an_empty_head_ends_the_wait_for_it,
+                a_head_goes_first_and_once,
+                facts_come_with_every_end,
+                facts_come_with_the_end_of_a_stopped_stream,
+                the_wait_for_a_head_has_a_limit,
+            }
             order: order {
                 no_items,
                 items_come_in_order,

@@ -92,6 +92,14 @@ impl SinkTarget for MadeUpSink {
         }
     }
 
+    fn head(&self, head: Headers) {
+        self.open.lock().as_mut().unwrap().head(head).unwrap();
+    }
+
+    fn set_facts(&self, facts: Headers) {
+        self.open.lock().as_mut().unwrap().set_facts(facts);
+    }
+
     fn accept(&self) {
         self.open.lock().as_mut().unwrap().accept();
     }

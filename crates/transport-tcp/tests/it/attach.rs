@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, future::join_all};
 use sinew_mux::MuxConfig;
 use sinew_plane::{
-    Address, Code, DuplexServer, DuplexTransport, IncomingRequest, InstanceId, Outcome,
+    Address, Code, DuplexServer, DuplexTransport, Headers, IncomingRequest, InstanceId, Outcome,
     OutgoingRequest, ResponseSink, ResponseStream,
 };
 use sinew_transport_tcp::{TcpServer, TcpTransport};
@@ -228,6 +228,39 @@ async fn what_the_handler_sends_while_the_connection_is_gone_arrives_behind_it()
     assert_eq!(soon("an item", stream.next()).await.unwrap().unwrap(), "behind");
     assert!(soon("the end", stream.next()).await.is_none());
     assert!(matches!(stream.outcome(), Some(Outcome::Complete { items: 2 })));
+}
+
+/// The caller has heard of the first head and not read it, the second is set while there is no
+/// connection.
+#[tokio::test]
+async fn a_head_outlives_its_connection_and_facts_come_with_the_end() {
+    let mut told = Headers::new();
+    told.insert("model", "m").unwrap();
+    let (mut sinks, handler) = keeping();
+    let server = crate::fixture::server(settings(1), handler);
+    let way = way_to(&server).await;
+    let client = TcpTransport::new(settings(2).checked().unwrap());
+    for is_late in [false, true] {
+        let mut stream = client.open(&way.address, request("")).await.unwrap();
+        let mut sink = soon("the request", sinks.recv()).await.unwrap();
+        if !is_late {
+            sink.head(told.clone()).unwrap();
+            soon("the start", stream.started()).await.unwrap();
+        }
+        way.cut.send_modify(|cuts| *cuts += 1);
+        until("the server to see the loss", || server.connections() == 0).await;
+        if is_late {
+            sink.head(told.clone()).unwrap();
+        }
+        assert_eq!(soon("the head", stream.head()).await.unwrap(), told);
+        sink.send(Bytes::from("item")).await.unwrap();
+        sink.complete_with(told.clone());
+        assert_eq!(soon("an item", stream.next()).await.unwrap().unwrap(), "item");
+        assert!(soon("the end", stream.next()).await.is_none());
+        assert!(matches!(stream.outcome(), Some(Outcome::Complete { items: 1 })));
+        assert_eq!(stream.facts(), told);
+        assert_eq!(soon("the head", stream.head()).await.unwrap(), told);
+    }
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use sinew_mux::CallerStream;
-use sinew_plane::{ItemBatch, ResponseSource, SourceEvent, StopKind};
+use sinew_plane::{Headers, ItemBatch, ResponseSource, SourceEvent, StopKind};
 
 use super::stream::Ended;
 use crate::manual::Manual;
@@ -51,6 +51,9 @@ pub(crate) struct Caller {
     state: State,
     woken: Arc<Flag>,
     cancelled: Option<StopKind>,
+    /// The head and the facts that arrived.
+    head: Option<Headers>,
+    facts: Headers,
     taken: usize,
     /// Items that were taken before the last poll.
     consumed: usize,
@@ -66,7 +69,8 @@ enum State {
 impl Default for Caller {
     fn default() -> Self {
         let woken = Flag::raised();
-        Self { state: State::Waiting, woken, cancelled: None, taken: 0, consumed: 0 }
+        let (head, facts) = (None, Headers::new());
+        Self { state: State::Waiting, woken, cancelled: None, head, facts, taken: 0, consumed: 0 }
     }
 }
 
@@ -94,6 +98,15 @@ impl Caller {
         }
     }
 
+    /// The head, once it is known; empty without one.
+    pub(crate) fn head(&self) -> Option<&Headers> {
+        self.head.as_ref()
+    }
+
+    pub(crate) fn facts(&self) -> &Headers {
+        &self.facts
+    }
+
     /// Items that came out of the stream.
     pub(crate) fn taken(&self) -> usize {
         self.taken
@@ -115,6 +128,9 @@ impl Caller {
         self.consumed = self.taken;
         let mut batch = ItemBatch::new();
         let polled = self.woken.poll(|cx| call.poll_batch(cx, &mut batch));
+        let (head, facts) = (call.head(), call.facts());
+        assert!(self.head.is_none() || head == self.head, "a head that changes");
+        (self.head, self.facts) = (head, facts);
         assert_eq!(matches!(polled, Poll::Ready(SourceEvent::Items)), !batch.is_empty());
         for got in batch {
             assert_eq!(Some(&got), made.get(self.taken), "item {}", self.taken);

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sinew_mux::ReceivedRequest;
 use sinew_plane::{
-    CancelReason, Code, Context, Error, Executed, ResponseSink, SinkTarget, Terminal, TrySendError,
+    CancelReason, Code, Context, Error, Executed, Headers, ResponseSink, SinkTarget, Terminal,
+    TrySendError,
 };
 
 use super::caller::Flag;
@@ -43,6 +44,14 @@ impl Handler {
         let response = request.response as Arc<dyn SinkTarget>;
         let sink = Some(ResponseSink::new(response, context.clone()));
         Self { context, sink, woken: Flag::raised(), made: Vec::new(), declared: None }
+    }
+
+    /// Sets a head and facts.
+    pub(crate) fn tell(&mut self, said: &Headers) {
+        if let Some(sink) = &mut self.sink {
+            sink.head(said.clone()).unwrap();
+            sink.set_facts(said.clone());
+        }
     }
 
     pub(crate) fn context(&self) -> &Context {

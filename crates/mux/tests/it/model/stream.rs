@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use sinew_mux::ReceivedRequest;
 use sinew_plane::{
-    CancelReason, Code, EndpointName, Error, Executed, InstanceId, OutgoingRequest, StreamId,
-    Terminal, Window,
+    CancelReason, Code, EndpointName, Error, Executed, Headers, InstanceId, OutgoingRequest,
+    StreamId, Terminal, Window,
 };
 
 use super::{caller::Caller, handler::Handler};
@@ -27,6 +27,8 @@ pub(crate) struct Stream {
     pub(crate) caller: Caller,
     /// There once the request has arrived.
     pub(crate) handler: Option<Handler>,
+    /// Its handler sets a head and facts; half of them do.
+    tells: bool,
     /// The caller was told that nothing ran for its request.
     refused: bool,
 }
@@ -65,8 +67,13 @@ impl Stream {
             body: item(id.0, 0, body_len),
             caller: Caller::default(),
             handler: None,
+            tells: number % 2 == 1,
             refused: false,
         }
+    }
+
+    pub(crate) fn telling(self) -> Self {
+        Self { tells: true, ..self }
     }
 
     pub(crate) fn request(&self) -> OutgoingRequest {
@@ -83,7 +90,11 @@ impl Stream {
         assert!(self.caller.is_opened());
         assert_eq!(request.opened.open.window, self.window);
         assert_eq!(request.opened.body, self.body);
-        self.handler = Some(Handler::new(request));
+        let said = self.said();
+        let handler = self.handler.insert(Handler::new(request));
+        if !said.is_empty() {
+            handler.tell(&said);
+        }
     }
 
     /// The caller takes what has arrived, and compares it with what was made.
@@ -91,8 +102,28 @@ impl Stream {
         let had_ended = self.has_ended();
         let made = self.handler.as_ref().map_or(&[][..], |handler| &handler.made);
         self.caller.poll(made);
+        self.check_head();
         if !had_ended && self.has_ended() {
             self.check_end(conditions);
+        }
+    }
+
+    /// What its handler says with head and facts.
+    fn said(&self) -> Headers {
+        let mut said = Headers::new();
+        if self.tells {
+            said.insert("stream", &self.id.0.to_string()).unwrap();
+        }
+        said
+    }
+
+    /// A head is the handler's, and is there before the items.
+    fn check_head(&self) {
+        let head = self.caller.head();
+        let said = self.said();
+        assert!(head.is_none_or(|head| head.is_empty() || *head == said), "{head:?}");
+        if self.caller.taken() > 0 {
+            assert_eq!(head, Some(&said), "an item without the head before it");
         }
     }
 
@@ -152,7 +183,10 @@ impl Stream {
         match self.caller.ended().unwrap().clone() {
             Ended::Lost(error) => self.check_lost(&error, conditions),
             Ended::Terminal(terminal) => match &self.handler {
-                Some(handler) => handler.check_end(&terminal, self.caller.taken()),
+                Some(handler) => {
+                    handler.check_end(&terminal, self.caller.taken());
+                    assert_eq!(self.caller.facts(), &self.said(), "{terminal:?}");
+                }
                 None => {
                     let Terminal::Cancelled { reason: CancelReason::Caller } = terminal else {
                         panic!("{terminal:?}, and no handler saw the request");

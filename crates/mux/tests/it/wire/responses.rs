@@ -43,7 +43,10 @@ fn consume(frames: &[Vec<u8>]) -> (Consumer, Option<ConnectionError>) {
             Event::ItemBegin { total, .. } => consumer.on_item_begin(total)?,
             Event::ItemEnd { item, .. } => consumer.on_item_end(item)?,
             Event::Chunk { .. } => consumer.on_chunk()?,
-            Event::Ended { terminal, items, .. } => consumer.on_terminal(terminal, items)?,
+            Event::Head { head, .. } => consumer.on_head(head).map(drop)?,
+            Event::Ended { terminal, items, facts, .. } => {
+                consumer.on_terminal(terminal, items, facts)?;
+            }
             event => panic!("{event:?}"),
         }
         Ok(())
@@ -67,13 +70,76 @@ fn items_come_whole_and_in_chunks() {
         chunk(b"ab"),
         chunk(b"cd"),
         item(b"e"),
-        frame(kind::COMPLETE, 1, &[&3_u64.to_be_bytes()[..], b"later"].concat()),
+        frame(kind::COMPLETE, 1, &[&3_u64.to_be_bytes()[..], &[0; 4], b"later"].concat()),
     ];
     let (mut consumer, error) = consume(&frames);
     assert_eq!(error, None);
     let mut items = sinew_plane::ItemBatch::new();
     consumer.take(&mut items);
     assert_eq!(items.collect::<Vec<_>>(), ["", "abcd", "e"]);
+}
+
+fn with_facts(kind: u8, fields: &[u8], length: u32, block: &[u8]) -> Vec<u8> {
+    frame(kind, 1, &[&0_u64.to_be_bytes()[..], fields, &length.to_be_bytes(), block].concat())
+}
+
+#[test]
+fn a_head_goes_before_the_items() {
+    let head = || frame(kind::HEAD, 1, b"\x01a\0\x01b");
+    let (consumer, error) = consume(&[frame(kind::ACCEPT, 1, b""), head(), head(), item(b"x")]);
+    assert_eq!(error, None, "a second one is without effect");
+    assert_eq!(consumer.head().unwrap().get("a"), Some("b"));
+    for before in [item(b"x"), item_begin(4, b"")] {
+        assert_eq!(rule(&[before, head()]), "a head after an item");
+    }
+    assert_eq!(rule(&[complete(0), head()]), "a frame after the end of its stream");
+}
+
+#[test]
+fn facts_follow_the_fields_of_an_end() {
+    let block = b"\x01a\0\x01b";
+    for (kind, fields) in
+        [(kind::COMPLETE, &[][..]), (kind::CANCELLED, &[1]), (kind::FAILED, &ERROR)]
+    {
+        let (consumer, error) = consume(&[with_facts(kind, fields, 5, &block[..])]);
+        assert_eq!(error, None);
+        assert_eq!(consumer.facts().get("a"), Some("b"), "kind {kind}");
+        let later = [&block[..], b"later"].concat();
+        assert_eq!(consume(&[with_facts(kind, fields, 5, &later)]).1, None);
+        let (consumer, error) = consume(&[with_facts(kind, fields, 0, b"")]);
+        assert!(error.is_none() && consumer.facts().is_empty());
+        assert_eq!(rule(&[with_facts(kind, fields, 6, &block[..])]), "facts that are cut short");
+    }
+}
+
+/// The least error there is.
+const ERROR: [u8; 13] = [1, 45, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+#[test]
+fn a_head_and_facts_are_bounded_as_headers() {
+    let block = |values: &[usize]| {
+        let entries = values.iter().zip(b'a'..).map(|(length, name)| {
+            let value = vec![b'x'; *length];
+            [&[1, name][..], &(*length as u16).to_be_bytes(), &value].concat()
+        });
+        entries.collect::<Vec<_>>().concat()
+    };
+    let names = |count: u8| (0..count).map(|at| [2, b'a' + at % 26, b'a' + at / 26, 0, 0]);
+    let rule_of = |block: &[u8]| {
+        let facts = with_facts(kind::COMPLETE, b"", block.len() as u32, block);
+        [frame(kind::HEAD, 1, block), facts].map(|frame| consume(&[frame]).1)
+    };
+    let broken = ConnectionError::Violation("headers that cannot be read");
+    assert_eq!(rule_of(&block(&[32_764, 32_764])), [None, None], "65,536 bytes");
+    assert_eq!(rule_of(&block(&[32_764, 32_765])), [Some(broken.clone()), Some(broken.clone())]);
+    assert_eq!(rule_of(&names(64).collect::<Vec<_>>().concat()), [None, None]);
+    assert_eq!(
+        rule_of(&names(65).collect::<Vec<_>>().concat()),
+        [Some(broken.clone()), Some(broken.clone())]
+    );
+    for bad in [&b"\x01A\0\0"[..], b"\x01a\0\x02b", b"\x01a\0\x01\n", b"\x01a\0\0\x01a\0\0"] {
+        assert_eq!(rule_of(bad), [Some(broken.clone()), Some(broken.clone())]);
+    }
 }
 
 /// A reader behind the greeting, with limits that leave room for chunks that are cut.

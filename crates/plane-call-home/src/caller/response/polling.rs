@@ -7,19 +7,19 @@ use std::{
 
 use parking_lot::MutexGuard;
 use sinew_plane::{
-    CancelReason, Error, ItemBatch, ResponseSource, SourceEvent, StopKind, Terminal, clock,
-    second_look,
+    CancelReason, Error, ResponseSource, SourceEvent, StopKind, Terminal, clock, second_look,
 };
 
 use super::{Phase, REOPENS, Response, State};
 use crate::caller::{
     limits::ExpiredLimit,
     outcome::{Cancel, Outcome, ended, gone},
-    response_connection::ReadEvent,
+    response_connection::{ReadEvent, ReadUntil},
 };
 
 enum Look {
-    Begun,
+    /// The start or the head is there.
+    Ready,
     Items,
     /// It ended just now; the worker is to be killed, or knows.
     Outcome(Outcome, bool),
@@ -31,7 +31,7 @@ enum Look {
 }
 
 pub(super) enum Step {
-    Begun,
+    Ready,
     Items,
     Outcome(Outcome),
     Refused(Error),
@@ -43,13 +43,13 @@ impl Response {
         &self,
         state: &mut State,
         cx: &mut task::Context<'_>,
-        batch: Option<&mut ItemBatch>,
+        until: ReadUntil<'_>,
     ) -> Option<Look> {
         match &mut state.phase {
             Phase::Expected => None,
-            Phase::Plain(connection) => match connection.poll(cx, batch) {
+            Phase::Plain(connection) => match connection.poll(cx, until) {
                 Poll::Pending => None,
-                Poll::Ready(ReadEvent::Begun) => Some(Look::Begun),
+                Poll::Ready(ReadEvent::Ready) => Some(Look::Ready),
                 Poll::Ready(ReadEvent::Items) => Some(Look::Items),
                 Poll::Ready(ReadEvent::Outcome(end)) => {
                     let (end, kill) = ended(connection, end, state.timers.cancelled, &self.request);
@@ -57,18 +57,23 @@ impl Response {
                 }
             },
             Phase::Shared(call) => {
-                let polled = match batch {
-                    Some(batch) => call.poll_batch(cx, batch).map(|event| match event {
-                        SourceEvent::Items => Look::Items,
-                        SourceEvent::Ended(terminal) => {
-                            Look::Outcome(Outcome::Terminal(terminal), false)
-                        }
-                        SourceEvent::Lost(error) => Look::Outcome(Outcome::Lost(error), false),
-                    }),
-                    None => call.poll_started(cx).map(|started| match started {
-                        Ok(()) => Look::Begun,
+                let polled = match until {
+                    ReadUntil::Items(batch) => {
+                        call.poll_batch(cx, batch).map(|event| match event {
+                            SourceEvent::Items => Look::Items,
+                            SourceEvent::Ended(terminal) => {
+                                Look::Outcome(Outcome::Terminal(terminal), false)
+                            }
+                            SourceEvent::Lost(error) => Look::Outcome(Outcome::Lost(error), false),
+                        })
+                    }
+                    ReadUntil::Start => call.poll_started(cx).map(|started| match started {
+                        Ok(()) => Look::Ready,
                         Err(error) => Look::Refused(error),
                     }),
+                    ReadUntil::Head => call
+                        .poll_head(cx)
+                        .map(|_| if call.is_lost_early() { Look::LostEarly } else { Look::Ready }),
                 };
                 match polled {
                     Poll::Pending => None,
@@ -85,14 +90,14 @@ impl Response {
     pub(super) fn poll(
         self: &Response,
         cx: &mut task::Context<'_>,
-        mut batch: Option<&mut ItemBatch>,
+        mut until: ReadUntil<'_>,
     ) -> Poll<Step> {
         loop {
             let mut state = self.state.lock();
-            match self.look(&mut state, cx, batch.as_deref_mut()) {
-                Some(Look::Begun) => {
+            match self.look(&mut state, cx, until.reborrow()) {
+                Some(Look::Ready) => {
                     state.grace = None;
-                    return Poll::Ready(Step::Begun);
+                    return Poll::Ready(Step::Ready);
                 }
                 Some(Look::Items) => {
                     state.grace = None;

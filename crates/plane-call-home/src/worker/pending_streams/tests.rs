@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use bytes::Bytes;
-use sinew_plane::{Executed, InstanceId, SinkTarget, Terminal, TransportId, TrySendError};
+use sinew_plane::{Executed, Headers, InstanceId, SinkTarget, Terminal, TransportId, TrySendError};
 
 use super::{
     places::{MAX_PER_CALLER, MAX_QUESTIONS},
@@ -22,6 +22,10 @@ impl SinkTarget for Heard {
     fn try_send(&self, _: Bytes) -> Result<(), TrySendError> {
         Ok(())
     }
+
+    fn head(&self, _: Headers) {}
+
+    fn set_facts(&self, _: Headers) {}
 
     fn accept(&self) {}
 

@@ -1,0 +1,156 @@
+//! Rules of the module above, each on its own.
+
+use bytes::Bytes;
+
+use super::*;
+use crate::FRAME_HEADER_BYTES;
+
+const WINDOW: Window = Window { items: 4, bytes: 100 };
+
+fn item(len: usize) -> Items {
+    Items::one(vec![b'x'; len].into())
+}
+
+fn take(consumer: &mut Consumer) -> usize {
+    let mut batch = ItemBatch::new();
+    consumer.take(&mut batch);
+    batch.count()
+}
+
+fn end(consumer: &mut Consumer, terminal: Terminal, items: u64) -> Result<(), StreamViolation> {
+    consumer.on_terminal(terminal, items, Headers::new())
+}
+
+fn headers(value: &str) -> Headers {
+    let mut headers = Headers::new();
+    headers.insert("a", value).unwrap();
+    headers
+}
+
+#[test]
+fn a_head_comes_before_the_items_and_is_kept_once() {
+    let mut consumer = Consumer::new(WINDOW);
+    assert!(consumer.head().is_none() && !consumer.is_started());
+    assert_eq!(consumer.on_head(headers("1")), Ok(true));
+    assert!(consumer.is_started());
+    assert_eq!(consumer.queued_bytes(), 5);
+    consumer.on_carrier_lost();
+    assert_eq!(consumer.on_head(headers("1")), Ok(false), "sent again after the attach");
+    consumer.on_items(item(1)).unwrap();
+    assert!(consumer.on_head(headers("1")).is_err(), "an item was there");
+    assert_eq!(consumer.head(), Some(headers("1")));
+    take(&mut consumer);
+    assert_eq!(consumer.queued_bytes(), 5, "it is charged until the end");
+    consumer.drop_metadata();
+    assert_eq!(consumer.queued_bytes(), 0);
+}
+
+#[test]
+fn an_item_or_the_end_says_that_there_is_no_head() {
+    let mut consumer = Consumer::new(WINDOW);
+    consumer.on_accept().unwrap();
+    assert_eq!(consumer.head(), None, "it may still come");
+    consumer.on_item_begin(9).unwrap();
+    assert_eq!(consumer.head(), Some(Headers::new()));
+    assert!(consumer.on_head(headers("1")).is_err(), "an item has begun");
+    // Its beginning went with the carrier.
+    consumer.on_carrier_lost();
+    assert_eq!(consumer.on_head(headers("1")), Ok(true));
+
+    let mut ended = Consumer::new(WINDOW);
+    ended.on_terminal(Terminal::Complete { items: 0 }, 0, headers("2")).unwrap();
+    assert_eq!((ended.head(), ended.facts()), (Some(Headers::new()), &headers("2")));
+    assert!(ended.on_head(headers("1")).is_err());
+}
+
+#[test]
+fn credit_is_due_after_half_a_window() {
+    let mut consumer = Consumer::new(WINDOW);
+    consumer.on_items(item(1)).unwrap();
+    consumer.on_items(item(1)).unwrap();
+    assert_eq!(take(&mut consumer), 2);
+    assert_eq!(consumer.credit_due(), None, "taken is not yet consumed");
+    assert_eq!(take(&mut consumer), 0);
+    assert_eq!(consumer.credit_due(), Some(Credit { consumed: 2, items: 4, bytes: 100 }));
+    assert_eq!(consumer.credit_due(), None);
+}
+
+#[test]
+fn a_large_window_is_told_of_before_its_half() {
+    let mut consumer = Consumer::new(Window { items: 1 << 20, bytes: 1 << 30 });
+    for _ in 0..REPORT_AT_LATEST.items {
+        assert_eq!(consumer.credit_due(), None);
+        consumer.on_items(item(1)).unwrap();
+        take(&mut consumer);
+    }
+    take(&mut consumer);
+    assert_eq!(consumer.credit_due().unwrap().consumed, REPORT_AT_LATEST.items.into());
+    consumer.on_items(item(REPORT_AT_LATEST.bytes as usize)).unwrap();
+    take(&mut consumer);
+    take(&mut consumer);
+    assert!(consumer.credit_due().is_some());
+}
+
+#[test]
+fn items_without_credit_are_told() {
+    let mut by_items = Consumer::new(WINDOW);
+    for _ in 0..4 {
+        by_items.on_items(item(1)).unwrap();
+    }
+    assert!(by_items.on_items(item(1)).is_err());
+    let mut by_bytes = Consumer::new(WINDOW);
+    by_bytes.on_item_begin(1_000).unwrap();
+    by_bytes.on_item_end(vec![0; 1_000].into()).unwrap();
+    assert!(by_bytes.on_items(item(0)).is_err());
+}
+
+#[test]
+fn copies_stay_in_line() {
+    let mut consumer = Consumer::new(Window { items: 9, bytes: 100 });
+    let copied = |consumer: &mut Consumer, frame: &'static [u8]| {
+        let frames = Bytes::from_static(frame);
+        let (range, mut size) = (0..frame.len(), RunSize::default());
+        size.add(frame.len() - FRAME_HEADER_BYTES);
+        let arrived = Arrived { stream: 1, frames: &frames, range, checked: false, size };
+        consumer.on_items_to_copy(&arrived).unwrap();
+    };
+    consumer.on_items(Items::one("a".into())).unwrap();
+    copied(&mut consumer, b"\0\0\x01\x04\0\0\0\x01b");
+    copied(&mut consumer, b"\0\0\0\x04\0\0\0\x01");
+    consumer.on_items(Items::one("c".into())).unwrap();
+    copied(&mut consumer, b"\0\0\x01\x04\0\0\0\x01d");
+    let mut batch = ItemBatch::new();
+    consumer.take(&mut batch);
+    assert!(batch.eq(["a", "b", "", "c", "d"]));
+    assert!(!consumer.has_items());
+}
+
+#[test]
+fn ends_must_fit() {
+    let mut consumer = Consumer::new(WINDOW);
+    consumer.on_items(item(1)).unwrap();
+    assert!(end(&mut consumer, Terminal::Complete { items: 2 }, 2).is_err());
+    consumer.on_item_begin(10).unwrap();
+    assert!(end(&mut consumer, Terminal::Complete { items: 1 }, 1).is_err());
+    let reason = sinew_plane::CancelReason::Caller;
+    end(&mut consumer, Terminal::Cancelled { reason }, 1).unwrap();
+    assert!(consumer.on_items(item(1)).is_err());
+    assert!(end(&mut consumer, Terminal::Complete { items: 1 }, 1).is_err());
+    consumer.on_lost();
+    assert!(matches!(consumer.ended(), Some(Ended::Terminal(_))), "the first end stays");
+}
+
+#[test]
+fn a_lost_carrier_takes_the_begun_item_back() {
+    let mut consumer = Consumer::new(WINDOW);
+    consumer.on_items(item(5)).unwrap();
+    consumer.on_item_begin(60).unwrap();
+    consumer.on_carrier_lost();
+    let (next_item, credit) = consumer.attach();
+    assert_eq!((next_item, credit.consumed), (1, 0));
+    consumer.on_item_begin(60).unwrap();
+    consumer.on_item_end(vec![0; 60].into()).unwrap();
+    // 65 of 100 bytes are used; charged twice, the item would leave none.
+    consumer.on_items(item(1)).unwrap();
+    assert_eq!(consumer.received(), 3);
+}
