@@ -31,7 +31,7 @@ async fn serve(runtime: &Runtime) -> Served {
     let count = engine_fn(|request: SingleIn<u64>| async move {
         Ok::<_, Error>(stream::iter((0..*request.data()).map(Ok)))
     });
-    runtime.serve(name()).engine(count).await.unwrap()
+    runtime.serve_named(name()).engine(count).await.unwrap()
 }
 
 async fn router(runtime: &Runtime) -> PushRouter<u64, u64> {
@@ -157,7 +157,7 @@ async fn a_shutdown_ends_running_streams_as_such() {
     let endless = engine_fn(|_: SingleIn<u64>| async {
         Ok::<_, Error>(stream::iter([Ok(1_u64)]).chain(stream::pending()))
     });
-    let _served = worker.serve(name()).engine(endless).await.unwrap();
+    let _served = worker.serve_named(name()).engine(endless).await.unwrap();
     let router = router(&caller).await;
     let mut numbers = router.generate(0).await.unwrap();
     assert_eq!(soon("the first item", numbers.next()).await.unwrap().unwrap(), 1);

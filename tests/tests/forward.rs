@@ -53,11 +53,11 @@ async fn through(middle_at: usize) {
             }))
         }
     });
-    let _last = last.serve(back.clone()).engine(count).await.unwrap();
+    let _last = last.serve_named(back.clone()).engine(count).await.unwrap();
     let forward = router(middle, &back).await;
     let watched = forward.clone();
     let id = forward.client().instances()[0].id;
-    let served = middle.serve(front.clone()).engine(forward).await.unwrap();
+    let served = middle.serve_named(front.clone()).engine(forward).await.unwrap();
     let router = router(caller, &front).await;
 
     let mut numbers = soon("a response", router.generate(3)).await.unwrap();

@@ -53,7 +53,7 @@ impl TypedEnds {
         let engine = engine_fn(|request: SingleIn<Message>| async move {
             Ok::<_, Error>(answer(request.into_parts().0))
         });
-        let served = worker.serve(name.clone()).engine(engine).await?;
+        let served = worker.serve_named(name.clone()).engine(engine).await?;
         let client = caller.client(name);
         client.wait_for_instances(FOUND_WITHIN).await?;
         let router = PushRouter::from_client(client, RouterMode::RoundRobin).await?;

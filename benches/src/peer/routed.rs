@@ -138,11 +138,12 @@ struct Serving {
 
 impl Serving {
     async fn start(runtime: Runtime, service: Arc<Service<MessageSink>>) -> Result<Self> {
-        let pull = runtime.serve(PULL.parse()?).max_in_flight(MAX_IN_FLIGHT);
+        let pull = runtime.serve_named(PULL.parse()?).max_in_flight(MAX_IN_FLIGHT);
         let pull = pull.engine(engine_fn(|request: SingleIn<Message>| async move {
             answer(request.into_parts().0)
         }));
-        let push = runtime.serve(PUSH.parse()?).max_in_flight(MAX_IN_FLIGHT).codecs(["msgpack"]);
+        let push =
+            runtime.serve_named(PUSH.parse()?).max_in_flight(MAX_IN_FLIGHT).codecs(["msgpack"]);
         let push = push.push_engine(push_engine_fn(move |request, sink| {
             match PayloadFormat::Msgpack.decode::<Message>(request.data()) {
                 Ok(message) => service.call(message.into_body(), MessageSink { sink, sent: 0 }),

@@ -39,7 +39,7 @@
 //! | handler | gets | produces | isolation |
 //! |---|---|---|---|
 //! | [`PushHandler`] | a decoded value | a stream that is pulled | a task per request |
-//! | [`PushFace`] | bytes and a sink | pushes into the sink from a loop of its own | none needed: the call returns at once |
+//! | [`PushFace`] | bytes and a sink, or a value and a [`ValueSink`] with [`TypedPush`] | pushes into the sink from a loop of its own | none needed: the call returns at once |
 //! | [`RawHandler`] | bytes and a sink | an async function that sends | a task per request |
 //!
 //! # Refusals
@@ -83,6 +83,7 @@ mod registration;
 mod responses;
 mod served;
 mod table;
+mod typed_push;
 
 pub use crate::{
     config::{EndpointConfig, IngressConfig},
@@ -93,4 +94,5 @@ pub use crate::{
     raw_handler::{IncomingOwned, RawHandler},
     registration::SystemHealth,
     served::ServedEndpoint,
+    typed_push::{TypedPush, ValueRefused, ValueSink},
 };

@@ -6,6 +6,8 @@ use std::{fmt, hash::Hash, str::FromStr, sync::Arc};
 /// under the 1,024-byte path that a Dynamo peer accepts.
 const MAX_PART_BYTES: usize = 128;
 
+const THREE_PARTS: &str = "must have three parts: namespace/component/endpoint";
+
 /// The name that requests are sent to: `namespace/component/endpoint`.
 ///
 /// Each part is 1 to 128 bytes of ASCII letters, digits, `-`, `_` and `.`, and does not begin
@@ -35,6 +37,37 @@ impl EndpointName {
         Ok(Self { text: format!("{namespace}/{component}/{endpoint}").into(), slashes })
     }
 
+    /// Checks a text that may stand in a constant.
+    ///
+    /// # Errors
+    /// Why it is not a name; [`parse`](str::parse) also says which part is wrong.
+    pub const fn check(text: &str) -> Result<(), &'static str> {
+        let (mut rest, mut parts) = (text.as_bytes(), 0);
+        let mut at = 0;
+        while at <= rest.len() {
+            if at < rest.len() && rest[at] != b'/' {
+                at += 1;
+                continue;
+            }
+            let (part, behind) = rest.split_at(at);
+            parts += 1;
+            if parts > 3 {
+                break;
+            }
+            if let Some(reason) = fault_of(part) {
+                // A text without any slash is no name with a bad part.
+                let is_name = parts > 1 || !behind.is_empty();
+                return Err(if is_name { reason } else { THREE_PARTS });
+            }
+            if behind.is_empty() {
+                break;
+            }
+            (_, rest) = behind.split_at(1);
+            at = 0;
+        }
+        if parts == 3 { Ok(()) } else { Err(THREE_PARTS) }
+    }
+
     /// The whole name, `namespace/component/endpoint`.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -56,21 +89,33 @@ impl EndpointName {
     }
 }
 
-fn check_part(which: &'static str, part: &str) -> Result<(), NameError> {
-    let fault = |reason| NameError { which, part: part.chars().take(64).collect(), reason };
+/// Why a part of a name is none, if it is not.
+const fn fault_of(part: &[u8]) -> Option<&'static str> {
     if part.is_empty() {
-        return Err(fault("is empty"));
+        return Some("is empty");
     }
     if part.len() > MAX_PART_BYTES {
-        return Err(fault("is longer than 128 bytes"));
+        return Some("is longer than 128 bytes");
     }
-    if part.starts_with('.') {
-        return Err(fault("begins with a dot"));
+    if part[0] == b'.' {
+        return Some("begins with a dot");
     }
-    if !part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
-        return Err(fault("may hold only ASCII letters, digits, '-', '_' and '.'"));
+    let mut at = 0;
+    while at < part.len() {
+        let byte = part[at];
+        if !(byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')) {
+            return Some("may hold only ASCII letters, digits, '-', '_' and '.'");
+        }
+        at += 1;
     }
-    Ok(())
+    None
+}
+
+fn check_part(which: &'static str, part: &str) -> Result<(), NameError> {
+    match fault_of(part.as_bytes()) {
+        None => Ok(()),
+        Some(reason) => Err(NameError { which, part: part.chars().take(64).collect(), reason }),
+    }
 }
 
 impl FromStr for EndpointName {
@@ -85,7 +130,7 @@ impl FromStr for EndpointName {
             _ => Err(NameError {
                 which: "name",
                 part: text.chars().take(64).collect(),
-                reason: "must have three parts: namespace/component/endpoint",
+                reason: THREE_PARTS,
             }),
         }
     }
@@ -165,6 +210,20 @@ mod tests {
         assert_eq!(name.to_string(), "text/words.v1/split");
     }
 
+    const CHECKED: Result<(), &str> = EndpointName::check("text/words.v1/split");
+
+    fn error_of(text: &str) -> String {
+        text.parse::<EndpointName>().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_constant_is_checked_as_a_text_is() {
+        assert_eq!(CHECKED, Ok(()));
+        for bad in ["a/b/c/", "/a/b/c", "a/b/c/d/e", "//", "/"] {
+            assert!(EndpointName::check(bad).is_err() && bad.parse::<EndpointName>().is_err());
+        }
+    }
+
     #[test]
     fn bad_names_say_which_part_and_why() {
         let long = format!("a/{}/c", "b".repeat(129));
@@ -179,7 +238,8 @@ mod tests {
             ("a/b/*", "ASCII letters"),
             (long.as_str(), "longer than 128"),
         ] {
-            let error = text.parse::<EndpointName>().unwrap_err().to_string();
+            assert!(EndpointName::check(text).is_err_and(|reason| error_of(text).contains(reason)));
+            let error = error_of(text);
             assert!(error.contains(needle), "{text:?} gave {error}");
         }
     }

@@ -27,6 +27,7 @@ pub enum RequestTransport {
 pub struct AddressedPushRouter {
     registry: Arc<TransportRegistry>,
     mode: RequestTransport,
+    required: TransportRequirements,
 }
 
 /// A request that its handler has taken.
@@ -46,7 +47,19 @@ pub struct Started {
 impl AddressedPushRouter {
     /// A router over the transports of `registry` that `mode` allows.
     pub fn from_mode(mode: RequestTransport, registry: Arc<TransportRegistry>) -> Self {
-        Self { registry, mode }
+        Self { registry, mode, required: TransportRequirements::default() }
+    }
+
+    /// The same router over the transports that `mode` allows.
+    #[must_use]
+    pub fn with_mode(&self, mode: RequestTransport) -> Self {
+        Self { mode, ..self.clone() }
+    }
+
+    /// The same router over those transports alone that have what is `required`.
+    #[must_use]
+    pub fn with_requirements(&self, required: TransportRequirements) -> Self {
+        Self { required, ..self.clone() }
     }
 
     /// The transports.
@@ -61,8 +74,7 @@ impl AddressedPushRouter {
 
     /// The ways to reach an instance, in the order in which [`send`](Self::send) tries them.
     pub fn routes(&self, addresses: &[Address], proximity: Proximity) -> Vec<Route> {
-        let required = TransportRequirements::default();
-        let mut routes = self.registry.resolve(addresses, proximity, &required);
+        let mut routes = self.registry.resolve(addresses, proximity, &self.required);
         if let RequestTransport::Only(id) = &self.mode {
             routes.retain(|route| route.transport.id() == id);
         }

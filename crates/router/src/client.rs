@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use sinew_discovery::{Discovery, Instance, View};
-use sinew_plane::{CallLimits, EndpointName, Error, InstanceId};
+use sinew_plane::{CallLimits, EndpointName, Error, InstanceId, TransportRequirements};
 use sinew_registry::{
     LocalEndpoint, LocalEndpoints, LocalProcess, Proximity, Route, TransportRegistry,
 };
@@ -96,8 +96,14 @@ impl Client {
     /// within the process too.
     #[must_use]
     pub fn with_transport(&self, mode: RequestTransport) -> Self {
-        let registry = Arc::clone(self.0.egress.registry());
-        self.change(|inner| inner.egress = AddressedPushRouter::from_mode(mode, registry))
+        self.change(|inner| inner.egress = inner.egress.with_mode(mode))
+    }
+
+    /// The same client over transports alone that have what is `required`, such as encryption.
+    /// Calls within the process leave it over none.
+    #[must_use]
+    pub fn with_requirements(&self, required: TransportRequirements) -> Self {
+        self.change(|inner| inner.egress = inner.egress.with_requirements(required))
     }
 
     /// The endpoint.

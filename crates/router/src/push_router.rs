@@ -14,8 +14,8 @@ use parking_lot::Mutex;
 use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_codec::PayloadFormat;
 use sinew_plane::{
-    CallLimits, CancelReason, Error, Executed, InstanceId, ManyOut, SingleIn, StopKind, Window,
-    clock,
+    CallLimits, CancelReason, Error, Executed, InstanceId, ManyOut, SingleIn, StopKind,
+    TransportRequirements, Window, clock,
 };
 
 use crate::{
@@ -60,6 +60,11 @@ where
     /// # Errors
     /// None at present.
     pub async fn from_client(client: Client, mode: RouterMode) -> Result<Self, Error> {
+        Ok(Self::new(client, mode))
+    }
+
+    /// The same without the form of the design documents.
+    pub fn new(client: Client, mode: RouterMode) -> Self {
         let retry = RetryConfig::default();
         let state = Arc::new(Mutex::new(RouterState::new(&retry, clock::now())));
         // Bytes are their own encoding, whatever the instance would like to read.
@@ -67,7 +72,7 @@ where
         let limits = client.limits();
         let shared =
             Shared { client, state, retry, format, window: None, limits, prefer_local: false };
-        Ok(Self { shared: Arc::new(shared), mode, types: PhantomData })
+        Self { shared: Arc::new(shared), mode, types: PhantomData }
     }
 
     /// The same router with other retry rules, a fresh budget, no ejections and nothing in flight:
@@ -105,6 +110,18 @@ where
     #[must_use]
     pub fn prefer_local(self, prefer: bool) -> Self {
         self.change(|shared| shared.prefer_local = prefer)
+    }
+
+    /// The same router with another way to choose an instance.
+    #[must_use]
+    pub fn with_mode(self, mode: RouterMode) -> Self {
+        Self { mode, ..self }
+    }
+
+    /// The same router, whose calls go over transports alone that have what is required.
+    #[must_use]
+    pub fn with_requirements(self, required: TransportRequirements) -> Self {
+        self.change(|shared| shared.client = shared.client.with_requirements(required))
     }
 
     fn change(mut self, change: impl FnOnce(&mut Shared)) -> Self {

@@ -42,7 +42,7 @@ async fn serve(runtime: &Runtime) -> anyhow::Result<Served> {
         let words: Vec<_> = request.data().split(' ').map(|word| Ok(word.to_owned())).collect();
         Ok::<_, Error>(stream::iter(words))
     });
-    Ok(runtime.serve(name()?).engine(echo).await?)
+    Ok(runtime.serve_named(name()?).engine(echo).await?)
 }
 
 async fn call(runtime: &Runtime, text: &str) -> anyhow::Result<()> {

@@ -37,7 +37,7 @@ async fn main() -> anyhow::Result<()> {
             Box::new((error, full.into_inner().sink))
         })
     });
-    let served = runtime.serve("examples/llm/generate".parse()?).push_engine(accept).await?;
+    let served = runtime.serve_named("examples/llm/generate".parse()?).push_engine(accept).await?;
 
     let client = runtime.client("examples/llm/generate".parse()?);
     let router = PushRouter::<Bytes, Bytes>::from_client(client, RouterMode::RoundRobin).await?;

@@ -20,7 +20,7 @@
 //!     let words: Vec<_> = request.data().split(' ').map(|word| Ok(word.to_owned())).collect();
 //!     Ok::<_, Error>(stream::iter(words))
 //! });
-//! let served = runtime.serve("text/words/split".parse()?).engine(split).await?;
+//! let served = runtime.serve_named("text/words/split".parse()?).engine(split).await?;
 //!
 //! // A caller.
 //! let client = runtime.client("text/words/split".parse()?);
@@ -37,16 +37,21 @@
 
 mod assembly;
 mod byte_size;
+mod call;
 mod config;
 mod config_error;
 mod discovery;
 mod discovery_source;
+mod endpoint;
 mod env;
 mod error;
 mod features;
 mod frame_checks;
+mod handle;
+mod handler_error;
 mod health;
 mod request_plane;
+mod router;
 mod runtime;
 mod runtime_dir;
 mod serve;
@@ -55,15 +60,20 @@ mod servers;
 pub use crate::{
     assembly::{Announcement, Declaration, Listener, TransportFactory},
     byte_size::ByteSize,
+    call::Call,
     config::{CheckedConfig, Config},
     config_error::ConfigError,
     discovery_source::DiscoverySource,
+    endpoint::Endpoint,
     error::{ServeError, StartError},
     frame_checks::FrameChecks,
+    handle::{Answer, Handle, kind as handler_kind},
+    handler_error::{BoxError, HandlerError, HandlerResult},
     health::Health,
     request_plane::RequestPlane,
+    router::Router,
     runtime::{Runtime, RuntimeBuilder, WeakRuntime},
-    serve::{ServeBuilder, Served},
+    serve::{ServeBuilder, Served, Typed},
 };
 pub use sinew_codec::PayloadFormat;
 #[cfg(feature = "dynamo")]
@@ -72,7 +82,8 @@ pub use sinew_discovery::{
     Change, FileConfig, FolderRules, Instance, InstanceKey, Owners, Snapshot, View,
 };
 pub use sinew_ingress::{
-    AdmittedHandler, AdmittedRequest, Handler, HandlerLayer, IncomingOwned, handler_layer_fn,
+    AdmittedHandler, AdmittedRequest, Handler, HandlerLayer, IncomingOwned, ValueRefused,
+    ValueSink, handler_layer_fn,
 };
 /// # Examples
 /// A request that may take two seconds, and that is cancelled before:
@@ -109,7 +120,7 @@ pub use sinew_plane::Context;
 ///     let tenant = request.context().headers().get("tenant").unwrap_or("nobody").to_owned();
 ///     Ok::<_, Error>(stream::iter([Ok(format!("{} from {tenant}", request.data()))]))
 /// });
-/// let served = runtime.serve("text/words/greet".parse()?).engine(greet).await?;
+/// let served = runtime.serve_named("text/words/greet".parse()?).engine(greet).await?;
 /// let client = runtime.client("text/words/greet".parse()?);
 /// let router = PushRouter::<String, String>::from_client(client, RouterMode::RoundRobin).await?;
 ///
@@ -155,7 +166,7 @@ pub use sinew_plane::Headers;
 ///         sink.complete();
 ///     }
 /// });
-/// let served = runtime.serve("text/words/more".parse()?).push_engine(accept).await?;
+/// let served = runtime.serve_named("text/words/more".parse()?).push_engine(accept).await?;
 ///
 /// let client = runtime.client("text/words/more".parse()?);
 /// let router = PushRouter::<Bytes, Bytes>::from_client(client, RouterMode::RoundRobin).await?;
@@ -192,7 +203,7 @@ pub use sinew_plane_request_tcp::{TcpRequestConfig, TcpRequestServerConfig};
 /// # let count = engine_fn(|request: SingleIn<u32>| async move {
 /// #     Ok::<_, Error>(stream::iter((0..*request.data()).map(Ok)))
 /// # });
-/// # let builder = runtime.serve("demo/numbers/count".parse()?).instance(InstanceId(7));
+/// # let builder = runtime.serve_named("demo/numbers/count".parse()?).instance(InstanceId(7));
 /// # let served = builder.engine(count).await?;
 /// let client = runtime.client("demo/numbers/count".parse()?);
 /// client.wait_for_instances(std::time::Duration::from_secs(5)).await?;

@@ -34,7 +34,7 @@ async fn serve() -> anyhow::Result<()> {
     let name = std::env::args().nth(1).context("usage: sinew-peer ENDPOINT [CODEC]")?;
     let runtime = Runtime::from_env().await?;
     let instance = sinew::InstanceId::random();
-    let mut builder = runtime.serve(name.parse()?).instance(instance);
+    let mut builder = runtime.serve_named(name.parse()?).instance(instance);
     if let Some(codec) = std::env::args().nth(2) {
         builder = builder.codecs([codec]);
     }

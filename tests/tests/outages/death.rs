@@ -62,7 +62,7 @@ async fn was_worker() -> bool {
     let Ok(id) = std::env::var(ID) else { return false };
     let runtime = Runtime::from_env().await.unwrap();
     let id = InstanceId(id.parse().unwrap());
-    let _served = Shop::new().serve(runtime.serve(endpoint()), id).await;
+    let _served = Shop::new().serve(runtime.serve_named(endpoint()), id).await;
     tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0])).await.unwrap().unwrap();
     true
 }

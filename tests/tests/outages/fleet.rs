@@ -89,7 +89,7 @@ impl Place {
 
     pub(crate) async fn worker_as(&self, id: InstanceId, max_in_flight: usize) -> Worker {
         let runtime = self.runtime().await;
-        let builder = runtime.serve(endpoint()).max_in_flight(max_in_flight);
+        let builder = runtime.serve_named(endpoint()).max_in_flight(max_in_flight);
         let served = soon("a worker to serve", self.shop.serve(builder, id)).await;
         Worker { served, runtime }
     }

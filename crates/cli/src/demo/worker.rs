@@ -45,7 +45,7 @@ pub(crate) async fn run(args: WorkerArgs) -> Result<Exit, Failure> {
         let words = Arc::clone(&words);
         async move { answer(words, *request.data()) }
     });
-    let served = runtime.serve(args.name).instance(args.id).engine(engine).await?;
+    let served = runtime.serve_named(args.name).instance(args.id).engine(engine).await?;
     let mut stdin = tokio::io::stdin();
     let mut byte = [0];
     while let Ok(1..) = stdin.read(&mut byte).await {}

@@ -162,7 +162,7 @@ async fn start_metrics(args: &ServeArgs, config: &Config) -> Result<Option<Metri
 
 async fn serve(runtime: &Runtime, args: &ServeArgs, work: &Work) -> Result<Served, Failure> {
     let mut builder = runtime
-        .serve(args.name.clone())
+        .serve_named(args.name.clone())
         .weight(args.weight)
         .idempotent(args.idempotent)
         .max_in_flight(args.concurrency.get());

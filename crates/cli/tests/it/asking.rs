@@ -37,7 +37,7 @@ impl Worker {
                 async move { Ok::<_, Error>(stream::iter(items)) }
             });
             let name: EndpointName = "a/b/c".parse().unwrap();
-            let served = runtime.serve(name).engine(engine).await.unwrap();
+            let served = runtime.serve_named(name).engine(engine).await.unwrap();
             (runtime, served)
         });
         Self { _threads: threads, _runtime: runtime, _served: served }

@@ -12,6 +12,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_discovery::{Discovery, DiscoveryError, View, host_id};
 use sinew_ingress::{Ingress, IngressConfig};
 use sinew_plane::{Address, Budget, EndpointName, RequestHandler, Shutdown};
@@ -23,11 +24,11 @@ use tokio_util::task::AbortOnDropHandle;
 use self::builder::Parts;
 pub use self::builder::RuntimeBuilder;
 use crate::{
-    CheckedConfig, Config, Health, StartError, TransportFactory,
+    CheckedConfig, Config, Endpoint, Handle, Health, Router, StartError, TransportFactory,
     assembly::{self, Listeners, assemble},
     discovery,
     health::ReadyInstances,
-    serve::{Announced, ServeBuilder},
+    serve::{Announced, ServeBuilder, Typed},
 };
 
 /// One process's share in a network of endpoints: it serves some, calls others, or both.
@@ -54,7 +55,7 @@ use crate::{
 /// let echo = engine_fn(|request: SingleIn<String>| async move {
 ///     Ok::<_, Error>(stream::iter([Ok(request.into_parts().0)]))
 /// });
-/// let served = runtime.serve("demo/text/echo".parse()?).weight(2).engine(echo).await?;
+/// let served = runtime.serve_named("demo/text/echo".parse()?).weight(2).engine(echo).await?;
 /// println!("{} at {:?}", served.endpoint(), runtime.addresses());
 ///
 /// // Out of discovery first; then what runs has ten seconds to finish.
@@ -166,9 +167,52 @@ impl Runtime {
         RuntimeBuilder::default()
     }
 
-    /// Starts to serve an endpoint: the builder says how.
-    pub fn serve(&self, endpoint: EndpointName) -> ServeBuilder {
-        ServeBuilder::new(self.clone(), endpoint)
+    /// Serves a typed endpoint with an async function, an engine, or a function that keeps the
+    /// sink: [`Handle`] lists them. The builder says how, and serves when it is awaited.
+    ///
+    /// # Examples
+    /// ```
+    /// use futures_util::{Stream, stream};
+    /// use sinew::{DiscoverySource, Endpoint, HandlerResult, Runtime};
+    ///
+    /// const SPLIT: Endpoint<String, String> = Endpoint::new("text/words/split");
+    ///
+    /// async fn split(text: String) -> HandlerResult<impl Stream<Item = HandlerResult<String>>> {
+    ///     let words: Vec<_> = text.split(' ').map(|word| Ok(word.to_owned())).collect();
+    ///     Ok(stream::iter(words))
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let runtime = Runtime::builder().discovery(DiscoverySource::Memory).build().await?;
+    /// let served = runtime.serve(&SPLIT, split).weight(2).await?;
+    /// assert_eq!(runtime.router(&SPLIT).call("one two").collect().await?, ["one", "two"]);
+    /// served.drain().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn serve<Req, Resp, Kind>(
+        &self,
+        endpoint: &Endpoint<Req, Resp>,
+        handler: impl Handle<Req, Resp, Kind>,
+    ) -> ServeBuilder<Typed> {
+        ServeBuilder::new(self.clone(), endpoint.name(), Typed(handler.into_handler()))
+    }
+
+    /// Serves an endpoint whose name is known at run time, or whose requests are bytes: the
+    /// builder takes the handler.
+    pub fn serve_named(&self, endpoint: EndpointName) -> ServeBuilder {
+        ServeBuilder::new(self.clone(), endpoint, ())
+    }
+
+    /// Calls a typed endpoint. Does not wait for instances:
+    /// [`Router::wait_for_instances`] does.
+    pub fn router<Req, Resp>(&self, endpoint: &Endpoint<Req, Resp>) -> Router<Req, Resp>
+    where
+        Req: Serialize + Send + Sync + 'static,
+        Resp: DeserializeOwned + Send + 'static,
+    {
+        Router::new(self.client(endpoint.name()))
     }
 
     /// The instances of an endpoint, for a [`PushRouter`](crate::PushRouter).

@@ -2,22 +2,24 @@
 
 mod served;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, future::IntoFuture, sync::Arc, time::Duration};
 
 use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_codec::PayloadFormat;
 use sinew_discovery::Instance;
 use sinew_ingress::{EndpointConfig, Handler, HandlerLayer, PushFace, PushHandler, RawHandler};
-use sinew_plane::{AsyncEngine, EndpointName, InstanceId, PushEngine, ResponseSink};
+use sinew_plane::{AsyncEngine, BoxFuture, EndpointName, InstanceId, PushEngine, ResponseSink};
 use tokio::sync::Mutex;
 
 pub(crate) use self::served::Announced;
 pub use self::served::Served;
 use crate::{Declaration, IncomingOwned, Runtime, ServeError, health::HealthEntry};
 
-/// How an endpoint is served, before it is.
-#[must_use = "nothing is served until a handler is given"]
-pub struct ServeBuilder {
+/// How an endpoint is served, before it is. With its handler, as [`Runtime::serve`] makes it, it is
+/// served when this is awaited; one of [`Runtime::serve_named`] has still to be given one.
+#[must_use = "nothing is served until this is awaited or a handler is given"]
+pub struct ServeBuilder<H = ()> {
+    handler: H,
     runtime: Runtime,
     endpoint: EndpointName,
     instance: InstanceId,
@@ -29,9 +31,10 @@ pub struct ServeBuilder {
     layers: Vec<Box<dyn HandlerLayer>>,
 }
 
-impl ServeBuilder {
-    pub(crate) fn new(runtime: Runtime, endpoint: EndpointName) -> Self {
+impl<H> ServeBuilder<H> {
+    pub(crate) fn new(runtime: Runtime, endpoint: EndpointName, handler: H) -> Self {
         Self {
+            handler,
             runtime,
             endpoint,
             instance: InstanceId::random(),
@@ -100,6 +103,25 @@ impl ServeBuilder {
         self
     }
 
+    fn with_handler<I>(self, handler: I) -> ServeBuilder<I> {
+        let Self { runtime, endpoint, instance, weight, idempotent, codecs, .. } = self;
+        let Self { annotated, limits, layers, .. } = self;
+        ServeBuilder {
+            handler,
+            runtime,
+            endpoint,
+            instance,
+            weight,
+            idempotent,
+            codecs,
+            annotated,
+            limits,
+            layers,
+        }
+    }
+}
+
+impl ServeBuilder {
     /// Serves typed values with an engine that returns a stream. Callers in this process with
     /// the same types reach it without serialising.
     ///
@@ -111,11 +133,7 @@ impl ServeBuilder {
         Resp: Serialize + Send + Sync + 'static,
         E: AsyncEngine<Req, Resp> + 'static,
     {
-        let codecs = match self.runtime.0.config.codec {
-            PayloadFormat::Json => ["json", "msgpack"],
-            _ => ["msgpack", "json"],
-        };
-        Box::pin(self.start(PushHandler::new(engine).into(), &codecs)).await
+        self.with_handler(Typed(PushHandler::new(engine).into())).await
     }
 
     /// Serves bytes with an engine that files sinks away and pushes into them.
@@ -140,7 +158,28 @@ impl ServeBuilder {
     {
         Box::pin(self.start(RawHandler::new(answer).into(), &["raw"])).await
     }
+}
 
+/// A handler of values, which are encoded in the formats of the process.
+pub struct Typed(pub(crate) Handler);
+
+impl IntoFuture for ServeBuilder<Typed> {
+    type Output = Result<Served, ServeError>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let codecs = match self.runtime.0.config.codec {
+            PayloadFormat::Json => ["json", "msgpack"],
+            _ => ["msgpack", "json"],
+        };
+        Box::pin(async move {
+            let handler = self.handler.0.clone();
+            self.start(handler, &codecs).await
+        })
+    }
+}
+
+impl<H> ServeBuilder<H> {
     async fn start(self, handler: Handler, codecs: &[&str]) -> Result<Served, ServeError> {
         let layers = self.layers.iter();
         let handler = layers.fold(handler, |handler, layer| handler.with_layer(&**layer));
@@ -193,7 +232,7 @@ impl ServeBuilder {
     }
 }
 
-impl fmt::Debug for ServeBuilder {
+impl<H> fmt::Debug for ServeBuilder<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServeBuilder")
             .field("endpoint", &self.endpoint)

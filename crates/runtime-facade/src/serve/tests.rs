@@ -21,7 +21,7 @@ async fn a_worker_is_announced_to_those_whom_it_serves() {
     let engine = engine_fn(|request: SingleIn<String>| async move {
         Ok::<_, Error>(stream::iter([Ok(request.data().clone())]))
     });
-    let served = worker.serve(endpoint()).engine(engine).await.unwrap();
+    let served = worker.serve_named(endpoint()).engine(engine).await.unwrap();
 
     let record = format!("text%2Fwords%2Fsplit%2F{}", served.instance());
     let record = fs::read_to_string(folder.path().join("v1/instances").join(record)).unwrap();
@@ -47,7 +47,8 @@ async fn what_is_served_is_ready_until_it_is_drained_and_gone_once_it_is_dropped
         Ok::<_, Error>(stream::iter([Ok(request.data().clone())]))
     });
     let name: EndpointName = "a/b/c".parse().unwrap();
-    let served = runtime.serve(name.clone()).instance(InstanceId(7)).engine(engine).await.unwrap();
+    let served =
+        runtime.serve_named(name.clone()).instance(InstanceId(7)).engine(engine).await.unwrap();
     let health = runtime.health();
     assert!(health.is_ready(), "{health:?}");
     assert_eq!(health.endpoints, [(name.clone(), InstanceId(7), true)]);
@@ -72,7 +73,7 @@ async fn what_is_not_served_says_which_endpoint_which_listener_and_what_to_do() 
         })
     };
     let name: EndpointName = "a/b/c".parse().unwrap();
-    let error = runtime.serve(name.clone()).engine(engine()).await.unwrap_err();
+    let error = runtime.serve_named(name.clone()).engine(engine()).await.unwrap_err();
     assert_eq!(error.to_string(), r#"a/b/c is not served: its listener "tcp" failed"#);
     let cause = std::error::Error::source(&error).unwrap().to_string();
     assert!(cause.contains(&listen.to_string()), "{cause}");
@@ -80,9 +81,9 @@ async fn what_is_not_served_says_which_endpoint_which_listener_and_what_to_do() 
     assert!(runtime.health().endpoints.is_empty());
 
     drop(taken);
-    let served = runtime.serve(name.clone()).engine(engine()).await.unwrap();
+    let served = runtime.serve_named(name.clone()).engine(engine()).await.unwrap();
     runtime.shutdown(Duration::ZERO).await;
-    let error = runtime.serve(name.clone()).engine(engine()).await.unwrap_err();
+    let error = runtime.serve_named(name.clone()).engine(engine()).await.unwrap_err();
     assert!(matches!(error, ServeError::ShuttingDown { .. }), "{error:?}");
     assert_eq!(error.endpoint(), &name);
     drop(served);

@@ -52,7 +52,7 @@ async fn a_runtime_serves_over_a_listener_that_is_added() {
         let words: Vec<_> = request.data().split(' ').map(|word| Ok(word.to_owned())).collect();
         Ok::<_, Error>(stream::iter(words))
     });
-    let served = worker.serve(endpoint()).engine(split).await.unwrap();
+    let served = worker.serve_named(endpoint()).engine(split).await.unwrap();
     let masked = |address: &&Address| address.scheme() == MASKED.as_str();
     assert_eq!(served.addresses().iter().filter(masked).count(), 1, "{:?}", served.addresses());
     assert!(worker.health().listeners.contains(&(MASKED.as_str().to_owned(), true)));

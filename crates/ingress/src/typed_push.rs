@@ -1,0 +1,144 @@
+//! The push face with values: requests are decoded, and items encoded by the sink.
+
+use std::{
+    marker::PhantomData,
+    task::{self, Poll},
+};
+
+use bytes::Bytes;
+use serde_core::{Serialize, de::DeserializeOwned};
+use sinew_plane::{
+    Context, Error, Executed, PushEngine, Refused, ResponseSink, SingleIn, TrySendError,
+};
+
+use crate::payload::{self, Encoder, payload_error};
+
+/// A push engine from a function that files typed sinks away. Serve it as a
+/// [`PushFace`](crate::PushFace).
+///
+/// The request is decoded in the reader of its transport, which the requests behind it wait for. For
+/// bodies of many MiB a [`PushHandler`](crate::PushHandler) is better, which has a task for each.
+pub struct TypedPush<Req, Resp, F> {
+    accept: F,
+    types: PhantomData<fn(Req) -> Resp>,
+}
+
+impl<Req, Resp, F> TypedPush<Req, Resp, F>
+where
+    F: Fn(SingleIn<Req>, ValueSink<Resp>) -> Result<(), ValueRefused<Resp>> + Send + Sync,
+{
+    /// A push engine that calls `accept`, which must return at once.
+    pub fn new(accept: F) -> Self {
+        Self { accept, types: PhantomData }
+    }
+}
+
+/// A request that a push engine does not take, with the sink it came with.
+pub type ValueRefused<T> = Box<(Error, ValueSink<T>)>;
+
+impl<Req, Resp, F> PushEngine for TypedPush<Req, Resp, F>
+where
+    Req: DeserializeOwned + 'static,
+    F: Fn(SingleIn<Req>, ValueSink<Resp>) -> Result<(), ValueRefused<Resp>> + Send + Sync,
+{
+    fn accept(&self, request: SingleIn<Bytes>, sink: ResponseSink) -> Result<(), Refused> {
+        let (body, context) = request.into_parts();
+        let read = payload::format_of(context.headers()).and_then(|format| {
+            let value = payload::decode::<Req>(format, body);
+            Ok((format, value.map_err(|error| payload_error("the request", &error))?))
+        });
+        let (format, value) = match read {
+            Ok(read) => read,
+            Err(error) => return Err(Box::new((error, sink))),
+        };
+        let request = SingleIn::with_context(value, context);
+        let sink = ValueSink { sink, encoder: Encoder::new(format), values: PhantomData };
+        (self.accept)(request, sink).map_err(|refused| {
+            let (error, sink) = *refused;
+            Box::new((error, sink.sink))
+        })
+    }
+}
+
+/// The response stream of one request as its producer holds it, for values: a [`ResponseSink`]
+/// that encodes them in the format of the request. Dropping it without an end fails the stream.
+pub struct ValueSink<T> {
+    sink: ResponseSink,
+    encoder: Encoder,
+    values: PhantomData<fn(T)>,
+}
+
+impl<T: Serialize + 'static> ValueSink<T> {
+    /// Sends a value, waiting for credit, and lets it leave. Cancel-safe: dropped midway, the
+    /// value was not sent.
+    ///
+    /// # Errors
+    /// The value cannot be encoded, and the stream goes on; or as [`ResponseSink::send`].
+    pub async fn send(&mut self, value: &T) -> Result<(), Error> {
+        let item = self.encode(value)?;
+        self.sink.send(item).await
+    }
+
+    /// Sends a value if there is credit; it leaves as an item of [`ResponseSink::try_send`] does.
+    ///
+    /// # Errors
+    /// [`TrySendError::Full`] without credit: the value was not sent, and may be sent again later.
+    /// [`TrySendError::Closed`] when the stream is over, or the value cannot be encoded.
+    pub fn try_send(&mut self, value: &T) -> Result<(), TrySendError> {
+        let item = self.encode(value).map_err(TrySendError::Closed)?;
+        self.sink.try_send(item)
+    }
+
+    fn encode(&mut self, value: &T) -> Result<Bytes, Error> {
+        self.encoder
+            .encode(value)
+            .map_err(|error| payload_error("a response item", &error).with_executed(Executed::Yes))
+    }
+}
+
+impl<T> ValueSink<T> {
+    /// Ready when one more value would be taken.
+    ///
+    /// # Errors
+    /// As [`ResponseSink::send`].
+    pub fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
+        self.sink.poll_ready(cx)
+    }
+
+    /// The request's context: a stop, a kill, the deadline.
+    pub fn context(&self) -> &Context {
+        self.sink.context()
+    }
+
+    /// How many values were sent.
+    pub fn sent(&self) -> u64 {
+        self.sink.sent()
+    }
+
+    /// Ends the stream: every value was sent.
+    pub fn complete(self) {
+        self.sink.complete();
+    }
+
+    /// Ends the stream with the handler's error.
+    pub fn fail(self, error: Error) {
+        self.sink.fail(error);
+    }
+
+    /// The sink of bytes underneath, for what else it can do.
+    pub fn sink(&mut self) -> &mut ResponseSink {
+        &mut self.sink
+    }
+}
+
+impl<T> std::fmt::Debug for ValueSink<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("ValueSink").field(&self.sink).finish()
+    }
+}
+
+impl<Req, Resp, F> std::fmt::Debug for TypedPush<Req, Resp, F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TypedPush")
+    }
+}

@@ -1,0 +1,154 @@
+//! One call: what is sent, with what, and what is to come back.
+
+use std::{
+    future::IntoFuture,
+    time::{Duration, Instant},
+};
+
+use futures_util::StreamExt;
+use serde_core::{Serialize, de::DeserializeOwned};
+use sinew_plane::{
+    BoxFuture, Code, Context, ContextBuilder, Error, Executed, Headers, HeadersError, InstanceId,
+    ManyOut, SingleIn,
+};
+use sinew_router::PushRouter;
+
+/// A call before it is made: see [`Router::call`](crate::Router::call). Awaiting it sends the
+/// request, and gives the stream of the response as soon as a handler has it;
+/// [`unary`](Self::unary) and [`collect`](Self::collect) wait for its end.
+///
+/// Dropping the future, or the stream before its end, cancels the request.
+#[must_use = "nothing is sent until the call is awaited"]
+pub struct Call<'a, Req, Resp> {
+    router: &'a PushRouter<Req, Resp>,
+    value: Req,
+    context: ContextBuilder,
+    headers: Headers,
+    /// The first header that was refused.
+    refused: Option<HeadersError>,
+    instance: Option<InstanceId>,
+}
+
+impl<'a, Req, Resp> Call<'a, Req, Resp>
+where
+    Req: Serialize + Send + Sync + 'static,
+    Resp: DeserializeOwned + Send + 'static,
+{
+    pub(crate) fn new(router: &'a PushRouter<Req, Resp>, value: Req) -> Self {
+        let (context, headers) = (Context::builder(), Headers::default());
+        Self { router, value, context, headers, refused: None, instance: None }
+    }
+
+    /// Longest time from now until the end of the response.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.context = self.context.timeout(timeout);
+        self
+    }
+
+    /// When the response has to have ended.
+    pub fn deadline(mut self, deadline: Instant) -> Self {
+        self.context = self.context.deadline(deadline);
+        self
+    }
+
+    /// Longest time until a worker accepts the request.
+    pub fn accept_timeout(mut self, limit: Duration) -> Self {
+        self.context = self.context.accept_timeout(limit);
+        self
+    }
+
+    /// Longest time until the first item.
+    pub fn first_item_timeout(mut self, limit: Duration) -> Self {
+        self.context = self.context.first_item_timeout(limit);
+        self
+    }
+
+    /// Longest time between two items.
+    pub fn idle_timeout(mut self, limit: Duration) -> Self {
+        self.context = self.context.idle_timeout(limit);
+        self
+    }
+
+    /// A header that the handler finds in the context of the request. One that is not valid fails
+    /// the call before anything is sent.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        if let Err(error) = self.headers.insert(name, value) {
+            self.refused.get_or_insert(error);
+        }
+        self
+    }
+
+    /// At this instance, whatever the router would choose.
+    pub fn instance(mut self, id: impl Into<InstanceId>) -> Self {
+        self.instance = Some(id.into());
+        self
+    }
+
+    /// Sends the request and gives the stream of its response, as awaiting the call does.
+    ///
+    /// # Errors
+    /// As [`PushRouter::generate`], or a header that is not valid.
+    pub async fn stream(self) -> Result<ManyOut<Resp>, Error> {
+        if let Some(error) = self.refused {
+            let error = Error::new(Code::InvalidPayload, format!("a header of the call: {error}"));
+            return Err(error.with_executed(Executed::No));
+        }
+        let context = self.context.headers(self.headers).build();
+        let request = SingleIn::with_context(self.value, context);
+        match self.instance {
+            Some(id) => self.router.direct(request, id).await,
+            None => self.router.generate(request).await,
+        }
+    }
+
+    /// The one value of a response that has exactly one.
+    ///
+    /// # Errors
+    /// As [`stream`](Self::stream), the error that ends the response, or
+    /// [`InvalidPayload`](Code::InvalidPayload) where it has no value or more than one.
+    pub async fn unary(self) -> Result<Resp, Error> {
+        let mut values = self.stream().await?;
+        let wrong = |what| {
+            let error = Error::new(Code::InvalidPayload, format!("the response has {what}"));
+            Err(error.with_executed(Executed::Yes))
+        };
+        let Some(value) = values.next().await.transpose()? else { return wrong("no value") };
+        match values.next().await.transpose()? {
+            None => Ok(value),
+            Some(_) => wrong("more than one value"),
+        }
+    }
+
+    /// All values of the response, in memory.
+    ///
+    /// # Errors
+    /// As [`stream`](Self::stream), or the error that ends the response; the values before it are
+    /// gone then.
+    pub async fn collect(self) -> Result<Vec<Resp>, Error> {
+        let mut values = self.stream().await?;
+        let mut all = Vec::new();
+        while let Some(value) = values.next().await.transpose()? {
+            all.push(value);
+        }
+        Ok(all)
+    }
+}
+
+impl<'a, Req, Resp> IntoFuture for Call<'a, Req, Resp>
+where
+    Req: Serialize + Send + Sync + 'static,
+    Resp: DeserializeOwned + Send + 'static,
+{
+    type Output = Result<ManyOut<Resp>, Error>;
+    type IntoFuture = BoxFuture<'a, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.stream())
+    }
+}
+
+impl<Req, Resp> std::fmt::Debug for Call<'_, Req, Resp> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Call").field("instance", &self.instance).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,140 @@
+//! What serves a typed endpoint: plain async functions, engines, and functions that keep the sink.
+
+use std::future::ready;
+
+use futures_util::{Stream, StreamExt, stream};
+use serde_core::{Serialize, de::DeserializeOwned};
+use sinew_ingress::{Handler, PushFace, PushHandler, TypedPush, ValueRefused, ValueSink};
+use sinew_plane::{AsyncEngine, Context, Error, SingleIn, engine_fn};
+
+use crate::{BoxError, handler_error::error_of};
+
+/// What can serve requests `Req` with responses `Resp`, for
+/// [`Runtime::serve`](crate::Runtime::serve). It is implemented for
+///
+/// - `async fn(Req) -> Result<Resp, E>`: one value;
+/// - `async fn(Req) -> Result<S, E>`, `S` a stream of `Result<Resp, E>`: many values;
+/// - both with the [`Context`] of the request as a second argument: its headers, its deadline and
+///   its cancel;
+/// - every [`AsyncEngine`];
+/// - `fn(SingleIn<Req>, ValueSink<Resp>) -> Result<(), ValueRefused<Resp>>`, which files the sink
+///   away and returns at once.
+///
+/// `E` is [`HandlerError`](crate::HandlerError), [`Error`], or whatever converts into a
+/// [`BoxError`]. `Kind` tells these apart and is inferred.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not serve requests `{Req}` with responses `{Resp}`",
+    label = "not a handler for this endpoint",
+    note = "write `async fn(Req) -> Result<Resp, E>`, or return a stream of `Result<Resp, E>`; the \
+            `Context` may be a second argument, and `E` converts into `Box<dyn Error + Send + Sync>`"
+)]
+pub trait Handle<Req, Resp, Kind>: Send + Sync + 'static {
+    /// As the ingress takes it.
+    fn into_handler(self) -> Handler;
+}
+
+/// What the future of a handler gives: one value, or a stream.
+pub trait Answer<Resp, Kind>: Send {
+    /// The same as a stream whose errors are those that the caller gets.
+    fn into_values(self)
+    -> Result<impl Stream<Item = Result<Resp, Error>> + Send + 'static, Error>;
+}
+
+impl<Resp: Send + 'static, E: Into<BoxError> + Send> Answer<Resp, kind::One> for Result<Resp, E> {
+    fn into_values(
+        self,
+    ) -> Result<impl Stream<Item = Result<Resp, Error>> + Send + 'static, Error> {
+        let value = self.map_err(error_of)?;
+        Ok(stream::once(ready(Ok(value))))
+    }
+}
+
+impl<Resp, S, E, F> Answer<Resp, kind::Many<F>> for Result<S, E>
+where
+    S: Stream<Item = Result<Resp, F>> + Send + 'static,
+    Resp: 'static,
+    E: Into<BoxError> + Send,
+    F: Into<BoxError> + 'static,
+{
+    fn into_values(
+        self,
+    ) -> Result<impl Stream<Item = Result<Resp, Error>> + Send + 'static, Error> {
+        let values = self.map_err(error_of)?;
+        Ok(values.map(|value| value.map_err(error_of)))
+    }
+}
+
+/// Kinds of [`Handle`] and of [`Answer`]. The compiler infers them: nobody writes one.
+pub mod kind {
+    use std::marker::PhantomData;
+
+    /// One value.
+    pub struct One;
+    /// A stream of values.
+    pub struct Many<E>(PhantomData<E>);
+    /// A function of the request alone.
+    pub struct OfValue<A>(PhantomData<A>);
+    /// A function of the request and its context.
+    pub struct WithContext<A>(PhantomData<A>);
+    /// An engine.
+    pub struct Engine;
+    /// A function that keeps the sink.
+    pub struct Push;
+}
+
+impl<Req, Resp, F, Fut, K> Handle<Req, Resp, kind::OfValue<K>> for F
+where
+    F: Fn(Req) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output: Answer<Resp, K>> + Send + 'static,
+    Req: DeserializeOwned + Send + 'static,
+    Resp: Serialize + Send + Sync + 'static,
+    K: 'static,
+{
+    fn into_handler(self) -> Handler {
+        let engine = engine_fn(move |request: SingleIn<Req>| {
+            let answer = self(request.into_parts().0);
+            async move { answer.await.into_values() }
+        });
+        PushHandler::new(engine).into()
+    }
+}
+
+impl<Req, Resp, F, Fut, K> Handle<Req, Resp, kind::WithContext<K>> for F
+where
+    F: Fn(Req, Context) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output: Answer<Resp, K>> + Send + 'static,
+    Req: DeserializeOwned + Send + 'static,
+    Resp: Serialize + Send + Sync + 'static,
+    K: 'static,
+{
+    fn into_handler(self) -> Handler {
+        let engine = engine_fn(move |request: SingleIn<Req>| {
+            let (value, context) = request.into_parts();
+            let answer = self(value, context);
+            async move { answer.await.into_values() }
+        });
+        PushHandler::new(engine).into()
+    }
+}
+
+impl<Req, Resp, E> Handle<Req, Resp, kind::Engine> for E
+where
+    E: AsyncEngine<Req, Resp> + 'static,
+    Req: DeserializeOwned + Send + 'static,
+    Resp: Serialize + Send + Sync + 'static,
+{
+    fn into_handler(self) -> Handler {
+        PushHandler::new(self).into()
+    }
+}
+
+impl<Req, Resp, F> Handle<Req, Resp, kind::Push> for F
+where
+    F: Fn(SingleIn<Req>, ValueSink<Resp>) -> Result<(), ValueRefused<Resp>> + Send + Sync + 'static,
+    Req: DeserializeOwned + Send + 'static,
+    Resp: Serialize + Send + Sync + 'static,
+{
+    fn into_handler(self) -> Handler {
+        PushFace::new(TypedPush::new(self)).into()
+    }
+}

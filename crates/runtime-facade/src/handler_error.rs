@@ -1,0 +1,155 @@
+//! From whatever error a handler has to the error that its caller gets.
+
+use std::{any::Any, error::Error as StdError, fmt};
+
+use sinew_plane::Error;
+
+/// Any error, as the standard library boxes it. What converts into one, a handler may return.
+pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
+
+/// The error of a handler that meets many kinds of them: `?` converts each into this one.
+///
+/// An [`Error`] stays what it is, with its code, application code and details, also one that
+/// another error names as its source. Of every other error the caller gets the text and those of
+/// its sources, as [`HandlerFailed`](crate::Code::HandlerFailed).
+///
+/// A handler may as well return `Result<_, Error>`, `anyhow::Result<_>`, or any error that
+/// converts into a [`BoxError`].
+///
+/// ```
+/// use sinew::{AppCode, Error, HandlerResult};
+///
+/// async fn count(text: String) -> HandlerResult<u32> {
+///     if text.is_empty() {
+///         return Err(Error::application(AppCode::INVALID_ARGUMENT, "no number").into());
+///     }
+///     Ok(text.parse()?) // the error of the parser becomes the handler's
+/// }
+/// ```
+pub struct HandlerError(Error);
+
+/// What a handler returns that uses `?` on errors of several kinds.
+pub type HandlerResult<T> = Result<T, HandlerError>;
+
+impl HandlerError {
+    /// The error as the caller gets it.
+    pub fn into_error(self) -> Error {
+        self.0
+    }
+}
+
+// Not an error by itself: `?` could not convert every other error into it then.
+impl<E: StdError + Send + Sync + 'static> From<E> for HandlerError {
+    fn from(error: E) -> Self {
+        let mut error = Some(error);
+        let slot: &mut dyn Any = &mut error;
+        if let Some(ours) = slot.downcast_mut::<Option<Error>>().and_then(Option::take) {
+            return Self(ours);
+        }
+        match error {
+            Some(error) => Self(foreign(&error)),
+            // Taken above, which has returned.
+            None => Self(Error::handler("")),
+        }
+    }
+}
+
+impl From<HandlerError> for BoxError {
+    fn from(error: HandlerError) -> Self {
+        Box::new(error.0)
+    }
+}
+
+impl fmt::Debug for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Display for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// The error as the caller gets it.
+pub(crate) fn error_of(error: impl Into<BoxError>) -> Error {
+    match error.into().downcast::<Error>() {
+        Ok(ours) => *ours,
+        Err(other) => foreign(&*other),
+    }
+}
+
+/// Keeps what an error of ours says that stands somewhere among the sources; the message is all of
+/// them.
+fn foreign(error: &(dyn StdError + 'static)) -> Error {
+    let (mut message, mut ours) = (error.to_string(), None);
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        if !message.ends_with(&text) {
+            message = format!("{message}: {text}");
+        }
+        ours = ours.or_else(|| cause.downcast_ref::<Error>());
+        source = cause.source();
+    }
+    match ours {
+        Some(ours) => ours.with_message(message),
+        None => Error::handler(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sinew_plane::{AppCode, Code};
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the model is not loaded")]
+    struct Outer(#[source] Error);
+
+    fn parse(text: &str) -> HandlerResult<u32> {
+        Ok(text.parse()?)
+    }
+
+    #[test]
+    fn every_foreign_error_becomes_the_handlers_with_its_sources() {
+        let error = parse("x").unwrap_err().into_error();
+        assert_eq!(error.code(), Code::HandlerFailed);
+        assert_eq!(error.message(), "invalid digit found in string");
+        for error in [
+            error_of("out of order"),
+            error_of(std::io::Error::other("out of order")),
+            error_of(anyhow::anyhow!("out of order")),
+        ] {
+            assert_eq!((error.code(), error.message()), (Code::HandlerFailed, "out of order"));
+        }
+        let chain = anyhow::Error::new(std::io::Error::other("inner")).context("outer");
+        assert_eq!(error_of(chain).message(), "outer: inner");
+    }
+
+    #[test]
+    fn an_error_of_ours_keeps_its_code_and_details_wherever_it_stands() {
+        let ours = || {
+            let error = Error::application(AppCode::NOT_FOUND, "no such model");
+            error.with_details("small").unwrap()
+        };
+        let question = || -> HandlerResult<()> { Err(ours())? };
+        let wrapped = || -> HandlerResult<()> { Err(Outer(ours()))? };
+        for (error, message) in [
+            (question().unwrap_err().into_error(), "no such model"),
+            (error_of(question().unwrap_err()), "no such model"),
+            (error_of(ours()), "no such model"),
+            (wrapped().unwrap_err().into_error(), "the model is not loaded: no such model"),
+            (error_of(Outer(ours())), "the model is not loaded: no such model"),
+            (
+                error_of(anyhow::Error::new(ours()).context("the model is not loaded")),
+                "the model is not loaded: no such model",
+            ),
+        ] {
+            assert_eq!(error.app_code(), Some(AppCode::NOT_FOUND), "{error}");
+            assert_eq!((error.message(), &error.details()[..]), (message, &b"small"[..]));
+        }
+    }
+}

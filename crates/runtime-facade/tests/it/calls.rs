@@ -1,0 +1,77 @@
+//! What a call is told, and what it gives back.
+
+use std::{future::pending, time::Duration};
+
+use futures_util::{StreamExt, stream};
+use sinew::{
+    Code, Endpoint, Error, Executed, InstanceId, PayloadFormat, RouterMode,
+    layers::plane::TransportRequirements,
+};
+
+use crate::support::World;
+
+/// As many numbers as the request says.
+const COUNT: Endpoint<u32, u32> = Endpoint::new("demo/numbers/count");
+const NEVER: Endpoint<(), ()> = Endpoint::new("demo/numbers/never");
+
+async fn count(to: u32) -> Result<stream::Iter<std::vec::IntoIter<Result<u32, Error>>>, Error> {
+    Ok(stream::iter((0..to).map(Ok).collect::<Vec<_>>()))
+}
+
+async fn never((): ()) -> Result<(), Error> {
+    pending().await
+}
+
+#[tokio::test]
+async fn a_call_gives_a_stream_one_value_or_all() {
+    let world = World::new().await;
+    let _served = world.worker.serve(&COUNT, count).await.unwrap();
+    let router = world.router(&COUNT).await;
+    let mut numbers = router.call(2_u32).await.unwrap();
+    assert_eq!(numbers.next().await.unwrap().unwrap(), 0);
+    assert_eq!(numbers.next().await.unwrap().unwrap(), 1);
+    assert!(numbers.next().await.is_none());
+    assert_eq!(router.call(1_u32).unary().await.unwrap(), 0);
+    assert_eq!(router.call(3_u32).collect().await.unwrap(), [0, 1, 2]);
+    for (to, what) in [(0_u32, "no value"), (2, "more than one")] {
+        let error = router.call(to).unary().await.unwrap_err();
+        assert_eq!((error.code(), error.executed()), (Code::InvalidPayload, Executed::Yes));
+        assert!(error.message().contains(what), "{error}");
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_call_ends_at_its_timeout_and_with_a_bad_header_before_it_begins() {
+    let world = World::new().await;
+    let served = world.worker.serve(&NEVER, never).await.unwrap();
+    let router = world.router(&NEVER).await;
+    let call = router.call(()).timeout(Duration::from_millis(50));
+    assert_eq!(call.unary().await.unwrap_err().code(), Code::DeadlineExceeded);
+    let call = router.call(()).first_item_timeout(Duration::from_millis(50));
+    assert_eq!(call.unary().await.unwrap_err().code(), Code::FirstItemTimedOut);
+    let call = router.call(()).header("not a name", "x").header("fine", "y");
+    let error = call.unary().await.unwrap_err();
+    assert_eq!((error.code(), error.executed()), (Code::InvalidPayload, Executed::No));
+    drop(served);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_router_goes_by_what_it_was_told() {
+    let world = World::new().await;
+    let one = world.worker.serve(&COUNT, count).instance(InstanceId(1)).await.unwrap();
+    let router = world.router(&COUNT).await.format(PayloadFormat::Json).mode(RouterMode::Random);
+    assert_eq!(router.push_router().mode(), RouterMode::Random);
+    assert_eq!(router.call(1_u32).instance(InstanceId(1)).unary().await.unwrap(), 0);
+    let elsewhere = router.clone().retry(sinew::RetryConfig::none());
+    let error = elsewhere.call(1_u32).instance(InstanceId(2)).unary().await.unwrap_err();
+    assert_eq!(error.code(), Code::NoInstances, "{error}");
+
+    let required = TransportRequirements { encrypted: true, ..TransportRequirements::default() };
+    let encrypted = router.require(required).retry(sinew::RetryConfig::none());
+    let error = encrypted.call(1_u32).unary().await.unwrap_err();
+    assert_eq!(error.code(), Code::NoTransport, "{error}");
+    drop(one);
+    world.end().await;
+}
