@@ -7,7 +7,6 @@ use std::{
 };
 
 use futures_core::Stream;
-use parking_lot::Mutex;
 use sinew_discovery::Instance;
 use sinew_plane::{Code, Error, Executed, Outcome, clock};
 
@@ -20,7 +19,7 @@ pub(crate) type Ending = Arc<OnceLock<Outcome>>;
 pub(crate) struct ActiveAttempt {
     pub(crate) permit: Permit,
     pub(crate) instance: Arc<Instance>,
-    pub(crate) state: Arc<Mutex<RouterState>>,
+    pub(crate) state: Arc<RouterState>,
 }
 
 impl ActiveAttempt {
@@ -30,7 +29,7 @@ impl ActiveAttempt {
         let Self { permit, instance, state } = self;
         drop(permit);
         if let Some(error) = error.filter(|error| is_lost(error, outcome)) {
-            state.lock().failed(&instance, error, clock::now());
+            state.failed(&instance, error, clock::now());
         }
     }
 }

@@ -29,6 +29,8 @@ pub enum Why {
     LowerLoad(Loads),
     /// The least loaded of all; the least of the rest is [`Loads::next`].
     LowestLoad(Loads),
+    /// By a strategy that says no more than its name.
+    Strategy(&'static str),
 }
 
 impl Why {
@@ -40,6 +42,7 @@ impl Why {
             Self::Named => "named by the caller",
             Self::LowerLoad(_) => "less loaded of two drawn by lot",
             Self::LowestLoad(_) => "least loaded",
+            Self::Strategy(name) => name,
         }
     }
 }
@@ -50,7 +53,7 @@ impl fmt::Display for Why {
         f.write_str(self.as_str())?;
         match self {
             Self::LowerLoad(loads) | Self::LowestLoad(loads) => write!(f, ": {loads}"),
-            Self::Turn | Self::Lot | Self::Named => Ok(()),
+            Self::Turn | Self::Lot | Self::Named | Self::Strategy(_) => Ok(()),
         }
     }
 }
@@ -59,9 +62,9 @@ impl fmt::Display for Why {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Loads {
     /// Of the instance that was chosen.
-    pub chosen: Load,
+    pub chosen: InstanceLoad,
     /// Of the one that came next; `None` when there was nobody else to choose.
-    pub next: Option<Load>,
+    pub next: Option<InstanceLoad>,
 }
 
 impl fmt::Display for Loads {
@@ -75,26 +78,50 @@ impl fmt::Display for Loads {
 
 /// How busy an instance is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Load {
+pub struct InstanceLoad {
     /// Who.
     pub instance: InstanceId,
     /// Requests of this router that it has in hand.
     pub in_flight: u32,
     /// Its weight, at least 1.
     pub weight: u32,
+    /// What the strategy's own measure says, if it goes by one.
+    pub measured: Option<Measure>,
 }
 
-impl Load {
-    /// Which of two has fewer requests per weight.
+/// What a [`Load`](crate::Load) says of an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Measure(u64);
+
+impl Measure {
+    /// A measure of this value.
+    pub fn new(value: f64) -> Self {
+        Self(value.to_bits())
+    }
+
+    /// The value.
+    pub fn value(self) -> f64 {
+        f64::from_bits(self.0)
+    }
+}
+
+impl InstanceLoad {
+    /// Which of two is less loaded: by what was measured, or else by requests per weight.
     pub fn compare(&self, other: &Self) -> Ordering {
+        if let (Some(one), Some(other)) = (self.measured, other.measured) {
+            return one.value().total_cmp(&other.value());
+        }
         // Multiplied out, so that nothing is rounded: a / v < b / w as a * w < b * v.
-        let product = |load: &Self, weight| u64::from(load.in_flight) * u64::from(weight);
+        let product = |load: &Self, weight: u32| u64::from(load.in_flight) * u64::from(weight);
         product(self, other.weight).cmp(&product(other, self.weight))
     }
 }
 
-impl fmt::Display for Load {
+impl fmt::Display for InstanceLoad {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(measured) = self.measured {
+            return write!(f, "{} with a load of {}", self.instance, measured.value());
+        }
         write!(f, "{} with {} in flight", self.instance, self.in_flight)?;
         match self.weight {
             1 => Ok(()),
@@ -107,8 +134,8 @@ impl fmt::Display for Load {
 mod tests {
     use super::*;
 
-    fn load(instance: u64, in_flight: u32, weight: u32) -> Load {
-        Load { instance: InstanceId(instance), in_flight, weight }
+    fn load(instance: u64, in_flight: u32, weight: u32) -> InstanceLoad {
+        InstanceLoad { instance: InstanceId(instance), in_flight, weight, measured: None }
     }
 
     #[test]
@@ -139,6 +166,10 @@ mod tests {
             Why::LowestLoad(alone).to_string(),
             "least loaded: beef with 3 in flight, the only one"
         );
+        let measured = InstanceLoad { measured: Some(Measure::new(2.5)), ..alone.chosen };
+        assert_eq!(measured.to_string(), "beef with a load of 2.5");
+        let more = InstanceLoad { in_flight: 0, measured: Some(Measure::new(3.0)), ..measured };
+        assert!(measured.compare(&more).is_lt(), "what is in flight does not count then");
         assert_eq!(Why::Turn.to_string(), "next in rotation");
     }
 }

@@ -10,9 +10,9 @@ use sinew_plane::{CONNECT_ATTEMPT_DELAY, Code, Error, Executed, clock, staggered
 use tokio::time::sleep;
 
 use crate::{
-    Choice, RouterMode,
-    call::{Call, choose},
+    Choice,
     client::Members,
+    request::{Request, pick},
     router_state::Chosen,
 };
 
@@ -20,7 +20,7 @@ use crate::{
 /// seconds after it, and connections that hang hold a request up no longer than one of them.
 const MAX_BESIDE: usize = 8;
 
-impl<Req, Resp> Call<'_, Req, Resp>
+impl<Req, Resp> Request<'_, Req, Resp>
 where
     Req: Serialize + Send + Sync + 'static,
     Resp: DeserializeOwned + Send + 'static,
@@ -36,7 +36,7 @@ where
         members: &Arc<Members>,
         first: &Choice,
     ) -> Result<Option<Chosen>, Error> {
-        let may_go_elsewhere = !matches!(self.mode, RouterMode::Direct(_))
+        let may_go_elsewhere = self.strategy.named().is_none()
             && self.shared.retry.max_attempts > 1
             && members.instances.len() > 1;
         let registry = self.shared.client.addressed().registry();
@@ -51,14 +51,12 @@ where
         let Some(up) = race.up else { return Err(self.all_failed(members, race)) };
         for (place, error) in std::mem::take(&mut race.failed) {
             let choice = race.choice(first, place);
-            self.eject(members, &choice, &error);
-            self.attempts.failed(choice.id, error);
+            self.not_connected(members, &choice, error);
         }
         for place in 0..up {
             let choice = race.choice(first, place);
             if !self.attempts.was_asked(choice.id) {
-                self.eject(members, &choice, &slow());
-                self.attempts.passed_by(choice.id, slow());
+                self.passed_by(&members.instances[choice.index], slow(), clock::now());
             }
         }
         Ok(up.checked_sub(1).map(|place| race.beside.swap_remove(place)))
@@ -67,7 +65,7 @@ where
     async fn race(&mut self, members: &Arc<Members>, first: &Choice) -> Race {
         let (mut begun, mut beside, mut failed) = (0, Vec::new(), Vec::new());
         let failures = AtomicUsize::new(0);
-        let Self { shared, mode, context, attempts, .. } = self;
+        let Self { shared, strategy, context, attempts, .. } = self;
         let registry = shared.client.addressed().registry();
         let next = || {
             let place = begun;
@@ -79,7 +77,7 @@ where
             let index = match place {
                 0 => first.index,
                 _ => loop {
-                    let chosen = choose(shared, *mode, members, attempts)?;
+                    let chosen = pick(shared, *strategy, context, members, attempts, clock::now())?;
                     let index = chosen.choice.index;
                     if members.routes[index].is_empty() {
                         attempts.connecting(chosen.choice.id);
@@ -116,19 +114,17 @@ where
                 None => of_first = Some(error),
                 Some(place) => {
                     let choice = race.beside[place].choice;
-                    self.eject(members, &choice, &error);
-                    self.attempts.failed(choice.id, error);
+                    self.not_connected(members, &choice, error);
                 }
             }
         }
         of_first.unwrap_or_else(slow)
     }
 
-    /// Other requests look elsewhere for a while.
-    fn eject(&self, members: &Members, choice: &Choice, error: &Error) {
+    fn not_connected(&mut self, members: &Members, choice: &Choice, error: Error) {
         let instance = &members.instances[choice.index];
         tracing::debug!(instance = %instance.key(), code = %error.code(), %error, "not connected");
-        self.shared.state.lock().failed(instance, error, clock::now());
+        self.failed(instance, error, clock::now());
     }
 }
 

@@ -69,6 +69,11 @@ impl Ejections {
         }
     }
 
+    /// True when nobody is ejected, nor was since the last of them expired.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ejected.is_empty()
+    }
+
     /// Whether the instance is left out.
     pub fn is_ejected(&self, instance: &Instance, now: Instant) -> bool {
         self.ejected

@@ -16,6 +16,6 @@ where
     fn generate(&self, request: SingleIn<Req>) -> BoxFuture<'_, Result<ManyOut<Resp>, Error>> {
         let (data, context) = request.into_parts();
         let request = SingleIn::with_context(data, context.child());
-        Box::pin(async move { Ok(self.run(self.mode(), request).await?.0) })
+        Box::pin(async move { Ok(self.run(None, request).await?.0) })
     }
 }

@@ -1,9 +1,11 @@
 //! Which instance gets a request, and what happens when that one cannot serve it.
 //!
 //! A [`Client`] follows the instances of one endpoint; a [`PushRouter`] picks one for each
-//! request, sends it there, and moves on to another where that is safe. Choosing ([`Picker`]: in
-//! rotation, by lot or by load), leaving out ([`Ejections`]) and budgeting ([`RetryBudget`]) are
-//! plain values that take time as an argument. The crate knows no wire format, and no transport by name.
+//! request, sends it there, and moves on to another where that is safe. Its parts are traits, so
+//! that each can be one of the user's: a [`LoadBalancer`] chooses, by a [`Load`] if it likes, an
+//! [`OutlierPolicy`] leaves out, a [`RetryPolicy`] says what is sent again, within a
+//! [`RetryBudget`]. They take time as an argument. The crate knows no wire format, and no transport
+//! by name.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -50,38 +52,49 @@
 
 mod active_attempt;
 mod addressed;
+mod attempt;
 mod budget;
 mod call;
 mod choice;
 mod client;
 mod connecting;
+mod deadline;
 mod ejection;
 mod engine;
 mod explain;
 mod in_flight;
 mod in_process;
+mod load_balancer;
 mod mode;
 mod nobody;
+mod outlier;
 mod payload;
 mod picker;
 mod push_router;
+mod request;
 mod response;
 mod retry;
+mod retry_policy;
 mod router_state;
+mod strategy;
 #[cfg(test)]
 mod tests;
 
 pub use crate::{
     addressed::{AddressedPushRouter, RequestTransport, Started},
     budget::{BudgetConfig, RetryBudget},
-    choice::{Choice, Load, Loads, Why},
+    choice::{Choice, InstanceLoad, Loads, Measure, Why},
     client::Client,
     ejection::Ejections,
     explain::{Explanation, LOCAL},
     in_flight::Permit,
+    load_balancer::{Candidate, Candidates, LoadBalancer, SelectionCriteria},
     mode::RouterMode,
+    outlier::{AttemptOutcome, EjectFailed, OutlierPolicy},
     picker::Picker,
     push_router::PushRouter,
     retry::RetryConfig,
+    retry_policy::{AttemptReport, RetryPolicy, Verdict},
+    strategy::{Direct, LeastLoaded, Load, PowerOfTwoChoices, RandomChoice, RoundRobin},
 };
-pub use sinew_plane::{Backoff, Jitter};
+pub use sinew_plane::{Backoff, Jitter, random::Rng as Random};

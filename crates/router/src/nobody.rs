@@ -6,6 +6,8 @@ use sinew_discovery::Instance;
 use sinew_plane::{Code, EndpointName, Error, InstanceId};
 use sinew_telemetry::first_few;
 
+use crate::client::Members;
+
 /// Nobody is known. `trouble` is what the discovery says about itself.
 pub(crate) fn there(endpoint: &EndpointName, trouble: Option<String>) -> Error {
     let why = trouble.unwrap_or_else(|| {
@@ -44,6 +46,14 @@ pub(crate) fn of_id(
         first_few(known, ", "),
     );
     Some(Error::new(Code::NoInstances, message))
+}
+
+/// Instances are there, and a strategy has chosen none of them.
+pub(crate) fn chosen(endpoint: &EndpointName, strategy: &str, members: &Members) -> Error {
+    let known = members.instances.iter().map(|one| one.id);
+    let message =
+        format!("{strategy} chose no instance of {endpoint}: there are {}", first_few(known, ", "));
+    Error::new(Code::NoInstances, message)
 }
 
 fn places(one: &Instance) -> String {

@@ -1,26 +1,22 @@
 //! The typed router: picks an instance, sends, and moves on when that is safe.
 
 use std::{
+    collections::HashMap,
     fmt,
     marker::PhantomData,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+    pin::pin,
+    sync::{Arc, atomic::AtomicBool},
 };
 
-use parking_lot::Mutex;
 use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_codec::PayloadFormat;
 use sinew_plane::{
-    CallLimits, CancelReason, Error, Executed, InstanceId, ManyOut, SingleIn, StopKind,
-    TransportRequirements, Window, clock,
+    CallLimits, Error, InstanceId, ManyOut, SingleIn, TransportRequirements, Window, clock,
 };
 
 use crate::{
-    Client, Explanation, RetryConfig, RouterMode, call::Call, payload, response::deadline_exceeded,
-    router_state::RouterState,
+    Client, Explanation, LoadBalancer, OutlierPolicy, RetryConfig, RetryPolicy, RouterMode,
+    deadline::until_deadline, payload, request::Request, router_state::RouterState,
 };
 
 /// Calls an endpoint: one typed request in, a stream of typed values out, from whichever
@@ -41,7 +37,7 @@ pub struct PushRouter<Req, Resp> {
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) client: Client,
-    pub(crate) state: Arc<Mutex<RouterState>>,
+    pub(crate) state: Arc<RouterState>,
     pub(crate) retry: RetryConfig,
     pub(crate) format: Option<PayloadFormat>,
     pub(crate) window: Option<Window>,
@@ -66,7 +62,7 @@ where
     /// The same without the form of the design documents.
     pub fn new(client: Client, mode: RouterMode) -> Self {
         let retry = RetryConfig::default();
-        let state = Arc::new(Mutex::new(RouterState::new(&retry, clock::now())));
+        let state = Arc::new(RouterState::new(&retry, clock::now()));
         // Bytes are their own encoding, whatever the instance would like to read.
         let format = payload::is_bytes::<Req>().then_some(PayloadFormat::Raw);
         let limits = client.limits();
@@ -75,14 +71,48 @@ where
         Self { shared: Arc::new(shared), mode, types: PhantomData }
     }
 
-    /// The same router with other retry rules, a fresh budget, no ejections and nothing in flight:
-    /// what the router it was made from sends is not seen by this one.
+    /// The same router with other retry rules, a fresh budget and no ejections. It shares the
+    /// rotation and the counts of requests in flight with the router it was made from.
     #[must_use]
     pub fn with_retry(self, retry: RetryConfig) -> Self {
         self.change(|shared| {
-            shared.state = Arc::new(Mutex::new(RouterState::new(&retry, clock::now())));
+            shared.state = Arc::new(shared.state.with_retry(&retry, clock::now()));
             shared.retry = retry;
         })
+    }
+
+    /// The same router with a strategy of the user's own in place of its mode's. Calls that name a
+    /// strategy or an instance, as [`direct`](Self::direct), go by what they name.
+    #[must_use]
+    pub fn with_load_balancer(self, strategy: impl LoadBalancer + 'static) -> Self {
+        let strategy = Arc::new(strategy);
+        self.change(|shared| {
+            shared.state = Arc::new(shared.state.with_load_balancer(strategy));
+        })
+    }
+
+    /// The same router with a policy that says which failures are sent again, in place of its
+    /// [`RetryConfig`]'s; the budget stays. Give it behind [`with_retry`](Self::with_retry), which
+    /// brings its own.
+    #[must_use]
+    pub fn with_retry_policy(self, policy: impl RetryPolicy + 'static) -> Self {
+        let policy = Arc::new(policy);
+        self.change(|shared| shared.state = Arc::new(shared.state.with_retry_policy(policy)))
+    }
+
+    /// The same router with a policy that says which instances are left out, in place of its
+    /// [`RetryConfig::ejection`]. Give it behind [`with_retry`](Self::with_retry), which brings its
+    /// own.
+    #[must_use]
+    pub fn with_outlier_policy(self, policy: impl OutlierPolicy + 'static) -> Self {
+        let policy = Arc::new(policy);
+        self.change(|shared| shared.state = Arc::new(shared.state.with_outlier_policy(policy)))
+    }
+
+    /// Weights for this router and its clones from now on, in place of those in discovery: see
+    /// [`LoadBalancer::update_weights`].
+    pub fn update_weights(&self, weights: HashMap<InstanceId, f64>) {
+        self.shared.state.update_weights(weights);
     }
 
     /// The same router with one payload format for every instance, instead of the first that
@@ -129,12 +159,17 @@ where
         self
     }
 
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// The instances.
     pub fn client(&self) -> &Client {
         &self.shared.client
     }
 
-    /// How one is chosen.
+    /// How one is chosen, unless by a strategy of the user's own.
     pub fn mode(&self) -> RouterMode {
         self.mode
     }
@@ -142,7 +177,7 @@ where
     /// How many requests of this router and its clones an instance has in hand: from the choice
     /// until the attempt fails, or the response ends or is dropped.
     pub fn in_flight(&self, id: impl Into<InstanceId>) -> u32 {
-        self.shared.state.lock().in_flight(id.into())
+        self.shared.state.in_flight(id.into())
     }
 
     /// Sends a request and returns the response as soon as a handler has taken it.
@@ -159,7 +194,7 @@ where
         &self,
         request: impl Into<SingleIn<Req>>,
     ) -> Result<ManyOut<Resp>, Error> {
-        Ok(self.run(self.mode, request.into()).await?.0)
+        Ok(self.run(None, request.into()).await?.0)
     }
 
     /// As [`generate`](Self::generate), and says who serves the request and what was tried
@@ -171,7 +206,7 @@ where
         &self,
         request: impl Into<SingleIn<Req>>,
     ) -> Result<(ManyOut<Resp>, Explanation), Error> {
-        self.run(self.mode, request.into()).await
+        self.run(None, request.into()).await
     }
 
     /// As [`generate`](Self::generate), at one instance.
@@ -183,7 +218,7 @@ where
         request: impl Into<SingleIn<Req>>,
         id: impl Into<InstanceId>,
     ) -> Result<ManyOut<Resp>, Error> {
-        Ok(self.run(RouterMode::Direct(id.into()), request.into()).await?.0)
+        Ok(self.run(Some(RouterMode::Direct(id.into())), request.into()).await?.0)
     }
 
     /// As [`generate`](Self::generate), at an instance drawn by lot.
@@ -191,7 +226,7 @@ where
     /// # Errors
     /// As [`generate`](Self::generate).
     pub async fn random(&self, request: impl Into<SingleIn<Req>>) -> Result<ManyOut<Resp>, Error> {
-        Ok(self.run(RouterMode::Random, request.into()).await?.0)
+        Ok(self.run(Some(RouterMode::Random), request.into()).await?.0)
     }
 
     /// As [`generate`](Self::generate), at the next instance in rotation.
@@ -202,7 +237,7 @@ where
         &self,
         request: impl Into<SingleIn<Req>>,
     ) -> Result<ManyOut<Resp>, Error> {
-        Ok(self.run(RouterMode::RoundRobin, request.into()).await?.0)
+        Ok(self.run(Some(RouterMode::RoundRobin), request.into()).await?.0)
     }
 
     /// As [`generate`](Self::generate), at the less loaded of two instances drawn by lot.
@@ -213,7 +248,7 @@ where
         &self,
         request: impl Into<SingleIn<Req>>,
     ) -> Result<ManyOut<Resp>, Error> {
-        Ok(self.run(RouterMode::PowerOfTwoChoices, request.into()).await?.0)
+        Ok(self.run(Some(RouterMode::PowerOfTwoChoices), request.into()).await?.0)
     }
 
     /// As [`generate`](Self::generate), at the least loaded instance.
@@ -224,33 +259,24 @@ where
         &self,
         request: impl Into<SingleIn<Req>>,
     ) -> Result<ManyOut<Resp>, Error> {
-        Ok(self.run(RouterMode::LeastLoaded, request.into()).await?.0)
+        Ok(self.run(Some(RouterMode::LeastLoaded), request.into()).await?.0)
     }
 
-    /// Watches the deadline over everything that happens before the response begins.
+    /// Sends a request by the strategy of `mode`; without one by the router's own.
     pub(crate) async fn run(
         &self,
-        mode: RouterMode,
+        mode: Option<RouterMode>,
         request: SingleIn<Req>,
     ) -> Result<(ManyOut<Resp>, Explanation), Error> {
         let (data, context) = request.into_parts();
-        let sent = AtomicBool::new(false);
-        let call = Call::new(&self.shared, mode, &context, data, &sent);
-        let Some(deadline) = context.deadline() else { return call.run().await };
-        if context.remaining() == Some(Duration::ZERO) {
-            return Err(deadline_exceeded(Executed::No));
-        }
-        let running = std::pin::pin!(call.run());
-        tokio::select! {
-            biased;
-            result = running => result,
-            () = tokio::time::sleep_until(deadline.into()) => {
-                // Before the attempt is dropped, so that its handler learns the true reason.
-                context.cancel(StopKind::Kill, CancelReason::DeadlineExceeded);
-                let sent = sent.load(Ordering::Relaxed);
-                Err(deadline_exceeded(if sent { Executed::Maybe } else { Executed::No }))
-            }
-        }
+        let (sent, mut direct) = (AtomicBool::new(false), None);
+        let state = &self.shared.state;
+        let strategy = match state.custom().filter(|_| mode.is_none()) {
+            Some(custom) => custom,
+            None => state.strategies().of(mode.unwrap_or(self.mode), &mut direct),
+        };
+        let request = Request::new(&self.shared, strategy, &context, data, &sent);
+        until_deadline(&context, &sent, pin!(request.run())).await
     }
 }
 

@@ -2,14 +2,10 @@
 
 use std::time::Duration;
 
-use sinew_plane::{Backoff, Code, Error, Executed, Fault, InstanceId};
+use sinew_plane::{Backoff, Code, Error, Executed, InstanceId};
 use sinew_telemetry::first_few;
 
 use crate::BudgetConfig;
-
-/// Most instances that one request asks when all of them refuse. Beyond it the service as a
-/// whole is refusing, and asking on only adds load.
-const MAX_REFUSALS: usize = 16;
 
 /// When and how often a request is sent again.
 ///
@@ -55,24 +51,6 @@ impl RetryConfig {
     pub fn none() -> Self {
         Self { max_attempts: 1, ..Self::default() }
     }
-
-    /// Whether the rules, the budget apart, allow a further attempt after `attempts` of them,
-    /// the last of which failed with `error` at an instance that is idempotent or not, one of
-    /// `instances`.
-    pub(crate) fn allows(
-        &self,
-        attempts: usize,
-        error: &Error,
-        idempotent: bool,
-        instances: usize,
-    ) -> bool {
-        if error.is_safe_to_resend() {
-            let refusals = if self.max_attempts > 1 { instances.min(MAX_REFUSALS) } else { 1 };
-            return attempts < self.max_attempts.max(refusals);
-        }
-        let broke = error.fault() == Fault::Transport && error.executed() == Executed::Maybe;
-        idempotent && broke && attempts < self.max_attempts
-    }
 }
 
 /// The attempts of one request so far.
@@ -88,15 +66,6 @@ pub(crate) struct Attempts {
     rounds: u32,
     /// How many had failed when this round began.
     begun: usize,
-}
-
-/// A further round over instances that failed.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Round {
-    /// Counted from 0.
-    pub(crate) number: u32,
-    /// When the first of the servers of the round before suggests to come back.
-    pub(crate) asked_to_wait: Option<Duration>,
 }
 
 /// Whether asking an instance once more can help.
@@ -147,19 +116,32 @@ impl Attempts {
         self.failed.push((id, error));
     }
 
-    /// Begins a new round over the instances for which there is hope; `None` when there are
+    /// How many rounds were complete before this one.
+    pub(crate) fn rounds(&self) -> u32 {
+        self.rounds
+    }
+
+    /// When the first of the servers of this round suggests to come back.
+    pub(crate) fn asked_to_wait(&self) -> Option<Duration> {
+        self.failed[self.begun..].iter().filter_map(|(_, error)| error.retry_after()).min()
+    }
+
+    /// The last that failed.
+    pub(crate) fn last(&self) -> Option<&(InstanceId, Error)> {
+        self.failed.last()
+    }
+
+    /// Begins a new round over the instances that asking once more can help; false when there are
     /// none.
-    pub(crate) fn next_round(&mut self) -> Option<Round> {
+    pub(crate) fn begin_round(&mut self) -> bool {
         let before = self.asked.len();
         self.asked.retain(|(_, hint)| *hint == RetryHint::Never);
         if self.asked.len() == before {
-            return None;
+            return false;
         }
-        let of_last_round = &self.failed[std::mem::replace(&mut self.begun, self.failed.len())..];
-        let asked_to_wait = of_last_round.iter().filter_map(|(_, error)| error.retry_after()).min();
-        let number = self.rounds;
+        self.begun = self.failed.len();
         self.rounds += 1;
-        Some(Round { number, asked_to_wait })
+        true
     }
 
     /// What may have happened over all attempts: the last error alone could say "not executed"
@@ -296,14 +278,16 @@ mod tests {
     fn a_new_round_asks_only_those_with_hope() {
         let mut attempts = Attempts::default();
         attempts.failed(InstanceId(1), error(Code::Version));
-        assert_eq!(attempts.next_round(), None);
+        assert!(!attempts.begin_round());
         attempts.failed(InstanceId(2), error(Code::ConnectFailed));
         let wait = Duration::from_secs(2);
         attempts.failed(InstanceId(3), error(Code::Overloaded).with_retry_after(wait));
-        let round = |number, asked_to_wait| Some(Round { number, asked_to_wait });
-        assert_eq!(attempts.next_round(), round(0, Some(wait)));
+        assert_eq!((attempts.rounds(), attempts.asked_to_wait()), (0, Some(wait)));
+        assert!(attempts.begin_round());
         assert!(attempts.was_asked(InstanceId(1)) && !attempts.was_asked(InstanceId(2)));
         attempts.failed(InstanceId(2), error(Code::ConnectFailed));
-        assert_eq!(attempts.next_round(), round(1, None), "old wishes are not met twice");
+        let again = (attempts.rounds(), attempts.asked_to_wait());
+        assert_eq!(again, (1, None), "old wishes are not met twice");
+        assert!(attempts.begin_round());
     }
 }

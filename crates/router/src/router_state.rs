@@ -1,26 +1,30 @@
 //! Everything a router remembers from one request to the next.
 
-use std::time::Instant;
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
+use parking_lot::Mutex;
 use sinew_discovery::Instance;
-use sinew_plane::{
-    Error, InstanceId,
-    random::{self, Rng},
-};
+use sinew_plane::{Error, Headers, InstanceId};
 
 use crate::{
-    Choice, Ejections, Permit, Picker, RetryBudget, RetryConfig, RouterMode, client::Members,
+    AttemptOutcome, AttemptReport, Choice, EjectFailed, LoadBalancer, OutlierPolicy, Permit,
+    Picker, RetryBudget, RetryConfig, RetryPolicy, Verdict, client::Members, picker::Strategies,
     retry::Attempts,
 };
 
-/// The rotation, what is in flight where, who is left out, and how much may be sent again. Takes
-/// time as an argument.
-#[derive(Debug)]
+/// What is in flight where, who is left out, how much may be sent again, and the parts that decide
+/// these. Each part has a lock of its own; of two at once the picker's is taken first. Takes time as
+/// an argument.
+#[derive(Clone)]
 pub(crate) struct RouterState {
-    picker: Picker,
-    ejections: Ejections,
-    budget: RetryBudget,
-    random: Rng,
+    /// Locked from a choice until it is counted.
+    picker: Arc<Mutex<Picker>>,
+    strategies: Arc<Strategies>,
+    /// The strategy of the user, in place of the mode's.
+    custom: Option<Arc<dyn LoadBalancer>>,
+    outliers: Arc<dyn OutlierPolicy>,
+    retry: Arc<dyn RetryPolicy>,
+    budget: Arc<Mutex<RetryBudget>>,
 }
 
 /// Who is to be asked, and counts as busy with it from now on.
@@ -34,81 +38,114 @@ pub(crate) struct Chosen {
 
 impl RouterState {
     pub(crate) fn new(config: &RetryConfig, now: Instant) -> Self {
+        let picker = Picker::new();
         Self {
-            picker: Picker::new(),
-            ejections: Ejections::new(config.ejection),
-            budget: RetryBudget::new(config.budget, now),
-            random: random::generator(),
+            strategies: picker.strategies(),
+            picker: Arc::new(Mutex::new(picker)),
+            custom: None,
+            outliers: Arc::new(EjectFailed::new(config.ejection)),
+            retry: Arc::new(config.clone()),
+            budget: Arc::new(Mutex::new(RetryBudget::new(config.budget, now))),
         }
     }
 
-    pub(crate) fn on_request(&mut self, now: Instant) {
-        self.budget.on_request(now);
+    /// The same requests in flight and the same rotation under other rules.
+    pub(crate) fn with_retry(&self, config: &RetryConfig, now: Instant) -> Self {
+        let Self { picker, strategies, custom, .. } = self.clone();
+        Self { picker, strategies, custom, ..Self::new(config, now) }
+    }
+
+    pub(crate) fn with_load_balancer(&self, custom: Arc<dyn LoadBalancer>) -> Self {
+        Self { custom: Some(custom), ..self.clone() }
+    }
+
+    pub(crate) fn with_outlier_policy(&self, outliers: Arc<dyn OutlierPolicy>) -> Self {
+        Self { outliers, ..self.clone() }
+    }
+
+    pub(crate) fn with_retry_policy(&self, retry: Arc<dyn RetryPolicy>) -> Self {
+        Self { retry, ..self.clone() }
+    }
+
+    pub(crate) fn custom(&self) -> Option<&dyn LoadBalancer> {
+        self.custom.as_deref()
+    }
+
+    pub(crate) fn strategies(&self) -> &Strategies {
+        &self.strategies
+    }
+
+    pub(crate) fn update_weights(&self, weights: HashMap<InstanceId, f64>) {
+        if let Some(custom) = &self.custom {
+            custom.update_weights(weights.clone());
+        }
+        self.strategies.update_weights(weights);
+    }
+
+    pub(crate) fn on_request(&self, now: Instant) {
+        self.budget.lock().on_request(now);
     }
 
     /// The next instance to ask: one that was not asked yet, that is not ejected, and that is
     /// preferred; without such a one first the preference goes, then the ejections. Chosen and
     /// counted in one, so that requests that choose at the same time see each other.
     pub(crate) fn choose(
-        &mut self,
-        mode: RouterMode,
+        &self,
+        strategy: &dyn LoadBalancer,
         members: &Members,
         attempts: &Attempts,
+        headers: &Headers,
         preferred: Option<&dyn Fn(&Instance) -> bool>,
         now: Instant,
     ) -> Option<Chosen> {
-        let (choice, in_spite) = self.pick(mode, members, attempts, preferred, now)?;
-        let permit = self.picker.admit(&choice);
-        Some(Chosen { choice, permit, in_spite })
-    }
-
-    fn pick(
-        &mut self,
-        mode: RouterMode,
-        members: &Members,
-        attempts: &Attempts,
-        preferred: Option<&dyn Fn(&Instance) -> bool>,
-        now: Instant,
-    ) -> Option<(Choice, bool)> {
-        let Self { picker, ejections, .. } = self;
-        let instances = &members.instances;
+        let picker = &mut *self.picker.lock();
+        let mut pick = |skip: &dyn Fn(&Instance) -> bool| {
+            picker.pick_by(strategy, &members.instances, headers, skip)
+        };
         let asked = |one: &Instance| attempts.was_asked(one.id);
-        // Who was named is asked, ejected or not.
-        if matches!(mode, RouterMode::Direct(_)) {
-            return picker.pick(mode, instances, asked).map(|choice| (choice, true));
-        }
-        let out = |one: &Instance| asked(one) || ejections.is_ejected(one, now);
-        let near = preferred
-            .and_then(|preferred| picker.pick(mode, instances, |one| out(one) || !preferred(one)));
-        if let Some(choice) = near.or_else(|| picker.pick(mode, instances, out)) {
-            return Some((choice, false));
-        }
-        picker.pick(mode, instances, asked).map(|choice| (choice, true))
+        let out = |one: &Instance| asked(one) || self.outliers.is_ejected(one, now);
+        let (choice, in_spite) = if strategy.named().is_some() {
+            // Who was named is asked, ejected or not.
+            (pick(&asked)?, true)
+        } else {
+            let near = preferred.and_then(|near| pick(&|one| out(one) || !near(one)));
+            match near.or_else(|| pick(&out)) {
+                Some(choice) => (choice, false),
+                None => (pick(&asked)?, true),
+            }
+        };
+        let permit = picker.admit(&choice);
+        Some(Chosen { choice, permit, in_spite })
     }
 
     /// Whether the instance is left out by now.
     pub(crate) fn is_ejected(&self, instance: &Instance, now: Instant) -> bool {
-        self.ejections.is_ejected(instance, now)
+        self.outliers.is_ejected(instance, now)
     }
 
     pub(crate) fn in_flight(&self, id: InstanceId) -> u32 {
-        self.picker.in_flight(id)
+        self.picker.lock().in_flight(id)
     }
 
-    pub(crate) fn succeeded(&mut self, id: InstanceId) {
-        self.ejections.succeeded(id);
+    pub(crate) fn served(&self, instance: &Instance, now: Instant) {
+        self.outliers.record(instance, AttemptOutcome::Served, now);
     }
 
-    pub(crate) fn failed(&mut self, instance: &Instance, error: &Error, now: Instant) {
-        self.ejections.failed(instance, error, now);
+    pub(crate) fn failed(&self, instance: &Instance, error: &Error, now: Instant) {
+        self.outliers.record(instance, AttemptOutcome::Failed(error), now);
+        if let Some(custom) = &self.custom
+            && self.outliers.is_ejected(instance, now)
+        {
+            custom.remove_unhealthy_node(instance.id);
+        }
     }
 
-    pub(crate) fn try_resend(&mut self, now: Instant) -> bool {
-        self.budget.try_resend(now)
+    pub(crate) fn classify(&self, report: &AttemptReport<'_>) -> Verdict {
+        self.retry.classify(report)
     }
 
-    pub(crate) fn random(&mut self) -> &mut Rng {
-        &mut self.random
+    pub(crate) fn try_resend(&self, now: Instant) -> bool {
+        self.budget.lock().try_resend(now)
     }
 }
 
@@ -119,6 +156,7 @@ mod tests {
     use sinew_plane::Code;
 
     use super::*;
+    use crate::{Direct, RandomChoice, RoundRobin};
 
     fn members(ids: &[u64]) -> Members {
         let make = |id: &u64| {
@@ -127,30 +165,40 @@ mod tests {
         Members { instances: ids.iter().map(make).collect(), ..Members::default() }
     }
 
+    fn choose(
+        state: &RouterState,
+        strategy: &dyn LoadBalancer,
+        members: &Members,
+        attempts: &Attempts,
+        now: Instant,
+    ) -> Option<Chosen> {
+        state.choose(strategy, members, attempts, &Headers::new(), None, now)
+    }
+
     #[test]
     fn the_ejected_come_last_but_they_come() {
         let now = Instant::now();
-        let mut state = RouterState::new(&RetryConfig::default(), now);
+        let state = RouterState::new(&RetryConfig::default(), now);
         let members = members(&[1, 2]);
         let gone = Error::new(Code::ConnectFailed, "refused");
         let none = Attempts::default();
-        let mode = RouterMode::RoundRobin;
+        let turns = RoundRobin::new();
         state.failed(&members.instances[0], &gone, now);
         for _ in 0..10 {
-            assert_eq!(state.choose(mode, &members, &none, None, now).unwrap().choice.id.0, 2);
+            assert_eq!(choose(&state, &turns, &members, &none, now).unwrap().choice.id.0, 2);
         }
         let mut asked = Attempts::default();
         asked.failed(InstanceId(2), gone.clone());
-        let last = state.choose(mode, &members, &asked, None, now).unwrap();
+        let last = choose(&state, &turns, &members, &asked, now).unwrap();
         assert_eq!((last.choice.id.0, last.in_spite), (1, true));
         state.failed(&members.instances[1], &gone, now);
-        assert!(state.choose(mode, &members, &none, None, now).is_some(), "all are asked then");
-        let direct = RouterMode::Direct(InstanceId(1));
-        let named = state.choose(direct, &members, &none, None, now).unwrap();
+        assert!(choose(&state, &turns, &members, &none, now).is_some(), "all are asked then");
+        let direct = Direct(InstanceId(1));
+        let named = choose(&state, &direct, &members, &none, now).unwrap();
         assert_eq!((named.choice.id.0, named.in_spite), (1, true));
         let later = now + Duration::from_secs(1);
         let ids: Vec<_> = (0..2)
-            .map(|_| state.choose(mode, &members, &none, None, later).unwrap().choice.id.0)
+            .map(|_| choose(&state, &turns, &members, &none, later).unwrap().choice.id.0)
             .collect();
         assert_ne!(ids[0], ids[1], "both serve again: {ids:?}");
     }
@@ -158,12 +206,13 @@ mod tests {
     #[test]
     fn the_preferred_are_asked_first() {
         let now = Instant::now();
-        let mut state = RouterState::new(&RetryConfig::default(), now);
+        let state = RouterState::new(&RetryConfig::default(), now);
         let members = members(&[1, 2, 3]);
         let near = |one: &Instance| one.id.0 == 3;
         let mut attempts = Attempts::default();
-        let mut choose = |attempts: &Attempts| {
-            let chosen = state.choose(RouterMode::Random, &members, attempts, Some(&near), now);
+        let (lot, headers) = (RandomChoice::new(), Headers::new());
+        let choose = |attempts: &Attempts| {
+            let chosen = state.choose(&lot, &members, attempts, &headers, Some(&near), now);
             chosen.unwrap().choice.id.0
         };
         assert!((0..20).all(|_| choose(&attempts) == 3));

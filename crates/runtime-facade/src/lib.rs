@@ -254,7 +254,11 @@ pub use sinew_router::PushRouter;
 /// ```
 #[doc(inline)]
 pub use sinew_router::RetryConfig;
-pub use sinew_router::{Backoff, BudgetConfig, Client, Explanation, Jitter, RouterMode, Why};
+pub use sinew_router::{
+    AttemptOutcome, AttemptReport, Backoff, BudgetConfig, Candidate, Candidates, Client,
+    Explanation, Jitter, LeastLoaded, Load, LoadBalancer, OutlierPolicy, PowerOfTwoChoices,
+    RetryPolicy, RouterMode, SelectionCriteria, Verdict, Why,
+};
 pub use sinew_transport_tcp::{DriverConfig, ListenConfig, TcpConfig};
 
 /// The settings of the environment: every variable that [`Config::from_env`] reads, and what it

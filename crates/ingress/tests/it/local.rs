@@ -65,7 +65,7 @@ async fn limits_drain_and_lateness_refuse_as_over_a_transport() {
     let refused = |request| {
         let engine = Arc::clone(&engine);
         async move {
-            let error = engine.generate(request).await.err().expect("a refusal");
+            let error = engine.generate(request).await.expect_err("a refusal");
             (error.code(), error.executed())
         }
     };

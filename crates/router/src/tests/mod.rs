@@ -1,5 +1,6 @@
 //! Whole requests over a transport that does as it is told, one script per instance.
 
+mod attempts;
 mod calls;
 mod connecting;
 mod engine;
@@ -10,6 +11,7 @@ mod metrics;
 mod nobody;
 mod occupancy;
 mod over_memory;
+mod parts;
 mod quarantine;
 mod recheck;
 mod waits;

@@ -1,6 +1,7 @@
 //! The modes that go by load.
 
 use super::*;
+use crate::{InstanceLoad, Loads};
 
 const TWO: RouterMode = RouterMode::PowerOfTwoChoices;
 const LEAST: RouterMode = RouterMode::LeastLoaded;
@@ -143,7 +144,12 @@ fn who_is_passed_over_is_not_compared_either() {
     let mut why = |mode, skip: &[u64]| {
         picker.pick(mode, &all, |one| skip.contains(&one.id.0)).map(|choice| choice.why)
     };
-    let load = |id, in_flight| Load { instance: InstanceId(id), in_flight, weight: 1 };
+    let load = |id, in_flight| InstanceLoad {
+        instance: InstanceId(id),
+        in_flight,
+        weight: 1,
+        measured: None,
+    };
     let without_one = Loads { chosen: load(2, 3), next: Some(load(3, 5)) };
     let alone = Loads { chosen: load(3, 5), next: None };
     for _ in 0..20 {

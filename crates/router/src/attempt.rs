@@ -1,0 +1,91 @@
+//! One attempt of a request at one instance.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use serde_core::de::DeserializeOwned;
+use sinew_codec::PayloadFormat;
+use sinew_plane::{AsyncEngine, Context, Error, ManyOut, OutgoingRequest, TransportId};
+use sinew_registry::{Opened, Route};
+
+use crate::{LOCAL, active_attempt::ActiveAttempt, in_process, push_router::Shared, response};
+
+/// An attempt that is ready to be sent. It holds the count of its instance, and nothing of its
+/// request, of which several can be under way at once; dropping one cancels what it has sent.
+pub(crate) struct Attempt<'a, Req, Resp> {
+    pub(super) shared: &'a Shared,
+    /// The context of the whole request.
+    pub(super) context: &'a Context,
+    /// Set from when a request may have reached an instance.
+    pub(super) sent: &'a AtomicBool,
+    pub(super) active: ActiveAttempt,
+    pub(super) way: Way<'a, Req, Resp>,
+}
+
+#[expect(clippy::large_enum_variant, reason = "lives on the stack, for one attempt")]
+pub(crate) enum Way<'a, Req, Resp> {
+    /// To an engine of this process, with the value itself.
+    Local { engine: Arc<dyn AsyncEngine<Req, Resp>>, data: Req },
+    /// Over a transport.
+    Remote {
+        routes: &'a [Route],
+        format: PayloadFormat,
+        request: OutgoingRequest,
+        /// Where a connection was up.
+        opened: Option<Result<Opened, Error>>,
+    },
+}
+
+impl<Req, Resp> Attempt<'_, Req, Resp>
+where
+    Resp: DeserializeOwned + Send + 'static,
+{
+    /// Sends the request at once, if that needs no waiting. False where a connection has to be
+    /// made first; then nothing was sent.
+    pub(crate) fn send_now(&mut self) -> bool {
+        let Way::Remote { routes, request, opened, .. } = &mut self.way else { return true };
+        *opened = self.shared.client.addressed().registry().open_now(routes, request);
+        if opened.is_some() {
+            self.sent.store(true, Ordering::Relaxed);
+        }
+        opened.is_some()
+    }
+
+    /// True when a connection has to be made before the request can be sent.
+    pub(crate) fn must_connect(&self) -> bool {
+        let Way::Remote { routes, .. } = &self.way else { return false };
+        let registry = self.shared.client.addressed().registry();
+        registry.connect(routes, self.context).is_some()
+    }
+
+    /// Waits until a handler has the request, and says what carries it.
+    ///
+    /// # Errors
+    /// No connection, a refusal, a failure before the first item, or the cancel.
+    pub(crate) async fn run(self) -> Result<(ManyOut<Resp>, TransportId), Error> {
+        let Self { shared, context, sent, active, way } = self;
+        match way {
+            Way::Local { engine, data } => {
+                sent.store(true, Ordering::Relaxed);
+                let response = in_process::call(engine, data, context, shared.limits, active);
+                Ok((response.await?, LOCAL))
+            }
+            Way::Remote { routes, format, request, opened } => {
+                let egress = shared.client.addressed();
+                let own = request.context.clone();
+                let opened = match opened {
+                    Some(opened) => opened?,
+                    None => {
+                        sent.store(true, Ordering::Relaxed);
+                        egress.open(routes, request).await?
+                    }
+                };
+                let started = egress.started(opened, &own).await?;
+                let transport = started.transport.clone();
+                Ok((response::remote(started, format, context, active), transport))
+            }
+        }
+    }
+}

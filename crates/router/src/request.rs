@@ -1,0 +1,286 @@
+//! A request over all its attempts: its value, its encoded bodies, and what was tried.
+
+use std::{
+    marker::PhantomData,
+    sync::{Arc, atomic::AtomicBool},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use serde_core::Serialize;
+use sinew_codec::PayloadFormat;
+use sinew_discovery::Instance;
+use sinew_plane::{
+    Context, Error, Executed, InstanceId, OutgoingRequest, StopKind, clock, unless_cancelled,
+};
+
+use crate::{
+    AttemptReport, LoadBalancer, Verdict,
+    active_attempt::ActiveAttempt,
+    addressed::cancelled,
+    attempt::{Attempt, Way},
+    client::Members,
+    nobody,
+    payload::{self, BodyCache},
+    push_router::Shared,
+    retry::Attempts,
+    router_state::Chosen,
+};
+
+/// Most choices that one request drops because they no longer hold. Each costs a change at the
+/// very moment, so more than a few are a storm, in which asking says more than looking.
+const MAX_PASSED_OVER: usize = 16;
+
+/// One request on its way through its attempts.
+pub(crate) struct Request<'a, Req, Resp> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) strategy: &'a dyn LoadBalancer,
+    pub(crate) context: &'a Context,
+    /// Taken when it is handed to an engine in this process.
+    data: Option<Req>,
+    bodies: BodyCache,
+    pub(crate) attempts: Attempts,
+    /// Where the last attempt failed.
+    last: Option<Arc<Instance>>,
+    /// How many attempts were made ready.
+    begun: usize,
+    /// How often a choice no longer held before anything was sent.
+    passed_over: usize,
+    /// Set from when a request may have reached an instance.
+    sent: &'a AtomicBool,
+    response: PhantomData<fn() -> Resp>,
+}
+
+impl<'a, Req, Resp> Request<'a, Req, Resp>
+where
+    Req: Serialize + Send + Sync + 'static,
+    Resp: Send + 'static,
+{
+    pub(crate) fn new(
+        shared: &'a Shared,
+        strategy: &'a dyn LoadBalancer,
+        context: &'a Context,
+        data: Req,
+        sent: &'a AtomicBool,
+    ) -> Self {
+        Self {
+            shared,
+            strategy,
+            context,
+            data: Some(data),
+            bodies: BodyCache::default(),
+            attempts: Attempts::default(),
+            last: None,
+            begun: 0,
+            passed_over: 0,
+            sent,
+            response: PhantomData,
+        }
+    }
+
+    /// The next instance to send to.
+    pub(crate) fn pick(&self, members: &Members, now: Instant) -> Option<Chosen> {
+        pick(self.shared, self.strategy, self.context, members, &self.attempts, now)
+    }
+
+    /// An attempt at the one that was chosen; `None` when the choice no longer holds now that the
+    /// request is ready. Nothing is sent yet. Does not keep the request: another attempt can be made
+    /// while this one is under way, unless it took the value to an engine in this process.
+    ///
+    /// # Errors
+    /// Why it cannot be sent there. The count of the instance ends with it.
+    pub(crate) fn attempt<'m>(
+        &mut self,
+        members: &'m Arc<Members>,
+        chosen: Chosen,
+    ) -> Result<Option<Attempt<'m, Req, Resp>>, Error>
+    where
+        'a: 'm,
+    {
+        let Chosen { choice, permit, in_spite } = chosen;
+        let instance = &members.instances[choice.index];
+        let way = match self.local(instance)? {
+            Some(local) => local,
+            None => {
+                let routes = &members.routes[choice.index];
+                if routes.is_empty() {
+                    let registry = self.shared.client.addressed().registry();
+                    return Err(registry.no_transport(&instance.key(), &instance.addresses));
+                }
+                let format = match self.shared.format {
+                    Some(format) => format,
+                    None => payload::format_for(instance)?,
+                };
+                let request = self.outgoing(instance, format)?;
+                let may_look = self.passed_over < MAX_PASSED_OVER;
+                if may_look && !self.still_holds(members, instance, in_spite) {
+                    self.passed_over += 1;
+                    let key = instance.key();
+                    tracing::debug!(instance = %key, "passed over before anything was sent");
+                    return Ok(None);
+                }
+                Way::Remote { routes, format, request, opened: None }
+            }
+        };
+        self.begun += 1;
+        let (instance, state) = (Arc::clone(instance), Arc::clone(&self.shared.state));
+        let active = ActiveAttempt { permit, instance, state };
+        let Self { shared, context, sent, .. } = *self;
+        Ok(Some(Attempt { shared, context, sent, active, way }))
+    }
+
+    /// The way to the engine, where the instance is in this process and has these types.
+    fn local<'m>(&mut self, instance: &Instance) -> Result<Option<Way<'m, Req, Resp>>, Error> {
+        let Some(local) = self.shared.client.local(instance) else { return Ok(None) };
+        let Some(engine) = local.engine::<Req, Resp>() else { return Ok(None) };
+        // Asked first, because an engine that refuses keeps the value.
+        local.admits()?;
+        let Some(data) = self.data.take() else { return Err(self.give_up("")) };
+        Ok(Some(Way::Local { engine, data }))
+    }
+
+    /// Whether the instance would still be chosen. Encoding a large request takes time, in which
+    /// other requests may have found it overloaded or gone, or discovery withdrawn it.
+    fn still_holds(&self, members: &Arc<Members>, instance: &Instance, in_spite: bool) -> bool {
+        let newest = self.shared.client.members();
+        let known =
+            Arc::ptr_eq(members, &newest) || newest.instances.iter().any(|one| **one == *instance);
+        known && (in_spite || !self.shared.state.is_ejected(instance, clock::now()))
+    }
+
+    fn outgoing(
+        &mut self,
+        instance: &Instance,
+        format: PayloadFormat,
+    ) -> Result<OutgoingRequest, Error> {
+        let body = match &self.data {
+            Some(data) => self.bodies.body(format, data)?,
+            // Not reached: without data no further attempt is made.
+            None => Bytes::new(),
+        };
+        let id = if instance.any_id { InstanceId(0) } else { instance.id };
+        // Those that failed were begun as well, or passed by while they were connected to.
+        let number = self.attempts.count().max(self.begun);
+        // The id of the context is that of the response stream, and the stream of another attempt
+        // may be under way, or be kept somewhere for a resume.
+        let context = if number == 0 { self.context.clone() } else { self.context.child() };
+        let headers = payload::headers(self.context.headers(), format)?;
+        let mut request = OutgoingRequest::new(instance.endpoint.clone(), id, body)
+            .with_context(context)
+            .with_headers(headers);
+        request.window = self.shared.window;
+        request.limits = self.shared.limits;
+        request.process = instance.process;
+        // There are at most as many attempts as RetryConfig says; beyond 255 the number on the
+        // wire stands still.
+        request.attempt = u8::try_from(number).unwrap_or(u8::MAX);
+        Ok(request)
+    }
+
+    /// Notes an attempt that failed; other requests may look elsewhere for a while.
+    pub(crate) fn failed(&mut self, instance: &Arc<Instance>, error: Error, now: Instant) {
+        self.shared.state.failed(instance, &error, now);
+        self.last = Some(Arc::clone(instance));
+        self.attempts.failed(instance.id, error);
+    }
+
+    /// Notes an instance to which another one was quicker to connect.
+    pub(crate) fn passed_by(&mut self, instance: &Arc<Instance>, error: Error, now: Instant) {
+        self.shared.state.failed(instance, &error, now);
+        self.last = Some(Arc::clone(instance));
+        self.attempts.passed_by(instance.id, error);
+    }
+
+    /// Waits until the request is to be sent again, behind an attempt that failed.
+    ///
+    /// # Errors
+    /// The error of the whole request, when it is not; or the cancel.
+    pub(crate) async fn again(&mut self, now: Instant) -> Result<(), Error> {
+        let members = self.shared.client.members();
+        let unasked = self.unasked(&members);
+        let Some(after) = self.classify(&members, unasked) else { return Err(self.give_up("")) };
+        if self.data.is_none() {
+            return Err(self.give_up(""));
+        }
+        if !self.shared.state.try_resend(now) {
+            return Err(self.give_up("; the retry budget is spent"));
+        }
+        drop(members);
+        self.wait(unasked, after).await
+    }
+
+    /// Nobody was chosen: waits before those who may have recovered are asked once more. An
+    /// error when there are none, as when nobody is there at all.
+    pub(crate) async fn next_round(&mut self, members: &Members) -> Result<(), Error> {
+        if self.attempts.count() == 0 {
+            let client = &self.shared.client;
+            return Err(match self.strategy.named() {
+                Some(id) => client.no_such_instance(id),
+                None if members.instances.is_empty() => client.no_instances(),
+                None => nobody::chosen(client.endpoint(), self.strategy.name(), members),
+            });
+        }
+        let Some(after) = self.classify(members, 0) else { return Err(self.give_up("")) };
+        self.wait(0, after).await
+    }
+
+    /// How many may still be asked in this round.
+    fn unasked(&self, members: &Members) -> usize {
+        let named = self.strategy.named();
+        let may = |id| named.is_none_or(|named| named == id) && !self.attempts.was_asked(id);
+        members.instances.iter().filter(|one| may(one.id)).count()
+    }
+
+    /// The wait before the request is sent again; `None` when it is not.
+    fn classify(&self, members: &Members, unasked: usize) -> Option<Duration> {
+        let (_, error) = self.attempts.last()?;
+        let report = AttemptReport {
+            result: Err(error),
+            instance: self.last.as_ref()?,
+            attempts: self.attempts.tries(),
+            instances: members.instances.len(),
+            unasked,
+            rounds: self.attempts.rounds(),
+            asked_to_wait: self.attempts.asked_to_wait(),
+        };
+        match self.shared.state.classify(&report) {
+            Verdict::Again(after) => Some(after),
+            Verdict::Done | Verdict::GiveUp => None,
+        }
+    }
+
+    async fn wait(&mut self, unasked: usize, after: Duration) -> Result<(), Error> {
+        if unasked == 0 && !self.attempts.begin_round() {
+            return Err(self.give_up(""));
+        }
+        if after.is_zero() {
+            return Ok(());
+        }
+        let pause = unless_cancelled(self.context, StopKind::Stop, tokio::time::sleep(after));
+        pause.await.map_err(|_| self.cancelled())
+    }
+
+    pub(crate) fn cancelled(&mut self) -> Error {
+        let executed = std::mem::take(&mut self.attempts).executed().unwrap_or(Executed::No);
+        cancelled(self.context, executed)
+    }
+
+    fn give_up(&mut self, because: &str) -> Error {
+        let attempts = std::mem::take(&mut self.attempts);
+        attempts.give_up(because).unwrap_or_else(|| self.shared.client.no_instances())
+    }
+}
+
+/// The next instance that a request is to be sent to.
+pub(crate) fn pick(
+    shared: &Shared,
+    strategy: &dyn LoadBalancer,
+    context: &Context,
+    members: &Members,
+    attempts: &Attempts,
+    now: Instant,
+) -> Option<Chosen> {
+    let near = |one: &Instance| shared.client.is_local(one);
+    let preferred = shared.prefer_local.then_some(&near as &dyn Fn(&Instance) -> bool);
+    shared.state.choose(strategy, members, attempts, context.headers(), preferred, now)
+}

@@ -1,0 +1,36 @@
+//! By lot.
+
+use std::collections::HashMap;
+
+use sinew_plane::{InstanceId, random::Rng};
+
+use super::{Weights, select_by_pick};
+use crate::{Candidates, LoadBalancer, SelectionCriteria, Why};
+
+/// An instance by lot, with the odds of the weights.
+#[derive(Debug, Default)]
+pub struct RandomChoice {
+    weights: Weights,
+}
+
+impl RandomChoice {
+    /// With the weights of discovery.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl LoadBalancer for RandomChoice {
+    fn select_node(&self, criteria: &SelectionCriteria<'_>) -> Option<InstanceId> {
+        select_by_pick(self, criteria)
+    }
+
+    fn pick(&self, candidates: &Candidates<'_>, random: &mut Rng) -> Option<usize> {
+        candidates.because(Why::Lot);
+        self.weights.now().by_lot(candidates, None, random)
+    }
+
+    fn update_weights(&self, weights: HashMap<InstanceId, f64>) {
+        self.weights.update(weights);
+    }
+}

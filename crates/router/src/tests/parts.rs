@@ -1,0 +1,178 @@
+//! A router with parts of the user's own.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::StreamExt;
+use parking_lot::Mutex;
+use sinew_discovery::Instance;
+use sinew_plane::{Code, Context, Executed, Headers, InstanceId, SingleIn};
+
+use super::world::{World, refuses, says};
+use crate::{
+    AttemptOutcome, AttemptReport, Candidate, LeastLoaded, LoadBalancer, OutlierPolicy,
+    PowerOfTwoChoices, RetryPolicy, RouterMode, SelectionCriteria, Verdict, Why,
+};
+
+/// The instance that a header names, and what became of it.
+#[derive(Clone, Default)]
+struct ByHeader(Arc<Mutex<Told>>);
+
+#[derive(Default)]
+struct Told {
+    weights: HashMap<InstanceId, f64>,
+    unhealthy: Vec<InstanceId>,
+}
+
+impl LoadBalancer for ByHeader {
+    fn select_node(&self, criteria: &SelectionCriteria<'_>) -> Option<InstanceId> {
+        assert_eq!(criteria.endpoint().unwrap().as_str(), "a/b/c");
+        criteria.headers().get("at")?.parse().ok().map(InstanceId)
+    }
+
+    fn update_weights(&self, weights: HashMap<InstanceId, f64>) {
+        self.0.lock().weights = weights;
+    }
+
+    fn remove_unhealthy_node(&self, id: InstanceId) {
+        self.0.lock().unhealthy.push(id);
+    }
+
+    fn name(&self) -> &'static str {
+        "by header"
+    }
+}
+
+fn at(id: &str) -> SingleIn<String> {
+    let mut headers = Headers::new();
+    headers.insert("at", id).unwrap();
+    SingleIn::with_context("hi".to_owned(), Context::builder().headers(headers).build())
+}
+
+#[tokio::test]
+async fn a_strategy_chooses_by_what_the_request_says() {
+    let world = World::with(&[says(&["1"]), says(&["2"]), refuses(Code::Draining)]).await;
+    let strategy = ByHeader::default();
+    let router = world.router(RouterMode::RoundRobin).await.with_load_balancer(strategy.clone());
+    for id in ["2", "2", "1", "2"] {
+        let (mut response, explanation) = router.generate_explained(at(id)).await.unwrap();
+        assert_eq!(response.next().await.unwrap().unwrap(), id);
+        assert_eq!(explanation.why, Why::Strategy("by header"));
+    }
+    // What a call names goes before.
+    drop(router.direct(at("2"), InstanceId(1)).await.unwrap());
+    assert_eq!(world.asked(), [2, 2, 1, 2, 1]);
+
+    let error = router.generate("nowhere".to_owned()).await.unwrap_err();
+    assert_eq!((error.code(), error.executed()), (Code::NoInstances, Executed::No));
+    assert!(error.message().starts_with("by header chose no instance of a/b/c"), "{error}");
+
+    let weights = HashMap::from([(InstanceId(1), 0.5)]);
+    router.update_weights(weights.clone());
+    assert_eq!(strategy.0.lock().weights, weights);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_strategy_hears_of_an_instance_that_is_left_out() {
+    let world = World::with(&[says(&["1"]), refuses(Code::Draining)]).await;
+    let strategy = ByHeader::default();
+    let router = world.router(RouterMode::RoundRobin).await.with_load_balancer(strategy.clone());
+    let error = router.generate(at("2")).await.unwrap_err();
+    assert_eq!(error.code(), Code::Draining);
+    let unhealthy = strategy.0.lock().unhealthy.clone();
+    assert!(!unhealthy.is_empty() && unhealthy.iter().all(|id| id.0 == 2), "{unhealthy:?}");
+    assert!(world.asked().iter().all(|id| *id == 2), "{:?}", world.asked());
+}
+
+#[tokio::test]
+async fn weights_that_are_set_replace_those_of_discovery_until_they_are_taken_back() {
+    let world = World::with(&[says(&["1"]), says(&["2"])]).await;
+    for mode in [RouterMode::RoundRobin, RouterMode::Random] {
+        let router = world.router(mode).await;
+        let share = async || {
+            let before = world.asked().len();
+            for _ in 0..400 {
+                drop(router.generate("hi".to_owned()).await.unwrap());
+            }
+            world.asked()[before..].iter().filter(|id| **id == 1).count()
+        };
+        assert!(share().await.abs_diff(200) < 50, "{mode}");
+        router.update_weights(HashMap::from([(InstanceId(1), 0.9), (InstanceId(2), 0.1)]));
+        assert!(share().await.abs_diff(360) < 25, "{mode}");
+        router.update_weights(HashMap::new());
+        assert!(share().await.abs_diff(200) < 50, "{mode}");
+    }
+}
+
+#[tokio::test]
+async fn a_load_of_the_users_own_decides_and_stands_in_the_explanation() {
+    let world = World::with(&[says(&["1"]), says(&["2"])]).await;
+    let queue = |one: &Candidate<'_>| if one.instance.id.0 == 1 { 7.5 } else { 0.5 };
+    let two = world.router(RouterMode::RoundRobin).await;
+    let two = two.with_load_balancer(PowerOfTwoChoices::by(queue));
+    let least = world.router(RouterMode::RoundRobin).await;
+    let least = least.with_load_balancer(LeastLoaded::by(queue));
+    for router in [two, least] {
+        let (_response, explanation) = router.generate_explained("hi".to_owned()).await.unwrap();
+        let why = explanation.why.to_string();
+        assert!(why.ends_with("2 with a load of 0.5 against 1 with a load of 7.5"), "{why}");
+    }
+}
+
+/// Sends everything again that failed, a second later, up to a number of attempts.
+struct Stubborn(usize);
+
+impl RetryPolicy for Stubborn {
+    fn classify(&self, report: &AttemptReport<'_>) -> Verdict {
+        match report.result {
+            Ok(()) => Verdict::Done,
+            Err(_) if report.attempts < self.0 => Verdict::Again(Duration::from_secs(1)),
+            Err(_) => Verdict::GiveUp,
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_policy_decides_what_is_sent_again_and_when() {
+    let world = World::with(&[refuses(Code::HandlerFailed)]).await;
+    let router = world.router(RouterMode::RoundRobin).await;
+    router.generate("hi".to_owned()).await.unwrap_err();
+    assert_eq!(world.asked().len(), 1, "what a handler says is final");
+    let stubborn = router.with_retry_policy(Stubborn(4));
+    let start = tokio::time::Instant::now();
+    let error = stubborn.generate("hi".to_owned()).await.unwrap_err();
+    assert_eq!((error.code(), world.asked().len()), (Code::HandlerFailed, 5));
+    assert_eq!(start.elapsed().as_secs(), 3);
+}
+
+/// Leaves out who has failed twice.
+#[derive(Default)]
+struct Twice(Mutex<HashMap<InstanceId, usize>>);
+
+impl OutlierPolicy for Twice {
+    fn is_ejected(&self, instance: &Instance, _: Instant) -> bool {
+        self.0.lock().get(&instance.id).is_some_and(|failures| *failures >= 2)
+    }
+
+    fn record(&self, instance: &Instance, outcome: AttemptOutcome<'_>, _: Instant) {
+        match outcome {
+            AttemptOutcome::Failed(_) => *self.0.lock().entry(instance.id).or_default() += 1,
+            _ => drop(self.0.lock().remove(&instance.id)),
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_outlier_policy_decides_who_is_left_out() {
+    let world = World::with(&[refuses(Code::Draining), says(&["2"])]).await;
+    let router = world.router(RouterMode::RoundRobin).await;
+    let router = router.with_outlier_policy(Twice::default());
+    for _ in 0..12 {
+        drop(router.generate("hi".to_owned()).await.unwrap());
+    }
+    let first = world.asked().iter().filter(|id| **id == 1).count();
+    assert_eq!((first, world.asked().len()), (2, 14));
+}
