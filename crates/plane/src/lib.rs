@@ -56,6 +56,8 @@ mod sink;
 mod stagger;
 mod terminal;
 mod timeout;
+#[cfg(feature = "tower")]
+mod tower;
 mod typed;
 mod unanswered;
 mod wait;
@@ -105,6 +107,9 @@ pub use crate::{
     wait::ItemWait,
     within::{unless_cancelled, within},
 };
+
+#[cfg(feature = "tower")]
+pub use crate::tower::{EngineService, ServiceEngine};
 
 /// A boxed future, as object-safe async traits return it.
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -187,6 +187,8 @@ pub use sinew_plane::{
     Shutdown, SingleIn, StopKind, StreamId, Terminal, TransportId, TrySendError, Window, burst,
     engine_fn, layer_fn,
 };
+#[cfg(feature = "tower")]
+pub use sinew_plane::{EngineService, ServiceEngine};
 pub use sinew_plane_call_home::{Network, TcpStreamClientConfig, TcpStreamServerConfig};
 #[cfg(feature = "dynamo")]
 pub use sinew_plane_request_tcp::{TcpRequestConfig, TcpRequestServerConfig};

@@ -1,8 +1,9 @@
-//! The transport and the discovery at work.
+//! What the crate has, at work.
 
 mod conformance;
 mod fixture;
 mod length;
 mod lines;
 mod masked;
+mod parts;
 mod runtime;
