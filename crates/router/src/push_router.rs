@@ -142,10 +142,14 @@ where
         self.change(|shared| shared.prefer_local = prefer)
     }
 
-    /// The same router with another way to choose an instance.
+    /// The same router with another way to choose an instance, also where it had a strategy of the
+    /// user's own.
     #[must_use]
     pub fn with_mode(self, mode: RouterMode) -> Self {
-        Self { mode, ..self }
+        let router = self.change(|shared| {
+            shared.state = Arc::new(shared.state.without_load_balancer());
+        });
+        Self { mode, ..router }
     }
 
     /// The same router, whose calls go over transports alone that have what is required.

@@ -59,6 +59,10 @@ impl RouterState {
         Self { custom: Some(custom), ..self.clone() }
     }
 
+    pub(crate) fn without_load_balancer(&self) -> Self {
+        Self { custom: None, ..self.clone() }
+    }
+
     pub(crate) fn with_outlier_policy(&self, outliers: Arc<dyn OutlierPolicy>) -> Self {
         Self { outliers, ..self.clone() }
     }

@@ -11,7 +11,8 @@ use sinew_plane::{
     BoxFuture, Code, Context, ContextBuilder, Error, Executed, Headers, HeadersError, InstanceId,
     ManyOut, SingleIn,
 };
-use sinew_router::PushRouter;
+
+use crate::Router;
 
 /// A call before it is made: see [`Router::call`](crate::Router::call). Awaiting it sends the
 /// request, and gives the stream of the response as soon as a handler has it;
@@ -20,7 +21,7 @@ use sinew_router::PushRouter;
 /// Dropping the future, or the stream before its end, cancels the request.
 #[must_use = "nothing is sent until the call is awaited"]
 pub struct Call<'a, Req, Resp> {
-    router: &'a PushRouter<Req, Resp>,
+    router: &'a Router<Req, Resp>,
     value: Req,
     context: ContextBuilder,
     headers: Headers,
@@ -34,7 +35,7 @@ where
     Req: Serialize + Send + Sync + 'static,
     Resp: DeserializeOwned + Send + 'static,
 {
-    pub(crate) fn new(router: &'a PushRouter<Req, Resp>, value: Req) -> Self {
+    pub(crate) fn new(router: &'a Router<Req, Resp>, value: Req) -> Self {
         let (context, headers) = (Context::builder(), Headers::default());
         Self { router, value, context, headers, refused: None, instance: None }
     }
@@ -87,7 +88,7 @@ where
     /// Sends the request and gives the stream of its response, as awaiting the call does.
     ///
     /// # Errors
-    /// As [`PushRouter::generate`], or a header that is not valid.
+    /// As [`PushRouter::generate`](crate::PushRouter::generate), a layer's refusal, or a header that is not valid.
     pub async fn stream(self) -> Result<ManyOut<Resp>, Error> {
         if let Some(error) = self.refused {
             let error = Error::new(Code::InvalidPayload, format!("a header of the call: {error}"));
@@ -95,10 +96,7 @@ where
         }
         let context = self.context.headers(self.headers).build();
         let request = SingleIn::with_context(self.value, context);
-        match self.instance {
-            Some(id) => self.router.direct(request, id).await,
-            None => self.router.generate(request).await,
-        }
+        self.router.send(request, self.instance).await
     }
 
     /// The one value of a response that has exactly one.

@@ -70,6 +70,10 @@ async fn a_strategy_chooses_by_what_the_request_says() {
     assert_eq!((error.code(), error.executed()), (Code::NoInstances, Executed::No));
     assert!(error.message().starts_with("by header chose no instance of a/b/c"), "{error}");
 
+    let by_turn = router.clone().with_mode(RouterMode::RoundRobin);
+    let (_response, explanation) = by_turn.generate_explained(at("1")).await.unwrap();
+    assert_eq!(explanation.why, Why::Turn, "the last that was said counts");
+
     let weights = HashMap::from([(InstanceId(1), 0.5)]);
     router.update_weights(weights.clone());
     assert_eq!(strategy.0.lock().weights, weights);

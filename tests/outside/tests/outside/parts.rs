@@ -11,8 +11,8 @@ use std::{
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use sinew::{
-    AppCode, AsyncEngine, Context, DiscoverySource, EngineService, Error, Executed, InstanceId,
-    Outcome, PushRouter, RouterMode, Runtime, SingleIn, engine_fn,
+    AppCode, AsyncEngine, Context, DiscoverySource, Endpoint, EngineService, Error, Executed,
+    InstanceId, Outcome, PushRouter, RouterMode, Runtime, SingleIn, engine_fn,
 };
 use sinew_outside::{
     authentication::{RequireToken, with_token},
@@ -25,6 +25,9 @@ use tokio::sync::Semaphore;
 use tower::{ServiceBuilder, timeout::TimeoutLayer};
 
 use crate::fixture::endpoint;
+
+/// The endpoint of the fixture, for both ends.
+const TYPED: Endpoint<String, String> = Endpoint::new("text/words/split");
 
 /// Runtimes that find each other through files, and speak over sockets.
 struct Place(TempDir);
@@ -118,8 +121,8 @@ async fn a_worker_asks_for_a_token_and_a_caller_shows_it() {
         async move { Ok::<_, Error>(stream::iter([Ok(request.data().clone())])) }
     });
     let guarded = worker.serve_named(endpoint()).layer(RequireToken::new("secret"));
-    let _served = guarded.engine(engine).await.unwrap();
-    let (_caller, router) = place.router(1).await;
+    let served = guarded.engine(engine).await.unwrap();
+    let (caller, router) = place.router(1).await;
 
     let without = router.generate("hi".to_owned());
     let wrong = router.clone().with_layer(with_token("guess"));
@@ -141,6 +144,16 @@ async fn a_worker_asks_for_a_token_and_a_caller_shows_it() {
     assert_eq!(within("an item", response.next()).await.unwrap().unwrap(), "hi");
     assert!(within("the end", response.next()).await.is_none());
     assert!(matches!(response.outcome(), Some(Outcome::Complete { items: 1 })));
+
+    // The same at the typed router, also for calls that name an instance.
+    let typed = caller.router(&TYPED).layer(with_token("secret"));
+    assert_eq!(within("a response", typed.call("hi").unary()).await.unwrap(), "hi");
+    let named = typed.call("hi").instance(served.instance()).unary();
+    assert_eq!(within("a response", named).await.unwrap(), "hi");
+    let bare = caller.router(&TYPED).call("hi").unary().await.unwrap_err();
+    assert_eq!(bare.app_code(), Some(AppCode::UNAUTHENTICATED));
+    let before = ran.swap(1, Ordering::Relaxed);
+    assert_eq!(before, 3);
 
     // Nor does it leave callers in the process of the worker a way around it.
     let client = worker.client(endpoint());
@@ -168,7 +181,8 @@ async fn a_limit_of_tower_holds_requests_back_and_a_cancelled_one_leaves_the_lin
     // A service of tower that is served, with the limit as a layer around it.
     let service = ServiceBuilder::new().layer(TimeoutLayer::new(Duration::from_secs(60)));
     let engine = engine_of(service.service(EngineService::new(engine)));
-    let _served = worker.serve_named(endpoint()).engine(engine.with_layer(at_most(1))).await.unwrap();
+    let _served =
+        worker.serve_named(endpoint()).engine(engine.with_layer(at_most(1))).await.unwrap();
     let (_caller, router) = place.router(1).await;
 
     let call = |text: &str, context: &Context| {
