@@ -117,11 +117,13 @@ impl SinkTarget for ParkLimit {
 
 #[cfg(test)]
 mod tests {
+    use sinew_plane::ResponseMetadata;
+
     use super::*;
 
     /// A reader that takes two items and then none.
     #[derive(Default)]
-    struct Reader(Mutex<(usize, Option<Terminal>)>);
+    struct Reader(Mutex<(usize, Option<Terminal>, ResponseMetadata)>);
 
     impl SinkTarget for Reader {
         fn poll_ready(&self, _: &mut task::Context<'_>) -> Poll<Result<(), Error>> {
@@ -137,9 +139,13 @@ mod tests {
             Ok(())
         }
 
-        fn head(&self, _: Headers) {}
+        fn head(&self, head: Headers) {
+            self.0.lock().2.set_head(head);
+        }
 
-        fn set_facts(&self, _: Headers) {}
+        fn set_facts(&self, facts: Headers) {
+            self.0.lock().2.set_facts(facts);
+        }
 
         fn accept(&self) {}
 
@@ -171,9 +177,24 @@ mod tests {
         assert!(sink.try_send(Bytes::new()).is_err());
     }
 
+    #[test]
+    fn head_and_facts_pass() {
+        let (reader, context) = (Arc::new(Reader::default()), Context::new());
+        let sink = ResponseSink::new(Arc::clone(&reader) as Arc<dyn SinkTarget>, context.clone());
+        let mut sink = ParkLimit::wrap(sink, &context, Some(Duration::from_secs(5)));
+        let mut said = Headers::new();
+        said.insert("a", "b").unwrap();
+        sink.head(said.clone()).unwrap();
+        sink.complete_with(said.clone());
+        let state = reader.0.lock();
+        assert_eq!((state.2.head(), state.2.facts()), (Some(&said), &said));
+        assert!(state.1.is_some());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn without_a_limit_it_waits() {
-        let (reader, context) = (Arc::new(Reader(Mutex::new((2, None)))), Context::new());
+        let (reader, context) =
+            (Arc::new(Reader(Mutex::new((2, None, ResponseMetadata::new())))), Context::new());
         let sink = ResponseSink::new(reader, context.clone());
         let mut sink = ParkLimit::wrap(sink, &context, None);
         let waiting = tokio::time::timeout(Duration::from_secs(3600), sink.send(Bytes::new()));

@@ -166,8 +166,15 @@ impl ResponseStream {
     /// passes first. A failure after the handler began is no error here: read the items, or
     /// [`outcome`](Self::outcome).
     pub async fn head(&mut self) -> Result<Headers, Error> {
-        self.started().await?;
-        std::future::poll_fn(|cx| self.poll_head(cx)).await
+        let at_once = std::future::poll_fn(|cx| Poll::Ready(self.source.poll_head(cx))).await;
+        match at_once {
+            // Begun, however it ended since.
+            Poll::Ready(head) if !head.is_empty() || self.received > 0 => Ok(head),
+            _ => {
+                self.started().await?;
+                std::future::poll_fn(|cx| self.poll_head(cx)).await
+            }
+        }
     }
 
     /// Ready once the head is known, for code that wraps the stream; see [`head`](Self::head).

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use sinew_ingress::{PushFace, ServedEndpoint};
 use sinew_plane::{
-    CancelReason, Code, Context, Error, Executed, ResponseSink, SingleIn, Terminal, TrySendError,
-    push_engine_fn,
+    CancelReason, Code, Context, Error, Executed, Headers, ResponseSink, SingleIn, Terminal,
+    TrySendError, push_engine_fn,
 };
 use tokio::time::{Instant, timeout};
 
@@ -44,6 +44,27 @@ async fn a_request_is_in_flight_until_its_sink_has_an_end() {
     assert_eq!(fixture.metric("ingress_request_bytes_total", ""), 4);
     assert_eq!(fixture.metric("ingress_response_bytes_total", ""), 8);
     assert_eq!(fixture.metric("ingress_request_duration_seconds_count", ""), 1);
+}
+
+#[tokio::test]
+async fn head_and_facts_reach_the_caller() {
+    let fixture = Fixture::new();
+    let (_served, sinks) = keeper(&fixture);
+    let mut said = Headers::new();
+    said.insert("model", "m").unwrap();
+    let call = fixture.call("");
+    let (_, mut sink) = sinks.lock().pop().unwrap();
+    sink.head(said.clone()).unwrap();
+    assert_eq!(
+        call.with(|state| (state.head.clone(), state.flushes > 0)),
+        (Some(said.clone()), true)
+    );
+    sink.send(Bytes::from("one")).await.unwrap();
+    assert!(sink.head(said.clone()).is_err(), "an item went before it");
+    sink.complete_with(said.clone());
+    assert!(matches!(call.end().await, Terminal::Complete { items: 1 }));
+    assert_eq!(call.with(|state| state.facts.clone()), said);
+    fixture.assert_idle();
 }
 
 #[tokio::test]

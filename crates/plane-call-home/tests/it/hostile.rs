@@ -39,7 +39,7 @@ async fn the_caller_understands_the_bytes_of_dynamo() {
 }
 
 /// A caller by hand: where it listens, and the info that names it.
-struct RawCaller {
+pub(crate) struct RawCaller {
     listener: TcpListener,
     info: String,
     /// It offers to say that it still waits.
@@ -53,7 +53,7 @@ impl RawCaller {
         Self::offering(stream_type, None).await
     }
 
-    async fn offering(stream_type: StreamType, sinew: Option<SinewOffer>) -> Self {
+    pub(crate) async fn offering(stream_type: StreamType, sinew: Option<SinewOffer>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let confirms = sinew.as_ref().is_some_and(|offer| offer.v >= 2);
         let info = TcpStreamConnectionInfo {
@@ -67,7 +67,7 @@ impl RawCaller {
     }
 
     /// Lets a worker of this crate dial in, and hears its handshake.
-    async fn accept(&self, worker: &TcpStreamClient) -> (TcpStream, ResponseSink) {
+    pub(crate) async fn accept(&self, worker: &TcpStreamClient) -> (TcpStream, ResponseSink) {
         let context = Context::builder().id(StreamId(9)).build();
         let dial = worker.connect(&self.info, Origin::SameHost, context);
         let answer = async {

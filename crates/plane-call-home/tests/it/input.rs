@@ -168,6 +168,8 @@ async fn a_caller_that_breaks_the_protocol_kills_the_request() {
         header(r#"{"error":null}"#),
         header("\"halt\""),
         frame(SENTINEL.as_bytes(), b"x"),
+        frame(b"\"head\"", b""),
+        frame(b"\"facts\"", b"\x01a\0\0"),
         [0xFF; 24].to_vec(),
         b"HTTP/1.1 200 OK\r\n\r\n".to_vec(),
     ] {

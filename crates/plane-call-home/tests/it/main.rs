@@ -9,6 +9,7 @@ mod frame_checks;
 mod hostile;
 mod input;
 mod lost;
+mod metadata;
 mod pooled;
 mod refused;
 mod wire;

@@ -117,6 +117,7 @@ pub async fn a_response_without_a_head_has_an_empty_one(harness: &dyn Harness) {
     let mut stream = served.open(request("1")).await;
     assert!(head(&mut stream).await.is_empty(), "how it ends is for who reads the items");
     assert_eq!(Received::read(&mut stream).await.failed().message(), "later");
+    assert!(head(&mut stream).await.is_empty(), "it had begun");
 }
 
 /// The head is there between and after the items too, and the facts once the end was read.
@@ -213,6 +214,9 @@ pub async fn facts_come_with_every_end(harness: &dyn Harness) {
         let mut stream = served.open(request(number.to_string())).await;
         let received = Received::read(&mut stream).await;
         assert_eq!(received.items.len(), number % 2);
+        if number % 2 == 1 {
+            assert!(head(&mut stream).await.is_empty());
+        }
         assert_eq!(stream.facts(), headers("tokens", "1"), "{number}: {:?}", received.outcome);
         match (number / 2, received.outcome) {
             (0, Outcome::Complete { .. }) => {}

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use sinew_mux::MuxConfig;
 use sinew_plane::{
-    Budget, BudgetUse, Code, DuplexTransport, Error, Executed, IncomingRequest, ResponseSink,
-    ResponseStream, Terminal, Window,
+    Budget, BudgetUse, Code, DuplexTransport, Error, Executed, Headers, IncomingRequest,
+    ResponseSink, ResponseStream, Terminal, Window,
 };
 use sinew_transport_tcp::TcpConfig;
 use tokio::{
@@ -247,6 +247,44 @@ async fn what_a_worker_sends_to_a_slow_caller_is_bounded_too() {
     }
     assert!(ended > 0 && taken > 0, "{ended} ended, {taken} items taken");
     until("what waited to be let go of", || held(&budget) == 0).await;
+}
+
+#[tokio::test]
+async fn heads_and_facts_that_nobody_reads_are_charged() {
+    let mut large = Headers::new();
+    large.insert("large", &"x".repeat(65_528)).unwrap();
+    let server = server(config(), move |_: IncomingRequest<'_>, mut sink: ResponseSink| {
+        sink.head(large.clone()).unwrap();
+        sink.complete_with(large.clone());
+    });
+    let (budget, config) = budget(4);
+    let client = client(config);
+    let address = tcp_address(&server);
+    let mut streams = Vec::new();
+    for _ in 0..64 {
+        streams.push(open(&client, &address, "").await.unwrap());
+        assert!(budget.total() <= budget.limit());
+    }
+    let (mut ended, mut whole) = (0, 0);
+    for stream in &mut streams {
+        match soon("an end", stream.next()).await {
+            Some(Ok(_)) => panic!("no item was sent"),
+            Some(Err(error)) => {
+                assert_eq!(error.code(), Code::Exhausted, "{error}");
+                assert!(stream.facts().is_empty());
+                ended += 1;
+            }
+            None => {
+                assert_eq!(stream.facts().as_block().len(), 65_536);
+                whole += 1;
+            }
+        }
+        assert!(budget.total() <= budget.limit());
+    }
+    assert!(ended > 0 && whole > 0, "{ended} ended, {whole} whole");
+    assert!(budget.used(BudgetUse::Queued) >= whole * (128 << 10));
+    drop(streams);
+    until("heads and facts to be let go of", || held(&budget) == 0).await;
 }
 
 #[tokio::test]
