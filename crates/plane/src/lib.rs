@@ -90,7 +90,7 @@ pub use crate::{
     metadata::ResponseMetadata,
     name::{EndpointName, NameError},
     planes::{
-        AckOverDuplex, Decision, Origin, PlaneRequest, RequestPlaneClient, RequestPlaneHandler,
+        Decision, Origin, PlaneRequest, RequestPlaneClient, RequestPlaneHandler,
         RequestPlaneServer, ResponsePlaneClient, ResponsePlaneServer, ResponseRegistration,
     },
     request::{IncomingRequest, OutgoingRequest, RequestHandler, Window},

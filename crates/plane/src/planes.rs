@@ -5,15 +5,13 @@ use std::{
     borrow::Cow,
     fmt,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
 };
 
 use bytes::Bytes;
-use futures_core::Stream;
 
 use crate::{
-    Address, BoxFuture, Code, Context, DuplexTransport, EndpointName, Error, Headers, InstanceId,
-    OutgoingRequest, ResponseSink, ResponseStream, TransportId,
+    Address, BoxFuture, Context, EndpointName, Error, Headers, InstanceId, OutgoingRequest,
+    ResponseSink, ResponseStream, TransportId,
 };
 
 /// Sends a request and waits for its acknowledgement.
@@ -192,83 +190,5 @@ impl fmt::Debug for ResponseRegistration {
     /// Without the connection info, which holds what a worker has to show.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseRegistration").field("stream", &self.stream).finish_non_exhaustive()
-    }
-}
-
-/// The acknowledging form of a duplex transport: the first item is the acknowledgement.
-///
-/// Addresses are `ADDRESS#INSTANCE/NAMESPACE/COMPONENT/ENDPOINT`, the instance in hexadecimal.
-pub struct AckOverDuplex {
-    transport: Arc<dyn DuplexTransport>,
-}
-
-impl AckOverDuplex {
-    /// Wraps a transport.
-    pub fn new(transport: Arc<dyn DuplexTransport>) -> Self {
-        Self { transport }
-    }
-
-    async fn exchange(
-        &self,
-        address: String,
-        payload: Bytes,
-        headers: Headers,
-    ) -> Result<Bytes, Error> {
-        let (address, instance, endpoint) = parse_target(&address)?;
-        let request = OutgoingRequest::new(endpoint, instance, payload).with_headers(headers);
-        let mut response = self.transport.open(&address, request).await?;
-        response.started().await?;
-        let mut response = std::pin::pin!(&mut response);
-        match std::future::poll_fn(|cx| response.as_mut().poll_next(cx)).await {
-            Some(first) => first,
-            None => Ok(Bytes::new()),
-        }
-    }
-}
-
-fn parse_target(text: &str) -> Result<(Address, InstanceId, EndpointName), Error> {
-    let fault = |reason: String| Error::new(Code::InvalidPayload, format!("{text:?}: {reason}"));
-    let (address, path) = text
-        .split_once('#')
-        .ok_or_else(|| fault("write ADDRESS#INSTANCE/NAMESPACE/COMPONENT/ENDPOINT".into()))?;
-    let (instance, name) =
-        path.split_once('/').ok_or_else(|| fault("the endpoint name is missing".into()))?;
-    Ok((
-        address.parse().map_err(|error| fault(format!("{error}")))?,
-        InstanceId::from_hex(instance).ok_or_else(|| fault("the instance is not hex".into()))?,
-        name.parse().map_err(|error| fault(format!("{error}")))?,
-    ))
-}
-
-impl RequestPlaneClient for AckOverDuplex {
-    fn send_request(
-        &self,
-        address: String,
-        payload: Bytes,
-        headers: Headers,
-    ) -> BoxFuture<'_, Result<Bytes, Error>> {
-        Box::pin(self.exchange(address, payload, headers))
-    }
-}
-
-impl fmt::Debug for AckOverDuplex {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("AckOverDuplex").field(self.transport.id()).finish()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn targets_name_address_instance_and_endpoint() {
-        let (address, instance, endpoint) = parse_target("tcp://127.0.0.1:9#1f/a/b/c").unwrap();
-        assert_eq!(address.as_str(), "tcp://127.0.0.1:9");
-        assert_eq!((instance, endpoint.as_str()), (InstanceId(0x1f), "a/b/c"));
-        for bad in ["tcp://h:1", "tcp://h:1#xyz/a/b/c", "tcp://h:1#1", "h:1#1/a/b/c", "tcp://h#1/a"]
-        {
-            assert!(parse_target(bad).is_err(), "{bad}");
-        }
     }
 }

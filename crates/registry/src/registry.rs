@@ -13,9 +13,9 @@ use std::{
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use sinew_plane::{
-    AckOverDuplex, Address, BoxFuture, Code, Context, DuplexTransport, Error, OutgoingRequest,
-    PlaneType, RequestPlaneClient, RequestPlaneServer, ResponsePlaneClient, ResponsePlaneServer,
-    Shutdown, TransportId, TransportRequirements,
+    Address, BoxFuture, Code, Context, DuplexTransport, Error, OutgoingRequest, PlaneType,
+    RequestPlaneClient, RequestPlaneServer, ResponsePlaneClient, ResponsePlaneServer, Shutdown,
+    TransportId, TransportRequirements,
 };
 use sinew_telemetry::{Side, TransportMetrics};
 
@@ -196,12 +196,8 @@ impl TransportRegistry {
         found.map(|one| Arc::clone(&one.transport))
     }
 
-    /// The calling side of that id on the request plane; a duplex transport in its
-    /// [acknowledging form](AckOverDuplex).
+    /// The calling side of that id on the request plane.
     pub fn request_client(&self, id: &TransportId) -> Option<Arc<dyn RequestPlaneClient>> {
-        if let Some(transport) = self.duplex(id) {
-            return Some(Arc::new(AckOverDuplex::new(transport)));
-        }
         let tables = self.tables.load();
         let found = tables.request.iter().find(|one| one.registration.id == *id);
         found.map(|one| Arc::clone(&one.client))
@@ -224,15 +220,6 @@ impl TransportRegistry {
     pub fn response_server(&self, id: &TransportId) -> Option<Arc<dyn ResponsePlaneServer>> {
         let tables = self.tables.load();
         tables.response.iter().find(|one| one.registration.id == *id)?.server.clone()
-    }
-
-    /// Where the registered request-plane servers can be reached, for advertising in discovery,
-    /// highest priority first. Servers that are not started have no address.
-    pub fn public_addresses(&self) -> Vec<Address> {
-        let tables = self.tables.load();
-        let mut sides: Vec<_> = tables.request.iter().collect();
-        sides.sort_by_key(|one| Reverse(one.registration.priority));
-        sides.iter().filter_map(|one| one.server.as_ref()?.public_address()).collect()
     }
 
     /// The ways to reach an instance at these addresses, in the order in which they are to be

@@ -7,8 +7,12 @@
 //! ```
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to people")]
 
-use futures_util::{StreamExt, stream};
-use sinew::{EndpointName, Error, PushRouter, RouterMode, Runtime, Served, SingleIn, engine_fn};
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt, stream};
+use sinew::{Endpoint, HandlerResult, Runtime};
+
+const WORDS: Endpoint<String, String> = Endpoint::new("examples/echo/words");
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -16,7 +20,7 @@ async fn main() -> anyhow::Result<()> {
     let mut args = std::env::args().skip(1);
     match args.next().as_deref() {
         Some("serve") => {
-            let served = serve(&runtime).await?;
+            let served = runtime.serve(&WORDS, echo).await?;
             let places: Vec<_> = served.addresses().iter().map(|place| place.as_str()).collect();
             eprintln!("serving {} at {}; Ctrl-C ends it", served.endpoint(), places.join(" and "));
             tokio::signal::ctrl_c().await?;
@@ -24,32 +28,24 @@ async fn main() -> anyhow::Result<()> {
         }
         Some("call") => call(&runtime, &args.collect::<Vec<_>>().join(" ")).await?,
         _ => {
-            let served = serve(&runtime).await?;
+            let served = runtime.serve(&WORDS, echo).await?;
             call(&runtime, "hello from next door").await?;
             served.drain().await;
         }
     }
-    runtime.shutdown(std::time::Duration::from_secs(5)).await;
+    runtime.shutdown(Duration::from_secs(5)).await;
     Ok(())
 }
 
-fn name() -> Result<EndpointName, sinew::NameError> {
-    "examples/echo/words".parse()
-}
-
-async fn serve(runtime: &Runtime) -> anyhow::Result<Served> {
-    let echo = engine_fn(|request: SingleIn<String>| async move {
-        let words: Vec<_> = request.data().split(' ').map(|word| Ok(word.to_owned())).collect();
-        Ok::<_, Error>(stream::iter(words))
-    });
-    Ok(runtime.serve_named(name()?).engine(echo).await?)
+async fn echo(text: String) -> HandlerResult<impl Stream<Item = HandlerResult<String>>> {
+    let words: Vec<_> = text.split(' ').map(|word| Ok(word.to_owned())).collect();
+    Ok(stream::iter(words))
 }
 
 async fn call(runtime: &Runtime, text: &str) -> anyhow::Result<()> {
-    let client = runtime.client(name()?);
-    client.wait_for_instances(std::time::Duration::from_secs(2)).await?;
-    let router = PushRouter::<String, String>::from_client(client, RouterMode::RoundRobin).await?;
-    let mut words = router.generate(text.to_owned()).await?;
+    let router = runtime.router(&WORDS);
+    router.wait_for_instances(Duration::from_secs(2)).await?;
+    let mut words = router.call(text).await?;
     while let Some(word) = words.next().await {
         println!("{}", word?);
     }

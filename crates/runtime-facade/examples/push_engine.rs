@@ -10,13 +10,14 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::{StreamExt, future};
+use futures_util::future;
 use sinew::{
-    Code, DiscoverySource, Error, PushRouter, ResponseSink, RouterMode, Runtime, TrySendError,
-    burst, push_engine_fn,
+    Code, DiscoverySource, Endpoint, Error, Router, Runtime, SingleIn, TrySendError, ValueSink,
+    burst,
 };
 use tokio::sync::mpsc;
+
+const GENERATE: Endpoint<String, String> = Endpoint::new("examples/llm/generate");
 
 /// Tokens per response.
 const TOKENS: usize = 5;
@@ -30,17 +31,16 @@ async fn main() -> anyhow::Result<()> {
 
     let (submit, waiting) = mpsc::channel(WAITING);
     let engine = tokio::spawn(batch_loop(waiting));
-    let accept = push_engine_fn(move |request, sink| {
+    let accept = move |request: SingleIn<String>, sink: ValueSink<String>| {
         let prompt = request.into_parts().0;
         submit.try_send(Slot { prompt, sink, emitted: 0 }).map_err(|full| {
             let error = Error::new(Code::Overloaded, "the batch is full");
             Box::new((error, full.into_inner().sink))
         })
-    });
-    let served = runtime.serve_named("examples/llm/generate".parse()?).push_engine(accept).await?;
+    };
+    let served = runtime.serve(&GENERATE, accept).await?;
 
-    let client = runtime.client("examples/llm/generate".parse()?);
-    let router = PushRouter::<Bytes, Bytes>::from_client(client, RouterMode::RoundRobin).await?;
+    let router = runtime.router(&GENERATE);
     let calls = (0..4).map(|n| complete(&router, n));
     for text in future::try_join_all(calls).await? {
         println!("{text}");
@@ -53,19 +53,14 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn complete(router: &PushRouter<Bytes, Bytes>, n: usize) -> Result<String, Error> {
-    let mut tokens = router.generate(Bytes::from(format!("prompt {n}:"))).await?;
-    let mut text = String::new();
-    while let Some(token) = tokens.next().await {
-        text.push_str(&String::from_utf8_lossy(&token?));
-    }
-    Ok(text)
+async fn complete(router: &Router<String, String>, n: usize) -> Result<String, Error> {
+    Ok(router.call(format!("prompt {n}:")).collect().await?.concat())
 }
 
 /// One request in the batch.
 struct Slot {
-    prompt: Bytes,
-    sink: ResponseSink,
+    prompt: String,
+    sink: ValueSink<String>,
     emitted: usize,
 }
 
@@ -95,9 +90,9 @@ fn emit(mut slot: Slot) -> Option<Slot> {
     }
     let token = match slot.emitted {
         0 => slot.prompt.clone(),
-        n => Bytes::from(format!(" token{n}")),
+        n => format!(" token{n}"),
     };
-    match slot.sink.try_send(token) {
+    match slot.sink.try_send(&token) {
         Ok(()) => slot.emitted += 1,
         // This caller reads slowly: it skips the step, and nobody else waits for it.
         Err(TrySendError::Full(_)) => {}

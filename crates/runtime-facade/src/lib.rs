@@ -7,25 +7,25 @@
 //! re-exports out. Everything underneath can be used by itself, crate by crate.
 //!
 //! ```
-//! use futures_util::{StreamExt, stream};
-//! use sinew::{DiscoverySource, Error, PushRouter, RouterMode, Runtime, SingleIn, engine_fn};
+//! use futures_util::{Stream, StreamExt, stream};
+//! use sinew::{DiscoverySource, Endpoint, HandlerResult, Runtime};
+//!
+//! // What the worker and its callers share.
+//! const SPLIT: Endpoint<String, String> = Endpoint::new("text/words/split");
+//!
+//! // One text in, its words out; `?` takes errors of any kind.
+//! async fn split(text: String) -> HandlerResult<impl Stream<Item = HandlerResult<String>>> {
+//!     let words: Vec<_> = text.split(' ').map(|word| Ok(word.to_owned())).collect();
+//!     Ok(stream::iter(words))
+//! }
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! // Both ends in one process here; `DiscoverySource::File` or the default joins processes.
 //! let runtime = Runtime::builder().discovery(DiscoverySource::Memory).build().await?;
+//! let served = runtime.serve(&SPLIT, split).await?;
 //!
-//! // A worker: one text in, its words out.
-//! let split = engine_fn(|request: SingleIn<String>| async move {
-//!     let words: Vec<_> = request.data().split(' ').map(|word| Ok(word.to_owned())).collect();
-//!     Ok::<_, Error>(stream::iter(words))
-//! });
-//! let served = runtime.serve_named("text/words/split".parse()?).engine(split).await?;
-//!
-//! // A caller.
-//! let client = runtime.client("text/words/split".parse()?);
-//! let router = PushRouter::<String, String>::from_client(client, RouterMode::RoundRobin).await?;
-//! let mut words = router.generate("streams that end once".to_owned()).await?;
+//! let mut words = runtime.router(&SPLIT).call("streams that end once").await?;
 //! while let Some(word) = words.next().await {
 //!     println!("{}", word?);
 //! }
@@ -34,6 +34,13 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # How methods are named
+//!
+//! What describes something that does not exist yet, a runtime, a served endpoint, a router or a
+//! call, is named by the word alone: `discovery`, `weight`, `retry`, `timeout`. `with_` gives the
+//! same value with one thing changed, as [`PushRouter::with_retry`] does. What begins to do it is
+//! `build`, or an `.await`.
 
 mod assembly;
 mod byte_size;
@@ -76,8 +83,6 @@ pub use crate::{
     serve::{ServeBuilder, Served, Typed},
 };
 pub use sinew_codec::PayloadFormat;
-#[cfg(feature = "dynamo")]
-pub use sinew_compat_dynamo::{Annotated, DynamoError, ITEMS_ANNOTATED, ITEMS_HEADER};
 pub use sinew_discovery::{
     Change, FileConfig, FolderRules, Instance, InstanceKey, Owners, Snapshot, View,
 };
@@ -108,29 +113,21 @@ pub use sinew_plane::Context;
 /// ```
 /// use std::time::Duration;
 ///
-/// use futures_util::{StreamExt, stream};
-/// use sinew::{
-///     Context, DiscoverySource, Error, Headers, PushRouter, RouterMode, Runtime, SingleIn, engine_fn,
-/// };
+/// use sinew::{Context, DiscoverySource, Endpoint, Error, Runtime};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let runtime = Runtime::builder().discovery(DiscoverySource::Memory).build().await?;
-/// let greet = engine_fn(|request: SingleIn<String>| async move {
-///     let tenant = request.context().headers().get("tenant").unwrap_or("nobody").to_owned();
-///     Ok::<_, Error>(stream::iter([Ok(format!("{} from {tenant}", request.data()))]))
-/// });
-/// let served = runtime.serve_named("text/words/greet".parse()?).engine(greet).await?;
-/// let client = runtime.client("text/words/greet".parse()?);
-/// let router = PushRouter::<String, String>::from_client(client, RouterMode::RoundRobin).await?;
+/// const GREET: Endpoint<String, String> = Endpoint::new("text/words/greet");
+/// let greet = |text: String, context: Context| async move {
+///     let tenant = context.headers().get("tenant").unwrap_or("nobody").to_owned();
+///     Ok::<_, Error>(format!("{text} from {tenant}"))
+/// };
+/// let served = runtime.serve(&GREET, greet).await?;
 ///
-/// let mut headers = Headers::default();
-/// headers.insert("tenant", "red")?;
-/// let context = Context::builder().headers(headers).timeout(Duration::from_secs(2)).build();
-/// let request = SingleIn::with_context("hello".to_owned(), context);
-/// let mut words = router.generate(request).await?;
-/// assert_eq!(words.next().await.transpose()?.as_deref(), Some("hello from red"));
-/// assert!(words.next().await.is_none(), "complete");
+/// let router = runtime.router(&GREET);
+/// let call = router.call("hello").header("tenant", "red").timeout(Duration::from_secs(2));
+/// assert_eq!(call.unary().await?, "hello from red");
 /// # served.drain().await;
 /// # Ok(())
 /// # }
@@ -190,8 +187,6 @@ pub use sinew_plane::{
 #[cfg(feature = "tower")]
 pub use sinew_plane::{EngineService, ServiceEngine};
 pub use sinew_plane_call_home::{Network, TcpStreamClientConfig, TcpStreamServerConfig};
-#[cfg(feature = "dynamo")]
-pub use sinew_plane_request_tcp::{TcpRequestConfig, TcpRequestServerConfig};
 /// # Examples
 /// ```
 /// use futures_util::{StreamExt, stream};
@@ -263,6 +258,14 @@ pub use sinew_router::{
 };
 pub use sinew_transport_tcp::{DriverConfig, ListenConfig, TcpConfig};
 
+/// What is for peers of NVIDIA Dynamo alone: their items and errors, and the settings of their
+/// request frames.
+#[cfg(feature = "dynamo")]
+pub mod dynamo {
+    pub use sinew_compat_dynamo::{Annotated, DynamoError, ITEMS_ANNOTATED, ITEMS_HEADER};
+    pub use sinew_plane_request_tcp::{TcpRequestConfig, TcpRequestServerConfig};
+}
+
 /// The settings of the environment: every variable that [`Config::from_env`] reads, and what it
 /// is for.
 pub mod settings {
@@ -289,4 +292,13 @@ pub mod layers {
     #[cfg(feature = "nats")]
     pub use sinew_transport_nats as transport_nats;
     pub use sinew_transport_tcp as transport_tcp;
+}
+
+/// The programs of the pages in the repository, which compile and run.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../../../README.md")]
+    struct Readme;
+    #[doc = include_str!("../../../docs/beside-tonic.md")]
+    struct BesideTonic;
 }

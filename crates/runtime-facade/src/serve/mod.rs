@@ -72,7 +72,7 @@ impl<H> ServeBuilder<H> {
         self
     }
 
-    /// The items are [`Annotated`](crate::Annotated) values, as Dynamo's own engines send them:
+    /// The items are [`Annotated`](crate::dynamo::Annotated) values, as Dynamo's own engines send them:
     /// they are given to Dynamo's callers as they are, where others are put into one.
     #[cfg(feature = "dynamo")]
     pub fn annotated(mut self, annotated: bool) -> Self {
