@@ -18,8 +18,8 @@ use sinew_plane_request_tcp::{
 use sinew_transport_tcp::{Advertised, CheckedTcpConfig, ListenConfig, TcpConfig};
 
 use crate::{
-    ByteSize, ConfigError, DiscoverySource, FrameChecks, RequestPlane, features::Features,
-    runtime_dir,
+    ByteSize, ConfigError, DiscoverySource, FrameChecks, RequestPlane, config_overlaps,
+    features::Features, runtime_dir,
 };
 
 /// Settings of a [`Runtime`](crate::Runtime). Start from [`Config::default`] and change what you
@@ -82,8 +82,8 @@ pub struct Config {
     /// Limits of the waits of calls: the default of every client, which a client, a router or a
     /// call's context may override. 10 s for the acceptance, and none for items.
     pub limits: CallLimits,
-    /// Limits and timing of TCP and Unix connections. Its address settings are overridden by
-    /// the ones above.
+    /// Limits and timing of TCP and Unix connections. What the fields above decide is refused
+    /// here: whom it binds for, what is advertised, and where the socket lies.
     pub tcp: TcpConfig,
     /// How this process sends requests over Dynamo's TCP frames.
     #[cfg(feature = "dynamo")]
@@ -93,9 +93,10 @@ pub struct Config {
     pub frame_server: TcpRequestServerConfig,
     /// Where workers dial this process back, for requests whose response comes on another
     /// connection; it listens from the first such request on. Its connections are set up as
-    /// `tcp` says, and it binds and advertises as `listen` and `advertise` allow.
+    /// `tcp` says, and it binds and advertises as `listen` and `advertise` allow: its own `driver`,
+    /// `frame_checks` and `listen`, but for the name to advertise, are refused.
     pub call_home: TcpStreamServerConfig,
-    /// How this process dials its callers back.
+    /// How this process dials its callers back. The connections are as `tcp` says.
     pub dial_back: TcpStreamClientConfig,
 }
 
@@ -148,6 +149,7 @@ impl Config {
         if self.max_in_flight == 0 {
             return Err(ConfigError::new("max_in_flight", "must be at least 1"));
         }
+        config_overlaps::check(&self)?;
         let budget = self.budget()?;
         if !matches!(self.codec, PayloadFormat::Msgpack | PayloadFormat::Json) {
             return Err(ConfigError::new("codec", "must be MessagePack or JSON"));

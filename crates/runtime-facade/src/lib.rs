@@ -47,6 +47,7 @@ mod byte_size;
 mod call;
 mod config;
 mod config_error;
+mod config_overlaps;
 mod discovery;
 mod discovery_source;
 mod endpoint;

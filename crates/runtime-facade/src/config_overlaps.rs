@@ -1,0 +1,94 @@
+//! What two fields of a configuration would decide is decided by one of them: the other is refused
+//! and not passed over.
+
+use sinew_plane::BindPolicy;
+use sinew_plane_call_home::{TcpStreamClientConfig, TcpStreamServerConfig};
+use sinew_transport_tcp::ListenConfig;
+
+use crate::{Config, ConfigError};
+
+/// Refuses a field of a part that a field of [`Config`] decides.
+///
+/// # Errors
+/// The field, and the one to set instead.
+pub(crate) fn check(config: &Config) -> Result<(), ConfigError> {
+    let Config { tcp, call_home, dial_back, .. } = config;
+    let (caller, worker) = (TcpStreamServerConfig::default(), TcpStreamClientConfig::default());
+    // Of the listener the name alone is its own.
+    let listen = ListenConfig { advertise: None, ..call_home.listen.clone() };
+    let fields = [
+        ("tcp.listen.bind_policy", tcp.listen.bind_policy != BindPolicy::LoopbackOnly, "insecure"),
+        ("tcp.listen.advertise", tcp.listen.advertise.is_some(), "advertise"),
+        ("tcp.unix_dir", tcp.unix_dir.is_some(), "unix and runtime_dir"),
+        ("call_home.driver", differs(&call_home.driver, &caller.driver), "tcp.driver"),
+        ("call_home.listen", differs(&listen, &caller.listen), "tcp.listen"),
+        ("call_home.frame_checks", call_home.frame_checks.is_some(), "frame_checks"),
+        ("dial_back.driver", differs(&dial_back.driver, &worker.driver), "tcp.driver"),
+        ("dial_back.frame_checks", dial_back.frame_checks.is_some(), "frame_checks"),
+        #[cfg(feature = "dynamo")]
+        ("frame_server.budget", config.frame_server.budget.is_some(), "memory_budget"),
+    ];
+    match fields.iter().find(|(_, is_set, _)| *is_set) {
+        Some((field, _, decides)) => {
+            Err(ConfigError::new(*field, format!("is decided by {decides}: set that instead")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// True when one of the settings is another. They are shown whole, and compared seldom.
+fn differs<T: std::fmt::Debug>(one: &T, other: &T) -> bool {
+    format!("{one:?}") != format!("{other:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use sinew_codec::ChecksumMode;
+
+    use super::*;
+
+    #[test]
+    fn a_field_that_another_decides_is_refused_with_that_one() {
+        type Change = fn(&mut Config);
+        let cases: &[(Change, &str, &str)] = &[
+            (
+                |it| it.tcp.listen.bind_policy = BindPolicy::Insecure,
+                "tcp.listen.bind_policy",
+                "insecure",
+            ),
+            (|it| it.tcp.listen.advertise = Some("h".into()), "tcp.listen.advertise", "advertise"),
+            (|it| it.tcp.unix_dir = Some("/x".into()), "tcp.unix_dir", "runtime_dir"),
+            (
+                |it| it.call_home.driver.idle_timeout = Duration::from_secs(1),
+                "call_home.driver",
+                "tcp.driver",
+            ),
+            (|it| it.call_home.listen.backlog = 1, "call_home.listen", "tcp.listen"),
+            (
+                |it| it.call_home.frame_checks = Some(ChecksumMode::Off),
+                "call_home.frame_checks",
+                "frame_checks",
+            ),
+            (|it| it.dial_back.driver.mux.process = 7, "dial_back.driver", "tcp.driver"),
+            (
+                |it| it.dial_back.frame_checks = Some(ChecksumMode::Off),
+                "dial_back.frame_checks",
+                "frame_checks",
+            ),
+        ];
+        for (change, field, decides) in cases {
+            let mut config = Config::default();
+            change(&mut config);
+            let error = config.checked().unwrap_err();
+            assert_eq!(error.setting(), *field);
+            assert!(error.reason().contains(decides), "{error}");
+        }
+        // Its name is its own, and what is checked may be checked once more.
+        let mut config = Config::default();
+        config.call_home.listen.advertise = Some("caller.example".to_owned());
+        let checked = config.checked().unwrap();
+        assert!((*checked).clone().checked().is_ok());
+    }
+}
