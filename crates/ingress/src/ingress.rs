@@ -3,8 +3,8 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use sinew_plane::{
-    EndpointName, Error, InFlight, IncomingRequest, InstanceId, RequestHandler, ResponseSink,
-    Shutdown,
+    EndpointName, Error, InFlight, IncomingRequest, InstanceId, Permit, RequestHandler,
+    ResponseSink, Shutdown,
 };
 use sinew_registry::{LocalEndpoint, LocalEndpoints};
 use sinew_telemetry::EndpointMetrics;
@@ -101,9 +101,7 @@ impl Ingress {
             process: Arc::clone(&self.0.process),
             handler,
         });
-        let asked = Arc::clone(&instance);
-        let local = LocalEndpoint::new(Arc::new(InstanceHandler(Arc::clone(&instance))))
-            .with_gate(move || asked.admits());
+        let local = LocalEndpoint::new(Arc::new(InstanceHandler(Arc::clone(&instance))));
         let local = instance.handler.localize(&instance, local);
         self.0.table.insert(&instance);
         let health = health.or_else(|| self.0.health.clone());
@@ -171,9 +169,9 @@ impl RequestHandler for Ingress {
         }
     }
 
-    fn admits(&self, endpoint: &str, id: InstanceId) -> Result<(), Error> {
+    fn reserve(&self, endpoint: &str, id: InstanceId) -> Result<Option<Permit>, Error> {
         match self.0.table.find(endpoint, id) {
-            Some(instance) => instance.admits(),
+            Some(instance) => instance.reserve().map(Some),
             None => Err(refusal::unknown_endpoint(endpoint, id)),
         }
     }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use sinew_plane::{
     Closed, Context, EndpointName, Error, InFlight, InFlightKey, IncomingRequest, InstanceId,
-    RequestHandler, ResponseSink, clock,
+    Place, RequestHandler, ResponseSink, clock,
 };
 use sinew_telemetry::{EndpointMetrics, trace};
 use tokio_util::task::TaskTracker;
@@ -49,8 +49,12 @@ impl Instance {
 
     /// Admits the request and gives it to the handler, or refuses it. Returns at once.
     pub(crate) fn take(self: &Arc<Self>, request: IncomingRequest<'_>, sink: ResponseSink) {
+        self.serve(request, sink, Entry::New);
+    }
+
+    fn serve(self: &Arc<Self>, request: IncomingRequest<'_>, sink: ResponseSink, entry: Entry) {
         let IncomingRequest { body, context, transport, attempt, .. } = request;
-        match self.admit(&context, body.len()) {
+        match self.admit(&context, body.len(), entry) {
             Ok(mut permit) => {
                 self.process.carriers.count(transport, |carrier| permit.over(carrier));
                 let sink = ParkLimit::wrap(sink, &context, self.park_limit);
@@ -69,8 +73,9 @@ impl Instance {
         self: &Arc<Self>,
         context: &Context,
         request_bytes: usize,
+        entry: Entry,
     ) -> Result<Permit, Error> {
-        if let Err(error) = self.enter(context) {
+        if let Err(error) = self.enter(context, entry) {
             self.metrics.refused(error.fault());
             tracing::debug!(
                 endpoint = self.name.as_str(),
@@ -87,21 +92,28 @@ impl Instance {
         Ok(Permit { instance: Arc::clone(self), key, deadline, metrics })
     }
 
-    fn enter(&self, context: &Context) -> Result<(), Error> {
+    fn enter(&self, context: &Context, entry: Entry) -> Result<(), Error> {
         if context.deadline().is_some_and(|deadline| deadline <= clock::now()) {
+            if entry == Entry::Reserved {
+                self.release();
+            }
             return Err(refusal::too_late());
         }
+        if entry == Entry::Reserved { Ok(()) } else { self.enter_both() }
+    }
+
+    /// Takes a place for a request that is about to come.
+    pub(crate) fn reserve(self: &Arc<Self>) -> Result<sinew_plane::Permit, Error> {
+        self.enter_both()?;
+        Ok(sinew_plane::Permit::new(Arc::clone(self) as _))
+    }
+
+    fn enter_both(&self) -> Result<(), Error> {
         self.in_flight.enter().map_err(|closed| self.endpoint_refusal(closed))?;
         self.process.in_flight.enter().map_err(|closed| {
             self.in_flight.leave();
             self.process_refusal(closed)
         })
-    }
-
-    /// Whether a request would be let in now. Advice: it takes no place.
-    pub(crate) fn admits(&self) -> Result<(), Error> {
-        self.in_flight.check().map_err(|closed| self.endpoint_refusal(closed))?;
-        self.process.in_flight.check().map_err(|closed| self.process_refusal(closed))
     }
 
     fn endpoint_refusal(&self, closed: Closed) -> Error {
@@ -126,12 +138,31 @@ impl Instance {
         if let Some(key) = key {
             self.contexts.remove(key);
         }
-        self.in_flight.leave();
-        self.process.in_flight.leave();
+        self.release();
     }
 
     pub(crate) fn span(&self, context: &Context) -> tracing::Span {
         trace::request_span(&self.name, self.id, context.id(), context.headers())
+    }
+}
+
+/// How a request comes to its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// It takes one, if there is one.
+    New,
+    /// One was reserved.
+    Reserved,
+}
+
+impl Place for Instance {
+    fn call(self: Arc<Self>, request: IncomingRequest<'_>, sink: ResponseSink) {
+        self.serve(request, sink, Entry::Reserved);
+    }
+
+    fn release(&self) {
+        self.in_flight.leave();
+        self.process.in_flight.leave();
     }
 }
 

@@ -8,14 +8,16 @@ use std::{
 
 use futures_core::Stream;
 use sinew_plane::{
-    AsyncEngine, BoxFuture, CancelReason, Context, Error, Fault, ManyOut, SingleIn, StopKind,
+    AsyncEngine, BoxFuture, CancelReason, Context, Error, Fault, ManyOut, Permit, SingleIn,
+    StopKind,
 };
+use sinew_registry::AdmittingEngine;
 use tracing::{Instrument, Span};
 
 use crate::{
     end::{cancel_fault, executed},
-    instance::Instance,
-    permit::Permit,
+    instance::{Entry, Instance},
+    permit::Permit as Admitted,
 };
 
 /// An engine behind the admission, deadlines and metrics of its endpoint. It runs in the task of
@@ -38,35 +40,73 @@ where
     E: AsyncEngine<Req, Resp> + ?Sized,
 {
     fn generate(&self, request: SingleIn<Req>) -> BoxFuture<'_, Result<ManyOut<Resp>, Error>> {
-        Box::pin(async move {
-            let context = request.context().clone();
-            // The request is never encoded, so it has no bytes to count.
-            let permit = self.instance.admit(&context, 0)?;
-            let mut run = Run { context, permit: Some(permit) };
-            let span = self.instance.span(&run.context);
-            let started = tokio::select! {
-                biased;
-                () = run.context.killed() => None,
-                values = self.engine.generate(request).instrument(span.clone()) => Some(values),
-            };
-            match started {
-                None => Err(run.cancelled()),
-                Some(Err(error)) => Err(run.failed(error)),
-                Some(Ok(values)) => {
-                    let context = run.context.clone();
-                    let values = Some(values);
-                    let values = LocalStream { values, run, in_hand: false, killed: None, span };
-                    Ok(ManyOut::new(values, context))
-                }
+        Box::pin(self.run(request, None))
+    }
+}
+
+impl<Req, Resp, E> AdmittingEngine<Req, Resp> for LocalEngine<E>
+where
+    Req: Send + 'static,
+    Resp: Send + 'static,
+    E: AsyncEngine<Req, Resp> + ?Sized,
+{
+    fn reserve(&self) -> Result<Permit, Error> {
+        self.instance.reserve()
+    }
+
+    fn generate_in(
+        &self,
+        place: Permit,
+        request: SingleIn<Req>,
+    ) -> BoxFuture<'_, Result<ManyOut<Resp>, Error>> {
+        Box::pin(self.run(request, Some(place)))
+    }
+}
+
+impl<E: ?Sized> LocalEngine<E> {
+    async fn run<Req, Resp>(
+        &self,
+        request: SingleIn<Req>,
+        reserved: Option<Permit>,
+    ) -> Result<ManyOut<Resp>, Error>
+    where
+        Resp: Send + 'static,
+        E: AsyncEngine<Req, Resp>,
+    {
+        let context = request.context().clone();
+        let entry = match reserved {
+            Some(place) => {
+                place.take_over();
+                Entry::Reserved
             }
-        })
+            None => Entry::New,
+        };
+        // The request is never encoded, so it has no bytes to count.
+        let permit = self.instance.admit(&context, 0, entry)?;
+        let mut run = Run { context, permit: Some(permit) };
+        let span = self.instance.span(&run.context);
+        let started = tokio::select! {
+            biased;
+            () = run.context.killed() => None,
+            values = self.engine.generate(request).instrument(span.clone()) => Some(values),
+        };
+        match started {
+            None => Err(run.cancelled()),
+            Some(Err(error)) => Err(run.failed(error)),
+            Some(Ok(values)) => {
+                let context = run.context.clone();
+                let values = Some(values);
+                let values = LocalStream { values, run, in_hand: false, killed: None, span };
+                Ok(ManyOut::new(values, context))
+            }
+        }
     }
 }
 
 /// A request under way. Dropped before its end, its caller lost interest: it is killed.
 struct Run {
     context: Context,
-    permit: Option<Permit>,
+    permit: Option<Admitted>,
 }
 
 impl Run {

@@ -86,7 +86,7 @@ where
     E: AsyncEngine<Req, Resp> + ?Sized + 'static,
 {
     fn localize(&self, instance: &Arc<Instance>, local: LocalEndpoint) -> LocalEndpoint {
-        local.with_engine::<Req, Resp>(LocalEngine::new(instance, &self.engine))
+        local.with_admitting_engine::<Req, Resp>(LocalEngine::new(instance, &self.engine))
     }
 }
 

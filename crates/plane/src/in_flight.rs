@@ -63,15 +63,6 @@ impl InFlight {
         entered.map(|_| ()).map_err(|state| self.closed(state))
     }
 
-    /// Whether [`enter`](Self::enter) would let in now. Advice: it takes no place.
-    ///
-    /// # Errors
-    /// [`Closed`].
-    pub fn check(&self) -> Result<(), Closed> {
-        let state = self.state.load(Ordering::Acquire);
-        if state < self.max { Ok(()) } else { Err(self.closed(state)) }
-    }
-
     fn closed(&self, state: usize) -> Closed {
         if state & DRAINING != 0 { Closed::Draining } else { Closed::Full { max: self.max } }
     }
@@ -124,9 +115,8 @@ mod tests {
         let in_flight = InFlight::new(2);
         assert_eq!([in_flight.enter(), in_flight.enter()], [Ok(()); 2]);
         assert_eq!(in_flight.enter(), Err(Closed::Full { max: 2 }));
-        assert_eq!(in_flight.check(), Err(Closed::Full { max: 2 }));
         in_flight.leave();
-        assert_eq!((in_flight.check(), in_flight.enter()), (Ok(()), Ok(())));
+        assert_eq!(in_flight.enter(), Ok(()));
         assert_eq!(in_flight.count(), 2);
         assert_eq!(InFlight::new(0).enter(), Err(Closed::Full { max: 0 }));
     }

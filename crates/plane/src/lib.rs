@@ -47,6 +47,7 @@ mod layer;
 mod limits;
 mod metadata;
 mod name;
+mod permit;
 mod planes;
 pub mod random;
 mod request;
@@ -89,6 +90,7 @@ pub use crate::{
     limits::{CallLimits, DEFAULT_ACCEPT_LIMIT, accept_timed_out},
     metadata::ResponseMetadata,
     name::{EndpointName, NameError},
+    permit::{Permit, Place},
     planes::{
         Decision, Origin, PlaneRequest, RequestPlaneClient, RequestPlaneHandler,
         RequestPlaneServer, ResponsePlaneClient, ResponsePlaneServer, ResponseRegistration,

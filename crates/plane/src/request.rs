@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use crate::{
-    CallLimits, Context, EndpointName, Error, Headers, InstanceId, ResponseSink, TransportId,
+    CallLimits, Context, EndpointName, Error, Headers, InstanceId, Permit, ResponseSink,
+    TransportId,
 };
 
 /// How much a consumer lets its producer send before it has taken any: the flow-control window,
@@ -124,13 +125,14 @@ pub trait RequestHandler: Send + Sync {
         false
     }
 
-    /// Whether a request would be taken now. Advice, for planes that acknowledge a request before
-    /// they have a sink for it: it takes no place, and [`handle`](Self::handle) may still refuse.
+    /// Reserves a place for a request, for planes that acknowledge one before they have a sink for
+    /// it. `None` from a handler that decides only when the request comes to
+    /// [`handle`](Self::handle).
     ///
     /// # Errors
     /// The refusal that `handle` would send.
-    fn admits(&self, _endpoint: &str, _instance: InstanceId) -> Result<(), Error> {
-        Ok(())
+    fn reserve(&self, _endpoint: &str, _instance: InstanceId) -> Result<Option<Permit>, Error> {
+        Ok(None)
     }
 }
 

@@ -48,7 +48,7 @@ pub use crate::{
     combination::{Combination, Exchange},
     error::RegistryError,
     fallback::{FallbackConfig, Opened},
-    local::{LocalEndpoint, LocalEndpoints, LocalGuard},
+    local::{AdmittingEngine, LocalCall, LocalEndpoint, LocalEndpoints, LocalGuard},
     proximity::{LocalProcess, Proximity},
     registration::TransportRegistration,
     registry::TransportRegistry,

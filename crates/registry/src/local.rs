@@ -12,7 +12,10 @@ use std::{
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use sinew_plane::{AsyncEngine, EndpointName, Error, InstanceId, RequestHandler};
+use sinew_plane::{
+    AsyncEngine, BoxFuture, EndpointName, Error, InstanceId, ManyOut, Permit, RequestHandler,
+    SingleIn,
+};
 
 /// The endpoints that this process serves, so that a call to one of them need not be serialised.
 /// Clones share one table.
@@ -154,49 +157,96 @@ pub struct LocalEndpoint {
     handler: Arc<dyn RequestHandler>,
     /// An `Arc<dyn AsyncEngine<Req, Resp>>` of whatever types the endpoint has.
     engine: Option<Arc<dyn Any + Send + Sync>>,
-    gate: Option<Arc<Gate>>,
+    /// The same as an `Arc<dyn AdmittingEngine<Req, Resp>>`, where it is one.
+    admitting: Option<Arc<dyn Any + Send + Sync>>,
 }
 
-/// Says whether a request would be taken now, and if not, why.
-type Gate = dyn Fn() -> Result<(), Error> + Send + Sync;
+/// An engine that admits or refuses a request before it is given its value. What a request is
+/// refused with leaves the value to its caller, who can ask another instance.
+pub trait AdmittingEngine<Req, Resp>: AsyncEngine<Req, Resp> {
+    /// Reserves a place.
+    ///
+    /// # Errors
+    /// Why there is none. Nothing has run.
+    fn reserve(&self) -> Result<Permit, Error>;
+
+    /// Begins to answer a request in a place that this engine has reserved.
+    fn generate_in(
+        &self,
+        place: Permit,
+        request: SingleIn<Req>,
+    ) -> BoxFuture<'_, Result<ManyOut<Resp>, Error>>;
+}
+
+/// A call that an engine of this process has admitted, or will admit when it comes.
+pub struct LocalCall<Req, Resp>(Admission<Req, Resp>);
+
+enum Admission<Req, Resp> {
+    Reserved(Arc<dyn AdmittingEngine<Req, Resp>>, Permit),
+    OnArrival(Arc<dyn AsyncEngine<Req, Resp>>),
+}
+
+impl<Req, Resp> LocalCall<Req, Resp> {
+    /// Sends the request.
+    ///
+    /// # Errors
+    /// Why the engine did not begin to answer.
+    pub async fn generate(self, request: SingleIn<Req>) -> Result<ManyOut<Resp>, Error> {
+        match self.0 {
+            Admission::Reserved(engine, place) => engine.generate_in(place, request).await,
+            Admission::OnArrival(engine) => engine.generate(request).await,
+        }
+    }
+}
 
 impl LocalEndpoint {
     /// An instance that takes encoded requests.
     pub fn new(handler: Arc<dyn RequestHandler>) -> Self {
-        Self { handler, engine: None, gate: None }
+        Self { handler, engine: None, admitting: None }
     }
 
     /// The same instance with a typed engine. Callers use it directly, past the handler: what
     /// the handler does before it calls the engine (admission, counting, deadlines) has to be
-    /// done by the engine given here as well.
+    /// done by the engine given here as well. A refusal of it ends a request that another
+    /// instance could have served: one that refuses is an
+    /// [`AdmittingEngine`](Self::with_admitting_engine).
     #[must_use]
     pub fn with_engine<Req: 'static, Resp: 'static>(
         mut self,
         engine: Arc<dyn AsyncEngine<Req, Resp>>,
     ) -> Self {
         self.engine = Some(Arc::new(engine));
+        self.admitting = None;
         self
     }
 
-    /// The same instance with a question to ask before a typed request is handed over. An engine
-    /// that refuses cannot give the request back, so without it a refusal (draining, overloaded)
-    /// ends a request that another instance could have served.
+    /// The same instance with a typed engine that has places for requests.
     #[must_use]
-    pub fn with_gate(
+    pub fn with_admitting_engine<Req: 'static, Resp: 'static>(
         mut self,
-        gate: impl Fn() -> Result<(), Error> + Send + Sync + 'static,
+        engine: Arc<dyn AdmittingEngine<Req, Resp>>,
     ) -> Self {
-        self.gate = Some(Arc::new(gate));
+        let plain: Arc<dyn AsyncEngine<Req, Resp>> = Arc::clone(&engine) as _;
+        self.engine = Some(Arc::new(plain));
+        self.admitting = Some(Arc::new(engine));
         self
     }
 
-    /// Whether the engine would take a request now. Advice: it may have changed its mind when
-    /// the request comes.
+    /// Reserves a place at the engine; `None` if it has not exactly these types.
     ///
     /// # Errors
-    /// Why it would refuse.
-    pub fn admits(&self) -> Result<(), Error> {
-        self.gate.as_ref().map_or(Ok(()), |gate| gate())
+    /// Why there is none. Nothing has run.
+    pub fn reserve<Req: 'static, Resp: 'static>(
+        &self,
+    ) -> Result<Option<LocalCall<Req, Resp>>, Error> {
+        let Some(admitting) = &self.admitting else {
+            return Ok(self.engine().map(|engine| LocalCall(Admission::OnArrival(engine))));
+        };
+        let Some(engine) = admitting.downcast_ref::<Arc<dyn AdmittingEngine<Req, Resp>>>() else {
+            return Ok(None);
+        };
+        let place = engine.reserve()?;
+        Ok(Some(LocalCall(Admission::Reserved(Arc::clone(engine), place))))
     }
 
     /// The handler for encoded requests.
@@ -218,7 +268,7 @@ impl fmt::Debug for LocalEndpoint {
 
 #[cfg(test)]
 mod tests {
-    use sinew_plane::{BoxStream, IncomingRequest, ResponseSink, SingleIn, engine_fn};
+    use sinew_plane::{BoxStream, IncomingRequest, Place, ResponseSink, engine_fn};
 
     use super::*;
 
@@ -238,18 +288,62 @@ mod tests {
         assert!(endpoint().engine::<u32, String>().is_none());
     }
 
+    /// Has a place while it is open, and counts those that are taken.
+    struct Gate(Arc<Counts>);
+
+    #[derive(Default)]
+    struct Counts {
+        is_closed: std::sync::atomic::AtomicBool,
+        taken: std::sync::atomic::AtomicUsize,
+    }
+
+    impl Place for Counts {
+        fn call(self: Arc<Self>, _: IncomingRequest<'_>, _: ResponseSink) {}
+
+        fn release(&self) {
+            self.taken.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    impl AsyncEngine<u32, u32> for Gate {
+        fn generate(&self, _: SingleIn<u32>) -> BoxFuture<'_, Result<ManyOut<u32>, Error>> {
+            Box::pin(async { Err(Error::handler("unused")) })
+        }
+    }
+
+    impl AdmittingEngine<u32, u32> for Gate {
+        fn reserve(&self) -> Result<Permit, Error> {
+            if self.0.is_closed.load(Ordering::Relaxed) {
+                return Err(Error::draining("going away"));
+            }
+            self.0.taken.fetch_add(1, Ordering::Relaxed);
+            Ok(Permit::new(Arc::clone(&self.0) as _))
+        }
+
+        fn generate_in(
+            &self,
+            _: Permit,
+            request: SingleIn<u32>,
+        ) -> BoxFuture<'_, Result<ManyOut<u32>, Error>> {
+            self.generate(request)
+        }
+    }
+
     #[test]
-    fn a_gate_is_asked_each_time_and_none_means_open() {
-        assert!(endpoint().admits().is_ok());
-        let open = Arc::new(std::sync::atomic::AtomicBool::new(true));
-        let asked = Arc::clone(&open);
-        let local = endpoint().with_gate(move || match asked.load(Ordering::Relaxed) {
-            true => Ok(()),
-            false => Err(Error::draining("going away")),
-        });
-        assert!(local.admits().is_ok());
-        open.store(false, Ordering::Relaxed);
-        assert!(local.admits().unwrap_err().is_safe_to_resend());
+    fn a_place_is_taken_for_a_call_and_given_back_without_one() {
+        assert!(endpoint().reserve::<u32, u32>().unwrap().is_none(), "it has no engine");
+        let counts = Arc::new(Counts::default());
+        let gate = Arc::new(Gate(Arc::clone(&counts)));
+        let local = endpoint().with_admitting_engine::<u32, u32>(gate);
+        assert!(local.engine::<u32, u32>().is_some());
+        assert!(local.reserve::<u32, u64>().unwrap().is_none(), "another type takes no place");
+        let call = local.reserve::<u32, u32>().unwrap();
+        assert_eq!(counts.taken.load(Ordering::Relaxed), 1);
+        drop(call);
+        assert_eq!(counts.taken.load(Ordering::Relaxed), 0);
+        counts.is_closed.store(true, Ordering::Relaxed);
+        let refusal = local.reserve::<u32, u32>().err().unwrap();
+        assert!(refusal.is_safe_to_resend());
     }
 
     #[test]

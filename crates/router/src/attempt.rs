@@ -1,14 +1,11 @@
 //! One attempt of a request at one instance.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_core::de::DeserializeOwned;
 use sinew_codec::PayloadFormat;
-use sinew_plane::{AsyncEngine, Context, Error, ManyOut, OutgoingRequest, TransportId};
-use sinew_registry::{Opened, Route};
+use sinew_plane::{Context, Error, ManyOut, OutgoingRequest, TransportId};
+use sinew_registry::{LocalCall, Opened, Route};
 
 use crate::{LOCAL, active_attempt::ActiveAttempt, in_process, push_router::Shared, response};
 
@@ -27,7 +24,7 @@ pub(crate) struct Attempt<'a, Req, Resp> {
 #[expect(clippy::large_enum_variant, reason = "lives on the stack, for one attempt")]
 pub(crate) enum Way<'a, Req, Resp> {
     /// To an engine of this process, with the value itself.
-    Local { engine: Arc<dyn AsyncEngine<Req, Resp>>, data: Req },
+    Local { call: LocalCall<Req, Resp>, data: Req },
     /// Over a transport.
     Remote {
         routes: &'a [Route],
@@ -67,9 +64,9 @@ where
     pub(crate) async fn run(self) -> Result<(ManyOut<Resp>, TransportId), Error> {
         let Self { shared, context, sent, active, way } = self;
         match way {
-            Way::Local { engine, data } => {
+            Way::Local { call, data } => {
                 sent.store(true, Ordering::Relaxed);
-                let response = in_process::call(engine, data, context, shared.limits, active);
+                let response = in_process::call(call, data, context, shared.limits, active);
                 Ok((response.await?, LOCAL))
             }
             Way::Remote { routes, format, request, opened } => {

@@ -1,9 +1,10 @@
 //! A call to an engine of this very process: values go in and out as they are.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt;
-use sinew_plane::{AsyncEngine, CallLimits, Context, Error, Executed, ItemWait, ManyOut, SingleIn};
+use sinew_plane::{CallLimits, Context, Error, Executed, ItemWait, ManyOut, SingleIn};
+use sinew_registry::LocalCall;
 
 use crate::{
     active_attempt::ActiveAttempt,
@@ -14,7 +15,7 @@ use crate::{
 /// Runs the engine on the caller's task. Its panics end the request, not the caller. It is admitted
 /// at once, so of the limits those of items count.
 pub(crate) async fn call<Req, Resp: Send + 'static>(
-    engine: Arc<dyn AsyncEngine<Req, Resp>>,
+    call: LocalCall<Req, Resp>,
     data: Req,
     context: &Context,
     limits: CallLimits,
@@ -24,7 +25,7 @@ pub(crate) async fn call<Req, Resp: Send + 'static>(
     let unfinished = KillOnDrop(Some(context));
     let mut wait = ItemWait::new(context.limits().or(limits));
     let request = SingleIn::with_context(data, context.clone());
-    let answer = async { engine.generate(request).await };
+    let answer = call.generate(request);
     let answer = AssertUnwindSafe(answer).catch_unwind();
     let values = tokio::select! {
         biased;

@@ -132,11 +132,10 @@ where
     /// The way to the engine, where the instance is in this process and has these types.
     fn local<'m>(&mut self, instance: &Instance) -> Result<Option<Way<'m, Req, Resp>>, Error> {
         let Some(local) = self.shared.client.local(instance) else { return Ok(None) };
-        let Some(engine) = local.engine::<Req, Resp>() else { return Ok(None) };
-        // Asked first, because an engine that refuses keeps the value.
-        local.admits()?;
+        // Reserved first, because an engine that refuses keeps the value.
+        let Some(call) = local.reserve::<Req, Resp>()? else { return Ok(None) };
         let Some(data) = self.data.take() else { return Err(self.give_up("")) };
-        Ok(Some(Way::Local { engine, data }))
+        Ok(Some(Way::Local { call, data }))
     }
 
     /// Whether the instance would still be chosen. Encoding a large request takes time, in which

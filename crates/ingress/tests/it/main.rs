@@ -14,6 +14,7 @@ mod local;
 mod push_face;
 mod raw_handler;
 mod registration;
+mod reserve;
 mod shutdown;
 mod steps;
 mod support;

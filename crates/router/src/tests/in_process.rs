@@ -11,10 +11,10 @@ use std::{
 use futures_util::{StreamExt, stream};
 use serde_core::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use sinew_plane::{
-    AsyncEngine, BoxStream, Code, Context, Error, Executed, IncomingRequest, InstanceId, Outcome,
-    ResponseSink, SingleIn, TransportId, engine_fn,
+    AsyncEngine, BoxFuture, BoxStream, Code, Context, Error, Executed, IncomingRequest, InstanceId,
+    ManyOut, Outcome, Permit, ResponseSink, SingleIn, TransportId, engine_fn,
 };
-use sinew_registry::{LocalEndpoint, LocalGuard};
+use sinew_registry::{AdmittingEngine, LocalEndpoint, LocalGuard};
 
 use super::world::{World, says};
 use crate::{LOCAL, PushRouter, RequestTransport, RouterMode};
@@ -93,13 +93,35 @@ async fn other_types_and_a_named_transport_go_over_the_transport() {
     assert_eq!(error.code(), Code::NoTransport);
 }
 
+/// Has no place for anybody.
+struct Closed;
+
+impl AsyncEngine<String, String> for Closed {
+    fn generate(&self, _: SingleIn<String>) -> BoxFuture<'_, Result<ManyOut<String>, Error>> {
+        Box::pin(async { Err(Error::handler("asked without a place")) })
+    }
+}
+
+impl AdmittingEngine<String, String> for Closed {
+    fn reserve(&self) -> Result<Permit, Error> {
+        Err(Error::draining("going away"))
+    }
+
+    fn generate_in(
+        &self,
+        _: Permit,
+        request: SingleIn<String>,
+    ) -> BoxFuture<'_, Result<ManyOut<String>, Error>> {
+        self.generate(request)
+    }
+}
+
 #[tokio::test]
 async fn a_closed_gate_sends_the_request_elsewhere() {
-    let gate = || Err(Error::draining("going away"));
-    let echo = engine_fn(|request: SingleIn<String>| async move {
-        Ok::<_, Error>(stream::iter([Ok(request.into_parts().0)]))
-    });
-    let (world, _guard) = world(local(echo).with_gate(gate)).await;
+    let handler = |_: IncomingRequest<'_>, sink: ResponseSink| sink.complete();
+    let closed = LocalEndpoint::new(Arc::new(handler));
+    let closed = closed.with_admitting_engine::<String, String>(Arc::new(Closed));
+    let (world, _guard) = world(closed).await;
     world.add(2, says(&["two"])).await;
     let router = world.router(RouterMode::RoundRobin).await;
     for _ in 0..4 {

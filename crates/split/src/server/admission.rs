@@ -3,7 +3,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use sinew_dynamo_wire::InstancePath;
-use sinew_plane::{BoxFuture, Code, Decision, Error, InstanceId, PlaneRequest};
+use sinew_plane::{BoxFuture, Code, Decision, Error, InstanceId, Permit as Place, PlaneRequest};
 
 use super::{
     bidirectional::Bidirectional,
@@ -15,6 +15,8 @@ use super::{
 pub(super) struct Candidate {
     request: ReceivedRequest,
     permit: Permit,
+    /// Its place at the handler, where that has places.
+    place: Option<Place>,
     many: Option<Bidirectional>,
 }
 
@@ -25,7 +27,7 @@ impl Candidate {
         let many = shared.bidirectional.find(&endpoint);
         let bytes = request.payload.len();
         let admitted = shared.admit(&endpoint, instance, many.as_ref(), bytes);
-        let permit = admitted.map_err(|error| match error.code() {
+        let (permit, place) = admitted.map_err(|error| match error.code() {
             Code::UnknownEndpoint => unknown(target),
             _ => error,
         })?;
@@ -37,7 +39,9 @@ impl Candidate {
         };
         let request = ReceivedRequest::read(request, destination, shared.config.peer.as_ref())?;
         let permit = shared.within_share(permit, &request)?;
-        Ok(Self { request, permit, many })
+        // A caller of Sinew may name another instance than its request was sent to.
+        let place = place.filter(|_| request.instance == instance);
+        Ok(Self { request, permit, place, many })
     }
 
     /// Whether its caller may be dialled: for the response, and for the items of the request where
@@ -61,7 +65,7 @@ impl Candidate {
 
     /// From here on it is accepted.
     pub(super) fn start(self, shared: &Arc<Shared>) {
-        let Self { mut request, permit, many } = self;
+        let Self { mut request, permit, place, many } = self;
         if !shared.delivered.lock().is_new(&request.connection_info) {
             // Acknowledged as the first was, whose response it asks for. A refusal would say that
             // nothing runs, and there is no other word in an acknowledgement.
@@ -70,7 +74,7 @@ impl Candidate {
         }
         match request.fault.take() {
             Some(fault) => shared.spawn(Arc::clone(shared).refuse(request, fault, permit)),
-            None => shared.spawn(Arc::clone(shared).serve(request, permit, many)),
+            None => shared.spawn(Arc::clone(shared).serve(request, permit, place, many)),
         }
     }
 
@@ -104,12 +108,13 @@ impl Shared {
         instance: InstanceId,
         many: Option<&Bidirectional>,
         bytes: usize,
-    ) -> Result<Permit, Error> {
+    ) -> Result<(Permit, Option<Place>), Error> {
         self.check_draining()?;
-        if many.is_none() {
-            self.handler.admits(endpoint, instance)?;
-        }
-        self.permit(bytes)
+        let place = match many {
+            Some(_) => None,
+            None => self.handler.reserve(endpoint, instance)?,
+        };
+        Ok((self.permit(bytes)?, place))
     }
 }
 

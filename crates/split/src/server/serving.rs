@@ -3,7 +3,8 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use sinew_plane::{
-    ACCEPTANCE_LOOK, Acceptance, Code, Error, IncomingRequest, RequestStream, ResponseSink,
+    ACCEPTANCE_LOOK, Acceptance, Code, Error, IncomingRequest, Permit as Place, RequestStream,
+    ResponseSink,
 };
 
 use super::{
@@ -49,6 +50,7 @@ impl Shared {
         self: Arc<Self>,
         received: ReceivedRequest,
         permit: Permit,
+        place: Option<Place>,
         many: Option<Bidirectional>,
     ) {
         if received.items.is_some() {
@@ -88,7 +90,10 @@ impl Shared {
         match input {
             Some(Ok((handler, items))) => handler.handle(request, items, sink),
             Some(Err(error)) => sink.reject(error),
-            None => self.handler.handle(request, sink),
+            None => match place {
+                Some(place) => place.call(request, sink),
+                None => self.handler.handle(request, sink),
+            },
         }
         self.admitted(acceptance);
     }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use sinew_plane::{
-    Address, Code, DuplexServer, Error, IncomingRequest, InstanceId, RequestHandler,
+    Address, Code, DuplexServer, Error, IncomingRequest, InstanceId, Permit, RequestHandler,
     RequestPlaneServer, ResponseSink,
 };
 use sinew_plane_call_home::{
@@ -143,11 +143,11 @@ impl RequestHandler for Picky {
         sink.complete();
     }
 
-    fn admits(&self, endpoint: &str, instance: InstanceId) -> Result<(), Error> {
+    fn reserve(&self, endpoint: &str, instance: InstanceId) -> Result<Option<Permit>, Error> {
         if (endpoint, instance) != ("ns1/backend/generate", InstanceId(0x1f)) {
             return Err(Error::new(Code::UnknownEndpoint, "somebody else's"));
         }
-        self.refusal.clone().map_or(Ok(()), Err)
+        self.refusal.clone().map_or(Ok(None), Err)
     }
 }
 

@@ -1,0 +1,85 @@
+//! A place among the requests of a handler: reserved first, used later.
+
+use std::{fmt, sync::Arc};
+
+use crate::{IncomingRequest, ResponseSink};
+
+/// What a [`Permit`] stands for, as whoever admits requests implements it. A place is used once or
+/// given back once.
+pub trait Place: Send + Sync {
+    /// Serves a request in the place, and gives it back when the request is over. Returns at once.
+    fn call(self: Arc<Self>, request: IncomingRequest<'_>, sink: ResponseSink);
+
+    /// Gives the place back unused.
+    fn release(&self);
+}
+
+/// The right of one request to be served, from before there is a way to answer it: a drain that
+/// begins in between waits for it, and no other request takes its place. Dropping it gives the place
+/// back.
+#[must_use = "the place is given back once this is dropped"]
+pub struct Permit(Option<Arc<dyn Place>>);
+
+impl Permit {
+    /// The permit of a place that was taken for it.
+    pub fn new(place: Arc<dyn Place>) -> Self {
+        Self(Some(place))
+    }
+
+    /// Hands the request over. It is not refused for want of room, nor for a drain.
+    pub fn call(mut self, request: IncomingRequest<'_>, sink: ResponseSink) {
+        if let Some(place) = self.0.take() {
+            place.call(request, sink);
+        }
+    }
+
+    /// The place goes over to the caller of this, who gives it back.
+    pub fn take_over(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(place) = self.0.take() {
+            place.release();
+        }
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Permit")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Counts {
+        released: AtomicUsize,
+    }
+
+    impl Place for Counts {
+        fn call(self: Arc<Self>, _: IncomingRequest<'_>, sink: ResponseSink) {
+            sink.complete();
+        }
+
+        fn release(&self) {
+            self.released.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_place_is_given_back_once_unless_it_is_taken_over() {
+        let place = Arc::new(Counts::default());
+        drop(Permit::new(Arc::clone(&place) as _));
+        assert_eq!(place.released.load(Ordering::Relaxed), 1);
+        Permit::new(Arc::clone(&place) as _).take_over();
+        assert_eq!(place.released.load(Ordering::Relaxed), 1);
+    }
+}
