@@ -22,7 +22,7 @@ fn count_requests(transport: &TransportMetrics, endpoint: &EndpointMetrics) {
         let stream = transport.stream();
         let mut request = endpoint.admitted(128).over(transport);
         for _ in 0..ITEMS {
-            request.item(64);
+            request.items(64);
         }
         request.end(Some(Fault::Application));
         transport.answered(since);

@@ -6,16 +6,15 @@ use std::{
     task::{self, Poll},
 };
 
-use futures_core::Stream;
 use sinew_plane::{
-    AsyncEngine, BoxFuture, CancelReason, Context, Error, Fault, ManyOut, Permit, SingleIn,
-    StopKind,
+    AsyncEngine, BodySource, BoxFuture, BoxSource, CancelReason, Context, Error, Fault, ManyOut,
+    Next, OnBodyEnd, Outcome, Permit, SingleIn, StopKind,
 };
 use sinew_registry::AdmittingEngine;
 use tracing::{Instrument, Span};
 
 use crate::{
-    end::{cancel_fault, executed},
+    end::{End, cancel_fault},
     instance::{Entry, Instance},
     permit::Permit as Admitted,
 };
@@ -84,20 +83,26 @@ impl<E: ?Sized> LocalEngine<E> {
         // The request is never encoded, so it has no bytes to count.
         let permit = self.instance.admit(&context, 0, entry)?;
         let mut run = Run { context, permit: Some(permit) };
+        if run.context.is_killed() {
+            return Err(run.cancelled());
+        }
         let span = self.instance.span(&run.context);
         let started = tokio::select! {
             biased;
-            () = run.context.killed() => None,
             values = self.engine.generate(request).instrument(span.clone()) => Some(values),
+            () = run.context.killed() => None,
         };
         match started {
             None => Err(run.cancelled()),
             Some(Err(error)) => Err(run.failed(error)),
             Some(Ok(values)) => {
-                let context = run.context.clone();
-                let values = Some(values);
-                let values = LocalStream { values, run, in_hand: false, killed: None, span };
-                Ok(ManyOut::new(values, context))
+                let values = values.watched(&run.context);
+                let values = if span.is_disabled() {
+                    values
+                } else {
+                    values.map_source(|source| Box::pin(InSpan { source, span }))
+                };
+                Ok(values.on_end(run))
             }
         }
     }
@@ -123,8 +128,22 @@ impl Run {
     }
 
     fn failed(&mut self, error: Error) -> Error {
-        self.end(Some(error.fault()));
-        executed(error)
+        match End::of_engine(error, &self.context) {
+            End::Failed(error) => {
+                self.end(Some(error.fault()));
+                error
+            }
+            _ => self.cancelled(),
+        }
+    }
+}
+
+impl OnBodyEnd for Run {
+    fn ended(mut self: Box<Self>, outcome: &Outcome, error: Option<&Error>) {
+        self.end(match outcome {
+            Outcome::Cancelled { reason } => cancel_fault(*reason),
+            _ => error.map(Error::fault),
+        });
     }
 }
 
@@ -137,61 +156,15 @@ impl Drop for Run {
     }
 }
 
-/// The engine's values, ending early when the request is cancelled. `None` inside once over.
-struct LocalStream<Resp> {
-    values: Option<ManyOut<Resp>>,
-    run: Run,
-    /// The engine works on an item: it was asked for one and had none yet.
-    in_hand: bool,
-    /// Made when first needed, which a stream that is always ready never does.
-    killed: Option<BoxFuture<'static, ()>>,
+/// Values that are made inside the span of their request.
+struct InSpan<T> {
+    source: BoxSource<T>,
     span: Span,
 }
 
-impl<Resp> LocalStream<Resp> {
-    fn is_killed(&mut self, cx: &mut task::Context<'_>) -> bool {
-        let context = &self.run.context;
-        let killed = self.killed.get_or_insert_with(|| {
-            let context = context.clone();
-            Box::pin(async move { context.killed().await })
-        });
-        killed.as_mut().poll(cx).is_ready()
-    }
-
-    fn cancelled(&mut self) -> Poll<Option<Result<Resp, Error>>> {
-        self.values = None;
-        Poll::Ready(Some(Err(self.run.cancelled())))
+impl<T> BodySource<T> for InSpan<T> {
+    fn poll_value(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Next<T>> {
+        let Self { source, span } = &mut *self;
+        span.in_scope(|| source.as_mut().poll_value(cx))
     }
 }
-
-impl<Resp> Stream for LocalStream<Resp> {
-    type Item = Result<Resp, Error>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = &mut *self;
-        let Some(values) = &mut this.values else { return Poll::Ready(None) };
-        if this.run.context.is_killed() || (this.run.context.is_stopped() && !this.in_hand) {
-            return this.cancelled();
-        }
-        let next = this.span.in_scope(|| Pin::new(values).poll_next(cx));
-        this.in_hand = next.is_pending();
-        match next {
-            Poll::Pending if this.is_killed(cx) => this.cancelled(),
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Some(Ok(value))) => Poll::Ready(Some(Ok(value))),
-            Poll::Ready(Some(Err(error))) => {
-                this.values = None;
-                Poll::Ready(Some(Err(this.run.failed(error))))
-            }
-            Poll::Ready(None) if this.run.context.is_stopped() => this.cancelled(),
-            Poll::Ready(None) => {
-                this.values = None;
-                this.run.end(None);
-                Poll::Ready(None)
-            }
-        }
-    }
-}
-
-// The boxed stream and future are Unpin and nothing else is pinned.
-impl<Resp> Unpin for LocalStream<Resp> {}

@@ -8,8 +8,8 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sinew_plane::{
-    CancelReason, Context, Error, Executed, Headers, OnCancel, ResponseSink, SinkTarget, StopKind,
-    Terminal, TrySendError,
+    CancelReason, Context, Error, Executed, Headers, ItemRun, OnCancel, ResponseSink, SinkTarget,
+    StopKind, Terminal, TrySendError,
 };
 use tokio::runtime::Handle;
 
@@ -83,7 +83,7 @@ impl SinkTarget for MeteredSink {
         let Some(open) = &mut *open else { return Err(TrySendError::Closed(self.over())) };
         let bytes = item.len();
         open.sink.try_send(item)?;
-        open.permit.item(bytes);
+        open.permit.items(bytes);
         Ok(())
     }
 
@@ -98,6 +98,17 @@ impl SinkTarget for MeteredSink {
         if let Some(open) = &mut *self.open.lock() {
             open.sink.set_facts(facts);
         }
+    }
+
+    fn try_send_run(&self, run: &mut ItemRun) -> Result<usize, Error> {
+        let mut open = self.open.lock();
+        let Some(open) = &mut *open else { return Err(self.over()) };
+        let (count, bytes) = (run.count(), run.bytes());
+        let room = open.sink.try_send_run(run);
+        if run.count() < count {
+            open.permit.items(bytes - run.bytes());
+        }
+        room
     }
 
     fn accept(&self) {

@@ -10,7 +10,8 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sinew_plane::{
-    Code, Context, Error, Executed, Headers, ResponseSink, SinkTarget, Terminal, TrySendError,
+    Code, Context, Error, Executed, Headers, ItemRun, ResponseSink, SinkTarget, Terminal,
+    TrySendError,
 };
 use tokio::time::{Sleep, sleep};
 
@@ -88,6 +89,13 @@ impl SinkTarget for ParkLimit {
     fn set_facts(&self, facts: Headers) {
         if let Some(sink) = &mut self.state.lock().sink {
             sink.set_facts(facts);
+        }
+    }
+
+    fn try_send_run(&self, run: &mut ItemRun) -> Result<usize, Error> {
+        match &mut self.state.lock().sink {
+            Some(sink) => sink.try_send_run(run),
+            None => Err(self.error()),
         }
     }
 

@@ -2,18 +2,10 @@
 
 use std::any::Any;
 
-use bytes::{Bytes, BytesMut};
-use serde_core::{Serialize, de::DeserializeOwned};
-use sinew_codec::{DEFAULT_MAX_MESSAGE_SIZE, PayloadError, PayloadFormat};
+use bytes::Bytes;
+use serde_core::de::DeserializeOwned;
+use sinew_codec::{PayloadError, PayloadFormat};
 use sinew_plane::{Code, Error, Headers, header};
-
-/// Less room than this, and a new buffer is cheaper than growing the old one: small items then
-/// never move.
-const MIN_ROOM: usize = 256;
-/// Room for the first item, so that a single small answer does not pay for a stream.
-const FIRST_BUFFER: usize = 512;
-/// Room for those that follow. Items share a buffer, which lives as long as the last of them.
-const BUFFER: usize = 4096;
 
 /// The format that a request is in and that its response is to be in.
 pub(crate) fn format_of(headers: &Headers) -> Result<PayloadFormat, Error> {
@@ -38,37 +30,6 @@ pub(crate) fn decode<T: DeserializeOwned + 'static>(
     format.decode(&body)
 }
 
-/// Writes the items of one response.
-pub(crate) struct Encoder {
-    format: PayloadFormat,
-    buffer: BytesMut,
-    used: bool,
-}
-
-impl Encoder {
-    pub(crate) fn new(format: PayloadFormat) -> Self {
-        Self { format, buffer: BytesMut::new(), used: false }
-    }
-
-    pub(crate) fn encode<T: Serialize + 'static>(
-        &mut self,
-        item: &T,
-    ) -> Result<Bytes, PayloadError> {
-        if self.format == PayloadFormat::Raw
-            && let Some(bytes) = (item as &dyn Any).downcast_ref::<Bytes>()
-        {
-            return Ok(bytes.clone());
-        }
-        if self.buffer.capacity() < MIN_ROOM {
-            let room = if self.used { BUFFER } else { FIRST_BUFFER };
-            self.buffer = BytesMut::with_capacity(room);
-        }
-        self.used = true;
-        self.format.encode_into(item, &mut self.buffer, DEFAULT_MAX_MESSAGE_SIZE)?;
-        Ok(self.buffer.split().freeze())
-    }
-}
-
 /// The error of a payload as its caller sees it.
 pub(crate) fn payload_error(what: &str, error: &PayloadError) -> Error {
     let code = match error {
@@ -87,17 +48,5 @@ mod tests {
         let body = Bytes::from(vec![7; 100]);
         let value: Bytes = decode(PayloadFormat::Raw, body.clone()).unwrap();
         assert_eq!(value.as_ptr(), body.as_ptr());
-        let item = Encoder::new(PayloadFormat::Raw).encode(&value).unwrap();
-        assert_eq!(item.as_ptr(), body.as_ptr());
-    }
-
-    #[cfg(feature = "json")]
-    #[test]
-    fn items_of_one_response_share_buffers_and_keep_their_bytes() {
-        let mut encoder = Encoder::new(PayloadFormat::Json);
-        let items: Vec<_> = (0..5_000_u32).map(|n| encoder.encode(&n).unwrap()).collect();
-        for (n, item) in items.iter().enumerate() {
-            assert_eq!(item, n.to_string().as_bytes());
-        }
     }
 }

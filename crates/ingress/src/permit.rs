@@ -22,10 +22,10 @@ impl Permit {
         self.metrics = self.metrics.take().map(|metrics| metrics.over(carrier));
     }
 
-    /// Counts the payload of one response item.
-    pub(crate) fn item(&mut self, bytes: usize) {
+    /// Counts the payload of response items: so many bytes.
+    pub(crate) fn items(&mut self, bytes: usize) {
         if let Some(metrics) = &mut self.metrics {
-            metrics.item(bytes);
+            metrics.items(bytes);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The request engine: a value in, a stream of values out, in six steps.
 
-use std::{future::poll_fn, marker::PhantomData, pin::Pin, sync::Arc};
+use std::{future::poll_fn, marker::PhantomData, pin::Pin, sync::Arc, task::Poll};
 
 use bytes::Bytes;
 use futures_core::Stream;
@@ -19,8 +19,12 @@ use crate::{
     payload,
     permit::Permit,
     refusal,
-    responses::Responses,
+    responses::{Pushed, Responses},
 };
+
+/// Items that cost one of the 128 units after which tokio has a task let others run: it yields after
+/// a thousand items.
+const ITEMS_PER_UNIT: usize = 8;
 
 /// Serves an [`AsyncEngine`] of values.
 ///
@@ -176,8 +180,18 @@ async fn generate<Req, Resp, E: AsyncEngine<Req, Resp> + ?Sized>(
     engine.generate(request).await.map_err(|error| End::of_engine(error, context))
 }
 
-/// Step 5: the engine's values become items.
+/// Step 5: the engine's values become items. Whatever ends it, what it has made before is sent.
 async fn stream_out<Resp: Serialize + Send + Sync + 'static>(
+    values: ManyOut<Resp>,
+    context: &Context,
+    responses: &mut Responses<'_>,
+) -> Result<(), End> {
+    let end = pull(values, context, responses).await;
+    let sent = responses.send_with_credit().await;
+    end.and(sent)
+}
+
+async fn pull<Resp: Serialize + Send + Sync + 'static>(
     mut values: ManyOut<Resp>,
     context: &Context,
     responses: &mut Responses<'_>,
@@ -187,27 +201,34 @@ async fn stream_out<Resp: Serialize + Send + Sync + 'static>(
         if context.is_stopped() {
             return Err(End::cancelled(context));
         }
-        let next = poll_fn(|cx| {
-            let next = Pin::new(&mut values).poll_next(cx);
-            if next.is_pending() {
-                responses.idle();
-            }
-            next
+        let next = poll_fn(|cx| match Pin::new(&mut values).poll_next(cx) {
+            Poll::Ready(next) => Poll::Ready(Ok(Some(next))),
+            Poll::Pending => match responses.idle() {
+                Ok(true) => Poll::Pending,
+                Ok(false) => Poll::Ready(Ok(None)),
+                Err(end) => Poll::Ready(Err(end)),
+            },
         });
-        match next.await {
-            Some(Ok(value)) => {
-                // In two calls, as an async call per item costs as much as the item.
-                if let Some(item) = responses.try_send(&value)? {
-                    responses.send_with_credit(item).await?;
-                }
+        let pushed = match next.await? {
+            Some(Some(Ok(value))) => responses.push(&value)?,
+            Some(Some(Err(error))) => return Err(End::of_engine(error, context)),
+            Some(None) if context.is_stopped() => return Err(End::cancelled(context)),
+            Some(None) => return Ok(()),
+            None => Pushed::NoCredit,
+        };
+        let items = match pushed {
+            Pushed::Gathered => continue,
+            Pushed::Sent(items) => items,
+            Pushed::NoCredit => {
+                responses.send_with_credit().await?;
+                1
             }
-            Some(Err(error)) => return Err(End::of_engine(error, context)),
-            None if context.is_stopped() => return Err(End::cancelled(context)),
-            None => return Ok(()),
-        }
+        };
         // An engine that always has the next item ready must not keep the thread to itself, nor
         // keep a kill from being seen.
-        tokio::task::coop::consume_budget().await;
+        for _ in 0..items.div_ceil(ITEMS_PER_UNIT) {
+            tokio::task::coop::consume_budget().await;
+        }
     }
 }
 

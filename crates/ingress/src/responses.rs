@@ -1,26 +1,47 @@
 //! The response stream of one request: values in, items out.
 
-use std::future::poll_fn;
+use std::{any::Any, future::poll_fn};
 
 use bytes::Bytes;
 use serde_core::Serialize;
-use sinew_codec::PayloadFormat;
-use sinew_plane::{Context, Error, Executed, ResponseSink, TrySendError};
+use sinew_codec::{DEFAULT_MAX_MESSAGE_SIZE, PayloadFormat};
+use sinew_plane::{Context, Error, Executed, ItemRun, ResponseSink, TrySendError};
 
-use crate::{
-    end::End,
-    payload::{Encoder, payload_error},
-    permit::Permit,
-};
+use crate::{end::End, payload::payload_error, permit::Permit};
 
-/// Encodes values and sends them, with one flush for all that came at once.
+/// Most items that are gathered before they are sent, and from which size on they are sent at once:
+/// what a run saves is saved by then, and others wait for their turn.
+const MAX_RUN_ITEMS: usize = 64;
+const MAX_RUN_BYTES: usize = 16 << 10;
+
+/// Bytes of more than this are sent as they are, without a copy.
+const LARGE_BYTES: usize = 2 << 10;
+
+/// Encodes values, and sends those that come without a wait between them together.
 pub(crate) struct Responses<'a> {
     sink: &'a mut ResponseSink,
     permit: &'a mut Permit,
-    encoder: Encoder,
     context: &'a Context,
+    format: PayloadFormat,
+    /// What is encoded and not sent.
+    run: ItemRun,
+    /// Large bytes that wait for credit, after the run.
+    large: Option<Bytes>,
+    /// How many items the sink takes, as far as is known: no more than that are gathered.
+    room: usize,
     unflushed: bool,
     accepted: bool,
+}
+
+/// What became of a value.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    /// It waits for others.
+    Gathered,
+    /// It was sent, with those before it: so many items. They leave with the next flush.
+    Sent(usize),
+    /// There is no credit for all: [`Responses::send_with_credit`] comes next.
+    NoCredit,
 }
 
 impl<'a> Responses<'a> {
@@ -30,13 +51,27 @@ impl<'a> Responses<'a> {
         sink: &'a mut ResponseSink,
         permit: &'a mut Permit,
     ) -> Self {
-        let encoder = Encoder::new(format);
-        Self { sink, permit, encoder, context, unflushed: false, accepted: false }
+        Self {
+            sink,
+            permit,
+            context,
+            format,
+            run: ItemRun::new(),
+            large: None,
+            room: 1,
+            unflushed: false,
+            accepted: false,
+        }
     }
 
-    /// The handler has nothing for now: what it has sent leaves; if it has sent nothing, the
-    /// caller hears that it has begun.
-    pub(crate) fn idle(&mut self) {
+    /// The handler has nothing for now: what it has made leaves; if it has made nothing, the caller
+    /// hears that it has begun. False without credit for all: [`send_with_credit`] comes next.
+    ///
+    /// [`send_with_credit`]: Self::send_with_credit
+    pub(crate) fn idle(&mut self) -> Result<bool, End> {
+        if !self.run.is_empty() && self.send_run()? == Pushed::NoCredit {
+            return Ok(false);
+        }
         if !self.accepted {
             self.accepted = true;
             // Leaves by itself, and says nothing once an item has.
@@ -45,50 +80,110 @@ impl<'a> Responses<'a> {
         if std::mem::take(&mut self.unflushed) {
             self.sink.flush();
         }
+        Ok(true)
     }
 
-    /// Encodes a value and sends it if there is credit; else gives back its item, to be passed to
-    /// [`send_with_credit`](Self::send_with_credit). It leaves with the next flush.
-    pub(crate) fn try_send<T: Serialize + 'static>(
-        &mut self,
-        value: &T,
-    ) -> Result<Option<Bytes>, End> {
-        let item = self.encoder.encode(value).map_err(|error| {
-            End::Failed(payload_error("a response item", &error).with_executed(Executed::Yes))
-        })?;
-        self.try_send_item(item)
+    /// Encodes a value, and sends what has gathered when it is enough.
+    #[inline]
+    pub(crate) fn push<T: Serialize + 'static>(&mut self, value: &T) -> Result<Pushed, End> {
+        if self.format == PayloadFormat::Raw
+            && let Some(bytes) = (value as &dyn Any).downcast_ref::<Bytes>()
+        {
+            return self.push_bytes(bytes);
+        }
+        let format = self.format;
+        self.run
+            .write(|buffer| format.encode_into(value, buffer, DEFAULT_MAX_MESSAGE_SIZE))
+            .map_err(|error| {
+                End::Failed(payload_error("a response item", &error).with_executed(Executed::Yes))
+            })?;
+        self.gathered()
     }
 
-    /// Sends an item once there is credit.
-    pub(crate) async fn send_with_credit(&mut self, mut item: Bytes) -> Result<(), End> {
-        loop {
+    fn push_bytes(&mut self, bytes: &Bytes) -> Result<Pushed, End> {
+        if bytes.len() <= LARGE_BYTES && self.accepted {
+            self.run.push(bytes);
+            return self.gathered();
+        }
+        self.large = Some(bytes.clone());
+        if !self.run.is_empty() && self.send_run()? == Pushed::NoCredit {
+            return Ok(Pushed::NoCredit);
+        }
+        self.send_large()
+    }
+
+    fn send_large(&mut self) -> Result<Pushed, End> {
+        let Some(item) = self.large.take() else { return Ok(Pushed::Sent(0)) };
+        let bytes = item.len();
+        match self.sink.try_send(item) {
+            Ok(()) => {
+                self.sent(bytes);
+                Ok(Pushed::Sent(1))
+            }
+            Err(TrySendError::Full(item)) => {
+                self.large = Some(item);
+                Ok(Pushed::NoCredit)
+            }
+            Err(TrySendError::Closed(error)) => Err(self.closed(error)),
+        }
+    }
+
+    #[inline]
+    fn gathered(&mut self) -> Result<Pushed, End> {
+        let is_enough = self.run.count() >= self.room
+            || self.run.bytes() >= MAX_RUN_BYTES
+            || !self.run.has_room();
+        if is_enough { self.send_run() } else { Ok(Pushed::Gathered) }
+    }
+
+    fn send_run(&mut self) -> Result<Pushed, End> {
+        let (count, bytes) = (self.run.count(), self.run.bytes());
+        let room = self.sink.try_send_run(&mut self.run);
+        let sent = count - self.run.count();
+        if sent > 0 {
+            self.sent(bytes - self.run.bytes());
+        }
+        self.room = room.map_err(|error| self.closed(error))?.clamp(1, MAX_RUN_ITEMS);
+        Ok(if self.run.is_empty() { Pushed::Sent(sent) } else { Pushed::NoCredit })
+    }
+
+    fn sent(&mut self, bytes: usize) {
+        // An item says that the handler has begun.
+        (self.accepted, self.unflushed) = (true, true);
+        self.permit.items(bytes);
+    }
+
+    /// Sends what has gathered once there is credit for it.
+    pub(crate) async fn send_with_credit(&mut self) -> Result<(), End> {
+        while self.send_all()? == Pushed::NoCredit {
             // The consumer can only make room once it has what was sent.
             self.unflushed = false;
             self.sink.flush();
             let ready = poll_fn(|cx| self.sink.poll_ready(cx)).await;
             ready.map_err(|error| self.closed(error))?;
-            match self.try_send_item(item)? {
-                None => return Ok(()),
-                Some(back) => item = back,
-            }
         }
+        Ok(())
     }
 
-    fn try_send_item(&mut self, item: Bytes) -> Result<Option<Bytes>, End> {
-        let bytes = item.len();
-        match self.sink.try_send(item) {
-            Ok(()) => {
-                // An item says that the handler has begun.
-                (self.accepted, self.unflushed) = (true, true);
-                self.permit.item(bytes);
-                Ok(None)
-            }
-            Err(TrySendError::Full(item)) => Ok(Some(item)),
-            Err(TrySendError::Closed(error)) => Err(self.closed(error)),
+    fn send_all(&mut self) -> Result<Pushed, End> {
+        if !self.run.is_empty() && self.send_run()? == Pushed::NoCredit {
+            return Ok(Pushed::NoCredit);
         }
+        self.send_large()
     }
 
     fn closed(&self, error: Error) -> End {
         if self.context.is_stopped() { End::cancelled(self.context) } else { End::failed(error) }
+    }
+}
+
+impl Drop for Responses<'_> {
+    /// The handler panicked, as else nothing is left here, or it was killed. What it has made before
+    /// a panic was sent as far as it knows.
+    fn drop(&mut self) {
+        if !self.run.is_empty() && !self.context.is_killed() {
+            // Without credit, or to a caller that is gone, it cannot be sent.
+            let _ = self.sink.try_send_run(&mut self.run);
+        }
     }
 }

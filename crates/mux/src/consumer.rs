@@ -240,7 +240,7 @@ impl Consumer {
 
     fn enqueue_copies(&mut self) {
         if !self.copies.is_empty() {
-            self.queue.push_run(std::mem::take(&mut self.copies).into(), items::take_item);
+            self.queue.push_run(std::mem::take(&mut self.copies).into(), items::split_frame);
         }
     }
 

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use bytes::{Buf, Bytes};
-use sinew_plane::ItemBatch;
+use bytes::Bytes;
+use sinew_plane::{FirstItem, ItemBatch};
 
 use crate::frame::{CHECK_BYTES, FRAME_HEADER_BYTES, FrameHeader};
 
@@ -48,7 +48,7 @@ impl Arrived<'_> {
         Items { content, size: self.size }
     }
 
-    /// Appends the frames without their checks, as [`take_item`] takes them apart.
+    /// Appends the frames without their checks, as [`split_frame`] takes them apart.
     pub(crate) fn copy_to(&self, out: &mut Vec<u8>) {
         let mut frames = &self.frames[self.range.clone()];
         if !self.checked {
@@ -99,8 +99,8 @@ impl Items {
     pub fn put_into(self, batch: &mut ItemBatch) {
         match self.content {
             Content::One(item) => batch.push(item),
-            Content::Frames(frames) => batch.push_run(frames, take_item),
-            Content::CheckedFrames(frames) => batch.push_run(frames, take_checked_item),
+            Content::Frames(frames) => batch.push_run(frames, split_frame),
+            Content::CheckedFrames(frames) => batch.push_run(frames, split_checked_frame),
         }
     }
 }
@@ -136,18 +136,19 @@ impl RunSize {
     }
 }
 
-/// Takes the item out of the first frame.
-pub(crate) fn take_item(frames: &mut Bytes) -> Bytes {
+/// Finds the item in the first frame.
+#[inline]
+pub(crate) fn split_frame(frames: &[u8]) -> FirstItem {
     // Only whole frames were put there, so the default is never taken.
-    let Some(header) = FrameHeader::read(frames) else { return std::mem::take(frames) };
-    frames.advance(FRAME_HEADER_BYTES);
-    frames.split_to(header.len)
+    let Some(header) = FrameHeader::read(frames) else { return FirstItem::whole(frames.len()) };
+    let end = FRAME_HEADER_BYTES + header.len;
+    FirstItem { start: FRAME_HEADER_BYTES, end, next: end }
 }
 
-fn take_checked_item(frames: &mut Bytes) -> Bytes {
-    let item = take_item(frames);
-    frames.advance(CHECK_BYTES);
-    item
+#[inline]
+fn split_checked_frame(frames: &[u8]) -> FirstItem {
+    let first = split_frame(frames);
+    FirstItem { next: first.next + CHECK_BYTES, ..first }
 }
 
 #[cfg(test)]
@@ -188,7 +189,7 @@ mod tests {
         arrive(&["", "bc"], true, |arrived| arrived.copy_to(&mut frames));
         arrive(&["d"], true, |arrived| arrived.copy_to(&mut frames));
         let mut batch = ItemBatch::new();
-        batch.push_run(frames.into(), take_item);
+        batch.push_run(frames.into(), split_frame);
         assert_eq!(batch.collect::<Vec<_>>(), ["a", "", "", "bc", "d"]);
     }
 

@@ -1,6 +1,6 @@
 //! Frames waiting for the next write: control first, then data.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use sinew_plane::{
@@ -195,6 +195,16 @@ impl Outbox {
         if let Some(check) = check {
             self.tail.extend_from_slice(&check);
             self.data_bytes += check.len();
+        }
+    }
+
+    /// An item that stands in `bytes`.
+    #[inline]
+    pub(crate) fn item(&mut self, stream: u32, bytes: &Bytes, item: Range<usize>) {
+        if item.len() <= COPY_BYTES {
+            self.small_payload(Kind::Item, stream, b"", &bytes[item]);
+        } else {
+            self.payload(Kind::Item, stream, b"", &bytes.slice(item));
         }
     }
 

@@ -1,10 +1,11 @@
 //! The sending end of one stream.
 
-use std::collections::VecDeque;
+mod kept_items;
 
 use bytes::Bytes;
-use sinew_plane::{CancelReason, Error, Headers, ResponseMetadata, Terminal, Window};
+use sinew_plane::{CancelReason, Error, Headers, ItemRun, ResponseMetadata, Terminal, Window};
 
+use self::kept_items::KeptItems;
 use crate::{
     Credit, Outbox, StreamViolation, consumer::REPORT_AT_LATEST, frame::Kind, outbox::CHUNK_BYTES,
 };
@@ -21,7 +22,7 @@ pub const ITEM_COST_BYTES: usize = 64;
 #[derive(Debug)]
 pub struct Producer {
     /// Items from number `base` on: not acknowledged.
-    items: VecDeque<Bytes>,
+    items: KeptItems,
     base: u64,
     /// Bytes of all items below `base`.
     base_bytes: u64,
@@ -83,7 +84,7 @@ impl Producer {
     /// The producer of a new stream with the window that its consumer granted.
     pub fn new(window: Window) -> Self {
         Self {
-            items: VecDeque::new(),
+            items: KeptItems::default(),
             base: 0,
             base_bytes: 0,
             pushed_bytes: 0,
@@ -134,7 +135,8 @@ impl Producer {
     #[inline]
     pub fn kept_bytes(&self) -> usize {
         let bytes = usize::try_from(self.pushed_bytes - self.base_bytes).unwrap_or(usize::MAX);
-        bytes.saturating_add(self.items.len() * ITEM_COST_BYTES + self.metadata.bytes())
+        let held = bytes.saturating_add(self.items.held_bytes());
+        held.saturating_add(self.items.len() * ITEM_COST_BYTES + self.metadata.bytes())
     }
 
     /// True while an item would be taken.
@@ -156,7 +158,7 @@ impl Producer {
             return Err(PushError::Full(item));
         }
         self.pushed_bytes += item.len() as u64;
-        self.items.push_back(item);
+        self.items.push(item);
         Ok(())
     }
 
@@ -182,6 +184,33 @@ impl Producer {
         self.pushed() == 0 && self.metadata.head().is_none() && self.metadata.facts().is_empty()
     }
 
+    /// How many items at the front of the run there is credit for, and their bytes.
+    ///
+    /// # Errors
+    /// The stream has ended, or what was pushed before was dropped.
+    #[inline]
+    pub fn takes(&self, run: &ItemRun) -> Result<(usize, usize), PushError> {
+        if self.refuses() {
+            return Err(PushError::Ended);
+        }
+        let items = self.item_limit.saturating_sub(self.pushed());
+        Ok(run.within(items, self.byte_limit.saturating_sub(self.pushed_bytes)))
+    }
+
+    /// Adds the first `count` items of the run, which have `bytes`, as [`takes`](Self::takes) has
+    /// said. Returns how many more would be taken now: at least so many small ones.
+    #[inline]
+    pub fn push_run(&mut self, run: &mut ItemRun, (count, bytes): (usize, usize)) -> usize {
+        if count > 0 {
+            self.pushed_bytes += bytes as u64;
+            self.items.push_run(run.take(count, bytes), count);
+        }
+        if !self.is_ready() {
+            return 0;
+        }
+        usize::try_from(self.item_limit - self.pushed()).unwrap_or(usize::MAX)
+    }
+
     /// The handler has begun; the consumer learns it with the next frame.
     pub fn accept(&mut self) {
         if self.accept == Accept::Untold {
@@ -203,13 +232,11 @@ impl Producer {
     /// If that was anything, no more items are taken, and a complete end, declared before or
     /// after, becomes cancelled for `reason`: nobody may take the rest for the whole.
     pub fn discard_unsent(&mut self, reason: CancelReason) {
-        let keep = (self.next - self.base) as usize;
-        let dropped: u64 = self.items.iter().skip(keep).map(|item| item.len() as u64).sum();
-        if keep < self.items.len() {
+        let (dropped, bytes) = self.items.drop_unsent();
+        if dropped > 0 {
             self.discarded.get_or_insert(reason);
         }
-        self.items.truncate(keep);
-        self.pushed_bytes -= dropped;
+        self.pushed_bytes -= bytes as u64;
         self.partial = 0;
         self.head_due = false;
         self.apply_discard();
@@ -219,7 +246,7 @@ impl Producer {
     /// It cannot be resumed.
     pub fn abandon(&mut self, error: Error) {
         self.discard_unsent(CancelReason::Evicted);
-        (self.items, self.metadata) = (VecDeque::new(), ResponseMetadata::new());
+        (self.items, self.metadata) = (KeptItems::default(), ResponseMetadata::new());
         (self.base, self.base_bytes) = (self.next, self.pushed_bytes);
         if !self.terminal_sent {
             self.terminal = Some(Terminal::Failed { error });
@@ -255,9 +282,7 @@ impl Producer {
             return Ok(false); // overtaken by a later one
         }
         let acknowledged = credit.consumed - self.base;
-        for item in self.items.drain(..acknowledged as usize) {
-            self.base_bytes += item.len() as u64;
-        }
+        self.base_bytes += self.items.acknowledge(acknowledged as usize) as u64;
         self.base = credit.consumed;
         if acknowledged > 0 {
             // Who has an item has the head that went before it.
@@ -297,6 +322,7 @@ impl Producer {
         }
         self.on_credit(credit)?;
         self.next = next_item;
+        self.items.resend_after((next_item - self.base) as usize);
         self.partial = 0;
         self.terminal_sent = false;
         if self.accept == Accept::Told {
@@ -363,12 +389,12 @@ impl Producer {
         if self.partial > 0 {
             return;
         }
-        let unsent = (self.next - self.base) as usize;
-        for item in self.items.range(unsent..) {
+        while let Some((bytes, item)) = self.items.unsent() {
             if item.len() > CHUNK_BYTES || !outbox.has_room() {
                 break;
             }
-            outbox.payload(Kind::Item, stream, b"", item);
+            outbox.item(stream, bytes, item);
+            self.items.sent();
             self.next += 1;
             self.accept = Accept::Told;
         }
@@ -376,10 +402,10 @@ impl Producer {
 
     /// Sends the next chunk of a large item.
     fn send_chunk(&mut self, stream: u32, outbox: &mut Outbox) {
+        let Some((bytes, item)) = self.items.unsent() else { return };
         self.accept = Accept::Told;
-        let item = &self.items[(self.next - self.base) as usize];
         let end = item.len().min(self.partial + CHUNK_BYTES);
-        let chunk = item.slice(self.partial..end);
+        let chunk = bytes.slice(item.start + self.partial..item.start + end);
         if self.partial == 0 {
             let total = (item.len() as u32).to_be_bytes();
             outbox.payload(Kind::ItemBegin, stream, &total, &chunk);
@@ -389,6 +415,7 @@ impl Producer {
         self.partial = end;
         if end == item.len() {
             self.partial = 0;
+            self.items.sent();
             self.next += 1;
         }
     }

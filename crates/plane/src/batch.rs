@@ -2,29 +2,60 @@
 
 use std::{collections::VecDeque, fmt};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
-/// Cuts the next item off the front of a run, which is not empty, and leaves the rest. It takes
-/// at least one byte from it.
-pub type SplitItem = fn(&mut Bytes) -> Bytes;
+/// Where the first item of a run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FirstItem {
+    /// Its first byte.
+    pub start: usize,
+    /// The byte after its last.
+    pub end: usize,
+    /// Where the next item of the run begins: at least 1, and the length of the run after the last.
+    pub next: usize,
+}
+
+impl FirstItem {
+    /// All of a run of so many bytes is one item.
+    pub fn whole(bytes: usize) -> Self {
+        Self { start: 0, end: bytes, next: bytes }
+    }
+}
+
+/// Finds the first item of a run, or of what is left of it, which is not empty.
+pub type SplitItem = fn(&[u8]) -> FirstItem;
 
 /// Items in their order, each whole, or in runs as they stood in what was received.
 ///
-/// A run is cut into items only when they are taken. So a transport puts in many at the price of
-/// one, and the reference count of its buffer is touched by the thread that uses the items alone.
-/// The items of a run share its buffer: whoever keeps one for long, and little of the others,
-/// copies it.
+/// A run is taken apart only when its items are taken. So a transport puts in many at the price of
+/// one, and [`next_slice`](Self::next_slice) reads them without touching the reference count of
+/// their buffer. Items that are taken as [`Bytes`] share it: whoever keeps one for long, and little
+/// of the others, copies it.
 #[derive(Default)]
 pub struct ItemBatch {
     /// The first run. Mostly there is no other, and then there is no list.
     front: Option<Run>,
     rest: VecDeque<Run>,
+    /// The run whose last item is being read.
+    read: Bytes,
 }
 
 struct Run {
     bytes: Bytes,
+    /// Bytes of it that are taken.
+    at: usize,
     /// `None` for an item.
-    cut: Option<SplitItem>,
+    split: Option<SplitItem>,
+}
+
+impl Run {
+    #[inline]
+    fn first(&self) -> FirstItem {
+        match self.split {
+            Some(split) => split(&self.bytes[self.at..]),
+            None => FirstItem::whole(self.bytes.len()),
+        }
+    }
 }
 
 impl ItemBatch {
@@ -42,13 +73,13 @@ impl ItemBatch {
     /// Adds an item.
     #[inline]
     pub fn push(&mut self, item: Bytes) {
-        self.add(Run { bytes: item, cut: None });
+        self.add(Run { bytes: item, at: 0, split: None });
     }
 
-    /// Adds the items that `cut` finds in `run`; an empty run has none.
-    pub fn push_run(&mut self, run: Bytes, cut: SplitItem) {
+    /// Adds the items that `split` finds in `run`; an empty run has none.
+    pub fn push_run(&mut self, run: Bytes, split: SplitItem) {
         if !run.is_empty() {
-            self.add(Run { bytes: run, cut: Some(cut) });
+            self.add(Run { bytes: run, at: 0, split: Some(split) });
         }
     }
 
@@ -65,14 +96,37 @@ impl ItemBatch {
     #[inline]
     pub fn pop(&mut self) -> Option<Bytes> {
         let run = self.front.as_mut()?;
-        let item = match run.cut {
-            Some(cut) => cut(&mut run.bytes),
-            None => std::mem::take(&mut run.bytes),
-        };
-        if run.bytes.is_empty() {
-            self.front = self.rest.pop_front();
+        let first = run.first();
+        let (start, end) = (run.at + first.start, run.at + first.end);
+        run.at += first.next;
+        if run.at < run.bytes.len() {
+            return Some(run.bytes.slice(start..end));
         }
+        // The last one: what holds the buffer passes to it.
+        let mut item = std::mem::take(&mut run.bytes);
+        self.front = self.rest.pop_front();
+        item.truncate(end);
+        item.advance(start);
         Some(item)
+    }
+
+    /// Takes the first item as it stands in its buffer. `None` lets go of the buffer of the one
+    /// before.
+    #[inline]
+    pub fn next_slice(&mut self) -> Option<&[u8]> {
+        let Some(run) = &mut self.front else {
+            self.read = Bytes::new();
+            return None;
+        };
+        let first = run.first();
+        let item = run.at + first.start..run.at + first.end;
+        run.at += first.next;
+        if run.at < run.bytes.len() {
+            return self.front.as_ref().map(|run| &run.bytes[item]);
+        }
+        self.read = std::mem::take(&mut run.bytes);
+        self.front = self.rest.pop_front();
+        Some(&self.read[item])
     }
 
     /// Moves all items of `other` behind those that are there. Where there are none, the two
@@ -104,7 +158,8 @@ impl Iterator for ItemBatch {
 impl fmt::Debug for ItemBatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let runs = self.front.iter().chain(&self.rest);
-        let (count, bytes) = (runs.clone().count(), runs.map(|run| run.bytes.len()).sum::<usize>());
+        let (count, bytes) =
+            (runs.clone().count(), runs.map(|run| run.bytes.len() - run.at).sum::<usize>());
         f.debug_struct("ItemBatch").field("runs", &count).field("bytes", &bytes).finish()
     }
 }
@@ -113,26 +168,57 @@ impl fmt::Debug for ItemBatch {
 mod tests {
     use super::*;
 
-    /// A byte with the length, then the item.
-    fn cut(run: &mut Bytes) -> Bytes {
-        let len = usize::from(run.split_to(1)[0]);
-        run.split_to(len)
+    /// A byte with the length, then the item, then a byte of no meaning.
+    fn split(run: &[u8]) -> FirstItem {
+        let end = 1 + usize::from(run[0]);
+        FirstItem { start: 1, end, next: end + 1 }
     }
 
-    #[test]
-    fn items_come_out_in_order_whichever_way_they_went_in() {
+    fn mixed() -> ItemBatch {
         let mut batch = ItemBatch::new();
         batch.push(Bytes::from_static(b"first"));
-        batch.push_run(Bytes::from_static(b"\x02ab\x00\x01c"), cut);
-        batch.push_run(Bytes::new(), cut);
+        batch.push_run(Bytes::from_static(b"\x02ab-\x00-\x01c-"), split);
+        batch.push_run(Bytes::new(), split);
         batch.push(Bytes::new());
         let mut more = ItemBatch::new();
         more.push(Bytes::from_static(b"last"));
         batch.append(&mut more);
         assert!(more.is_empty());
+        batch
+    }
+
+    const MIXED: [&str; 6] = ["first", "ab", "", "c", "", "last"];
+
+    #[test]
+    fn items_come_out_in_order_whichever_way_they_went_in() {
+        let mut batch = mixed();
         let items: Vec<Bytes> = batch.by_ref().collect();
-        assert_eq!(items, ["first", "ab", "", "c", "", "last"]);
+        assert_eq!(items, MIXED);
         assert!(batch.is_empty());
+    }
+
+    #[test]
+    fn items_are_read_where_they_stand() {
+        let mut batch = mixed();
+        for item in MIXED {
+            assert_eq!(batch.next_slice(), Some(item.as_bytes()));
+        }
+        assert_eq!(batch.next_slice(), None);
+        let mut batch = mixed();
+        for pair in MIXED.chunks(2) {
+            assert_eq!(batch.next_slice(), Some(pair[0].as_bytes()));
+            assert_eq!(batch.pop().unwrap(), pair[1]);
+        }
+    }
+
+    #[test]
+    fn a_buffer_is_let_go_of_with_its_last_item() {
+        let buffer = Bytes::from(b"\x01a-".to_vec());
+        let mut batch = ItemBatch::new();
+        batch.push_run(buffer.clone(), split);
+        assert_eq!(batch.next_slice(), Some(&b"a"[..]));
+        assert_eq!(batch.next_slice(), None);
+        assert!(buffer.is_unique());
     }
 
     #[test]

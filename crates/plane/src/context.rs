@@ -146,6 +146,11 @@ impl Context {
         self.0.state.load(Ordering::Acquire) == KILLED
     }
 
+    /// True for clones of one another.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Why the context was cancelled, once it was.
     pub fn reason(&self) -> Option<CancelReason> {
         self.is_stopped().then(|| CancelReason::from_wire(self.0.reason.load(Ordering::Acquire)))

@@ -28,6 +28,7 @@ mod address;
 mod app_code;
 mod backoff;
 mod batch;
+mod body;
 pub mod budget;
 mod burst;
 mod cancel;
@@ -43,6 +44,7 @@ mod failure_memory;
 mod headers;
 mod id;
 mod in_flight;
+mod item_run;
 mod layer;
 mod limits;
 mod metadata;
@@ -68,7 +70,8 @@ pub use crate::{
     address::{Address, AddressError, BindPolicy},
     app_code::AppCode,
     backoff::{Backoff, Jitter, Retries},
-    batch::{ItemBatch, SplitItem},
+    batch::{FirstItem, ItemBatch, SplitItem},
+    body::{Body, BodyEnd, BodySource, BoxSource, ManyOut, Next, OnBodyEnd, panicked},
     budget::{Budget, BudgetUse},
     burst::{Flush, burst, defer_flush},
     cancel::{CancelReason, OnCancel, StopKind},
@@ -86,6 +89,7 @@ pub use crate::{
     headers::{Headers, HeadersError, header},
     id::{Incarnation, InstanceId, StreamId},
     in_flight::{Closed, InFlight, InFlightEntry, InFlightKey, InFlightSet},
+    item_run::{ItemRun, split_run},
     layer::{EngineLayer, LayeredEngine, layer_fn},
     limits::{CallLimits, DEFAULT_ACCEPT_LIMIT, accept_timed_out},
     metadata::ResponseMetadata,
@@ -104,7 +108,7 @@ pub use crate::{
     stagger::{CONNECT_ATTEMPT_DELAY, staggered},
     terminal::{Outcome, Terminal},
     timeout::{Elapsed, second_look, timeout},
-    typed::{ManyOut, SingleIn},
+    typed::SingleIn,
     unanswered::{ACCEPTANCE_LOOK, Unanswered},
     wait::ItemWait,
     within::{unless_cancelled, within},

@@ -235,7 +235,7 @@ impl ResponseStream {
         self.outcome.as_ref()
     }
 
-    fn end(&mut self, outcome: Outcome) -> Option<Result<Bytes, Error>> {
+    fn end(&mut self, outcome: Outcome) -> Option<Error> {
         let outcome = outcome.behind_items(self.received);
         let error = match &outcome {
             Outcome::Complete { .. } => None,
@@ -249,12 +249,12 @@ impl ResponseStream {
             )),
         };
         self.outcome = Some(outcome);
-        error.map(|error| Err(error.behind_items(self.received)))
+        error.map(|error| error.behind_items(self.received))
     }
 
     /// Something is missing. A peer that broke the protocol is named as such; of any other loss
     /// only what came before it matters, and why is in the message.
-    fn end_by_loss(&mut self, error: Error) -> Option<Result<Bytes, Error>> {
+    fn end_by_loss(&mut self, error: Error) -> Option<Error> {
         let received = self.received;
         let is_violation = error.fault() == Fault::Protocol;
         let began = is_violation && error.executed() == Executed::Yes;
@@ -262,12 +262,82 @@ impl ResponseStream {
             return self.end(Outcome::Failed { error });
         }
         self.outcome = Some(Outcome::Truncated { received });
-        Some(Err(if error.fault() != Fault::Transport || error.code() == Code::Truncated {
+        Some(if error.fault() != Fault::Transport || error.code() == Code::Truncated {
             error.with_executed(Executed::Yes)
         } else {
             let message = format!("the stream broke off after {received} items: {error}");
             Error::new(Code::Truncated, message).with_source(error)
-        }))
+        })
+    }
+}
+
+impl ResponseStream {
+    /// The next item as `read` makes it, which sees the bytes where they stand in what was
+    /// received: of an item that is read at once, none becomes [`Bytes`] of its own. Else as
+    /// polling the stream.
+    #[inline]
+    pub fn poll_item<T>(
+        &mut self,
+        cx: &mut task::Context<'_>,
+        read: impl FnOnce(&[u8]) -> T,
+    ) -> Poll<Option<Result<T, Error>>> {
+        loop {
+            if let Some(item) = self.batch.next_slice() {
+                let item = read(item);
+                self.taken();
+                return Poll::Ready(Some(Ok(item)));
+            }
+            if let Some(end) = ready!(self.poll_more(cx)) {
+                return Poll::Ready(end.map(Err));
+            }
+        }
+    }
+
+    #[inline]
+    fn taken(&mut self) {
+        self.received += 1;
+        if let Some(wait) = &mut self.wait {
+            wait.on_item();
+        }
+    }
+
+    /// The batch is empty. Ready with `None` when there may be more in it, else with the end: the
+    /// error that it is, if it is one.
+    fn poll_more(&mut self, cx: &mut task::Context<'_>) -> Poll<Option<Option<Error>>> {
+        loop {
+            if self.outcome.is_some() {
+                return Poll::Ready(Some(None));
+            }
+            if let Some(error) = self.given_up.clone() {
+                return Poll::Ready(Some(self.end(Outcome::Failed { error })));
+            }
+            match self.source.poll_batch(cx, &mut self.batch) {
+                Poll::Ready(SourceEvent::Items) => return Poll::Ready(None),
+                Poll::Ready(SourceEvent::Ended(terminal)) => {
+                    return Poll::Ready(Some(self.end_by(terminal)));
+                }
+                Poll::Ready(SourceEvent::Lost(error)) => {
+                    return Poll::Ready(Some(self.end_by_loss(error)));
+                }
+                Poll::Pending => {
+                    let error = ready!(self.poll_limits(cx));
+                    self.give_up(error);
+                }
+            }
+        }
+    }
+
+    fn end_by(&mut self, terminal: Terminal) -> Option<Error> {
+        self.end(match terminal {
+            Terminal::Complete { items } if items == self.received => Outcome::Complete { items },
+            Terminal::Complete { items } => {
+                let message =
+                    format!("the producer counted {items} items and {} arrived", self.received);
+                Outcome::Failed { error: Error::new(Code::Corrupt, message) }
+            }
+            Terminal::Failed { error } => Outcome::Failed { error },
+            Terminal::Cancelled { reason } => Outcome::Cancelled { reason },
+        })
     }
 }
 
@@ -278,41 +348,11 @@ impl Stream for ResponseStream {
         let this = &mut *self;
         loop {
             if let Some(item) = this.batch.pop() {
-                this.received += 1;
-                if let Some(wait) = &mut this.wait {
-                    wait.on_item();
-                }
+                this.taken();
                 return Poll::Ready(Some(Ok(item)));
             }
-            if this.outcome.is_some() {
-                return Poll::Ready(None);
-            }
-            if let Some(error) = this.given_up.clone() {
-                return Poll::Ready(this.end(Outcome::Failed { error }));
-            }
-            let Poll::Ready(event) = this.source.poll_batch(cx, &mut this.batch) else {
-                let error = ready!(this.poll_limits(cx));
-                this.give_up(error);
-                continue;
-            };
-            match event {
-                SourceEvent::Items => {}
-                SourceEvent::Ended(Terminal::Complete { items }) if items == this.received => {
-                    return Poll::Ready(this.end(Outcome::Complete { items }));
-                }
-                SourceEvent::Ended(Terminal::Complete { items }) => {
-                    let message =
-                        format!("the producer counted {items} items and {} arrived", this.received);
-                    let error = Error::new(Code::Corrupt, message);
-                    return Poll::Ready(this.end(Outcome::Failed { error }));
-                }
-                SourceEvent::Ended(Terminal::Failed { error }) => {
-                    return Poll::Ready(this.end(Outcome::Failed { error }));
-                }
-                SourceEvent::Ended(Terminal::Cancelled { reason }) => {
-                    return Poll::Ready(this.end(Outcome::Cancelled { reason }));
-                }
-                SourceEvent::Lost(error) => return Poll::Ready(this.end_by_loss(error)),
+            if let Some(end) = ready!(this.poll_more(cx)) {
+                return Poll::Ready(end.map(Err));
             }
         }
     }

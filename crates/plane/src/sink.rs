@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::{CancelReason, Code, Context, Error, Executed, Headers, Terminal};
+use crate::{CancelReason, Code, Context, Error, Executed, Headers, ItemRun, Terminal};
 
 /// Why an item was not taken. The item comes back where it can still be sent.
 #[derive(Debug)]
@@ -34,6 +34,26 @@ pub trait SinkTarget: Send + Sync {
     /// Keeps the facts that leave with the terminal. The last call before
     /// [`finish`](Self::finish) counts. A transport that cannot carry them leaves them out.
     fn set_facts(&self, facts: Headers);
+
+    /// Takes as many items off the front of the run as there is credit for, as
+    /// [`try_send`](Self::try_send) does with each. Returns how many more would be taken now,
+    /// as far as that is known: 1 says no more than that the next may be tried.
+    ///
+    /// # Errors
+    /// The stream is over, or the first item that is left in the run is too large.
+    fn try_send_run(&self, run: &mut ItemRun) -> Result<usize, Error> {
+        while let Some(item) = run.pop() {
+            match self.try_send(item) {
+                Ok(()) => {}
+                Err(TrySendError::Full(item)) => {
+                    run.put_back(&item);
+                    return Ok(0);
+                }
+                Err(TrySendError::Closed(error)) => return Err(error),
+            }
+        }
+        Ok(1)
+    }
 
     /// Tells the consumer that the request is admitted, unless an item or the end has done so or
     /// does so anyway. Also called behind the end, where it changes nothing.
@@ -134,6 +154,21 @@ impl ResponseSink {
         self.target.try_send(item)?;
         self.sent += 1;
         Ok(())
+    }
+
+    /// Sends as many items off the front of the run as there is credit for; the run keeps the
+    /// others. Items leave as after [`try_send`](Self::try_send). Returns how many more would be
+    /// taken now, as far as the transport can tell: a handler that makes no more than that has
+    /// none waiting.
+    ///
+    /// # Errors
+    /// The stream is over, cancelled or lost, or an item is over the transport's limit; those
+    /// before it are sent.
+    pub fn try_send_run(&mut self, run: &mut ItemRun) -> Result<usize, Error> {
+        let before = run.count();
+        let room = self.target.try_send_run(run);
+        self.sent += (before - run.count()) as u64;
+        room
     }
 
     /// Ready when one more item would be taken.

@@ -3,14 +3,10 @@
 use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt;
-use sinew_plane::{CallLimits, Context, Error, Executed, ItemWait, ManyOut, SingleIn};
+use sinew_plane::{CallLimits, Context, Error, Executed, ItemWait, ManyOut, SingleIn, panicked};
 use sinew_registry::LocalCall;
 
-use crate::{
-    active_attempt::ActiveAttempt,
-    addressed::cancelled,
-    response::{self, panicked},
-};
+use crate::{active_attempt::ActiveAttempt, addressed::cancelled};
 
 /// Runs the engine on the caller's task. Its panics end the request, not the caller. It is admitted
 /// at once, so of the limits those of items count.
@@ -35,7 +31,7 @@ pub(crate) async fn call<Req, Resp: Send + 'static>(
         error = passed(&mut wait) => return Err(error.with_executed(Executed::Yes)),
     };
     unfinished.done();
-    Ok(response::local(values?, context, wait, attempt))
+    Ok(values?.watched(context).with_wait(wait).on_end(attempt))
 }
 
 /// Waits for a limit of the call to pass.

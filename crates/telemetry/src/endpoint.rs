@@ -104,8 +104,8 @@ impl RequestMetrics {
         self
     }
 
-    /// Counts the payload of one response item.
-    pub fn item(&mut self, bytes: usize) {
+    /// Counts the payload of response items: so many bytes.
+    pub fn items(&mut self, bytes: usize) {
         if self.unanswered {
             self.answered();
         }
@@ -182,8 +182,8 @@ mod tests {
         let (recorder, metrics) = endpoint();
         let mut request = metrics.admitted(100);
         check(&recorder, &["ingress_in_flight_requests{endpoint=\"a/b/c\"} 1"]);
-        request.item(30);
-        request.item(12);
+        request.items(30);
+        request.items(12);
         request.end(None);
         check(
             &recorder,
@@ -216,8 +216,8 @@ mod tests {
         serving("requests_total", "1");
         serving("active_streams", "1");
         serving("request_latency_seconds_count", "0");
-        request.item(1);
-        request.item(1);
+        request.items(1);
+        request.items(1);
         serving("request_latency_seconds_count", "1");
         request.end(None);
         serving("active_streams", "0");
@@ -236,8 +236,8 @@ mod tests {
     fn long_streams_show_their_bytes_while_they_run() {
         let (recorder, metrics) = endpoint();
         let mut request = metrics.admitted(0);
-        request.item(65_536);
-        request.item(1);
+        request.items(65_536);
+        request.items(1);
         check(&recorder, &["ingress_response_bytes_total{endpoint=\"a/b/c\"} 65536"]);
         request.end(None);
         check(&recorder, &["ingress_response_bytes_total{endpoint=\"a/b/c\"} 65537"]);

@@ -13,8 +13,8 @@ use std::{
 
 use bytes::Bytes;
 use sinew_plane::{
-    BudgetUse, CancelReason, Code, Context, Error, Executed, Headers, OnCancel, SinkTarget,
-    StopKind, StreamId, Terminal, TrySendError,
+    BudgetUse, CancelReason, Code, Context, Error, Executed, Headers, ItemRun, OnCancel,
+    SinkTarget, StopKind, StreamId, Terminal, TrySendError,
     budget::{Stalled, Tally, Work},
     clock, defer_flush,
 };
@@ -219,10 +219,9 @@ impl<D: Driver> ProducerStream<D> {
 }
 
 impl State {
-    /// Charges an item of so many bytes that is to be kept. False when the budget has no room.
-    fn charge<D: Driver>(&mut self, at: At<'_, D>, bytes: usize) -> bool {
+    /// Charges items that cost so many bytes and are to be kept. False when the budget has no room.
+    fn charge<D: Driver>(&mut self, at: At<'_, D>, cost: usize) -> bool {
         let Some(account) = &at.connection.account else { return true };
-        let cost = bytes + ITEM_COST_BYTES;
         let kept = self.producer.kept_bytes() + cost;
         let charged = self.kept.cover(kept, BudgetUse::Kept, account, Work::Running);
         self.starved = if charged { None } else { NonZeroUsize::new(cost) };
@@ -251,7 +250,7 @@ impl State {
         let Some(cost) = self.starved else { return true };
         let Some(account) = &at.connection.account else { return true };
         account.wait_for_room(at.number, cost.get(), waker);
-        self.charge(at, cost.get() - ITEM_COST_BYTES)
+        self.charge(at, cost.get())
     }
 
     /// Sends at once when nobody stands in line, else goes to the end of it.
@@ -296,7 +295,7 @@ impl State {
             return Err(TrySendError::Closed(Error::new(Code::TooLarge, message)));
         }
         let is_charged = at.connection.account.is_some() && self.producer.is_ready();
-        if is_charged && !self.charge(at, item.len()) {
+        if is_charged && !self.charge(at, item.len() + ITEM_COST_BYTES) {
             self.parked.get_or_insert_with(clock::now);
             return Err(TrySendError::Full(item));
         }
@@ -306,14 +305,47 @@ impl State {
                 self.parked.get_or_insert_with(clock::now);
                 return Err(TrySendError::Full(item));
             }
-            Err(PushError::Ended) => {
-                let error = Error::new(Code::HandlerFailed, "the stream has ended already");
-                return Err(TrySendError::Closed(error));
-            }
+            Err(PushError::Ended) => return Err(TrySendError::Closed(ended_already())),
         }
         self.parked = None;
         self.send_item(at);
         Ok(())
+    }
+
+    /// Takes in what there is credit for, and sends it or lets it wait in line.
+    fn push_run<D: Driver>(&mut self, at: At<'_, D>, run: &mut ItemRun) -> Result<usize, Error> {
+        let limit = at.connection.peer_message_limit().min(largest_kept(at.connection));
+        let (count, bytes) = self.producer.takes(run).map_err(|_| ended_already())?;
+        let fits = run.largest() <= limit && self.charge(at, bytes + count * ITEM_COST_BYTES);
+        if !fits {
+            return self.push_each(at, run);
+        }
+        let room = self.producer.push_run(run, (count, bytes));
+        if run.is_empty() {
+            self.parked = None;
+        } else {
+            self.parked.get_or_insert_with(clock::now);
+        }
+        if count > 0 {
+            self.send_item(at);
+        }
+        Ok(room)
+    }
+
+    /// The same, item by item: one of them is too large, or there is no memory for all.
+    #[cold]
+    fn push_each<D: Driver>(&mut self, at: At<'_, D>, run: &mut ItemRun) -> Result<usize, Error> {
+        while let Some(item) = run.pop() {
+            match self.push(at, item) {
+                Ok(()) => {}
+                Err(TrySendError::Full(item)) => {
+                    run.put_back(&item);
+                    return Ok(0);
+                }
+                Err(TrySendError::Closed(error)) => return Err(error),
+            }
+        }
+        Ok(1)
     }
 
     /// Moves frames into the outbox, or the stream into the line when there is no room.
@@ -330,6 +362,10 @@ impl State {
         }
         polled
     }
+}
+
+fn ended_already() -> Error {
+    Error::new(Code::HandlerFailed, "the stream has ended already")
 }
 
 /// The largest item that this side can keep at all, in bytes.
@@ -404,6 +440,15 @@ impl<D: Driver> SinkTarget for ProducerStream<D> {
             state.producer.set_facts(facts);
             state.charge_metadata(at);
         }
+    }
+
+    fn try_send_run(&self, run: &mut ItemRun) -> Result<usize, Error> {
+        let mut state = self.state.lock();
+        let (state, at) = state.parts();
+        if let Some(error) = self.closed_by(state) {
+            return Err(error);
+        }
+        state.push_run(at, run)
     }
 
     fn accept(&self) {

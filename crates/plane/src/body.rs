@@ -1,0 +1,279 @@
+//! A response as an engine makes it and as its caller reads it: one type on the whole way.
+
+mod watch;
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{self, Poll, ready},
+};
+
+use futures_core::Stream;
+
+use self::watch::Watch;
+pub use self::watch::panicked;
+use crate::{CancelReason, Context, Error, ItemWait, Outcome, StopKind};
+
+/// What comes next in a response.
+#[derive(Debug)]
+pub enum Next<T> {
+    /// A value.
+    Item(T),
+    /// Nothing more.
+    End(BodyEnd),
+}
+
+/// The end of a response.
+#[derive(Debug)]
+pub struct BodyEnd {
+    error: Option<Error>,
+    /// Where it is known better than by the error.
+    outcome: Option<Outcome>,
+}
+
+impl BodyEnd {
+    /// Every value was made.
+    pub fn complete() -> Self {
+        Self { error: None, outcome: None }
+    }
+
+    /// It failed with this error.
+    pub fn failed(error: Error) -> Self {
+        Self { error: Some(error), outcome: None }
+    }
+
+    /// It was cancelled; the error says the same to who reads the values.
+    pub fn cancelled(reason: CancelReason, error: Error) -> Self {
+        Self { error: Some(error), outcome: Some(Outcome::Cancelled { reason }) }
+    }
+
+    /// As the transport says that it ended.
+    pub fn of(outcome: Option<Outcome>, error: Option<Error>) -> Self {
+        Self { error, outcome }
+    }
+
+    /// The error, unless it is complete.
+    pub fn error(&self) -> Option<&Error> {
+        self.error.as_ref()
+    }
+}
+
+/// Where the values of a [`Body`] come from. Every stream of results is one.
+pub trait BodySource<T>: Send {
+    /// The next value, or the end, after which it is not polled again.
+    fn poll_value(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Next<T>>;
+}
+
+impl<T, S: Stream<Item = Result<T, Error>> + Send> BodySource<T> for S {
+    fn poll_value(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Next<T>> {
+        Poll::Ready(match ready!(Stream::poll_next(self, cx)) {
+            Some(Ok(value)) => Next::Item(value),
+            Some(Err(error)) => Next::End(BodyEnd::failed(error)),
+            None => Next::End(BodyEnd::complete()),
+        })
+    }
+}
+
+/// A source on the heap.
+pub type BoxSource<T> = Pin<Box<dyn BodySource<T>>>;
+
+/// Is told how a response ended, before whoever reads it hears of the end. Dropped untold when the
+/// response is dropped before its end.
+pub trait OnBodyEnd: Send {
+    /// The response has ended so.
+    fn ended(self: Box<Self>, outcome: &Outcome, error: Option<&Error>);
+}
+
+/// The response to one request: a stream of values, then exactly one end.
+///
+/// `None` without an `Err` before it means complete. After an `Err` the stream is over;
+/// [`outcome`](Self::outcome) tells failed, cancelled and truncated apart. Dropping it before
+/// its end cancels the request.
+pub struct Body<T> {
+    /// `None` once it is over. Dropped before `on_end`: the handler is told to end, then it counts
+    /// as idle.
+    source: Option<BoxSource<T>>,
+    on_end: Option<Box<dyn OnBodyEnd>>,
+    context: Context,
+    received: u64,
+    outcome: Option<Outcome>,
+    /// For a response that an engine makes in the task of its reader.
+    watch: Option<Box<Watch>>,
+}
+
+/// The name that the response has in the documents.
+pub type ManyOut<T> = Body<T>;
+
+impl<T> Body<T> {
+    /// A response from values; its end is complete, or failed with the first error.
+    pub fn new(values: impl BodySource<T> + 'static, context: Context) -> Self {
+        Self::from_source(Box::pin(values), context)
+    }
+
+    /// The same from values that are boxed already.
+    pub fn from_source(source: BoxSource<T>, context: Context) -> Self {
+        Self {
+            source: Some(source),
+            on_end: None,
+            context,
+            received: 0,
+            outcome: None,
+            watch: None,
+        }
+    }
+
+    /// The request's context: stop, kill, deadline.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// How many values have come so far.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// How the stream ended, once it has.
+    pub fn outcome(&self) -> Option<&Outcome> {
+        self.outcome.as_ref()
+    }
+
+    /// The next value, or the end: what both ends of a transport read. Once the end has come, it is
+    /// not to be called again.
+    #[inline]
+    fn poll_source(&mut self, cx: &mut task::Context<'_>) -> Poll<Next<T>> {
+        let Some(source) = &mut self.source else {
+            return Poll::Ready(Next::End(BodyEnd::complete()));
+        };
+        match &mut self.watch {
+            None => source.as_mut().poll_value(cx),
+            Some(watch) => watch.poll_value(source.as_mut(), &self.context, cx),
+        }
+    }
+
+    #[cold]
+    fn end(&mut self, end: BodyEnd) -> Option<Error> {
+        let BodyEnd { error, outcome } = end;
+        self.source = None;
+        let error = error.map(|error| error.behind_items(self.received));
+        let outcome = match (outcome, &error) {
+            (Some(outcome), _) => outcome.behind_items(self.received),
+            (None, Some(error)) => Outcome::Failed { error: error.clone() },
+            (None, None) => Outcome::Complete { items: self.received },
+        };
+        if let Some(on_end) = self.on_end.take() {
+            on_end.ended(&outcome, error.as_ref());
+        }
+        self.outcome = Some(outcome);
+        error
+    }
+}
+
+impl<T: 'static> Body<T> {
+    /// The response of an engine that runs in the task of its reader, to the request of `context`:
+    /// it ends when the request is cancelled, it ends the engine when it is dropped, and a panic of
+    /// the engine is an error of the response.
+    #[must_use]
+    pub fn watched(self, context: &Context) -> Self {
+        if self.watch.is_some() && self.context.is_same(context) {
+            return self;
+        }
+        let mut body = if self.watch.is_some() { self.nested() } else { self };
+        body.context = context.clone();
+        body.watch = Some(Box::default());
+        body
+    }
+
+    /// The same with limits to the waits for its values; only for one that is watched.
+    #[must_use]
+    pub fn with_wait(mut self, wait: Option<Box<ItemWait>>) -> Self {
+        if let Some(watch) = &mut self.watch {
+            watch.set_wait(wait);
+        }
+        self
+    }
+
+    /// The same, telling `on_end` of its end, after those that were to be told before.
+    #[must_use]
+    pub fn on_end(mut self, on_end: impl OnBodyEnd + 'static) -> Self {
+        self.on_end = Some(match self.on_end.take() {
+            None => Box::new(on_end),
+            Some(first) => Box::new(Both(first, Box::new(on_end))),
+        });
+        self
+    }
+
+    /// The same with another source around its own, until it has ended.
+    #[must_use]
+    pub fn map_source(mut self, wrap: impl FnOnce(BoxSource<T>) -> BoxSource<T>) -> Self {
+        self.source = self.source.take().map(wrap);
+        self
+    }
+
+    /// The same as the source of another.
+    fn nested(self) -> Self {
+        let context = self.context.clone();
+        Self::from_source(Box::pin(Nested(self)), context)
+    }
+}
+
+struct Both(Box<dyn OnBodyEnd>, Box<dyn OnBodyEnd>);
+
+impl OnBodyEnd for Both {
+    fn ended(self: Box<Self>, outcome: &Outcome, error: Option<&Error>) {
+        self.0.ended(outcome, error);
+        self.1.ended(outcome, error);
+    }
+}
+
+struct Nested<T>(Body<T>);
+
+impl<T> BodySource<T> for Nested<T> {
+    fn poll_value(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Next<T>> {
+        Poll::Ready(match ready!(Pin::new(&mut self.0).poll_next(cx)) {
+            Some(Ok(value)) => Next::Item(value),
+            Some(Err(error)) => Next::End(BodyEnd::of(self.0.outcome.clone(), Some(error))),
+            None => Next::End(BodyEnd::of(self.0.outcome.clone(), None)),
+        })
+    }
+}
+
+impl<T> Stream for Body<T> {
+    type Item = Result<T, Error>;
+
+    #[inline]
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.outcome.is_some() {
+            return Poll::Ready(None);
+        }
+        Poll::Ready(match ready!(self.poll_source(cx)) {
+            Next::Item(value) => {
+                self.received += 1;
+                Some(Ok(value))
+            }
+            Next::End(end) => self.end(end).map(Err),
+        })
+    }
+}
+
+// The boxed source is Unpin and nothing else is pinned.
+impl<T> Unpin for Body<T> {}
+
+impl<T> Drop for Body<T> {
+    fn drop(&mut self) {
+        if self.watch.is_some() && self.source.is_some() {
+            self.context.cancel(StopKind::Kill, CancelReason::Caller);
+        }
+    }
+}
+
+impl<T> fmt::Debug for Body<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Body")
+            .field("received", &self.received)
+            .field("outcome", &self.outcome)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
