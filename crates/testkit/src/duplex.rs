@@ -15,6 +15,7 @@ pub mod loss;
 pub mod metadata;
 pub mod order;
 pub mod request;
+pub mod runs;
 pub mod sizes;
 pub mod terminals;
 pub mod waits;
@@ -31,6 +32,7 @@ const SOURCES: [(&str, &str); 14] = [
     ("loss", include_str!("duplex/loss.rs")),
     ("metadata", include_str!("duplex/metadata.rs")),
     ("order", include_str!("duplex/order.rs")),
+    ("runs", include_str!("duplex/runs.rs")),
     ("request", include_str!("duplex/request.rs")),
     ("sizes", include_str!("duplex/sizes.rs")),
     ("terminals", include_str!("duplex/terminals.rs")),

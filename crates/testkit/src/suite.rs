@@ -143,6 +143,10 @@ macro_rules! duplex_suite {
                 many_more_items_than_a_window,
                 streams_side_by_side_keep_their_order,
             }
+            runs {
+                items_come_in_order_whatever_the_window,
+                a_killed_response_takes_none,
+            }
             request {
                 everything_reaches_the_handler,
                 headers_are_optional,

@@ -11,7 +11,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use parking_lot::Mutex;
 use sinew_ingress::{EndpointConfig, Handler, Ingress, IngressConfig, ServedEndpoint};
 use sinew_plane::{
-    Code, Context, Error, Executed, Headers, IncomingRequest, InstanceId, RequestHandler,
+    Code, Context, Error, Executed, Headers, IncomingRequest, InstanceId, ItemRun, RequestHandler,
     ResponseSink, SinkTarget, Terminal, TransportId, TrySendError,
 };
 use tokio::{sync::Notify, time::timeout};
@@ -241,6 +241,20 @@ impl SinkTarget for Consumer {
 
     fn set_facts(&self, facts: Headers) {
         self.change(|state| state.facts = facts);
+    }
+
+    fn try_send_run(&self, run: &mut ItemRun) -> Result<usize, Error> {
+        while let Some(item) = run.pop() {
+            match self.try_send(item) {
+                Ok(()) => {}
+                Err(TrySendError::Full(item)) => {
+                    run.put_back(&item);
+                    return Ok(0);
+                }
+                Err(TrySendError::Closed(error)) => return Err(error),
+            }
+        }
+        Ok(self.with(|state| state.credit))
     }
 
     fn accept(&self) {

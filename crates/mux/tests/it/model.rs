@@ -168,7 +168,11 @@ fn run(world: &mut World, op: &Op) {
     };
     match *op {
         Op::Push { stream, ref lens, flush } => {
-            world.stream(stream, |stream| lens.iter().for_each(|len| stream.push(*len)));
+            // What leaves at once was made together.
+            world.stream(stream, |stream| match flush && lens.len() > 1 {
+                true => stream.push_run(lens),
+                false => lens.iter().for_each(|len| stream.push(*len)),
+            });
             if flush {
                 handler(world, stream, &|handler| handler.flush());
             }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sinew_mux::ReceivedRequest;
 use sinew_plane::{
-    CancelReason, Code, Context, Error, Executed, Headers, ResponseSink, SinkTarget, Terminal,
-    TrySendError,
+    CancelReason, Code, Context, Error, Executed, Headers, ItemRun, ResponseSink, SinkTarget,
+    Terminal, TrySendError,
 };
 
 use super::caller::Flag;
@@ -74,6 +74,19 @@ impl Handler {
             Err(TrySendError::Closed(_)) => assert!(self.context.is_killed()),
         }
         false
+    }
+
+    /// Those that were not taken are none of its items.
+    pub(crate) fn push_run(&mut self, mut items: Vec<Bytes>) {
+        let Some(sink) = &mut self.sink else { return };
+        let mut run = ItemRun::new();
+        items.iter().for_each(|item| run.push(item));
+        match sink.try_send_run(&mut run) {
+            Ok(room) => assert!(room == 0 || run.is_empty(), "{room} more, and it left {run:?}"),
+            Err(_) => assert!(self.context.is_killed()),
+        }
+        items.truncate(items.len() - run.count());
+        self.made.append(&mut items);
     }
 
     pub(crate) fn accept(&mut self) {

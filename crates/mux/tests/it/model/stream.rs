@@ -134,6 +134,15 @@ impl Stream {
         }
     }
 
+    /// The handler makes a run of items.
+    pub(crate) fn push_run(&mut self, lens: &[usize]) {
+        if let Some(handler) = &mut self.handler {
+            let first = handler.made.len();
+            let items = lens.iter().enumerate();
+            handler.push_run(items.map(|(at, len)| item(self.id.0, first + at, *len)).collect());
+        }
+    }
+
     /// The handler makes one last item once it may, and ends its response.
     pub(crate) fn wind_up(&mut self) {
         let Some(handler) = &mut self.handler else { return };
