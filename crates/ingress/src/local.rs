@@ -7,8 +7,8 @@ use std::{
 };
 
 use sinew_plane::{
-    AsyncEngine, BodySource, BoxFuture, BoxSource, CancelReason, Context, Error, Fault, ManyOut,
-    Next, OnBodyEnd, Outcome, Permit, SingleIn, StopKind,
+    AsyncEngine, BodySource, BoxFuture, BoxSource, CancelReason, Context, Error, Fault, Headers,
+    ManyOut, Next, OnBodyEnd, Outcome, Permit, SingleIn, StopKind,
 };
 use sinew_registry::AdmittingEngine;
 use tracing::{Instrument, Span};
@@ -166,5 +166,16 @@ impl<T> BodySource<T> for InSpan<T> {
     fn poll_value(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Next<T>> {
         let Self { source, span } = &mut *self;
         span.in_scope(|| source.as_mut().poll_value(cx))
+    }
+
+    fn poll_head(
+        mut self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+    ) -> Poll<Result<Headers, Error>> {
+        self.source.as_mut().poll_head(cx)
+    }
+
+    fn facts(&self) -> Headers {
+        self.source.facts()
     }
 }

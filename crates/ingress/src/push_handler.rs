@@ -182,32 +182,41 @@ async fn generate<Req, Resp, E: AsyncEngine<Req, Resp> + ?Sized>(
 
 /// Step 5: the engine's values become items. Whatever ends it, what it has made before is sent.
 async fn stream_out<Resp: Serialize + Send + Sync + 'static>(
-    values: ManyOut<Resp>,
-    context: &Context,
-    responses: &mut Responses<'_>,
-) -> Result<(), End> {
-    let end = pull(values, context, responses).await;
-    let sent = responses.send_with_credit().await;
-    end.and(sent)
-}
-
-async fn pull<Resp: Serialize + Send + Sync + 'static>(
     mut values: ManyOut<Resp>,
     context: &Context,
     responses: &mut Responses<'_>,
 ) -> Result<(), End> {
+    let end = pull(&mut values, context, responses).await;
+    let sent = responses.send_with_credit().await;
+    responses.set_facts(values.facts());
+    end.and(sent)
+}
+
+async fn pull<Resp: Serialize + Send + Sync + 'static>(
+    values: &mut ManyOut<Resp>,
+    context: &Context,
+    responses: &mut Responses<'_>,
+) -> Result<(), End> {
+    let mut has_head = false;
     loop {
         // Between two items nothing is in hand.
         if context.is_stopped() {
             return Err(End::cancelled(context));
         }
-        let next = poll_fn(|cx| match Pin::new(&mut values).poll_next(cx) {
-            Poll::Ready(next) => Poll::Ready(Ok(Some(next))),
-            Poll::Pending => match responses.idle() {
-                Ok(true) => Poll::Pending,
-                Ok(false) => Poll::Ready(Ok(None)),
-                Err(end) => Poll::Ready(Err(end)),
-            },
+        let next = poll_fn(|cx| {
+            // One that another process makes comes later, and before its first value.
+            if !has_head && let Poll::Ready(head) = values.poll_head(cx) {
+                has_head = true;
+                responses.head(head);
+            }
+            match Pin::new(&mut *values).poll_next(cx) {
+                Poll::Ready(next) => Poll::Ready(Ok(Some(next))),
+                Poll::Pending => match responses.idle() {
+                    Ok(true) => Poll::Pending,
+                    Ok(false) => Poll::Ready(Ok(None)),
+                    Err(end) => Poll::Ready(Err(end)),
+                },
+            }
         });
         let pushed = match next.await? {
             Some(Some(Ok(value))) => responses.push(&value)?,

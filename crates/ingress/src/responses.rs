@@ -5,7 +5,7 @@ use std::{any::Any, future::poll_fn};
 use bytes::Bytes;
 use serde_core::Serialize;
 use sinew_codec::{DEFAULT_MAX_MESSAGE_SIZE, PayloadFormat};
-use sinew_plane::{Context, Error, Executed, ItemRun, ResponseSink, TrySendError};
+use sinew_plane::{Context, Error, Executed, Headers, ItemRun, ResponseSink, TrySendError};
 
 use crate::{end::End, payload::payload_error, permit::Permit};
 
@@ -61,6 +61,23 @@ impl<'a> Responses<'a> {
             room: 1,
             unflushed: false,
             accepted: false,
+        }
+    }
+
+    /// What the handler says before its first value. An error comes again with the values.
+    pub(crate) fn head(&mut self, head: Result<Headers, Error>) {
+        if let Ok(head) = head
+            && !head.is_empty()
+            && self.sink.head(head).is_ok()
+        {
+            self.accepted = true;
+        }
+    }
+
+    /// What it says of them all.
+    pub(crate) fn set_facts(&mut self, facts: Headers) {
+        if !facts.is_empty() {
+            self.sink.set_facts(facts);
         }
     }
 

@@ -12,7 +12,7 @@ use futures_core::Stream;
 
 use self::watch::Watch;
 pub use self::watch::panicked;
-use crate::{CancelReason, Context, Error, ItemWait, Outcome, StopKind};
+use crate::{CancelReason, Context, Error, Headers, ItemWait, Outcome, StopKind};
 
 /// What comes next in a response.
 #[derive(Debug)]
@@ -62,6 +62,22 @@ impl BodyEnd {
 pub trait BodySource<T>: Send {
     /// The next value, or the end, after which it is not polled again.
     fn poll_value(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Next<T>>;
+
+    /// Ready with the head once it arrived; with an empty one when there is none.
+    ///
+    /// # Errors
+    /// The response failed before its first value; [`poll_value`](Self::poll_value) says so as well.
+    fn poll_head(
+        self: Pin<&mut Self>,
+        _cx: &mut task::Context<'_>,
+    ) -> Poll<Result<Headers, Error>> {
+        Poll::Ready(Ok(Headers::new()))
+    }
+
+    /// The facts that came with the end; empty before it, and where there are none.
+    fn facts(&self) -> Headers {
+        Headers::new()
+    }
 }
 
 impl<T, S: Stream<Item = Result<T, Error>> + Send> BodySource<T> for S {
@@ -97,8 +113,17 @@ pub struct Body<T> {
     context: Context,
     received: u64,
     outcome: Option<Outcome>,
+    metadata: Option<Box<Metadata>>,
     /// For a response that an engine makes in the task of its reader.
     watch: Option<Box<Watch>>,
+}
+
+/// What an engine says beside its values.
+#[derive(Default)]
+struct Metadata {
+    head: Headers,
+    facts: Headers,
+    make_facts: Option<Box<dyn FnOnce() -> Headers + Send>>,
 }
 
 /// The name that the response has in the documents.
@@ -118,8 +143,60 @@ impl<T> Body<T> {
             context,
             received: 0,
             outcome: None,
+            metadata: None,
             watch: None,
         }
+    }
+
+    /// The same with a head, which its caller has before the first value: see
+    /// [`ResponseSink::head`](crate::ResponseSink::head).
+    #[must_use]
+    pub fn with_head(mut self, head: Headers) -> Self {
+        self.metadata.get_or_insert_default().head = head;
+        self
+    }
+
+    /// The same with facts about the whole response, such as what it cost: `facts` is called once,
+    /// when its values have ended, whichever end that is. See
+    /// [`ResponseSink::set_facts`](crate::ResponseSink::set_facts).
+    #[must_use]
+    pub fn with_facts(mut self, facts: impl FnOnce() -> Headers + Send + 'static) -> Self {
+        self.metadata.get_or_insert_default().make_facts = Some(Box::new(facts));
+        self
+    }
+
+    /// What the handler said of the response before its first value. Waits until the head, the
+    /// first value or the end arrives; may be called before and after the first value. Empty when
+    /// there is none. Cancel-safe.
+    ///
+    /// # Errors
+    /// The response failed before its first value; polling the values says so as well.
+    pub async fn head(&mut self) -> Result<Headers, Error> {
+        std::future::poll_fn(|cx| self.poll_head(cx)).await
+    }
+
+    /// Ready once the head is known, for code that wraps the response; see [`head`](Self::head).
+    ///
+    /// # Errors
+    /// As [`head`](Self::head).
+    pub fn poll_head(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<Headers, Error>> {
+        let own = self.metadata.as_ref().map(|metadata| &metadata.head);
+        if let Some(head) = own.filter(|head| !head.is_empty()) {
+            return Poll::Ready(Ok(head.clone()));
+        }
+        let Some(source) = &mut self.source else { return Poll::Ready(Ok(Headers::new())) };
+        let head = ready!(source.as_mut().poll_head(cx));
+        if let Ok(head) = &head
+            && !head.is_empty()
+        {
+            self.metadata.get_or_insert_default().head = head.clone();
+        }
+        Poll::Ready(head)
+    }
+
+    /// The facts that came with the end; empty before it, and when there are none.
+    pub fn facts(&self) -> Headers {
+        self.metadata.as_ref().map_or_else(Headers::new, |metadata| metadata.facts.clone())
     }
 
     /// The request's context: stop, kill, deadline.
@@ -153,7 +230,9 @@ impl<T> Body<T> {
     #[cold]
     fn end(&mut self, end: BodyEnd) -> Option<Error> {
         let BodyEnd { error, outcome } = end;
-        self.source = None;
+        let source = self.source.take();
+        self.keep_facts(source.as_ref().map_or_else(Headers::new, |source| source.facts()));
+        drop(source);
         let error = error.map(|error| error.behind_items(self.received));
         let outcome = match (outcome, &error) {
             (Some(outcome), _) => outcome.behind_items(self.received),
@@ -165,6 +244,14 @@ impl<T> Body<T> {
         }
         self.outcome = Some(outcome);
         error
+    }
+
+    fn keep_facts(&mut self, from_source: Headers) {
+        let made = self.metadata.as_mut().and_then(|metadata| metadata.make_facts.take());
+        let facts = made.map_or(from_source, |make| make());
+        if !facts.is_empty() {
+            self.metadata.get_or_insert_default().facts = facts;
+        }
     }
 }
 
@@ -234,6 +321,17 @@ impl<T> BodySource<T> for Nested<T> {
             Some(Err(error)) => Next::End(BodyEnd::of(self.0.outcome.clone(), Some(error))),
             None => Next::End(BodyEnd::of(self.0.outcome.clone(), None)),
         })
+    }
+
+    fn poll_head(
+        mut self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+    ) -> Poll<Result<Headers, Error>> {
+        self.0.poll_head(cx)
+    }
+
+    fn facts(&self) -> Headers {
+        self.0.facts()
     }
 }
 

@@ -9,8 +9,8 @@ use std::{
 use serde_core::de::DeserializeOwned;
 use sinew_codec::PayloadFormat;
 use sinew_plane::{
-    Body, BodyEnd, BodySource, CancelReason, Code, Context, Error, Executed, ManyOut, Next,
-    Outcome, StopKind,
+    Body, BodyEnd, BodySource, CancelReason, Code, Context, Error, Executed, Headers, ManyOut,
+    Next, Outcome, StopKind,
 };
 use tokio::time::Sleep;
 
@@ -30,6 +30,7 @@ pub(crate) fn remote<T: DeserializeOwned + Send + 'static>(
         is_bytes: format == PayloadFormat::Raw && payload::is_bytes::<T>(),
         deadline: context.deadline().map(sleep),
         context: context.clone(),
+        facts: Headers::new(),
         value: PhantomData,
     };
     Body::new(source, context.clone()).on_end(attempt)
@@ -50,13 +51,18 @@ struct Remote<T> {
     /// The caller's own watch on its deadline, for a peer that has fallen silent.
     deadline: Option<Pin<Box<Sleep>>>,
     context: Context,
+    /// Those that came with the end.
+    facts: Headers,
     value: PhantomData<fn() -> T>,
 }
 
 impl<T: DeserializeOwned + 'static> Remote<T> {
     fn end(&mut self, outcome: Option<Outcome>, error: Option<Error>) -> Poll<Next<T>> {
-        if let (Some(Started { metrics, .. }), Some(error)) = (self.open.take(), &error) {
-            count(&metrics, error);
+        if let Some(Started { stream, metrics, .. }) = self.open.take() {
+            self.facts = stream.facts();
+            if let Some(error) = &error {
+                count(&metrics, error);
+            }
         }
         Poll::Ready(Next::End(BodyEnd::of(outcome, error)))
     }
@@ -96,5 +102,19 @@ impl<T: DeserializeOwned + 'static> BodySource<T> for Remote<T> {
             }
             Poll::Pending => this.poll_deadline(cx),
         }
+    }
+
+    fn poll_head(
+        mut self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+    ) -> Poll<Result<Headers, Error>> {
+        match &mut self.open {
+            Some(Started { stream, .. }) => stream.poll_head(cx),
+            None => Poll::Ready(Ok(Headers::new())),
+        }
+    }
+
+    fn facts(&self) -> Headers {
+        self.facts.clone()
     }
 }

@@ -21,7 +21,7 @@ pub mod terminals;
 pub mod waits;
 
 /// The sources of the cases, whose documentation is the list of the rules.
-const SOURCES: [(&str, &str); 14] = [
+const SOURCES: [(&str, &str); 15] = [
     ("burst", include_str!("duplex/burst.rs")),
     ("cancel", include_str!("duplex/cancel.rs")),
     ("concurrency", include_str!("duplex/concurrency.rs")),

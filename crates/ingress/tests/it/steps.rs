@@ -12,8 +12,8 @@ use std::{
 use futures_util::{StreamExt, stream};
 use sinew_ingress::PushHandler;
 use sinew_plane::{
-    AsyncEngine, BoxStream, CancelReason, Code, Context, Error, Executed, Headers, SingleIn,
-    Terminal, engine_fn, header,
+    AsyncEngine, BoxStream, CancelReason, Code, Context, Error, Executed, Headers, ManyOut,
+    SingleIn, Terminal, engine_fn, header,
 };
 use tokio::sync::Semaphore;
 
@@ -178,6 +178,26 @@ async fn stream_out_an_error_or_panic_leaves_a_true_prefix() {
     }
     assert_eq!(fixture.errors("application"), 2);
     fixture.assert_idle();
+}
+
+#[tokio::test]
+async fn stream_out_head_and_facts_go_before_and_after_the_items() {
+    let fixture = Fixture::new();
+    let named = |name: &str| {
+        let mut headers = Headers::new();
+        headers.insert(name, "1").unwrap();
+        headers
+    };
+    let engine = engine_fn(move |request: SingleIn<u32>| async move {
+        let values = stream::iter([Ok(1_u32), Ok(2)]);
+        let response = ManyOut::new(values, request.context().clone());
+        Ok::<_, Error>(response.with_head(named("model")).with_facts(move || named("tokens")))
+    });
+    let _served = fixture.serve(PushHandler::new(engine));
+    let call = fixture.call("1");
+    assert!(matches!(call.end().await, Terminal::Complete { items: 2 }));
+    assert_eq!(call.with(|state| state.head.clone()), Some(named("model")));
+    assert_eq!(call.with(|state| state.facts.clone()), named("tokens"));
 }
 
 #[tokio::test]

@@ -36,3 +36,76 @@ async fn the_end_is_complete_or_the_first_error() {
     assert_eq!(seen.len(), 2, "nothing follows an error");
     assert!(matches!(broken.outcome(), Some(Outcome::Failed { .. })));
 }
+
+fn head_of(name: &str) -> Headers {
+    let mut headers = Headers::new();
+    headers.insert(name, "1").unwrap();
+    headers
+}
+
+#[tokio::test]
+async fn head_and_facts_are_those_of_the_engine() {
+    let values = stream::iter([Ok(1), Ok(2)]);
+    let body = ManyOut::new(values, Context::new()).with_head(head_of("model"));
+    let mut body = body.with_facts(|| head_of("tokens"));
+    assert_eq!(body.head().await.unwrap(), head_of("model"));
+    assert!(body.facts().is_empty(), "there is no end yet");
+    assert_eq!(body.by_ref().count().await, 2);
+    assert_eq!((body.head().await.unwrap(), body.facts()), (head_of("model"), head_of("tokens")));
+    let mut none = ManyOut::new(stream::iter([Ok(1)]), Context::new());
+    assert!(none.head().await.unwrap().is_empty());
+    assert_eq!(none.by_ref().count().await, 1);
+    assert!(none.facts().is_empty());
+}
+
+/// Puts down what it is told.
+struct Told(std::sync::Arc<std::sync::Mutex<Vec<String>>>, &'static str);
+
+impl OnBodyEnd for Told {
+    fn ended(self: Box<Self>, outcome: &Outcome, _error: Option<&Error>) {
+        self.0.lock().unwrap().push(format!("{} {}", self.1, outcome.as_str()));
+    }
+}
+
+#[tokio::test]
+async fn the_end_is_told_in_order_before_its_reader_knows() {
+    let told = std::sync::Arc::default();
+    let mut body = ManyOut::new(stream::iter([Ok(1)]), Context::new())
+        .on_end(Told(std::sync::Arc::clone(&told), "first"))
+        .on_end(Told(std::sync::Arc::clone(&told), "second"));
+    body.next().await.unwrap().unwrap();
+    assert!(told.lock().unwrap().is_empty());
+    assert!(body.next().await.is_none());
+    assert_eq!(*told.lock().unwrap(), ["first complete", "second complete"]);
+}
+
+#[tokio::test]
+async fn one_response_inside_another_ends_as_it_does() {
+    let (inner, outer) = (Context::new(), Context::new());
+    let ending = futures_util::stream::poll_fn(|_| Poll::<Option<Result<u8, Error>>>::Pending);
+    let body = ManyOut::new(ending, inner.clone()).watched(&inner).watched(&outer);
+    let mut body = body.with_facts(|| head_of("cost"));
+    inner.cancel(StopKind::Kill, CancelReason::Shutdown);
+    assert!(body.next().await.unwrap().is_err());
+    assert!(matches!(body.outcome(), Some(Outcome::Cancelled { reason: CancelReason::Shutdown })));
+    assert_eq!(body.facts(), head_of("cost"));
+    assert!(!outer.is_killed());
+}
+
+#[tokio::test]
+async fn a_watched_response_ends_with_its_request_and_ends_it_when_dropped() {
+    let silent = || stream::pending::<Result<u8, Error>>();
+    let context = Context::new();
+    let mut body = ManyOut::new(silent(), Context::new()).watched(&context);
+    context.kill();
+    assert_eq!(body.next().await.unwrap().unwrap_err().code(), Code::Cancelled);
+    assert!(matches!(body.outcome(), Some(Outcome::Cancelled { .. })));
+
+    let context = Context::new();
+    drop(ManyOut::new(silent(), Context::new()).watched(&context));
+    assert!(context.is_killed(), "nobody reads it any more");
+
+    let panics = stream::iter([1_u8]).map(|_| -> Result<u8, Error> { panic!("a bug") });
+    let mut body = ManyOut::new(panics, Context::new()).watched(&Context::new());
+    assert_eq!(body.next().await.unwrap().unwrap_err().code(), Code::HandlerGone);
+}

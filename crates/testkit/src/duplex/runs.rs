@@ -57,7 +57,7 @@ pub async fn items_come_in_order_whatever_the_window(harness: &dyn Harness) {
     });
     let served = harness.serve(handler).await;
     for window in [
-        Window::default(),
+        Window { items: 100, bytes: 1 << 20 },
         Window { items: 3, bytes: 1 << 20 },
         Window { items: 1 << 10, bytes: 100 },
         Window { items: 1, bytes: 1 },
