@@ -133,6 +133,11 @@ impl<D: Driver> CallerStream<D> {
         let taken = state.consumer.on_head(head);
         let is_first = state.judge(taken)?;
         state.charge(at);
+        if state.abandoned {
+            // There was no room for it, and its caller has not seen it.
+            state.consumer.drop_metadata();
+            state.settle(at);
+        }
         wakers.extend(state.waker.take());
         Ok(is_first)
     }
@@ -403,7 +408,6 @@ impl State {
         let error = account.budget().overflow();
         (self.lost, self.abandoned, self.body) = (Some(error), true, None);
         self.consumer.take(&mut ItemBatch::new());
-        self.consumer.drop_metadata();
         self.consumer.on_lost();
         self.settle(at);
         self.cancelled = Some(StopKind::Kill);
