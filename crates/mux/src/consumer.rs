@@ -45,6 +45,8 @@ pub struct Consumer {
     queued_bytes: u64,
     /// An item began and is not whole.
     partial: bool,
+    /// An item has begun, if only over a carrier that is lost.
+    has_begun_item: bool,
     /// Items that arrived whole, and their bytes; a begun item's bytes are charged too.
     received: u64,
     charged_bytes: u64,
@@ -79,6 +81,7 @@ impl Consumer {
             copies: Vec::new(),
             queued_bytes: 0,
             partial: false,
+            has_begun_item: false,
             received: 0,
             charged_bytes: 0,
             taken: 0,
@@ -115,7 +118,7 @@ impl Consumer {
     /// The head of the response once it is known: an empty one when an item or the end came first.
     /// It stays until the end, however often it is asked for.
     pub fn head(&self) -> Option<Headers> {
-        let is_late = self.received > 0 || self.partial || self.ended.is_some();
+        let is_late = self.received > 0 || self.has_begun_item || self.ended.is_some();
         self.metadata.head().cloned().or_else(|| is_late.then(Headers::new))
     }
 
@@ -161,7 +164,9 @@ impl Consumer {
     /// An item began before it, or the stream has ended.
     pub fn on_head(&mut self, head: Headers) -> Result<bool, StreamViolation> {
         self.check_open()?;
-        if self.received > 0 || self.partial {
+        // An item that began over a carrier that is lost came after a head, or there is none.
+        let is_late = self.has_begun_item && self.metadata.head().is_none();
+        if self.received > 0 || self.partial || is_late {
             return Err(StreamViolation("a head after an item"));
         }
         self.started = true;
@@ -208,7 +213,7 @@ impl Consumer {
     /// As [`on_items`](Self::on_items).
     pub fn on_item_begin(&mut self, total: usize) -> Result<(), StreamViolation> {
         self.charge((0, 0), total as u64)?;
-        self.partial = true;
+        (self.partial, self.has_begun_item) = (true, true);
         Ok(())
     }
 
