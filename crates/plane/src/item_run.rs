@@ -227,7 +227,11 @@ mod tests {
             Err::<(), _>("no")
         });
         assert_eq!(failed, Err("no"));
-        assert_eq!(run.write(|out| Ok::<_, ()>(out.put_slice(b"bc"))), Ok(2));
+        let written = run.write(|out| {
+            out.put_slice(b"bc");
+            Ok::<_, ()>(())
+        });
+        assert_eq!(written, Ok(2));
         assert_eq!((run.pop().unwrap(), run.pop().unwrap()), ("a".into(), "bc".into()));
     }
 
