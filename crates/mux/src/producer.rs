@@ -5,7 +5,7 @@ mod kept_items;
 use bytes::Bytes;
 use sinew_plane::{CancelReason, Error, Headers, ItemRun, ResponseMetadata, Terminal, Window};
 
-use self::kept_items::KeptItems;
+use self::kept_items::{Kept, KeptItems};
 use crate::{
     Credit, Outbox, StreamViolation, consumer::REPORT_AT_LATEST, frame::Kind, outbox::CHUNK_BYTES,
 };
@@ -389,12 +389,12 @@ impl Producer {
         if self.partial > 0 {
             return;
         }
-        while let Some((bytes, item)) = self.items.unsent() {
+        while let Some(Kept { bytes, item, after }) = self.items.unsent() {
             if item.len() > CHUNK_BYTES || !outbox.has_room() {
                 break;
             }
             outbox.item(stream, bytes, item);
-            self.items.sent();
+            self.items.sent_before(after);
             self.next += 1;
             self.accept = Accept::Told;
         }
@@ -402,7 +402,7 @@ impl Producer {
 
     /// Sends the next chunk of a large item.
     fn send_chunk(&mut self, stream: u32, outbox: &mut Outbox) {
-        let Some((bytes, item)) = self.items.unsent() else { return };
+        let Some(Kept { bytes, item, after }) = self.items.unsent() else { return };
         self.accept = Accept::Told;
         let end = item.len().min(self.partial + CHUNK_BYTES);
         let chunk = bytes.slice(item.start + self.partial..item.start + end);
@@ -415,7 +415,7 @@ impl Producer {
         self.partial = end;
         if end == item.len() {
             self.partial = 0;
-            self.items.sent();
+            self.items.sent_before(after);
             self.next += 1;
         }
     }

@@ -96,7 +96,12 @@ impl ItemBatch {
     #[inline]
     pub fn pop(&mut self) -> Option<Bytes> {
         let run = self.front.as_mut()?;
-        let first = run.first();
+        let Some(split) = run.split else {
+            let item = std::mem::take(&mut run.bytes);
+            self.front = self.rest.pop_front();
+            return Some(item);
+        };
+        let first = split(&run.bytes[run.at..]);
         let (start, end) = (run.at + first.start, run.at + first.end);
         run.at += first.next;
         if run.at < run.bytes.len() {

@@ -104,7 +104,7 @@ pub use crate::{
         RequestRegistration, RequestStream, RequestStreamClient, RequestStreamServer,
     },
     response::{ResponseSource, ResponseStream, SourceEvent},
-    sink::{Acceptance, ResponseSink, SinkTarget, TrySendError},
+    sink::{Acceptance, ResponseSink, SinkTarget, TrySendError, try_send_each},
     stagger::{CONNECT_ATTEMPT_DELAY, staggered},
     terminal::{Outcome, Terminal},
     timeout::{Elapsed, second_look, timeout},

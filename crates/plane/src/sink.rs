@@ -42,17 +42,7 @@ pub trait SinkTarget: Send + Sync {
     /// # Errors
     /// The stream is over, or the first item that is left in the run is too large.
     fn try_send_run(&self, run: &mut ItemRun) -> Result<usize, Error> {
-        while let Some(item) = run.pop() {
-            match self.try_send(item) {
-                Ok(()) => {}
-                Err(TrySendError::Full(item)) => {
-                    run.put_back(&item);
-                    return Ok(0);
-                }
-                Err(TrySendError::Closed(error)) => return Err(error),
-            }
-        }
-        Ok(1)
+        try_send_each(self, run)
     }
 
     /// Tells the consumer that the request is admitted, unless an item or the end has done so or
@@ -64,6 +54,28 @@ pub trait SinkTarget: Send + Sync {
 
     /// Writes out what has gathered, or leaves that to the burst that is running.
     fn flush(&self);
+}
+
+/// Sends a run item by item: for a target to which it is nothing else, and for a run that it
+/// cannot take as one.
+///
+/// # Errors
+/// As [`SinkTarget::try_send_run`].
+pub fn try_send_each(
+    target: &(impl SinkTarget + ?Sized),
+    run: &mut ItemRun,
+) -> Result<usize, Error> {
+    while let Some(item) = run.pop() {
+        match target.try_send(item) {
+            Ok(()) => {}
+            Err(TrySendError::Full(item)) => {
+                run.put_back(&item);
+                return Ok(0);
+            }
+            Err(TrySendError::Closed(error)) => return Err(error),
+        }
+    }
+    Ok(1)
 }
 
 /// Where the items of one response go, and its end.

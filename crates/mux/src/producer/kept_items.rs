@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, ops::Range};
 
 use bytes::Bytes;
-use sinew_plane::{FirstItem, split_run};
+use sinew_plane::split_run;
 
 /// Items that are kept, each by itself or in runs as they were pushed.
 ///
@@ -25,23 +25,19 @@ struct Entry {
     is_run: bool,
 }
 
-/// Where an item stands: its entry, and from which byte on.
-#[derive(Debug, Clone, Copy, Default)]
-struct Cursor {
-    entry: u32,
-    at: u32,
+/// An item, where it stands in its buffer.
+pub(super) struct Kept<'a> {
+    pub(super) bytes: &'a Bytes,
+    pub(super) item: Range<usize>,
+    /// Where the one after it stands.
+    pub(super) after: Cursor,
 }
 
-impl Entry {
-    #[inline]
-    fn item(&self, at: u32) -> FirstItem {
-        if !self.is_run {
-            return FirstItem::whole(self.bytes.len());
-        }
-        let at = at as usize;
-        let found = split_run(&self.bytes[at..]);
-        FirstItem { start: at + found.start, end: at + found.end, next: at + found.next }
-    }
+/// Where an item stands: its entry, and from which byte on.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Cursor {
+    entry: u32,
+    at: u32,
 }
 
 impl KeptItems {
@@ -73,8 +69,9 @@ impl KeptItems {
     pub(super) fn acknowledge(&mut self, count: usize) -> usize {
         let mut bytes = 0;
         for _ in 0..count {
-            bytes += self.pass(self.first).map_or(0, |item| item.len());
-            self.first = self.after(self.first);
+            let Some(kept) = self.at(self.first) else { break };
+            bytes += kept.item.len();
+            self.first = kept.after;
             if self.first.entry > 0 {
                 self.entries.pop_front();
                 (self.first.entry, self.next.entry) = (0, self.next.entry.saturating_sub(1));
@@ -84,34 +81,31 @@ impl KeptItems {
         bytes
     }
 
-    /// The item that is sent next, and where it stands in the buffer.
+    /// The item that is sent next.
     #[inline]
-    pub(super) fn unsent(&self) -> Option<(&Bytes, Range<usize>)> {
-        let entry = self.entries.get(self.next.entry as usize)?;
-        let item = entry.item(self.next.at);
-        Some((&entry.bytes, item.start..item.end))
+    pub(super) fn unsent(&self) -> Option<Kept<'_>> {
+        self.at(self.next)
     }
 
-    /// It was sent.
+    /// The item before this one was sent.
     #[inline]
-    pub(super) fn sent(&mut self) {
-        self.next = self.after(self.next);
+    pub(super) fn sent_before(&mut self, after: Cursor) {
+        self.next = after;
     }
 
     /// Sends again from the one on that stands `count` items behind the first.
     pub(super) fn resend_after(&mut self, count: usize) {
         self.next = self.first;
         for _ in 0..count {
-            self.sent();
+            self.next = self.at(self.next).map_or(self.next, |kept| kept.after);
         }
     }
 
     /// Drops what is not sent. Returns how many items and how many bytes that was.
     pub(super) fn drop_unsent(&mut self) -> (usize, usize) {
         let (mut count, mut bytes, mut at) = (0, 0, self.next);
-        while let Some(item) = self.pass(at) {
-            (count, bytes) = (count + 1, bytes + item.len());
-            at = self.after(at);
+        while let Some(kept) = self.at(at) {
+            (count, bytes, at) = (count + 1, bytes + kept.item.len(), kept.after);
         }
         let Cursor { entry, at } = self.next;
         if let Some(cut) = self.entries.get_mut(entry as usize).filter(|_| at > 0) {
@@ -127,20 +121,20 @@ impl KeptItems {
         (count, bytes)
     }
 
-    fn pass(&self, at: Cursor) -> Option<Range<usize>> {
-        let item = self.entries.get(at.entry as usize)?.item(at.at);
-        Some(item.start..item.end)
-    }
-
     #[inline]
-    fn after(&self, at: Cursor) -> Cursor {
-        let Some(entry) = self.entries.get(at.entry as usize) else { return at };
-        let next = entry.item(at.at).next;
-        if next < entry.bytes.len() {
-            Cursor { entry: at.entry, at: next as u32 }
-        } else {
-            Cursor { entry: at.entry + 1, at: 0 }
+    fn at(&self, at: Cursor) -> Option<Kept<'_>> {
+        let Entry { bytes, is_run } = self.entries.get(at.entry as usize)?;
+        let mut after = Cursor { entry: at.entry + 1, at: 0 };
+        if !is_run {
+            return Some(Kept { bytes, item: 0..bytes.len(), after });
         }
+        let start = at.at as usize;
+        let found = split_run(&bytes[start..]);
+        if start + found.next < bytes.len() {
+            // A run is far smaller than 4 GiB.
+            after = Cursor { entry: at.entry, at: (start + found.next) as u32 };
+        }
+        Some(Kept { bytes, item: start + found.start..start + found.end, after })
     }
 }
 
@@ -163,9 +157,10 @@ mod tests {
 
     fn send(items: &mut KeptItems, count: usize) -> Vec<String> {
         let mut sent = Vec::new();
-        while let Some((bytes, item)) = items.unsent().filter(|_| sent.len() < count) {
-            sent.push(String::from_utf8(bytes[item].to_vec()).unwrap());
-            items.sent();
+        while let Some(kept) = items.unsent().filter(|_| sent.len() < count) {
+            sent.push(String::from_utf8(kept.bytes[kept.item].to_vec()).unwrap());
+            let after = kept.after;
+            items.sent_before(after);
         }
         sent
     }

@@ -17,7 +17,7 @@ use sinew_plane::{
     BudgetUse, CancelReason, Context, Error, Executed, Headers, ItemRun, OnCancel, SinkTarget,
     StopKind, StreamId, Terminal, TrySendError,
     budget::{Stalled, Tally, Work},
-    clock, defer_flush,
+    clock, defer_flush, try_send_each,
 };
 
 use super::place::{At, Placed};
@@ -369,12 +369,18 @@ impl<D: Driver> SinkTarget for ProducerStream<D> {
     }
 
     fn try_send_run(&self, run: &mut ItemRun) -> Result<usize, Error> {
-        let mut state = self.state.lock();
-        let (state, at) = state.parts();
-        if let Some(error) = self.closed_by(state) {
-            return Err(error);
+        let pushed = {
+            let mut state = self.state.lock();
+            let (state, at) = state.parts();
+            if let Some(error) = self.closed_by(state) {
+                return Err(error);
+            }
+            state.push_run(at, run)?
+        };
+        match pushed {
+            Some(room) => Ok(room),
+            None => try_send_each(self, run),
         }
-        state.push_run(at, run)
     }
 
     fn accept(&self) {

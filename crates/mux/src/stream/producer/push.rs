@@ -37,17 +37,17 @@ impl State {
         Ok(())
     }
 
-    /// Takes in what there is credit for, and sends it or lets it wait in line.
+    /// Takes in what there is credit for, and sends it or lets it wait in line. `None` when an item
+    /// may be too large, or there is no memory for all: they are for [`push`](Self::push) then.
     pub(super) fn push_run<D: Driver>(
         &mut self,
         at: At<'_, D>,
         run: &mut ItemRun,
-    ) -> Result<usize, Error> {
+    ) -> Result<Option<usize>, Error> {
         let limit = at.connection.peer_message_limit().min(largest_kept(at.connection));
         let (count, bytes) = self.producer.takes(run).map_err(|_| ended_already())?;
-        let fits = run.largest() <= limit && self.charge(at, bytes + count * ITEM_COST_BYTES);
-        if !fits {
-            return self.push_each(at, run);
+        if run.largest() > limit || !self.charge(at, bytes + count * ITEM_COST_BYTES) {
+            return Ok(None);
         }
         let room = self.producer.push_run(run, (count, bytes));
         if run.is_empty() {
@@ -58,23 +58,7 @@ impl State {
         if count > 0 {
             self.send_item(at);
         }
-        Ok(room)
-    }
-
-    /// The same, item by item: one of them is too large, or there is no memory for all.
-    #[cold]
-    fn push_each<D: Driver>(&mut self, at: At<'_, D>, run: &mut ItemRun) -> Result<usize, Error> {
-        while let Some(item) = run.pop() {
-            match self.push(at, item) {
-                Ok(()) => {}
-                Err(TrySendError::Full(item)) => {
-                    run.put_back(&item);
-                    return Ok(0);
-                }
-                Err(TrySendError::Closed(error)) => return Err(error),
-            }
-        }
-        Ok(1)
+        Ok(Some(room))
     }
 }
 
