@@ -142,6 +142,10 @@ impl OnBodyEnd for Run {
     fn ended(mut self: Box<Self>, outcome: &Outcome, error: Option<&Error>) {
         self.end(match outcome {
             Outcome::Cancelled { reason } => cancel_fault(*reason),
+            // A limit of the caller's own, which has killed the request.
+            Outcome::Failed { .. } if self.context.is_killed() => {
+                cancel_fault(self.context.reason().unwrap_or(CancelReason::Caller))
+            }
             _ => error.map(Error::fault),
         });
     }
@@ -175,7 +179,7 @@ impl<T> BodySource<T> for InSpan<T> {
         self.source.as_mut().poll_head(cx)
     }
 
-    fn facts(&self) -> Headers {
-        self.source.facts()
+    fn source_facts(&self) -> Headers {
+        self.source.source_facts()
     }
 }

@@ -187,8 +187,8 @@ async fn stream_out<Resp: Serialize + Send + Sync + 'static>(
     responses: &mut Responses<'_>,
 ) -> Result<(), End> {
     let end = pull(&mut values, context, responses).await;
+    responses.set_facts(values.facts_by_now());
     let sent = responses.send_with_credit().await;
-    responses.set_facts(values.facts());
     end.and(sent)
 }
 
@@ -209,7 +209,16 @@ async fn pull<Resp: Serialize + Send + Sync + 'static>(
                 has_head = true;
                 responses.head(head);
             }
-            match Pin::new(&mut *values).poll_next(cx) {
+            let polled = Pin::new(&mut *values).poll_next(cx);
+            if !has_head
+                && polled.is_ready()
+                && let Poll::Ready(head) = values.poll_head(cx)
+            {
+                // It came between the two looks.
+                has_head = true;
+                responses.head(head);
+            }
+            match polled {
                 Poll::Ready(next) => Poll::Ready(Ok(Some(next))),
                 Poll::Pending => match responses.idle() {
                     Ok(true) => Poll::Pending,

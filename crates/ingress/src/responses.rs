@@ -160,7 +160,12 @@ impl<'a> Responses<'a> {
         if sent > 0 {
             self.sent(bytes - self.run.bytes());
         }
-        self.room = room.map_err(|error| self.closed(error))?.clamp(1, MAX_RUN_ITEMS);
+        let room = room.map_err(|error| {
+            // One that is too large is a gap that nothing may follow.
+            (self.run, self.large) = (ItemRun::new(), None);
+            self.closed(error)
+        });
+        self.room = room?.clamp(1, MAX_RUN_ITEMS);
         Ok(if self.run.is_empty() { Pushed::Sent(sent) } else { Pushed::NoCredit })
     }
 
@@ -200,7 +205,7 @@ impl Drop for Responses<'_> {
     fn drop(&mut self) {
         if !self.run.is_empty() && !self.context.is_killed() {
             // Without credit, or to a caller that is gone, it cannot be sent.
-            let _ = self.sink.try_send_run(&mut self.run);
+            let _ = self.send_run();
         }
     }
 }

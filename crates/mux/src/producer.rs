@@ -198,7 +198,7 @@ impl Producer {
     }
 
     /// Adds the first `count` items of the run, which have `bytes`, as [`takes`](Self::takes) has
-    /// said. Returns how many more would be taken now: at least so many small ones.
+    /// said. Returns how many more of their size would be taken now.
     #[inline]
     pub fn push_run(&mut self, run: &mut ItemRun, (count, bytes): (usize, usize)) -> usize {
         if count > 0 {
@@ -208,7 +208,10 @@ impl Producer {
         if !self.is_ready() {
             return 0;
         }
-        usize::try_from(self.item_limit - self.pushed()).unwrap_or(usize::MAX)
+        // As many as those that were pushed now, by their size.
+        let of_bytes = (self.byte_limit - self.pushed_bytes) * count as u64 / bytes.max(1) as u64;
+        let room = (self.item_limit - self.pushed()).min(of_bytes.max(1));
+        usize::try_from(room).unwrap_or(usize::MAX)
     }
 
     /// The handler has begun; the consumer learns it with the next frame.
@@ -389,13 +392,15 @@ impl Producer {
         if self.partial > 0 {
             return;
         }
-        while let Some(Kept { bytes, item, after }) = self.items.unsent() {
-            if item.len() > CHUNK_BYTES || !outbox.has_room() {
-                break;
+        let sent = self.items.send(|bytes, item| {
+            let is_sent = item.len() <= CHUNK_BYTES && outbox.has_room();
+            if is_sent {
+                outbox.item(stream, bytes, item);
             }
-            outbox.item(stream, bytes, item);
-            self.items.sent_before(after);
-            self.next += 1;
+            is_sent
+        });
+        if sent > 0 {
+            self.next += sent;
             self.accept = Accept::Told;
         }
     }

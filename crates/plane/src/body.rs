@@ -4,6 +4,7 @@ mod watch;
 
 use std::{
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{self, Poll, ready},
 };
@@ -75,7 +76,7 @@ pub trait BodySource<T>: Send {
     }
 
     /// The facts that came with the end; empty before it, and where there are none.
-    fn facts(&self) -> Headers {
+    fn source_facts(&self) -> Headers {
         Headers::new()
     }
 }
@@ -185,13 +186,28 @@ impl<T> Body<T> {
             return Poll::Ready(Ok(head.clone()));
         }
         let Some(source) = &mut self.source else { return Poll::Ready(Ok(Headers::new())) };
-        let head = ready!(source.as_mut().poll_head(cx));
-        if let Ok(head) = &head
-            && !head.is_empty()
-        {
+        let head = ready!(match &mut self.watch {
+            None => source.as_mut().poll_head(cx),
+            Some(watch) => watch.poll_head(source.as_mut(), &self.context, cx),
+        });
+        self.keep_head(head.as_ref().ok());
+        Poll::Ready(head)
+    }
+
+    fn keep_head(&mut self, head: Option<&Headers>) {
+        if let Some(head) = head.filter(|head| !head.is_empty()) {
             self.metadata.get_or_insert_default().head = head.clone();
         }
-        Poll::Ready(head)
+    }
+
+    /// The facts of a response that is read no further, though it has not ended: those that its
+    /// engine has by now. Else [`facts`](Self::facts).
+    pub fn facts_by_now(&mut self) -> Headers {
+        if let Some(source) = &self.source {
+            let facts = source.source_facts();
+            self.keep_facts(facts);
+        }
+        self.facts()
     }
 
     /// The facts that came with the end; empty before it, and when there are none.
@@ -230,9 +246,14 @@ impl<T> Body<T> {
     #[cold]
     fn end(&mut self, end: BodyEnd) -> Option<Error> {
         let BodyEnd { error, outcome } = end;
-        let source = self.source.take();
-        self.keep_facts(source.as_ref().map_or_else(Headers::new, |source| source.facts()));
-        drop(source);
+        if let Some(mut source) = self.source.take() {
+            self.keep_facts(source.source_facts());
+            let mut no_waker = task::Context::from_waker(task::Waker::noop());
+            // Known by now, though its reader may ask for it later.
+            if let Poll::Ready(Ok(head)) = source.as_mut().poll_head(&mut no_waker) {
+                self.keep_head(Some(&head));
+            }
+        }
         let error = error.map(|error| error.behind_items(self.received));
         let outcome = match (outcome, &error) {
             (Some(outcome), _) => outcome.behind_items(self.received),
@@ -247,8 +268,13 @@ impl<T> Body<T> {
     }
 
     fn keep_facts(&mut self, from_source: Headers) {
-        let made = self.metadata.as_mut().and_then(|metadata| metadata.make_facts.take());
-        let facts = made.map_or(from_source, |make| make());
+        let make = self.metadata.as_mut().and_then(|metadata| metadata.make_facts.take());
+        let facts = match make {
+            None => from_source,
+            Some(make) if self.watch.is_none() => make(),
+            // Its reader is not to share a panic of the engine.
+            Some(make) => catch_unwind(AssertUnwindSafe(make)).unwrap_or_default(),
+        };
         if !facts.is_empty() {
             self.metadata.get_or_insert_default().facts = facts;
         }
@@ -258,16 +284,20 @@ impl<T> Body<T> {
 impl<T: 'static> Body<T> {
     /// The response of an engine that runs in the task of its reader, to the request of `context`:
     /// it ends when the request is cancelled, it ends the engine when it is dropped, and a panic of
-    /// the engine is an error of the response.
+    /// the engine is an error of the response. Where the engine passes on the response to a request
+    /// of its own, that one keeps its own watch and its own end.
     #[must_use]
     pub fn watched(self, context: &Context) -> Self {
-        if self.watch.is_some() && self.context.is_same(context) {
-            return self;
-        }
-        let mut body = if self.watch.is_some() { self.nested() } else { self };
+        let is_new = self.watch.is_none() && self.on_end.is_none() && self.outcome.is_none();
+        let mut body = if is_new && self.received == 0 { self } else { self.nested() };
         body.context = context.clone();
         body.watch = Some(Box::default());
         body
+    }
+
+    /// True for one that is [watched](Self::watched) for the request of `context`.
+    pub fn is_watched(&self, context: &Context) -> bool {
+        self.watch.is_some() && self.context.is_same(context)
     }
 
     /// The same with limits to the waits for its values; only for one that is watched.
@@ -319,7 +349,11 @@ impl<T> BodySource<T> for Nested<T> {
         Poll::Ready(match ready!(Pin::new(&mut self.0).poll_next(cx)) {
             Some(Ok(value)) => Next::Item(value),
             Some(Err(error)) => Next::End(BodyEnd::of(self.0.outcome.clone(), Some(error))),
-            None => Next::End(BodyEnd::of(self.0.outcome.clone(), None)),
+            // One that its engine has read to an end that is none of its own.
+            None => match &self.0.outcome {
+                Some(Outcome::Failed { error }) => Next::End(BodyEnd::failed(error.clone())),
+                outcome => Next::End(BodyEnd::of(outcome.clone(), None)),
+            },
         })
     }
 
@@ -330,7 +364,7 @@ impl<T> BodySource<T> for Nested<T> {
         self.0.poll_head(cx)
     }
 
-    fn facts(&self) -> Headers {
+    fn source_facts(&self) -> Headers {
         self.0.facts()
     }
 }

@@ -72,14 +72,15 @@ impl ItemRun {
         self.buffer.capacity() - self.buffer.len() >= MIN_ROOM
     }
 
-    /// Adds a copy of an item.
+    /// Adds a copy of an item, which is smaller than 4 GiB.
     pub fn push(&mut self, item: &[u8]) {
         let start = self.begin();
         self.buffer.put_slice(item);
         self.end(start);
     }
 
-    /// Adds the item that `write` appends to the buffer, and returns how many bytes it has.
+    /// Adds the item that `write` appends to the buffer, and returns how many bytes it has: fewer
+    /// than 4 GiB.
     ///
     /// # Errors
     /// That of `write`; the run is as before then.

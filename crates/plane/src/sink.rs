@@ -66,13 +66,17 @@ pub fn try_send_each(
     run: &mut ItemRun,
 ) -> Result<usize, Error> {
     while let Some(item) = run.pop() {
+        let kept = item.clone();
         match target.try_send(item) {
             Ok(()) => {}
-            Err(TrySendError::Full(item)) => {
-                run.put_back(&item);
+            Err(TrySendError::Full(_)) => {
+                run.put_back(&kept);
                 return Ok(0);
             }
-            Err(TrySendError::Closed(error)) => return Err(error),
+            Err(TrySendError::Closed(error)) => {
+                run.put_back(&kept);
+                return Err(error);
+            }
         }
     }
     Ok(1)

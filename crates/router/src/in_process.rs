@@ -31,7 +31,9 @@ pub(crate) async fn call<Req, Resp: Send + 'static>(
         error = passed(&mut wait) => return Err(error.with_executed(Executed::Yes)),
     };
     unfinished.done();
-    Ok(values?.watched(context).with_wait(wait).on_end(attempt))
+    let values = values?;
+    let values = if values.is_watched(context) { values } else { values.watched(context) };
+    Ok(values.with_wait(wait).on_end(attempt))
 }
 
 /// Waits for a limit of the call to pass.

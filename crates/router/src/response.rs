@@ -30,7 +30,10 @@ pub(crate) fn remote<T: DeserializeOwned + Send + 'static>(
         is_bytes: format == PayloadFormat::Raw && payload::is_bytes::<T>(),
         deadline: context.deadline().map(sleep),
         context: context.clone(),
+        head: Headers::new(),
         facts: Headers::new(),
+        is_late: false,
+        unchecked: 0,
         value: PhantomData,
     };
     Body::new(source, context.clone()).on_end(attempt)
@@ -42,6 +45,9 @@ pub(crate) fn deadline_exceeded(executed: Executed) -> Error {
         .with_executed(executed)
 }
 
+/// A peer that always has an item is held to the deadline once in so many.
+const CHECK_EVERY: u8 = 64;
+
 struct Remote<T> {
     /// Dropped at the end, which ends the handler if it has not ended by itself.
     open: Option<Started>,
@@ -51,14 +57,23 @@ struct Remote<T> {
     /// The caller's own watch on its deadline, for a peer that has fallen silent.
     deadline: Option<Pin<Box<Sleep>>>,
     context: Context,
-    /// Those that came with the end.
+    /// The head and the facts, once it has ended.
+    head: Headers,
     facts: Headers,
+    /// The deadline passed while the head was waited for.
+    is_late: bool,
+    /// Items since the deadline was last looked at.
+    unchecked: u8,
     value: PhantomData<fn() -> T>,
 }
 
 impl<T: DeserializeOwned + 'static> Remote<T> {
     fn end(&mut self, outcome: Option<Outcome>, error: Option<Error>) -> Poll<Next<T>> {
-        if let Some(Started { stream, metrics, .. }) = self.open.take() {
+        if let Some(Started { mut stream, metrics, .. }) = self.open.take() {
+            let mut no_waker = task::Context::from_waker(task::Waker::noop());
+            if let Poll::Ready(Ok(head)) = stream.poll_head(&mut no_waker) {
+                self.head = head;
+            }
             self.facts = stream.facts();
             if let Some(error) = &error {
                 count(&metrics, error);
@@ -67,11 +82,16 @@ impl<T: DeserializeOwned + 'static> Remote<T> {
         Poll::Ready(Next::End(BodyEnd::of(outcome, error)))
     }
 
-    /// Nothing is there. Ready once the deadline has passed; the handler is then told to end.
-    fn poll_deadline(&mut self, cx: &mut task::Context<'_>) -> Poll<Next<T>> {
+    /// Ready once the deadline has passed; the handler is then told to end.
+    fn poll_deadline(&mut self, cx: &mut task::Context<'_>) -> Poll<()> {
         let Some(deadline) = &mut self.deadline else { return Poll::Pending };
         ready!(deadline.as_mut().poll(cx));
+        self.is_late = true;
         self.context.cancel(StopKind::Kill, CancelReason::DeadlineExceeded);
+        Poll::Ready(())
+    }
+
+    fn end_late(&mut self) -> Poll<Next<T>> {
         let outcome = Outcome::Cancelled { reason: CancelReason::DeadlineExceeded };
         self.end(Some(outcome), Some(deadline_exceeded(Executed::Yes)))
     }
@@ -80,6 +100,9 @@ impl<T: DeserializeOwned + 'static> Remote<T> {
 impl<T: DeserializeOwned + 'static> BodySource<T> for Remote<T> {
     fn poll_value(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Next<T>> {
         let this = &mut *self;
+        if this.is_late {
+            return this.end_late();
+        }
         let Some(Started { stream, .. }) = &mut this.open else { return this.end(None, None) };
         let format = this.format;
         let polled = if this.is_bytes {
@@ -89,7 +112,15 @@ impl<T: DeserializeOwned + 'static> BodySource<T> for Remote<T> {
             stream.poll_item(cx, |item| payload::decode(format, item))
         };
         match polled {
-            Poll::Ready(Some(Ok(Ok(value)))) => Poll::Ready(Next::Item(value)),
+            Poll::Ready(Some(Ok(Ok(value)))) => {
+                this.unchecked += 1;
+                if this.unchecked == CHECK_EVERY {
+                    this.unchecked = 0;
+                    // When it has, the next poll says so.
+                    let _ = this.poll_deadline(cx);
+                }
+                Poll::Ready(Next::Item(value))
+            }
             // It came, so the handler ran.
             Poll::Ready(Some(Ok(Err(error)))) => this.end(None, Some(error)),
             Poll::Ready(Some(Err(error))) => {
@@ -100,7 +131,10 @@ impl<T: DeserializeOwned + 'static> BodySource<T> for Remote<T> {
                 let outcome = stream.outcome().cloned();
                 this.end(outcome, None)
             }
-            Poll::Pending => this.poll_deadline(cx),
+            Poll::Pending => {
+                ready!(this.poll_deadline(cx));
+                this.end_late()
+            }
         }
     }
 
@@ -108,13 +142,17 @@ impl<T: DeserializeOwned + 'static> BodySource<T> for Remote<T> {
         mut self: Pin<&mut Self>,
         cx: &mut task::Context<'_>,
     ) -> Poll<Result<Headers, Error>> {
-        match &mut self.open {
-            Some(Started { stream, .. }) => stream.poll_head(cx),
-            None => Poll::Ready(Ok(Headers::new())),
+        let Some(Started { stream, .. }) = &mut self.open else {
+            return Poll::Ready(Ok(self.head.clone()));
+        };
+        if let Poll::Ready(head) = stream.poll_head(cx) {
+            return Poll::Ready(head);
         }
+        ready!(self.poll_deadline(cx));
+        Poll::Ready(Err(deadline_exceeded(Executed::Yes)))
     }
 
-    fn facts(&self) -> Headers {
+    fn source_facts(&self) -> Headers {
         self.facts.clone()
     }
 }

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, ops::Range};
 
 use bytes::Bytes;
-use sinew_plane::split_run;
+use sinew_plane::{FirstItem, split_run};
 
 /// Items that are kept, each by itself or in runs as they were pushed.
 ///
@@ -67,18 +67,57 @@ impl KeptItems {
 
     /// Lets go of the first `count` items, which have been sent. Returns their bytes.
     pub(super) fn acknowledge(&mut self, count: usize) -> usize {
-        let mut bytes = 0;
-        for _ in 0..count {
-            let Some(kept) = self.at(self.first) else { break };
-            bytes += kept.item.len();
-            self.first = kept.after;
-            if self.first.entry > 0 {
-                self.entries.pop_front();
-                (self.first.entry, self.next.entry) = (0, self.next.entry.saturating_sub(1));
-            }
-        }
         self.count -= count;
+        let (mut bytes, mut left) = (0, count);
+        while left > 0
+            && let Some(entry) = self.entries.front()
+        {
+            left -= 1;
+            if entry.is_run
+                && let Some(kept) = self.at(self.first)
+            {
+                bytes += kept.item.len();
+                self.first = kept.after;
+                if self.first.entry == 0 {
+                    continue;
+                }
+            } else {
+                bytes += entry.bytes.len();
+            }
+            self.first = Cursor::default();
+            self.entries.pop_front();
+            self.next.entry = self.next.entry.saturating_sub(1);
+        }
         bytes
+    }
+
+    /// Gives items that are to be sent to `send`, in order, until it does not take one. Returns how
+    /// many it has taken.
+    #[inline]
+    pub(super) fn send(&mut self, mut send: impl FnMut(&Bytes, Range<usize>) -> bool) -> u64 {
+        let mut sent = 0;
+        let Self { entries, next, .. } = self;
+        for Entry { bytes, is_run } in entries.range(next.entry as usize..) {
+            loop {
+                let start = next.at as usize;
+                let found = if *is_run {
+                    split_run(&bytes[start..])
+                } else {
+                    FirstItem::whole(bytes.len())
+                };
+                if !send(bytes, start + found.start..start + found.end) {
+                    return sent;
+                }
+                sent += 1;
+                if start + found.next >= bytes.len() {
+                    break;
+                }
+                // A run is far smaller than 4 GiB.
+                next.at = (start + found.next) as u32;
+            }
+            *next = Cursor { entry: next.entry + 1, at: 0 };
+        }
+        sent
     }
 
     /// The item that is sent next.

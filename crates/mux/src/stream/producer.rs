@@ -268,7 +268,7 @@ impl State {
     /// Sends the first item since the last write at once, as [`send`](Self::send), and lets those
     /// that follow wait in line: they are all moved in one go then, without a look at the outbox
     /// for each.
-    #[inline]
+    #[inline(always)]
     fn send_item<D: Driver>(&mut self, at: At<'_, D>) {
         if self.queued {
             return;

@@ -80,16 +80,83 @@ async fn the_end_is_told_in_order_before_its_reader_knows() {
 }
 
 #[tokio::test]
-async fn one_response_inside_another_ends_as_it_does() {
+async fn the_response_to_a_request_of_its_own_is_no_word_about_the_one_that_passes_it_on() {
+    let told = std::sync::Arc::default();
     let (inner, outer) = (Context::new(), Context::new());
-    let ending = futures_util::stream::poll_fn(|_| Poll::<Option<Result<u8, Error>>>::Pending);
-    let body = ManyOut::new(ending, inner.clone()).watched(&inner).watched(&outer);
+    let body = ManyOut::new(stream::pending::<Result<u8, Error>>(), inner.clone());
+    let body = body.watched(&inner).on_end(Told(std::sync::Arc::clone(&told), "inner"));
+    let body = body.watched(&outer).on_end(Told(std::sync::Arc::clone(&told), "outer"));
+    assert!(body.is_watched(&outer) && !body.is_watched(&inner));
     let mut body = body.with_facts(|| head_of("cost"));
     inner.cancel(StopKind::Kill, CancelReason::Shutdown);
-    assert!(body.next().await.unwrap().is_err());
-    assert!(matches!(body.outcome(), Some(Outcome::Cancelled { reason: CancelReason::Shutdown })));
+    let error = body.next().await.unwrap().unwrap_err();
+    assert_eq!(error.executed(), Executed::Yes);
+    assert!(
+        matches!(body.outcome(), Some(Outcome::Failed { error }) if error.executed() == Executed::Yes)
+    );
+    assert_eq!(*told.lock().unwrap(), ["inner cancelled", "outer failed"]);
     assert_eq!(body.facts(), head_of("cost"));
     assert!(!outer.is_killed());
+}
+
+#[tokio::test]
+async fn a_response_that_was_read_before_it_was_passed_on_has_its_end() {
+    let context = Context::new();
+    for (value, ends_well) in [(None, true), (Some(Err(Error::handler("boom"))), false)] {
+        let mut read = ManyOut::new(stream::iter(value), Context::new());
+        while read.next().await.is_some() {}
+        let told = std::sync::Arc::default();
+        let body: ManyOut<u8> = read.watched(&context);
+        let mut body = body.on_end(Told(std::sync::Arc::clone(&told), "it"));
+        assert_eq!(body.next().await.is_none(), ends_well);
+        let expected = if ends_well { "it complete" } else { "it failed" };
+        assert_eq!(*told.lock().unwrap(), [expected]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_always_has_a_value_is_held_to_the_deadline() {
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(1);
+    let context = Context::builder().deadline(deadline.into_std()).build();
+    let values = stream::repeat_with(|| Ok(1_u8));
+    let mut body = ManyOut::new(values, Context::new()).watched(&context);
+    body.next().await.unwrap().unwrap();
+    tokio::time::advance(std::time::Duration::from_secs(2)).await;
+    let read = body.by_ref().take_while(|value| std::future::ready(value.is_ok())).count().await;
+    assert!(read <= 64, "{read} values after the deadline");
+    assert!(matches!(
+        body.outcome(),
+        Some(Outcome::Cancelled { reason: CancelReason::DeadlineExceeded })
+    ));
+}
+
+/// Has its head and its values only when it is let.
+struct Late(bool);
+
+impl BodySource<u8> for Late {
+    fn poll_value(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<Next<u8>> {
+        if self.0 { Poll::Ready(Next::End(BodyEnd::complete())) } else { Poll::Pending }
+    }
+
+    fn poll_head(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<Result<Headers, Error>> {
+        if self.0 { Poll::Ready(Ok(head_of("late"))) } else { Poll::Pending }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_wait_for_a_head_ends_with_the_request() {
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(1);
+    let context = Context::builder().deadline(deadline.into_std()).build();
+    let mut body = ManyOut::new(Late(false), Context::new()).watched(&context);
+    assert_eq!(body.head().await.unwrap_err().code(), Code::DeadlineExceeded);
+    assert_eq!(body.next().await.unwrap().unwrap_err().code(), Code::DeadlineExceeded);
+}
+
+#[tokio::test]
+async fn a_head_is_known_after_the_end_too() {
+    let mut body = ManyOut::new(Late(true), Context::new());
+    assert!(body.next().await.is_none());
+    assert_eq!(body.head().await.unwrap(), head_of("late"));
 }
 
 #[tokio::test]

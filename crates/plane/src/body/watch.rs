@@ -9,7 +9,7 @@ use std::{
 use tokio::time::{Sleep, sleep_until};
 
 use super::{BodyEnd, BodySource, Next};
-use crate::{BoxFuture, CancelReason, Code, Context, Error, Executed, ItemWait, StopKind};
+use crate::{BoxFuture, CancelReason, Code, Context, Error, Executed, Headers, ItemWait, StopKind};
 
 /// Ends a response for what its engine does not see to: a kill, a stop between two values, a limit
 /// to a wait, a panic.
@@ -23,7 +23,14 @@ pub(super) struct Watch {
     killed: Option<BoxFuture<'static, ()>>,
     /// The same for the deadline of the request.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// Values since the deadline was last looked at.
+    unchecked: u8,
+    /// The end that came while the head was waited for.
+    ended: Option<BodyEnd>,
 }
+
+/// A source that always has a value is held to its deadline once in so many.
+const CHECK_EVERY: u8 = 64;
 
 impl Watch {
     pub(super) fn set_wait(&mut self, wait: Option<Box<ItemWait>>) {
@@ -37,6 +44,9 @@ impl Watch {
         context: &Context,
         cx: &mut task::Context<'_>,
     ) -> Poll<Next<T>> {
+        if let Some(end) = self.ended.take() {
+            return Poll::Ready(Next::End(end));
+        }
         if context.is_stopped() && (context.is_killed() || !self.in_hand) {
             return Poll::Ready(Next::End(cancelled(context)));
         }
@@ -47,6 +57,13 @@ impl Watch {
                 self.in_hand = false;
                 if let Some(wait) = &mut self.wait {
                     wait.on_item();
+                }
+                self.unchecked += 1;
+                if self.unchecked == CHECK_EVERY {
+                    self.unchecked = 0;
+                    if self.poll_deadline(context, cx).is_ready() {
+                        self.ended = Some(cancelled(context));
+                    }
                 }
                 Poll::Ready(Next::Item(value))
             }
@@ -66,13 +83,8 @@ impl Watch {
         if killed.as_mut().poll(cx).is_ready() {
             return Poll::Ready(cancelled(context));
         }
-        if let Some(deadline) = context.deadline() {
-            let at_deadline = || Box::pin(sleep_until(deadline.into()));
-            let sleep = self.deadline.get_or_insert_with(at_deadline);
-            if sleep.as_mut().poll(cx).is_ready() {
-                context.cancel(StopKind::Kill, CancelReason::DeadlineExceeded);
-                return Poll::Ready(cancelled(context));
-            }
+        if self.poll_deadline(context, cx).is_ready() {
+            return Poll::Ready(cancelled(context));
         }
         let Some(wait) = &mut self.wait else { return Poll::Pending };
         let error = ready!(wait.poll_passed(cx)).with_executed(Executed::Yes);
@@ -81,8 +93,45 @@ impl Watch {
     }
 }
 
+impl Watch {
+    /// Ready once the deadline has passed, which ends the request.
+    fn poll_deadline(&mut self, context: &Context, cx: &mut task::Context<'_>) -> Poll<()> {
+        let Some(deadline) = context.deadline() else { return Poll::Pending };
+        let at_deadline = || Box::pin(sleep_until(deadline.into()));
+        let sleep = self.deadline.get_or_insert_with(at_deadline);
+        ready!(sleep.as_mut().poll(cx));
+        context.cancel(StopKind::Kill, CancelReason::DeadlineExceeded);
+        Poll::Ready(())
+    }
+
+    /// The head, with the same care as for the values. An end that comes meanwhile comes again with
+    /// them.
+    pub(super) fn poll_head<T>(
+        &mut self,
+        source: Pin<&mut dyn BodySource<T>>,
+        context: &Context,
+        cx: &mut task::Context<'_>,
+    ) -> Poll<Result<Headers, Error>> {
+        let in_hand = self.in_hand;
+        let end = match catch_unwind(AssertUnwindSafe(|| source.poll_head(cx))) {
+            Ok(Poll::Ready(head)) => return Poll::Ready(head),
+            Ok(Poll::Pending) => {
+                let end = self.poll_waiting(context, cx);
+                // No value was asked for.
+                self.in_hand = in_hand;
+                ready!(end)
+            }
+            Err(_) => BodyEnd::failed(panicked()),
+        };
+        let error = end.error.clone();
+        self.ended = Some(end);
+        Poll::Ready(error.map_or_else(|| Ok(Headers::new()), Err))
+    }
+}
+
 /// The end that the engine gave, unless it is its answer to a cancel: whether something is missing
-/// cannot be known then.
+/// cannot be known then. How the response to a request of its own ended is in the error alone: that
+/// is no word about this one.
 fn judge(end: BodyEnd, context: &Context) -> BodyEnd {
     let answers_cancel =
         |error: &Error| matches!(error.code(), Code::Cancelled | Code::DeadlineExceeded);
@@ -90,11 +139,11 @@ fn judge(end: BodyEnd, context: &Context) -> BodyEnd {
         return cancelled(context);
     }
     // The engine ran, whatever an error of somebody whom it asked says.
-    let error = end.error.map(|error| match error.executed() {
-        Executed::Yes => error,
-        _ => error.with_executed(Executed::Yes),
-    });
-    BodyEnd { error, ..end }
+    match end.error {
+        None => BodyEnd::complete(),
+        Some(error) if error.executed() == Executed::Yes => BodyEnd::failed(error),
+        Some(error) => BodyEnd::failed(error.with_executed(Executed::Yes)),
+    }
 }
 
 fn cancelled(context: &Context) -> BodyEnd {
