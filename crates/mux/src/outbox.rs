@@ -1,6 +1,6 @@
 //! Frames waiting for the next write: control first, then data.
 
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use sinew_plane::{
@@ -200,11 +200,11 @@ impl Outbox {
 
     /// An item that stands in `bytes`.
     #[inline]
-    pub(crate) fn item(&mut self, stream: u32, bytes: &Bytes, item: Range<usize>) {
+    pub(crate) fn item(&mut self, stream: u32, bytes: &Bytes, item: &[u8]) {
         if item.len() <= COPY_BYTES {
-            self.small_payload(Kind::Item, stream, b"", &bytes[item]);
+            self.small_payload(Kind::Item, stream, b"", item);
         } else {
-            self.payload(Kind::Item, stream, b"", &bytes.slice(item));
+            self.payload(Kind::Item, stream, b"", &bytes.slice_ref(item));
         }
     }
 

@@ -5,7 +5,7 @@ mod kept_items;
 use bytes::Bytes;
 use sinew_plane::{CancelReason, Error, Headers, ItemRun, ResponseMetadata, Terminal, Window};
 
-use self::kept_items::{Kept, KeptItems};
+use self::kept_items::{KeptItem, KeptItems};
 use crate::{
     Credit, Outbox, StreamViolation, consumer::REPORT_AT_LATEST, frame::Kind, outbox::CHUNK_BYTES,
 };
@@ -392,25 +392,23 @@ impl Producer {
         if self.partial > 0 {
             return;
         }
-        let sent = self.items.send(|bytes, item| {
-            let is_sent = item.len() <= CHUNK_BYTES && outbox.has_room();
-            if is_sent {
-                outbox.item(stream, bytes, item);
+        while let Some(KeptItem { bytes, item, after }) = self.items.unsent() {
+            if item.len() > CHUNK_BYTES || !outbox.has_room() {
+                break;
             }
-            is_sent
-        });
-        if sent > 0 {
-            self.next += sent;
+            outbox.item(stream, bytes, item);
+            self.items.sent_before(after);
+            self.next += 1;
             self.accept = Accept::Told;
         }
     }
 
     /// Sends the next chunk of a large item.
     fn send_chunk(&mut self, stream: u32, outbox: &mut Outbox) {
-        let Some(Kept { bytes, item, after }) = self.items.unsent() else { return };
+        let Some(KeptItem { bytes, item, after }) = self.items.unsent() else { return };
         self.accept = Accept::Told;
         let end = item.len().min(self.partial + CHUNK_BYTES);
-        let chunk = bytes.slice(item.start + self.partial..item.start + end);
+        let chunk = bytes.slice_ref(&item[self.partial..end]);
         if self.partial == 0 {
             let total = (item.len() as u32).to_be_bytes();
             outbox.payload(Kind::ItemBegin, stream, &total, &chunk);

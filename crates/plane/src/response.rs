@@ -303,45 +303,31 @@ impl ResponseStream {
 
     /// The batch is empty. Ready with `None` when there may be more in it, else with the end: the
     /// error that it is, if it is one.
-    #[inline]
     fn poll_more(&mut self, cx: &mut task::Context<'_>) -> Poll<Option<Option<Error>>> {
-        if self.outcome.is_none()
-            && self.given_up.is_none()
-            && let Poll::Ready(event) = self.source.poll_batch(cx, &mut self.batch)
-        {
-            return Poll::Ready(match event {
-                SourceEvent::Items => None,
-                event => Some(self.end_by(event)),
-            });
-        }
-        self.poll_end(cx)
-    }
-
-    /// The source has nothing, or it is over.
-    fn poll_end(&mut self, cx: &mut task::Context<'_>) -> Poll<Option<Option<Error>>> {
-        if self.outcome.is_none() && self.given_up.is_none() {
-            let error = ready!(self.poll_limits(cx));
-            self.give_up(error);
-        }
-        Poll::Ready(Some(match &self.given_up {
-            Some(error) if self.outcome.is_none() => {
-                let error = error.clone();
-                self.end(Outcome::Failed { error })
+        loop {
+            if self.outcome.is_some() {
+                return Poll::Ready(Some(None));
             }
-            _ => None,
-        }))
-    }
-
-    #[cold]
-    fn end_by(&mut self, event: SourceEvent) -> Option<Error> {
-        match event {
-            SourceEvent::Items => None,
-            SourceEvent::Ended(terminal) => self.end_by_terminal(terminal),
-            SourceEvent::Lost(error) => self.end_by_loss(error),
+            if let Some(error) = self.given_up.clone() {
+                return Poll::Ready(Some(self.end(Outcome::Failed { error })));
+            }
+            match self.source.poll_batch(cx, &mut self.batch) {
+                Poll::Ready(SourceEvent::Items) => return Poll::Ready(None),
+                Poll::Ready(SourceEvent::Ended(terminal)) => {
+                    return Poll::Ready(Some(self.end_by(terminal)));
+                }
+                Poll::Ready(SourceEvent::Lost(error)) => {
+                    return Poll::Ready(Some(self.end_by_loss(error)));
+                }
+                Poll::Pending => {
+                    let error = ready!(self.poll_limits(cx));
+                    self.give_up(error);
+                }
+            }
         }
     }
 
-    fn end_by_terminal(&mut self, terminal: Terminal) -> Option<Error> {
+    fn end_by(&mut self, terminal: Terminal) -> Option<Error> {
         self.end(match terminal {
             Terminal::Complete { items } if items == self.received => Outcome::Complete { items },
             Terminal::Complete { items } => {

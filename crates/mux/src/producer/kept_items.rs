@@ -1,9 +1,9 @@
 //! Items in their order from the first that is not acknowledged, and which of them is sent next.
 
-use std::{collections::VecDeque, ops::Range};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
-use sinew_plane::{FirstItem, split_run};
+use sinew_plane::split_run;
 
 /// Items that are kept, each by itself or in runs as they were pushed.
 ///
@@ -26,9 +26,9 @@ struct Entry {
 }
 
 /// An item, where it stands in its buffer.
-pub(super) struct Kept<'a> {
+pub(super) struct KeptItem<'a> {
     pub(super) bytes: &'a Bytes,
-    pub(super) item: Range<usize>,
+    pub(super) item: &'a [u8],
     /// Where the one after it stands.
     pub(super) after: Cursor,
 }
@@ -91,38 +91,9 @@ impl KeptItems {
         bytes
     }
 
-    /// Gives items that are to be sent to `send`, in order, until it does not take one. Returns how
-    /// many it has taken.
-    #[inline]
-    pub(super) fn send(&mut self, mut send: impl FnMut(&Bytes, Range<usize>) -> bool) -> u64 {
-        let mut sent = 0;
-        let Self { entries, next, .. } = self;
-        for Entry { bytes, is_run } in entries.range(next.entry as usize..) {
-            loop {
-                let start = next.at as usize;
-                let found = if *is_run {
-                    split_run(&bytes[start..])
-                } else {
-                    FirstItem::whole(bytes.len())
-                };
-                if !send(bytes, start + found.start..start + found.end) {
-                    return sent;
-                }
-                sent += 1;
-                if start + found.next >= bytes.len() {
-                    break;
-                }
-                // A run is far smaller than 4 GiB.
-                next.at = (start + found.next) as u32;
-            }
-            *next = Cursor { entry: next.entry + 1, at: 0 };
-        }
-        sent
-    }
-
     /// The item that is sent next.
     #[inline]
-    pub(super) fn unsent(&self) -> Option<Kept<'_>> {
+    pub(super) fn unsent(&self) -> Option<KeptItem<'_>> {
         self.at(self.next)
     }
 
@@ -161,11 +132,11 @@ impl KeptItems {
     }
 
     #[inline]
-    fn at(&self, at: Cursor) -> Option<Kept<'_>> {
+    fn at(&self, at: Cursor) -> Option<KeptItem<'_>> {
         let Entry { bytes, is_run } = self.entries.get(at.entry as usize)?;
         let mut after = Cursor { entry: at.entry + 1, at: 0 };
         if !is_run {
-            return Some(Kept { bytes, item: 0..bytes.len(), after });
+            return Some(KeptItem { bytes, item: bytes, after });
         }
         let start = at.at as usize;
         let found = split_run(&bytes[start..]);
@@ -173,7 +144,7 @@ impl KeptItems {
             // A run is far smaller than 4 GiB.
             after = Cursor { entry: at.entry, at: (start + found.next) as u32 };
         }
-        Some(Kept { bytes, item: start + found.start..start + found.end, after })
+        Some(KeptItem { bytes, item: &bytes[start + found.start..start + found.end], after })
     }
 }
 
@@ -197,7 +168,7 @@ mod tests {
     fn send(items: &mut KeptItems, count: usize) -> Vec<String> {
         let mut sent = Vec::new();
         while let Some(kept) = items.unsent().filter(|_| sent.len() < count) {
-            sent.push(String::from_utf8(kept.bytes[kept.item].to_vec()).unwrap());
+            sent.push(String::from_utf8(kept.item.to_vec()).unwrap());
             let after = kept.after;
             items.sent_before(after);
         }
