@@ -20,7 +20,7 @@ impl ConfigError {
         Self::new(setting, reason)
     }
 
-    /// The setting: a variable of the environment, or a field of [`Config`].
+    /// The setting: a variable of the environment, or a field of [`Config`](crate::Config).
     pub fn setting(&self) -> &str {
         &self.setting
     }
