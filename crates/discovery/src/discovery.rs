@@ -26,11 +26,11 @@ pub trait Discovery: Send + Sync {
     /// content.
     fn watch(&self) -> BoxFuture<'_, Result<View, DiscoveryError>>;
 
-    /// Says that somebody is going to call `endpoint`. Sources that cannot list endpoints by
-    /// themselves (a plain list of addresses) then show instances of it in every view before
-    /// this returns. Sources that have to ask somebody first (etcd, DNS) show them when the answer
-    /// is there, as a change: [`View::has_instance_of`] waits for it. All others know already and
-    /// ignore it. Never blocks.
+    /// Tells the source that a caller in this process is going to call `endpoint`. Sources that
+    /// cannot list endpoints by themselves (a plain list of addresses) then show instances of it in
+    /// every view before this returns. Sources that first query a server (etcd, DNS) show them when
+    /// the answer arrives, as a change: [`View::has_instance_of`] waits for it. All others know
+    /// already and ignore it. Never blocks.
     ///
     /// The interest lasts as long as the [`Interest`]. When nobody has one any more, a source for
     /// which going on costs something (etcd) ends that, and its instances leave every view.
@@ -50,11 +50,12 @@ pub trait Discovery: Send + Sync {
         None
     }
 
-    /// Ends the backend, for all handles of it: takes back what was registered through it, and
-    /// ends and joins its tasks. Waits for that, 5 s at most: whoever does not answer by then (an
-    /// etcd that is away, a file system that hangs) is left to itself. Views end or stay as they
-    /// are; later calls fail as unavailable. Backends without tasks of their own do nothing and
-    /// go on. A second call waits for what a dropped first one has left to do.
+    /// Ends the backend, for all handles of it: takes back what was registered through it, and ends
+    /// and joins its tasks. The call waits at most 5 s for that: it does not wait longer for a
+    /// server or a file system that does not answer (an etcd that is down, a file system that
+    /// hangs). Views end or stay as they are; later calls fail as unavailable. Backends without
+    /// tasks of their own do nothing and go on. A second call waits for what a dropped first one
+    /// has left to do.
     fn shutdown(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {})
     }

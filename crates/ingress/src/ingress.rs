@@ -27,9 +27,9 @@ const JOIN_LIMIT: Duration = Duration::from_secs(5);
 
 /// The serving side of a process. Clones share everything.
 ///
-/// It owns a task for each request in flight and one for deadlines. Requests must arrive within
-/// a tokio runtime, which is where transports run. Make it behind the installation of the metrics
-/// recorder, or what it counts is lost.
+/// It owns a task for each request in flight and one for deadlines. Requests must arrive within a
+/// tokio runtime, which is where transports run. Create it after the metrics recorder is installed,
+/// or its counts are lost.
 #[derive(Clone)]
 pub struct Ingress(Arc<Shared>);
 

@@ -54,8 +54,8 @@
 //! | the deadline passed on the way | `DeadlineExceeded` |
 //! | the payload cannot be decoded | `InvalidPayload` or `TooLarge` |
 //!
-//! An error of a pull engine always counts as executed, even where the engine passes on the
-//! refusal of somebody it called: its own work before that call is done.
+//! An error of a pull engine always counts as executed, also where the engine passes on a refusal
+//! that it got from another service: the engine has done its own work before that call.
 //!
 //! # Features
 //!

@@ -90,8 +90,8 @@ impl Dialer {
         self.current.load_full().map(Connection)
     }
 
-    /// The live connection, or a new one. Cancel-safe: the dial goes on for the others who wait,
-    /// and for the next who asks. While dials fail, the last failure comes at once until its
+    /// The live connection, or a new one. Cancel-safe: the dial goes on for the other callers that
+    /// wait, and for the next call. While dials fail, the last failure comes at once until its
     /// hold-down is over ([`DriverConfig::backoff_max`](crate::DriverConfig::backoff_max) at most).
     ///
     /// # Errors

@@ -24,8 +24,8 @@ impl MuxProtocol {
         Self { config: Arc::new(config), handler, connections }
     }
 
-    /// The connections that it serves. They outlive the futures of
-    /// [`serve`](Protocol::serve): whoever owns the port ends them.
+    /// The connections that it serves. They stay open after the futures of
+    /// [`serve`](Protocol::serve) end: the owner of the port ends them.
     pub fn connections(&self) -> &Arc<ConnectionSet> {
         &self.connections
     }

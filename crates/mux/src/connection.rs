@@ -38,7 +38,7 @@ use crate::{
 ///
 /// These are called without a lock unless it says otherwise, and must not block.
 pub trait Driver: Send + Sync + Sized + 'static {
-    /// There is something to write, and whoever added it would have it written now.
+    /// The connection has frames to write, and the code that added them wants them written now.
     fn transmit(connection: &Connection<Self>);
 
     /// There is something to write, and it may wait a moment for others to add to it.

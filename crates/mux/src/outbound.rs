@@ -26,7 +26,7 @@ const MAX_DONE_STREAMS: usize = 1024;
 /// Why a stream cannot be opened on this connection now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// The peer said goodbye or the stream numbers are used up: use another connection.
+    /// The peer sent a goaway, or the stream numbers are used up: use another connection.
     Retired,
     /// The peer lets no more streams run at once.
     Streams,
@@ -281,8 +281,8 @@ impl Outbound {
         self.outbox.control(Kind::Grant, 0, |out| out.extend(total.to_be_bytes()));
     }
 
-    /// Asks the peer whether it is there. Before its hello nothing is sent: it could not read
-    /// it, and its silence is told by the same clock.
+    /// Asks the peer whether it is there. Sends nothing before the peer's hello, because the peer
+    /// could not read a ping; the keep-alive timeout covers its silence.
     pub fn ping(&mut self, token: u64) {
         if self.peer.is_none() {
             return;

@@ -29,8 +29,8 @@ pub type SplitItem = fn(&[u8]) -> FirstItem;
 ///
 /// A run is taken apart only when its items are taken. So a transport puts in many at the price of
 /// one, and [`next_slice`](Self::next_slice) reads them without touching the reference count of
-/// their buffer. Items that are taken as [`Bytes`] share it: whoever keeps one for long, and little
-/// of the others, copies it.
+/// their buffer. Items that are taken as [`Bytes`] share this buffer: a caller that keeps one item
+/// for long, and few of the others, copies that item.
 #[derive(Default)]
 pub struct ItemBatch {
     /// The first run. Mostly there is no other, and then there is no list.

@@ -94,8 +94,8 @@ impl<T, S: Stream<Item = Result<T, Error>> + Send> BodySource<T> for S {
 /// A source on the heap.
 pub type BoxSource<T> = Pin<Box<dyn BodySource<T>>>;
 
-/// Is told how a response ended, before whoever reads it hears of the end. Dropped untold when the
-/// response is dropped before its end.
+/// Called when a response ends, before the reader of the response gets the end. If the reader drops
+/// the response before its end, this value is dropped without a call.
 pub trait OnBodyEnd: Send {
     /// The response has ended so.
     fn ended(self: Box<Self>, outcome: &Outcome, error: Option<&Error>);

@@ -1,9 +1,9 @@
 //! One bound, in bytes, for what peers can make a process hold.
 //!
-//! Every request body that is arriving, every item that is kept until it is acknowledged, every
-//! frame that is not whole yet: whoever holds such bytes charges them to the process's [`Budget`]
-//! first, through the [`Account`] of the peer's connection. There is one budget in a process, and
-//! it is passed in; a new use gets a name in [`BudgetUse`], not a budget of its own.
+//! Code that holds a request body that is arriving, an item that waits for its acknowledgement, or
+//! a frame that is not complete first charges these bytes to the [`Budget`] of the process, through
+//! the [`Account`] of the peer's connection. There is one budget in a process, and it is passed in;
+//! a new use gets a name in [`BudgetUse`], not a budget of its own.
 //!
 //! What is new is refused first: it may fill the budget up to [`Budget::new_work_limit`]. What runs
 //! may fill it to the end. When it stays spent, its [holders](Holder) are asked for the streams

@@ -19,7 +19,8 @@ pub enum CancelReason {
     Caller,
     /// The deadline passed.
     DeadlineExceeded,
-    /// The connection that carried the stream is gone and nobody came back for it.
+    /// The connection that carried the stream is lost, and the caller did not come back for the
+    /// stream.
     Disconnected,
     /// The serving side is shutting down and the grace period is over.
     Shutdown,

@@ -119,7 +119,7 @@ codes! {
     Corrupt = 203, "protocol.corrupt", Protocol, Maybe;
     /// The request or a response could not be encoded or decoded.
     InvalidPayload = 204, "protocol.invalid_payload", Protocol, No;
-    /// Somebody else answers at the address of the instance.
+    /// Another process answers at the address of the instance.
     WrongPeer = 205, "protocol.wrong_peer", Protocol, No;
     /// A stream of this id runs at the worker already, or has ended there lately.
     DuplicateStream = 206, "protocol.duplicate_stream", Protocol, Maybe;

@@ -149,7 +149,8 @@ impl Error {
         self
     }
 
-    /// The same error as the answer to somebody for whom nothing was tried: it failed a moment ago.
+    /// The same error, marked as the result of an earlier attempt: the target failed a moment ago,
+    /// so this attempt is not made.
     #[must_use]
     pub fn remembered(mut self) -> Self {
         Arc::make_mut(&mut self.0).is_remembered = true;

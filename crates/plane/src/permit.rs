@@ -14,9 +14,9 @@ pub trait Place: Send + Sync {
     fn release(&self);
 }
 
-/// The right of one request to be served, from before there is a way to answer it: a drain that
-/// begins in between waits for it, and no other request takes its place. Dropping it gives the place
-/// back.
+/// A place for one request, reserved before the request has a sink for its response: a drain that
+/// begins in between waits for the request, and no other request takes the place. Dropping it gives
+/// the place back.
 #[must_use = "the place is given back once this is dropped"]
 pub struct Permit(Option<Arc<dyn Place>>);
 

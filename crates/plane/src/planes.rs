@@ -146,9 +146,10 @@ pub trait ResponsePlaneClient: Send + Sync {
         context: Context,
     ) -> BoxFuture<'a, Result<ResponseSink, Error>>;
 
-    /// Whether `connection_info` is one that could be connected to, as far as can be told without
-    /// trying: asked before a request is acknowledged, so that a caller that can never be reached
-    /// hears of it there. Must return at once. `Later` is for what takes a moment to find out.
+    /// Whether the worker could connect to `connection_info`, as far as this is known without a
+    /// connection attempt: the worker calls this before it acknowledges a request, so that its
+    /// acknowledgement refuses a request whose caller it can never reach. Must return at once.
+    /// `Later` is for what takes a moment to find out.
     fn check(&self, _connection_info: &str, _origin: Origin) -> Decision {
         Decision::Now(Ok(()))
     }

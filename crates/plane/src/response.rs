@@ -56,7 +56,7 @@ pub trait ResponseSource: Send + Sync {
     /// Asks the producer to end. Must not block. The stream still ends with a terminal.
     fn cancel(&self, kind: StopKind);
 
-    /// Nobody will poll again: stop the producer and forget the stream.
+    /// The consumer does not poll again: stop the producer and forget the stream.
     fn abandon(&self);
 }
 

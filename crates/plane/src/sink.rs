@@ -204,8 +204,8 @@ impl ResponseSink {
         }
     }
 
-    /// A way to tell the caller that the request is admitted, for whoever has handed the sink on:
-    /// the handler may be slow to say anything.
+    /// Returns a handle that tells the caller that the request is admitted. Code that hands the
+    /// sink to a handler uses it, because the handler may send nothing for a long time.
     pub fn acceptance(&self) -> Acceptance {
         Acceptance(Arc::downgrade(&self.target))
     }
@@ -239,8 +239,9 @@ impl ResponseSink {
         self.target.set_facts(facts);
     }
 
-    /// Ends the stream with the handler's error. It counts as executed, also when the error is
-    /// the refusal of somebody whom the handler asked: its own work is done by then.
+    /// Ends the stream with the handler's error. The request counts as executed, also when the
+    /// error is a refusal that the handler got from another service: the handler has done its own
+    /// work by then.
     pub fn fail(mut self, error: Error) {
         self.finish(Terminal::Failed { error: error.with_executed(Executed::Yes) });
     }
@@ -276,7 +277,7 @@ impl Acceptance {
         }
     }
 
-    /// True while the stream has not been let go of.
+    /// True while the sink or the transport still holds the stream.
     pub fn is_live(&self) -> bool {
         self.0.strong_count() > 0
     }

@@ -57,7 +57,8 @@ pub async fn within<T>(
     .await
 }
 
-/// As [`within`], for whoever knows that another watches the deadline and cancels the context.
+/// As [`within`], but without a timer for the deadline: for callers whose deadline is watched by
+/// other code, which cancels the context.
 ///
 /// # Errors
 /// Why the context was cancelled; the work is dropped.

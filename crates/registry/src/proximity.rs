@@ -10,7 +10,8 @@ pub struct LocalProcess {
     pub host: Option<String>,
     /// The process, as [`Instance::process`].
     pub process: Option<u64>,
-    /// Where this process reaches what it serves itself. Nobody else can, so it is not announced.
+    /// The addresses at which this process reaches its own endpoints. Other processes cannot use
+    /// them, so they are not announced.
     pub addresses: Vec<Address>,
 }
 

@@ -19,8 +19,8 @@ const OVERLOAD_REST: Duration = Duration::from_millis(100);
 /// Instances that are left out for a short time because they could not be reached or refused to
 /// work, so that a dead worker is not asked by every request until discovery has noticed.
 ///
-/// Ejection is advice: with everybody ejected the router asks all of them. An instance that is
-/// registered anew, under another incarnation, is not held to its past.
+/// Ejection is advice: if all instances are ejected, the router ignores the ejections. An ejection
+/// does not apply to an instance that registers again under another incarnation.
 #[derive(Debug)]
 pub struct Ejections {
     period: Duration,

@@ -16,8 +16,8 @@ pub enum RouterMode {
     RoundRobin,
     /// By lot, with the odds of the weights.
     Random,
-    /// The less loaded of two drawn by lot, each relative to its weight. Routers that do not know
-    /// of each other's requests do not all run to the same instance this way.
+    /// The less loaded of two drawn by lot, each relative to its weight. Several routers, each of
+    /// which counts only its own requests, do not all choose the same instance this way.
     PowerOfTwoChoices,
     /// The least loaded of all, relative to its weight.
     LeastLoaded,

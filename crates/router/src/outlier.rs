@@ -14,8 +14,8 @@ use crate::Ejections;
 
 /// Decides which instances are left out, from what becomes of the attempts at them.
 ///
-/// Ejection is advice: with everybody ejected the router asks all of them. Called for every request,
-/// so both return at once, and neither calls the router.
+/// Ejection is advice: if all instances are ejected, the router ignores the ejections. The router
+/// calls both methods for every request, so they return at once and do not call the router.
 pub trait OutlierPolicy: Send + Sync {
     /// Whether the instance is left out.
     fn is_ejected(&self, instance: &Instance, now: Instant) -> bool;

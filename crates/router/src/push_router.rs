@@ -92,8 +92,8 @@ where
     }
 
     /// The same router with a policy that says which failures are sent again, in place of its
-    /// [`RetryConfig`]'s; the budget stays. Give it behind [`with_retry`](Self::with_retry), which
-    /// brings its own.
+    /// [`RetryConfig`]'s; the budget stays. Call it after [`with_retry`](Self::with_retry), which
+    /// sets its own policy.
     #[must_use]
     pub fn with_retry_policy(self, policy: impl RetryPolicy + 'static) -> Self {
         let policy = Arc::new(policy);

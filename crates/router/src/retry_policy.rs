@@ -49,9 +49,9 @@ pub struct AttemptReport<'a> {
     pub instances: usize,
     /// How many of them the request was not yet sent to in this round.
     pub unasked: usize,
-    /// How many rounds over the instances are complete, if this one is once nobody is left.
+    /// The number of rounds over the instances before this one: 0 in the first round.
     pub rounds: u32,
-    /// When the first of the servers of this round suggests to come back.
+    /// The shortest wait that a server of this round asks for.
     pub asked_to_wait: Option<Duration>,
 }
 

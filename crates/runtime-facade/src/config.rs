@@ -52,9 +52,10 @@ pub struct Config {
     pub nats_ack_timeout: Duration,
     /// Where this process listens once it serves. Port 0 picks a free one.
     pub listen: SocketAddr,
-    /// `HOST` or `HOST:PORT` that others are told instead of what `listen` binds; an IPv6 address
-    /// may stand with or without brackets. Without it, and with all addresses of the machine
-    /// bound (`0.0.0.0` or `::`), they are told one that other machines reach.
+    /// The address that this process announces instead of what `listen` binds: `HOST` or
+    /// `HOST:PORT`, an IPv6 address with or without brackets. Without it, if `listen` binds all
+    /// addresses of the machine (`0.0.0.0` or `::`), the process announces one that other machines
+    /// reach.
     pub advertise: Option<String>,
     /// Allows `listen` beyond loopback in plain text.
     pub insecure: bool,
@@ -82,8 +83,9 @@ pub struct Config {
     /// Limits of the waits of calls: the default of every client, which a client, a router or a
     /// call's context may override. 10 s for the acceptance, and none for items.
     pub limits: CallLimits,
-    /// Limits and timing of TCP and Unix connections. What the fields above decide is refused
-    /// here: whom it binds for, what is advertised, and where the socket lies.
+    /// Limits and timing of TCP and Unix connections. The runtime refuses `listen.bind_policy`,
+    /// `listen.advertise` and `unix_dir` here: `insecure`, `advertise`, `unix` and `runtime_dir`
+    /// decide them.
     pub tcp: TcpConfig,
     /// How this process sends requests over Dynamo's TCP frames.
     #[cfg(feature = "dynamo")]

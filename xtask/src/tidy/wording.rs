@@ -44,8 +44,8 @@ pub(super) fn check(root: &Path, file: &File) -> Vec<Finding> {
             find(
                 "promise",
                 format!(
-                    "`{promise}` is not true yet: a lost connection ends its streams as truncated. \
-                     Say what holds today."
+                    "`{promise}` is not true everywhere yet: over NATS and where a worker dials back, a \
+                     lost connection ends its streams as truncated. Say what holds today."
                 ),
             );
         }

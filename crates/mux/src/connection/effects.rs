@@ -58,7 +58,8 @@ impl<D: Driver> Default for Effects<D> {
 }
 
 impl<D: Driver> Effects<D> {
-    /// Wakes who is to be woken and cancels what is to be cancelled, behind the requests.
+    /// Wakes the tasks that wait and cancels the streams that are to be cancelled. The driver calls
+    /// it after it has handed over the requests.
     pub fn perform(&mut self) {
         for waker in self.wakers.drain(..) {
             waker.wake();

@@ -49,7 +49,8 @@ impl<D: Driver> Connection<D> {
         !out.writing && out.outbound.has_output()
     }
 
-    /// The next batch, for who has claimed the writing; `None` after letting go of it.
+    /// Returns the next batch to the task that has claimed the writing. When there is nothing to
+    /// write, ends the claim and returns `None`.
     pub fn poll_transmit(&self) -> Option<Batch> {
         loop {
             self.send_next_of_each();
@@ -116,7 +117,8 @@ impl<D: Driver> Connection<D> {
         self.out.lock().is_broken
     }
 
-    /// Claims the writing for the last words, whoever has it unless it is in the middle of a write.
+    /// Claims the writing for the last frames, also when another task has claimed it, unless that
+    /// task is in the middle of a write.
     pub fn begin_close(&self) -> bool {
         let mut out = self.out.lock();
         let free = !out.writing || out.handed_over || out.stalled.is_some() || out.is_broken;

@@ -8,7 +8,8 @@ use crate::{Connection, Driver, Refusal, stream::CallerStream, sync::Mutex};
 
 /// The streams of this side that have lost their connection to one process.
 ///
-/// Whoever dials that process anew has them come back with [`reattach`](Self::reattach), or ends them.
+/// The code that dials that process again attaches these streams to the new connection with
+/// [`reattach`](Self::reattach), or ends them.
 pub struct Detached<D: Driver>(Mutex<State<D>>);
 
 struct State<D: Driver> {

@@ -151,7 +151,7 @@ impl Drop for Hold {
     }
 }
 
-/// Memory that is kept for the next message, charged to the budget and to nobody in it.
+/// Memory that is kept for the next message. It is charged to the budget, but to no account.
 #[derive(Debug)]
 pub struct Spare {
     budget: Arc<Budget>,

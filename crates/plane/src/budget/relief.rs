@@ -81,8 +81,8 @@ impl Relief {
 
 impl Account {
     /// Wakes `waker` when there may be room for `bytes` more; one at a time for each `stream`. To
-    /// be called before the charge is tried once more, so that what is given back in between is
-    /// not missed. Without a task that [keeps](Budget::wanted) the budget nobody is woken.
+    /// be called before the charge is tried once more, so that what is given back in between is not
+    /// missed. If no task [keeps](Budget::wanted) the budget, nothing wakes `waker`.
     pub fn wait_for_room(self: &Arc<Self>, stream: u32, bytes: usize, waker: &Waker) {
         let key = (Arc::as_ptr(self) as usize, stream);
         let waiting = Waiting { account: Arc::clone(self), bytes, waker: waker.clone() };

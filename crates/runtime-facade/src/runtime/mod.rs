@@ -302,7 +302,8 @@ impl Runtime {
         self.0.closing.load(Ordering::Acquire)
     }
 
-    /// The same runtime for who shall not keep it: a report of its state, or a task of its own.
+    /// Returns a handle that does not keep the runtime alive: for a health report, or for a
+    /// background task.
     pub fn downgrade(&self) -> WeakRuntime {
         WeakRuntime(Arc::downgrade(&self.0))
     }

@@ -15,8 +15,9 @@ pub(crate) use self::served::Announced;
 pub use self::served::Served;
 use crate::{Declaration, IncomingOwned, Runtime, ServeError, health::HealthEntry};
 
-/// How an endpoint is served, before it is. With its handler, as [`Runtime::serve`] makes it, it is
-/// served when this is awaited; one of [`Runtime::serve_named`] has still to be given one.
+/// The settings of an endpoint that is not served yet. A builder from [`Runtime::serve`] has its
+/// handler, and awaiting it serves the endpoint; a builder from [`Runtime::serve_named`] still
+/// needs a handler.
 #[must_use = "nothing is served until this is awaited or a handler is given"]
 pub struct ServeBuilder<H = ()> {
     handler: H,
