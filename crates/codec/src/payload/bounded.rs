@@ -39,6 +39,7 @@ pub(super) fn write_bounded(
 
 impl BoundedWriter<'_> {
     /// Appends all of `bytes`, or nothing.
+    #[inline]
     pub(super) fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
         if bytes.len() > self.left {
             self.overflowed = true;
@@ -54,6 +55,12 @@ impl io::Write for BoundedWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.push(bytes)?;
         Ok(bytes.len())
+    }
+
+    /// The encoders write a byte here and a few there: without the loop that the default has.
+    #[inline]
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.push(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
