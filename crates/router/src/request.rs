@@ -31,6 +31,9 @@ use crate::{
 /// very moment, so more than a few are a storm, in which asking says more than looking.
 const MAX_PASSED_OVER: usize = 16;
 
+/// Most attempts of one request, whatever its policy says.
+const MAX_TRIES: usize = 64;
+
 /// One request on its way through its attempts.
 pub(crate) struct Request<'a, Req, Resp> {
     pub(crate) shared: &'a Shared,
@@ -201,11 +204,25 @@ where
         if self.data.is_none() {
             return Err(self.give_up(""));
         }
+        if !self.may_be_sent_again() {
+            return Err(self.give_up("; it may have run, and its endpoint is not idempotent"));
+        }
+        if self.attempts.tries() >= MAX_TRIES {
+            return Err(self.give_up("; it was sent often enough"));
+        }
         if !self.shared.state.try_resend(now) {
             return Err(self.give_up("; the retry budget is spent"));
         }
         drop(members);
         self.wait(unasked, after).await
+    }
+
+    /// Whatever a policy says, at most one handler runs for a request unless its endpoint declares
+    /// itself idempotent.
+    fn may_be_sent_again(&self) -> bool {
+        let idempotent = self.last.as_ref().is_some_and(|instance| instance.idempotent);
+        let last = self.attempts.last();
+        idempotent || last.is_some_and(|(_, error)| error.is_safe_to_resend())
     }
 
     /// Nobody was chosen: waits before those who may have recovered are asked once more. An
@@ -253,6 +270,8 @@ where
             return Err(self.give_up(""));
         }
         if after.is_zero() {
+            // Attempts that fail without a wait must not keep the thread to themselves.
+            tokio::task::coop::consume_budget().await;
             return Ok(());
         }
         let pause = unless_cancelled(self.context, StopKind::Stop, tokio::time::sleep(after));

@@ -16,8 +16,8 @@ const MAX_REFUSALS: usize = 16;
 /// What it wants sent again still needs the router's budget, an instance to go to and time until the
 /// deadline, and a value: one that was handed to an engine in this process is gone.
 ///
-/// A policy that sends a request again that may have run ([`Error::is_safe_to_resend`] is false)
-/// gives up that at most one handler runs for it.
+/// A request that may have run ([`Error::is_safe_to_resend`] is false) is sent again only where its
+/// endpoint declares itself idempotent, and none more than 64 times, whatever the policy says.
 pub trait RetryPolicy: Send + Sync {
     /// What follows the attempt.
     fn classify(&self, report: &AttemptReport<'_>) -> Verdict;

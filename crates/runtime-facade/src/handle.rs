@@ -1,11 +1,11 @@
 //! What serves a typed endpoint: plain async functions, engines, and functions that keep the sink.
 
-use std::future::ready;
+use std::{any::Any, future::ready};
 
 use futures_util::{Stream, StreamExt, stream};
 use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_ingress::{Handler, PushFace, PushHandler, TypedPush, ValueRefused, ValueSink};
-use sinew_plane::{AsyncEngine, Context, Error, SingleIn, engine_fn};
+use sinew_plane::{AsyncEngine, Context, Error, ManyOut, SingleIn, engine_fn};
 
 use crate::{BoxError, handler_error::error_of};
 
@@ -35,17 +35,14 @@ pub trait Handle<Req, Resp, Kind>: Send + Sync + 'static {
 
 /// What the future of a handler gives: one value, or a stream.
 pub trait Answer<Resp, Kind>: Send {
-    /// The same as a stream whose errors are those that the caller gets.
-    fn into_values(self)
-    -> Result<impl Stream<Item = Result<Resp, Error>> + Send + 'static, Error>;
+    /// The response to the request of `context`, with the errors that the caller gets.
+    fn into_response(self, context: Context) -> Result<ManyOut<Resp>, Error>;
 }
 
 impl<Resp: Send + 'static, E: Into<BoxError> + Send> Answer<Resp, kind::One> for Result<Resp, E> {
-    fn into_values(
-        self,
-    ) -> Result<impl Stream<Item = Result<Resp, Error>> + Send + 'static, Error> {
+    fn into_response(self, context: Context) -> Result<ManyOut<Resp>, Error> {
         let value = self.map_err(error_of)?;
-        Ok(stream::once(ready(Ok(value))))
+        Ok(ManyOut::new(stream::once(ready(Ok(value))), context))
     }
 }
 
@@ -56,11 +53,18 @@ where
     E: Into<BoxError> + Send,
     F: Into<BoxError> + 'static,
 {
-    fn into_values(
-        self,
-    ) -> Result<impl Stream<Item = Result<Resp, Error>> + Send + 'static, Error> {
-        let values = self.map_err(error_of)?;
-        Ok(values.map(|value| value.map_err(error_of)))
+    /// One that is a [`ManyOut`], as that of another router, is the response as it is, with its head,
+    /// its facts and its outcome.
+    fn into_response(self, context: Context) -> Result<ManyOut<Resp>, Error> {
+        let mut values = Some(self.map_err(error_of)?);
+        let slot: &mut dyn Any = &mut values;
+        if let Some(response) = slot.downcast_mut::<Option<ManyOut<Resp>>>().and_then(Option::take)
+        {
+            return Ok(response);
+        }
+        // Taken above, which has returned.
+        let Some(values) = values else { return Err(Error::handler("")) };
+        Ok(ManyOut::new(values.map(|value| value.map_err(error_of)), context))
     }
 }
 
@@ -92,8 +96,9 @@ where
 {
     fn into_handler(self) -> Handler {
         let engine = engine_fn(move |request: SingleIn<Req>| {
-            let answer = self(request.into_parts().0);
-            async move { answer.await.into_values() }
+            let (value, context) = request.into_parts();
+            let answer = self(value);
+            async move { answer.await.into_response(context) }
         });
         PushHandler::new(engine).into()
     }
@@ -110,8 +115,8 @@ where
     fn into_handler(self) -> Handler {
         let engine = engine_fn(move |request: SingleIn<Req>| {
             let (value, context) = request.into_parts();
-            let answer = self(value, context);
-            async move { answer.await.into_values() }
+            let answer = self(value, context.clone());
+            async move { answer.await.into_response(context) }
         });
         PushHandler::new(engine).into()
     }

@@ -6,8 +6,8 @@ use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_codec::PayloadFormat;
 use sinew_discovery::Instance;
 use sinew_plane::{
-    AsyncEngine, BoxFuture, CallLimits, EngineLayer, Error, InstanceId, ManyOut, SingleIn,
-    TransportRequirements, Window,
+    AsyncEngine, BoxFuture, CallLimits, EngineLayer, Error, Executed, InstanceId, ManyOut,
+    SingleIn, StopKind, TransportRequirements, Window, within,
 };
 use sinew_router::{Client, LoadBalancer, PushRouter, RetryConfig, RetryPolicy, RouterMode};
 
@@ -165,15 +165,19 @@ where
         request: SingleIn<Req>,
         instance: Option<InstanceId>,
     ) -> Result<ManyOut<Resp>, Error> {
-        match (&self.layered, instance) {
-            (None, None) => self.router.generate(request).await,
-            (None, Some(id)) => self.router.direct(request, id).await,
-            (Some(layered), None) => layered.generate(request).await,
-            (Some(_), Some(id)) => {
-                let engine = self.around(Arc::new(At(self.router.clone(), id)));
-                engine.generate(request).await
-            }
-        }
+        let layered = match (&self.layered, instance) {
+            (None, None) => return self.router.generate(request).await,
+            (None, Some(id)) => return self.router.direct(request, id).await,
+            (Some(layered), None) => Arc::clone(layered),
+            (Some(_), Some(id)) => self.around(Arc::new(At(self.router.clone(), id))),
+        };
+        // The router watches the deadline of what it sends, and a layer may wait before that.
+        let context = request.context().clone();
+        let response = within(&context, StopKind::Kill, layered.generate(request)).await;
+        response.unwrap_or_else(|reason| {
+            context.cancel(StopKind::Kill, reason);
+            Err(Error::cancelled(reason).with_executed(Executed::Maybe))
+        })
     }
 }
 

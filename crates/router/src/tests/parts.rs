@@ -141,15 +141,29 @@ impl RetryPolicy for Stubborn {
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_policy_decides_what_is_sent_again_and_when() {
-    let world = World::with(&[refuses(Code::HandlerFailed)]).await;
+    let world = World::with(&[]).await;
+    world.add_with(1, refuses(Code::HandlerFailed), |one| one.idempotent = true).await;
     let router = world.router(RouterMode::RoundRobin).await;
-    router.generate("hi".to_owned()).await.unwrap_err();
-    assert_eq!(world.asked().len(), 1, "what a handler says is final");
     let stubborn = router.with_retry_policy(Stubborn(4));
     let start = tokio::time::Instant::now();
     let error = stubborn.generate("hi".to_owned()).await.unwrap_err();
-    assert_eq!((error.code(), world.asked().len()), (Code::HandlerFailed, 5));
+    assert_eq!((error.code(), world.asked().len()), (Code::HandlerFailed, 4));
     assert_eq!(start.elapsed().as_secs(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_policy_runs_a_handler_twice_that_is_not_idempotent_nor_tries_for_ever() {
+    let world = World::with(&[refuses(Code::HandlerFailed)]).await;
+    let router = world.router(RouterMode::RoundRobin).await.with_retry_policy(Stubborn(4));
+    let error = router.generate("hi".to_owned()).await.unwrap_err();
+    assert_eq!((error.code(), world.asked().len()), (Code::HandlerFailed, 1));
+    assert!(error.message().contains("not idempotent"), "{error}");
+
+    let world = World::with(&[refuses(Code::Draining)]).await;
+    let router = world.router(RouterMode::RoundRobin).await;
+    let router = router.with_retry_policy(Stubborn(usize::MAX));
+    router.generate("hi".to_owned()).await.unwrap_err();
+    assert_eq!(world.asked().len(), 64);
 }
 
 /// Leaves out who has failed twice.

@@ -37,8 +37,8 @@ impl RuntimeBuilder {
         self
     }
 
-    /// One more way to be reached, beside those that the settings ask for. It starts after them,
-    /// and its addresses are announced after theirs.
+    /// One more way to be reached, beside those that the settings ask for. It starts after those of
+    /// TCP and Unix sockets, and its addresses are announced after theirs.
     pub fn listener(mut self, listener: impl Listener + 'static) -> Self {
         self.parts.assembly.listeners.push(Arc::new(listener));
         self

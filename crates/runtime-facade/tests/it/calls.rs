@@ -4,8 +4,8 @@ use std::{future::pending, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use sinew::{
-    Code, Endpoint, Error, Executed, InstanceId, PayloadFormat, RouterMode,
-    layers::plane::TransportRequirements,
+    Code, Endpoint, Error, Executed, InstanceId, ManyOut, PayloadFormat, RouterMode, SingleIn,
+    engine_fn, layer_fn, layers::plane::TransportRequirements,
 };
 
 use crate::support::World;
@@ -73,5 +73,28 @@ async fn a_router_goes_by_what_it_was_told() {
     let error = encrypted.call(1_u32).unary().await.unwrap_err();
     assert_eq!(error.code(), Code::NoTransport, "{error}");
     drop(one);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_timeout_holds_while_a_layer_waits() {
+    let world = World::new().await;
+    let served = world.worker.serve(&NEVER, never).await.unwrap();
+    let waits = layer_fn(|_| {
+        engine_fn(|_: SingleIn<()>| async {
+            pending::<()>().await;
+            Err::<ManyOut<()>, _>(Error::handler("not reached"))
+        })
+    });
+    let router = world.router(&NEVER).await.layer(waits);
+    for instance in [None, Some(served.instance())] {
+        let call = router.call(()).timeout(Duration::from_millis(50));
+        let call = match instance {
+            Some(id) => call.instance(id),
+            None => call,
+        };
+        assert_eq!(call.unary().await.unwrap_err().code(), Code::DeadlineExceeded);
+    }
+    drop(served);
     world.end().await;
 }

@@ -1,9 +1,9 @@
 //! What may serve a typed endpoint.
 
-use futures_util::{Stream, stream};
+use futures_util::{Stream, StreamExt, stream};
 use sinew::{
-    AppCode, BoxError, Code, Context, Endpoint, Error, HandlerError, HandlerResult, SingleIn,
-    ValueRefused, ValueSink, engine_fn,
+    AppCode, BoxError, Code, Context, Endpoint, Error, HandlerError, HandlerResult, Headers,
+    ManyOut, SingleIn, ValueRefused, ValueSink, engine_fn,
 };
 
 use crate::support::World;
@@ -43,6 +43,42 @@ async fn parse(text: String) -> HandlerResult<u32> {
         return Err(error.with_details("none")?.into());
     }
     Ok(text.trim().parse()?)
+}
+
+/// What another engine answers, with what it says beside.
+async fn described(text: String, context: Context) -> Result<ManyOut<String>, Error> {
+    let named = |name: &str, value: &str| {
+        let mut headers = Headers::new();
+        headers.insert(name, value).unwrap();
+        headers
+    };
+    let words = stream::iter(vec![Ok(text)]);
+    let response = ManyOut::new(words, context).with_head(named("model", "small"));
+    Ok(response.with_facts(move || named("words", "1")))
+}
+
+#[tokio::test]
+async fn a_response_that_a_function_returns_keeps_its_head_and_its_facts() {
+    let world = World::new().await;
+    let endpoint = Endpoint::<String, String>::new("text/words/described");
+    let served = world.worker.serve(&endpoint, described).await.unwrap();
+    // Through a second service that passes the response on, and within the process of each.
+    let middle = Endpoint::<String, String>::new("text/words/passed");
+    let onward = world.router(&endpoint).await;
+    let pass = move |text: String| {
+        let onward = onward.clone();
+        async move { onward.call(text).await }
+    };
+    let passing = world.worker.serve(&middle, pass).await.unwrap();
+    for router in [world.router(&endpoint).await, world.router(&middle).await] {
+        let mut response = router.call("one").await.unwrap();
+        assert_eq!(response.head().await.unwrap().get("model"), Some("small"));
+        let words: Vec<_> = response.by_ref().map(Result::unwrap).collect().await;
+        assert_eq!(words, ["one"]);
+        assert_eq!(response.facts().get("words"), Some("1"));
+    }
+    drop((passing, served));
+    world.end().await;
 }
 
 #[tokio::test]
