@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use sinew_ingress::{EndpointConfig, Handler, Ingress, IngressConfig, ServedEndpoint};
 use sinew_plane::{
     Code, Context, Error, Executed, Headers, IncomingRequest, InstanceId, ItemRun, RequestHandler,
-    ResponseSink, SinkTarget, Terminal, TransportId, TrySendError,
+    ResponseSink, SinkTarget, Terminal, TransportId, TrySendError, try_send_each,
 };
 use tokio::{sync::Notify, time::timeout};
 
@@ -244,16 +244,7 @@ impl SinkTarget for Consumer {
     }
 
     fn try_send_run(&self, run: &mut ItemRun) -> Result<usize, Error> {
-        while let Some(item) = run.pop() {
-            match self.try_send(item) {
-                Ok(()) => {}
-                Err(TrySendError::Full(item)) => {
-                    run.put_back(&item);
-                    return Ok(0);
-                }
-                Err(TrySendError::Closed(error)) => return Err(error),
-            }
-        }
+        try_send_each(self, run)?;
         Ok(self.with(|state| state.credit))
     }
 

@@ -213,6 +213,10 @@ macro_rules! split_suite {
                 many_more_items_than_a_window,
                 streams_side_by_side_keep_their_order,
             }
+            runs: runs {
+                items_come_in_order_whatever_the_window,
+                a_killed_response_takes_none,
+            }
             request: request {
                 everything_reaches_the_handler,
                 headers_are_optional,
