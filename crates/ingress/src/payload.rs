@@ -5,7 +5,7 @@ use std::any::Any;
 use bytes::Bytes;
 use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_codec::{DEFAULT_MAX_MESSAGE_SIZE, PayloadError, PayloadFormat};
-use sinew_plane::{Code, Error, Headers, ItemRun, header};
+use sinew_plane::{Code, Error, Headers, ItemRun, header, same_type};
 
 /// The format that a request is in and that its response is to be in.
 pub(crate) fn format_of(headers: &Headers) -> Result<PayloadFormat, Error> {
@@ -21,11 +21,7 @@ pub(crate) fn decode<T: DeserializeOwned + 'static>(
 ) -> Result<T, PayloadError> {
     if format == PayloadFormat::Raw {
         // Bytes that are wanted as bytes are passed on as they are, without a copy.
-        let mut body = Some(body.clone());
-        let slot: &mut dyn Any = &mut body;
-        if let Some(value) = slot.downcast_mut::<Option<T>>().and_then(Option::take) {
-            return Ok(value);
-        }
+        return same_type(body).or_else(|body| format.decode(&body));
     }
     format.decode(&body)
 }

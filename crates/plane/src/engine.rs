@@ -1,11 +1,12 @@
 //! Business logic behind an endpoint.
 
-use std::{any::Any, sync::Arc};
+use std::sync::Arc;
 
 use futures_core::Stream;
 
 use crate::{
     BoxFuture, Context, EngineLayer, Error, LayeredEngine, ManyOut, ResponseSink, SingleIn,
+    same_type,
 };
 
 /// Answers one typed request with a stream of typed values: the pull face of an endpoint.
@@ -73,14 +74,7 @@ where
     S: Stream<Item = Result<Resp, Error>> + Send + 'static,
     Resp: 'static,
 {
-    let mut values = Some(values);
-    let made = (&mut values as &mut dyn Any).downcast_mut::<Option<ManyOut<Resp>>>();
-    if let Some(made) = made.and_then(Option::take) {
-        return made;
-    }
-    #[expect(clippy::expect_used, reason = "only a response is taken out, and is returned above")]
-    let values = values.expect("values that were not taken");
-    ManyOut::new(values, context)
+    same_type(values).unwrap_or_else(|values| ManyOut::new(values, context))
 }
 
 /// An engine from an async function that returns a stream. A function that returns the

@@ -55,6 +55,7 @@ pub mod random;
 mod request;
 mod request_stream;
 mod response;
+mod same_type;
 mod sink;
 mod stagger;
 mod terminal;
@@ -104,6 +105,7 @@ pub use crate::{
         RequestRegistration, RequestStream, RequestStreamClient, RequestStreamServer,
     },
     response::{ResponseSource, ResponseStream, SourceEvent},
+    same_type::same_type,
     sink::{Acceptance, ResponseSink, SinkTarget, TrySendError, try_send_each},
     stagger::{CONNECT_ATTEMPT_DELAY, staggered},
     terminal::{Outcome, Terminal},

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_codec::PayloadFormat;
 use sinew_discovery::Instance;
-use sinew_plane::{Code, Error, Executed, Headers, header};
+use sinew_plane::{Code, Error, Executed, Headers, header, same_type};
 use sinew_telemetry::{TraceParent, trace};
 
 /// The format for an instance: the first of its list that this build can write.
@@ -56,9 +56,7 @@ pub(crate) fn decode<T: DeserializeOwned>(format: PayloadFormat, item: &[u8]) ->
 
 /// An item that is wanted as bytes, which [`is_bytes`] says.
 pub(crate) fn same<T: 'static>(item: Bytes) -> Result<T, Error> {
-    let mut item = Some(item);
-    let same: Option<&mut Option<T>> = (&mut item as &mut dyn Any).downcast_mut();
-    same.and_then(Option::take).ok_or_else(|| unreadable("bytes are wanted as something else"))
+    same_type(item).map_err(|_| unreadable("bytes are wanted as something else"))
 }
 
 fn unreadable(reason: &str) -> Error {

@@ -1,11 +1,11 @@
 //! What serves a typed endpoint: plain async functions, engines, and functions that keep the sink.
 
-use std::{any::Any, future::ready};
+use std::future::ready;
 
 use futures_util::{Stream, StreamExt, stream};
 use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_ingress::{Handler, PushFace, PushHandler, TypedPush, ValueRefused, ValueSink};
-use sinew_plane::{AsyncEngine, Context, Error, ManyOut, SingleIn, engine_fn};
+use sinew_plane::{AsyncEngine, Context, Error, ManyOut, SingleIn, engine_fn, same_type};
 
 use crate::{BoxError, handler_error::error_of};
 
@@ -56,15 +56,9 @@ where
     /// One that is a [`ManyOut`], as that of another router, is the response as it is, with its head,
     /// its facts and its outcome.
     fn into_response(self, context: Context) -> Result<ManyOut<Resp>, Error> {
-        let mut values = Some(self.map_err(error_of)?);
-        let slot: &mut dyn Any = &mut values;
-        if let Some(response) = slot.downcast_mut::<Option<ManyOut<Resp>>>().and_then(Option::take)
-        {
-            return Ok(response);
-        }
-        // Taken above, which has returned.
-        let Some(values) = values else { return Err(Error::handler("")) };
-        Ok(ManyOut::new(values.map(|value| value.map_err(error_of)), context))
+        Ok(same_type(self.map_err(error_of)?).unwrap_or_else(|values: S| {
+            ManyOut::new(values.map(|value| value.map_err(error_of)), context)
+        }))
     }
 }
 

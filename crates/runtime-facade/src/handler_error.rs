@@ -1,8 +1,8 @@
 //! From whatever error a handler has to the error that its caller gets.
 
-use std::{any::Any, error::Error as StdError, fmt};
+use std::{error::Error as StdError, fmt};
 
-use sinew_plane::Error;
+use sinew_plane::{Error, same_type};
 
 /// Any error, as the standard library boxes it. What converts into one, a handler may return.
 pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
@@ -41,16 +41,7 @@ impl HandlerError {
 // Not an error by itself: `?` could not convert every other error into it then.
 impl<E: StdError + Send + Sync + 'static> From<E> for HandlerError {
     fn from(error: E) -> Self {
-        let mut error = Some(error);
-        let slot: &mut dyn Any = &mut error;
-        if let Some(ours) = slot.downcast_mut::<Option<Error>>().and_then(Option::take) {
-            return Self(ours);
-        }
-        match error {
-            Some(error) => Self(foreign(&error)),
-            // Taken above, which has returned.
-            None => Self(Error::handler("")),
-        }
+        Self(same_type(error).unwrap_or_else(|error| foreign(&error)))
     }
 }
 
