@@ -2,8 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
-/// A number of bytes, written as a number with a unit or without one: `33554432`, `32MiB`, `2G`.
-/// K, M, G and T count in 1024, with or without `iB` or `B` behind them.
+/// A number of bytes, written as a number with a unit or without one: `33554432`, `32MiB`, `2G`. K,
+/// M, G and T count in 1024, with or without a following `iB` or `B`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(pub usize);
 

@@ -1,4 +1,4 @@
-//! One call: what is sent, with what, and what is to come back.
+//! One call: the request value, its options, and the form in which the caller wants the response.
 
 use std::{
     future::IntoFuture,
@@ -14,9 +14,9 @@ use sinew_plane::{
 
 use crate::Router;
 
-/// A call before it is made: see [`Router::call`](crate::Router::call). Awaiting it sends the
-/// request, and gives the stream of the response as soon as a handler has it;
-/// [`unary`](Self::unary) and [`collect`](Self::collect) wait for its end.
+/// A call that is not sent yet, made by [`Router::call`](crate::Router::call). Awaiting it sends
+/// the request and returns the response stream as soon as a worker has accepted the request;
+/// [`unary`](Self::unary) and [`collect`](Self::collect) wait for the end of the response.
 ///
 /// Dropping the future, or the stream before its end, cancels the request.
 #[must_use = "nothing is sent until the call is awaited"]
@@ -25,7 +25,7 @@ pub struct Call<'a, Req, Resp> {
     value: Req,
     context: ContextBuilder,
     headers: Headers,
-    /// The first header that was refused.
+    /// The error of the first header that was not valid.
     refused: Option<HeadersError>,
     instance: Option<InstanceId>,
 }
@@ -40,38 +40,38 @@ where
         Self { router, value, context, headers, refused: None, instance: None }
     }
 
-    /// Longest time from now until the end of the response.
+    /// Sets the longest time from now until the end of the response.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.context = self.context.timeout(timeout);
         self
     }
 
-    /// When the response has to have ended.
+    /// Sets the instant by which the response has to end.
     pub fn deadline(mut self, deadline: Instant) -> Self {
         self.context = self.context.deadline(deadline);
         self
     }
 
-    /// Longest time until a worker accepts the request.
+    /// Sets the longest wait until a worker accepts the request.
     pub fn accept_timeout(mut self, limit: Duration) -> Self {
         self.context = self.context.accept_timeout(limit);
         self
     }
 
-    /// Longest time until the first item.
+    /// Sets the longest wait for the first item.
     pub fn first_item_timeout(mut self, limit: Duration) -> Self {
         self.context = self.context.first_item_timeout(limit);
         self
     }
 
-    /// Longest time between two items.
+    /// Sets the longest wait for each further item.
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
         self.context = self.context.idle_timeout(limit);
         self
     }
 
-    /// A header that the handler finds in the context of the request. One that is not valid fails
-    /// the call before anything is sent.
+    /// Adds a header, which the handler finds in the context of the request. A header that is not
+    /// valid fails the call before anything is sent.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         if let Err(error) = self.headers.insert(name, value) {
             self.refused.get_or_insert(error);
@@ -79,13 +79,13 @@ where
         self
     }
 
-    /// At this instance, whatever the router would choose.
+    /// Sends the request to this instance, instead of one that the router picks.
     pub fn instance(mut self, id: impl Into<InstanceId>) -> Self {
         self.instance = Some(id.into());
         self
     }
 
-    /// Sends the request and gives the stream of its response, as awaiting the call does.
+    /// Sends the request and returns the response stream, as awaiting the call does.
     ///
     /// # Errors
     /// As [`PushRouter::generate`](crate::PushRouter::generate), a layer's refusal, or a header that is not valid.
@@ -99,7 +99,7 @@ where
         self.router.send(request, self.instance).await
     }
 
-    /// The one value of a response that has exactly one.
+    /// Sends the request and returns the value of a response that has exactly one.
     ///
     /// # Errors
     /// As [`stream`](Self::stream), the error that ends the response, or
@@ -117,11 +117,11 @@ where
         }
     }
 
-    /// All values of the response, in memory.
+    /// Sends the request, waits for the end of the response and returns all its values.
     ///
     /// # Errors
     /// As [`stream`](Self::stream), or the error that ends the response; the values before it are
-    /// gone then.
+    /// dropped.
     pub async fn collect(self) -> Result<Vec<Resp>, Error> {
         let mut values = self.stream().await?;
         let mut all = Vec::new();

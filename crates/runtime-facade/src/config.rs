@@ -1,4 +1,5 @@
-//! Settings of a runtime: a draft that anyone can fill, and the checked form that is trusted.
+//! Settings of a runtime: a draft with public fields, and the checked form that the rest of the
+//! code uses.
 
 use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -22,66 +23,68 @@ use crate::{
     features::Features, runtime_dir,
 };
 
-/// Settings of a [`Runtime`](crate::Runtime). Start from [`Config::default`] and change what you
-/// know better.
+/// Settings of a [`Runtime`](crate::Runtime). Start from [`Config::default`] and change the fields
+/// that differ.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Where instances are announced and found.
     pub discovery: DiscoverySource,
-    /// Times of a folder that `discovery` names, and whose folders and records count there.
+    /// Timing of discovery through a folder, and which users' folders and records it trusts.
     pub file: sinew_discovery::FileConfig,
-    /// How to speak with etcd, where `discovery` names it. Its members are named
-    /// there, and `startup_wait` is how long it is waited for.
+    /// Settings for etcd, if `discovery` names it. `discovery` has the addresses of its members,
+    /// and `startup_wait` the time to wait for it.
     #[cfg(feature = "etcd")]
     pub etcd: sinew_discovery::EtcdConfig,
-    /// Which planes requests may take, and are taken from.
+    /// The planes over which this process sends and receives requests.
     pub request_plane: RequestPlane,
     /// The format that a typed endpoint advertises first: MessagePack, or JSON.
     pub codec: PayloadFormat,
-    /// NATS servers, `nats://HOST:PORT`, or `tls://HOST:PORT` with the feature `nats-tls`; with
-    /// none there is no NATS.
+    /// NATS servers, `nats://HOST:PORT`, or `tls://HOST:PORT` with the feature `nats-tls`. An empty
+    /// list turns NATS off.
     pub nats: Vec<String>,
-    /// Who this process is to the NATS servers. An nkey or a credentials file needs the feature
-    /// `nats-nkeys`.
+    /// How this process authenticates to the NATS servers. An nkey or a credentials file needs the
+    /// feature `nats-nkeys`.
     #[cfg(feature = "nats")]
     pub nats_auth: sinew_transport_nats::NatsAuth,
-    /// Files for `tls://`.
+    /// Certificate and key files for `tls://`.
     #[cfg(feature = "nats")]
     pub nats_tls: sinew_transport_nats::NatsTls,
     /// Longest wait for the acknowledgement of a request over NATS.
     pub nats_ack_timeout: Duration,
-    /// Where this process listens once it serves. Port 0 picks a free one.
+    /// The address on which this process listens once it serves an endpoint. Port 0 picks a free
+    /// port.
     pub listen: SocketAddr,
     /// The address that this process announces instead of what `listen` binds: `HOST` or
     /// `HOST:PORT`, an IPv6 address with or without brackets. Without it, if `listen` binds all
-    /// addresses of the machine (`0.0.0.0` or `::`), the process announces one that other machines
-    /// reach.
+    /// addresses of the machine (`0.0.0.0` or `::`), the process announces an address that other
+    /// machines can reach.
     pub advertise: Option<String>,
     /// Allows `listen` beyond loopback in plain text.
     pub insecure: bool,
-    /// Also listens on a Unix domain socket, for callers on the same host. Where that cannot be
-    /// (no right to the folder, a path over 107 bytes), it listens on TCP alone and says so.
+    /// Also listens on a Unix domain socket, for callers on the same host. If it cannot (no
+    /// permission for the folder, or a path over 107 bytes), it logs that and listens on TCP only.
     pub unix: bool,
-    /// The folder of this user in which the sockets lie, by its absolute path; also that of the
-    /// default `discovery`. Default: `sinew` in `XDG_RUNTIME_DIR`, or else `sinew-UID` in the
-    /// folder for temporary files.
+    /// Absolute path of the folder, private to this user, that holds the Unix sockets and the
+    /// records of the default `discovery`. Default: `sinew` in `XDG_RUNTIME_DIR`, or else
+    /// `sinew-UID` in the folder for temporary files.
     pub runtime_dir: PathBuf,
-    /// What is done with the checks of frames, in the mux and in Dynamo's two-part frames: `off`,
-    /// `write` or `verify`. `None` is `verify` when `listen` is beyond loopback, where plain text
-    /// crosses a network, and within a host no checks but those that a peer asks for.
+    /// Whether frames carry checksums and whether this process verifies them, in the mux and in
+    /// Dynamo's two-part frames. `None` means `verify` if `listen` is beyond loopback; otherwise
+    /// only the checksums that a peer asks for.
     pub frame_checks: Option<FrameChecks>,
-    /// Requests in flight over all endpoints of this process; more are refused.
+    /// Most requests in flight over all endpoints of this process. Further requests are refused as
+    /// `Overloaded`.
     pub max_in_flight: usize,
-    /// Bytes that this process may hold on behalf of its peers: request bodies, frames, items that
-    /// are kept or queued. New requests are refused as `Overloaded` when it is spent. At least
-    /// 4 MiB; `None` is a quarter of the memory that the control group or the machine gives.
+    /// Bytes that this process may hold on behalf of its peers: request bodies, frames, and items
+    /// that are kept or queued. New requests are refused as `Overloaded` when it is spent. At least
+    /// 4 MiB. `None` means a quarter of the memory that the control group or the machine allows.
     pub memory_budget: Option<usize>,
-    /// How long a start waits for an etcd or a NATS that is not there yet.
+    /// How long the start waits for an etcd or NATS server that is not up yet.
     pub startup_wait: Duration,
-    /// How long a shutdown lets requests finish.
+    /// How long a shutdown waits for requests in flight before it cuts them.
     pub grace: Duration,
-    /// Limits of the waits of calls: the default of every client, which a client, a router or a
-    /// call's context may override. 10 s for the acceptance, and none for items.
+    /// Time limits of calls. A client, a router or the context of a call can override them. By
+    /// default 10 s until the acceptance, and no limit for items.
     pub limits: CallLimits,
     /// Limits and timing of TCP and Unix connections. The runtime refuses `listen.bind_policy`,
     /// `listen.advertise` and `unix_dir` here: `insecure`, `advertise`, `unix` and `runtime_dir`
@@ -93,12 +96,12 @@ pub struct Config {
     /// How this process serves requests in Dynamo's TCP frames.
     #[cfg(feature = "dynamo")]
     pub frame_server: TcpRequestServerConfig,
-    /// Where workers dial this process back, for requests whose response comes on another
-    /// connection; it listens from the first such request on. Its connections are set up as
-    /// `tcp` says, and it binds and advertises as `listen` and `advertise` allow: its own `driver`,
-    /// `frame_checks` and `listen`, but for the name to advertise, are refused.
+    /// The listener that workers dial back to, for requests whose response comes on another
+    /// connection. It is bound at the first such request. `tcp`, `listen` and `advertise` decide
+    /// its connections and addresses: a change of its own `driver`, `frame_checks` or `listen`,
+    /// apart from the name to advertise, is an error.
     pub call_home: TcpStreamServerConfig,
-    /// How this process dials its callers back. The connections are as `tcp` says.
+    /// How this process dials its callers back. `tcp` decides the settings of the connections.
     pub dial_back: TcpStreamClientConfig,
 }
 
@@ -144,7 +147,7 @@ impl Config {
     /// Checks that the settings fit together.
     ///
     /// # Errors
-    /// [`ConfigError`] names the setting, the rule and the way out.
+    /// [`ConfigError`] names the setting, the rule that it breaks and the remedy.
     pub fn checked(self) -> Result<CheckedConfig, ConfigError> {
         let policy = if self.insecure { BindPolicy::Insecure } else { BindPolicy::LoopbackOnly };
         policy.check(self.listen).map_err(|error| ConfigError::new("listen", error.to_string()))?;
@@ -232,7 +235,7 @@ impl Config {
         })
     }
 
-    /// The budget of the process: one that is given with the TCP settings, or a new one.
+    /// The budget of the process: the one in the TCP settings, or a new one.
     fn budget(&self) -> Result<Arc<Budget>, ConfigError> {
         if let Some(budget) = &self.tcp.driver.budget {
             return Ok(Arc::clone(budget));
@@ -256,7 +259,7 @@ impl Config {
         frame_server.checked().map_err(|error| fault("frame_server", &error))
     }
 
-    /// Where workers dial back: on the host that `listen` names, unless it says its own.
+    /// The settings of the dial-back listener: on the host of `listen`, unless it names its own.
     fn call_home_over(
         &self,
         tcp: &TcpConfig,
@@ -280,7 +283,7 @@ impl Config {
         call_home.checked().map_err(|error| fault("call_home", &error))
     }
 
-    /// What this build can do over NATS, where it is used.
+    /// Checks that this build has the NATS features that the settings use.
     fn check_nats(&self, build: Features) -> Result<(), ConfigError> {
         if !self.uses_nats() {
             return Ok(());
@@ -317,7 +320,7 @@ fn fault(setting: &str, error: &dyn fmt::Display) -> ConfigError {
 /// A [`Config`] whose settings fit together.
 #[derive(Debug, Clone)]
 pub struct CheckedConfig {
-    /// On the heap: the futures that start a runtime hold the settings several times.
+    /// On the heap, because the futures that start a runtime hold the settings several times.
     config: Box<Config>,
     budget: Arc<Budget>,
     tcp: CheckedTcpConfig,
@@ -335,8 +338,8 @@ impl CheckedConfig {
         &self.budget
     }
 
-    /// The settings of connections of the mux and of the port, with the identity and the budget of
-    /// the process. A listener or transport of your own takes them over.
+    /// The settings of mux connections and of the port, with the identity and the budget of the
+    /// process. Use them for your own listener or transport.
     pub fn tcp(&self) -> &CheckedTcpConfig {
         &self.tcp
     }

@@ -1,6 +1,7 @@
-//! Which setting cannot be used.
+//! The error for a setting that cannot be used.
 
-/// Which setting cannot be used, and why. The operator's to mend; nothing was started.
+/// A setting that cannot be used, and why. Nothing was started. The person who wrote the setting
+/// has to change it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{setting}: {reason}")]
 pub struct ConfigError {
@@ -13,7 +14,7 @@ impl ConfigError {
         Self { setting: setting.into(), reason: reason.into() }
     }
 
-    /// What was asked for is not in this build, but would be with a feature.
+    /// The error for something that this build lacks and that a feature would add.
     pub(crate) fn not_in_this_build(setting: &str, what: &str, feature: &str) -> Self {
         let reason =
             format!("{what} is not in this build: unset it, or build with the feature `{feature}`");
@@ -25,7 +26,7 @@ impl ConfigError {
         &self.setting
     }
 
-    /// What is wrong with it, and what to do.
+    /// What is wrong with the setting, and what to do.
     pub fn reason(&self) -> &str {
         &self.reason
     }

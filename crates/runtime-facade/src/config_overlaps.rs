@@ -1,5 +1,5 @@
-//! What two fields of a configuration would decide is decided by one of them: the other is refused
-//! and not passed over.
+//! Checks for fields that overlap. Where two fields of a configuration could decide the same thing,
+//! one decides it, and a change of the other is an error instead of being ignored.
 
 use sinew_plane::BindPolicy;
 use sinew_plane_call_home::{TcpStreamClientConfig, TcpStreamServerConfig};
@@ -7,10 +7,11 @@ use sinew_transport_tcp::ListenConfig;
 
 use crate::{Config, ConfigError};
 
-/// Refuses a field of a part that a field of [`Config`] decides.
+/// Returns an error for a changed field of a nested configuration that a field of [`Config`]
+/// decides.
 ///
 /// # Errors
-/// The field, and the one to set instead.
+/// The error names the field, and the one to set instead.
 pub(crate) fn check(config: &Config) -> Result<(), ConfigError> {
     let Config { tcp, call_home, dial_back, .. } = config;
     let (caller, worker) = (TcpStreamServerConfig::default(), TcpStreamClientConfig::default());
@@ -36,7 +37,8 @@ pub(crate) fn check(config: &Config) -> Result<(), ConfigError> {
     }
 }
 
-/// True when one of the settings is another. They are shown whole, and compared seldom.
+/// True if the two differ. Compares their debug text, which is enough for a comparison at the
+/// start.
 fn differs<T: std::fmt::Debug>(one: &T, other: &T) -> bool {
     format!("{one:?}") != format!("{other:?}")
 }

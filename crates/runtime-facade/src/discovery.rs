@@ -1,4 +1,4 @@
-//! From the name of a discovery to the discovery.
+//! Opens the discovery backend that a [`DiscoverySource`] names.
 
 use std::sync::Arc;
 
@@ -15,8 +15,8 @@ use sinew_plane::{Address, BoxFuture};
 use crate::ConfigError;
 use crate::{Config, DiscoverySource, StartError, runtime_dir};
 
-/// Opens a source, and tells `waiting` before one that has to be waited for. A boxed future,
-/// because a merged source opens others.
+/// Opens a source. Calls `waiting` with the name of a server before it waits for that. The future
+/// is boxed, because a merged source opens others.
 pub(crate) fn open<'a>(
     source: &'a DiscoverySource,
     config: &'a Config,
@@ -58,7 +58,7 @@ pub(crate) fn open<'a>(
     })
 }
 
-/// What to do about a backend that was left out of this build.
+/// The error for a backend that this build lacks.
 #[cfg(not(all(feature = "dns", feature = "etcd")))]
 fn missing(feature: &str) -> ConfigError {
     let reason = format!(

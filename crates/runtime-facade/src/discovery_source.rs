@@ -35,7 +35,7 @@ pub enum DiscoverySource {
 }
 
 impl DiscoverySource {
-    /// True when others can find through it what is announced here.
+    /// True if other processes can find instances that this process announces there.
     pub fn announces(&self) -> bool {
         match self {
             Self::File(_) | Self::Etcd(_) => true,
@@ -60,7 +60,7 @@ impl FromStr for DiscoverySource {
     }
 }
 
-/// What is said about a text that cannot be read and may hold a password.
+/// The error for a text that is not valid and may hold a password, which the error does not repeat.
 fn holds_a_user(text: &str) -> ConfigError {
     let variables = match text.split(';').any(|one| one.trim().starts_with("etcd:")) {
         true => ": set SINEW_ETCD_USER and SINEW_ETCD_PASSWORD, and write",
@@ -75,7 +75,7 @@ fn holds_a_user(text: &str) -> ConfigError {
 }
 
 impl DiscoverySource {
-    /// One source, without others beside it.
+    /// Parses one source.
     fn single(text: &str) -> Result<Self, ConfigError> {
         let fault = |reason: String| ConfigError::new("discovery", reason);
         match text.split_once(':') {

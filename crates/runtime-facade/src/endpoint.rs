@@ -1,11 +1,11 @@
-//! The name of an endpoint and the types of what travels there, as one constant for both ends.
+//! The name of an endpoint with its request and response types, as one constant for both ends.
 
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
 use sinew_plane::{EndpointName, NameError};
 
-/// An endpoint with the types of its requests and responses: a constant that the worker and its
-/// callers share, so that neither can have another name or type in mind.
+/// An endpoint with the types of its requests and responses. The worker and its callers share one
+/// constant, so the compiler checks that both ends use the same name and types.
 ///
 /// ```
 /// use sinew::Endpoint;
@@ -14,7 +14,7 @@ use sinew_plane::{EndpointName, NameError};
 /// assert_eq!(SPLIT.name().component(), "words");
 /// ```
 ///
-/// A name that is none does not compile:
+/// An invalid name does not compile:
 /// ```compile_fail
 /// # use sinew::Endpoint;
 /// const SPLIT: Endpoint<String, String> = Endpoint::new("text/split");
@@ -26,11 +26,11 @@ pub struct Endpoint<Req, Resp> {
 }
 
 impl<Req, Resp> Endpoint<Req, Resp> {
-    /// The endpoint with that name, `namespace/component/endpoint`.
+    /// Makes an endpoint from its name, `namespace/component/endpoint`.
     ///
     /// # Panics
-    /// The text is not a name. In a constant that is an error of the compiler, which says why. For
-    /// a text that the program does not hold itself there is [`named`](Self::named).
+    /// The text is not a valid name. In a constant this is a compile error that says why. For a
+    /// name that the program reads at run time use [`named`](Self::named).
     pub const fn new(name: &'static str) -> Self {
         if let Err(reason) = EndpointName::check(name) {
             panic!("{}", reason);
@@ -38,7 +38,7 @@ impl<Req, Resp> Endpoint<Req, Resp> {
         Self { name: Cow::Borrowed(name), types: PhantomData }
     }
 
-    /// The endpoint with a name that is known at run time alone.
+    /// Makes an endpoint from a name that is known only at run time.
     pub fn named(name: &EndpointName) -> Self {
         Self { name: Cow::Owned(name.as_str().to_owned()), types: PhantomData }
     }
@@ -50,7 +50,7 @@ impl<Req, Resp> Endpoint<Req, Resp> {
         name.unwrap_or_else(|error| unreachable!("{error}"))
     }
 
-    /// Its name, as it is written.
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.name
     }

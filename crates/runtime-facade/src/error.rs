@@ -21,39 +21,39 @@ pub enum StartError {
     Transport(#[from] Error),
 }
 
-/// Why an endpoint is not served. Nothing of it was announced; what the runtime serves already, it
-/// goes on serving. The text names the endpoint and what failed, its source says why, and
-/// [`advice`](Self::advice) what to do.
+/// Why an endpoint is not served. The endpoint was not announced, and the runtime continues to
+/// serve all others. The text names the endpoint and what failed, its source says why, and
+/// [`advice`](Self::advice) says what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// A listener did not start, or could not take the endpoint. The operator's to mend: mostly
-    /// the address is in use, or a server such as NATS has gone.
+    /// A listener did not start, or could not announce the endpoint. In most cases the address is
+    /// in use, or a server such as NATS is down.
     #[error("{endpoint} is not served: its listener {listener:?} failed")]
     Listener {
-        /// What was to be served.
+        /// The endpoint.
         endpoint: EndpointName,
         /// The name of the listener.
         listener: String,
-        /// What the listener says.
+        /// The error of the listener.
         #[source]
         error: Error,
     },
-    /// Discovery did not take the instance, so that nobody would find it.
+    /// Discovery did not register the instance, so callers would not find it.
     #[error("{endpoint} is not served: discovery does not take instance {instance}")]
     Discovery {
-        /// What was to be served.
+        /// The endpoint.
         endpoint: EndpointName,
-        /// Which instance of it.
+        /// The instance of the endpoint.
         instance: InstanceId,
-        /// What discovery says.
+        /// The error of the discovery.
         #[source]
         error: DiscoveryError,
     },
-    /// The runtime shuts down. The caller's to mend: it serves too late.
+    /// The program called this after the shutdown of the runtime had begun.
     #[error("{endpoint} is not served: the runtime is shutting down")]
     ShuttingDown {
-        /// What was to be served.
+        /// The endpoint that is not served.
         endpoint: EndpointName,
     },
 }
@@ -68,7 +68,7 @@ impl ServeError {
         }
     }
 
-    /// What to do about it, for a person.
+    /// What to do about the error, as a text for people.
     pub fn advice(&self) -> &'static str {
         match self {
             Self::Listener { listener, .. } if listener == "tcp" => {

@@ -1,6 +1,6 @@
-//! What this build can do.
+//! The optional features of this build.
 
-/// The parts of a build that settings may ask for.
+/// The optional features that settings may need.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Features {
     pub(crate) dynamo: bool,
@@ -10,7 +10,7 @@ pub(crate) struct Features {
 }
 
 impl Features {
-    /// Those of this build.
+    /// The features of this build.
     pub(crate) const THIS: Self = Self {
         dynamo: cfg!(feature = "dynamo"),
         nats: cfg!(feature = "nats"),

@@ -1,22 +1,23 @@
-//! What is done with the checks that frames can carry.
+//! Whether frames carry checksums, and whether they are verified.
 
 use std::{fmt, str::FromStr};
 
 use sinew_codec::ChecksumMode;
 
-/// What is done with the checks of frames: an XXH3 behind each frame of the mux, and in the prefix
-/// of Dynamo's two-part frames, in which response items travel. Request frames of Dynamo have no
-/// place for one.
+/// Whether frames carry checksums, and whether this process verifies them. The checksum is an XXH3
+/// after each frame of the mux, and in the prefix of each of Dynamo's two-part frames, which carry
+/// response items. Dynamo's request frames have no field for one.
 ///
-/// It finds damage, not forgery.
+/// A checksum detects damage and does not protect against forgery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameChecks {
-    /// None is written, and those of two-part frames are not looked at. A peer of the mux may ask
-    /// for them all the same.
+    /// This process writes no checksums, except to a mux peer that asks for them, and ignores those
+    /// of two-part frames.
     Off,
-    /// They are written for the peer, and not looked at here.
+    /// This process writes checksums and does not verify those that arrive.
     Write,
-    /// They are written, and what arrives is verified: a damaged frame ends its connection.
+    /// This process writes checksums and verifies those that arrive. A damaged frame ends its
+    /// connection.
     Verify,
 }
 

@@ -1,4 +1,5 @@
-//! What serves a typed endpoint: plain async functions, engines, and functions that keep the sink.
+//! The handlers of a typed endpoint: plain async functions, engines, and functions that keep the
+//! sink.
 
 use std::future::ready;
 
@@ -9,7 +10,7 @@ use sinew_plane::{AsyncEngine, Context, Error, ManyOut, SingleIn, engine_fn, sam
 
 use crate::{BoxError, handler_error::error_of};
 
-/// What can serve requests `Req` with responses `Resp`, for
+/// A handler of requests `Req` with responses `Resp`, for
 /// [`Runtime::serve`](crate::Runtime::serve). It is implemented for
 ///
 /// - `async fn(Req) -> Result<Resp, E>`: one value;
@@ -17,11 +18,11 @@ use crate::{BoxError, handler_error::error_of};
 /// - both with the [`Context`] of the request as a second argument: its headers, its deadline and
 ///   its cancel;
 /// - every [`AsyncEngine`];
-/// - `fn(SingleIn<Req>, ValueSink<Resp>) -> Result<(), ValueRefused<Resp>>`, which files the sink
-///   away and returns at once.
+/// - `fn(SingleIn<Req>, ValueSink<Resp>) -> Result<(), ValueRefused<Resp>>`, which stores the sink
+///   and returns at once.
 ///
-/// `E` is [`HandlerError`](crate::HandlerError), [`Error`], or whatever converts into a
-/// [`BoxError`]. `Kind` tells these apart and is inferred.
+/// `E` is [`HandlerError`](crate::HandlerError), [`Error`], or any type that converts into a
+/// [`BoxError`]. The compiler infers `Kind`, which tells these forms apart.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not serve requests `{Req}` with responses `{Resp}`",
     label = "not a handler for this endpoint",
@@ -29,13 +30,14 @@ use crate::{BoxError, handler_error::error_of};
             `Context` may be a second argument, and `E` converts into `Box<dyn Error + Send + Sync>`"
 )]
 pub trait Handle<Req, Resp, Kind>: Send + Sync + 'static {
-    /// As the ingress takes it.
+    /// Converts it into the handler type of the ingress.
     fn into_handler(self) -> Handler;
 }
 
-/// What the future of a handler gives: one value, or a stream.
+/// The output of a handler's future: one value, or a stream.
 pub trait Answer<Resp, Kind>: Send {
-    /// The response to the request of `context`, with the errors that the caller gets.
+    /// Converts the output into the response to the request of `context`, with the errors that the
+    /// caller gets.
     fn into_response(self, context: Context) -> Result<ManyOut<Resp>, Error>;
 }
 
@@ -53,7 +55,7 @@ where
     E: Into<BoxError> + Send,
     F: Into<BoxError> + 'static,
 {
-    /// One that is a [`ManyOut`], as that of another router, is the response as it is, with its head,
+    /// A [`ManyOut`], such as the response of another router, is returned unchanged, with its head,
     /// its facts and its outcome.
     fn into_response(self, context: Context) -> Result<ManyOut<Resp>, Error> {
         Ok(same_type(self.map_err(error_of)?).unwrap_or_else(|values: S| {
@@ -62,7 +64,7 @@ where
     }
 }
 
-/// Kinds of [`Handle`] and of [`Answer`]. The compiler infers them: nobody writes one.
+/// Markers for the kinds of [`Handle`] and of [`Answer`]. The compiler infers them.
 pub mod kind {
     use std::marker::PhantomData;
 

@@ -1,20 +1,21 @@
-//! From whatever error a handler has to the error that its caller gets.
+//! Converts the error of a handler into the error that its caller gets.
 
 use std::{error::Error as StdError, fmt};
 
 use sinew_plane::{Error, same_type};
 
-/// Any error, as the standard library boxes it. What converts into one, a handler may return.
+/// Any error in a box, as the standard library defines it. A handler may return any error that
+/// converts into this type.
 pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
 
-/// The error of a handler that meets many kinds of them: `?` converts each into this one.
+/// The error type for a handler that uses `?` on errors of several types.
 ///
-/// An [`Error`] stays what it is, with its code, application code and details, also one that
-/// another error names as its source. Of every other error the caller gets the text and those of
-/// its sources, as [`HandlerFailed`](crate::Code::HandlerFailed).
+/// An [`Error`] keeps its code, application code and details, also if it is the source of another
+/// error. For any other error the caller gets the texts of the error and its sources, with the code
+/// [`HandlerFailed`](crate::Code::HandlerFailed).
 ///
-/// A handler may as well return `Result<_, Error>`, `anyhow::Result<_>`, or any error that
-/// converts into a [`BoxError`].
+/// A handler may also return `Result<_, Error>`, `anyhow::Result<_>`, or any error that converts
+/// into a [`BoxError`].
 ///
 /// ```
 /// use sinew::{AppCode, Error, HandlerResult};
@@ -28,7 +29,7 @@ pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
 /// ```
 pub struct HandlerError(Error);
 
-/// What a handler returns that uses `?` on errors of several kinds.
+/// The result type for a handler that uses `?` on errors of several types.
 pub type HandlerResult<T> = Result<T, HandlerError>;
 
 impl HandlerError {
@@ -71,8 +72,8 @@ pub(crate) fn error_of(error: impl Into<BoxError>) -> Error {
     }
 }
 
-/// Keeps what an error of ours says that stands somewhere among the sources; the message is all of
-/// them.
+/// Keeps the code and details of an [`Error`] among the sources. The message has the texts of all
+/// sources.
 fn foreign(error: &(dyn StdError + 'static)) -> Error {
     let (mut message, mut ours) = (error.to_string(), None);
     let mut source = error.source();

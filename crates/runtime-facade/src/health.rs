@@ -1,4 +1,4 @@
-//! What a process says of itself: which endpoints take requests, which listeners bring them.
+//! The health of a process: which endpoints take requests, and which listeners receive them.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -6,22 +6,23 @@ use parking_lot::Mutex;
 use sinew_ingress::SystemHealth;
 use sinew_plane::{EndpointName, InstanceId};
 
-/// The state of a process, as [`Runtime::health`](crate::Runtime::health) finds it.
+/// The health of a process, as [`Runtime::health`](crate::Runtime::health) returns it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Health {
-    /// The instances that are served, and whether each takes requests: one that is drained does
-    /// not. In the order of their names.
+    /// The instances that are served, in the order of their names, and whether each takes requests.
+    /// A drained instance takes none.
     pub endpoints: Vec<(EndpointName, InstanceId, bool)>,
-    /// The listeners that were started, and whether requests can arrive there now. One whose
-    /// connection to a broker is broken is not up.
+    /// The listeners that were started, and whether requests can arrive there now. A listener that
+    /// has lost its connection to a broker is down.
     pub listeners: Vec<(String, bool)>,
     /// The runtime shuts down.
     pub draining: bool,
 }
 
 impl Health {
-    /// True when something is served, all of it takes requests, and every listener is up.
+    /// True if at least one instance is served, all of them take requests, and every listener is
+    /// up.
     pub fn is_ready(&self) -> bool {
         !self.draining
             && !self.endpoints.is_empty()
@@ -29,7 +30,7 @@ impl Health {
             && self.listeners.iter().all(|(_, up)| *up)
     }
 
-    /// The same as JSON, as `/health` of the command shows it.
+    /// The health as JSON, as `/health` of the `sinew` command shows it.
     pub fn to_json(&self) -> String {
         let status = match (self.is_ready(), self.draining) {
             (true, _) => "ready",
@@ -52,7 +53,7 @@ impl Health {
     }
 }
 
-/// Every instance that the ingress of a process serves reports here.
+/// Whether each instance of the process takes requests. The ingress reports every change here.
 #[derive(Debug, Default)]
 pub(crate) struct ReadyInstances(Mutex<BTreeMap<(EndpointName, InstanceId), bool>>);
 
@@ -63,8 +64,8 @@ impl ReadyInstances {
     }
 }
 
-/// Takes an instance out of the reports once it is served no more. It has to be dropped after
-/// what reports.
+/// Removes an instance from the reports when it is dropped. It has to be dropped after the part
+/// that reports.
 pub(crate) struct HealthEntry {
     reports: Arc<ReadyInstances>,
     endpoint: EndpointName,

@@ -3,8 +3,9 @@
 //!
 //! A caller names an endpoint; Sinew finds its instances, picks one, carries the request over
 //! whichever transport both ends speak, and brings the response stream back, with flow control,
-//! cancellation, deadlines and safe retries. This crate is the stable surface: settings in,
-//! re-exports out. Everything underneath can be used by itself, crate by crate.
+//! cancellation, deadlines and safe retries. This crate is the stable API. It reads the settings,
+//! assembles the layers and re-exports their public types. Each crate below it can also be used by
+//! itself.
 //!
 //! ```
 //! use futures_util::{Stream, StreamExt, stream};
@@ -37,10 +38,10 @@
 //!
 //! # How methods are named
 //!
-//! What describes something that does not exist yet, a runtime, a served endpoint, a router or a
-//! call, is named by the word alone: `discovery`, `weight`, `retry`, `timeout`. `with_` gives the
-//! same value with one thing changed, as [`PushRouter::with_retry`] does. What begins to do it is
-//! `build`, or an `.await`.
+//! A method of a builder is named by the setting alone: `discovery`, `weight`, `retry`, `timeout`.
+//! Builders exist for a runtime, a served endpoint, a router and a call; `build` or `.await`
+//! completes one. A method whose name begins with `with_`, such as [`PushRouter::with_retry`],
+//! returns a finished value with one setting changed.
 
 mod assembly;
 mod byte_size;
@@ -92,7 +93,7 @@ pub use sinew_ingress::{
     ValueSink, handler_layer_fn,
 };
 /// # Examples
-/// A request that may take two seconds, and that is cancelled before:
+/// A request with a timeout of two seconds, which the caller cancels earlier:
 /// ```
 /// use std::time::Duration;
 ///
@@ -110,7 +111,7 @@ pub use sinew_ingress::{
 #[doc(inline)]
 pub use sinew_plane::Context;
 /// # Examples
-/// Headers and a timeout for one request, as its handler finds them:
+/// Headers and a timeout for one request, and how its handler reads them:
 /// ```
 /// use std::time::Duration;
 ///
@@ -136,8 +137,8 @@ pub use sinew_plane::Context;
 #[doc(inline)]
 pub use sinew_plane::Headers;
 /// # Examples
-/// A batch loop takes the sinks and pushes into them; a full queue refuses, and the router asks
-/// another instance:
+/// A batch loop takes the sinks and pushes items into them. If its queue is full it refuses the
+/// request, and the router sends it to another instance:
 /// ```
 /// use bytes::Bytes;
 /// use futures_util::StreamExt;
@@ -259,8 +260,8 @@ pub use sinew_router::{
 };
 pub use sinew_transport_tcp::{DriverConfig, ListenConfig, TcpConfig};
 
-/// What is for peers of NVIDIA Dynamo alone: their items and errors, and the settings of their
-/// request frames.
+/// Types for NVIDIA Dynamo peers only: their items and errors, and the settings of their request
+/// frames.
 #[cfg(feature = "dynamo")]
 pub mod dynamo {
     pub use sinew_compat_dynamo::{Annotated, DynamoError, ITEMS_ANNOTATED, ITEMS_HEADER};
@@ -273,7 +274,7 @@ pub mod settings {
     pub use crate::env::{Effect, Overrides, Part, Setting, all, log_filter};
 }
 
-/// The crates underneath, whole.
+/// The crates of the layers below, complete.
 pub mod layers {
     pub use sinew_codec as codec;
     #[cfg(feature = "dynamo")]

@@ -1,16 +1,16 @@
-//! Which planes requests take, as text.
+//! The planes that requests take, and their text form.
 
 use std::{fmt, str::FromStr};
 
-/// Which planes a process calls over and is called over.
+/// The planes over which a process sends and receives requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RequestPlane {
-    /// Direct connections first; NATS beside them when servers are configured.
+    /// Direct connections first, and NATS as well if servers are configured.
     #[default]
     Auto,
-    /// Direct connections alone: the mux between Sinew peers, Dynamo's frames with the rest.
+    /// Direct connections only: the mux with Sinew peers, Dynamo's frames with Dynamo peers.
     Tcp,
-    /// NATS alone. Responses dial back to the caller over TCP.
+    /// NATS only. The worker dials the caller back over TCP with the response.
     Nats,
 }
 

@@ -13,11 +13,11 @@ use sinew_router::{Client, LoadBalancer, PushRouter, RetryConfig, RetryPolicy, R
 
 use crate::Call;
 
-/// Calls a typed endpoint: made by [`Runtime::router`](crate::Runtime::router), and ready for
-/// calls at once. Clones share the rotation, the counts of requests in flight, the retry budget and
-/// what is known of instances that failed.
+/// Calls a typed endpoint. [`Runtime::router`](crate::Runtime::router) makes one, which is ready
+/// for calls at once. Clones share the round-robin position, the counts of requests in flight, the
+/// retry budget and the record of instances that failed.
 ///
-/// Underneath is a [`PushRouter`], which the design documents name.
+/// It wraps a [`PushRouter`], the router of the design documents.
 ///
 /// # Examples
 /// ```
@@ -45,7 +45,7 @@ use crate::Call;
 pub struct Router<Req, Resp> {
     router: PushRouter<Req, Resp>,
     layers: Layers<Req, Resp>,
-    /// The router with all layers around it, where there are any.
+    /// The router with all layers around it, if there are any.
     layered: Option<Arc<dyn AsyncEngine<Req, Resp>>>,
 }
 
@@ -62,77 +62,77 @@ where
         Self { router, layers: Vec::new(), layered: None }
     }
 
-    /// A call, which is sent when it is awaited.
+    /// Makes a call, which is sent when it is awaited.
     pub fn call(&self, value: impl Into<Req>) -> Call<'_, Req, Resp> {
         Call::new(self, value.into())
     }
 
-    /// How an instance is chosen, instead of one after the other.
+    /// Sets how the router chooses an instance. The default is round robin.
     #[must_use]
     pub fn mode(self, mode: RouterMode) -> Self {
         self.change(|router| router.with_mode(mode))
     }
 
-    /// A strategy of your own, instead of those that a mode names.
+    /// Sets your own strategy for the choice of an instance, instead of a [mode](Self::mode).
     #[must_use]
     pub fn load_balancer(self, strategy: impl LoadBalancer + 'static) -> Self {
         self.change(|router| router.with_load_balancer(strategy))
     }
 
-    /// Puts a layer around the router and the layers given before. Calls pass through it first,
-    /// those to one instance as well.
+    /// Puts a layer around the router and around the layers given before. Every call passes through
+    /// it first, also a call to a given instance.
     #[must_use]
     pub fn layer(mut self, layer: impl EngineLayer<Req, Resp> + 'static) -> Self {
         self.layers.push(Arc::new(layer));
         self.change(|router| router)
     }
 
-    /// When a request is sent again. The budget is a fresh one.
+    /// Sets when a request is sent again. The retry budget begins anew.
     #[must_use]
     pub fn retry(self, retry: RetryConfig) -> Self {
         self.change(|router| router.with_retry(retry))
     }
 
-    /// What is sent again and when, by rules of your own. Give it behind [`retry`](Self::retry), which
-    /// brings its own.
+    /// Sets your own rules for which requests are sent again, and when. Call it after
+    /// [`retry`](Self::retry), which sets a policy too.
     #[must_use]
     pub fn retry_policy(self, policy: impl RetryPolicy + 'static) -> Self {
         self.change(|router| router.with_retry_policy(policy))
     }
 
-    /// Limits for the waits of its calls, where a call leaves them open.
+    /// Sets the time limits of calls that set none themselves.
     #[must_use]
     pub fn limits(self, limits: CallLimits) -> Self {
         self.change(|router| router.with_limits(limits))
     }
 
-    /// One payload format for every instance, instead of the first that the instance lists.
+    /// Sets one payload format for every instance, instead of the first that each instance lists.
     #[must_use]
     pub fn format(self, format: PayloadFormat) -> Self {
         self.change(|router| router.with_format(format))
     }
 
-    /// A flow-control window of its own for responses.
+    /// Sets the flow-control window of responses, instead of the transport's default.
     #[must_use]
     pub fn window(self, window: Window) -> Self {
         self.change(|router| router.with_window(window))
     }
 
-    /// Asks instances of this process before all others.
+    /// Makes the router prefer instances in this process over all others.
     #[must_use]
     pub fn prefer_local(self, prefer: bool) -> Self {
         self.change(|router| router.prefer_local(prefer))
     }
 
-    /// What a transport has to offer to carry its calls, such as encryption. The default is a
-    /// stream of responses.
+    /// Sets what a transport has to offer to carry the calls, such as encryption. The default
+    /// requires a response stream and nothing else.
     #[must_use]
     pub fn require(self, required: TransportRequirements) -> Self {
         self.change(|router| router.with_requirements(required))
     }
 
-    /// Waits until an instance is known, for no longer than `timeout`. A call does not wait: it
-    /// fails where there is none. Cancel-safe.
+    /// Waits until discovery has an instance of the endpoint, for at most `timeout`. A call does
+    /// not wait for one: it fails if there is none. Cancel-safe.
     ///
     /// # Errors
     /// As [`Client::wait_for_instances`].
@@ -140,7 +140,7 @@ where
         self.router.client().wait_for_instances(timeout).await
     }
 
-    /// The router underneath, past all layers.
+    /// The wrapped router. Calls on it bypass all layers.
     pub fn push_router(&self) -> &PushRouter<Req, Resp> {
         &self.router
     }
@@ -159,7 +159,7 @@ where
         self.layers.iter().fold(engine, |engine, layer| layer.layer(engine))
     }
 
-    /// Sends a request through the layers, to an instance if one is named.
+    /// Sends a request through the layers, to a given instance if there is one.
     pub(crate) async fn send(
         &self,
         request: SingleIn<Req>,
@@ -181,7 +181,7 @@ where
     }
 }
 
-/// One instance as an engine, for the layers around it.
+/// Calls to one instance as an engine, for the layers around it.
 struct At<Req, Resp>(PushRouter<Req, Resp>, InstanceId);
 
 impl<Req, Resp> AsyncEngine<Req, Resp> for At<Req, Resp>

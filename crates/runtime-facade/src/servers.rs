@@ -1,8 +1,9 @@
-//! Lists of servers as people write them: `HOST:PORT`, with a scheme, a slash or a comma too many.
+//! Parses lists of servers as people write them: `HOST:PORT`, with or without a scheme, a final
+//! slash or an extra comma.
 
 use std::net::Ipv6Addr;
 
-/// The items of a list with commas. Blanks, and commas with nothing between them, say nothing.
+/// The items of a list with commas. Blanks and empty items are skipped.
 pub(crate) fn items(list: &str) -> impl Iterator<Item = &str> {
     list.split(',').map(str::trim).filter(|one| !one.is_empty())
 }
@@ -20,7 +21,7 @@ pub(crate) struct EtcdMember {
 pub(crate) const NO_ETCD_TLS: &str = "https:// asks for TLS to etcd, which is not in this build: reach etcd at http://HOST:PORT, \
      over loopback or an encrypted network";
 
-/// Reads `HOST:PORT` or `http://HOST:PORT`, with or without a slash behind it.
+/// Reads `HOST:PORT` or `http://HOST:PORT`, with or without a final slash.
 ///
 /// # Errors
 /// What is wrong with it, without a password that it may hold.
@@ -44,7 +45,7 @@ pub(crate) fn etcd_member(text: &str) -> Result<EtcdMember, String> {
     }
 }
 
-/// Reads a list of NATS servers, of which there is one at least.
+/// Reads a list of at least one NATS server.
 ///
 /// # Errors
 /// As [`nats_server`].
@@ -56,8 +57,8 @@ pub(crate) fn nats_servers(list: &str) -> Result<Vec<String>, String> {
     Ok(servers)
 }
 
-/// Reads `nats://HOST:PORT` or `tls://HOST:PORT`; without a scheme it is `nats://`, without a
-/// port it stays so.
+/// Reads `nats://HOST:PORT` or `tls://HOST:PORT`; a text without a scheme gets `nats://`, and a
+/// text without a port keeps none.
 ///
 /// # Errors
 /// What is wrong with it, without a password that it may hold.
@@ -78,7 +79,7 @@ fn nats_server(text: &str) -> Result<String, String> {
     }
 }
 
-/// Takes `HOST`, `HOST:PORT`, `[IPV6]` and `[IPV6]:PORT` apart.
+/// Splits `HOST`, `HOST:PORT`, `[IPV6]` and `[IPV6]:PORT` into host and port.
 fn host_and_port(text: &str) -> Option<(&str, Option<u16>)> {
     let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port != 0);
     if let Some(rest) = text.strip_prefix('[') {

@@ -1,4 +1,4 @@
-//! Where workers dial this process back.
+//! The listener that workers connect to with the responses of split exchanges.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -17,17 +17,18 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::assembly::removed_instances::follow;
 
-/// Where workers dial back to. It listens from the first split request on, because a process that
-/// makes none need not be reachable.
+/// The listener for workers that dial back. It binds its port at the first split request, because a
+/// process that sends none does not have to be reachable.
 pub(crate) struct CallHome {
     config: CheckedTcpStreamServerConfig,
     view: View,
-    /// The runtime that this process was started in: the listener outlives whoever needs it first.
+    /// The tokio runtime that this process was started in. The listener runs there, because it
+    /// outlives the call that binds it.
     runtime: Handle,
     listening: OnceLock<Arc<TcpStreamServer>>,
-    /// Held while it is bound.
+    /// Held while the port is bound.
     binding: Mutex<()>,
-    /// Follows discovery, so that nobody waits for a worker that is gone.
+    /// The task that follows discovery, so that no caller waits for a worker that is gone.
     follower: TaskTracker,
     closing: CancellationToken,
 }
@@ -45,8 +46,8 @@ impl CallHome {
         }
     }
 
-    /// The server, bound by the first who asks. A failure is told and not kept: the port may be
-    /// free the next time.
+    /// The server, which the first call of this method binds. A failure is returned and not kept,
+    /// because the port may be free the next time.
     fn server(&self) -> Result<&TcpStreamServer, Error> {
         if let Some(server) = self.listening.get() {
             return Ok(server);

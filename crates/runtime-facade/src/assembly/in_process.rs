@@ -1,4 +1,5 @@
-//! Calls within the process whose types differ: they pass no socket, and are encoded.
+//! Calls within the process whose request or response types differ on the two sides: they are
+//! encoded, and pass no socket.
 
 use std::{future::ready, sync::Arc, time::Duration};
 
@@ -10,15 +11,15 @@ use sinew_transport_memory::{MemoryConfig, MemoryHub, MemoryServer, MemoryTransp
 
 use crate::{CheckedConfig, ConfigError, Listener, StartError, TransportFactory};
 
-/// Both ends of the way within the process. It serves from the beginning, and no other process
-/// learns of its address.
+/// Both ends of the transport within the process. It serves from the start of the runtime, and its
+/// address is not announced to other processes.
 pub(crate) struct InProcess {
     hub: MemoryHub,
     server: MemoryServer,
 }
 
 impl InProcess {
-    /// It has the limits of the ways out of the process.
+    /// Makes both ends, with the limits that transports to other processes have.
     pub(crate) fn new(config: &CheckedConfig, ingress: Ingress) -> Result<Self, StartError> {
         let mux = &config.tcp().driver.mux;
         let limits = MemoryConfig {
@@ -35,7 +36,7 @@ impl InProcess {
         Ok(Self { hub, server })
     }
 
-    /// Its addresses, for this process alone.
+    /// Its addresses, which have a meaning in this process only.
     pub(crate) fn own_addresses(&self) -> Vec<Address> {
         self.server.addresses()
     }
@@ -54,7 +55,7 @@ impl Listener for InProcess {
         Box::pin(ready(Ok(())))
     }
 
-    /// Its streams are requests of this process, which the handler has counted.
+    /// Nothing to wait for: its streams are requests of this process, which the handler counts.
     fn stop(&self, grace: Duration) -> BoxFuture<'_, Shutdown> {
         Box::pin(async move {
             self.server.shutdown(grace).await;

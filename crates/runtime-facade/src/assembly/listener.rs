@@ -1,4 +1,4 @@
-//! One way in which a process is reached: what serves it, from its start to its end.
+//! The trait for one way in which a process receives requests, from its start to its stop.
 
 use std::{future::ready, sync::Arc, time::Duration};
 
@@ -6,39 +6,40 @@ use sinew_plane::{Address, BoxFuture, EndpointName, Error, InstanceId, RequestHa
 
 use crate::CheckedConfig;
 
-/// One way in which a process is reached. A [`Runtime`](crate::Runtime) has a list of them, and
-/// takes all through the same steps: *start* before the first endpoint is served, *announce* for
-/// each endpoint, *drain* when the runtime shuts down, and *stop* once all requests have ended.
+/// One way in which a process receives requests, such as a TCP port. A [`Runtime`](crate::Runtime)
+/// has a list of listeners, and takes each through the same steps: *start* before the first
+/// endpoint is served, *announce* for each endpoint, *drain* when the runtime shuts down, and
+/// *stop* once all requests have ended.
 ///
-/// One of your own joins the list with
-/// [`RuntimeBuilder::listener`](crate::RuntimeBuilder::listener).
+/// [`RuntimeBuilder::listener`](crate::RuntimeBuilder::listener) adds your own to the list.
 pub trait Listener: Send + Sync {
     /// Its name in errors, logs and the state of the process, such as `tcp`.
     fn name(&self) -> &str;
 
-    /// Begins to take requests, and hands each of them to `handler`. The runtime calls it before
-    /// it announces the first endpoint, again for the next endpoint if it failed, and not again
-    /// once it has succeeded. It should end within seconds: a shutdown waits for it.
+    /// Begins to receive requests, and passes each to `handler`. The runtime calls it before it
+    /// announces the first endpoint, again for the next endpoint if it failed, and not again once
+    /// it has succeeded. It should end within seconds: a shutdown waits for it.
     ///
     /// # Errors
-    /// Why nobody can be served this way. The endpoint is not served then.
+    /// Why the listener cannot receive requests. The runtime then does not serve the endpoint.
     fn start<'a>(
         &'a self,
         config: &'a CheckedConfig,
         handler: Arc<dyn RequestHandler>,
     ) -> BoxFuture<'a, Result<(), Error>>;
 
-    /// The addresses at which other processes reach it, best first: they stand in the record of
-    /// each instance. None before the start and after the stop, and none from a listener whose
-    /// addresses differ by endpoint.
+    /// The addresses at which other processes reach the listener, best first. The runtime publishes
+    /// them in the record of each instance. Empty before the start, after the stop, and for a
+    /// listener whose addresses differ by endpoint.
     fn addresses(&self) -> Vec<Address> {
         Vec::new()
     }
 
-    /// An endpoint is about to be announced, and is served already. `None`, the default, says that
-    /// the listener needs nothing for it.
+    /// Prepares the listener for one endpoint. The runtime calls it when the endpoint is served and
+    /// before it is announced. `None`, the default: the listener needs no preparation.
     ///
-    /// The future's errors are why the endpoint cannot be reached this way; it is not served then.
+    /// The future fails with the reason why the endpoint cannot be reached over this listener. The
+    /// runtime then does not serve the endpoint.
     fn announce<'a>(
         &'a self,
         declaration: &'a Declaration,
@@ -47,50 +48,51 @@ pub trait Listener: Send + Sync {
         Box::pin(ready(Ok(None)))
     }
 
-    /// How long the runtime goes on serving an endpoint that it has withdrawn from discovery, for
-    /// callers that would not send a refused request to another instance. The longest of all
-    /// listeners counts; the default is none.
+    /// How long the runtime continues to serve an endpoint after it has withdrawn it from
+    /// discovery, for callers that do not send a refused request to another instance. The runtime
+    /// uses the longest delay of all listeners. The default is zero.
     fn withdrawal_delay(&self) -> Duration {
         Duration::ZERO
     }
 
-    /// True while requests can arrive. The default is true: a listener that started goes on.
+    /// True while requests can arrive. The default is true.
     fn is_up(&self) -> bool {
         true
     }
 
-    /// The runtime shuts down: refuses new requests from now on, as `Draining`. The default does
-    /// nothing, since the handler of the runtime refuses them.
+    /// Makes the listener refuse new requests as `Draining`; the runtime calls it when it shuts
+    /// down. The default does nothing, because the handler of the runtime refuses them.
     fn drain(&self) {}
 
-    /// Ends it. All requests have ended or been cut; what is left are the ends of their responses.
-    /// Connections that still carry some have `grace` to write them. Says what it had to cut. The
-    /// runtime calls it also where it never called [`start`](Self::start).
+    /// Stops the listener and returns what it had to cut. All requests have ended or been cut by
+    /// then; connections that still have terminals of responses to write get `grace` for that. The
+    /// runtime also calls this method on a listener that it has not [started](Self::start).
     fn stop(&self, grace: Duration) -> BoxFuture<'_, Shutdown>;
 }
 
-/// An endpoint, as a [`Listener`] learns of it.
+/// The endpoint that the runtime passes to [`Listener::announce`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Declaration {
-    /// What is served.
+    /// The name of the endpoint.
     pub endpoint: EndpointName,
-    /// Which instance of it.
+    /// The instance of the endpoint.
     pub instance: InstanceId,
-    /// Its items are annotated as Dynamo's peers have them.
+    /// The items of its responses are [annotated](crate::ServeBuilder::annotated), as Dynamo's
+    /// engines send them.
     pub annotated: bool,
 }
 
-/// What a [`Listener`] keeps for one endpoint. Dropping it takes the endpoint back.
+/// What a [`Listener`] holds for one endpoint. Dropping it ends the announcement.
 pub trait Announcement: Send + Sync {
-    /// Addresses that reach this endpoint alone, beside those of the listener.
+    /// Addresses that reach this endpoint only, in addition to those of the listener.
     fn addresses(&self) -> Vec<Address> {
         Vec::new()
     }
 
-    /// The endpoint is drained: no request is in flight and new ones are refused. Takes it back
-    /// without losing a request that is still on its way. The default does nothing, since the
-    /// drop follows.
+    /// Ends the announcement without losing a request that is still on its way. The runtime calls
+    /// it when the endpoint is drained: no request is in flight and new ones are refused. The
+    /// default does nothing, because the runtime drops the announcement next.
     fn leave(&self) -> BoxFuture<'_, ()> {
         Box::pin(ready(()))
     }

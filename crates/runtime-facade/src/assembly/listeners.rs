@@ -1,4 +1,4 @@
-//! The listeners of a process, and the steps that all of them are taken through.
+//! The listeners of a process, and the steps that the runtime takes each of them through.
 
 use std::{
     sync::{
@@ -13,12 +13,12 @@ use tokio::sync::Mutex;
 
 use crate::{Announcement, CheckedConfig, Declaration, Listener, ServeError};
 
-/// All listeners, in the order in which they start. They stop in the opposite order, so that one
-/// may rest on those before it.
+/// All listeners, in the order in which they start. They stop in the opposite order, so that a
+/// listener may depend on those before it.
 pub(crate) struct Listeners {
     all: Vec<Entry>,
-    /// Held while they start: of two endpoints that are served at once the second waits for the
-    /// first. True once they have stopped.
+    /// Held while the listeners start, so that of two endpoints that are served at the same time
+    /// the second waits for the first. True once the listeners have stopped.
     stopped: Mutex<bool>,
 }
 
@@ -33,7 +33,7 @@ impl Listeners {
         Self { all: all.into_iter().map(entry).collect(), stopped: Mutex::default() }
     }
 
-    /// Starts those that do not run yet.
+    /// Starts the listeners that are not running yet.
     pub(crate) async fn start(
         &self,
         endpoint: &EndpointName,
@@ -55,12 +55,12 @@ impl Listeners {
         Ok(())
     }
 
-    /// The addresses of all, best first.
+    /// The addresses of all listeners, best first.
     pub(crate) fn addresses(&self) -> Vec<Address> {
         self.all.iter().flat_map(|one| one.listener.addresses()).collect()
     }
 
-    /// Tells each of them of an endpoint.
+    /// Announces an endpoint to each listener.
     pub(crate) async fn announce(
         &self,
         declaration: &Declaration,
@@ -75,13 +75,13 @@ impl Listeners {
         Ok(announcements)
     }
 
-    /// The longest that one of them asks for between a withdrawal and a refusal.
+    /// The longest withdrawal delay of all listeners.
     pub(crate) fn withdrawal_delay(&self) -> Duration {
         let delays = self.all.iter().map(|one| one.listener.withdrawal_delay());
         delays.max().unwrap_or_default()
     }
 
-    /// Those that were started, and whether requests can arrive there now.
+    /// The listeners that were started, and whether requests can arrive at each now.
     pub(crate) fn states(&self) -> Vec<(String, bool)> {
         let started = self.all.iter().filter(|one| one.started.load(Ordering::Acquire));
         started.map(|one| (one.listener.name().to_owned(), one.listener.is_up())).collect()
@@ -93,7 +93,7 @@ impl Listeners {
         }
     }
 
-    /// Ends all, the last first. None can start afterwards.
+    /// Stops all listeners, the last first. None can start afterwards.
     pub(crate) async fn stop(&self, grace: Duration) -> Shutdown {
         *self.stopped.lock().await = true;
         let mut cut = Shutdown::default();

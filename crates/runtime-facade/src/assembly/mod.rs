@@ -1,9 +1,10 @@
-//! What a process consists of: the list of its listeners and the list of what makes its transports.
+//! The parts of a process: the list of its listeners and the list of the factories of its
+//! transports.
 //!
-//! A new way to be reached is a type that implements [`Listener`] and an entry in [`assemble`]; a
-//! new way to call is a type that implements [`TransportFactory`] and an entry there. What happens
-//! to them, and in which order, stands in `Runtime::start`, `ServeBuilder` and
-//! `Runtime::shutdown`, which know none of them by name.
+//! To add a way to receive requests, write a type that implements [`Listener`] and an entry in
+//! [`assemble`]; to add a way to call, a type that implements [`TransportFactory`] and an entry
+//! there. `Runtime::start`, `ServeBuilder` and `Runtime::shutdown` take all of them through their
+//! steps and name none.
 
 mod call_home;
 #[cfg(feature = "dynamo")]
@@ -40,16 +41,16 @@ use crate::{CheckedConfig, RequestPlane, StartError};
 /// The parts of a process.
 #[derive(Default)]
 pub(crate) struct Assembly {
-    /// In the order in which they start.
+    /// The listeners, in the order in which they start.
     pub(crate) listeners: Vec<Arc<dyn Listener>>,
-    /// In the order in which they are registered, and closed.
+    /// The factories, in the order in which their transports are registered and closed.
     pub(crate) factories: Vec<Arc<dyn TransportFactory>>,
-    /// Addresses that mean something in this process alone.
+    /// Addresses that have a meaning in this process only.
     pub(crate) own_addresses: Vec<Address>,
 }
 
-/// Makes the parts that the settings ask for, with those that the program `added` among them, and
-/// names to `waiting` what has to be waited for. Nothing listens yet.
+/// Makes the parts that the settings ask for and includes those that the program has `added`. Calls
+/// `waiting` with the name of each server that it waits for. No listener is bound yet.
 pub(crate) async fn assemble(
     config: &CheckedConfig,
     ingress: &Ingress,

@@ -21,11 +21,11 @@ use crate::{
     assembly::planes::{AcknowledgingPlane, Pair},
 };
 
-/// Longest time that an endpoint refuses requests over NATS, one after another, before it leaves:
-/// routers leave one that refuses alone for a second.
+/// Longest time for which an endpoint continues to refuse requests over NATS before it
+/// unsubscribes. Routers send nothing for a second to an instance that has refused.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
 
-/// The servers as they may be shown: a URL may hold a user and a password.
+/// The servers without user names and passwords, which their URLs may hold, for messages.
 fn without_users(servers: &[String]) -> String {
     let host = |server: &String| {
         let (scheme, rest) = server.split_once("://").unwrap_or(("nats", server));
@@ -35,7 +35,7 @@ fn without_users(servers: &[String]) -> String {
     servers.iter().map(host).collect::<Vec<_>>().join(",")
 }
 
-/// A connection, and both sides over it.
+/// One NATS connection, with the calling and the serving side over it.
 pub(crate) struct Nats {
     connection: NatsConnection,
     client: Arc<NatsRequestClient>,
@@ -44,7 +44,7 @@ pub(crate) struct Nats {
 }
 
 impl Nats {
-    /// Connects where the settings want NATS, waiting for a server that is not there yet.
+    /// Connects if the settings use NATS, and waits for a server that is not up yet.
     pub(crate) async fn connect(
         config: &CheckedConfig,
         handler: &SplitServer,
@@ -72,7 +72,7 @@ impl Nats {
         Ok(Some(Self { connection, client, server, split }))
     }
 
-    /// Serves an instance under a subject of its own.
+    /// Serves an instance under its own subject.
     async fn serve(&self, declaration: &Declaration) -> Result<Subject, Error> {
         let Declaration { endpoint, instance, .. } = declaration;
         let served = Box::pin(self.server.serve(endpoint, *instance)).await?;
@@ -90,7 +90,7 @@ impl Listener for Nats {
         "nats"
     }
 
-    /// It is connected already; each endpoint has a subject of its own.
+    /// Does nothing: the connection is up already, and each endpoint has its own subject.
     fn start<'a>(
         &'a self,
         _: &'a CheckedConfig,
@@ -113,13 +113,14 @@ impl Listener for Nats {
         self.connection.is_connected()
     }
 
-    /// The connection carries the calls of this process too, and ends with them.
+    /// Does nothing: the connection also carries the calls of this process, and is closed after
+    /// them.
     fn stop(&self, _: Duration) -> BoxFuture<'_, Shutdown> {
         Box::pin(ready(Shutdown::default()))
     }
 }
 
-/// The subject of an instance, and what serves it until it is left.
+/// The subscription of an instance to its subject.
 struct Subject {
     _declared: DeclaredEndpoint,
     address: Address,
@@ -131,8 +132,8 @@ impl Announcement for Subject {
         vec![self.address.clone()]
     }
 
-    /// What is on its way to a subscription when that one ends is lost, and its caller waits in
-    /// vain: so it goes on refusing until no more comes.
+    /// A request that is on its way to a subscription when that ends is lost, and its caller gets
+    /// no answer. So the endpoint continues to refuse requests until no more arrive.
     fn leave(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             if let Some(endpoint) = self.endpoint.lock().await.take() {

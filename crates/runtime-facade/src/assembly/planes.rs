@@ -14,33 +14,33 @@ use crate::{CheckedConfig, StartError, TransportFactory, assembly::call_home::Ca
 /// The response plane that workers dial.
 const CALL_HOME: TransportId = TransportId::from_static("call-home");
 
-/// A plane that takes requests and acknowledges them.
+/// A request plane that acknowledges each request.
 pub(crate) trait AcknowledgingPlane: Send + Sync {
-    /// Its name among the planes; the transports that it makes have others.
+    /// Its name among the planes. The transports that it makes have names of their own.
     fn id(&self) -> TransportId;
 
-    /// What sends the requests.
+    /// The client that sends the requests.
     #[cfg_attr(
         not(any(feature = "dynamo", feature = "nats")),
         expect(dead_code, reason = "such a build has no request plane")
     )]
     fn client(&self) -> Arc<dyn RequestPlaneClient>;
 
-    /// The transports whose requests go over this plane: to workers of Sinew and, where this
-    /// build has it, to Dynamo's.
+    /// The transports whose requests go over this plane: to Sinew workers and, in a build with the
+    /// feature `dynamo`, to Dynamo workers.
     fn transports(&self, pair: Pair) -> Vec<Arc<dyn DuplexTransport>>;
 
-    /// Ends it.
+    /// Closes the plane.
     fn close(&self, grace: Duration) -> BoxFuture<'_, Shutdown>;
 }
 
-/// A request plane and a response plane that belong together.
+/// A request plane and the response plane that it is used with.
 #[cfg_attr(
     not(any(feature = "dynamo", feature = "nats")),
     expect(dead_code, reason = "such a build has no request plane")
 )]
 pub(crate) struct Pair {
-    /// Largest body and largest item.
+    /// Largest request body and largest item, in bytes.
     pub(crate) max_message_bytes: usize,
     pub(crate) requests: Arc<dyn RequestPlaneClient>,
     pub(crate) responses: Arc<dyn ResponsePlaneServer>,
@@ -79,7 +79,7 @@ impl Planes {
         Ok(())
     }
 
-    /// The same with the response plane registered, which is the last step.
+    /// Registers the response plane, as the last step.
     pub(crate) async fn registered(self) -> Result<Self, StartError> {
         let registration =
             TransportRegistration::new(CALL_HOME, PlaneType::Response, self.capabilities());

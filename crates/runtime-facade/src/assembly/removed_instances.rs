@@ -1,4 +1,4 @@
-//! Tells the response plane which workers have gone, so that no caller waits for one of them.
+//! Reports removed workers to the response plane, so that no caller waits for one of them.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -7,12 +7,13 @@ use sinew_plane::ResponsePlaneServer;
 use sinew_plane_call_home::TcpStreamServer;
 use tokio::time::{Instant, timeout_at};
 
-/// How long one that has gone from discovery may still begin to answer what it has accepted. A
-/// worker that leaves in order, or whose entry was lost, dials back within milliseconds; only the
-/// requests of one that is dead wait for so long.
+/// How long a worker that was removed from discovery may still begin to answer a request that it
+/// has accepted. A worker that shuts down in order, or whose record was lost, dials back within
+/// milliseconds. Only requests to a dead worker wait this long.
 const DIAL_BACK_GRACE: Duration = Duration::from_secs(2);
 
-/// Tells the server who came, and, a little later, who went.
+/// Reports to the server each instance that was added at once, and each that was removed after the
+/// grace period.
 pub(crate) async fn follow(mut view: View, server: Arc<TcpStreamServer>) {
     // In the order of the times; at most as many as went within the last of them.
     let mut gone: VecDeque<(Instant, Arc<Instance>)> = VecDeque::new();

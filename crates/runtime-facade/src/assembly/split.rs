@@ -1,4 +1,5 @@
-//! Requests that an acknowledging plane took: their callers are dialled back.
+//! The listener for requests that arrive on an acknowledging plane: the process dials their callers
+//! back with the responses.
 
 use std::{future::ready, sync::Arc, time::Duration};
 
@@ -13,12 +14,12 @@ use sinew_split::{
 
 use crate::{Announcement, CheckedConfig, Declaration, Listener};
 
-/// How long a withdrawal takes to reach a Dynamo caller, with room to spare: its watch of etcd or
-/// of a folder tells it within milliseconds.
+/// How long a withdrawal takes to reach a Dynamo caller, with a margin: its watch of etcd or of a
+/// folder reports it within milliseconds.
 const PROPAGATION: Duration = Duration::from_millis(500);
 
-/// The serving side behind every acknowledging plane of the process. The planes bring it requests,
-/// so it has no address of its own.
+/// The serving side for every acknowledging plane of the process. The planes pass their requests to
+/// it, so it has no address of its own.
 pub(crate) struct SplitListener {
     server: SplitServer,
     dial_back: Arc<TcpStreamClient>,
@@ -31,7 +32,7 @@ impl SplitListener {
         Self { server, dial_back }
     }
 
-    /// Takes the requests.
+    /// The handler of the requests.
     #[cfg_attr(
         not(any(feature = "dynamo", feature = "nats")),
         expect(dead_code, reason = "such a build has no request plane")
@@ -40,7 +41,7 @@ impl SplitListener {
         &self.server
     }
 
-    /// Dials the callers.
+    /// The client that dials the callers.
     pub(crate) fn dial_back(&self) -> Arc<dyn ResponsePlaneClient> {
         self.dial_back.clone()
     }
@@ -70,7 +71,7 @@ impl Listener for SplitListener {
         Box::pin(ready(Ok(Some(Box::new(declared) as _))))
     }
 
-    /// Dynamo's callers do not send a refused request elsewhere.
+    /// Dynamo callers do not send a refused request to another instance.
     fn withdrawal_delay(&self) -> Duration {
         if self.server.has_foreign_callers() { PROPAGATION } else { Duration::ZERO }
     }
@@ -92,7 +93,8 @@ struct Declared {
 
 impl Announcement for Declared {}
 
-/// What fits into a frame of the size that the settings allow, with its wrapping.
+/// The largest body and item that fit, with their wrapping, into a frame of the size that the
+/// settings allow.
 fn limits(config: &CheckedConfig) -> SplitServerConfig {
     const WRAPPING: usize = 4096;
     let max_item_bytes = config.dial_back.max_frame_bytes.saturating_sub(WRAPPING);
@@ -100,7 +102,7 @@ fn limits(config: &CheckedConfig) -> SplitServerConfig {
     SplitServerConfig { max_item_bytes, budget, peer: peer(), ..SplitServerConfig::default() }
 }
 
-/// Speaks with callers that are not Sinew's.
+/// The codec for callers that are not Sinew processes.
 pub(crate) fn peer() -> Option<Arc<dyn PeerCodec>> {
     #[cfg(feature = "dynamo")]
     return Some(Arc::new(DynamoCodec));

@@ -1,4 +1,5 @@
-//! The port of the process: the mux over TCP and a Unix domain socket, and what else speaks there.
+//! The port of the process: the mux over TCP and a Unix domain socket, and the other protocols on
+//! that port.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,7 +18,7 @@ use crate::{CheckedConfig, Listener};
 /// The server on `listen`, bound when the first endpoint is served.
 pub(crate) struct TcpListener {
     server: Mutex<Option<Arc<TcpServer>>>,
-    /// Takes the requests in Dynamo's frames.
+    /// The handler of requests in Dynamo's frames.
     #[cfg(feature = "dynamo")]
     frames: Arc<dyn RequestPlaneHandler>,
 }

@@ -1,4 +1,4 @@
-//! The ways in which a process calls others.
+//! The trait for the ways in which a process calls other processes.
 
 use std::{future::ready, sync::Arc, time::Duration};
 
@@ -8,22 +8,22 @@ use sinew_transport_tcp::TcpTransport;
 use crate::{CheckedConfig, StartError};
 
 /// Makes transports for the calls of a process. A [`Runtime`](crate::Runtime) has a list of
-/// factories, asks each once when it starts, and registers what they make.
+/// factories. When it starts, it calls each once and registers the transports that they make.
 ///
-/// One of your own joins the list with
-/// [`RuntimeBuilder::transports`](crate::RuntimeBuilder::transports).
+/// [`RuntimeBuilder::transports`](crate::RuntimeBuilder::transports) adds your own to the list.
 pub trait TransportFactory: Send + Sync {
-    /// The transports, each under an id that no other has. Nothing is connected yet.
+    /// Makes the transports, each with an id that no other transport of the process has. No
+    /// connection is made yet.
     ///
     /// # Errors
-    /// Why there cannot be any: the runtime does not start then.
+    /// Why no transport can be made. The runtime then does not start.
     fn transports(
         &self,
         config: &CheckedConfig,
     ) -> Result<Vec<Arc<dyn DuplexTransport>>, StartError>;
 
-    /// Ends what its transports share, once the runtime has closed these. The default does
-    /// nothing.
+    /// Closes what the transports of this factory share. The runtime calls it after it has closed
+    /// the transports. The default does nothing.
     fn close(&self, grace: Duration) -> BoxFuture<'_, Shutdown> {
         let _ = grace;
         Box::pin(ready(Shutdown::default()))
@@ -43,7 +43,7 @@ impl TransportFactory for MuxTransports {
     }
 }
 
-/// Closes what the factories share, in their order.
+/// Closes all factories, in their order.
 pub(crate) async fn close(factories: &[Arc<dyn TransportFactory>], grace: Duration) -> Shutdown {
     let mut cut = Shutdown::default();
     for factory in factories {

@@ -1,4 +1,4 @@
-//! What the variables have said so far, and what they come to together.
+//! The values of the variables read so far, and the configuration that they make together.
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
@@ -10,36 +10,37 @@ use crate::{
     servers::{EtcdMember, NO_ETCD_TLS},
 };
 
-/// A configuration under way. What takes several variables is put together at the end.
+/// A configuration that is not complete yet. Settings that take several variables are put together
+/// at the end.
 pub(super) struct Draft {
     pub(super) config: Config,
     pub(super) runtime_dir: RuntimeDirNames,
     pub(super) discovery: DiscoveryNames,
     pub(super) etcd: EtcdNames,
     pub(super) nats: NatsNames,
-    /// Waits for one backend each, where there is none for all.
+    /// Waits for single backends, used if no wait for all is set.
     pub(super) startup_waits: Vec<Duration>,
-    /// Dynamo's bounds of a shutdown; the shortest counts.
+    /// Dynamo's limits of a shutdown. The shortest counts.
     pub(super) graces: Vec<Duration>,
     /// Dynamo's limit of a call's wait for the first item and for each further one.
     pub(super) inactivity: Option<Duration>,
-    /// What to log, and what to log by the name that all programs share.
+    /// The log filter, and the log filter of the variable that all programs share (`RUST_LOG`).
     pub(super) log: Option<String>,
     pub(super) rust_log: Option<String>,
-    /// By the settings' names: the names that they were given under.
+    /// For each setting, the name of the variable that set it.
     pub(super) given: BTreeMap<&'static str, &'static str>,
-    /// What comes before the variables.
+    /// The overrides, which take precedence over the variables.
     pub(super) chosen: Overrides,
 }
 
-/// Where the user's folders are.
+/// The variables that say where the user's folders are.
 #[derive(Default)]
 pub(super) struct RuntimeDirNames {
     pub(super) xdg: Option<PathBuf>,
     pub(super) tmp: Option<PathBuf>,
 }
 
-/// What says where instances are.
+/// The variables that name the discovery.
 #[derive(Default)]
 pub(super) struct DiscoveryNames {
     pub(super) source: Option<DiscoverySource>,
@@ -48,7 +49,7 @@ pub(super) struct DiscoveryNames {
     pub(super) etcd_members: Vec<EtcdMember>,
 }
 
-/// How to speak with etcd.
+/// The variables for etcd.
 #[derive(Default)]
 pub(super) struct EtcdNames {
     pub(super) lease_ttl: Option<Duration>,
@@ -56,7 +57,7 @@ pub(super) struct EtcdNames {
     pub(super) password: Option<String>,
 }
 
-/// Who this process is to NATS.
+/// The variables for the authentication to NATS.
 #[derive(Default)]
 pub(super) struct NatsNames {
     pub(super) user: Option<String>,
@@ -87,7 +88,7 @@ impl Draft {
         }
     }
 
-    /// The name that a setting was given under.
+    /// The name of the variable that set it.
     fn given_as(&self, setting: &str) -> &'static str {
         self.given.get(setting).copied().unwrap_or_default()
     }
@@ -133,7 +134,7 @@ impl Draft {
         Ok(self.config)
     }
 
-    /// Refuses what asks for Dynamo, in a build without it.
+    /// Returns an error for a setting that needs the feature `dynamo`, in a build without it.
     fn check_dynamo(&self, build: Features) -> Result<(), ConfigError> {
         if build.dynamo {
             return Ok(());
@@ -160,8 +161,9 @@ impl Draft {
         }
     }
 
-    /// Our own names come before Dynamo's, which say the same in several variables. Dynamo's
-    /// default, etcd, is not ours: it has to be asked for.
+    /// Sinew's own variables take precedence over Dynamo's, which say the same in several
+    /// variables. Dynamo's default, etcd, is not the default of Sinew: a variable has to ask for
+    /// it.
     fn finish_discovery(&mut self) -> Result<(), ConfigError> {
         let names = &mut self.discovery;
         let (source, folder) = (names.source.take(), names.folder.take());
@@ -224,7 +226,7 @@ impl Draft {
         Ok(())
     }
 
-    /// Two settings that are given together or not at all.
+    /// Checks that two settings are given together or not at all.
     fn pair<T, U>(
         &self,
         first: &str,
@@ -317,7 +319,7 @@ impl Config {
     }
 }
 
-/// The address of a host or of an interface of this machine, for a listener.
+/// Reads the address of a host or of a network interface of this machine, for a listener.
 pub(super) fn own_address(text: &str) -> Result<IpAddr, String> {
     use sinew_plane::BindPolicy;
     let host: sinew_plane_call_home::ListenHost = text.parse()?;

@@ -1,13 +1,13 @@
-//! The forms of values: how each is read, and how a setting takes it.
+//! The forms of values: how each is parsed, and how it changes the draft.
 
 use std::{fmt, time::Duration};
 
 use crate::{ByteSize, env::draft::Draft};
 
-/// Which values a setting takes, and what it does with one.
+/// Which values a setting takes, and how a value changes the draft.
 #[derive(Clone, Copy)]
 pub(super) enum Form {
-    /// `true` or `false`, and the other words for them.
+    /// `true` or `false`, or another word for one of them.
     Switch(fn(&mut Draft, bool)),
     /// A whole number of `unit`.
     Number { unit: &'static str, least: i64, most: i64, set: fn(&mut Draft, u64) },
@@ -19,13 +19,14 @@ pub(super) enum Form {
     Millis { least: u64, most: u64, set: fn(&mut Draft, Duration) },
     /// One of some words.
     Choice { of: &'static [&'static str], set: fn(&mut Draft, &str) },
-    /// Text, of the form that `form` describes; `set` says what is wrong with it.
+    /// Text, of the form that `form` describes. `set` returns what is wrong with a value that it
+    /// cannot use.
     Text { form: &'static str, set: fn(&mut Draft, &str) -> Result<(), String> },
-    /// Text that no message shows.
+    /// Text that messages do not show.
     Secret(fn(&mut Draft, &str)),
 }
 
-/// A value that was read.
+/// A value that was parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Given {
     Switch(bool),
@@ -36,17 +37,17 @@ pub(super) enum Given {
 }
 
 impl Given {
-    /// For what asks for something by being set.
+    /// True for any value: for a setting that takes effect by being set.
     pub(super) fn at_all(&self) -> bool {
         true
     }
 
-    /// For what asks for something by being switched on.
+    /// True for a switch that is on.
     pub(super) fn is_on(&self) -> bool {
         *self == Self::Switch(true)
     }
 
-    /// The text, for what asks by a word.
+    /// The value as text.
     pub(super) fn text(&self) -> &str {
         match self {
             Self::Text(text) => text,
@@ -65,7 +66,7 @@ pub(super) const fn port(set: fn(&mut Draft, u64)) -> Form {
     Form::Number { unit: "port", least: 0, most: 65_535, set }
 }
 
-/// Any text.
+/// A setting that takes any text.
 pub(super) const fn any(form: &'static str) -> Form {
     Form::Text { form, set: |_, _| Ok(()) }
 }
@@ -84,10 +85,10 @@ pub(super) const fn number(unit: &'static str, least: i64) -> Form {
 pub(super) const SWITCH: Form = Form::Switch(|_, _| ());
 
 impl Form {
-    /// Reads a value; it is not taken yet.
+    /// Parses a value, and does not change the draft.
     ///
     /// # Errors
-    /// What it should have been.
+    /// What the value should be.
     pub(super) fn read(&self, text: &str) -> Result<Given, String> {
         let expected = || format!("is not {}", self.wanted());
         let whole = |least: u64, most: u64| {
@@ -119,7 +120,7 @@ impl Form {
         }
     }
 
-    /// Takes a value that was [read](Self::read).
+    /// Changes the draft by a value that was [parsed](Self::read).
     ///
     /// # Errors
     /// What is wrong with it.

@@ -1,4 +1,4 @@
-//! Settings from environment variables. This is the one place that reads them.
+//! Settings from environment variables. No other module reads the environment.
 
 mod draft;
 mod form;
@@ -20,21 +20,22 @@ pub use self::{
 use crate::{Config, ConfigError, features::Features};
 
 impl Config {
-    /// The defaults, changed by the variables of the process: the `SINEW_*` names, and those of
-    /// Dynamo that mean the same. [`settings::all`](crate::settings::all) lists them, and
-    /// `sinew config reference` prints the list. A variable that is set to nothing counts as not
-    /// set.
+    /// Reads the settings from the environment: the defaults, changed by the `SINEW_*` variables
+    /// and by those of Dynamo's variables that have a counterpart.
+    /// [`settings::all`](crate::settings::all) lists them, and `sinew config reference` prints the
+    /// list. An empty variable counts as not set.
     ///
     /// # Errors
     /// The variable, what is wrong with it, and what to do: a value that cannot be read, a
     /// `SINEW_*` name that means nothing, a variable and its alias that say different things, or
-    /// one that asks for what this build has not.
+    /// one that needs a feature that this build does not have.
     pub fn from_env() -> Result<Self, ConfigError> {
         Self::from_env_with(Overrides::default())
     }
 
-    /// The same, with what comes before the variables, such as the options of a command line.
-    /// What a variable says of the same is not looked at, beyond whether it can be read.
+    /// As [`from_env`](Self::from_env), with overrides that take precedence over the variables,
+    /// such as the options of a command line. A variable that an override replaces is still checked
+    /// for whether it can be parsed.
     ///
     /// # Errors
     /// As [`from_env`](Self::from_env).
@@ -42,7 +43,7 @@ impl Config {
         read(Variables::read(std::env::vars_os())?, overrides, Features::THIS)
     }
 
-    /// The same from any list of variables.
+    /// As [`from_env`](Self::from_env), from a given list of variables.
     ///
     /// # Errors
     /// As [`from_env`](Self::from_env).
@@ -68,9 +69,9 @@ fn read(
     draft.finish(build)
 }
 
-/// What the process should log as its environment has it, and the variable that says so:
-/// `SINEW_LOG` or `DYN_LOG`, else `RUST_LOG`. For programs that set up their own logging; a
-/// [`Config`] does not.
+/// The log filter that the environment sets, with the name of the variable: `SINEW_LOG` or
+/// `DYN_LOG`, else `RUST_LOG`. For programs that set up their own logging, because a [`Config`]
+/// sets up none.
 ///
 /// # Errors
 /// As [`Config::from_env`], for the variables of logging alone.
@@ -88,7 +89,7 @@ fn log_filter_of(variables: &Variables) -> Result<Option<(&'static str, String)>
     Ok(ours.or(all).map(|(filter, name)| (name, filter)))
 }
 
-/// Every setting of the environment, in the order of the page that lists them.
+/// Every setting of the environment, in the order of the page `docs/settings.md`.
 pub fn all() -> impl Iterator<Item = (Part, &'static Setting)> {
     table::PARTS.iter().flat_map(|(part, settings)| settings.iter().map(|one| (*part, one)))
 }

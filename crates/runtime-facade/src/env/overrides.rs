@@ -1,10 +1,10 @@
-//! What comes before the variables of the environment.
+//! Settings that take precedence over the environment.
 
 use crate::{ConfigError, DiscoverySource, RequestPlane, servers};
 
-/// Settings that come before those of the environment, as the options of a command line do. For
-/// [`Config::from_env_with`](crate::Config::from_env_with): what goes with them, such as the
-/// credentials for a server, is then read for them.
+/// Settings that take precedence over the environment, such as the options of a command line, for
+/// [`Config::from_env_with`](crate::Config::from_env_with). Settings that belong to them, such as
+/// the credentials for a server, are still read from the environment.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
     pub(super) discovery: Option<DiscoverySource>,
@@ -13,25 +13,25 @@ pub struct Overrides {
 }
 
 impl Overrides {
-    /// Where instances are announced and found.
+    /// Sets where instances are announced and found.
     #[must_use]
     pub fn discovery(mut self, discovery: DiscoverySource) -> Self {
         self.discovery = Some(discovery);
         self
     }
 
-    /// Which planes requests may take.
+    /// Sets the planes that requests may take.
     #[must_use]
     pub fn request_plane(mut self, plane: RequestPlane) -> Self {
         self.request_plane = Some(plane);
         self
     }
 
-    /// The NATS servers, as `SINEW_NATS_SERVER` has them: `nats://HOST:PORT,...` or
+    /// Sets the NATS servers, in the form of `SINEW_NATS_SERVER`: `nats://HOST:PORT,...` or
     /// `tls://HOST:PORT,...`.
     ///
     /// # Errors
-    /// What is wrong with the list, without a password that it may hold.
+    /// What is wrong with the list. The text shows no password.
     pub fn nats(mut self, servers: &str) -> Result<Self, ConfigError> {
         let read = servers::nats_servers(servers);
         self.nats = read.map_err(|reason| ConfigError::new("nats", reason))?;

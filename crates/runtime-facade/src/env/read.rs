@@ -12,20 +12,20 @@ use crate::{
     },
 };
 
-/// Variables of one's own tests and benches, which no program reads.
+/// Prefixes of the variables of tests and benchmarks, which no program reads.
 const OF_TESTS: [&str; 3] = ["SINEW_TEST_", "SINEW_BENCH_", "SINEW_BLESS"];
 
-/// A mistyped name is this many letters away from the right one at the most.
+/// Largest edit distance at which a name counts as a mistyped setting.
 const TYPING_ERRORS: usize = 2;
 
 /// The variables that are settings, by name.
 pub(super) struct Variables(BTreeMap<String, String>);
 
 impl Variables {
-    /// Picks the settings out. One that is set to nothing is not set.
+    /// Picks the settings out of a list of variables. An empty variable counts as not set.
     ///
     /// # Errors
-    /// A name that is none of ours and looks like one, or a value that no setting can have.
+    /// A name that looks like a setting and is none, or a value that no setting can have.
     pub(super) fn read<N: Into<OsString>, V: Into<OsString>>(
         all: impl IntoIterator<Item = (N, V)>,
     ) -> Result<Self, ConfigError> {
@@ -42,8 +42,8 @@ impl Variables {
         Ok(Self(variables))
     }
 
-    /// Hands a setting's value to the draft, if it is given. Values that ask for what no build has
-    /// are refused where `refuses` says so.
+    /// Changes the draft by the value of a setting, if it is given. With `refuses`, a value that
+    /// asks for something that no build has is an error.
     pub(super) fn take(
         &self,
         setting: &Setting,
@@ -83,15 +83,15 @@ impl Variables {
     }
 }
 
-/// A value and what is wrong with it. Some reasons go on from the value, others stand by
-/// themselves.
+/// A value and what is wrong with it, as one text. Some reasons continue the sentence about the
+/// value, others are sentences of their own.
 fn joined(shown: &str, reason: &str) -> String {
     let goes_on = ["is ", "has ", "holds ", "names ", "stands "];
     let between = if goes_on.iter().any(|verb| reason.starts_with(verb)) { " " } else { ": " };
     format!("{shown}{between}{reason}")
 }
 
-/// True for the name of a setting. One that is meant for us and is no setting is an error.
+/// True for the name of a setting.
 fn is_ours(name: &str) -> Result<bool, ConfigError> {
     if known().any(|known| known == name) {
         return Ok(true);
@@ -123,7 +123,7 @@ fn known() -> impl Iterator<Item = &'static str> {
     PARTS.iter().flat_map(|(_, settings)| settings.iter()).flat_map(Setting::names)
 }
 
-/// A value as text.
+/// The value as text.
 fn text(name: String, value: OsString) -> Result<String, ConfigError> {
     let mut rows = PARTS.iter().flat_map(|(part, all)| all.iter().map(|one| (*part, one)));
     let found = rows.rfind(|(_, setting)| setting.names().any(|known| known == name));

@@ -1,4 +1,4 @@
-//! What a setting is: its names, its values, and what this build makes of it.
+//! The type of one setting: its names, its values, and its effect in this build.
 
 use std::fmt;
 
@@ -7,8 +7,8 @@ use crate::{
     features,
 };
 
-/// One setting of the environment: a variable, the names of others that mean the same, and what
-/// it is for. [`all`](crate::settings::all) lists them.
+/// One setting of the environment: a variable, its aliases, and what it is for.
+/// [`all`](crate::settings::all) lists them.
 pub struct Setting {
     name: &'static str,
     aliases: &'static [&'static str],
@@ -20,23 +20,23 @@ pub struct Setting {
     pub(super) asks: Option<Asks>,
 }
 
-/// What a value asks for that no build has.
+/// A use of a setting that no build supports.
 #[derive(Clone, Copy)]
 pub(super) struct Asks {
-    /// True for a value that asks.
+    /// True for a value that asks for it.
     pub(super) by: fn(&Given) -> bool,
     /// What is asked for, and what to do instead.
     pub(super) what: &'static str,
 }
 
-/// What becomes of a setting that is given.
+/// The effect of a setting that is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Effect {
-    /// It does what its meaning says.
+    /// The setting has the effect that its meaning describes.
     Honoured,
-    /// The same, in a build with this feature. Without it, the value is checked, and whoever
-    /// uses what it belongs to gets an error at the start.
+    /// The setting takes effect in a build with this feature. In another build its value is
+    /// checked, and the start fails if the process uses what the setting belongs to.
     NeedsFeature(&'static str),
     /// The value is checked and changes nothing, for this reason.
     NoEffect(&'static str),
@@ -45,7 +45,7 @@ pub enum Effect {
 }
 
 impl Setting {
-    /// A setting that is honoured. `default` is what holds while the variable is not set.
+    /// A setting that takes effect. `default` is the value while the variable is not set.
     pub(super) const fn new(
         name: &'static str,
         form: Form,
@@ -56,22 +56,22 @@ impl Setting {
         Self { name, aliases, form, default, meaning, feature, no_effect, asks }
     }
 
-    /// A variable that is known, whose value is checked, and that changes nothing: `why`.
+    /// A known variable whose value is checked and has no effect, for the reason `why`.
     pub(super) const fn unused(name: &'static str, form: Form, why: &'static str) -> Self {
         Self { no_effect: Some(why), ..Self::new(name, form, "", "") }
     }
 
-    /// Names of others that mean the same.
+    /// Adds variables that mean the same.
     pub(super) const fn alias(self, aliases: &'static [&'static str]) -> Self {
         Self { aliases, ..self }
     }
 
-    /// The feature without which a build cannot do what this is for.
+    /// Names the feature that the setting needs.
     pub(super) const fn needs(self, feature: &'static str) -> Self {
         Self { feature: Some(feature), ..self }
     }
 
-    /// Refuses the values that `by` picks, because no build has `what` they ask for.
+    /// Makes the values that `by` picks an error, because no build has `what` they ask for.
     pub(super) const fn asks(self, by: fn(&Given) -> bool, what: &'static str) -> Self {
         Self { asks: Some(Asks { by, what }), ..self }
     }
@@ -96,17 +96,17 @@ impl Setting {
         self.form.to_string()
     }
 
-    /// What holds while it is not set; empty where nothing does.
+    /// The value that applies while it is not set; empty if there is none.
     pub fn default(&self) -> &'static str {
         self.default
     }
 
-    /// What it is for; empty where it has no effect.
+    /// What it is for; empty if it has no effect.
     pub fn meaning(&self) -> &'static str {
         self.meaning
     }
 
-    /// Why it changes nothing, if so.
+    /// Why it has no effect, if it has none.
     pub(super) fn no_effect(&self) -> Option<&'static str> {
         self.no_effect
     }
@@ -116,12 +116,12 @@ impl Setting {
         self.feature
     }
 
-    /// True when its value is shown in no message.
+    /// True if messages do not show its value.
     pub fn is_secret(&self) -> bool {
         matches!(self.form, Form::Secret(_))
     }
 
-    /// What becomes of it when it is given.
+    /// The effect of the setting when it is given.
     pub fn effect(&self) -> Effect {
         match (self.asks, self.no_effect, self.feature) {
             (Some(asks), ..) => Effect::NotInThisBuild(asks.what),
@@ -131,13 +131,12 @@ impl Setting {
         }
     }
 
-    /// False when it [needs a feature](Effect::NeedsFeature) that this build has not.
+    /// False if it [needs a feature](Effect::NeedsFeature) that this build does not have.
     pub fn is_in_this_build(&self) -> bool {
         self.feature.is_none_or(features::has)
     }
 
-    /// A value as messages may show it: not at all when it is a secret, and no more than a
-    /// line of it.
+    /// A value as messages may show it: at most one line of it, and nothing of a secret.
     pub(super) fn shown(&self, text: &str) -> String {
         const LONGEST: usize = 80;
         // An address may hold a password that does not belong there.

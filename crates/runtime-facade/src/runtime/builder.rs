@@ -1,4 +1,4 @@
-//! How a runtime begins whose settings are made in code.
+//! The builder of a runtime whose settings are made in code.
 
 use std::{fmt, sync::Arc};
 
@@ -9,7 +9,8 @@ use crate::{
     assembly::Assembly,
 };
 
-/// Settings of a [`Runtime`] before it starts, and parts of its own that the program brings.
+/// Settings of a [`Runtime`] before it starts, and the listeners, transports and discovery that the
+/// program adds.
 #[derive(Default)]
 #[must_use = "nothing starts before it is built"]
 pub struct RuntimeBuilder {
@@ -17,7 +18,7 @@ pub struct RuntimeBuilder {
     parts: Parts,
 }
 
-/// What a program brings of its own.
+/// The parts that the program adds.
 #[derive(Default)]
 pub(crate) struct Parts {
     pub(crate) assembly: Assembly,
@@ -25,39 +26,39 @@ pub(crate) struct Parts {
 }
 
 impl RuntimeBuilder {
-    /// Where instances are announced and found.
+    /// Sets where instances are announced and found.
     pub fn discovery(mut self, source: DiscoverySource) -> Self {
         self.config.discovery = source;
         self
     }
 
-    /// A discovery of your own, instead of the one that the settings name.
+    /// Sets your own discovery, instead of the one that the settings name.
     pub fn custom_discovery(mut self, discovery: Arc<dyn Discovery>) -> Self {
         self.parts.discovery = Some(discovery);
         self
     }
 
-    /// One more way to be reached, beside those that the settings ask for. It starts after those of
-    /// TCP and Unix sockets, and its addresses are announced after theirs.
+    /// Adds a listener to those that the settings ask for. It starts after those for TCP and Unix
+    /// sockets, and its addresses are announced after theirs.
     pub fn listener(mut self, listener: impl Listener + 'static) -> Self {
         self.parts.assembly.listeners.push(Arc::new(listener));
         self
     }
 
-    /// More transports for calls, beside those that the settings ask for.
+    /// Adds transports for calls to those that the settings ask for.
     pub fn transports(mut self, factory: impl TransportFactory + 'static) -> Self {
         self.parts.assembly.factories.push(Arc::new(factory));
         self
     }
 
-    /// Any other setting.
+    /// Changes any other setting.
     pub fn configure(mut self, change: impl FnOnce(&mut Config)) -> Self {
         change(&mut self.config);
         self
     }
 
-    /// All settings at once, such as those of [`Config::from_env`]. What was set before is gone;
-    /// listeners, transports and a discovery of your own stay.
+    /// Sets all settings at once, such as those of [`Config::from_env`], in place of those set
+    /// before. Your own listeners, transports and discovery stay.
     pub fn config(mut self, config: Config) -> Self {
         self.config = Box::new(config);
         self
@@ -66,7 +67,7 @@ impl RuntimeBuilder {
     /// Checks the settings and starts.
     ///
     /// # Errors
-    /// As [`Runtime::new`], or settings that do not fit together.
+    /// As [`Runtime::new`], and for settings that do not fit together.
     pub async fn build(self) -> Result<Runtime, StartError> {
         let Self { config, parts } = self;
         let config: CheckedConfig = config.checked()?;

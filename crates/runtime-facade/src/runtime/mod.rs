@@ -33,8 +33,8 @@ use crate::{
 
 /// One process's share in a network of endpoints: it serves some, calls others, or both.
 ///
-/// Clones share everything. [`shutdown`](Self::shutdown) ends it in order; dropping the last
-/// clone cuts what is left.
+/// Clones share everything. [`shutdown`](Self::shutdown) ends it in order; dropping the last clone
+/// cuts all requests.
 ///
 /// # Examples
 /// ```
@@ -75,20 +75,20 @@ pub(crate) struct Inner {
     registry: Arc<TransportRegistry>,
     locals: LocalEndpoints,
     pub(crate) ingress: Ingress,
-    /// The same as what listeners know it as.
+    /// The ingress as the trait object that listeners get.
     pub(crate) handler: Arc<dyn RequestHandler>,
     pub(crate) listeners: Arc<Listeners>,
     factories: Vec<Arc<dyn TransportFactory>>,
     pub(crate) health: Arc<ReadyInstances>,
     pub(crate) announced: Mutex<Vec<Weak<Announced>>>,
-    /// Shows what the budget is used for; ends with this value.
+    /// The task that shows the use of the budget as a metric. Ends with this value.
     _budget_shown: Option<AbortOnDropHandle<()>>,
-    /// Nothing new is served.
+    /// True once the shutdown has begun: no further endpoint is served.
     closing: AtomicBool,
 }
 
 impl Runtime {
-    /// A runtime with settings of one's own.
+    /// Starts a runtime with the given settings.
     ///
     /// # Errors
     /// Discovery cannot be reached, or a transport cannot be set up.
@@ -96,9 +96,9 @@ impl Runtime {
         Self::new_telling(config, &|_| {}).await
     }
 
-    /// As [`new`](Self::new), and names each server (an etcd, a NATS) to `waiting` before it is
-    /// waited for, which is [`Config::startup_wait`] at most. No name holds a password. Dropping
-    /// the future gives the start up.
+    /// As [`new`](Self::new). Calls `waiting` with the name of each server (etcd, NATS) before it
+    /// waits for that server, for at most [`Config::startup_wait`]. The name holds no password.
+    /// Dropping the future abandons the start.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -154,7 +154,7 @@ impl Runtime {
         })))
     }
 
-    /// A runtime with the defaults, changed by the environment: see [`Config::from_env`].
+    /// Starts a runtime with the defaults, changed by the environment: see [`Config::from_env`].
     ///
     /// # Errors
     /// As [`new`](Self::new), or a variable that cannot be used.
@@ -168,7 +168,8 @@ impl Runtime {
     }
 
     /// Serves a typed endpoint with an async function, an engine, or a function that keeps the
-    /// sink: [`Handle`] lists them. The builder says how, and serves when it is awaited.
+    /// sink; [`Handle`] lists the forms. The builder takes further settings. Awaiting it serves the
+    /// endpoint.
     ///
     /// # Examples
     /// ```
@@ -205,7 +206,7 @@ impl Runtime {
         ServeBuilder::new(self.clone(), endpoint, ())
     }
 
-    /// Calls a typed endpoint. Does not wait for instances:
+    /// Makes a router for calls to a typed endpoint. Does not wait for instances;
     /// [`Router::wait_for_instances`] does.
     pub fn router<Req, Resp>(&self, endpoint: &Endpoint<Req, Resp>) -> Router<Req, Resp>
     where
@@ -224,14 +225,14 @@ impl Runtime {
             .with_discovery(Arc::clone(&self.0.discovery))
     }
 
-    /// Everything that discovery knows, as it changes.
+    /// A view of all instances that discovery has, which follows its changes.
     pub fn instances(&self) -> View {
         self.0.view.clone()
     }
 
-    /// What discovery knows of one endpoint, or of all, once it has answered. Waits as long as
-    /// the discovery does, which is up to some seconds for one that does not answer. Cancel-safe;
-    /// the interest in one endpoint ends with the view.
+    /// Waits for the first answer of discovery and returns a view of the instances of one endpoint,
+    /// or of all. A discovery that does not answer ends the wait after some seconds. Cancel-safe.
+    /// Dropping the view ends the watch of a single endpoint.
     ///
     /// # Errors
     /// Discovery cannot be reached.
@@ -245,18 +246,18 @@ impl Runtime {
         Ok(discovery.watch().await?.holding(want))
     }
 
-    /// What keeps discovery from being seen now, or why nothing is there, in words for a person;
-    /// `None` when all is well. Texts of others are in it as they came.
+    /// Why discovery does not answer now, or why it has no instances, as a text for people; `None`
+    /// if there is no problem. The text may hold messages of servers unchanged.
     pub fn discovery_trouble(&self) -> Option<String> {
         self.0.discovery.trouble()
     }
 
-    /// The memory that this process may hold on behalf of its peers, and what is held of it.
+    /// The memory budget of this process, and how much of it is used.
     pub fn budget(&self) -> &Arc<Budget> {
         self.0.config.budget()
     }
 
-    /// The transports of this process, to add one's own.
+    /// The transports of this process. A program can add its own.
     pub fn transports(&self) -> &Arc<TransportRegistry> {
         &self.0.registry
     }
@@ -266,8 +267,8 @@ impl Runtime {
         self.0.listeners.addresses()
     }
 
-    /// Withdraws every endpoint, refuses new requests, lets what runs finish within `grace`,
-    /// cuts the rest, and joins all tasks. Says what it had to cut. Nothing can be served
+    /// Withdraws every endpoint, refuses new requests, lets what runs finish within `grace`, cuts
+    /// the rest, and joins all tasks. Returns what it had to cut. The runtime serves no endpoint
     /// afterwards.
     pub async fn shutdown(&self, grace: Duration) -> Shutdown {
         self.0.closing.store(true, Ordering::Release);
@@ -308,7 +309,7 @@ impl Runtime {
         WeakRuntime(Arc::downgrade(&self.0))
     }
 
-    /// Which endpoints take requests, and which listeners bring them.
+    /// Which endpoints take requests, and which listeners receive them.
     pub fn health(&self) -> Health {
         Health {
             endpoints: self.0.health.instances(),
@@ -318,12 +319,12 @@ impl Runtime {
     }
 }
 
-/// A [`Runtime`] that is not kept: once the last clone of that one has gone there is none.
+/// A handle that does not keep its [`Runtime`] alive.
 #[derive(Clone)]
 pub struct WeakRuntime(Weak<Inner>);
 
 impl WeakRuntime {
-    /// The runtime, if there still is one.
+    /// The runtime, unless its last clone was dropped.
     pub fn upgrade(&self) -> Option<Runtime> {
         self.0.upgrade().map(Runtime)
     }
@@ -335,13 +336,13 @@ impl fmt::Debug for WeakRuntime {
     }
 }
 
-/// Time for terminals that are written but not read yet, once all requests have ended.
+/// Time for terminals that are written and not read yet, after all requests have ended.
 pub(crate) const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// How often the metric of the budget is brought up to date.
+/// How often the metric of the budget is updated.
 const SHOW_PERIOD: Duration = Duration::from_secs(1);
 
-/// Brings the metric of the budget up to date, if metrics are collected.
+/// Starts the task that updates the metric of the budget, if metrics are collected.
 fn show_budget(budget: &Arc<Budget>) -> Option<AbortOnDropHandle<()>> {
     if !is_timing_enabled() {
         return None;

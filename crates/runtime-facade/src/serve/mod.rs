@@ -1,4 +1,4 @@
-//! Serving one endpoint.
+//! The builder that serves one endpoint.
 
 mod served;
 
@@ -48,57 +48,60 @@ impl<H> ServeBuilder<H> {
         }
     }
 
-    /// The instance's id, instead of a random one.
+    /// Sets the id of the instance. The default is a random one.
     pub fn instance(mut self, id: impl Into<InstanceId>) -> Self {
         self.instance = id.into();
         self
     }
 
-    /// Share of the traffic relative to its siblings, clamped to 1 to 1,000.
+    /// Sets the share of the traffic relative to the other instances of the endpoint, clamped to 1
+    /// to 1,000.
     pub fn weight(mut self, weight: u32) -> Self {
         self.weight = weight.clamp(1, 1_000);
         self
     }
 
-    /// The handler may run twice for one request without harm, so a router may send a request
-    /// again whose first fate is not known.
+    /// Declares that the handler may run twice for one request without harm. A router may then send
+    /// a request again if it does not know whether the first attempt ran.
     pub fn idempotent(mut self, idempotent: bool) -> Self {
         self.idempotent = idempotent;
         self
     }
 
-    /// Payload formats to advertise, best first, instead of what the handler suggests.
+    /// Sets the payload formats to advertise, best first, instead of those that the handler
+    /// suggests.
     pub fn codecs<S: Into<String>>(mut self, codecs: impl IntoIterator<Item = S>) -> Self {
         self.codecs = Some(codecs.into_iter().map(Into::into).collect());
         self
     }
 
-    /// The items are [`Annotated`](crate::dynamo::Annotated) values, as Dynamo's own engines send them:
-    /// they are given to Dynamo's callers as they are, where others are put into one.
+    /// Declares that the items are [`Annotated`](crate::dynamo::Annotated) values, as Dynamo's own
+    /// engines send them. Dynamo callers get them unchanged; other items are wrapped in one for
+    /// Dynamo callers.
     #[cfg(feature = "dynamo")]
     pub fn annotated(mut self, annotated: bool) -> Self {
         self.annotated = annotated;
         self
     }
 
-    /// Requests in flight; more are refused.
+    /// Sets the most requests in flight. Further requests are refused as `Overloaded`.
     pub fn max_in_flight(mut self, requests: usize) -> Self {
         self.limits.max_in_flight = requests.max(1);
         self
     }
 
-    /// Longest time that an item may wait for its reader before the response fails as
-    /// `Exhausted`. Without it, a slow reader parks its own producer for as long as it likes,
-    /// unless the memory budget of the process stays spent.
+    /// Sets the longest time that an item may wait for its reader before the response fails as
+    /// `Exhausted`. Without this limit, a slow reader can block its producer without end, unless
+    /// the memory budget of the process stays spent.
     pub fn park_limit(mut self, limit: Duration) -> Self {
         self.limits.park_limit = Some(limit);
         self
     }
 
-    /// Puts a layer around the handler and around the layers given before: it sees the headers and
-    /// the bytes of each request first. Callers in this process then come over a transport too, see
-    /// [`Handler::with_layer`]; a layer around the engine
-    /// ([`AsyncEngine::with_layer`]) leaves them the short cut.
+    /// Puts a layer around the handler and around the layers given before: it gets the headers and
+    /// the bytes of each request first. Calls from this process then go over a transport too, see
+    /// [`Handler::with_layer`]. With a layer around the engine ([`AsyncEngine::with_layer`]) they
+    /// remain direct.
     pub fn layer(mut self, layer: impl HandlerLayer + 'static) -> Self {
         self.layers.push(Box::new(layer));
         self
@@ -137,7 +140,7 @@ impl ServeBuilder {
         self.with_handler(Typed(PushHandler::new(engine).into())).await
     }
 
-    /// Serves bytes with an engine that files sinks away and pushes into them.
+    /// Serves bytes with an engine that stores the sinks and pushes items into them.
     ///
     /// # Errors
     /// As [`engine`](Self::engine).

@@ -15,14 +15,14 @@ pub(crate) struct Announced {
     pub(super) announcements: Vec<Box<dyn Announcement>>,
     pub(super) listeners: Arc<Listeners>,
     pub(super) registration: Mutex<Option<Registration>>,
-    /// How long a drain lets requests finish.
+    /// How long a drain waits for requests in flight.
     pub(super) grace: Duration,
-    /// After `served`, whose end is reported there.
+    /// Declared after `served`, because the drop of `served` reports to it.
     pub(super) _health: HealthEntry,
 }
 
 impl Announced {
-    /// Takes it out of discovery; it is still served to who knows of it.
+    /// Withdraws the endpoint from discovery. It is still served to callers that have its address.
     pub(crate) async fn withdraw(&self) {
         if let Some(registration) = self.registration.lock().await.take()
             && let Err(error) = registration.withdraw().await
@@ -32,8 +32,8 @@ impl Announced {
     }
 }
 
-/// A served endpoint. Dropping it withdraws it and cuts its requests; [`drain`](Self::drain)
-/// first to lose nothing.
+/// A served endpoint. Dropping it withdraws the endpoint and cuts its requests; call
+/// [`drain`](Self::drain) first to lose none.
 #[must_use = "the endpoint is withdrawn when this is dropped"]
 pub struct Served {
     pub(super) announced: Arc<Announced>,
@@ -61,14 +61,14 @@ impl Served {
         self.announced.served.in_flight()
     }
 
-    /// Takes it out of discovery, refuses new requests, and waits for those in flight as long as
-    /// [`Config::grace`](crate::Config::grace) says; then it cuts the rest. The withdrawal may take
-    /// as long again, where the discovery does not answer. Says what it had to cut: nothing, when
-    /// all have ended. A caller in this process that holds its stream unread counts as one in
-    /// flight, because the engine runs only while that caller reads. Where Dynamo callers were
-    /// served, new requests are taken for half a second more: until the withdrawal has reached them
-    /// they would fail, because Dynamo does not send them elsewhere. Cancel-safe: dropped midway,
-    /// it stays withdrawn.
+    /// Withdraws the endpoint from discovery, refuses new requests, waits for those in flight for
+    /// at most [`Config::grace`](crate::Config::grace), and cuts the rest. Returns what it had to
+    /// cut. If discovery does not answer, the withdrawal may take as long again. A response that a
+    /// caller in this process holds unread counts as in flight, because its engine runs only while
+    /// the caller reads. If Dynamo callers can reach the endpoint, it takes new requests for
+    /// another half second, until the withdrawal has reached them, because Dynamo does not send a
+    /// refused request to another instance. Cancel-safe: if the future is dropped, the endpoint
+    /// stays withdrawn.
     pub async fn drain(&self) -> Shutdown {
         let Announced { served, announcements, listeners, grace, .. } = &*self.announced;
         // A discovery that does not answer in time ends the entry with its lease.

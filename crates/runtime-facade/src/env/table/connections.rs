@@ -1,17 +1,17 @@
-//! The calling side of connections, and the dialling back.
+//! Settings of the calling side of connections, and of dialling back.
 
 use crate::env::{
     form::{Form, count},
     setting::Setting,
 };
 
-/// A number that was read and is within its limits.
+/// Converts a number that was parsed and is within its limits.
 fn size(n: u64) -> usize {
     usize::try_from(n).unwrap_or(usize::MAX)
 }
 
-/// Sets how requests travel in Dynamo's frames, in a build that has these. In another one, who gives
-/// a setting for them alone is told so.
+/// Sets a field for requests in Dynamo's frames, in a build with the feature `dynamo`. In another
+/// build, a setting for such requests only is an error.
 macro_rules! set_dynamo {
     ($draft:ident.$part:ident.$field:ident = $value:expr) => {{
         #[cfg(feature = "dynamo")]

@@ -1,5 +1,5 @@
-//! Variables of Dynamo's runtime that change nothing here: what has no part in Sinew is checked
-//! and left, and what asks for more than a build has is refused.
+//! Variables of Dynamo's runtime without an effect in Sinew. A variable without a counterpart in
+//! Sinew is checked and ignored; one that asks for something that no build has is an error.
 
 use crate::env::{
     form::{Form, Given, SWITCH, any, number, one_of, port},

@@ -1,5 +1,6 @@
-//! Variables of Dynamo that are for other programs than a worker or a router: front ends, models,
-//! caches, traces. A process of Sinew beside them finds them in its environment.
+//! Variables of Dynamo for programs other than a worker or a router: front ends, models, caches,
+//! traces. A Sinew process that runs beside such a program finds them in its environment, and
+//! ignores them.
 
 use crate::env::{
     form::{Form, SWITCH, any, number},

@@ -1,4 +1,4 @@
-//! Limits and waits of a process.
+//! Settings of the limits and timeouts of a process.
 
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ use crate::env::{
     setting::Setting,
 };
 
-/// A shutdown that waits for longer has been forgotten.
+/// Longest grace period that a setting may ask for, in seconds.
 const WEEK: u64 = 7 * 86_400;
 
-/// A wait for one backend at the start, in Dynamo's name for it.
+/// The wait for one backend at the start, under its Dynamo name.
 const fn startup(name: &'static str, meaning: &'static str) -> Setting {
     let form =
         Form::Seconds { least: 1, most: 3_600, set: |draft, time| draft.startup_waits.push(time) };
     Setting::new(name, form, "", meaning)
 }
 
-/// A bound of a shutdown, in Dynamo's name for it.
+/// A limit of a shutdown, under its Dynamo name.
 const fn grace(name: &'static str) -> Setting {
     let form = Form::Seconds { least: 0, most: WEEK, set: |draft, time| draft.graces.push(time) };
     let meaning = "how long a shutdown lets requests finish, where SINEW_GRACE_MS is not set; of \
@@ -28,8 +28,7 @@ const fn grace(name: &'static str) -> Setting {
     Setting::new(name, form, "", meaning)
 }
 
-/// The limit of a wait of a call. There is always a way to say none in code, and on the command
-/// line.
+/// The time limit of one wait of a call. Code and the command line can set no limit.
 const fn wait(
     name: &'static str,
     set: fn(&mut Draft, Duration),

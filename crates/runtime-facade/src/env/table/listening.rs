@@ -1,4 +1,4 @@
-//! Where a process listens, and what others are told.
+//! Settings of where a process listens, and of the addresses that it announces.
 
 use crate::env::{
     draft::own_address,

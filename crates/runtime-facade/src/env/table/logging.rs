@@ -1,5 +1,5 @@
-//! What the `sinew` command logs, and in how many threads it works. A library leaves both to its
-//! program.
+//! Settings of the log and the threads of the `sinew` command. A program that uses the library
+//! decides both by itself.
 
 use crate::env::{
     form::{Form, Given, SWITCH, any, one_of},

@@ -1,7 +1,7 @@
 //! Every setting, one row each.
 //!
 //! To add a setting: add a row to the part that it belongs to, a case to `env/tests/cases.rs`, and
-//! write the page anew: `cargo run -- config reference --format markdown > docs/settings.md`.
+//! write the page again: `cargo run -- config reference --format markdown > docs/settings.md`.
 
 mod connections;
 mod discovery;
@@ -18,7 +18,7 @@ use std::fmt;
 
 use crate::env::setting::Setting;
 
-/// What a setting belongs to.
+/// The subject of a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Part {
@@ -28,7 +28,7 @@ pub enum Part {
     Planes,
     /// NATS.
     Nats,
-    /// Where this process listens, and what others are told.
+    /// Where this process listens, and the addresses that it announces.
     Listening,
     /// The calling side of connections.
     Connections,
@@ -38,13 +38,13 @@ pub enum Part {
     Logging,
     /// Folders of the user.
     Place,
-    /// Dynamo's runtime: what has no effect here, and what no build has.
+    /// Variables of Dynamo's runtime without an effect here, or that no build supports.
     Dynamo,
-    /// The rest of Dynamo: models, front ends, caches.
+    /// Variables of other Dynamo programs: models, front ends, caches.
     Elsewhere,
 }
 
-/// The settings by what they belong to, in the order of the page.
+/// The settings by subject, in the order of the page.
 pub(super) const PARTS: &[(Part, &[Setting])] = &[
     (Part::Discovery, discovery::SETTINGS),
     (Part::Planes, planes::SETTINGS),
@@ -58,7 +58,7 @@ pub(super) const PARTS: &[(Part, &[Setting])] = &[
     (Part::Elsewhere, elsewhere::SETTINGS),
 ];
 
-/// Names that begin so and are not in a row ask for this too.
+/// Prefixes of variables that are in no row and ask for the same.
 pub(super) const FAMILIES: &[(&str, &str)] = &[("DYN_TCP_TLS_", dynamo::TLS)];
 
 impl fmt::Display for Part {

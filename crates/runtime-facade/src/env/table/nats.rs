@@ -1,11 +1,11 @@
-//! NATS: where it is, who asks, and how long an answer may take.
+//! Settings of NATS: its servers, the authentication, and the timeout of an acknowledgement.
 
 use crate::{
     env::{form::Form, setting::Setting},
     servers,
 };
 
-/// A file that is opened when it is needed.
+/// A path to a file, which is opened when it is needed.
 macro_rules! file {
     ($field:ident) => {
         Form::Text {

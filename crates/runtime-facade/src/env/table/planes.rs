@@ -1,4 +1,4 @@
-//! Which planes requests take, and in which codec.
+//! Settings of the planes that requests take, and of their payload format.
 
 use crate::env::{form::Form, setting::Setting};
 use sinew_codec::PayloadFormat;

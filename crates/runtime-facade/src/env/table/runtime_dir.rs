@@ -1,11 +1,11 @@
-//! Folders of the user.
+//! Settings of the folders of the user.
 
 use std::path::{Path, PathBuf};
 
 use crate::env::{form::Form, setting::Setting};
 
-/// A folder by its whole path: one that depends on where a process was started would be another
-/// for each.
+/// Reads the absolute path of a folder. A relative path would name another folder for each process
+/// that starts in another place.
 fn whole_path(text: &str) -> Result<PathBuf, String> {
     match Path::new(text).is_absolute() {
         true => Ok(text.into()),
