@@ -1,13 +1,13 @@
-//! What is counted of the transports that bring requests.
+//! The metrics of the transports that requests arrive on.
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use sinew_plane::TransportId;
 use sinew_telemetry::{Side, TransportMetrics};
 
-/// The metrics of each transport that has brought a request, looked up once for each. Read on
-/// every request without waiting. As many as the process has transports, because they are named by
-/// this process and not by its peers.
+/// The metrics of each transport that a request has arrived on, looked up once for each. Every
+/// request reads them without waiting. Their number is bounded by the transports of the process,
+/// because the process names them and not its peers.
 #[derive(Default)]
 pub(crate) struct Carriers {
     known: ArcSwap<Vec<(TransportId, TransportMetrics)>>,
@@ -15,7 +15,7 @@ pub(crate) struct Carriers {
 }
 
 impl Carriers {
-    /// Counts something of a transport.
+    /// Calls `count` with the metrics of a transport.
     pub(crate) fn count<T>(
         &self,
         id: &TransportId,

@@ -1,18 +1,19 @@
-//! How much is admitted.
+//! Limits of what is admitted.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use crate::SystemHealth;
 
-/// Settings of a process.
+/// Settings of the ingress of a process.
 #[derive(Clone)]
 pub struct IngressConfig {
-    /// Requests in flight over all endpoints; more are refused as `Overloaded`. Default 8,192:
-    /// what they keep for callers that do not read is bounded by the transport's memory budget,
-    /// and without one by a window each (256 KiB, or 1 MiB for callers that ask for more).
+    /// Most requests in flight over all endpoints. Further requests are refused as `Overloaded`.
+    /// Default 8,192. The memory budget of the transport bounds the items that they keep for slow
+    /// callers; without a budget it is one window each (256 KiB, or 1 MiB for callers that ask for
+    /// more).
     pub max_in_flight: usize,
-    /// Where every endpoint that is served reports its state, whatever transport brings its
-    /// requests. An endpoint that is registered with a health of its own reports to that one.
+    /// Where every served endpoint reports whether it takes requests, over all transports. An
+    /// endpoint that is registered with its own [`SystemHealth`] reports to that one instead.
     pub health: Option<Arc<dyn SystemHealth>>,
 }
 
@@ -34,12 +35,12 @@ impl fmt::Debug for IngressConfig {
 /// Limits of one served endpoint.
 #[derive(Debug, Clone)]
 pub struct EndpointConfig {
-    /// Requests in flight; more are refused as `Overloaded` at once, none is queued. Default
-    /// 1,024. Set it to what the handler can really work on.
+    /// Most requests in flight. Further requests are refused as `Overloaded` at once; none is
+    /// queued. Default 1,024. Set it to the number that the handler can work on at the same time.
     pub max_in_flight: usize,
     /// Longest time that an item may wait for its reader. A response that waits longer fails as
-    /// `Exhausted`, so that what it holds is free for others. Off by default: a slow reader parks
-    /// its own producer and nobody else.
+    /// `Exhausted`, which frees its memory and its place. Off by default: a slow reader blocks its
+    /// own producer and no other.
     pub park_limit: Option<Duration>,
 }
 

@@ -1,8 +1,8 @@
-//! The contexts of the requests in flight, to be cut all at once.
+//! The contexts of the requests in flight, so that a shutdown can cut all of them.
 
 use sinew_plane::{CancelReason, Context, InFlightKey, InFlightSet, StopKind};
 
-/// Contexts of admitted requests; the count in front of it bounds their number.
+/// Contexts of admitted requests. The admission limit bounds their number.
 pub(crate) struct InFlightContexts(InFlightSet<Context>);
 
 impl InFlightContexts {
@@ -10,7 +10,8 @@ impl InFlightContexts {
         Self(InFlightSet::new(usize::MAX))
     }
 
-    /// `None` for a request that was admitted just before all were cut: it is cut on arrival.
+    /// Adds the context of an admitted request. `None` if all were cut since its admission: the
+    /// request is then cut here.
     pub(crate) fn insert(&self, context: &Context) -> Option<InFlightKey> {
         let key = self.0.insert(context.clone()).ok();
         if key.is_none() {
@@ -23,7 +24,7 @@ impl InFlightContexts {
         self.0.remove(key);
     }
 
-    /// Kills every request that is here and every one still to come, with the reason `Shutdown`.
+    /// Kills every request in flight and every later one, with the reason `Shutdown`.
     pub(crate) fn cut(&self) {
         for context in self.0.cut() {
             context.cancel(StopKind::Kill, CancelReason::Shutdown);

@@ -1,10 +1,10 @@
 //! One timer for the deadlines of all requests.
 //!
-//! Not a `DelayQueue` of tokio-util, for three reasons. It gives the key of an entry that expired
-//! to the next one, while a request still holds it and is about to forget it: another request would
-//! lose its deadline. It panics at a deadline more than two years ahead, and a peer chooses these.
-//! And each insertion into an empty queue allocates a timer and wakes the task, each removal that
-//! empties it does so again, where calls of one caller after another do just that.
+//! Not a `DelayQueue` of tokio-util, for three reasons. It reuses the key of an expired entry while
+//! a request still holds it and is about to remove it, so another request would lose its deadline.
+//! It panics at a deadline more than two years ahead, and peers choose deadlines. And each
+//! insertion into an empty queue and each removal that empties it allocates a timer and wakes the
+//! task, which is what the calls of one sequential caller do.
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
@@ -13,19 +13,20 @@ use sinew_plane::{CancelReason, Context, StopKind, clock};
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
-/// Kills requests whose deadline passes. One task for all, which starts with the first deadline;
-/// an entry is there as long as its request is in flight, so admission bounds their number.
+/// Kills requests whose deadline passes. One task serves all of them and starts with the first
+/// deadline. An entry stays as long as its request is in flight, so the admission limit bounds
+/// their number.
 pub(crate) struct Deadlines(Arc<Shared>);
 
 struct Shared {
     queue: Mutex<Queue>,
-    /// The first entry changed, or the queue was closed.
+    /// Notified when the first entry changes or the queue is closed.
     changed: Notify,
 }
 
 #[derive(Default)]
 struct Queue {
-    /// Numbered, as two requests may have the same deadline.
+    /// The key has a number, because two requests may have the same deadline.
     entries: BTreeMap<DeadlineKey, Context>,
     next_number: u64,
     running: bool,
@@ -82,8 +83,8 @@ impl Drop for Deadlines {
     }
 }
 
-/// Held by the task. Should a listener of a cancel panic and end it, the next deadline starts a
-/// new one.
+/// Held by the task. If a cancel listener panics and so ends the task, the next deadline starts a
+/// new task.
 struct Running(Arc<Shared>);
 
 impl Drop for Running {

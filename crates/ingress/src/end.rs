@@ -9,32 +9,33 @@ pub(crate) enum End {
     Complete,
     /// Nothing ran.
     Rejected(Error),
-    /// The handler, or what became of its items, failed.
+    /// The handler failed, or its items could not be encoded or sent.
     Failed(Error),
     /// Ended early on purpose.
     Cancelled(CancelReason),
 }
 
 impl End {
-    /// The end that the cancel of `context` calls for.
+    /// The end of a request that was cancelled, with the reason that `context` has.
     pub(crate) fn cancelled(context: &Context) -> Self {
         Self::Cancelled(context.reason().unwrap_or(CancelReason::Caller))
     }
 
-    /// The end by an error of the engine. One with which it answers a cancel is that cancel.
+    /// The end by an error of the engine. If the request was cancelled and the error is the
+    /// engine's answer to that, the end is the cancel.
     pub(crate) fn of_engine(error: Error, context: &Context) -> Self {
         let cancels = matches!(error.code(), Code::Cancelled | Code::DeadlineExceeded);
         if cancels && context.is_stopped() { Self::cancelled(context) } else { Self::failed(error) }
     }
 
-    /// The end by an error that came after the handler was started. It counts as executed
-    /// whatever it says: it may be the refusal of somebody the handler called, and the handler's
-    /// own work before that call is done.
+    /// The end by an error that came after the handler was started. It counts as executed whatever
+    /// its code says: it may be a refusal by a service that the handler called, after the handler
+    /// has done work of its own.
     pub(crate) fn failed(error: Error) -> Self {
         Self::Failed(executed(error))
     }
 
-    /// What the metrics count it as; `None` is no error.
+    /// The kind of error that the metrics count; `None` if it is no error.
     pub(crate) fn fault(&self) -> Option<Fault> {
         match self {
             Self::Complete => None,
@@ -53,7 +54,7 @@ impl End {
         }
     }
 
-    /// Tells the caller.
+    /// Sends the terminal to the caller.
     pub(crate) fn send(self, sink: ResponseSink) {
         match self {
             Self::Complete => sink.complete(),
@@ -68,7 +69,7 @@ pub(crate) fn executed(error: Error) -> Error {
     if error.executed() == Executed::Yes { error } else { error.with_executed(Executed::Yes) }
 }
 
-/// What the metrics count a cancel as; `None` is no error.
+/// The kind of error that the metrics count for a cancel; `None` if it is no error.
 pub(crate) fn cancel_fault(reason: CancelReason) -> Option<Fault> {
     match reason {
         CancelReason::DeadlineExceeded => Some(Fault::Application),

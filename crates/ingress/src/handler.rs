@@ -1,4 +1,4 @@
-//! What an endpoint does with a request.
+//! The trait for handlers of admitted requests, and the layers around them.
 
 use std::{
     fmt,
@@ -12,23 +12,24 @@ use sinew_registry::LocalEndpoint;
 
 use crate::{instance::Instance, permit::Permit};
 
-/// Gets the requests of one endpoint that were admitted, still encoded.
+/// Handles the admitted requests of one endpoint, whose bodies are still encoded.
 ///
 /// [`PushHandler`](crate::PushHandler), [`PushFace`](crate::PushFace) and
-/// [`RawHandler`](crate::RawHandler) are handlers; one of another kind implements this trait, and
-/// so does what a [`HandlerLayer`] puts around one.
+/// [`RawHandler`](crate::RawHandler) implement it. Implement it yourself for a handler of another
+/// kind, and for what a [`HandlerLayer`] puts around a handler.
 ///
-/// `handle` runs in a transport's reader, so it must return at once, and hands work to a task. The
-/// request counts as in flight as long as the [`AdmittedRequest`] lives. A panic fails the request
-/// as `HandlerGone`.
+/// The reader task of a transport calls `handle`, so it must return at once and give its work to a
+/// task. The request counts as in flight as long as the [`AdmittedRequest`] lives. A panic fails
+/// the request as `HandlerGone`.
 pub trait AdmittedHandler: Send + Sync {
-    /// Takes one request. Every sink ends with one terminal; dropping it says `HandlerGone`.
+    /// Handles one request. Every sink ends with one terminal; a sink that is dropped without one
+    /// fails the response as `HandlerGone`.
     fn handle(&self, request: AdmittedRequest<'_>, sink: ResponseSink);
 }
 
-/// A request that was let in. It has its place among those in flight until it is dropped.
+/// An admitted request. It counts as in flight until it is dropped.
 pub struct AdmittedRequest<'a> {
-    /// The payload as it came.
+    /// The payload as it was received.
     pub body: Bytes,
     /// Cancel, deadline, headers, id. A layer that changes headers puts a
     /// [child](Context::child_with) here.
@@ -39,12 +40,12 @@ pub struct AdmittedRequest<'a> {
 }
 
 impl AdmittedRequest<'_> {
-    /// What was called.
+    /// The endpoint that was called.
     pub fn endpoint(&self) -> &EndpointName {
         &self.permit.instance.name
     }
 
-    /// Which instance takes it.
+    /// The instance that serves the request.
     pub fn instance(&self) -> InstanceId {
         self.permit.instance.id
     }
@@ -54,17 +55,17 @@ impl AdmittedRequest<'_> {
         self.context.headers()
     }
 
-    /// How it came.
+    /// The transport that the request arrived on.
     pub fn transport(&self) -> &TransportId {
         self.transport
     }
 
-    /// 0 for the first try.
+    /// The number of the attempt, 0 for the first.
     pub fn attempt(&self) -> u8 {
         self.attempt
     }
 
-    /// Refuses the request with an error, as one that did not run, and counts it as that.
+    /// Refuses the request with an error that says that it did not run, and counts it as refused.
     pub fn refuse(self, sink: ResponseSink, error: Error) {
         self.permit.end(Some(error.fault()));
         sink.reject(error);
@@ -87,17 +88,17 @@ impl fmt::Debug for AdmittedRequest<'_> {
 #[derive(Clone)]
 pub struct Handler {
     pub(crate) serves: Arc<dyn AdmittedHandler>,
-    /// What adds the typed engine, if there is one, to what callers in this process find.
+    /// Adds the typed engine, if there is one, to the entry that callers in this process use.
     local: Option<Arc<dyn HasEngine>>,
 }
 
-/// A handler with an engine of values.
+/// A handler with a typed engine.
 pub(crate) trait HasEngine: Send + Sync {
     fn localize(&self, instance: &Arc<Instance>, local: LocalEndpoint) -> LocalEndpoint;
 }
 
 impl Handler {
-    /// A handler of the user's own kind.
+    /// Makes a handler from your own [`AdmittedHandler`].
     pub fn new(handler: impl AdmittedHandler + 'static) -> Self {
         Self::of(Arc::new(CatchPanic(Arc::new(handler))))
     }
@@ -110,11 +111,11 @@ impl Handler {
         Self { serves: Arc::clone(&handler) as _, local: Some(handler) }
     }
 
-    /// The same handler with a layer around it, and around all layers that it has already.
+    /// Puts a layer around this handler and around all layers that it already has.
     ///
-    /// Callers in this process do not pass it by: they come over a transport like all others, as
-    /// a layer that sees bytes cannot stand before an engine that is called with values. An
-    /// [`EngineLayer`](sinew_plane::EngineLayer) can, and keeps the short cut.
+    /// Calls from this process pass through it as well. They then go over a transport like all
+    /// others, because a layer for bytes cannot be put around an engine that takes values. An
+    /// [`EngineLayer`](sinew_plane::EngineLayer) can, and leaves calls within the process direct.
     #[must_use]
     pub fn with_layer(self, layer: &(impl HandlerLayer + ?Sized)) -> Self {
         Self::of(Arc::new(CatchPanic(layer.layer(self.serves))))
@@ -128,15 +129,16 @@ impl Handler {
     }
 }
 
-/// Puts something around a handler: it sees the headers of each request and how it came, and its
-/// bytes and those of the response. [`ResponseSink::new`] makes a sink around another one.
+/// Wraps a handler. The wrapper gets the headers, the transport and the body of each request, and
+/// can wrap the sink to get the items of the response: [`ResponseSink::new`] makes a sink around
+/// another one.
 pub trait HandlerLayer: Send + Sync {
-    /// `handler` with this around it.
+    /// Returns `handler` with this layer around it.
     fn layer(&self, handler: Arc<dyn AdmittedHandler>) -> Arc<dyn AdmittedHandler>;
 }
 
-/// A layer from a function that gets each request and the handler inside. It passes the request on
-/// with [`AdmittedHandler::handle`], or ends it with [`AdmittedRequest::refuse`].
+/// Makes a layer from a function that gets each request and the wrapped handler. It passes the
+/// request on with [`AdmittedHandler::handle`], or ends it with [`AdmittedRequest::refuse`].
 ///
 /// ```
 /// use sinew_ingress::{Handler, RawHandler, handler_layer_fn};
@@ -184,8 +186,9 @@ where
     }
 }
 
-/// Keeps a panic from the transport's reader, where it would take the other requests of the
-/// connection along. The sink goes down with the call and says `HandlerGone`.
+/// Catches a panic of the handler, which would otherwise end the reader task of the transport and
+/// so the other requests of the connection. The drop of the sink fails the response as
+/// `HandlerGone`.
 struct CatchPanic(Arc<dyn AdmittedHandler>);
 
 impl AdmittedHandler for CatchPanic {

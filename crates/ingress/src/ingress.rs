@@ -1,4 +1,4 @@
-//! The handler that all transports of a process share.
+//! The request handler that all transports of a process share.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -21,15 +21,14 @@ use crate::{
     table::Table,
 };
 
-/// How long a shutdown waits for tasks that were cut. A task that is awaiting ends at once; one
-/// that takes longer blocks its thread, and no abort would end it either.
+/// How long a shutdown waits for tasks that it has cut. A task that awaits ends at once. A task
+/// that takes longer blocks its thread, and an abort would not end it either.
 const JOIN_LIMIT: Duration = Duration::from_secs(5);
 
 /// The serving side of a process. Clones share everything.
 ///
-/// It owns a task for each request in flight and one for deadlines. Requests must arrive within a
-/// tokio runtime, which is where transports run. Create it after the metrics recorder is installed,
-/// or its counts are lost.
+/// It owns a task for each request in flight and one for deadlines. Transports must call it within
+/// a tokio runtime. Install the metrics recorder before you create it, or its counts are lost.
 #[derive(Clone)]
 pub struct Ingress(Arc<Shared>);
 
@@ -42,12 +41,13 @@ pub(crate) struct Shared {
 }
 
 impl Ingress {
-    /// An ingress that serves nothing yet.
+    /// Makes an ingress without endpoints.
     pub fn new(config: IngressConfig) -> Self {
         Self::build(config, None)
     }
 
-    /// One that also announces what it serves to callers in this process.
+    /// Makes an ingress that also adds its endpoints to `local`, where callers in this process find
+    /// them.
     pub fn with_local(config: IngressConfig, local: LocalEndpoints) -> Self {
         Self::build(config, Some(local))
     }
@@ -68,8 +68,8 @@ impl Ingress {
         }))
     }
 
-    /// Serves an instance of an endpoint until the result is dropped. One name may be served by
-    /// several instances; of two with the same id the later one gets the requests.
+    /// Serves an instance of an endpoint until the result is dropped. Several instances may serve
+    /// one name. Of two with the same id, the later one gets the requests.
     #[must_use = "the endpoint is withdrawn when the result is dropped"]
     pub fn serve(
         &self,
@@ -110,12 +110,13 @@ impl Ingress {
         ServedEndpoint::new(instance, Arc::clone(&self.0), local, guard, health)
     }
 
-    /// Requests in flight over all endpoints.
+    /// The number of requests in flight over all endpoints.
     pub fn in_flight(&self) -> usize {
         self.0.process.in_flight.count()
     }
 
-    /// Refuses new requests from now on, as `Draining`. What runs goes on. It cannot be undone.
+    /// Refuses new requests from now on, as `Draining`. Requests in flight continue. A drain cannot
+    /// be undone.
     pub fn drain(&self) {
         self.0.process.in_flight.drain();
     }
@@ -125,11 +126,12 @@ impl Ingress {
         self.0.process.in_flight.is_draining()
     }
 
-    /// Drains, lets what is in flight end within `grace`, kills the rest with the reason
-    /// `Shutdown`, and joins every task. `cut_tasks` counts those that block their thread and
-    /// had not ended 5 seconds later. Dropped midway, the drain stays and may be waited for again.
+    /// Drains, waits for requests in flight for at most `grace`, kills the rest with the reason
+    /// `Shutdown`, and joins every task. `cut_tasks` counts the tasks that block their thread and
+    /// have not ended after 5 more seconds. If the future is dropped, the ingress stays drained,
+    /// and a second call waits again.
     ///
-    /// Shut transports down behind it, so that the last terminals still leave.
+    /// Shut transports down after it, so that they still send the last terminals.
     pub async fn shutdown(&self, grace: Duration) -> Shutdown {
         let process = &self.0.process;
         process.in_flight.drain();

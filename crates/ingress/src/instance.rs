@@ -1,4 +1,4 @@
-//! One served instance of an endpoint: admission, and the way to its handler.
+//! One served instance of an endpoint: it admits requests and passes them to its handler.
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,10 +30,10 @@ pub(crate) struct Process {
 pub(crate) struct Instance {
     pub(crate) name: EndpointName,
     pub(crate) id: InstanceId,
-    /// A second name, as `register_endpoint` gives it.
+    /// A second name, which `register_endpoint` sets.
     pub(crate) subject: Option<Arc<str>>,
     pub(crate) in_flight: InFlight,
-    /// How long an item may wait for its reader.
+    /// Longest time that an item may wait for its reader.
     pub(crate) park_limit: Option<Duration>,
     pub(crate) contexts: InFlightContexts,
     pub(crate) process: Arc<Process>,
@@ -42,12 +42,12 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    /// What requests may call it.
+    /// The names under which requests can call the instance.
     pub(crate) fn keys(&self) -> impl Iterator<Item = Arc<str>> {
         std::iter::once(self.name.as_str().into()).chain(self.subject.clone())
     }
 
-    /// Admits the request and gives it to the handler, or refuses it. Returns at once.
+    /// Admits the request and passes it to the handler, or refuses it. Returns at once.
     pub(crate) fn take(self: &Arc<Self>, request: IncomingRequest<'_>, sink: ResponseSink) {
         self.serve(request, sink, Entry::New);
     }
@@ -68,7 +68,7 @@ impl Instance {
         }
     }
 
-    /// Lets a request in and counts it, or says why not and counts that.
+    /// Admits and counts a request, or counts and returns its refusal.
     pub(crate) fn admit(
         self: &Arc<Self>,
         context: &Context,
@@ -102,7 +102,7 @@ impl Instance {
         if entry == Entry::Reserved { Ok(()) } else { self.enter_both() }
     }
 
-    /// Takes a place for a request that is about to come.
+    /// Reserves a place for a request that is about to arrive.
     pub(crate) fn reserve(self: &Arc<Self>) -> Result<sinew_plane::Permit, Error> {
         self.enter_both()?;
         Ok(sinew_plane::Permit::new(Arc::clone(self) as _))
@@ -146,12 +146,12 @@ impl Instance {
     }
 }
 
-/// How a request comes to its place.
+/// Whether a request has a reserved place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Entry {
-    /// It takes one, if there is one.
+    /// The request takes a place if one is free.
     New,
-    /// One was reserved.
+    /// A place was reserved for the request.
     Reserved,
 }
 
@@ -166,7 +166,7 @@ impl Place for Instance {
     }
 }
 
-/// The instance as a handler of its own, for callers in this process that have found it already.
+/// The instance as a request handler, for callers in this process that have looked it up already.
 pub(crate) struct InstanceHandler(pub(crate) Arc<Instance>);
 
 impl RequestHandler for InstanceHandler {

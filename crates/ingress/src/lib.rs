@@ -1,9 +1,9 @@
 //! The serving side: accept, decode, admit, dispatch, stream out, drain.
 //!
-//! An [`Ingress`] is the one [`RequestHandler`](sinew_plane::RequestHandler) that every transport
-//! of a process hands its requests to. It finds the endpoint, admits or refuses, runs the handler
-//! in a task that it owns, and ends every response exactly once. It does not know which instance
-//! a router chose or why, nor how any transport works.
+//! An [`Ingress`] is the [`RequestHandler`](sinew_plane::RequestHandler) to which every transport
+//! of a process passes its requests. It finds the endpoint, admits or refuses, runs the handler in
+//! a task that it owns, and ends every response exactly once. It does not depend on the router or
+//! on any transport.
 //!
 //! ```
 //! use futures_util::{StreamExt, stream};
@@ -44,7 +44,8 @@
 //!
 //! # Refusals
 //!
-//! Each is sent before anything ran (`executed = No`), so a router may try elsewhere.
+//! Each refusal is sent before a handler ran (`executed = No`), so a router may send the request to
+//! another instance.
 //!
 //! | when | code |
 //! |---|---|
@@ -54,8 +55,9 @@
 //! | the deadline passed on the way | `DeadlineExceeded` |
 //! | the payload cannot be decoded | `InvalidPayload` or `TooLarge` |
 //!
-//! An error of a pull engine always counts as executed, also where the engine passes on a refusal
-//! that it got from another service: the engine has done its own work before that call.
+//! An error of an [`AsyncEngine`](sinew_plane::AsyncEngine) always counts as executed, also if the
+//! engine passes on a refusal by another service: the engine has done work of its own before that
+//! call.
 //!
 //! # Features
 //!

@@ -1,4 +1,5 @@
-//! An engine as callers in the same process use it: nothing encoded, everything else the same.
+//! The engine that callers in the same process use: nothing is encoded, and everything else is as
+//! over a transport.
 
 use std::{
     pin::Pin,
@@ -19,8 +20,8 @@ use crate::{
     permit::Permit as Admitted,
 };
 
-/// An engine behind the admission, deadlines and metrics of its endpoint. It runs in the task of
-/// its caller.
+/// An engine with the admission, deadlines and metrics of its endpoint. It runs in the task of its
+/// caller.
 pub(crate) struct LocalEngine<E: ?Sized> {
     instance: Arc<Instance>,
     engine: Arc<E>,
@@ -108,7 +109,7 @@ impl<E: ?Sized> LocalEngine<E> {
     }
 }
 
-/// A request under way. Dropped before its end, its caller lost interest: it is killed.
+/// A request in progress. If its caller drops it before its end, it is killed.
 struct Run {
     context: Context,
     permit: Option<Admitted>,
@@ -160,7 +161,7 @@ impl Drop for Run {
     }
 }
 
-/// Values that are made inside the span of their request.
+/// A source that is polled inside the tracing span of its request.
 struct InSpan<T> {
     source: BoxSource<T>,
     span: Span,

@@ -1,4 +1,4 @@
-//! A sink that is counted until its end, wherever its handler takes it.
+//! A sink whose request is counted until the sink has its end, wherever the handler keeps it.
 
 use std::{
     sync::{Arc, Weak},
@@ -15,8 +15,8 @@ use tokio::runtime::Handle;
 
 use crate::{end::End, instance::Instance, permit::Permit};
 
-/// Holds the real sink and the permit of a request whose handler owns its sink. A kill ends the
-/// response at once, also when the handler never looks at its sink again.
+/// Holds the transport's sink and the permit of a request whose handler owns its sink. A kill ends
+/// the response at once, also if the handler does not use its sink again.
 pub(crate) struct MeteredSink {
     open: Mutex<Option<Open>>,
     instance: Arc<Instance>,
@@ -28,12 +28,12 @@ pub(crate) struct MeteredSink {
 struct Open {
     sink: ResponseSink,
     permit: Permit,
-    /// Who waits for credit, to be woken by an end that comes from here.
+    /// The waker of the task that waits for credit, woken when a kill ends the response here.
     waiting: Option<Waker>,
 }
 
 impl MeteredSink {
-    /// Wraps a sink; the result is what the handler gets. Within a tokio runtime.
+    /// Wraps a sink, and returns the one that the handler gets. Call it within a tokio runtime.
     pub(crate) fn wrap(sink: ResponseSink, permit: Permit, context: &Context) -> ResponseSink {
         let metered = Arc::new_cyclic(|this| Self {
             instance: Arc::clone(&permit.instance),
@@ -63,7 +63,7 @@ impl MeteredSink {
         }
     }
 
-    /// What the handler finds once a kill has ended the response.
+    /// The error that the handler gets after a kill has ended the response.
     fn over(&self) -> Error {
         Error::cancelled(self.context.reason().unwrap_or(CancelReason::Caller))
     }

@@ -1,4 +1,4 @@
-//! A limit to the time for which an item waits for its reader.
+//! A limit on the time that an item waits for its reader.
 
 use std::{
     pin::Pin,
@@ -15,22 +15,22 @@ use sinew_plane::{
 };
 use tokio::time::{Sleep, sleep};
 
-/// A sink that fails its response when its reader takes nothing for too long. Time counts while
-/// the handler waits for credit.
+/// A sink that fails its response if its reader takes no item for too long. The time is counted
+/// while the handler waits for credit.
 pub(crate) struct ParkLimit {
     limit: Duration,
     state: Mutex<State>,
 }
 
 struct State {
-    /// Gone once the response was failed here.
+    /// `None` once this limit has failed the response.
     sink: Option<ResponseSink>,
-    /// Since the handler began to wait.
+    /// The timer, started when the handler began to wait.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl ParkLimit {
-    /// The sink with the limit, if there is one. Within a tokio runtime.
+    /// Wraps the sink if there is a limit. Call it within a tokio runtime.
     pub(crate) fn wrap(
         sink: ResponseSink,
         context: &Context,

@@ -1,4 +1,4 @@
-//! Values to bytes and back, with a short cut for what is bytes already.
+//! Encodes and decodes values, and passes on unchanged what is bytes already.
 
 use std::any::Any;
 
@@ -7,14 +7,14 @@ use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_codec::{DEFAULT_MAX_MESSAGE_SIZE, PayloadError, PayloadFormat};
 use sinew_plane::{Code, Error, Headers, ItemRun, header, same_type};
 
-/// The format that a request is in and that its response is to be in.
+/// The payload format of a request, which its response has too.
 pub(crate) fn format_of(headers: &Headers) -> Result<PayloadFormat, Error> {
     PayloadFormat::from_content_type(headers.get(header::CONTENT_TYPE)).map_err(|error| {
         Error::new(Code::InvalidPayload, format!("the request's content-type: {error}"))
     })
 }
 
-/// Reads a request.
+/// Decodes a request.
 pub(crate) fn decode<T: DeserializeOwned + 'static>(
     format: PayloadFormat,
     body: Bytes,
@@ -26,7 +26,7 @@ pub(crate) fn decode<T: DeserializeOwned + 'static>(
     format.decode(&body)
 }
 
-/// Writes items that are sent one by one.
+/// Encodes items that are sent one by one.
 pub(crate) struct Encoder {
     format: PayloadFormat,
     run: ItemRun,
@@ -52,7 +52,7 @@ impl Encoder {
     }
 }
 
-/// The error of a payload as its caller sees it.
+/// The error that the caller gets for a payload that cannot be encoded or decoded.
 pub(crate) fn payload_error(what: &str, error: &PayloadError) -> Error {
     let code = match error {
         PayloadError::TooLarge { .. } => Code::TooLarge,

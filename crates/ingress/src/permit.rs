@@ -1,4 +1,4 @@
-//! The right of one request to be worked on.
+//! The permit of one admitted request.
 
 use std::sync::Arc;
 
@@ -7,8 +7,8 @@ use sinew_telemetry::{RequestMetrics, TransportMetrics};
 
 use crate::{deadline::DeadlineKey, instance::Instance};
 
-/// One admitted request. Dropping it frees its place; without [`end`](Self::end), as by a panic,
-/// the request counts as an application error.
+/// One admitted request. Dropping it frees its place. A request that is dropped without
+/// [`end`](Self::end), as by a panic, counts as an application error.
 pub(crate) struct Permit {
     pub(crate) instance: Arc<Instance>,
     pub(crate) key: Option<InFlightKey>,
@@ -17,20 +17,20 @@ pub(crate) struct Permit {
 }
 
 impl Permit {
-    /// Counts the request on the transport that brought it as well.
+    /// Also counts the request on the transport that it arrived on.
     pub(crate) fn over(&mut self, carrier: &TransportMetrics) {
         self.metrics = self.metrics.take().map(|metrics| metrics.over(carrier));
     }
 
-    /// Counts the payload of response items: so many bytes.
+    /// Counts the payload of response items, in bytes.
     pub(crate) fn items(&mut self, bytes: usize) {
         if let Some(metrics) = &mut self.metrics {
             metrics.items(bytes);
         }
     }
 
-    /// The request is over. Call it before the caller is told: one that calls again at once must
-    /// find the place free.
+    /// Ends the request. Call it before the terminal is sent, so that a caller which sends its next
+    /// request at once finds the place free.
     pub(crate) fn end(mut self, fault: Option<Fault>) {
         if let Some(metrics) = self.metrics.take() {
             metrics.end(fault);

@@ -1,4 +1,4 @@
-//! The push face: an engine that keeps the sinks and feeds them from its own loop.
+//! Serves push engines, which keep the sinks and push items into them from a loop of their own.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -15,10 +15,10 @@ use crate::{
 
 /// Serves a [`PushEngine`].
 ///
-/// The engine gets the body as it came and a sink that it keeps; it takes no task. The request is
-/// in flight until the sink has its end. A kill, and a deadline that passes, end the response
-/// without the engine, which then finds its sink closed. After a stop the engine should end the
-/// stream behind the item in hand.
+/// The engine gets the body as it was received and a sink that it keeps. No task is started for the
+/// request. The request is in flight until the sink has its end. A kill and a passed deadline end
+/// the response at once, and the engine's sink is closed from then on. After a stop the engine
+/// should finish the current item and then end the stream.
 pub struct PushFace<P: ?Sized> {
     engine: Arc<P>,
 }
@@ -31,7 +31,7 @@ impl<P: PushEngine> PushFace<P> {
 }
 
 impl<P: PushEngine + ?Sized> PushFace<P> {
-    /// Serves an engine that others hold too.
+    /// Serves an engine that other code holds as well.
     pub fn shared(engine: Arc<P>) -> Self {
         Self { engine }
     }

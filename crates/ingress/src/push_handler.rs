@@ -1,4 +1,4 @@
-//! The request engine: a value in, a stream of values out, in six steps.
+//! Serves engines of values: a request value in, a stream of values out, in six steps.
 
 use std::{future::poll_fn, marker::PhantomData, pin::Pin, sync::Arc, task::Poll};
 
@@ -22,22 +22,22 @@ use crate::{
     responses::{Pushed, Responses},
 };
 
-/// Items that cost one of the 128 units after which tokio has a task let others run: it yields after
-/// a thousand items.
+/// Items per unit of tokio's cooperative budget. The budget has 128 units, so the task yields after
+/// about a thousand items.
 const ITEMS_PER_UNIT: usize = 8;
 
 /// Serves an [`AsyncEngine`] of values.
 ///
-/// Each request runs in a task of its own: decode, context, response stream, generate, stream
-/// out, completion. Request and items are in the format that the request's `content-type` names,
-/// JSON without one. Items leave together as long as the engine has the next one ready, and at
-/// once when it has not.
+/// Each request runs in a task of its own: decode, context, response stream, generate, stream out,
+/// completion. Request and items are in the format that the request's `content-type` names, or in
+/// JSON without one. Items are gathered while the engine has the next one ready, and sent as soon
+/// as it has not.
 ///
-/// - A *kill*, and a deadline that passes, drop the engine's future or stream at once.
-/// - A *stop* lets the engine finish the item in hand, which is sent; then the stream is dropped.
-///   It ends as cancelled, also when the engine ended it by itself behind the stop: whether
-///   something is missing cannot be known.
-/// - A *panic* in the engine fails its own request as `HandlerGone`.
+/// - A *kill* and a passed deadline drop the engine's future or stream at once.
+/// - A *stop* lets the engine finish the current item, which is sent; then the stream is dropped.
+///   The response ends as cancelled, also if the engine ended it by itself after the stop, because
+///   it is not known whether items are missing.
+/// - A *panic* of the engine fails its request as `HandlerGone`, and no other.
 pub struct PushHandler<Req, Resp, E: ?Sized> {
     engine: Arc<E>,
     types: PhantomData<fn(Req) -> Resp>,
@@ -51,7 +51,7 @@ impl<Req, Resp, E: AsyncEngine<Req, Resp>> PushHandler<Req, Resp, E> {
 }
 
 impl<Req, Resp, E: AsyncEngine<Req, Resp> + ?Sized> PushHandler<Req, Resp, E> {
-    /// Serves an engine that others hold too.
+    /// Serves an engine that other code holds as well.
     pub fn shared(engine: Arc<E>) -> Self {
         Self { engine, types: PhantomData }
     }
@@ -138,7 +138,7 @@ where
     stream_out(values, context, &mut responses).await
 }
 
-/// Step 1: the payload becomes a value.
+/// Step 1: decodes the payload.
 fn decode<Req: DeserializeOwned + 'static>(
     context: &Context,
     body: Bytes,
@@ -149,8 +149,8 @@ fn decode<Req: DeserializeOwned + 'static>(
     Ok((format, value))
 }
 
-/// Step 2: the value gets its execution context. The last moment at which nothing has run: a
-/// request that was cancelled or became too late while it waited goes no further.
+/// Step 2: adds the execution context. This is the last check before the handler runs: a request
+/// that was cancelled or whose deadline has passed ends here.
 fn with_context<Req>(value: Req, context: &Context) -> Result<SingleIn<Req>, End> {
     if context.is_stopped() {
         return Err(End::cancelled(context));
@@ -161,7 +161,7 @@ fn with_context<Req>(value: Req, context: &Context) -> Result<SingleIn<Req>, End
     Ok(SingleIn::with_context(value, context.clone()))
 }
 
-/// Step 3: the sink becomes a response stream of values in the request's format.
+/// Step 3: makes a response stream of values, in the request's format, from the sink.
 fn response_stream<'a>(
     format: PayloadFormat,
     context: &'a Context,
@@ -171,7 +171,7 @@ fn response_stream<'a>(
     Responses::new(format, context, sink, permit)
 }
 
-/// Step 4: the engine begins to answer.
+/// Step 4: starts the engine.
 async fn generate<Req, Resp, E: AsyncEngine<Req, Resp> + ?Sized>(
     engine: &E,
     request: SingleIn<Req>,
@@ -180,7 +180,8 @@ async fn generate<Req, Resp, E: AsyncEngine<Req, Resp> + ?Sized>(
     engine.generate(request).await.map_err(|error| End::of_engine(error, context))
 }
 
-/// Step 5: the engine's values become items. Whatever ends it, what it has made before is sent.
+/// Step 5: encodes the engine's values and sends them. The values that the engine has made before
+/// its end are always sent.
 async fn stream_out<Resp: Serialize + Send + Sync + 'static>(
     mut values: ManyOut<Resp>,
     context: &Context,
@@ -250,7 +251,7 @@ async fn pull<Resp: Serialize + Send + Sync + 'static>(
     }
 }
 
-/// Step 6: the request is counted and its caller hears the end.
+/// Step 6: counts the request and sends its terminal.
 fn complete(permit: Permit, sink: ResponseSink, end: End) {
     let fault = end.fault();
     tracing::debug!(

@@ -12,28 +12,28 @@ use crate::{
     metered::MeteredSink,
 };
 
-/// A request with everything that came with it.
+/// A request with all that was received with it.
 #[derive(Debug, Clone)]
 pub struct IncomingOwned {
-    /// What was called.
+    /// The endpoint that was called.
     pub endpoint: EndpointName,
-    /// Which instance takes it.
+    /// The instance that serves the request.
     pub instance: InstanceId,
-    /// The payload as it came.
+    /// The payload as it was received.
     pub body: Bytes,
     /// Cancel, deadline, headers, id.
     pub context: Context,
-    /// How it came.
+    /// The transport that the request arrived on.
     pub transport: TransportId,
-    /// 0 for the first try.
+    /// The number of the attempt, 0 for the first.
     pub attempt: u8,
 }
 
 /// Serves an async function that gets the request as bytes and sends its response by itself.
 ///
-/// Each request runs in a task of its own. A kill, and a deadline that passes, drop the future and
-/// end the response; so does a panic, as `HandlerGone`. The function ends the response through
-/// its sink, which it may also hand on.
+/// Each request runs in a task of its own. A kill and a passed deadline drop the future and end the
+/// response; a panic ends it as `HandlerGone`. The function ends the response through its sink,
+/// which it may also pass to other code.
 pub struct RawHandler<F> {
     answer: Arc<F>,
 }

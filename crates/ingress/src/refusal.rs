@@ -1,11 +1,11 @@
-//! What is said to a request that is not taken.
+//! The errors of requests that are refused.
 
 use std::time::Duration;
 
 use sinew_plane::{Code, EndpointName, Error, Executed, InstanceId};
 
-/// When an overloaded caller is asked to come back. A guess at how soon a place becomes free:
-/// long enough to be a relief, short enough not to be felt.
+/// The retry hint of an `Overloaded` refusal: a guess at how soon a place becomes free, long enough
+/// to relieve the server and short enough for callers not to notice.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 pub(crate) fn unknown_endpoint(endpoint: &str, instance: InstanceId) -> Error {

@@ -1,4 +1,4 @@
-//! Registration in the form that the design documents give it.
+//! Registration in the form of the design documents.
 
 use std::sync::Arc;
 
@@ -6,10 +6,11 @@ use sinew_plane::{EndpointName, InstanceId, NameError};
 
 use crate::{EndpointConfig, Handler, Ingress, ServedEndpoint};
 
-/// Where the state of served endpoints is reported.
+/// Receives the state of served endpoints.
 pub trait SystemHealth: Send + Sync {
-    /// The instance takes requests from now on, or no longer does. Called from wherever it is
-    /// registered, drained or dropped, perhaps twice with the same value; must not block.
+    /// Called when the instance begins or ceases to take requests. The call comes from the thread
+    /// that registers, drains or drops the instance, perhaps twice with the same value. It must not
+    /// block.
     fn set_ready(&self, endpoint: &EndpointName, instance: InstanceId, ready: bool);
 }
 
@@ -17,11 +18,11 @@ impl Ingress {
     /// Serves an instance of `namespace/component_name/endpoint_name`, which requests may also
     /// call by `subject`, and reports its state to `system_health`.
     ///
-    /// The same as [`serve`](Self::serve) with the limits of [`EndpointConfig::default`], for
-    /// programs written against this form.
+    /// Equivalent to [`serve`](Self::serve) with the limits of [`EndpointConfig::default`], for
+    /// programs that use the interface of the design documents.
     ///
     /// # Errors
-    /// A part of the name is not valid. Nothing is served then.
+    /// A part of the name is not valid. The endpoint is then not served.
     #[expect(clippy::too_many_arguments, reason = "the form is given; `serve` is the short one")]
     pub async fn register_endpoint(
         &self,

@@ -9,38 +9,38 @@ use sinew_plane::{Context, Error, Executed, Headers, ItemRun, ResponseSink, TryS
 
 use crate::{end::End, payload::payload_error, permit::Permit};
 
-/// Most items that are gathered before they are sent, and from which size on they are sent at once:
-/// what a run saves is saved by then, and others wait for their turn.
+/// Most items in a run. A longer run would save no more, and would delay the other tasks of the
+/// thread.
 const MAX_RUN_ITEMS: usize = 64;
 const MAX_RUN_BYTES: usize = 16 << 10;
 
-/// Bytes of more than this are sent as they are, without a copy.
+/// Items of `Bytes` that are larger than this are sent without a copy.
 const LARGE_BYTES: usize = 2 << 10;
 
-/// Encodes values, and sends those that come without a wait between them together.
+/// Encodes values, and sends those that the engine yields without a wait between them in one run.
 pub(crate) struct Responses<'a> {
     sink: &'a mut ResponseSink,
     permit: &'a mut Permit,
     context: &'a Context,
     format: PayloadFormat,
-    /// What is encoded and not sent.
+    /// The items that are encoded and not sent yet.
     run: ItemRun,
-    /// Large bytes that wait for credit, after the run.
+    /// A large item that waits for credit, after the run.
     large: Option<Bytes>,
-    /// How many items the sink takes, as far as is known: no more than that are gathered.
+    /// How many items the sink takes, as far as is known. No more than that are gathered.
     room: usize,
     unflushed: bool,
     accepted: bool,
 }
 
-/// What became of a value.
+/// The result of adding a value.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Pushed {
-    /// It waits for others.
+    /// The value waits in the run.
     Gathered,
-    /// It was sent, with those before it: so many items. They leave with the next flush.
+    /// The run was sent, with so many items. They leave with the next flush.
     Sent(usize),
-    /// There is no credit for all: [`Responses::send_with_credit`] comes next.
+    /// There is not enough credit for the run: call [`Responses::send_with_credit`] next.
     NoCredit,
 }
 
@@ -64,7 +64,7 @@ impl<'a> Responses<'a> {
         }
     }
 
-    /// What the handler says before its first value. An error comes again with the values.
+    /// Sends the head. Ignores an error, which the values return again.
     pub(crate) fn head(&mut self, head: Result<Headers, Error>) {
         if let Ok(head) = head
             && !head.is_empty()
@@ -74,15 +74,15 @@ impl<'a> Responses<'a> {
         }
     }
 
-    /// What it says of them all.
+    /// Keeps the facts of the response for its end.
     pub(crate) fn set_facts(&mut self, facts: Headers) {
         if !facts.is_empty() {
             self.sink.set_facts(facts);
         }
     }
 
-    /// The handler has nothing for now: what it has made leaves; if it has made nothing, the caller
-    /// hears that it has begun. False without credit for all: [`send_with_credit`] comes next.
+    /// The engine has no value ready. Sends the values made so far; if there are none yet, sends
+    /// the acceptance. False if there is not enough credit: call [`send_with_credit`] next.
     ///
     /// [`send_with_credit`]: Self::send_with_credit
     pub(crate) fn idle(&mut self) -> Result<bool, End> {
@@ -100,7 +100,7 @@ impl<'a> Responses<'a> {
         Ok(true)
     }
 
-    /// Encodes a value, and sends what has gathered when it is enough.
+    /// Encodes a value, and sends the run once it is large enough.
     #[inline]
     pub(crate) fn push<T: Serialize + 'static>(&mut self, value: &T) -> Result<Pushed, End> {
         if self.format == PayloadFormat::Raw
@@ -175,7 +175,7 @@ impl<'a> Responses<'a> {
         self.permit.items(bytes);
     }
 
-    /// Sends what has gathered once there is credit for it.
+    /// Sends the run once there is credit for it.
     pub(crate) async fn send_with_credit(&mut self) -> Result<(), End> {
         while self.send_all()? == Pushed::NoCredit {
             // The consumer can only make room once it has what was sent.
@@ -200,8 +200,8 @@ impl<'a> Responses<'a> {
 }
 
 impl Drop for Responses<'_> {
-    /// The handler panicked, as else nothing is left here, or it was killed. What it has made before
-    /// a panic was sent as far as it knows.
+    /// Items are left only if the handler panicked or was killed. After a panic they are sent,
+    /// because the handler has made them.
     fn drop(&mut self) {
         if !self.run.is_empty() && !self.context.is_killed() {
             // Without credit, or to a caller that is gone, it cannot be sent.

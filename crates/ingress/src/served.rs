@@ -8,14 +8,14 @@ use tokio::time::timeout;
 
 use crate::{SystemHealth, ingress::Shared, instance::Instance};
 
-/// A served instance of an endpoint. Dropping it withdraws the endpoint and kills what is in
-/// flight, with the reason `Shutdown`; [`drain`](Self::drain) first to lose nothing.
+/// A served instance of an endpoint. Dropping it withdraws the endpoint and kills its requests in
+/// flight, with the reason `Shutdown`; call [`drain`](Self::drain) first to lose none.
 #[must_use = "the endpoint is withdrawn when this is dropped"]
 pub struct ServedEndpoint {
     instance: Arc<Instance>,
     ingress: Arc<Shared>,
     local: LocalEndpoint,
-    /// Dropped together with this.
+    /// The entry for callers in this process, removed when this is dropped.
     _announced: Option<LocalGuard>,
     health: Option<Arc<dyn SystemHealth>>,
 }
@@ -49,22 +49,22 @@ impl ServedEndpoint {
         self.instance.id
     }
 
-    /// Its requests in flight.
+    /// The number of its requests in flight.
     pub fn in_flight(&self) -> usize {
         self.instance.in_flight.count()
     }
 
-    /// Refuses new requests, as `Draining`, and waits until none is in flight. It cannot be
-    /// undone. Cancel-safe: dropped midway, new requests stay refused.
+    /// Refuses new requests, as `Draining`, and waits until none is in flight. A drain cannot be
+    /// undone. Cancel-safe: if the future is dropped, new requests stay refused.
     pub async fn drain(&self) {
         self.report(false);
         self.instance.in_flight.drain();
         self.instance.in_flight.drained().await;
     }
 
-    /// The same for no longer than `limit`; then it kills what is left, with the reason `Shutdown`,
-    /// and says how much that was. A caller in this process that holds its stream unread learns of it
-    /// when it reads on.
+    /// As [`drain`](Self::drain), for at most `limit`. Then it kills the rest with the reason
+    /// `Shutdown` and returns how many there were. A caller in this process that holds its stream
+    /// unread gets the cancel at its next read.
     pub async fn drain_within(&self, limit: Duration) -> usize {
         // Over or not: what is left is counted next.
         let _ = timeout(limit, self.drain()).await;
@@ -75,14 +75,13 @@ impl ServedEndpoint {
         cut
     }
 
-    /// What callers in this process use, past every transport.
+    /// The entry that callers in this process use without a transport.
     pub fn local(&self) -> &LocalEndpoint {
         &self.local
     }
 
-    /// The typed engine for callers in this process, behind the same admission, deadlines and
-    /// metrics as over a transport. `None` when the types are not the engine's, or the handler
-    /// has none.
+    /// The typed engine for callers in this process, with the same admission, deadlines and metrics
+    /// as over a transport. `None` if the engine has other types, or the handler has no engine.
     pub fn local_engine<Req: 'static, Resp: 'static>(
         &self,
     ) -> Option<Arc<dyn AsyncEngine<Req, Resp>>> {

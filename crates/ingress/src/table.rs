@@ -1,4 +1,4 @@
-//! Which instances are served here.
+//! The table of the instances that this process serves.
 
 use std::{
     collections::HashMap,
@@ -11,20 +11,20 @@ use sinew_plane::InstanceId;
 
 use crate::instance::Instance;
 
-/// By the name of the endpoint, and by the subject where there is one.
+/// Instances by the name of the endpoint, and by the subject if there is one.
 type Entries = HashMap<Arc<str>, Vec<Arc<Instance>>>;
 
-/// Parts of the table. One is copied when an instance comes or goes, so a process that serves
-/// thousands copies some dozens of entries for each.
+/// Number of parts of the table. A change copies one part, so a process that serves thousands of
+/// instances copies some dozens of entries for each change.
 const PARTS: usize = 64;
 
-/// Instances by what requests call them. Read on every request without waiting; written when one
-/// comes or goes.
+/// Instances by the name that requests call. Every request reads it without waiting. It is written
+/// when an instance is added or removed.
 pub(crate) struct Table {
-    /// By the end of the key, where names differ most.
+    /// The parts, chosen by the end of the key, where names differ most.
     parts: [ArcSwap<Entries>; PARTS],
     writing: Mutex<()>,
-    /// Every instance that lives, also one that a later one has taken the place of: it may still
+    /// Every instance that exists, also one that a later one has replaced, because it may still
     /// have requests in flight.
     living: Mutex<Vec<Weak<Instance>>>,
 }
@@ -40,7 +40,7 @@ impl Default for Table {
 }
 
 impl Table {
-    /// Adds an instance. Of two with one name and id the later one is found.
+    /// Adds an instance. Of two with the same name and id, lookups find the later one.
     pub(crate) fn insert(&self, instance: &Arc<Instance>) {
         {
             let mut living = self.living.lock();
@@ -59,7 +59,7 @@ impl Table {
         }
     }
 
-    /// Removes this very instance, not a later one of the same name and id.
+    /// Removes this instance, and not a later one with the same name and id.
     pub(crate) fn remove(&self, instance: &Arc<Instance>) {
         for key in instance.keys() {
             self.change(&key, |entries| {
@@ -73,7 +73,7 @@ impl Table {
         }
     }
 
-    /// The instance that is meant. Id 0 means any: the one with the least in
+    /// Finds the instance that a request names. Id 0 means any: the one with the fewest requests in
     /// flight of those that do not drain.
     pub(crate) fn find(&self, endpoint: &str, id: InstanceId) -> Option<Arc<Instance>> {
         let entries = self.part(endpoint).load();
@@ -88,7 +88,7 @@ impl Table {
         found.cloned()
     }
 
-    /// Every instance that lives.
+    /// Every instance that exists.
     pub(crate) fn all(&self) -> Vec<Arc<Instance>> {
         self.living.lock().iter().filter_map(Weak::upgrade).collect()
     }

@@ -1,4 +1,4 @@
-//! The push face with values: requests are decoded, and items encoded by the sink.
+//! Push engines of values: requests are decoded for them, and the sink encodes the items.
 
 use std::{
     marker::PhantomData,
@@ -13,11 +13,12 @@ use sinew_plane::{
 
 use crate::payload::{self, Encoder, payload_error};
 
-/// A push engine from a function that files typed sinks away. Serve it as a
+/// A push engine from a function that stores typed sinks. Serve it as a
 /// [`PushFace`](crate::PushFace).
 ///
-/// The request is decoded in the reader of its transport, which the requests behind it wait for. For
-/// bodies of many MiB a [`PushHandler`](crate::PushHandler) is better, which has a task for each.
+/// The request is decoded in the reader task of its transport, which delays the next requests of
+/// the connection. For bodies of many MiB use a [`PushHandler`](crate::PushHandler), which has a
+/// task for each request.
 pub struct TypedPush<Req, Resp, F> {
     accept: F,
     types: PhantomData<fn(Req) -> Resp>,
@@ -27,13 +28,13 @@ impl<Req, Resp, F> TypedPush<Req, Resp, F>
 where
     F: Fn(SingleIn<Req>, ValueSink<Resp>) -> Result<(), ValueRefused<Resp>> + Send + Sync,
 {
-    /// A push engine that calls `accept`, which must return at once.
+    /// Makes a push engine that calls `accept`, which must return at once.
     pub fn new(accept: F) -> Self {
         Self { accept, types: PhantomData }
     }
 }
 
-/// A request that a push engine does not take, with the sink it came with.
+/// The error of a push engine that refuses a request, with the sink of the request.
 pub type ValueRefused<T> = Box<(Error, ValueSink<T>)>;
 
 impl<Req, Resp, F> PushEngine for TypedPush<Req, Resp, F>
@@ -69,8 +70,8 @@ pub struct ValueSink<T> {
 }
 
 impl<T: Serialize + 'static> ValueSink<T> {
-    /// Sends a value, waiting for credit, and lets it leave. Cancel-safe: dropped midway, the
-    /// value was not sent.
+    /// Sends a value, waiting for credit, and lets it leave. Cancel-safe: if the future is dropped,
+    /// the value was not sent.
     ///
     /// # Errors
     /// The value cannot be encoded, and the stream goes on; or as [`ResponseSink::send`].
@@ -125,7 +126,7 @@ impl<T> ValueSink<T> {
         self.sink.fail(error);
     }
 
-    /// The sink of bytes underneath, for what else it can do.
+    /// The wrapped sink of bytes, for its other methods.
     pub fn sink(&mut self) -> &mut ResponseSink {
         &mut self.sink
     }

@@ -2,7 +2,8 @@
 
 use sinew_plane::{PlaneType, TransportId};
 
-/// Why a transport cannot be registered. The caller's to mend; the registry is unchanged.
+/// Why a transport cannot be registered. The registry is unchanged. The program has to change the
+/// call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistryError {

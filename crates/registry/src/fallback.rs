@@ -1,4 +1,4 @@
-//! One request over the first route that works: the rule stands in the crate documentation.
+//! Sends one request over the first route that works. The crate documentation has the rule.
 
 use std::time::Duration;
 
@@ -14,15 +14,15 @@ use crate::{
     connecting::{self, Connecting},
 };
 
-/// Most addresses that are held down at once.
+/// Most addresses in hold-down at once.
 const MAX_FAILURES: usize = 1024;
 
-/// How a request moves on to the next transport.
+/// When a request is sent over the next transport.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FallbackConfig {
-    /// How long an address that could not be connected to is tried last.
+    /// How long an address to which no connection could be made is tried last.
     pub hold_down: Duration,
-    /// Most routes tried for one request to one instance; 1 turns the fallback off.
+    /// Most routes that are tried for one request to one instance. 1 turns the fallback off.
     pub max_routes: usize,
 }
 
@@ -34,14 +34,14 @@ impl Default for FallbackConfig {
     }
 }
 
-/// A request on its way.
+/// A request that was sent.
 #[derive(Debug)]
 pub struct Opened {
-    /// Its response.
+    /// The response stream.
     pub stream: ResponseStream,
-    /// What carries it.
+    /// The transport that carries it.
     pub transport: TransportId,
-    /// Where the rest of its life is counted: the request itself has been.
+    /// The metrics for the rest of the exchange; the request itself is counted already.
     pub metrics: TransportMetrics,
     /// When it was sent, for [`TransportMetrics::answered`].
     pub since: Stopwatch,
@@ -58,8 +58,8 @@ impl Fallback {
         Self { config, failures: Mutex::new(FailureMemory::new(backoff, MAX_FAILURES)) }
     }
 
-    /// Sends over the best route if it is up: the common case pays for no order, no lock and no
-    /// copy. A connection that is up needs no look at what failed before.
+    /// Sends over the best route if it is connected, without sorting, lock or copy. A connected
+    /// route needs no check for earlier failures.
     pub(crate) fn open_now(
         &self,
         routes: &[Route],
@@ -109,9 +109,9 @@ impl Fallback {
         }))
     }
 
-    /// Connects to the routes, the next one beside those that are slow. `None` when the first in
-    /// order is up or needs no connection, so that a request can be sent at once. No request is
-    /// sent.
+    /// Connects to the routes in order, to the next one in parallel with those that are slow.
+    /// `None` if the first route is connected or needs no connection, so that a request can be sent
+    /// at once. Sends no request.
     pub(crate) fn connect<'a>(
         &'a self,
         routes: &'a [Route],
@@ -126,8 +126,7 @@ impl Fallback {
         Some(async move { self.connected(&mut left, context).await.map(drop) })
     }
 
-    /// Waits until one of the routes is up, and takes it out of the list, as well as those that
-    /// failed.
+    /// Waits until one of the routes is connected. Removes it and the failed ones from the list.
     async fn connected<'a>(
         &self,
         left: &mut Vec<&'a Route>,
@@ -170,7 +169,7 @@ impl Fallback {
 }
 
 impl Route {
-    /// What is to be waited for before a request can be sent, if anything is.
+    /// The wait that is needed before a request can be sent, if there is one.
     pub(crate) fn connect(&self) -> Option<BoxFuture<'_, Result<(), Error>>> {
         self.transport.connect(&self.address)
     }
@@ -206,7 +205,7 @@ impl Route {
     }
 }
 
-/// True when no usable connection was made, so that another way to the same instance may work.
+/// True if no usable connection was made, so that another route to the same instance may work.
 fn is_connect_failure(error: &Error) -> bool {
     let code = matches!(
         error.code(),

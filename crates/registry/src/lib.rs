@@ -1,8 +1,8 @@
-//! Which transports exist here, what they can do, and which one an exchange uses.
+//! The transports of a process: what they can do, and which one an exchange uses.
 //!
-//! The [`TransportRegistry`] chooses between ways; it knows nothing of balancing between
-//! instances, of payloads, or of how any transport works. [`LocalEndpoints`] is what this very
-//! process serves.
+//! The [`TransportRegistry`] chooses between routes to one instance. It does not balance between
+//! instances, and does not depend on payloads or on any transport. [`LocalEndpoints`] has the
+//! endpoints that this process serves itself.
 //!
 //! ```
 //! use sinew_plane::{PlaneType, TransportRequirements};
@@ -24,13 +24,16 @@
 //!   come last.
 //! - *Trigger*: no usable connection was made (`ConnectFailed`, `ConnectTimedOut`, `WrongPeer`,
 //!   `Version`, `NoTransport`), and only where the peer cannot have seen the request.
-//! - *Slow*: an address whose peer has not answered within 250 ms has the next one tried beside
-//!   it, and the first that answers gets the request: a process that is stopped still completes a
-//!   connect. Only connections are made so; the request is sent once.
+//! - *Slow*: if the peer at an address has not answered within 250 ms, the next address is tried in
+//!   parallel, and the first peer that answers gets the request. (The kernel still completes a
+//!   connect to a process that is stopped.) Only connections are made in parallel; the request is
+//!   sent once.
 //! - *Hold-down*: an address that failed or was slower is tried last for 5 seconds
-//!   ([`FallbackConfig::hold_down`]), so that not every request pays for it; a success ends it.
-//! - *Requests that must not run twice* need no exception: what may have reached a handler is
-//!   never sent over another route. Sending it to another instance is the router's decision.
+//!   ([`FallbackConfig::hold_down`]), so that not every request waits for it. A success ends the
+//!   hold-down.
+//! - *Requests that must not run twice* need no exception: a request that may have reached a
+//!   handler is never sent over another route. The router decides whether to send it to another
+//!   instance.
 
 mod combination;
 mod connecting;

@@ -1,4 +1,4 @@
-//! What is served in this very process.
+//! The endpoints that this process serves, for callers in the same process.
 
 use std::{
     any::Any,
@@ -17,20 +17,20 @@ use sinew_plane::{
     SingleIn,
 };
 
-/// The endpoints that this process serves, so that a call to one of them need not be serialised.
-/// Clones share one table.
+/// The endpoints that this process serves, so that a call to one of them does not have to be
+/// serialised. Clones share one table.
 #[derive(Clone, Default)]
 pub struct LocalEndpoints(Arc<Table>);
 
 type Entries = HashMap<EndpointName, Vec<Entry>>;
 
-/// Parts of the table. One is copied when an endpoint comes or goes, so a process that serves
-/// thousands copies some dozens of entries for each.
+/// Number of parts of the table. A change copies one part, so a process that serves thousands of
+/// endpoints copies some dozens of entries for each change.
 const PARTS: u64 = 64;
 
 struct Table {
-    /// By the instance's id. Read on every call, written when an endpoint comes or goes: readers
-    /// never wait.
+    /// The parts, by the instance's id. Every call reads one without waiting. A part is written
+    /// when an endpoint is added or removed.
     parts: [ArcSwap<Entries>; PARTS as usize],
     writer: Mutex<()>,
     next_token: AtomicU64,
@@ -49,7 +49,8 @@ impl Default for Table {
 #[derive(Clone)]
 struct Entry {
     id: InstanceId,
-    /// Tells two lives of one instance apart, so that an old guard never removes a new entry.
+    /// Tells two registrations of one instance apart, so that an old guard never removes a new
+    /// entry.
     token: u64,
     local: LocalEndpoint,
 }
@@ -60,8 +61,8 @@ impl LocalEndpoints {
         Self::default()
     }
 
-    /// Announces an instance until the guard is dropped. Of two under the same name and id the
-    /// later one counts.
+    /// Adds an instance until the guard is dropped. Of two with the same name and id, calls get the
+    /// later one.
     pub fn insert(
         &self,
         endpoint: &EndpointName,
@@ -122,7 +123,7 @@ impl fmt::Debug for LocalEndpoints {
 }
 
 /// Keeps an entry of [`LocalEndpoints`]; dropping it removes the entry. Calls that have begun
-/// go on.
+/// continue.
 #[must_use = "the endpoint is no longer local once the guard is dropped"]
 pub struct LocalGuard {
     table: Arc<Table>,
@@ -150,24 +151,24 @@ impl fmt::Debug for LocalGuard {
     }
 }
 
-/// One instance as its own process sees it: a handler for encoded requests, and the typed
-/// engine behind it if there is one.
+/// One instance as its own process uses it: a handler for encoded requests, and its typed engine if
+/// there is one.
 #[derive(Clone)]
 pub struct LocalEndpoint {
     handler: Arc<dyn RequestHandler>,
-    /// An `Arc<dyn AsyncEngine<Req, Resp>>` of whatever types the endpoint has.
+    /// An `Arc<dyn AsyncEngine<Req, Resp>>` of the types that the endpoint has.
     engine: Option<Arc<dyn Any + Send + Sync>>,
-    /// The same as an `Arc<dyn AdmittingEngine<Req, Resp>>`, where it is one.
+    /// The same engine as an `Arc<dyn AdmittingEngine<Req, Resp>>`, if it is one.
     admitting: Option<Arc<dyn Any + Send + Sync>>,
 }
 
-/// An engine that admits or refuses a request before it is given its value. What a request is
-/// refused with leaves the value to its caller, who can ask another instance.
+/// An engine that admits or refuses a request before it gets the value. If it refuses, the caller
+/// still has the value and can send it to another instance.
 pub trait AdmittingEngine<Req, Resp>: AsyncEngine<Req, Resp> {
-    /// Reserves a place.
+    /// Reserves a place for one request.
     ///
     /// # Errors
-    /// Why there is none. Nothing has run.
+    /// Why there is no place. The handler did not run.
     fn reserve(&self) -> Result<Permit, Error>;
 
     /// Begins to answer a request in a place that this engine has reserved.
@@ -178,7 +179,7 @@ pub trait AdmittingEngine<Req, Resp>: AsyncEngine<Req, Resp> {
     ) -> BoxFuture<'_, Result<ManyOut<Resp>, Error>>;
 }
 
-/// A call that an engine of this process has admitted, or will admit when it comes.
+/// A call to an engine in this process, which has a reserved place or asks for one when it is made.
 pub struct LocalCall<Req, Resp>(Admission<Req, Resp>);
 
 enum Admission<Req, Resp> {
@@ -200,16 +201,15 @@ impl<Req, Resp> LocalCall<Req, Resp> {
 }
 
 impl LocalEndpoint {
-    /// An instance that takes encoded requests.
+    /// Makes an instance that takes encoded requests.
     pub fn new(handler: Arc<dyn RequestHandler>) -> Self {
         Self { handler, engine: None, admitting: None }
     }
 
-    /// The same instance with a typed engine. Callers use it directly, past the handler: what
-    /// the handler does before it calls the engine (admission, counting, deadlines) has to be
-    /// done by the engine given here as well. A refusal of it ends a request that another
-    /// instance could have served: one that refuses is an
-    /// [`AdmittingEngine`](Self::with_admitting_engine).
+    /// Adds a typed engine. Callers call it directly and bypass the handler, so this engine has to
+    /// do what the handler does before it calls its engine: admission, counting, deadlines. The
+    /// router does not send a request that this engine refuses to another instance; use an
+    /// [`AdmittingEngine`](Self::with_admitting_engine) for an engine that refuses.
     #[must_use]
     pub fn with_engine<Req: 'static, Resp: 'static>(
         mut self,
@@ -220,7 +220,7 @@ impl LocalEndpoint {
         self
     }
 
-    /// The same instance with a typed engine that has places for requests.
+    /// Adds a typed engine that reserves places for requests.
     #[must_use]
     pub fn with_admitting_engine<Req: 'static, Resp: 'static>(
         mut self,
@@ -232,7 +232,7 @@ impl LocalEndpoint {
         self
     }
 
-    /// Reserves a place at the engine; `None` if it has not exactly these types.
+    /// Reserves a place at the engine; `None` if its types are not exactly these.
     ///
     /// # Errors
     /// Why there is none. Nothing has run.

@@ -1,9 +1,9 @@
-//! How near an instance is, and which transports can reach it from there.
+//! How near an instance is, and which transports can reach it at that distance.
 
 use sinew_discovery::Instance;
 use sinew_plane::{Address, LatencyClass};
 
-/// Who this process is, in the terms that discovery uses for instances.
+/// The identity of this process, in the terms that discovery uses for instances.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LocalProcess {
     /// The machine, as [`Instance::host`].
@@ -18,18 +18,19 @@ pub struct LocalProcess {
 /// How near an instance is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proximity {
-    /// In this process.
+    /// The instance is in this process.
     Process,
-    /// On this host, in another process.
+    /// The instance is in another process on this host.
     Host,
-    /// On another host.
+    /// The instance is on another host.
     Remote,
-    /// Not known: every transport is worth a try.
+    /// The distance is not known, so every transport is tried.
     Unknown,
 }
 
 impl Proximity {
-    /// How near `instance` is to `here`. What either side does not tell is not assumed.
+    /// How near `instance` is to `here`. If one of them does not name its host or process, nothing
+    /// is assumed about it.
     pub fn between(here: &LocalProcess, instance: &Instance) -> Self {
         let same_process = here.process.zip(instance.process).map(|(ours, theirs)| ours == theirs);
         let same_host =
@@ -42,7 +43,7 @@ impl Proximity {
         }
     }
 
-    /// Whether a transport of that class can reach so far.
+    /// True if a transport of that latency class can reach this far.
     pub fn is_within(self, class: LatencyClass) -> bool {
         match class {
             LatencyClass::Process => matches!(self, Self::Process | Self::Unknown),

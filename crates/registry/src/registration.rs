@@ -1,8 +1,8 @@
-//! The record under which a transport is registered.
+//! The record of a registered transport.
 
 use sinew_plane::{DuplexTransport, PlaneType, TransportCapabilities, TransportId};
 
-/// What the registry has to know of a transport to choose it.
+/// The properties of a transport by which the registry chooses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TransportRegistration {
@@ -12,7 +12,7 @@ pub struct TransportRegistration {
     pub plane: Option<PlaneType>,
     /// What it can do.
     pub capabilities: TransportCapabilities,
-    /// Which of several that fit is preferred: the highest.
+    /// Of several transports that fit, the one with the highest priority is preferred.
     pub priority: i32,
     /// The scheme of the addresses it understands.
     pub scheme: String,
@@ -46,7 +46,7 @@ impl TransportRegistration {
         self
     }
 
-    /// True when it carries that half.
+    /// True if it carries that half of an exchange.
     pub fn carries(&self, plane: PlaneType) -> bool {
         self.plane.is_none_or(|own| own == plane)
     }

@@ -26,10 +26,10 @@ use crate::{
     route::{self, Duplex},
 };
 
-/// The transports of this process: what they can do, and which one an exchange uses.
+/// The transports of this process, with the choice of the one that an exchange uses.
 ///
-/// Used in an [`Arc`]; every method takes `&self`. Transports are added while a process starts
-/// and read on every request, so reading never waits.
+/// Shared in an [`Arc`]; every method takes `&self`. Transports are added while a process starts,
+/// and every request reads them, so a read never waits.
 pub struct TransportRegistry {
     tables: ArcSwap<Tables>,
     writer: Mutex<()>,
@@ -37,7 +37,7 @@ pub struct TransportRegistry {
     fallback: Fallback,
 }
 
-/// Few entries each: a scan is cheaper than a map.
+/// Each table has few entries, so a scan is cheaper than a map.
 #[derive(Clone, Default)]
 struct Tables {
     duplex: Vec<Duplex>,
@@ -66,7 +66,7 @@ impl Tables {
         duplex.chain(request).chain(self.response.iter().map(|one| &one.registration))
     }
 
-    /// An id stands once per plane; a duplex transport takes it on both.
+    /// True if the id is in use on the plane. A duplex transport uses its id on both planes.
     fn is_taken(&self, new: &TransportRegistration) -> bool {
         self.registrations().any(|old| {
             old.id == new.id
@@ -91,8 +91,8 @@ impl TransportRegistry {
         }
     }
 
-    /// Adds a transport of the request plane; without a server it can only call. Never waits:
-    /// it is async because the interface that it follows is.
+    /// Adds a transport of the request plane. Without a server it can only call. It never waits; it
+    /// is async because the interface of the design documents is.
     ///
     /// # Errors
     /// [`RegistryError`]: the id is taken, or the record names another plane.
@@ -108,8 +108,7 @@ impl TransportRegistry {
         })
     }
 
-    /// Adds a transport of the response plane; without a server it can only dial back. Never
-    /// waits.
+    /// Adds a transport of the response plane. Without a server it can only dial back. Never waits.
     ///
     /// # Errors
     /// As [`register_request_transport`](Self::register_request_transport).
@@ -126,8 +125,8 @@ impl TransportRegistry {
     }
 
     /// Adds a transport that carries both halves on one connection; see
-    /// [`TransportRegistration::duplex`]. Its metrics are counted from here on: a recorder has
-    /// to be installed before.
+    /// [`TransportRegistration::duplex`]. Install the metrics recorder before this call, because
+    /// the transport's metrics are registered here.
     ///
     /// # Errors
     /// As [`register_request_transport`](Self::register_request_transport).
@@ -163,7 +162,8 @@ impl TransportRegistry {
         Ok(())
     }
 
-    /// Grows with every registration: routes resolved at an older one may lack a transport.
+    /// A number that grows with every registration. Routes that were resolved at a lower revision
+    /// may lack a transport.
     pub fn revision(&self) -> u64 {
         self.revision.load(Ordering::Acquire)
     }
@@ -173,8 +173,8 @@ impl TransportRegistry {
         self.tables.load().registrations().cloned().collect()
     }
 
-    /// The transport for one half of an exchange: of those that satisfy the requirements the
-    /// one with the highest priority, then the nearest, then the first by name.
+    /// Selects the transport for one half of an exchange: of those that satisfy the requirements,
+    /// the one with the highest priority, then the nearest, then the first by name.
     pub fn select_transport(
         &self,
         plane: PlaneType,
@@ -189,42 +189,42 @@ impl TransportRegistry {
         best.map(|one| one.id.clone())
     }
 
-    /// The duplex transport of that id.
+    /// The duplex transport with that id.
     pub fn duplex(&self, id: &TransportId) -> Option<Arc<dyn DuplexTransport>> {
         let tables = self.tables.load();
         let found = tables.duplex.iter().find(|one| one.registration.id == *id);
         found.map(|one| Arc::clone(&one.transport))
     }
 
-    /// The calling side of that id on the request plane.
+    /// The request-plane client with that id.
     pub fn request_client(&self, id: &TransportId) -> Option<Arc<dyn RequestPlaneClient>> {
         let tables = self.tables.load();
         let found = tables.request.iter().find(|one| one.registration.id == *id);
         found.map(|one| Arc::clone(&one.client))
     }
 
-    /// The serving side of that id on the request plane.
+    /// The request-plane server with that id.
     pub fn request_server(&self, id: &TransportId) -> Option<Arc<dyn RequestPlaneServer>> {
         let tables = self.tables.load();
         tables.request.iter().find(|one| one.registration.id == *id)?.server.clone()
     }
 
-    /// The side of that id that dials back on the response plane.
+    /// The response-plane client with that id, which dials callers back.
     pub fn response_client(&self, id: &TransportId) -> Option<Arc<dyn ResponsePlaneClient>> {
         let tables = self.tables.load();
         let found = tables.response.iter().find(|one| one.registration.id == *id);
         found.map(|one| Arc::clone(&one.client))
     }
 
-    /// The side of that id that waits to be dialled back on the response plane.
+    /// The response-plane server with that id, which accepts workers that dial back.
     pub fn response_server(&self, id: &TransportId) -> Option<Arc<dyn ResponsePlaneServer>> {
         let tables = self.tables.load();
         tables.response.iter().find(|one| one.registration.id == *id)?.server.clone()
     }
 
-    /// The ways to reach an instance at these addresses, in the order in which they are to be
-    /// tried: within the process, within the host, then by priority, latency class and the
-    /// order of the addresses. Addresses that no transport here understands are left out.
+    /// The routes to an instance at these addresses, in the order in which they are tried: within
+    /// the process, within the host, then by priority, latency class and the order of the
+    /// addresses. Addresses that no transport of this process dials are left out.
     pub fn resolve(
         &self,
         addresses: &[Address],
@@ -234,10 +234,9 @@ impl TransportRegistry {
         route::routes(&self.tables.load().duplex, addresses, proximity, required)
     }
 
-    /// Sends a request over the first of the routes that can be connected. What moves it to the
-    /// next one, and for how long a failed one is avoided, is the
-    /// [fallback rule](crate#fallback-rule). Dropping the future sends nothing or cancels what
-    /// was sent.
+    /// Sends a request over the first of the routes that can be connected. The [fallback
+    /// rule](crate#fallback-rule) says when the next route is tried, and for how long a failed one
+    /// is avoided. Dropping the future cancels the request if it was sent.
     ///
     /// # Errors
     /// The last failure to connect, the first failure that is not one, or
@@ -249,8 +248,8 @@ impl TransportRegistry {
         }
     }
 
-    /// Sends a request over the first of the routes if that is up and has room, without waiting.
-    /// `None` when it is not, and nothing was sent.
+    /// Sends a request over the first of the routes, without waiting, if that route is connected
+    /// and has room. `None` if it is not; nothing was sent then.
     pub fn open_now(
         &self,
         routes: &[Route],
@@ -259,13 +258,13 @@ impl TransportRegistry {
         self.fallback.open_now(routes, request)
     }
 
-    /// Connects to an instance over the first of the routes that answers; an
-    /// [`open`](Self::open) behind it goes over that one. `None` when the route that comes first
-    /// is up or needs no connection. No request is sent. Dropping the future gives only the
-    /// waiting up, and what was begun ends within the limits of its transport.
+    /// Connects to an instance over the first of the routes that answers. A later
+    /// [`open`](Self::open) uses that route. `None` if the first route is connected or needs no
+    /// connection. Sends no request. Dropping the future ends only the wait; a connection that is
+    /// being made ends within the limits of its transport.
     ///
-    /// The future's errors are the last failure to connect, or the end of `context`; nothing has
-    /// run.
+    /// The future fails with the last failure to connect, or with the end of `context`. No handler
+    /// has run.
     pub fn connect<'a>(
         &'a self,
         routes: &'a [Route],
@@ -274,7 +273,8 @@ impl TransportRegistry {
         Some(Box::pin(self.fallback.connect(routes, context)?))
     }
 
-    /// The error for an instance that no transport here can reach; it names both sides' lists.
+    /// The error for an instance that no transport of this process can reach. It names the
+    /// transports of this process and the addresses of the instance.
     pub fn no_transport(&self, what: &dyn fmt::Display, addresses: &[Address]) -> Error {
         let tables = self.tables.load();
         let ours: Vec<_> =
@@ -306,7 +306,7 @@ impl TransportRegistry {
         duplex.chain(split).collect()
     }
 
-    /// Closes the connections of every duplex transport, all at once.
+    /// Closes the connections of all duplex transports in parallel.
     pub async fn close(&self, grace: Duration) -> Shutdown {
         let tables = self.tables.load_full();
         let closing = tables.duplex.iter().map(|one| one.transport.close(grace));

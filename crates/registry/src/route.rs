@@ -1,4 +1,4 @@
-//! The ways to reach one instance, best first.
+//! The routes to one instance, best first.
 
 use std::{cmp::Reverse, fmt, sync::Arc};
 
@@ -7,7 +7,7 @@ use sinew_telemetry::{Side, TransportMetrics};
 
 use crate::{Proximity, TransportRegistration};
 
-/// One way to reach an instance: a transport and the address it dials.
+/// One route to an instance: a transport and the address that it dials.
 #[derive(Clone)]
 pub struct Route {
     /// The transport.
@@ -18,8 +18,8 @@ pub struct Route {
 }
 
 impl Route {
-    /// A route that was not resolved by a registry. Routes that are used often are better made
-    /// once: each looks its metrics up.
+    /// Makes a route without a registry. Each new route looks up its metrics, so keep a route that
+    /// is used often.
     pub fn new(transport: Arc<dyn DuplexTransport>, address: Address) -> Self {
         let metrics = TransportMetrics::new(transport.id(), Side::Calling);
         Self { transport, address, metrics }
@@ -46,8 +46,8 @@ impl Duplex {
     }
 }
 
-/// All pairs of an address and a transport that understands it and is near enough, in the order
-/// in which they are to be tried.
+/// All pairs of an address and a transport that dials it and reaches far enough, in the order in
+/// which they are tried.
 pub(crate) fn routes(
     transports: &[Duplex],
     addresses: &[Address],
@@ -82,8 +82,8 @@ pub(crate) fn routes(
     found.into_iter().map(|(_, route)| route).collect()
 }
 
-/// The process comes before the host and the host before the rest, whatever the priorities say:
-/// those are for choosing between networks.
+/// The distance, which counts before the priority: within the process, within the host, then the
+/// rest. Priorities choose between networks.
 fn nearness(class: LatencyClass) -> LatencyClass {
     class.min(LatencyClass::Network)
 }

@@ -1,4 +1,4 @@
-//! An instance while it serves a request.
+//! Counts one request of an instance until the response ends.
 
 use std::sync::Arc;
 
@@ -7,17 +7,19 @@ use sinew_plane::{Code, Error, Executed, OnBodyEnd, Outcome, clock};
 
 use crate::{Permit, router_state::RouterState};
 
-/// The instance that serves a request: it has one more in flight while this lives.
+/// The instance that serves a request. While this value lives, the instance counts one more request
+/// in flight.
 pub(crate) struct ActiveAttempt {
     pub(crate) permit: Permit,
     pub(crate) instance: Arc<Instance>,
     pub(crate) state: Arc<RouterState>,
 }
 
-/// It ends before the caller hears of the end: who asks again at once finds the counts right.
+/// The count ends before the caller gets the end, so that a caller which sends its next request at
+/// once finds the counts right.
 impl OnBodyEnd for ActiveAttempt {
-    /// An instance that was lost midway is left out for a while: discovery has not noticed yet, and
-    /// the caller's next attempt must not meet it again.
+    /// Ejects an instance that was lost during the response: discovery has not removed it yet, and
+    /// the caller's next attempt must not go there again.
     fn ended(self: Box<Self>, outcome: &Outcome, error: Option<&Error>) {
         let Self { permit, instance, state } = *self;
         drop(permit);
@@ -27,8 +29,8 @@ impl OnBodyEnd for ActiveAttempt {
     }
 }
 
-/// True when the instance or the way to it was lost. A handler may pass on an error of a service
-/// that it asked itself, with any code: that is no word about the instance.
+/// True if the instance or the connection to it was lost. A handler may pass on an error of another
+/// service, with any code; such an error says nothing about this instance.
 fn is_lost(error: &Error, outcome: &Outcome) -> bool {
     match outcome {
         Outcome::Truncated { .. } => true,

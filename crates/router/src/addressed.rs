@@ -13,16 +13,16 @@ use sinew_telemetry::{ActiveStream, TransportMetrics};
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum RequestTransport {
-    /// Any that the instance offers, nearest and most preferred first.
+    /// Any transport that the instance offers, the nearest and most preferred first.
     #[default]
     Auto,
-    /// This one and no other.
+    /// This transport only.
     Only(TransportId),
 }
 
-/// The low-level router: given where an instance is, it sends one request there and waits until
-/// the handler has it. It chooses between transports, not between instances, and never sends a
-/// request twice.
+/// The low-level router: sends one request to the given addresses of an instance, and waits until
+/// the worker has accepted it. It chooses between transports and not between instances, and never
+/// sends a request twice.
 #[derive(Clone)]
 pub struct AddressedPushRouter {
     registry: Arc<TransportRegistry>,
@@ -30,33 +30,33 @@ pub struct AddressedPushRouter {
     required: TransportRequirements,
 }
 
-/// A request that its handler has taken.
+/// A request that a worker has accepted.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Started {
     /// The response.
     pub stream: ResponseStream,
-    /// What carries it.
+    /// The transport that carries it.
     pub transport: TransportId,
-    /// Counts the stream as open while it lives.
+    /// Counts the stream as open until it is dropped.
     pub active: ActiveStream,
-    /// Where an error of the stream is counted.
+    /// The metrics in which an error of the stream is counted.
     pub metrics: TransportMetrics,
 }
 
 impl AddressedPushRouter {
-    /// A router over the transports of `registry` that `mode` allows.
+    /// Makes a router over the transports of `registry` that `mode` allows.
     pub fn from_mode(mode: RequestTransport, registry: Arc<TransportRegistry>) -> Self {
         Self { registry, mode, required: TransportRequirements::default() }
     }
 
-    /// The same router over the transports that `mode` allows.
+    /// Returns a router over the transports that `mode` allows.
     #[must_use]
     pub fn with_mode(&self, mode: RequestTransport) -> Self {
         Self { mode, ..self.clone() }
     }
 
-    /// The same router over those transports alone that have what is `required`.
+    /// Returns a router over only those transports that have what is `required`.
     #[must_use]
     pub fn with_requirements(&self, required: TransportRequirements) -> Self {
         Self { required, ..self.clone() }
@@ -67,12 +67,12 @@ impl AddressedPushRouter {
         &self.registry
     }
 
-    /// Which of them may be used.
+    /// Which of the transports may be used.
     pub fn mode(&self) -> &RequestTransport {
         &self.mode
     }
 
-    /// The ways to reach an instance, in the order in which [`send`](Self::send) tries them.
+    /// The routes to an instance, in the order in which [`send`](Self::send) tries them.
     pub fn routes(&self, addresses: &[Address], proximity: Proximity) -> Vec<Route> {
         let mut routes = self.registry.resolve(addresses, proximity, &self.required);
         if let RequestTransport::Only(id) = &self.mode {
@@ -81,13 +81,13 @@ impl AddressedPushRouter {
         routes
     }
 
-    /// Sends a request and waits until its handler has taken it. A stop of the request's context
-    /// ends the connecting, a kill ends the waiting too. Dropping the future cancels what was
-    /// sent.
+    /// Sends a request and waits until the worker has accepted it. A stop of the request's context
+    /// ends the wait for a connection; a kill also ends the wait for the acceptance. Dropping the
+    /// future cancels the request.
     ///
     /// # Errors
     /// No connection, a refusal, a failure before the first item, or the cancel;
-    /// [`Error::is_safe_to_resend`] says whether another instance may be asked.
+    /// [`Error::is_safe_to_resend`] says whether the request may go to another instance.
     pub async fn send(&self, routes: &[Route], request: OutgoingRequest) -> Result<Started, Error> {
         let context = request.context.clone();
         let opened = match self.registry.open_now(routes, &request) {
@@ -110,7 +110,7 @@ impl AddressedPushRouter {
         opened.unwrap_or_else(|reason| Err(Error::cancelled(reason)))
     }
 
-    /// Waits until the handler has taken a request that is on its way.
+    /// Waits until the worker has accepted a request that was sent.
     pub(crate) async fn started(
         &self,
         opened: Opened,
@@ -131,7 +131,7 @@ impl AddressedPushRouter {
     }
 }
 
-/// Counts an error, unless it is the caller's change of mind.
+/// Counts an error, unless it is the caller's own cancel.
 pub(crate) fn count(metrics: &TransportMetrics, error: &Error) {
     if error.code() != Code::Cancelled {
         metrics.error(error.fault());

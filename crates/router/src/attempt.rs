@@ -9,13 +9,14 @@ use sinew_registry::{LocalCall, Opened, Route};
 
 use crate::{LOCAL, active_attempt::ActiveAttempt, in_process, push_router::Shared, response};
 
-/// An attempt that is ready to be sent. It holds the count of its instance, and nothing of its
-/// request, of which several can be under way at once; dropping one cancels what it has sent.
+/// An attempt that is ready to be sent. It holds the count of its instance and does not borrow the
+/// request, so that two attempts of one request can run at once. Dropping it cancels what it has
+/// sent.
 pub(crate) struct Attempt<'a, Req, Resp> {
     pub(super) shared: &'a Shared,
     /// The context of the whole request.
     pub(super) context: &'a Context,
-    /// Set from when a request may have reached an instance.
+    /// True from the moment when the request may have reached an instance.
     pub(super) sent: &'a AtomicBool,
     pub(super) active: ActiveAttempt,
     pub(super) way: Way<'a, Req, Resp>,
@@ -23,14 +24,14 @@ pub(crate) struct Attempt<'a, Req, Resp> {
 
 #[expect(clippy::large_enum_variant, reason = "lives on the stack, for one attempt")]
 pub(crate) enum Way<'a, Req, Resp> {
-    /// To an engine of this process, with the value itself.
+    /// To an engine in this process, with the value itself.
     Local { call: LocalCall<Req, Resp>, data: Req },
     /// Over a transport.
     Remote {
         routes: &'a [Route],
         format: PayloadFormat,
         request: OutgoingRequest,
-        /// Where a connection was up.
+        /// The result of sending at once, if a connection was up.
         opened: Option<Result<Opened, Error>>,
     },
 }
@@ -39,8 +40,8 @@ impl<Req, Resp> Attempt<'_, Req, Resp>
 where
     Resp: DeserializeOwned + Send + 'static,
 {
-    /// Sends the request at once, if that needs no waiting. False where a connection has to be
-    /// made first; then nothing was sent.
+    /// Sends the request at once if that needs no wait. False if a connection has to be made first;
+    /// then nothing was sent.
     pub(crate) fn send_now(&mut self) -> bool {
         let Way::Remote { routes, request, opened, .. } = &mut self.way else { return true };
         *opened = self.shared.client.addressed().registry().open_now(routes, request);
@@ -50,14 +51,14 @@ where
         opened.is_some()
     }
 
-    /// True when a connection has to be made before the request can be sent.
+    /// True if a connection has to be made before the request can be sent.
     pub(crate) fn must_connect(&self) -> bool {
         let Way::Remote { routes, .. } = &self.way else { return false };
         let registry = self.shared.client.addressed().registry();
         registry.connect(routes, self.context).is_some()
     }
 
-    /// Waits until a handler has the request, and says what carries it.
+    /// Waits until a worker has accepted the request. Returns the response and the transport.
     ///
     /// # Errors
     /// No connection, a refusal, a failure before the first item, or the cancel.

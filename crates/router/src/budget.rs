@@ -1,20 +1,19 @@
-//! How many resends a router may add to the traffic.
+//! The retry budget: how many resends a router may add to the traffic.
 
 use std::time::{Duration, Instant};
 
-/// Seconds that a request or a resend counts for.
+/// For how many seconds a request or a resend counts.
 const WINDOW_SECS: usize = 10;
 /// Slots of one second. One more than the window, so that no resend of the last ten seconds is
-/// forgotten because its second is only partly over.
+/// dropped because its second is only partly over.
 const SLOTS: usize = WINDOW_SECS + 1;
 
-/// How large the budget for resends is.
+/// The size of the retry budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BudgetConfig {
     /// Resends per hundred requests.
     pub percent: u32,
-    /// Resends per second on top of that, so that a router with little traffic may resend at
-    /// all.
+    /// Resends per second in addition, so that a router with little traffic may resend at all.
     pub per_second: u32,
 }
 
@@ -24,9 +23,9 @@ impl Default for BudgetConfig {
     }
 }
 
-/// A bucket of resends whose tokens last for ten seconds: within any ten seconds there are at
-/// most `percent` of the requests plus ten times `per_second` resends, however many fail. A
-/// fleet of routers then cannot bury a service that is slow to recover.
+/// A token bucket for resends. Within any ten seconds it allows `percent` of the requests plus ten
+/// times `per_second` resends, however many requests fail, so that many routers together do not
+/// overload a service that recovers slowly.
 #[derive(Debug)]
 pub struct RetryBudget {
     config: BudgetConfig,
@@ -43,7 +42,7 @@ struct Slot {
 }
 
 impl RetryBudget {
-    /// A full budget.
+    /// Makes a full budget.
     pub fn new(config: BudgetConfig, now: Instant) -> Self {
         Self { config, slots: [Slot::default(); SLOTS], epoch: now, second: 0 }
     }
@@ -53,7 +52,7 @@ impl RetryBudget {
         self.slot(now).requests += 1;
     }
 
-    /// Takes a resend out of the budget; false when there is none left.
+    /// Takes one resend out of the budget; false if none is left.
     pub fn try_resend(&mut self, now: Instant) -> bool {
         self.slot(now);
         let (requests, resends) = self.slots.iter().fold((0, 0), |(requests, resends), slot| {
@@ -68,8 +67,8 @@ impl RetryBudget {
         true
     }
 
-    /// The slot of this second, with those that are over emptied. Time that goes backwards
-    /// counts as standing still.
+    /// The slot of this second, after the slots that have expired are emptied. A clock that goes
+    /// backwards counts as stopped.
     fn slot(&mut self, now: Instant) -> &mut Slot {
         let second = now.saturating_duration_since(self.epoch).as_secs();
         let passed = second.saturating_sub(self.second).min(SLOTS as u64);
@@ -80,7 +79,7 @@ impl RetryBudget {
         &mut self.slots[place(self.second)]
     }
 
-    /// Time after which everything counted is forgotten.
+    /// Time after which nothing counts any more.
     pub const WINDOW: Duration = Duration::from_secs(SLOTS as u64);
 }
 

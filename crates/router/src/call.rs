@@ -1,4 +1,4 @@
-//! One request from its first attempt to the one that serves it: pick, attempt, classify.
+//! The loop of one call: pick an instance, attempt the request there, classify the result.
 
 use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_plane::{Error, ManyOut, clock};
@@ -10,10 +10,10 @@ where
     Req: Serialize + Send + Sync + 'static,
     Resp: DeserializeOwned + Send + 'static,
 {
-    /// Sends the request until a handler has it.
+    /// Sends the request until a worker has accepted it.
     ///
     /// # Errors
-    /// That of all attempts together, or the cancel.
+    /// The error of all attempts together, or the cancel.
     pub(crate) async fn run(mut self) -> Result<(ManyOut<Resp>, Explanation), Error> {
         let mut now = clock::now();
         self.shared.state.on_request(now);

@@ -1,35 +1,35 @@
-//! What was chosen, and by which rule.
+//! The chosen instance, and the rule of the choice.
 
 use std::{cmp::Ordering, fmt};
 
 use sinew_plane::InstanceId;
 
-/// What was chosen.
+/// A chosen instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Choice {
     /// Its place in the list.
     pub index: usize,
     /// Its id.
     pub id: InstanceId,
-    /// By which rule.
+    /// The rule of the choice.
     pub why: Why,
 }
 
-/// By which rule an instance was chosen.
+/// The rule by which an instance was chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Why {
-    /// Its turn.
+    /// It was the next in rotation.
     Turn,
-    /// By lot.
+    /// It was drawn at random.
     Lot,
     /// The caller named it.
     Named,
-    /// The less loaded of the two that were drawn; the other one is [`Loads::next`].
+    /// It was the less loaded of two that were drawn. The other one is [`Loads::next`].
     LowerLoad(Loads),
-    /// The least loaded of all; the least of the rest is [`Loads::next`].
+    /// It was the least loaded of all. The second is [`Loads::next`].
     LowestLoad(Loads),
-    /// By a strategy that says no more than its name.
+    /// A strategy chose it that gives only its name.
     Strategy(&'static str),
 }
 
@@ -48,7 +48,7 @@ impl Why {
 }
 
 impl fmt::Display for Why {
-    /// The rule and, where it goes by load, the loads that were compared.
+    /// The rule and, for a rule by load, the loads that were compared.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())?;
         match self {
@@ -61,9 +61,9 @@ impl fmt::Display for Why {
 /// The loads that decided a choice, before the request itself was counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Loads {
-    /// Of the instance that was chosen.
+    /// The load of the chosen instance.
     pub chosen: InstanceLoad,
-    /// Of the one that came next; `None` when there was nobody else to choose.
+    /// The load of the next best instance; `None` if there was no other.
     pub next: Option<InstanceLoad>,
 }
 
@@ -79,22 +79,22 @@ impl fmt::Display for Loads {
 /// How busy an instance is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct InstanceLoad {
-    /// Who.
+    /// The instance.
     pub instance: InstanceId,
-    /// Requests of this router that it has in hand.
+    /// Requests of this router that it has in flight.
     pub in_flight: u32,
     /// Its weight, at least 1.
     pub weight: u32,
-    /// What the strategy's own measure says, if it goes by one.
+    /// The value of the strategy's own [`Load`](crate::Load), if it has one.
     pub measured: Option<Measure>,
 }
 
-/// What a [`Load`](crate::Load) says of an instance.
+/// The value of a [`Load`](crate::Load) for an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Measure(u64);
 
 impl Measure {
-    /// A measure of this value.
+    /// Makes a measure from a value.
     pub fn new(value: f64) -> Self {
         Self(value.to_bits())
     }
@@ -106,7 +106,7 @@ impl Measure {
 }
 
 impl InstanceLoad {
-    /// Which of two is less loaded: by what was measured, or else by requests per weight.
+    /// Compares two loads: by their measured values, or else by requests per weight.
     pub fn compare(&self, other: &Self) -> Ordering {
         if let (Some(one), Some(other)) = (self.measured, other.measured) {
             return one.value().total_cmp(&other.value());

@@ -1,4 +1,4 @@
-//! The instances of one endpoint, and the ways to each.
+//! The instances of one endpoint, and the routes to each.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -11,8 +11,8 @@ use sinew_registry::{
 
 use crate::{AddressedPushRouter, RequestTransport, nobody};
 
-/// The instances of one endpoint as discovery knows them now, and the ways to each of them.
-/// Clones share everything.
+/// The instances of one endpoint that discovery has now, and the routes to each of them. Clones
+/// share everything.
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
 
@@ -23,10 +23,10 @@ struct Inner {
     here: LocalProcess,
     limits: CallLimits,
     egress: AddressedPushRouter,
-    /// Asked what is wrong with it when nobody is found.
+    /// The discovery, which is asked for its problem if no instance is found.
     discovery: Option<Arc<dyn Discovery>>,
-    /// What follows from the newest snapshot. Worked out by the first request that sees a
-    /// change, so no task has to be kept for it.
+    /// The members of the newest snapshot. The first request that sees a change computes them, so
+    /// no task is needed.
     members: ArcSwap<Members>,
 }
 
@@ -37,13 +37,14 @@ pub(crate) struct Members {
     pub(crate) seen: Option<(u64, u64)>,
     pub(crate) instances: Vec<Arc<Instance>>,
     pub(crate) routes: Vec<Vec<Route>>,
-    /// Those that cannot be reached from here, whom nothing is sent to.
+    /// The instances that cannot be reached from this process. No request is sent to them.
     pub(crate) unreachable: Vec<Arc<Instance>>,
 }
 
 impl Client {
-    /// A client for `endpoint`: `view` says who could serve it, `registry` how they can be
-    /// reached, `locals` what `here`, this process, serves itself.
+    /// Makes a client for `endpoint`. `view` has its instances, `registry` the transports that
+    /// reach them, `here` describes this process and `locals` has the endpoints that it serves
+    /// itself.
     pub fn new(
         endpoint: EndpointName,
         view: View,
@@ -58,21 +59,21 @@ impl Client {
         Self(Arc::new(Inner { endpoint, view, locals, here, limits, egress, discovery, members }))
     }
 
-    /// The same client with limits for the waits of its calls, where a call's context leaves them
-    /// open. What these leave open too stays as it was.
+    /// Sets the time limits of calls whose context sets none. A limit that is `None` here stays as
+    /// it was.
     #[must_use]
     pub fn with_limits(&self, limits: CallLimits) -> Self {
         self.change(|inner| inner.limits = limits.or(inner.limits))
     }
 
-    /// The same client, which asks the discovery behind its view why, when nobody is found: see
-    /// [`Discovery::trouble`].
+    /// Sets the discovery whose [`trouble`](Discovery::trouble) the client reports if it finds no
+    /// instance.
     #[must_use]
     pub fn with_discovery(&self, discovery: Arc<dyn Discovery>) -> Self {
         self.change(|inner| inner.discovery = Some(discovery))
     }
 
-    /// The limits of its calls.
+    /// The time limits of its calls.
     pub fn limits(&self) -> CallLimits {
         self.0.limits
     }
@@ -92,15 +93,15 @@ impl Client {
         Self(Arc::new(inner))
     }
 
-    /// The same client over the transports that `mode` allows. One that is named carries calls
-    /// within the process too.
+    /// Restricts the client to the transports that `mode` allows. If `mode` names one, that
+    /// transport also carries calls within the process.
     #[must_use]
     pub fn with_transport(&self, mode: RequestTransport) -> Self {
         self.change(|inner| inner.egress = inner.egress.with_mode(mode))
     }
 
-    /// The same client over transports alone that have what is `required`, such as encryption.
-    /// Calls within the process leave it over none.
+    /// Restricts the client to transports that have what is `required`, such as encryption. Direct
+    /// calls within the process use no transport and stay allowed.
     #[must_use]
     pub fn with_requirements(&self, required: TransportRequirements) -> Self {
         self.change(|inner| inner.egress = inner.egress.with_requirements(required))
@@ -111,18 +112,18 @@ impl Client {
         &self.0.endpoint
     }
 
-    /// The low-level router underneath.
+    /// The low-level router that sends the requests.
     pub fn addressed(&self) -> &AddressedPushRouter {
         &self.0.egress
     }
 
-    /// The instances known now that can be reached from here, in the order of their ids.
+    /// The current instances that can be reached from this process, in the order of their ids.
     pub fn instances(&self) -> Vec<Arc<Instance>> {
         self.members().instances.clone()
     }
 
-    /// The instances known now that cannot be reached from here, in the order of their ids; each
-    /// says why in [`Instance::unreachable`].
+    /// The current instances that cannot be reached from this process, in the order of their ids.
+    /// [`Instance::unreachable`] of each says why.
     pub fn unreachable(&self) -> Vec<Arc<Instance>> {
         self.members().unreachable.clone()
     }
@@ -132,12 +133,13 @@ impl Client {
         self.members().instances.iter().map(|one| one.id).collect()
     }
 
-    /// Waits until at least one instance is known. Cancel-safe.
+    /// Waits until discovery has at least one instance of the endpoint that can be reached.
+    /// Cancel-safe.
     ///
     /// # Errors
     /// [`NoInstances`](sinew_plane::Code::NoInstances) when there is none within `timeout`, or
-    /// discovery shut down; [`NoTransport`](sinew_plane::Code::NoTransport) when there are only such
-    /// that cannot be reached from here.
+    /// discovery shut down; [`NoTransport`](sinew_plane::Code::NoTransport) if there are only
+    /// instances that cannot be reached from this process.
     pub async fn wait_for_instances(&self, timeout: Duration) -> Result<Vec<Arc<Instance>>, Error> {
         let mut view = self.0.view.clone();
         let found = view.has_instance_of(&self.0.endpoint);
@@ -173,7 +175,7 @@ impl Client {
         self.0.egress.routes(&addresses, Proximity::Process)
     }
 
-    /// The instance as this process serves it, if it does and may be called past a transport.
+    /// The instance as this process serves it, if it does and if calls may bypass the transports.
     pub(crate) fn local(&self, instance: &Instance) -> Option<LocalEndpoint> {
         if !self.is_local(instance) {
             return None;
@@ -189,13 +191,13 @@ impl Client {
         may_be_ours && self.0.locals.contains(&self.0.endpoint, instance.id)
     }
 
-    /// The error of a call for which nobody is there, or nobody within reach.
+    /// The error of a call for which there is no instance, or none that can be reached.
     pub(crate) fn no_instances(&self) -> Error {
         nobody::within_reach(&self.0.endpoint, &self.members().unreachable)
             .unwrap_or_else(|| nobody::there(&self.0.endpoint, self.trouble()))
     }
 
-    /// The error of a call to one instance that is not there, or not within reach.
+    /// The error of a call to one instance that does not exist or cannot be reached.
     pub(crate) fn no_such_instance(&self, id: InstanceId) -> Error {
         let members = self.members();
         let named = members.unreachable.iter().filter(|one| one.id == id);

@@ -1,4 +1,4 @@
-//! Connecting to the instance that was chosen, and to others beside it while it is slow.
+//! Connects to the chosen instance, and in parallel to others while it is slow.
 
 use std::sync::{
     Arc,
@@ -16,8 +16,9 @@ use crate::{
     router_state::Chosen,
 };
 
-/// Most instances that one request connects to beside the first. The last of them is begun two
-/// seconds after it, and connections that hang hold a request up no longer than one of them.
+/// Most instances that one request connects to in parallel with the first. The last of them starts
+/// two seconds after the first, so several connections that hang delay a request no longer than one
+/// does.
 const MAX_BESIDE: usize = 8;
 
 impl<Req, Resp> Request<'_, Req, Resp>
@@ -25,12 +26,12 @@ where
     Req: Serialize + Send + Sync + 'static,
     Resp: DeserializeOwned + Send + 'static,
 {
-    /// Waits until the request can be sent to the instance that was chosen (`None`), or, while
-    /// that one does not answer, to another one. Connections are made and no request is sent, so
-    /// this spends no budget.
+    /// Waits until the request can be sent to the chosen instance (`None`) or, while that one does
+    /// not answer, to another one. It makes connections and sends no request, so it takes nothing
+    /// from the retry budget.
     ///
     /// # Errors
-    /// The failure of the first, when all have failed. Those of the others are noted.
+    /// The error of the first, if all have failed. The errors of the others are recorded.
     pub(crate) async fn connect(
         &mut self,
         members: &Arc<Members>,
@@ -106,7 +107,7 @@ where
         Race { up, beside, failed }
     }
 
-    /// Notes the failures of all but the first, and returns that one's.
+    /// Records the errors of all but the first, and returns that of the first.
     fn all_failed(&mut self, members: &Members, race: Race) -> Error {
         let mut of_first = None;
         for (place, error) in race.failed {
@@ -128,10 +129,10 @@ where
     }
 }
 
-/// How connecting to several instances ended. The first is place 0.
+/// The result of connecting to several instances. The first has index 0.
 struct Race {
     up: Option<usize>,
-    /// Those at the places from 1 on.
+    /// The instances at the indices from 1 on.
     beside: Vec<Chosen>,
     failed: Vec<(usize, Error)>,
 }

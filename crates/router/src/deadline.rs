@@ -1,4 +1,4 @@
-//! The caller's own watch on its deadline, over everything before the response begins.
+//! The caller's own timer for its deadline, until the response begins.
 
 use std::{
     pin::Pin,
@@ -10,8 +10,8 @@ use sinew_plane::{CancelReason, Context, Error, Executed, StopKind};
 
 use crate::response::deadline_exceeded;
 
-/// Waits for `call` until the deadline of its context. `sent` says whether a handler may have run by
-/// then. It comes pinned, as a future that is moved in has its room twice.
+/// Waits for `call` until the deadline of its context. `sent` says whether a handler may have run
+/// by then. The future is passed pinned, because moving it in would need its memory twice.
 pub(crate) async fn until_deadline<T>(
     context: &Context,
     sent: &AtomicBool,

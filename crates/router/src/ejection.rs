@@ -1,4 +1,4 @@
-//! Instances that failed a moment ago.
+//! Ejections: instances that failed recently and get no requests for a while.
 
 use std::{
     collections::HashMap,
@@ -8,16 +8,16 @@ use std::{
 use sinew_discovery::Instance;
 use sinew_plane::{Code, Error, Incarnation, InstanceId};
 
-/// How long an instance rests that refused for overload and did not say for how long. One that
-/// stays full is then asked at most ten times a second, which is what [`BudgetConfig`] grants
-/// beside its percentage: going by load, an instance that refuses at once would always look idle,
-/// be asked first by every request and use up the budget of them all.
+/// How long an instance is ejected that refused a request as overloaded and gave no retry hint. An
+/// instance that stays full then gets at most ten requests a second, which is what [`BudgetConfig`]
+/// allows beside its percentage. Without this, a strategy by load would take an instance that
+/// refuses at once for idle, send it every request first, and use up the retry budget.
 ///
 /// [`BudgetConfig`]: crate::BudgetConfig
 const OVERLOAD_REST: Duration = Duration::from_millis(100);
 
-/// Instances that are left out for a short time because they could not be reached or refused to
-/// work, so that a dead worker is not asked by every request until discovery has noticed.
+/// Instances that get no requests for a short time because they could not be reached or refused a
+/// request, so that not every request goes to a dead worker until discovery removes it.
 ///
 /// Ejection is advice: if all instances are ejected, the router ignores the ejections. An ejection
 /// does not apply to an instance that registers again under another incarnation.
@@ -28,14 +28,14 @@ pub struct Ejections {
 }
 
 impl Ejections {
-    /// Nobody ejected; ejections will last for `period`, and there are none if that is zero.
+    /// No ejections yet. Ejections last for `period`; zero turns them off.
     pub fn new(period: Duration) -> Self {
         Self { period, ejected: HashMap::new() }
     }
 
-    /// Leaves the instance out if the error says that it will not serve the next request
-    /// either. One that is overloaded is left out for as long as it asks, up to the period, or
-    /// for a tenth of a second.
+    /// Ejects the instance if the error means that it will not serve the next request either. An
+    /// overloaded instance is ejected for the time of its retry hint, up to the period, or for 100
+    /// ms without a hint.
     pub fn failed(&mut self, instance: &Instance, error: &Error, now: Instant) {
         let period = match error.code() {
             Code::ConnectFailed
@@ -62,19 +62,19 @@ impl Ejections {
         self.ejected.insert(instance.id, (instance.incarnation, now + period));
     }
 
-    /// Ends an ejection: the instance works.
+    /// Ends the ejection of an instance, which has served a request.
     pub fn succeeded(&mut self, id: InstanceId) {
         if !self.ejected.is_empty() {
             self.ejected.remove(&id);
         }
     }
 
-    /// True when nobody is ejected, nor was since the last of them expired.
+    /// True if no ejection is recorded.
     pub(crate) fn is_empty(&self) -> bool {
         self.ejected.is_empty()
     }
 
-    /// Whether the instance is left out.
+    /// True while the instance is ejected.
     pub fn is_ejected(&self, instance: &Instance, now: Instant) -> bool {
         self.ejected
             .get(&instance.id)

@@ -1,13 +1,13 @@
-//! A router as an engine, so that a service passes requests on to another one.
+//! Makes a router an engine, so that a service can pass requests on to another service.
 
 use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_plane::{AsyncEngine, BoxFuture, Error, ManyOut, SingleIn};
 
 use crate::PushRouter;
 
-/// The request goes on in a [child](sinew_plane::Context::child) of its context: headers, deadline
-/// and limits are the same, a cancel goes on, and a response that is dropped before its end cancels
-/// the further call alone.
+/// The request is passed on in a [child](sinew_plane::Context::child) of its context: headers,
+/// deadline and limits are the same, and a cancel is passed on. Dropping the response before its
+/// end cancels only the inner call.
 impl<Req, Resp> AsyncEngine<Req, Resp> for PushRouter<Req, Resp>
 where
     Req: Serialize + Send + Sync + 'static,

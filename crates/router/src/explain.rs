@@ -1,22 +1,22 @@
-//! What became of a request on its way.
+//! The explanation of a call: the instance that serves it, and the attempts before.
 
 use sinew_plane::{Error, InstanceId, TransportId};
 
 use crate::Why;
 
-/// The `transport` of a request that was answered within the process, without any.
+/// The `transport` of a request that was answered within the process, without a transport.
 pub const LOCAL: TransportId = TransportId::from_static("local");
 
-/// Who serves a request, why, and what was tried before.
+/// Which instance serves a request, why it was chosen, and which attempts failed before.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Explanation {
-    /// Who serves it.
+    /// The instance that serves it.
     pub instance: InstanceId,
-    /// By which rule it was chosen.
+    /// The rule by which it was chosen.
     pub why: Why,
-    /// What carries it; [`LOCAL`] for a call within the process.
+    /// The transport that carries it; [`LOCAL`] for a call within the process.
     pub transport: TransportId,
-    /// The attempts that failed before, in their order: none in the ordinary case.
+    /// The attempts that failed before, in their order. Usually empty.
     pub attempts: Vec<(InstanceId, Error)>,
 }

@@ -1,4 +1,4 @@
-//! How many requests each instance has in hand, as one router counts them.
+//! How many requests of one router each instance has in flight.
 
 use std::{
     collections::HashMap,
@@ -11,15 +11,16 @@ use std::{
 use sinew_discovery::Instance;
 use sinew_plane::InstanceId;
 
-/// Requests in flight per instance, in the order of the list that is chosen from.
+/// Requests in flight per instance, in the order of the list of instances.
 ///
-/// A count belongs to the id, not to the registration: one that is withdrawn and comes back while
-/// requests run has not become idle by that.
+/// A count belongs to the instance id and not to the registration, so an instance that is withdrawn
+/// and registered again keeps the count of its requests.
 #[derive(Debug, Default)]
 pub(crate) struct InFlight {
     counts: Vec<InFlightCount>,
-    /// Those outside the list with requests in hand. The idle go when the list changes and
-    /// before one is added, so it holds no more than had requests in flight at that time.
+    /// Instances outside the list that have requests in flight. Idle ones are removed when the list
+    /// changes and before one is added, so it holds no more than had requests in flight at that
+    /// time.
     gone: Vec<InFlightCount>,
 }
 
@@ -29,8 +30,7 @@ struct InFlightCount {
     in_flight: Arc<AtomicU32>,
 }
 
-/// One request in flight at an instance. Dropping it, by whatever way, ends the count; that takes
-/// no lock.
+/// One request in flight at an instance. Dropping it ends the count, and takes no lock.
 #[derive(Debug)]
 #[must_use = "the request counts as over once this is dropped"]
 pub struct Permit(Arc<AtomicU32>);
@@ -71,7 +71,7 @@ impl InFlight {
         self.gone = kept.into_values().collect();
     }
 
-    /// The count of the instance at a place of the list that was followed last.
+    /// The count of the instance at an index of the current list.
     pub(crate) fn at(&self, index: usize) -> u32 {
         self.counts[index].in_flight()
     }

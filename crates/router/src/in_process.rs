@@ -1,4 +1,4 @@
-//! A call to an engine of this very process: values go in and out as they are.
+//! Calls to engines in this process, with values that are not encoded.
 
 use std::panic::AssertUnwindSafe;
 
@@ -8,8 +8,8 @@ use sinew_registry::LocalCall;
 
 use crate::{active_attempt::ActiveAttempt, addressed::cancelled};
 
-/// Runs the engine on the caller's task. Its panics end the request, not the caller. It is admitted
-/// at once, so of the limits those of items count.
+/// Runs the engine in the caller's task. A panic of the engine fails the request and does not reach
+/// the caller. The request is admitted at once, so only the limits for items apply.
 pub(crate) async fn call<Req, Resp: Send + 'static>(
     call: LocalCall<Req, Resp>,
     data: Req,

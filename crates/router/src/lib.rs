@@ -1,9 +1,9 @@
-//! Which instance gets a request, and what happens when that one cannot serve it.
+//! Picks the instance that gets a request, and another one if the first cannot serve it.
 //!
-//! A [`Client`] follows the instances of one endpoint; a [`PushRouter`] picks one for each
-//! request, sends it there, and moves on to another where that is safe. Its parts are traits, so
-//! that each can be one of the user's: a [`LoadBalancer`] chooses, by a [`Load`] if it likes, an
-//! [`OutlierPolicy`] leaves out, a [`RetryPolicy`] says what is sent again, within a
+//! A [`Client`] follows the instances of one endpoint. A [`PushRouter`] picks one for each request,
+//! sends the request there, and sends it to another instance if that is safe. Its parts are traits
+//! that a program can implement: a [`LoadBalancer`] chooses an instance, perhaps by a [`Load`]; an
+//! [`OutlierPolicy`] ejects instances; a [`RetryPolicy`] decides what is sent again, within a
 //! [`RetryBudget`]. They take time as an argument. The crate knows no wire format, and no transport
 //! by name.
 //!
@@ -45,10 +45,11 @@
 //!
 //! # When a request is sent again
 //!
-//! At most one handler runs for a request. It goes to another instance when the first could not
-//! be reached or refused it (draining, overloaded, not served there), since nothing ran; and when
-//! the connection broke before an answer, only if the instance declares itself idempotent. Never
-//! after the first item, past the deadline, or beyond the budget: see [`RetryConfig`].
+//! At most one handler runs for a request. The router sends it to another instance if the first
+//! could not be reached or refused it (draining, overloaded, not served there), because no handler
+//! ran. If the connection broke before an answer, it does so only if the instance declares itself
+//! idempotent. It never sends a request again after the first item, after the deadline, or beyond
+//! the budget: see [`RetryConfig`].
 
 mod active_attempt;
 mod addressed;

@@ -1,4 +1,4 @@
-//! What a strategy is asked, and what it sees.
+//! The trait of strategies, and the candidates that a strategy chooses from.
 
 use std::{cell::Cell, collections::HashMap, fmt, sync::Arc};
 
@@ -7,17 +7,17 @@ use sinew_plane::{EndpointName, Headers, InstanceId, random::Rng};
 
 use crate::{Why, in_flight::InFlight};
 
-/// A strategy: chooses the instance that gets a request.
+/// A strategy, which chooses the instance that gets a request.
 ///
-/// [`RouterMode`](crate::RouterMode) names those that the router has;
-/// [`PushRouter::with_load_balancer`](crate::PushRouter::with_load_balancer) takes one of the
-/// user's own. It implements [`select_node`](Self::select_node), or
-/// [`pick`](Self::pick) if it wants to draw lots or to say why it chose.
+/// [`RouterMode`](crate::RouterMode) names the strategies of this crate.
+/// [`PushRouter::with_load_balancer`](crate::PushRouter::with_load_balancer) takes your own.
+/// Implement [`select_node`](Self::select_node), or [`pick`](Self::pick) for a strategy that draws
+/// random numbers or explains its choice.
 ///
-/// A router calls it while it holds the lock under which it chooses, so that requests that choose
-/// at the same time see each other's counts: return at once, and do not call the router. It may be
-/// asked several times for one request, without the instances that were asked before. It is shared by
-/// all tasks that send, so what it remembers stands behind a lock of its own.
+/// A router calls it under the lock of its choices, so that concurrent requests see each other's
+/// counts: return at once, and do not call the router. The router may call it several times for one
+/// request, each time without the instances that have failed. All tasks that send share it, so put
+/// its state behind a lock of its own.
 ///
 /// ```
 /// use sinew_plane::InstanceId;
@@ -33,45 +33,47 @@ use crate::{Why, in_flight::InFlight};
 /// }
 /// ```
 pub trait LoadBalancer: Send + Sync {
-    /// The id of one of the candidates; `None` when none is fit, which ends the request unless it
-    /// has been tried elsewhere and may wait for another round.
+    /// Returns the id of one of the candidates, or `None` if no candidate is suitable. `None` fails
+    /// the request, unless an attempt was made before and the request may wait for another round.
     fn select_node(&self, criteria: &SelectionCriteria<'_>) -> Option<InstanceId>;
 
-    /// The index of one of the candidates, with lots drawn from `random`. What it notes with
-    /// [`Candidates::because`] stands in the explanation of the choice.
+    /// Returns the index of one of the candidates, and draws random numbers from `random`. A reason
+    /// that it notes with [`Candidates::because`] is part of the explanation of the choice.
     fn pick(&self, candidates: &Candidates<'_>, _random: &mut Rng) -> Option<usize> {
         let id = self.select_node(&candidates.criteria())?;
         candidates.iter().find(|one| one.instance.id == id).map(|one| one.index)
     }
 
-    /// Weights from now on, in place of those in discovery. An instance that is not in the map keeps
-    /// its own; an empty map takes all of them back. Ignored by strategies that know no weights.
+    /// Sets weights in place of those in discovery. An instance that is not in the map keeps its
+    /// weight from discovery; an empty map removes all weights set before. A strategy without
+    /// weights ignores the call.
     fn update_weights(&self, _weights: HashMap<InstanceId, f64>) {}
 
-    /// The instance is left out for a while, because it could not be reached or refused to work.
-    /// The router does so by itself; a strategy that keeps a choice for later forgets it.
+    /// Called when the router ejects an instance, because it could not be reached or refused a
+    /// request. The router leaves it out of the candidates; a strategy that keeps a choice for
+    /// later has to drop it.
     fn remove_unhealthy_node(&self, _id: InstanceId) {}
 
-    /// The one instance that it ever chooses. That one is asked in spite of its failures, and no
-    /// other is connected beside it.
+    /// The only instance that the strategy ever chooses, if there is one. The router sends requests
+    /// there in spite of an ejection, and connects to no other in parallel.
     fn named(&self) -> Option<InstanceId> {
         None
     }
 
-    /// What the explanation of a choice says if the strategy notes nothing itself.
+    /// The name that the explanation of a choice gives if the strategy notes no reason.
     fn name(&self) -> &'static str {
         std::any::type_name::<Self>()
     }
 }
 
-/// What a request asks for, as [`LoadBalancer::select_node`] sees it.
+/// The candidates and the request, as [`LoadBalancer::select_node`] gets them.
 #[derive(Debug, Clone, Copy)]
 pub struct SelectionCriteria<'a> {
     candidates: &'a Candidates<'a>,
 }
 
 impl<'a> SelectionCriteria<'a> {
-    /// Those that may be chosen.
+    /// The candidates.
     pub fn candidates(&self) -> &'a Candidates<'a> {
         self.candidates
     }
@@ -81,14 +83,14 @@ impl<'a> SelectionCriteria<'a> {
         self.candidates.headers
     }
 
-    /// The endpoint that is called; `None` when there is no instance at all.
+    /// The endpoint that is called; `None` if it has no instance.
     pub fn endpoint(&self) -> Option<&'a EndpointName> {
         self.candidates.instances.first().map(|one| &one.endpoint)
     }
 }
 
-/// The instances that a request may go to now: those of discovery, without the ones that it was
-/// sent to already and the ones that are left out.
+/// The instances that a request may be sent to now: those of discovery, without the ones that it
+/// was sent to before and the ejected ones.
 pub struct Candidates<'a> {
     pub(crate) instances: &'a [Arc<Instance>],
     pub(crate) skip: &'a dyn Fn(&Instance) -> bool,
@@ -101,29 +103,29 @@ pub struct Candidates<'a> {
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Candidate<'a> {
-    /// Its place in the list, which [`LoadBalancer::pick`] returns.
+    /// Its index in the list, which [`LoadBalancer::pick`] returns.
     pub index: usize,
-    /// What discovery says about it.
+    /// Its record in discovery.
     pub instance: &'a Instance,
-    /// Requests of this router and its clones that it has in hand.
+    /// Requests of this router and its clones that it has in flight.
     pub in_flight: u32,
 }
 
 impl<'a> Candidates<'a> {
-    /// Those that may be chosen, in the order of their ids.
+    /// The candidates, in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = Candidate<'a>> {
         (0..self.instances.len()).filter_map(|index| self.get(index))
     }
 
-    /// The one at a place of the list; `None` if it may not be chosen.
+    /// The candidate at an index of the list; `None` if it may not be chosen.
     pub fn get(&self, index: usize) -> Option<Candidate<'a>> {
         let instance = &**self.instances.get(index)?;
         let may = !(self.skip)(instance);
         may.then(|| Candidate { index, instance, in_flight: self.in_flight.at(index) })
     }
 
-    /// All instances, also those that may not be chosen: for strategies that divide something
-    /// among all of them, as a ring of hashes does.
+    /// All instances, also those that may not be chosen, for strategies that divide a range among
+    /// all of them, such as a hash ring.
     pub fn all(&self) -> &'a [Arc<Instance>] {
         self.instances
     }
@@ -133,12 +135,12 @@ impl<'a> Candidates<'a> {
         self.headers
     }
 
-    /// Notes the rule of the choice for its explanation. The last note counts.
+    /// Notes the reason of the choice for its explanation. The last note counts.
     pub fn because(&self, why: Why) {
         self.why.set(Some(why));
     }
 
-    /// The same as the documents' [`LoadBalancer::select_node`] sees it.
+    /// The criteria for [`LoadBalancer::select_node`].
     pub fn criteria(&self) -> SelectionCriteria<'_> {
         SelectionCriteria { candidates: self }
     }

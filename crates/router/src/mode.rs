@@ -1,4 +1,4 @@
-//! How an instance is chosen.
+//! The modes of a router, which name its strategies.
 
 use std::fmt;
 
@@ -6,23 +6,23 @@ use sinew_plane::InstanceId;
 
 /// How a router chooses among the instances of an endpoint.
 ///
-/// Load is what this router and its clones have in flight at an instance, whatever the mode that
-/// sent it there; equal loads are decided by lot.
+/// The load of an instance is the number of requests of this router and its clones that it has in
+/// flight, in all modes together. Between equal loads the choice is random.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum RouterMode {
-    /// One after the other, each as often as its weight says.
+    /// One after the other, each as often as its weight says (weighted round robin).
     #[default]
     RoundRobin,
-    /// By lot, with the odds of the weights.
+    /// At random, with the probabilities of the weights.
     Random,
-    /// The less loaded of two drawn by lot, each relative to its weight. Several routers, each of
-    /// which counts only its own requests, do not all choose the same instance this way.
+    /// The less loaded, relative to its weight, of two that are drawn at random. Several routers,
+    /// each of which counts only its own requests, then do not all choose the same instance.
     PowerOfTwoChoices,
     /// The least loaded of all, relative to its weight.
     LeastLoaded,
-    /// Always the same one. An id that another system
-    /// keeps as a signed number goes through `InstanceId::from`.
+    /// Always the instance with this id. For an id that another system keeps as a signed number use
+    /// `InstanceId::from`.
     Direct(InstanceId),
 }
 

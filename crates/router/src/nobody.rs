@@ -1,4 +1,4 @@
-//! What a caller is told when nobody can be asked.
+//! The errors of a call for which there is no instance.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use sinew_telemetry::first_few;
 
 use crate::client::Members;
 
-/// Nobody is known. `trouble` is what the discovery says about itself.
+/// The error if discovery has no instance. `trouble` is the problem that the discovery reports.
 pub(crate) fn there(endpoint: &EndpointName, trouble: Option<String>) -> Error {
     let why = trouble.unwrap_or_else(|| {
         "nothing is registered under that name. Start a worker for it, and check that it and this \
@@ -18,7 +18,7 @@ pub(crate) fn there(endpoint: &EndpointName, trouble: Option<String>) -> Error {
     Error::new(Code::NoInstances, format!("No instances found for {endpoint}: {why}"))
 }
 
-/// Instances are known, and none can be reached from here. `None` without any.
+/// The error if instances exist and none can be reached from this process. `None` if none exists.
 pub(crate) fn within_reach(endpoint: &EndpointName, known: &[Arc<Instance>]) -> Option<Error> {
     if known.is_empty() {
         return None;
@@ -31,7 +31,7 @@ pub(crate) fn within_reach(endpoint: &EndpointName, known: &[Arc<Instance>]) -> 
     Some(Error::new(Code::NoTransport, message))
 }
 
-/// Others are known than the one that was named. `None` without any.
+/// The error if other instances exist than the one that was named. `None` if none exists.
 pub(crate) fn of_id(
     endpoint: &EndpointName,
     id: InstanceId,
@@ -48,7 +48,7 @@ pub(crate) fn of_id(
     Some(Error::new(Code::NoInstances, message))
 }
 
-/// Instances are there, and a strategy has chosen none of them.
+/// The error if the strategy has chosen none of the instances.
 pub(crate) fn chosen(endpoint: &EndpointName, strategy: &str, members: &Members) -> Error {
     let known = members.instances.iter().map(|one| one.id);
     let message =

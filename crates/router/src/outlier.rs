@@ -1,4 +1,4 @@
-//! Which instances are left out for a while.
+//! The trait of the policy that ejects instances for a while.
 
 use std::{
     fmt,
@@ -12,38 +12,38 @@ use sinew_plane::Error;
 
 use crate::Ejections;
 
-/// Decides which instances are left out, from what becomes of the attempts at them.
+/// Decides which instances are ejected, from the results of the attempts at them.
 ///
 /// Ejection is advice: if all instances are ejected, the router ignores the ejections. The router
 /// calls both methods for every request, so they return at once and do not call the router.
 pub trait OutlierPolicy: Send + Sync {
-    /// Whether the instance is left out.
+    /// True while the instance is ejected.
     fn is_ejected(&self, instance: &Instance, now: Instant) -> bool;
 
-    /// An attempt at the instance has come to this.
+    /// Records the result of an attempt at the instance.
     fn record(&self, instance: &Instance, outcome: AttemptOutcome<'_>, now: Instant);
 }
 
-/// What became of an attempt.
+/// The result of an attempt.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum AttemptOutcome<'a> {
-    /// A handler has the request.
+    /// A worker has accepted the request.
     Served,
-    /// There was no connection, a refusal, or the loss of the instance before or amid the
-    /// response.
+    /// No connection could be made, the instance refused the request, or it was lost before or
+    /// during the response.
     Failed(&'a Error),
 }
 
 /// The policy of a router without another one: [`Ejections`] behind a lock.
 pub struct EjectFailed {
     ejections: Mutex<Ejections>,
-    /// Whether there may be any: false in the ordinary case, in which nobody locks.
+    /// True if there may be an ejection. Usually false, and then no lock is taken.
     any: AtomicBool,
 }
 
 impl EjectFailed {
-    /// Ejections that last for `period`; none if that is zero.
+    /// Makes a policy whose ejections last for `period`; zero turns them off.
     pub fn new(period: Duration) -> Self {
         Self { ejections: Mutex::new(Ejections::new(period)), any: AtomicBool::new(false) }
     }

@@ -1,4 +1,4 @@
-//! From a typed request to a body, and from items to values.
+//! Encodes typed requests into bodies, and decodes items into values.
 
 use std::any::Any;
 
@@ -9,7 +9,7 @@ use sinew_discovery::Instance;
 use sinew_plane::{Code, Error, Executed, Headers, header, same_type};
 use sinew_telemetry::{TraceParent, trace};
 
-/// The format for an instance: the first of its list that this build can write.
+/// The format for an instance: the first of its list that this build can encode.
 pub(crate) fn format_for(instance: &Instance) -> Result<PayloadFormat, Error> {
     let known = |name: &String| PayloadFormat::from_name(name).ok();
     let usable = instance.codecs.iter().filter_map(known).find(|format| format.is_enabled());
@@ -26,7 +26,7 @@ pub(crate) fn format_for(instance: &Instance) -> Result<PayloadFormat, Error> {
     })
 }
 
-/// True for the type that stands for itself: bytes that are passed on untouched.
+/// True for `Bytes`, which is passed on unchanged.
 pub(crate) fn is_bytes<T: 'static>() -> bool {
     std::any::TypeId::of::<T>() == std::any::TypeId::of::<Bytes>()
 }
@@ -48,13 +48,13 @@ pub(crate) fn encode<T: Serialize + 'static>(
     })
 }
 
-/// The value of an item. The handler has run, so an item that cannot be read is no reason to
-/// send the request again.
+/// Decodes an item. The handler has run, so an item that cannot be decoded is no reason to send the
+/// request again.
 pub(crate) fn decode<T: DeserializeOwned>(format: PayloadFormat, item: &[u8]) -> Result<T, Error> {
     format.decode(item).map_err(|error| unreadable(&error.to_string()).with_source(error))
 }
 
-/// An item that is wanted as bytes, which [`is_bytes`] says.
+/// Returns an item as bytes, for a type for which [`is_bytes`] is true.
 pub(crate) fn same<T: 'static>(item: Bytes) -> Result<T, Error> {
     same_type(item).map_err(|_| unreadable("bytes are wanted as something else"))
 }
@@ -64,8 +64,8 @@ fn unreadable(reason: &str) -> Error {
     Error::new(Code::InvalidPayload, message).with_executed(Executed::Yes)
 }
 
-/// The headers of one attempt: the caller's, the payload's format, and a span of its own in the
-/// caller's trace. Raw bytes keep a content type that the caller gave them.
+/// The headers of one attempt: the caller's, the payload format, and a span of its own in the
+/// caller's trace. Raw bytes keep the content type that the caller set.
 pub(crate) fn headers(base: &Headers, format: PayloadFormat) -> Result<Headers, Error> {
     let mut headers = base.clone();
     let given = format == PayloadFormat::Raw && base.get(header::CONTENT_TYPE).is_some();
@@ -84,7 +84,7 @@ pub(crate) fn headers(base: &Headers, format: PayloadFormat) -> Result<Headers, 
     Ok(headers)
 }
 
-/// The body in the format it was last wanted in, so that a resend need not encode again.
+/// The body in the format that was used last, so that a resend does not have to encode again.
 #[derive(Default)]
 pub(crate) struct BodyCache(Option<(PayloadFormat, Bytes)>);
 

@@ -1,4 +1,5 @@
-//! The choice itself: no clock, no I/O, and no allocation unless the instances changed.
+//! Makes the choice: without clock, without I/O, and without allocation unless the instances
+//! changed.
 
 use std::{cell::Cell, collections::HashMap, sync::Arc};
 
@@ -13,7 +14,7 @@ use crate::{
     RoundRobin, RouterMode, Why, in_flight::InFlight,
 };
 
-/// One of each strategy that a mode names.
+/// One strategy for each mode.
 #[derive(Debug, Default)]
 pub(crate) struct Strategies {
     round_robin: RoundRobin,
@@ -23,7 +24,7 @@ pub(crate) struct Strategies {
 }
 
 impl Strategies {
-    /// The strategy of a mode; `direct` has room for the one that names an instance.
+    /// The strategy of a mode. `direct` holds the strategy of a mode that names an instance.
     pub(crate) fn of<'a>(
         &'a self,
         mode: RouterMode,
@@ -46,10 +47,10 @@ impl Strategies {
     }
 }
 
-/// Chooses instances from a list, fairly and by weight.
+/// Chooses instances from a list by weight.
 ///
-/// A [`LoadBalancer`] makes the choice. Those that go by load see the requests that were told to
-/// [`admit`](Self::admit) and whose permits live.
+/// A [`LoadBalancer`] makes the choice. Strategies by load see the requests that
+/// [`admit`](Self::admit) has counted and whose permits are not dropped.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -75,19 +76,19 @@ pub struct Picker {
 }
 
 impl Picker {
-    /// A picker that begins anywhere.
+    /// Makes a picker with a random seed.
     pub fn new() -> Self {
         Self::seeded(random::u64())
     }
 
-    /// A picker whose choices repeat with the seed.
+    /// Makes a picker whose choices are the same for the same seed.
     pub fn seeded(seed: u64) -> Self {
         let random = Rng::with_seed(seed);
         Self { strategies: Arc::default(), in_flight: InFlight::default(), random }
     }
 
-    /// Chooses one of `instances` that `skip` does not rule out; `None` when all are ruled out,
-    /// or when the one that the mode names is not there.
+    /// Chooses one of `instances` for which `skip` is false. `None` if there is none, or if the
+    /// mode names an instance that is not in the list.
     pub fn pick(
         &mut self,
         mode: RouterMode,
@@ -99,7 +100,7 @@ impl Picker {
         self.pick_by(strategies.of(mode, &mut None), instances, &headers, skip)
     }
 
-    /// The same by any strategy, for a request with these headers.
+    /// As [`pick`](Self::pick), by any strategy, for a request with these headers.
     pub fn pick_by(
         &mut self,
         strategy: &dyn LoadBalancer,
@@ -127,8 +128,7 @@ impl Picker {
         Arc::clone(&self.strategies)
     }
 
-    /// Counts a request as in flight at the instance that was chosen, until the permit is
-    /// dropped.
+    /// Counts a request as in flight at the chosen instance, until the permit is dropped.
     pub fn admit(&mut self, choice: &Choice) -> Permit {
         self.in_flight.admit(choice.index, choice.id)
     }

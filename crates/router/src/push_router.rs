@@ -1,4 +1,5 @@
-//! The typed router: picks an instance, sends, and moves on when that is safe.
+//! The typed router: picks an instance, sends the request, and sends it to another one if that is
+//! safe.
 
 use std::{
     collections::HashMap,
@@ -19,15 +20,15 @@ use crate::{
     deadline::until_deadline, payload, request::Request, router_state::RouterState,
 };
 
-/// Calls an endpoint: one typed request in, a stream of typed values out, from whichever
-/// instance the [`RouterMode`] says. Clones share the rotation, the counts of requests in flight,
-/// the budget and the ejections.
+/// Calls an endpoint: one typed request in, a stream of typed values out. Its [`RouterMode`] says
+/// how it chooses the instance. Clones share the round-robin position, the counts of requests in
+/// flight, the retry budget and the ejections.
 ///
-/// An instance in the same process whose engine has exactly these types is called directly:
-/// nothing is serialised. `PushRouter<Bytes, Bytes>` passes bodies and items on untouched.
+/// An instance in the same process whose engine has exactly these types is called directly: nothing
+/// is serialised. `PushRouter<Bytes, Bytes>` passes bodies and items on unchanged.
 ///
-/// It is an [`AsyncEngine`](sinew_plane::AsyncEngine): a service can serve it, and so pass its
-/// requests on to another one.
+/// It is an [`AsyncEngine`](sinew_plane::AsyncEngine), so a service can serve it and pass its
+/// requests on to another service.
 pub struct PushRouter<Req, Resp> {
     shared: Arc<Shared>,
     mode: RouterMode,
@@ -50,8 +51,8 @@ where
     Req: Serialize + Send + Sync + 'static,
     Resp: DeserializeOwned + Send + 'static,
 {
-    /// A router over the instances of `client`, with the default [`RetryConfig`]. Does not wait
-    /// for instances: [`Client::wait_for_instances`] does.
+    /// Makes a router over the instances of `client`, with the default [`RetryConfig`]. Does not
+    /// wait for instances; [`Client::wait_for_instances`] does.
     ///
     /// # Errors
     /// None at present.
@@ -59,7 +60,7 @@ where
         Ok(Self::new(client, mode))
     }
 
-    /// The same without the form of the design documents.
+    /// As [`from_client`](Self::from_client), without the async signature of the design documents.
     pub fn new(client: Client, mode: RouterMode) -> Self {
         let retry = RetryConfig::default();
         let state = Arc::new(RouterState::new(&retry, clock::now()));
@@ -71,8 +72,8 @@ where
         Self { shared: Arc::new(shared), mode, types: PhantomData }
     }
 
-    /// The same router with other retry rules, a fresh budget and no ejections. It shares the
-    /// rotation and the counts of requests in flight with the router it was made from.
+    /// Sets other retry rules, and begins with a full budget and no ejections. The result shares
+    /// the round-robin position and the counts of requests in flight with this router.
     #[must_use]
     pub fn with_retry(self, retry: RetryConfig) -> Self {
         self.change(|shared| {
@@ -81,8 +82,8 @@ where
         })
     }
 
-    /// The same router with a strategy of the user's own in place of its mode's. Calls that name a
-    /// strategy or an instance, as [`direct`](Self::direct), go by what they name.
+    /// Sets your own strategy in place of the mode's. Calls that name a strategy or an instance,
+    /// such as [`direct`](Self::direct), use what they name.
     #[must_use]
     pub fn with_load_balancer(self, strategy: impl LoadBalancer + 'static) -> Self {
         let strategy = Arc::new(strategy);
@@ -91,8 +92,8 @@ where
         })
     }
 
-    /// The same router with a policy that says which failures are sent again, in place of its
-    /// [`RetryConfig`]'s; the budget stays. Call it after [`with_retry`](Self::with_retry), which
+    /// Sets a policy that decides which requests are sent again, in place of the rules of
+    /// [`RetryConfig`]; the budget stays. Call it after [`with_retry`](Self::with_retry), which
     /// sets its own policy.
     #[must_use]
     pub fn with_retry_policy(self, policy: impl RetryPolicy + 'static) -> Self {
@@ -100,50 +101,48 @@ where
         self.change(|shared| shared.state = Arc::new(shared.state.with_retry_policy(policy)))
     }
 
-    /// The same router with a policy that says which instances are left out, in place of its
-    /// [`RetryConfig::ejection`]. Give it behind [`with_retry`](Self::with_retry), which brings its
-    /// own.
+    /// Sets a policy that decides which instances are ejected, in place of
+    /// [`RetryConfig::ejection`]. Call it after [`with_retry`](Self::with_retry), which sets its
+    /// own policy.
     #[must_use]
     pub fn with_outlier_policy(self, policy: impl OutlierPolicy + 'static) -> Self {
         let policy = Arc::new(policy);
         self.change(|shared| shared.state = Arc::new(shared.state.with_outlier_policy(policy)))
     }
 
-    /// Weights for this router and its clones from now on, in place of those in discovery: see
+    /// Sets weights for this router and its clones, in place of those in discovery: see
     /// [`LoadBalancer::update_weights`].
     pub fn update_weights(&self, weights: HashMap<InstanceId, f64>) {
         self.shared.state.update_weights(weights);
     }
 
-    /// The same router with one payload format for every instance, instead of the first that
-    /// the instance lists.
+    /// Sets one payload format for every instance, instead of the first that each instance lists.
     #[must_use]
     pub fn with_format(self, format: PayloadFormat) -> Self {
         self.change(|shared| shared.format = Some(format))
     }
 
-    /// The same router with a flow-control window of its own for responses.
+    /// Sets the flow-control window of responses, instead of the transport's default.
     #[must_use]
     pub fn with_window(self, window: Window) -> Self {
         self.change(|shared| shared.window = Some(window))
     }
 
-    /// The same router with limits for the waits of its calls, where a call's context leaves them
-    /// open; what these leave open too is as the client has it.
+    /// Sets the time limits of calls whose context sets none. For a limit that is `None` here, the
+    /// client's limit applies.
     #[must_use]
     pub fn with_limits(self, limits: CallLimits) -> Self {
         self.change(|shared| shared.limits = limits.or(shared.client.limits()))
     }
 
-    /// The same router, asking instances of this process before all others, or not, as is the
-    /// default.
+    /// Sets whether the router prefers instances in this process over all others. The default is
+    /// false.
     #[must_use]
     pub fn prefer_local(self, prefer: bool) -> Self {
         self.change(|shared| shared.prefer_local = prefer)
     }
 
-    /// The same router with another way to choose an instance, also where it had a strategy of the
-    /// user's own.
+    /// Sets another mode, also in place of your own strategy.
     #[must_use]
     pub fn with_mode(self, mode: RouterMode) -> Self {
         let router = self.change(|shared| {
@@ -152,7 +151,7 @@ where
         Self { mode, ..router }
     }
 
-    /// The same router, whose calls go over transports alone that have what is required.
+    /// Restricts the calls to transports that have what is required.
     #[must_use]
     pub fn with_requirements(self, required: TransportRequirements) -> Self {
         self.change(|shared| shared.client = shared.client.with_requirements(required))
@@ -173,27 +172,26 @@ where
         &self.shared.client
     }
 
-    /// How one is chosen, unless by a strategy of the user's own.
+    /// The mode, which is not used if the router has your own strategy.
     pub fn mode(&self) -> RouterMode {
         self.mode
     }
 
-    /// How many requests of this router and its clones an instance has in hand: from the choice
-    /// until the attempt fails, or the response ends or is dropped.
+    /// How many requests of this router and its clones an instance has in flight: each counts from
+    /// the choice until the attempt fails, or the response ends or is dropped.
     pub fn in_flight(&self, id: impl Into<InstanceId>) -> u32 {
         self.shared.state.in_flight(id.into())
     }
 
-    /// Sends a request and returns the response as soon as a handler has taken it.
+    /// Sends a request and returns the response as soon as a worker has accepted the request.
     ///
-    /// The request's context carries its headers, its deadline and its cancel: the response ends
-    /// at the deadline even if the peer is silent, and a cancel reaches the handler. Dropping
+    /// The request's context carries its headers, its deadline and its cancel: the response ends at
+    /// the deadline even if the worker sends nothing, and a cancel reaches the handler. Dropping
     /// the future, or the response before its end, cancels the request.
     ///
     /// # Errors
-    /// No instance, the refusal or failure of the last one that was asked, the deadline, the
-    /// cancel, or a request that cannot be encoded. [`Error::executed`] speaks of all attempts
-    /// together.
+    /// No instance, the refusal or failure of the last instance tried, the deadline, the cancel, or
+    /// a request that cannot be encoded. [`Error::executed`] covers all attempts together.
     pub async fn generate(
         &self,
         request: impl Into<SingleIn<Req>>,
@@ -201,8 +199,8 @@ where
         Ok(self.run(None, request.into()).await?.0)
     }
 
-    /// As [`generate`](Self::generate), and says who serves the request and what was tried
-    /// before.
+    /// As [`generate`](Self::generate), and also returns which instance serves the request and
+    /// which attempts failed before.
     ///
     /// # Errors
     /// As [`generate`](Self::generate).
@@ -213,7 +211,7 @@ where
         self.run(None, request.into()).await
     }
 
-    /// As [`generate`](Self::generate), at one instance.
+    /// As [`generate`](Self::generate), at a given instance.
     ///
     /// # Errors
     /// As [`generate`](Self::generate).
@@ -225,7 +223,7 @@ where
         Ok(self.run(Some(RouterMode::Direct(id.into())), request.into()).await?.0)
     }
 
-    /// As [`generate`](Self::generate), at an instance drawn by lot.
+    /// As [`generate`](Self::generate), at a random instance.
     ///
     /// # Errors
     /// As [`generate`](Self::generate).
@@ -244,7 +242,7 @@ where
         Ok(self.run(Some(RouterMode::RoundRobin), request.into()).await?.0)
     }
 
-    /// As [`generate`](Self::generate), at the less loaded of two instances drawn by lot.
+    /// As [`generate`](Self::generate), at the less loaded of two random instances.
     ///
     /// # Errors
     /// As [`generate`](Self::generate).
@@ -266,7 +264,7 @@ where
         Ok(self.run(Some(RouterMode::LeastLoaded), request.into()).await?.0)
     }
 
-    /// Sends a request by the strategy of `mode`; without one by the router's own.
+    /// Sends a request by the strategy of `mode`, or by the router's own strategy without a mode.
     pub(crate) async fn run(
         &self,
         mode: Option<RouterMode>,

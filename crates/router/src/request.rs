@@ -1,4 +1,5 @@
-//! A request over all its attempts: its value, its encoded bodies, and what was tried.
+//! The state of a request over all its attempts: its value, its encoded bodies, and the attempts
+//! made.
 
 use std::{
     marker::PhantomData,
@@ -27,29 +28,29 @@ use crate::{
     router_state::Chosen,
 };
 
-/// Most choices that one request drops because they no longer hold. Each costs a change at the
-/// very moment, so more than a few are a storm, in which asking says more than looking.
+/// Most choices that one request drops because they no longer hold. Each takes a change of the
+/// instance at that moment, so after so many the request is sent without a further check.
 const MAX_PASSED_OVER: usize = 16;
 
-/// Most attempts of one request, whatever its policy says.
+/// Most attempts of one request, whatever its policy decides.
 const MAX_TRIES: usize = 64;
 
-/// One request on its way through its attempts.
+/// One request with its attempts.
 pub(crate) struct Request<'a, Req, Resp> {
     pub(crate) shared: &'a Shared,
     pub(crate) strategy: &'a dyn LoadBalancer,
     pub(crate) context: &'a Context,
-    /// Taken when it is handed to an engine in this process.
+    /// `None` after the value was passed to an engine in this process.
     data: Option<Req>,
     bodies: BodyCache,
     pub(crate) attempts: Attempts,
-    /// Where the last attempt failed.
+    /// The instance at which the last attempt failed.
     last: Option<Arc<Instance>>,
-    /// How many attempts were made ready.
+    /// How many attempts were prepared.
     begun: usize,
-    /// How often a choice no longer held before anything was sent.
+    /// How many choices were dropped before anything was sent.
     passed_over: usize,
-    /// Set from when a request may have reached an instance.
+    /// True from the moment when the request may have reached an instance.
     sent: &'a AtomicBool,
     response: PhantomData<fn() -> Resp>,
 }
@@ -81,17 +82,18 @@ where
         }
     }
 
-    /// The next instance to send to.
+    /// Picks the next instance.
     pub(crate) fn pick(&self, members: &Members, now: Instant) -> Option<Chosen> {
         pick(self.shared, self.strategy, self.context, members, &self.attempts, now)
     }
 
-    /// An attempt at the one that was chosen; `None` when the choice no longer holds now that the
-    /// request is ready. Nothing is sent yet. Does not keep the request: another attempt can be made
-    /// while this one is under way, unless it took the value to an engine in this process.
+    /// Prepares an attempt at the chosen instance, and sends nothing yet. `None` if the choice no
+    /// longer holds after the request was encoded. The attempt does not borrow the request: another
+    /// one can be made while it runs, unless it took the value to an engine in this process.
     ///
     /// # Errors
-    /// Why it cannot be sent there. The count of the instance ends with it.
+    /// Why the request cannot be sent there. The instance's count of requests in flight is reduced
+    /// again.
     pub(crate) fn attempt<'m>(
         &mut self,
         members: &'m Arc<Members>,
@@ -132,7 +134,7 @@ where
         Ok(Some(Attempt { shared, context, sent, active, way }))
     }
 
-    /// The way to the engine, where the instance is in this process and has these types.
+    /// The route to the engine, if the instance is in this process and has these types.
     fn local<'m>(&mut self, instance: &Instance) -> Result<Option<Way<'m, Req, Resp>>, Error> {
         let Some(local) = self.shared.client.local(instance) else { return Ok(None) };
         // Reserved first, because an engine that refuses keeps the value.
@@ -141,8 +143,9 @@ where
         Ok(Some(Way::Local { call, data }))
     }
 
-    /// Whether the instance would still be chosen. Encoding a large request takes time, in which
-    /// other requests may have found it overloaded or gone, or discovery withdrawn it.
+    /// True if the instance would still be chosen. Encoding a large request takes time. Meanwhile
+    /// other requests may have found the instance overloaded or lost, or discovery may have removed
+    /// it.
     fn still_holds(&self, members: &Arc<Members>, instance: &Instance, in_spite: bool) -> bool {
         let newest = self.shared.client.members();
         let known =
@@ -179,24 +182,24 @@ where
         Ok(request)
     }
 
-    /// Notes an attempt that failed; other requests may look elsewhere for a while.
+    /// Records a failed attempt, for this request and for the ejections.
     pub(crate) fn failed(&mut self, instance: &Arc<Instance>, error: Error, now: Instant) {
         self.shared.state.failed(instance, &error, now);
         self.last = Some(Arc::clone(instance));
         self.attempts.failed(instance.id, error);
     }
 
-    /// Notes an instance to which another one was quicker to connect.
+    /// Records an instance that was slower to connect than another one.
     pub(crate) fn passed_by(&mut self, instance: &Arc<Instance>, error: Error, now: Instant) {
         self.shared.state.failed(instance, &error, now);
         self.last = Some(Arc::clone(instance));
         self.attempts.passed_by(instance.id, error);
     }
 
-    /// Waits until the request is to be sent again, behind an attempt that failed.
+    /// Waits until the request is to be sent again after a failed attempt.
     ///
     /// # Errors
-    /// The error of the whole request, when it is not; or the cancel.
+    /// The error of the whole request if it is not sent again, or the cancel.
     pub(crate) async fn again(&mut self, now: Instant) -> Result<(), Error> {
         let members = self.shared.client.members();
         let unasked = self.unasked(&members);
@@ -217,16 +220,17 @@ where
         self.wait(unasked, after).await
     }
 
-    /// Whatever a policy says, at most one handler runs for a request unless its endpoint declares
-    /// itself idempotent.
+    /// True if the request may be sent again. Whatever the policy decides, at most one handler runs
+    /// for a request unless its endpoint declares itself idempotent.
     fn may_be_sent_again(&self) -> bool {
         let idempotent = self.last.as_ref().is_some_and(|instance| instance.idempotent);
         let last = self.attempts.last();
         idempotent || last.is_some_and(|(_, error)| error.is_safe_to_resend())
     }
 
-    /// Nobody was chosen: waits before those who may have recovered are asked once more. An
-    /// error when there are none, as when nobody is there at all.
+    /// Waits before the next round, in which the request goes again to instances that may have
+    /// recovered. Called if no instance was chosen. An error if there are no such instances, or no
+    /// instances at all.
     pub(crate) async fn next_round(&mut self, members: &Members) -> Result<(), Error> {
         if self.attempts.count() == 0 {
             let client = &self.shared.client;
@@ -240,14 +244,14 @@ where
         self.wait(0, after).await
     }
 
-    /// How many may still be asked in this round.
+    /// How many instances the request was not sent to in this round.
     fn unasked(&self, members: &Members) -> usize {
         let named = self.strategy.named();
         let may = |id| named.is_none_or(|named| named == id) && !self.attempts.was_asked(id);
         members.instances.iter().filter(|one| may(one.id)).count()
     }
 
-    /// The wait before the request is sent again; `None` when it is not.
+    /// The wait before the request is sent again; `None` if it is not sent again.
     fn classify(&self, members: &Members, unasked: usize) -> Option<Duration> {
         let (_, error) = self.attempts.last()?;
         let report = AttemptReport {
@@ -289,7 +293,7 @@ where
     }
 }
 
-/// The next instance that a request is to be sent to.
+/// Picks the next instance for a request.
 pub(crate) fn pick(
     shared: &Shared,
     strategy: &dyn LoadBalancer,

@@ -45,24 +45,24 @@ pub(crate) fn deadline_exceeded(executed: Executed) -> Error {
         .with_executed(executed)
 }
 
-/// A peer that always has an item is held to the deadline once in so many.
+/// While a worker always has an item ready, the deadline is checked once in so many items.
 const CHECK_EVERY: u8 = 64;
 
 struct Remote<T> {
-    /// Dropped at the end, which ends the handler if it has not ended by itself.
+    /// The open stream. Dropping it before its end cancels the handler.
     open: Option<Started>,
     format: PayloadFormat,
-    /// Items are wanted as the bytes that they are.
+    /// True if the caller wants items as bytes.
     is_bytes: bool,
-    /// The caller's own watch on its deadline, for a peer that has fallen silent.
+    /// The caller's own timer for its deadline, for a worker that sends nothing more.
     deadline: Option<Pin<Box<Sleep>>>,
     context: Context,
-    /// The head and the facts, once it has ended.
+    /// The head and the facts, once the stream has ended.
     head: Headers,
     facts: Headers,
-    /// The deadline passed while the head was waited for.
+    /// True if the deadline passed while the caller waited for the head.
     is_late: bool,
-    /// Items since the deadline was last looked at.
+    /// Items since the last check of the deadline.
     unchecked: u8,
     value: PhantomData<fn() -> T>,
 }
@@ -82,7 +82,7 @@ impl<T: DeserializeOwned + 'static> Remote<T> {
         Poll::Ready(Next::End(BodyEnd::of(outcome, error)))
     }
 
-    /// Ready once the deadline has passed; the handler is then told to end.
+    /// Ready once the deadline has passed; the handler is then cancelled.
     fn poll_deadline(&mut self, cx: &mut task::Context<'_>) -> Poll<()> {
         let Some(deadline) = &mut self.deadline else { return Poll::Pending };
         ready!(deadline.as_mut().poll(cx));

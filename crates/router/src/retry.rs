@@ -1,4 +1,4 @@
-//! When a request that failed is sent again.
+//! The configuration of retries, and the record of the attempts of one request.
 
 use std::time::Duration;
 
@@ -9,32 +9,32 @@ use crate::BudgetConfig;
 
 /// When and how often a request is sent again.
 ///
-/// It is sent again when the peer cannot have run it ([`Error::is_safe_to_resend`]), or when the
-/// instance declares itself idempotent and the connection broke before an answer; never after
-/// the first item, never past the deadline, never beyond the budget.
+/// The router sends it again if the worker cannot have run it ([`Error::is_safe_to_resend`]), or if
+/// the instance declares itself idempotent and the connection broke before an answer; never after
+/// the first item, never after the deadline, never beyond the budget.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetryConfig {
-    /// Most attempts of one request, the first included. Refusals may go on to each instance
-    /// once, up to 16, since they cost little and an instance that works may be the last.
-    /// 1 turns resending off, also for refusals.
+    /// Most attempts of one request, the first included. A request that is refused may be sent to
+    /// each instance once, up to 16 instances, because refusals cost little and the last instance
+    /// may be the one that works. 1 turns resending off, also after refusals.
     pub max_attempts: usize,
     /// How many resends all requests of a router may add together.
     pub budget: BudgetConfig,
-    /// The wait before instances that failed are asked once more. Moving on to an instance that
-    /// has not been asked needs none.
+    /// The wait before the request goes again to instances that failed. There is no wait before it
+    /// goes to an instance that was not tried yet.
     pub backoff: Backoff,
-    /// Longest wait that a server may ask for in place of the backoff. One that asks for more
-    /// ends the request, and its error says when to come back.
+    /// Longest wait that a worker may ask for in place of the backoff. If it asks for more, the
+    /// request fails, and its error has the time to wait.
     pub max_wait: Duration,
-    /// How long an instance that could not be reached, does not serve or was lost midway is left
-    /// out by other requests, and the longest rest of one that is overloaded. Zero leaves nobody
-    /// out.
+    /// How long an instance is ejected that could not be reached, does not serve the endpoint or
+    /// was lost during a response; also the longest ejection of an overloaded instance. Zero turns
+    /// ejection off.
     pub ejection: Duration,
 }
 
 impl Default for RetryConfig {
-    /// Three attempts, a budget of 20 % and 10 per second, waits of up to five seconds where a
-    /// server asks for them, one second of ejection.
+    /// Three attempts, a budget of 20 % and 10 per second, waits of up to five seconds if a worker
+    /// asks for them, and one second of ejection.
     fn default() -> Self {
         Self {
             max_attempts: 3,
@@ -57,18 +57,18 @@ impl RetryConfig {
 #[derive(Debug, Default)]
 pub(crate) struct Attempts {
     failed: Vec<(InstanceId, Error)>,
-    /// Those that are not to be asked in this round.
+    /// The instances that the request does not go to again in this round.
     asked: Vec<(InstanceId, RetryHint)>,
-    /// How many of the failed were only slow to be connected to.
+    /// How many of the failed attempts only were slow to connect.
     passed_by: usize,
-    /// Those that are being connected to.
+    /// The instances that are being connected to.
     connecting: Vec<InstanceId>,
     rounds: u32,
-    /// How many had failed when this round began.
+    /// How many attempts had failed when this round began.
     begun: usize,
 }
 
-/// Whether asking an instance once more can help.
+/// Whether a second attempt at an instance can help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RetryHint {
     Later,
@@ -80,13 +80,13 @@ impl Attempts {
         self.failed.len()
     }
 
-    /// Those that count towards the most that are allowed: an instance that was passed by while it
-    /// was connected to has used up none.
+    /// The attempts that count towards the limit. An instance that was only slower to connect does
+    /// not count.
     pub(crate) fn tries(&self) -> usize {
         self.failed.len() - self.passed_by
     }
 
-    /// Another instance was quicker to connect to.
+    /// Records that another instance was quicker to connect.
     pub(crate) fn passed_by(&mut self, id: InstanceId, error: Error) {
         self.failed(id, error);
         self.passed_by += 1;
@@ -96,12 +96,12 @@ impl Attempts {
         self.asked.iter().any(|(asked, _)| *asked == id) || self.connecting.contains(&id)
     }
 
-    /// The instance is not to be chosen while it is being connected to.
+    /// Excludes an instance from the choice while a connection to it is being made.
     pub(crate) fn connecting(&mut self, id: InstanceId) {
         self.connecting.push(id);
     }
 
-    /// The connecting is over.
+    /// Ends the exclusion of the instances that were being connected to.
     pub(crate) fn connected(&mut self) {
         self.connecting.clear();
     }
@@ -121,17 +121,17 @@ impl Attempts {
         self.rounds
     }
 
-    /// When the first of the servers of this round suggests to come back.
+    /// The shortest retry hint of the workers of this round.
     pub(crate) fn asked_to_wait(&self) -> Option<Duration> {
         self.failed[self.begun..].iter().filter_map(|(_, error)| error.retry_after()).min()
     }
 
-    /// The last that failed.
+    /// The last failed attempt.
     pub(crate) fn last(&self) -> Option<&(InstanceId, Error)> {
         self.failed.last()
     }
 
-    /// Begins a new round over the instances that asking once more can help; false when there are
+    /// Begins a new round over the instances at which a second attempt can help; false if there are
     /// none.
     pub(crate) fn begin_round(&mut self) -> bool {
         let before = self.asked.len();
@@ -144,8 +144,8 @@ impl Attempts {
         true
     }
 
-    /// What may have happened over all attempts: the last error alone could say "not executed"
-    /// of a request whose first attempt was lost midway.
+    /// Whether any attempt may have run. The last error alone could say "not executed" for a
+    /// request whose first attempt was lost after it was sent.
     pub(crate) fn executed(&self) -> Option<Executed> {
         let all = || self.failed.iter().map(|(_, error)| error.executed());
         let worst = |wanted| all().any(|one| one == wanted).then_some(wanted);

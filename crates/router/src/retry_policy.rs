@@ -1,4 +1,4 @@
-//! Whether a request that failed is sent again.
+//! The trait that decides whether a failed request is sent again, and its default rules.
 
 use std::time::Duration;
 
@@ -7,41 +7,43 @@ use sinew_plane::{Error, Executed, Fault, random};
 
 use crate::RetryConfig;
 
-/// Most instances that one request asks when all of them refuse. Beyond it the service as a
-/// whole is refusing, and asking on only adds load.
+/// Most instances that one request asks when all of them refuse. Beyond it the whole service
+/// refuses, and further attempts only add load.
 const MAX_REFUSALS: usize = 16;
 
-/// Decides what follows an attempt. [`RetryConfig`] is the policy of a router without another one.
+/// Decides what follows an attempt. [`RetryConfig`] is the default policy of a router.
 ///
-/// What it wants sent again still needs the router's budget, an instance to go to and time until the
-/// deadline, and a value: one that was handed to an engine in this process is gone.
+/// A resend that it asks for also needs room in the router's budget, an instance, time until the
+/// deadline, and the value: the router no longer has it after it passed it to an engine in this
+/// process.
 ///
-/// A request that may have run ([`Error::is_safe_to_resend`] is false) is sent again only where its
-/// endpoint declares itself idempotent, and none more than 64 times, whatever the policy says.
+/// A request that may have run ([`Error::is_safe_to_resend`] is false) is sent again only if its
+/// endpoint declares itself idempotent, and no request is sent more than 64 times, whatever the
+/// policy decides.
 pub trait RetryPolicy: Send + Sync {
-    /// What follows the attempt.
+    /// Decides what follows the attempt.
     fn classify(&self, report: &AttemptReport<'_>) -> Verdict;
 }
 
 /// What follows an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It serves the request.
+    /// The attempt succeeded: its instance serves the request.
     Done,
-    /// The request is sent again after this time, to another instance if there is one that it was
-    /// not sent to.
+    /// The router sends the request again after this time, to an instance that it was not sent to
+    /// if there is one.
     Again(Duration),
     /// The request fails with the error of the attempt.
     GiveUp,
 }
 
-/// An attempt that is over, and those before it.
+/// A finished attempt, and the number of those before it.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct AttemptReport<'a> {
-    /// `Ok` when a handler has the request.
+    /// `Ok` if a worker has accepted the request.
     pub result: Result<(), &'a Error>,
-    /// Where it was sent to.
+    /// The instance that it was sent to.
     pub instance: &'a Instance,
     /// How many attempts count so far, this one included.
     pub attempts: usize,
@@ -51,7 +53,7 @@ pub struct AttemptReport<'a> {
     pub unasked: usize,
     /// The number of rounds over the instances before this one: 0 in the first round.
     pub rounds: u32,
-    /// The shortest wait that a server of this round asks for.
+    /// The shortest wait that a worker of this round asks for.
     pub asked_to_wait: Option<Duration>,
 }
 
@@ -72,9 +74,9 @@ impl RetryPolicy for RetryConfig {
 }
 
 impl RetryConfig {
-    /// Whether the rules, the budget apart, allow a further attempt after `attempts` of them,
-    /// the last of which failed with `error` at an instance that is idempotent or not, one of
-    /// `instances`.
+    /// True if the rules, without the budget, allow a further attempt after `attempts` attempts, of
+    /// which the last failed with `error`. `idempotent` is what the instance declares, and
+    /// `instances` is how many there are.
     pub(crate) fn allows(
         &self,
         attempts: usize,

@@ -1,4 +1,4 @@
-//! Everything a router remembers from one request to the next.
+//! The state of a router that its requests share.
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
@@ -12,27 +12,27 @@ use crate::{
     retry::Attempts,
 };
 
-/// What is in flight where, who is left out, how much may be sent again, and the parts that decide
-/// these. Each part has a lock of its own; of two at once the picker's is taken first. Takes time as
-/// an argument.
+/// The counts of requests in flight, the ejections, the retry budget, and the parts that decide.
+/// Each part has its own lock; code that needs two takes the picker's first. Time is an argument.
 #[derive(Clone)]
 pub(crate) struct RouterState {
-    /// Locked from a choice until it is counted.
+    /// Locked from a choice until the chosen instance is counted.
     picker: Arc<Mutex<Picker>>,
     strategies: Arc<Strategies>,
-    /// The strategy of the user, in place of the mode's.
+    /// The program's own strategy, in place of the mode's.
     custom: Option<Arc<dyn LoadBalancer>>,
     outliers: Arc<dyn OutlierPolicy>,
     retry: Arc<dyn RetryPolicy>,
     budget: Arc<Mutex<RetryBudget>>,
 }
 
-/// Who is to be asked, and counts as busy with it from now on.
+/// The chosen instance, which counts one more request in flight from now on.
 #[derive(Debug)]
 pub(crate) struct Chosen {
     pub(crate) choice: Choice,
     pub(crate) permit: Permit,
-    /// It is asked in spite of an ejection: it was named, or there was nobody else.
+    /// True if it was chosen in spite of an ejection, because it was named or because there was no
+    /// other.
     pub(crate) in_spite: bool,
 }
 
@@ -49,7 +49,7 @@ impl RouterState {
         }
     }
 
-    /// The same requests in flight and the same rotation under other rules.
+    /// Returns a state with other retry rules that shares the counts and the round-robin position.
     pub(crate) fn with_retry(&self, config: &RetryConfig, now: Instant) -> Self {
         let Self { picker, strategies, custom, .. } = self.clone();
         Self { picker, strategies, custom, ..Self::new(config, now) }
@@ -90,9 +90,9 @@ impl RouterState {
         self.budget.lock().on_request(now);
     }
 
-    /// The next instance to ask: one that was not asked yet, that is not ejected, and that is
-    /// preferred; without such a one first the preference goes, then the ejections. Chosen and
-    /// counted in one, so that requests that choose at the same time see each other.
+    /// Chooses the next instance: one that was not tried yet, that is not ejected, and that is
+    /// preferred. If there is none, it drops first the preference, then the ejections. It chooses
+    /// and counts under one lock, so that concurrent requests see each other.
     pub(crate) fn choose(
         &self,
         strategy: &dyn LoadBalancer,
@@ -122,7 +122,7 @@ impl RouterState {
         Some(Chosen { choice, permit, in_spite })
     }
 
-    /// Whether the instance is left out by now.
+    /// True if the instance is ejected now.
     pub(crate) fn is_ejected(&self, instance: &Instance, now: Instant) -> bool {
         self.outliers.is_ejected(instance, now)
     }

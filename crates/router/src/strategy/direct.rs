@@ -1,10 +1,10 @@
-//! The instance that the caller names.
+//! The strategy that always chooses the instance that the caller names.
 
 use sinew_plane::{InstanceId, random::Rng};
 
 use crate::{Candidates, LoadBalancer, SelectionCriteria, Why};
 
-/// Always the same instance, in spite of its failures.
+/// Chooses always the same instance, in spite of its failures.
 #[derive(Debug, Clone, Copy)]
 pub struct Direct(pub InstanceId);
 

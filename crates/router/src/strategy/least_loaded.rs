@@ -7,8 +7,8 @@ use sinew_plane::{InstanceId, random::Rng};
 use super::{Load, Weights, load::LoadOf, select_by_pick};
 use crate::{Candidates, LoadBalancer, Loads, SelectionCriteria, Why};
 
-/// The least loaded of all. Equal loads are decided by lot, with the odds of the weights, so that
-/// an idle service gets its traffic spread and not all at one end of the list.
+/// The least loaded of all. Between equal loads the choice is random, with the probabilities of the
+/// weights, so that the requests of an idle service do not all go to the start of the list.
 #[derive(Debug, Default)]
 pub struct LeastLoaded {
     weights: Weights,
@@ -16,12 +16,12 @@ pub struct LeastLoaded {
 }
 
 impl LeastLoaded {
-    /// By what is in flight, relative to the weights.
+    /// Measures load by the requests in flight, relative to the weight.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// By another measure.
+    /// Measures load by `load`.
     pub fn by(load: impl Load + 'static) -> Self {
         Self { load: LoadOf(Some(Box::new(load))), ..Self::default() }
     }

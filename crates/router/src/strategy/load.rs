@@ -1,17 +1,18 @@
-//! How busy an instance is.
+//! The trait for measures of load.
 
 use std::fmt;
 
 use super::weights::WeightsNow;
 use crate::{Candidate, InstanceLoad, Measure};
 
-/// A measure of how busy an instance is, for the strategies that go by load.
+/// A measure of how busy an instance is, for strategies by load.
 ///
-/// Without one they take the requests that this router has in flight there, relative to the
-/// weight. One of the user's own may know more, as bytes in hand or a queue that the instance
-/// reports.
+/// Without one they use the requests that this router has in flight at the instance, relative to
+/// the weight. Your own measure may use more, such as bytes in flight or a queue length that the
+/// instance reports.
 pub trait Load: Send + Sync {
-    /// Lower is better. Called for each candidate that is looked at; returns at once.
+    /// Returns the load; lower is better. Called for each candidate that the strategy compares;
+    /// must return at once.
     fn load(&self, candidate: &Candidate<'_>) -> f64;
 }
 
@@ -21,7 +22,7 @@ impl<F: Fn(&Candidate<'_>) -> f64 + Send + Sync> Load for F {
     }
 }
 
-/// The measure of a strategy.
+/// The measure that a strategy uses.
 #[derive(Default)]
 pub(super) struct LoadOf(pub(super) Option<Box<dyn Load>>);
 

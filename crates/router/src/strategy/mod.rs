@@ -1,4 +1,4 @@
-//! The strategies that the router has, each a [`LoadBalancer`](crate::LoadBalancer).
+//! The strategies of this crate. Each is a [`LoadBalancer`](crate::LoadBalancer).
 
 mod direct;
 mod least_loaded;
@@ -18,7 +18,7 @@ use sinew_plane::{InstanceId, random};
 
 use crate::{LoadBalancer, SelectionCriteria};
 
-/// [`LoadBalancer::select_node`] of a strategy that implements `pick`.
+/// Implements [`LoadBalancer::select_node`] for a strategy that implements `pick`.
 fn select_by_pick(
     strategy: &impl LoadBalancer,
     criteria: &SelectionCriteria<'_>,

@@ -9,9 +9,9 @@ use crate::{Candidates, LoadBalancer, Loads, SelectionCriteria, Why};
 
 /// The less loaded of two different instances, the first among equals.
 ///
-/// Both are drawn with the odds of the weights: drawn evenly, a heavy one among many would be looked
-/// at too seldom to get its share. Routers that do not know of each other's requests do not all run
-/// to the same instance this way.
+/// Both are drawn with the probabilities of the weights; if they were drawn evenly, a heavy
+/// instance among many would be drawn too seldom to get its share. Routers that do not see each
+/// other's requests then do not all choose the same instance.
 #[derive(Debug, Default)]
 pub struct PowerOfTwoChoices {
     weights: Weights,
@@ -19,12 +19,12 @@ pub struct PowerOfTwoChoices {
 }
 
 impl PowerOfTwoChoices {
-    /// By what is in flight, relative to the weights.
+    /// Measures load by the requests in flight, relative to the weight.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// By another measure.
+    /// Measures load by `load`.
     pub fn by(load: impl Load + 'static) -> Self {
         Self { load: LoadOf(Some(Box::new(load))), ..Self::default() }
     }

@@ -1,4 +1,4 @@
-//! By lot.
+//! The strategy that chooses at random.
 
 use std::collections::HashMap;
 
@@ -7,14 +7,14 @@ use sinew_plane::{InstanceId, random::Rng};
 use super::{Weights, select_by_pick};
 use crate::{Candidates, LoadBalancer, SelectionCriteria, Why};
 
-/// An instance by lot, with the odds of the weights.
+/// Chooses an instance at random, with the probabilities of the weights.
 #[derive(Debug, Default)]
 pub struct RandomChoice {
     weights: Weights,
 }
 
 impl RandomChoice {
-    /// With the weights of discovery.
+    /// Uses the weights of discovery.
     pub fn new() -> Self {
         Self::default()
     }

@@ -1,4 +1,4 @@
-//! One after the other.
+//! The weighted round-robin strategy.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -9,12 +9,13 @@ use sinew_plane::{InstanceId, random::Rng};
 use super::{Weights, select_by_pick, weights::WeightsNow};
 use crate::{Candidates, LoadBalancer, SelectionCriteria, Why};
 
-/// One after the other, each as often as its weight says.
+/// Chooses one instance after the other, each as often as its weight says.
 ///
-/// The rotation is the smooth weighted kind: each instance gains its weight per choice, and the
-/// richest is chosen and pays for all. With equal weights that is an exact rotation. It begins with
-/// an instance drawn by lot, with the odds of the weights. What each instance has gained is kept
-/// under its id, so a change of the list does not begin the rotation anew.
+/// It is smooth weighted round robin: each choice adds to every instance's score its weight,
+/// chooses the highest score, and subtracts the sum of the weights from that. With equal weights
+/// this is an exact rotation. It begins with a random instance, with the probabilities of the
+/// weights. The scores are kept by instance id, so a change of the list does not start the rotation
+/// again.
 #[derive(Debug, Default)]
 pub struct RoundRobin {
     weights: Weights,
@@ -24,9 +25,9 @@ pub struct RoundRobin {
 #[derive(Debug, Default)]
 struct Rotation {
     gains: Vec<Gain>,
-    /// Who is chosen first among equals; `None` before the rotation begins. It begins with one
-    /// drawn by lot, so that the first choices of many rotations, as of commands that call once,
-    /// spread as the weights say.
+    /// The index that is chosen first among equals; `None` before the rotation begins. It begins at
+    /// a random index, so that the first choices of many rotations, such as those of commands that
+    /// call once, are spread by the weights.
     start: Option<usize>,
 }
 
@@ -37,7 +38,7 @@ struct Gain {
 }
 
 impl RoundRobin {
-    /// A rotation that begins anywhere.
+    /// Makes a rotation that begins at a random instance.
     pub fn new() -> Self {
         Self::default()
     }
@@ -91,8 +92,8 @@ impl Rotation {
         Some(turn)
     }
 
-    /// Takes over the gains of the instances that stay. The sum is brought back to zero, so
-    /// that one that is new, at zero, has neither a debt nor a claim.
+    /// Keeps the scores of the instances that stay. Brings their sum back to zero, so that a new
+    /// instance, at zero, has no advantage and no disadvantage.
     fn follow(&mut self, instances: &[Arc<Instance>], weights: &WeightsNow) {
         let same = self.gains.len() == instances.len()
             && self.gains.iter().zip(instances).all(|(gain, one)| gain.id == one.id);

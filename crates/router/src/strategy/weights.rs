@@ -8,7 +8,7 @@ use sinew_plane::{InstanceId, random::Rng};
 
 use crate::Candidates;
 
-/// What a weight of 1 counts while others are set as fractions.
+/// The integer that stands for a weight of 1, so that weights may be fractions.
 const UNIT: f64 = 1_000.0;
 
 /// Weights that can be changed while a strategy works.
@@ -19,7 +19,7 @@ pub(crate) struct Weights(ArcSwapOption<HashMap<InstanceId, f64>>);
 pub(crate) struct WeightsNow(Guard<Option<Arc<HashMap<InstanceId, f64>>>>);
 
 impl Weights {
-    /// An empty map takes discovery's back.
+    /// Sets the weights. An empty map returns to those of discovery.
     pub(crate) fn update(&self, weights: HashMap<InstanceId, f64>) {
         self.0.store((!weights.is_empty()).then(|| Arc::new(weights)));
     }
@@ -30,8 +30,8 @@ impl Weights {
 }
 
 impl WeightsNow {
-    /// At least 1: a weight of zero from a careless source counts as the smallest, since to keep an
-    /// instance out of the traffic it is withdrawn.
+    /// The weight of an instance, at least 1. A weight of zero counts as the smallest; to take an
+    /// instance out of the traffic, withdraw it.
     pub(crate) fn of(&self, instance: &Instance) -> u32 {
         let Some(set) = &*self.0 else { return instance.weight.max(1) };
         let weight = set.get(&instance.id).copied().unwrap_or_else(|| instance.weight.into());
@@ -39,7 +39,8 @@ impl WeightsNow {
         ((weight * UNIT) as u32).max(1)
     }
 
-    /// One of the candidates by lot, with the odds of the weights, which `skip` does not rule out.
+    /// Draws one of the candidates for which `skip` is false at random, with the probabilities of
+    /// the weights.
     pub(crate) fn by_lot(
         &self,
         candidates: &Candidates<'_>,
