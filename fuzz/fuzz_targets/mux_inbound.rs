@@ -26,7 +26,7 @@ use sinew_mux::{
     CallerStream, CheckedMuxConfig, Connection, Detached, MuxConfig, PREFACE, ReceivedRequest,
     Role, Serving, Sessions,
 };
-use sinew_plane::{
+use sinew_plane::{ProcessId, 
     Budget, Code, EndpointName, Error, InstanceId, ItemBatch, OutgoingRequest, ResponseSink,
     ResponseSource, SinkTarget, SourceEvent, StreamId, Window,
 };
@@ -47,7 +47,7 @@ const GRACE: Duration = Duration::from_secs(10);
 
 fn config(settings: u8) -> CheckedMuxConfig {
     let mut config = MuxConfig {
-        process: 7,
+        process: ProcessId(7),
         integrity: settings & 2 != 0,
         resume_grace: GRACE,
         ..MuxConfig::default()

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use sinew::layers::codec::ChecksumMode;
 use sinew_plane::{
     Address, DuplexTransport, EndpointName, IncomingRequest, InstanceId, OutgoingRequest,
-    RequestHandler, RequestPlaneServer, ResponseSink,
+    ProcessId, RequestHandler, RequestPlaneServer, ResponseSink,
 };
 use sinew_plane_call_home::{
     ListenHost, TcpStreamClient, TcpStreamClientConfig, TcpStreamServer, TcpStreamServerConfig,
@@ -89,12 +89,12 @@ pub(super) struct SplitHost {
     requests: TcpServer,
     responses: Arc<TcpStreamClient>,
     pool: bool,
-    process: u64,
+    process: ProcessId,
 }
 
 impl SplitHost {
     async fn start(service: Arc<Service<SinewSink>>, pool: bool) -> Result<Self> {
-        let process = InstanceId::random().0;
+        let process = ProcessId::random();
         let mut back = TcpStreamClientConfig { pool, ..TcpStreamClientConfig::default() };
         back.driver.mux.process = process;
         back.frame_checks = FRAME_CHECKS;
@@ -121,7 +121,7 @@ impl Server for SplitHost {
     /// Where it listens and which process it is, as discovery would tell.
     fn address(&self) -> String {
         let bound = self.requests.local_address();
-        bound.map_or_else(String::new, |bound| format!("{bound} {:x}", self.process))
+        bound.map_or_else(String::new, |bound| format!("{bound} {}", self.process))
     }
 
     fn writes(&self) -> Option<u64> {
@@ -141,7 +141,7 @@ pub(super) struct SplitCaller {
     responses: Arc<TcpStreamServer>,
     address: Address,
     endpoint: EndpointName,
-    process: u64,
+    process: ProcessId,
 }
 
 impl SplitCaller {
@@ -152,7 +152,7 @@ impl SplitCaller {
             pool,
             ..TcpStreamServerConfig::default()
         };
-        config.driver.mux.process = InstanceId::random().0;
+        config.driver.mux.process = ProcessId::random();
         config.frame_checks = FRAME_CHECKS;
         let responses = Arc::new(TcpStreamServer::bind(config.checked()?)?);
         let requests = Arc::new(TcpRequestClient::new(TcpRequestConfig::default().checked()?));
@@ -167,7 +167,7 @@ impl SplitCaller {
             responses,
             address: Address::new(SplitScheme::TCP.as_str(), host)?,
             endpoint: "bench/peer/ask".parse()?,
-            process: u64::from_str_radix(process, 16).context("the process of an address")?,
+            process: ProcessId::from_hex(process).context("the process of an address")?,
         })
     }
 }

@@ -22,7 +22,7 @@ use std::{
 use sinew_discovery::{Discovery, FileDiscovery, Instance, View, host_id};
 #[cfg(feature = "etcd")]
 use sinew_discovery::{EtcdConfig, EtcdDiscovery};
-use sinew_plane::{EndpointName, InstanceId};
+use sinew_plane::{EndpointName, InstanceId, ProcessId};
 use tokio::task::JoinSet;
 
 const SIZES: [u64; 3] = [200, 2_000, 10_000];
@@ -129,7 +129,11 @@ fn endpoint() -> Result<EndpointName> {
 fn instance(id: u64) -> Result<Instance> {
     let here = vec!["tcp://127.0.0.1:9001".parse()?];
     let instance = Instance::new(endpoint()?, InstanceId(id), here);
-    Ok(Instance { host: host_id(), process: Some(std::process::id().into()), ..instance })
+    Ok(Instance {
+        host: host_id(),
+        process: Some(ProcessId(std::process::id().into())),
+        ..instance
+    })
 }
 
 /// Lets what was just done be seen everywhere.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sinew_plane::{Address, EndpointName, Incarnation, InstanceId};
+use sinew_plane::{Address, EndpointName, Incarnation, InstanceId, ProcessId};
 
 use crate::Unreachable;
 
@@ -35,7 +35,7 @@ pub struct Instance {
     pub host: Option<String>,
     /// The process it runs in: random per process start. The connection's handshake must show
     /// the same number, else somebody else has taken its port. `None` when unknown.
-    pub process: Option<u64>,
+    pub process: Option<ProcessId>,
     /// Its handler may run twice for one request without harm.
     pub idempotent: bool,
     /// Callers of NVIDIA Dynamo can use it as well, at its `tcp` or else its `nats` address: in a

@@ -116,7 +116,7 @@ impl Withdraw for Entry {
 
 #[cfg(test)]
 mod tests {
-    use sinew_plane::InstanceId;
+    use sinew_plane::{InstanceId, ProcessId};
 
     use super::*;
     use crate::Change;
@@ -155,7 +155,7 @@ mod tests {
     #[tokio::test]
     async fn another_process_under_the_same_key_is_refused() {
         let discovery = MemoryDiscovery::new();
-        let of = |process| Instance { process: Some(process), ..instance(1) };
+        let of = |process| Instance { process: Some(ProcessId(process)), ..instance(1) };
         let _held = discovery.register(of(7)).await.unwrap();
         let error = discovery.register(of(8)).await.unwrap_err();
         assert!(matches!(error, DiscoveryError::Taken { .. }), "{error}");

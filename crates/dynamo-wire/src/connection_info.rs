@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use sinew_codec::decode_control;
-use sinew_plane::{Code, Error, Executed, StreamId};
+use sinew_plane::{Code, Error, Executed, ProcessId, StreamId};
 use uuid::Uuid;
 
 use crate::{
@@ -88,13 +88,13 @@ pub struct SinewOffer {
 
 impl SinewOffer {
     /// What this side offers: that `process` answers and, with a token, shared connections.
-    pub fn new(process: u64, token: Option<&[u8; TOKEN_BYTES]>) -> Self {
+    pub fn new(process: ProcessId, token: Option<&[u8; TOKEN_BYTES]>) -> Self {
         let hex = |token: &[u8; TOKEN_BYTES]| {
             let mut text = String::new();
             token::write(token, &mut text);
             text
         };
-        Self { v: OFFER_VERSION, process: Some(format!("{process:x}")), token: token.map(hex) }
+        Self { v: OFFER_VERSION, process: Some(process.to_string()), token: token.map(hex) }
     }
 }
 

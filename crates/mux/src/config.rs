@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sinew_plane::{ConfigError, Window};
+use sinew_plane::{ConfigError, ProcessId, Window};
 
 use crate::Token;
 
@@ -11,7 +11,7 @@ use crate::Token;
 #[derive(Debug, Clone)]
 pub struct MuxConfig {
     /// Identity of this process, random per start; shown to the peer in the hello.
-    pub process: u64,
+    pub process: ProcessId,
     /// Streams the peer may have running here at once.
     pub max_streams: u32,
     /// Largest request body or item, in bytes, both ways. At most 1 GiB.
@@ -53,7 +53,7 @@ pub struct MuxConfig {
 impl Default for MuxConfig {
     fn default() -> Self {
         Self {
-            process: 0,
+            process: ProcessId::UNKNOWN,
             max_streams: 16_384,
             max_message_bytes: 32 << 20,
             window: Window { items: 1024, bytes: 256 << 10 },
@@ -143,7 +143,7 @@ impl CheckedMuxConfig {
 
     /// True when streams are kept after the loss of their carrier.
     pub fn resumes(&self) -> bool {
-        self.resume && self.process != 0
+        self.resume && self.process.is_known()
     }
 
     pub(crate) fn token(&self) -> Option<Token> {

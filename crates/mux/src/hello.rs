@@ -1,6 +1,6 @@
 //! The first frame each way: who is there and what it can take.
 
-use sinew_plane::{Code, Error};
+use sinew_plane::{Code, Error, ProcessId};
 
 use crate::{CheckedMuxConfig, ConnectionError, Token};
 
@@ -30,7 +30,7 @@ pub struct Hello {
     /// Oldest and newest protocol version it speaks.
     pub versions: (u8, u8),
     /// Its process, random per start.
-    pub process: u64,
+    pub process: ProcessId,
     /// Streams it lets the other side have running at once.
     pub max_streams: u32,
     /// Largest request body or item it takes, in bytes.
@@ -63,7 +63,7 @@ impl Hello {
     /// Payload: versions, then `u16` key, `u16` length, value; repeated.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         out.extend([self.versions.0, self.versions.1]);
-        put(out, key::PROCESS, &self.process.to_be_bytes());
+        put(out, key::PROCESS, &self.process.0.to_be_bytes());
         put(out, key::MAX_STREAMS, &self.max_streams.to_be_bytes());
         put(out, key::MAX_MESSAGE_BYTES, &self.max_message_bytes.to_be_bytes());
         put(out, key::REQUEST_WINDOW_BYTES, &self.request_window_bytes.to_be_bytes());
@@ -85,7 +85,7 @@ impl Hello {
         // What a peer leaves out counts as the least it can mean.
         let mut hello = Self {
             versions: (low, high),
-            process: 0,
+            process: ProcessId::UNKNOWN,
             max_streams: 1,
             max_message_bytes: 64 << 10,
             request_window_bytes: 64 << 10,
@@ -105,7 +105,7 @@ impl Hello {
         let long = |value: &[u8]| value.try_into().ok().map(u64::from_be_bytes);
         let short = |value: &[u8]| value.try_into().ok().map(u32::from_be_bytes);
         match key {
-            key::PROCESS => self.process = long(value)?,
+            key::PROCESS => self.process = ProcessId(long(value)?),
             key::MAX_STREAMS => self.max_streams = short(value)?,
             key::MAX_MESSAGE_BYTES => self.max_message_bytes = short(value)?,
             key::REQUEST_WINDOW_BYTES => self.request_window_bytes = short(value)?,
@@ -120,16 +120,16 @@ impl Hello {
     /// True when it takes attaches for the streams that it produces: they are looked for by the process
     /// of their consumer, so one that names none resumes nothing.
     pub fn resumes(&self) -> bool {
-        self.capabilities & RESUME != 0 && self.process != 0
+        self.capabilities & RESUME != 0 && self.process.is_known()
     }
 
-    /// Checks that the process that answers is the one that discovery named. 0 names nobody: one
-    /// that shows it where another is expected is not that one.
+    /// Checks that the process that answers is the one that discovery named. Any may answer where
+    /// `expected` is [`ProcessId::UNKNOWN`]; one that shows it where another is expected is not that one.
     ///
     /// # Errors
     /// [`Code::WrongPeer`]: another process has taken the address.
-    pub fn expect_process(&self, expected: u64) -> Result<(), Error> {
-        if expected == 0 || expected == self.process {
+    pub fn expect_process(&self, expected: ProcessId) -> Result<(), Error> {
+        if !expected.is_known() || expected == self.process {
             return Ok(());
         }
         let message = "another process answers at the instance's address: the instance is gone";
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_hello_round_trips_and_skips_unknown_keys() {
-        let config = MuxConfig { process: 7, integrity: true, ..MuxConfig::default() };
+        let config = MuxConfig { process: ProcessId(7), integrity: true, ..MuxConfig::default() };
         let hello = Hello::of(&config.checked().unwrap());
         let mut bytes = encoded(&hello);
         put(&mut bytes, 999, b"from the future");

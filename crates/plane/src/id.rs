@@ -1,4 +1,4 @@
-//! Numbers that name things: instances, their incarnations, streams.
+//! Numbers that name things: instances, their incarnations, processes, streams.
 
 use std::fmt;
 
@@ -54,6 +54,57 @@ impl Incarnation {
 }
 
 impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}", self.0)
+    }
+}
+
+/// One process of Sinew, from its start to its end: random for each start, and not the number that
+/// the operating system gives it.
+///
+/// A process says it in the hello of its connections and in its discovery records, so a caller sees
+/// when another process answers at an address, and a stream comes back to the process that has it.
+/// Everybody may read it, so it proves nothing.
+///
+/// ```
+/// use sinew_plane::ProcessId;
+///
+/// let own = ProcessId::random();
+/// assert!(own.is_known() && !ProcessId::UNKNOWN.is_known());
+/// assert_eq!(ProcessId::from_hex(&own.to_string()), Some(own));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProcessId(pub u64);
+
+impl ProcessId {
+    /// What a process shows that does not say which one it is. Nothing is expected of it, and none
+    /// of its streams outlives a connection.
+    pub const UNKNOWN: Self = Self(0);
+
+    /// A random id, unique with the odds of 64 random bits, and never [`UNKNOWN`](Self::UNKNOWN).
+    pub fn random() -> Self {
+        Self(random::non_zero_u64())
+    }
+
+    /// True unless it is [`UNKNOWN`](Self::UNKNOWN).
+    pub const fn is_known(self) -> bool {
+        self.0 != 0
+    }
+
+    /// Reads the hexadecimal form that [`Display`](fmt::Display) writes. `None` for another text.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        u64::from_str_radix(text, 16).ok().map(Self)
+    }
+}
+
+impl Default for ProcessId {
+    /// [`UNKNOWN`](Self::UNKNOWN).
+    fn default() -> Self {
+        Self::UNKNOWN
+    }
+}
+
+impl fmt::Display for ProcessId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:x}", self.0)
     }

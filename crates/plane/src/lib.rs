@@ -88,7 +88,7 @@ pub use crate::{
     error::Error,
     failure_memory::{Failure, FailureMemory},
     headers::{Headers, HeadersError, header},
-    id::{Incarnation, InstanceId, StreamId},
+    id::{Incarnation, InstanceId, ProcessId, StreamId},
     in_flight::{Closed, InFlight, InFlightEntry, InFlightKey, InFlightSet},
     item_run::{ItemRun, split_run},
     layer::{EngineLayer, LayeredEngine, layer_fn},

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::{
-    CallLimits, Context, EndpointName, Error, Headers, InstanceId, Permit, ResponseSink,
+    CallLimits, Context, EndpointName, Error, Headers, InstanceId, Permit, ProcessId, ResponseSink,
     TransportId,
 };
 
@@ -39,7 +39,7 @@ pub struct OutgoingRequest {
     /// 0 for the first try, then 1, 2, ... for the same request sent again.
     pub attempt: u8,
     /// The process that must answer, where it is known: another one may have taken the address.
-    pub process: Option<u64>,
+    pub process: Option<ProcessId>,
     /// Limits of the waits for the response, where the context says nothing.
     pub limits: CallLimits,
 }

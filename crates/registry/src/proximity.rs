@@ -1,7 +1,7 @@
 //! How near an instance is, and which transports can reach it at that distance.
 
 use sinew_discovery::Instance;
-use sinew_plane::{Address, LatencyClass};
+use sinew_plane::{Address, LatencyClass, ProcessId};
 
 /// The identity of this process, in the terms that discovery uses for instances.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -9,7 +9,7 @@ pub struct LocalProcess {
     /// The machine, as [`Instance::host`].
     pub host: Option<String>,
     /// The process, as [`Instance::process`].
-    pub process: Option<u64>,
+    pub process: Option<ProcessId>,
     /// The addresses at which this process reaches its own endpoints. Other processes cannot use
     /// them, so they are not announced.
     pub addresses: Vec<Address>,
@@ -61,8 +61,11 @@ mod tests {
 
     #[test]
     fn only_what_is_known_rules_a_class_out() {
-        let here =
-            LocalProcess { host: Some("h1".into()), process: Some(1), addresses: Vec::new() };
+        let here = LocalProcess {
+            host: Some("h1".into()),
+            process: Some(ProcessId(1)),
+            addresses: Vec::new(),
+        };
         let mut instance = Instance::new("a/b/c".parse().unwrap(), InstanceId(1), Vec::new());
         for (host, process, expected) in [
             (Some("h1"), Some(1), Proximity::Process),
@@ -74,7 +77,7 @@ mod tests {
             (None, None, Proximity::Unknown),
         ] {
             instance.host = host.map(str::to_owned);
-            instance.process = process;
+            instance.process = process.map(ProcessId);
             assert_eq!(Proximity::between(&here, &instance), expected, "{host:?} {process:?}");
         }
         assert!(!Proximity::Host.is_within(LatencyClass::Process));

@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use sinew_codec::{ChecksumMode, PayloadFormat};
 use sinew_plane::{
-    BindPolicy, Budget, CallLimits, DEFAULT_ACCEPT_LIMIT, Incarnation, budget::MIN_BUDGET_BYTES,
+    BindPolicy, Budget, CallLimits, DEFAULT_ACCEPT_LIMIT, ProcessId, budget::MIN_BUDGET_BYTES,
 };
 use sinew_plane_call_home::{
     CheckedTcpStreamClientConfig, CheckedTcpStreamServerConfig, ListenHost, TcpStreamClientConfig,
@@ -195,8 +195,8 @@ impl Config {
         tcp.driver.budget = Some(Arc::clone(&budget));
         // The same number in the record that discovery keeps and in the hello, so that callers
         // notice when another process has taken the address.
-        if tcp.driver.mux.process == 0 {
-            tcp.driver.mux.process = Incarnation::random().0;
+        if !tcp.driver.mux.process.is_known() {
+            tcp.driver.mux.process = ProcessId::random();
         }
         // What crosses a network in plain text is checked: TCP's own checksum misses much.
         let network = !self.listen.ip().to_canonical().is_loopback();
@@ -421,7 +421,7 @@ mod tests {
     fn a_process_has_one_identity_however_it_listens() {
         let checked = Config::default().checked().unwrap();
         let process = checked.tcp.driver.mux.process;
-        assert_ne!(process, 0);
+        assert!(process.is_known());
         assert_eq!(checked.call_home.driver.mux.process, process);
         assert_eq!(checked.dial_back.driver.mux.process, process);
         let again = Config { unix: false, ..(*checked).clone() }.checked().unwrap();

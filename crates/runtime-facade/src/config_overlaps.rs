@@ -48,6 +48,7 @@ mod tests {
     use std::time::Duration;
 
     use sinew_codec::ChecksumMode;
+    use sinew_plane::ProcessId;
 
     use super::*;
 
@@ -73,7 +74,7 @@ mod tests {
                 "call_home.frame_checks",
                 "frame_checks",
             ),
-            (|it| it.dial_back.driver.mux.process = 7, "dial_back.driver", "tcp.driver"),
+            (|it| it.dial_back.driver.mux.process = ProcessId(7), "dial_back.driver", "tcp.driver"),
             (
                 |it| it.dial_back.frame_checks = Some(ChecksumMode::Off),
                 "dial_back.frame_checks",

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use sinew_plane::EndpointName;
+use sinew_plane::{EndpointName, ProcessId};
 use tokio::time::Instant;
 
 use super::removed_entries::{AddedEntries, RemovalDelay, RemovedEntries};
@@ -178,7 +178,7 @@ impl Range {
     }
 
     /// Says when it is a process under an id that was not known.
-    fn put(&mut self, key: InstanceKey, item: &Item) -> Option<((EndpointName, u64), i64)> {
+    fn put(&mut self, key: InstanceKey, item: &Item) -> Option<((EndpointName, ProcessId), i64)> {
         let known = self.entries.get_mut(&key);
         match (record::decode(&key, &item.value), known) {
             (Ok(record), Some(known)) => {

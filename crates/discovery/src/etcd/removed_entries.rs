@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use sinew_plane::EndpointName;
+use sinew_plane::{EndpointName, ProcessId};
 use tokio::time::Instant;
 
 use crate::{Instance, InstanceKey, MAX_INSTANCES};
@@ -24,7 +24,7 @@ pub(super) struct RemovalDelay {
 }
 
 /// Processes that have registered under ids that were not known, and the leases of these.
-pub(super) type AddedEntries = HashMap<(EndpointName, u64), i64>;
+pub(super) type AddedEntries = HashMap<(EndpointName, ProcessId), i64>;
 
 /// At most [`MAX_INSTANCES`]; what leaves beyond that is not shown any more.
 #[derive(Default)]

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use sinew_plane::ProcessId;
 use tokio::time::Instant;
 
 use super::{
@@ -41,7 +42,7 @@ fn under((lease, _): (i64, bool), item: Item) -> Item {
 
 /// As a process writes it.
 fn of_process(process: u64, id: u64, modified: i64) -> Item {
-    let instance = crate::Instance { process: Some(process), ..instance(id, 1) };
+    let instance = crate::Instance { process: Some(ProcessId(process)), ..instance(id, 1) };
     let value = record::encode(&Record { instance, owner: None }).unwrap();
     Item { key: name(id), value, modified, lease: 0 }
 }

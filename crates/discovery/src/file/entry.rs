@@ -160,7 +160,7 @@ impl Entry {
         let is_ours =
             |theirs: &str| our_host.is_some_and(|ours| !are_different_machines(ours, theirs));
         Some(match (&instance.host, instance.process) {
-            (Some(host), Some(process)) if is_ours(host) => format!("process {host} {process:x}"),
+            (Some(host), Some(process)) if is_ours(host) => format!("process {host} {process}"),
             (Some(host), _) => format!("machine {}", host.split('-').next().unwrap_or_default()),
             (None, _) => {
                 // A stock worker says only where it listens.

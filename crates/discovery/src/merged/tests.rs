@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use sinew_plane::{Address, Incarnation, InstanceId};
+use sinew_plane::{Address, Incarnation, InstanceId, ProcessId};
 use tokio::{sync::watch, task::yield_now, time::timeout};
 
 use super::*;
@@ -281,7 +281,7 @@ async fn a_registration_goes_where_registrations_are_taken() {
 #[tokio::test]
 async fn a_key_that_is_taken_somewhere_leaves_nothing_behind() {
     let (one, two) = (MemoryDiscovery::new(), MemoryDiscovery::new());
-    let of = |process| Instance { process: Some(process), ..instance(1) };
+    let of = |process| Instance { process: Some(ProcessId(process)), ..instance(1) };
     let _held = two.register(of(7)).await.unwrap();
     let all = merged([Arc::new(one.clone()) as Arc<dyn Discovery>, Arc::new(two)]);
     let error = all.register(of(8)).await.unwrap_err();

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
-use sinew_plane::{EndpointName, InstanceId};
+use sinew_plane::{EndpointName, InstanceId, ProcessId};
 
 use super::*;
 use crate::{MAX_ADDRESSES, Obstacle};
@@ -42,7 +42,7 @@ fn our_record() -> Record {
         codecs: vec!["msgpack".to_owned(), "json".to_owned()],
         weight: 7,
         host: Some("aa-11".to_owned()),
-        process: Some(0xfedc_ba98_7654_3210),
+        process: Some(ProcessId(0xfedc_ba98_7654_3210)),
         idempotent: true,
         serves_dynamo: true,
         any_id: false,
@@ -328,7 +328,7 @@ fn unprintable_hosts_and_wild_codec_names_are_dropped() {
 fn processes_are_told_apart_by_number_and_else_by_kernel_identity() {
     let one = our_record();
     let mut two = our_record();
-    two.instance.process = Some(1);
+    two.instance.process = Some(ProcessId(1));
     assert!(!one.is_of_same_process(&two), "two runtimes in one process");
     two.instance.process = None;
     assert!(one.is_of_same_process(&two));
@@ -385,7 +385,7 @@ proptest! {
         let tcp = |port: &u16| format!("tcp://10.1.2.3:{port}").parse().unwrap();
         let mut instance = Instance::new(endpoint, InstanceId(id), ports.iter().map(tcp).collect());
         instance.incarnation = Incarnation(incarnation);
-        instance.process = process;
+        instance.process = process.map(ProcessId);
         instance.weight = weight;
         instance.idempotent = idempotent;
         let owner = owner.map(|(pid, start)| Owner { pid, start: start.into() });

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Number, Value as Json};
-use sinew_plane::{Address, Incarnation};
+use sinew_plane::{Address, Incarnation, ProcessId};
 
 use super::{MAX_WEIGHT, Owner, Record, RecordError, codecs};
 use crate::{Instance, InstanceKey, MAX_ADDRESSES, fingerprint::fingerprint};
@@ -74,7 +74,7 @@ impl Sinew {
             codecs: codecs(&instance.codecs, None),
             weight: Number::from(instance.weight.clamp(1, MAX_WEIGHT)),
             host: instance.host.clone(),
-            process: instance.process.map(|process| format!("{process:x}")),
+            process: instance.process.map(|process| process.to_string()),
             pid: record.owner.map(|owner| owner.pid),
             start: record.owner.map(|owner| owner.start),
             idempotent: instance.idempotent,
@@ -90,11 +90,10 @@ impl Sinew {
     }
 
     pub(super) fn into_record(self, key: &InstanceKey, dynamo_codec: Option<&str>) -> Record {
-        let hex = |text: &str| u64::from_str_radix(text, 16).ok();
         let addresses = self.addresses.iter().filter_map(|text| text.parse().ok()).collect();
         let mut instance = Instance::new(key.endpoint.clone(), key.id, addresses);
         // Whatever the text is, it names one life, and always the same.
-        let incarnation = hex(&self.incarnation);
+        let incarnation = u64::from_str_radix(&self.incarnation, 16).ok();
         instance.incarnation =
             Incarnation(incarnation.unwrap_or_else(|| fingerprint(&[&self.incarnation])));
         instance.codecs = codecs(&self.codecs, dynamo_codec);
@@ -105,7 +104,7 @@ impl Sinew {
             (1..=MAX_HOST_BYTES).contains(&host.len()) && host.bytes().all(|b| b.is_ascii_graphic())
         };
         instance.host = self.host.filter(is_host);
-        instance.process = self.process.as_deref().and_then(hex);
+        instance.process = self.process.as_deref().and_then(ProcessId::from_hex);
         instance.idempotent = self.idempotent;
         let owner = self.pid.zip(self.start).map(|(pid, start)| Owner { pid, start });
         Record { instance, owner }

@@ -6,6 +6,7 @@ use sinew_discovery::{
     Discovery as _, DiscoveryError, EtcdConfig, EtcdDiscovery, Instance, View,
     record::{self, Record},
 };
+use sinew_plane::ProcessId;
 
 use crate::{
     server::Server,
@@ -21,14 +22,17 @@ fn key() -> String {
 }
 
 fn worker() -> Instance {
-    Instance { process: Some(1), ..instance(1) }
+    Instance { process: Some(ProcessId(1)), ..instance(1) }
 }
 
 /// The view sees another instance come and go, and with it everything that happened before. It has
 /// not changed before that: any change would count, however short it was.
 async fn has_changed_once(server: &Server, worker_side: &EtcdDiscovery, view: &mut View) {
     let revision = view.snapshot().revision();
-    let other = worker_side.register(Instance { process: Some(1), ..instance(2) }).await.unwrap();
+    let other = worker_side
+        .register(Instance { process: Some(ProcessId(1)), ..instance(2) })
+        .await
+        .unwrap();
     until(view, |now| now.len() == 2).await;
     assert_eq!(view.snapshot().revision(), revision + 1, "the other one, and nothing before");
     assert!(server.entry(&key()).is_some());
@@ -71,7 +75,7 @@ async fn an_etcd_that_hangs_for_longer_than_the_lease_takes_nobody_out_of_a_view
     server.pause();
     // Takes longer than a lease and than the watch needs to notice; nobody watches this endpoint.
     let elsewhere = "ns1/backend/other".parse().unwrap();
-    let unheard = Instance { endpoint: elsewhere, process: Some(1), ..instance(99) };
+    let unheard = Instance { endpoint: elsewhere, process: Some(ProcessId(1)), ..instance(99) };
     let hung = Instant::now();
     let error = worker_side.register(unheard).await.unwrap_err();
     assert!(matches!(error, DiscoveryError::Unavailable { .. }), "{error}");

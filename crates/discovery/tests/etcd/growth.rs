@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use sinew_discovery::Discovery as _;
+use sinew_plane::ProcessId;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -72,7 +73,7 @@ async fn a_key_that_is_taken_is_told_apart_in_a_batch() {
     let (first, _view) = watching(config(&server.url())).await;
     let of = |process, id| {
         let instance = instance(id);
-        sinew_discovery::Instance { process: Some(process), ..instance }
+        sinew_discovery::Instance { process: Some(ProcessId(process)), ..instance }
     };
     let _held = first.register(of(1, 7)).await.unwrap();
     let second = Arc::new(crate::support::connect(&server.url()).await);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use sinew_discovery::{
     Change, Discovery as _, DiscoveryError, EtcdConfig, EtcdDiscovery, Instance,
 };
+use sinew_plane::ProcessId;
 
 use crate::{
     server::Server,
@@ -21,7 +22,7 @@ async fn one_sees_what_the_other_adds_changes_and_withdraws() {
     let (_caller, mut view) = watching(config(&server.url())).await;
     assert!(view.snapshot().is_empty());
 
-    let first = Instance { process: Some(1), ..instance(1) };
+    let first = Instance { process: Some(ProcessId(1)), ..instance(1) };
     let old = worker.register(first.clone()).await.unwrap();
     assert!(matches!(&changes(&mut view).await[..], [Change::Added(one)] if **one == first));
 

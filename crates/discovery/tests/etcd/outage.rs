@@ -5,6 +5,7 @@ use std::time::Duration;
 use sinew_discovery::{
     Discovery as _, DiscoveryError, EtcdConfig, EtcdDiscovery, Instance, Registration, View,
 };
+use sinew_plane::ProcessId;
 
 use crate::{
     server::Server,
@@ -19,7 +20,7 @@ fn key() -> String {
 }
 
 fn worker() -> Instance {
-    Instance { process: Some(1), ..instance(1) }
+    Instance { process: Some(ProcessId(1)), ..instance(1) }
 }
 
 /// Waits until the entry stands under another lease than before.
@@ -33,7 +34,7 @@ async fn until_registered_anew(server: &Server, before: &(i64, i64, String)) {
 /// Waits until etcd does not answer any more as far as a client can tell, which takes longer than
 /// the shortest lease.
 async fn until_nobody_answers(discovery: &EtcdDiscovery) {
-    let asked = discovery.register(Instance { process: Some(1), ..instance(99) });
+    let asked = discovery.register(Instance { process: Some(ProcessId(1)), ..instance(99) });
     let error = asked.await.unwrap_err();
     assert!(matches!(error, DiscoveryError::Unavailable { .. }), "{error}");
 }
@@ -106,7 +107,8 @@ async fn an_etcd_that_hangs_loses_nothing() {
     server.resume();
     // Whether or not the lease has survived.
     eventually("registered again", || server.entry(&key()).is_some()).await;
-    let more = discovery.register(Instance { process: Some(1), ..instance(2) }).await.unwrap();
+    let more =
+        discovery.register(Instance { process: Some(ProcessId(1)), ..instance(2) }).await.unwrap();
     until(&mut view, |now| now.len() == 2).await;
     assert_eq!(discovery.trouble(), None);
     more.withdraw().await.unwrap();
@@ -181,7 +183,7 @@ async fn a_killed_leader_loses_no_entry() {
     let watch = watch_for_a_gap(&view);
     servers[leader].kill();
     // Both go on with the other members.
-    let other = Instance { process: Some(1), ..instance(2) };
+    let other = Instance { process: Some(ProcessId(1)), ..instance(2) };
     let _other = eventually_registers(&worker_side, other).await;
     until(&mut view, |now| now.len() == 2).await;
     let now = servers[survivor].entry(&key()).unwrap();
@@ -226,12 +228,18 @@ async fn a_compaction_while_cut_off_hides_nothing() {
     let (caller, mut view) = watching(config(&wire.url())).await;
     let worker_side = connect(&server.url()).await;
     let staying = worker_side.register(worker()).await.unwrap();
-    let leaving = worker_side.register(Instance { process: Some(1), ..instance(2) }).await.unwrap();
+    let leaving = worker_side
+        .register(Instance { process: Some(ProcessId(1)), ..instance(2) })
+        .await
+        .unwrap();
     until(&mut view, |now| now.len() == 2).await;
     let mut view = caller.watch().await.unwrap();
     wire.cut().await;
     leaving.withdraw().await.unwrap();
-    let _coming = worker_side.register(Instance { process: Some(1), ..instance(3) }).await.unwrap();
+    let _coming = worker_side
+        .register(Instance { process: Some(ProcessId(1)), ..instance(3) })
+        .await
+        .unwrap();
     let changed = Instance { weight: 9, ..worker() };
     let _changed = worker_side.register(changed.clone()).await.unwrap();
     staying.withdraw().await.unwrap();

@@ -1,7 +1,7 @@
 //! What stands in etcd: our records as operators and stock peers see them, and theirs here.
 
 use sinew_discovery::{Change, Discovery as _, Instance};
-use sinew_plane::{Incarnation, InstanceId};
+use sinew_plane::{Incarnation, InstanceId, ProcessId};
 
 use crate::{
     server::Server,
@@ -29,7 +29,7 @@ async fn our_entry_is_this_text_under_this_key() {
             .map(|text| text.parse().unwrap())
             .into(),
         codecs: vec!["msgpack".to_owned()],
-        process: Some(0xfedc_ba98),
+        process: Some(ProcessId(0xfedc_ba98)),
         serves_dynamo: true,
         ..instance(ID)
     };

@@ -7,6 +7,7 @@ use std::{
 };
 
 use sinew_discovery::{Change, Discovery as _, DiscoveryError, EtcdDiscovery, Instance, host_id};
+use sinew_plane::ProcessId;
 
 use crate::{
     server::Server,
@@ -17,7 +18,7 @@ use crate::{
 const URL: &str = "SINEW_DISCOVERY_TEST_ETCD_URL";
 
 fn worker() -> Instance {
-    Instance { host: host_id(), process: Some(u64::from(std::process::id())), ..instance(7) }
+    Instance { host: host_id(), process: Some(ProcessId(std::process::id().into())), ..instance(7) }
 }
 
 struct Worker(Child);
@@ -59,7 +60,7 @@ async fn a_killed_worker_is_gone_after_its_ttl_and_the_grace() {
         Worker::start("worker::a_killed_worker_is_gone_after_its_ttl_and_the_grace", &server.url());
     let came = changes(&mut view).await;
     let [Change::Added(first)] = &came[..] else { panic!("{came:?}") };
-    assert_eq!(first.process, Some(u64::from(child.0.id())));
+    assert_eq!(first.process, Some(ProcessId(child.0.id().into())));
     let killed = Instant::now();
     drop(child);
     let went = changes(&mut view).await;

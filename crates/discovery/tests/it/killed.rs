@@ -11,6 +11,7 @@ use std::{
 use sinew_discovery::{
     Change, Discovery as _, DiscoveryError, FileConfig, FileDiscovery, Instance, host_id,
 };
+use sinew_plane::ProcessId;
 
 use crate::support::{PATIENCE, changes, instance, path_of};
 
@@ -33,8 +34,8 @@ fn worker() -> Instance {
 }
 
 /// Differs between the processes of this test.
-fn process_number() -> u64 {
-    u64::from(std::process::id())
+fn process_number() -> ProcessId {
+    ProcessId(std::process::id().into())
 }
 
 struct Worker(Child);
@@ -69,7 +70,7 @@ async fn a_killed_worker_is_gone_long_before_its_ttl() {
     let child = Worker::start(root.path());
     let came = changes(&mut view).await;
     let [Change::Added(first)] = &came[..] else { panic!("{came:?}") };
-    assert_eq!(first.process, Some(u64::from(child.0.id())));
+    assert_eq!(first.process, Some(ProcessId(child.0.id().into())));
 
     let error = discovery.register(worker()).await.unwrap_err();
     assert!(matches!(error, DiscoveryError::Taken { .. }), "{error}");

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt};
 
-use sinew_plane::Error;
+use sinew_plane::{Error, ProcessId};
 
 use super::{
     CONFIRMS_FROM, HEARTBEATS_FROM, MAX_INFO_BYTES, METADATA_FROM, OFFER_VERSION, SinewOffer,
@@ -124,9 +124,9 @@ impl ParsedOffer<'_> {
         self.v >= METADATA_FROM
     }
 
-    /// The process that answers; 0, which names none, where the caller does not say.
-    pub fn process(&self) -> u64 {
-        self.process.as_deref().and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0)
+    /// The process that answers; [`ProcessId::UNKNOWN`] where the caller does not say.
+    pub fn process(&self) -> ProcessId {
+        self.process.as_deref().and_then(ProcessId::from_hex).unwrap_or_default()
     }
 }
 

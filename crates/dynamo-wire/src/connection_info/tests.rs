@@ -6,7 +6,7 @@ const TOKEN: &[u8; TOKEN_BYTES] = &[0x5a; TOKEN_BYTES];
 
 #[test]
 fn a_token_and_a_subject_are_in_no_log() {
-    let offer = SinewOffer::new(1, Some(TOKEN));
+    let offer = SinewOffer::new(ProcessId(1), Some(TOKEN));
     let info = TcpStreamConnectionInfo { sinew: Some(offer), ..info() };
     let text = info.to_text();
     let secrets = ["5a5a", &info.subject];
@@ -44,12 +44,14 @@ fn the_text_has_the_keys_of_dynamo_in_their_order() {
 
 #[test]
 fn what_was_written_is_read_and_unknown_keys_are_skipped() {
-    let info =
-        TcpStreamConnectionInfo { sinew: Some(SinewOffer::new(0x1f, Some(TOKEN))), ..info() };
+    let info = TcpStreamConnectionInfo {
+        sinew: Some(SinewOffer::new(ProcessId(0x1f), Some(TOKEN))),
+        ..info()
+    };
     let read = TcpStreamConnectionInfo::from_text(&info.to_text()).unwrap();
     assert_eq!(read, info);
     let offer = ParsedConnectionInfo::from(read).sinew.unwrap();
-    assert_eq!((offer.token(), offer.process()), (Some(*TOKEN), 0x1f));
+    assert_eq!((offer.token(), offer.process()), (Some(*TOKEN), ProcessId(0x1f)));
     assert!(offer.confirms() && offer.knows_heartbeats() && offer.knows_metadata());
 
     // What version 1 said: shared connections for whoever named the process.
@@ -60,7 +62,7 @@ fn what_was_written_is_read_and_unknown_keys_are_skipped() {
     assert_ne!(earlier, info.to_text());
     let offer = ParsedConnectionInfo::from(TcpStreamConnectionInfo::from_text(&earlier).unwrap());
     let offer = offer.sinew.unwrap();
-    assert!(offer.token().is_none() && !offer.confirms() && offer.process() == 0x1f);
+    assert!(offer.token().is_none() && !offer.confirms() && offer.process() == ProcessId(0x1f));
 
     for (v, knows_heartbeats) in [(2, false), (3, true)] {
         let earlier = info.to_text().replace(r#"\"v\":4,"#, &format!(r#"\"v\":{v},"#));
@@ -151,7 +153,7 @@ fn a_text_that_is_filled_in_is_the_same_as_one_that_is_written() {
                 address: address.into(),
                 subject: subject.to_string(),
                 context: context_text(request),
-                sinew: token.map(|token| SinewOffer::new(0x1f, token)),
+                sinew: token.map(|token| SinewOffer::new(ProcessId(0x1f), token)),
                 ..info()
             };
             let written = info.to_text();

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use rustc_hash::FxHashMap;
-use sinew_plane::{CancelReason, Error, StopKind, budget::Account};
+use sinew_plane::{CancelReason, Error, ProcessId, StopKind, budget::Account};
 
 use super::{Connection, Driver};
 use crate::{
@@ -139,7 +139,7 @@ impl<D: Driver> Connection<D> {
             self.stream_gone();
         }
         let any = !kept.is_empty();
-        let process = self.peer().map_or(0, |hello| hello.process);
+        let process = self.peer().map_or(ProcessId::UNKNOWN, |hello| hello.process);
         if any {
             detached.keep(process, kept, until, error);
         }

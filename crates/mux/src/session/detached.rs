@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use sinew_plane::Error;
+use sinew_plane::{Error, ProcessId};
 
 use crate::{Connection, Driver, Refusal, stream::CallerStream, sync::Mutex};
 
@@ -23,7 +23,7 @@ struct Lost<D: Driver> {
     stream: Arc<CallerStream<D>>,
     error: Error,
     /// The process that serves it.
-    process: u64,
+    process: ProcessId,
     /// Until when it is tried.
     until: Instant,
 }
@@ -38,7 +38,7 @@ impl<D: Driver> Detached<D> {
     /// Takes streams in that a connection to this process has lost.
     pub(crate) fn keep(
         &self,
-        process: u64,
+        process: ProcessId,
         streams: Vec<Arc<CallerStream<D>>>,
         until: Instant,
         error: &Error,

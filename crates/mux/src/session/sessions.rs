@@ -7,7 +7,7 @@ use std::{
 };
 
 use rustc_hash::FxHashMap;
-use sinew_plane::{Budget, Error};
+use sinew_plane::{Budget, Error, ProcessId};
 
 use super::served::{DetachedStream, Session};
 use crate::{Connection, Driver, stream::ProducerStream, sync::Mutex};
@@ -28,8 +28,8 @@ pub struct Sessions<D: Driver> {
 }
 
 struct State<D: Driver> {
-    by_process: FxHashMap<u64, Arc<Session<D>>>,
-    parted: VecDeque<u64>,
+    by_process: FxHashMap<ProcessId, Arc<Session<D>>>,
+    parted: VecDeque<ProcessId>,
     /// A session is forgotten that had let go of streams: what a new one of its process knows of
     /// streams is not all.
     has_forgotten: bool,
@@ -43,7 +43,7 @@ struct Losses<D: Driver> {
 /// One connection of a caller, until it is dropped.
 pub(crate) struct Presence<D: Driver> {
     sessions: Arc<Sessions<D>>,
-    process: u64,
+    process: ProcessId,
     connection: Weak<Connection<D>>,
 }
 
@@ -62,7 +62,7 @@ impl<D: Driver> Sessions<D> {
     /// elsewhere. What is remembered of the process is charged to an account of its own in `budget`.
     pub(crate) fn enter(
         self: &Arc<Self>,
-        process: u64,
+        process: ProcessId,
         budget: Option<&Arc<Budget>>,
         resuming: Option<&Arc<Connection<D>>>,
     ) -> (Presence<D>, Arc<Session<D>>) {
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn the_connections_of_a_process_share_its_ids_and_other_processes_have_their_own() {
         let callers = sessions();
-        let enter = |process| callers.enter(process, None, None);
+        let enter = |process| callers.enter(ProcessId(process), None, None);
         let ((first, ids), (_second, same), (_other, others)) = (enter(7), enter(7), enter(8));
         let id = StreamId(1);
         assert!(ids.begin(id, 1) && !same.begin(id, 1) && others.begin(id, 1));
@@ -216,7 +216,7 @@ mod tests {
     fn what_is_remembered_is_charged_and_is_less_when_the_budget_is_spent() {
         let budget = Budget::new(4 << 20);
         let callers = sessions();
-        let (presence, session) = callers.enter(7, Some(&budget), None);
+        let (presence, session) = callers.enter(ProcessId(7), Some(&budget), None);
         (0..2_000).for_each(|number| run(&session, number));
         assert_eq!(budget.used(BudgetUse::Ids), REMEMBERED * ID_COST_BYTES);
         drop((presence, session, callers));
@@ -225,7 +225,7 @@ mod tests {
             .map(|_| budget.open().hold(BudgetUse::Kept, 1 << 20, Work::Running).unwrap())
             .collect();
         let callers = sessions();
-        let (_presence, session) = callers.enter(7, Some(&budget), None);
+        let (_presence, session) = callers.enter(ProcessId(7), Some(&budget), None);
         (0..2_000).for_each(|number| run(&session, number));
         assert!(!session.is_known(StreamId(1_999)));
     }
@@ -233,10 +233,10 @@ mod tests {
     #[test]
     fn callers_that_have_gone_are_forgotten_in_order() {
         let callers = sessions();
-        let (_stays, _) = callers.enter(u64::MAX, None, None);
+        let (_stays, _) = callers.enter(ProcessId(u64::MAX), None, None);
         for process in 0..10_000 {
-            drop(callers.enter(process, None, None));
-            drop(callers.enter(7, None, None));
+            drop(callers.enter(ProcessId(process), None, None));
+            drop(callers.enter(ProcessId(7), None, None));
         }
         assert!(callers.len() <= PARTED + 1, "{}", callers.len());
         assert!(callers.state.lock().parted.len() <= PARTED);

@@ -11,8 +11,8 @@ use sinew_mux::{
     Attach, Consumer, Credit, Event, MuxConfig, Open, Outbound, Outbox, PREFACE, Producer, Role,
 };
 use sinew_plane::{
-    AppCode, CancelReason, Code, Error, Executed, Headers, InstanceId, ItemBatch, StopKind,
-    StreamId, Terminal, Window,
+    AppCode, CancelReason, Code, Error, Executed, Headers, InstanceId, ItemBatch, ProcessId,
+    StopKind, StreamId, Terminal, Window,
 };
 
 use crate::{
@@ -343,14 +343,14 @@ fn every_frame_is_written_and_read_as_ever() {
 
 #[test]
 fn a_hello_is_written_and_read_as_ever() {
-    let config = MuxConfig { process: 7, ..config() };
+    let config = MuxConfig { process: ProcessId(7), ..config() };
     let mut outbound = Outbound::new(Role::Dialler, &config.checked().unwrap());
     let bytes = written(&mut outbound);
     assert_eq!(bytes[..8], frames::PREFACE);
     compare("hello", &bytes[8..]);
     let events = Reader::new(Role::Acceptor, MuxConfig::default()).events(&bytes).unwrap();
     let [Event::Hello(hello)] = &events[..] else { panic!("{events:?}") };
-    assert_eq!((hello.versions, hello.process, hello.max_streams), ((1, 1), 7, 16_384));
+    assert_eq!((hello.versions, hello.process, hello.max_streams), ((1, 1), ProcessId(7), 16_384));
     assert_eq!((hello.max_message_bytes, hello.request_window_bytes), (32 << 20, 16 << 20));
     assert_eq!((hello.integrity, hello.capabilities, hello.resumes()), (false, 1, true));
 }
@@ -467,7 +467,8 @@ struct End {
 
 impl End {
     fn new(who: &'static str, role: Role, process: u64) -> Self {
-        let config = MuxConfig { process, resume: false, ..config() }.checked().unwrap();
+        let config =
+            MuxConfig { process: ProcessId(process), resume: false, ..config() }.checked().unwrap();
         Self { who, outbound: Outbound::new(role, &config), reader: Reader::of(role, &config) }
     }
 

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Instant};
 use bytes::{Bytes, BytesMut};
 use sinew_mux::{CheckedMuxConfig, Connection, MuxConfig, Role, Serving};
 use sinew_plane::{
-    Budget, BudgetUse, Code, EndpointName, Error, InstanceId, OutgoingRequest, ResponseSink,
-    StreamId, budget::Account,
+    Budget, BudgetUse, Code, EndpointName, Error, InstanceId, OutgoingRequest, ProcessId,
+    ResponseSink, StreamId, budget::Account,
 };
 
 use crate::{
@@ -18,7 +18,8 @@ use crate::{
 const UNKNOWN: u8 = 0x7F;
 
 fn end(role: Role, process: u64, serving: Serving, account: Option<Arc<Account>>) -> End {
-    let config: CheckedMuxConfig = MuxConfig { process, ..MuxConfig::default() }.checked().unwrap();
+    let config: CheckedMuxConfig =
+        MuxConfig { process: ProcessId(process), ..MuxConfig::default() }.checked().unwrap();
     let connection = Connection::new(role, &config, serving, account, Manual::default());
     End::new(Arc::new(connection), &config, Arc::default(), Instant::now())
 }

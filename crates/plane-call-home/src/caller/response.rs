@@ -13,8 +13,8 @@ use parking_lot::{Mutex, MutexGuard};
 use sinew_dynamo_wire::{ControlMessage, Subject};
 use sinew_mux_driver::Call;
 use sinew_plane::{
-    CancelReason, Error, Headers, ItemBatch, OnCancel, OutgoingRequest, ResponseMetadata,
-    ResponseSource, SourceEvent, StopKind, Terminal, clock,
+    CancelReason, Error, Headers, ItemBatch, OnCancel, OutgoingRequest, ProcessId,
+    ResponseMetadata, ResponseSource, SourceEvent, StopKind, Terminal, clock,
 };
 use tokio::time::Sleep;
 
@@ -277,7 +277,7 @@ impl Response {
 
 /// True when discovery knows the worker's process, which is so for Sinew workers alone.
 pub(crate) fn is_of_sinew(request: &OutgoingRequest) -> bool {
-    request.process.is_some_and(|process| process != 0)
+    request.process.is_some_and(ProcessId::is_known)
 }
 
 fn wake(waker: Option<Waker>) {

@@ -14,7 +14,7 @@ use sinew_mux::Token;
 use sinew_mux_driver::ConnectionSet;
 use sinew_net::{Admission, accept_connections, listen_tcp, tune_listener};
 use sinew_plane::{
-    Address, BoxStream, Code, Context, EndpointName, Error, InstanceId, OutgoingRequest,
+    Address, BoxStream, Code, Context, EndpointName, Error, InstanceId, OutgoingRequest, ProcessId,
     RequestRegistration, RequestStreamServer, ResponsePlaneServer, ResponseRegistration,
     ResponseSource, ResponseStream, Shutdown,
 };
@@ -182,7 +182,7 @@ impl TcpStreamServer {
 }
 
 impl Infos {
-    fn new(advertised: &str, process: u64) -> Self {
+    fn new(advertised: &str, process: ProcessId) -> Self {
         let info = |stream_type, sinew| {
             ConnectionInfoTemplate::new(TcpStreamConnectionInfo {
                 address: advertised.to_owned(),

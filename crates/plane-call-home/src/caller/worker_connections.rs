@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap;
 use sinew_dynamo_wire::{SUBJECT_TEXT_BYTES, random_bytes};
 use sinew_mux::Token;
 use sinew_mux_driver::Connection;
+use sinew_plane::ProcessId;
 
 use super::response::Response;
 use crate::CALL_HOME;
@@ -14,7 +15,7 @@ use crate::CALL_HOME;
 /// Shared connections by the process that has the token for them.
 #[derive(Default)]
 pub(crate) struct WorkerConnections {
-    by_process: Mutex<FxHashMap<u64, Worker>>,
+    by_process: Mutex<FxHashMap<ProcessId, Worker>>,
 }
 
 /// A process that requests were sent to.
@@ -29,7 +30,7 @@ struct Worker {
 
 impl WorkerConnections {
     /// What a request to this process is to hold for its worker to be let in.
-    pub(crate) fn token(&self, process: u64) -> Token {
+    pub(crate) fn token(&self, process: ProcessId) -> Token {
         let mut workers = self.by_process.lock();
         sweep(&mut workers);
         workers.entry(process).or_insert_with(Worker::new).token
@@ -64,7 +65,12 @@ impl WorkerConnections {
     /// A connection came up of which the other end says that it is this process: what waited for
     /// one is opened on it. False when it does not show the token of that process, and then
     /// nothing is.
-    pub(crate) fn add(&self, process: u64, token: Option<Token>, connection: &Connection) -> bool {
+    pub(crate) fn add(
+        &self,
+        process: ProcessId,
+        token: Option<Token>,
+        connection: &Connection,
+    ) -> bool {
         let waiting = {
             let mut workers = self.by_process.lock();
             let worker = workers.get_mut(&process);
@@ -82,7 +88,7 @@ impl WorkerConnections {
     }
 
     /// A connection is gone. Its streams have been told.
-    pub(crate) fn remove(&self, process: u64, connection: &Connection) {
+    pub(crate) fn remove(&self, process: ProcessId, connection: &Connection) {
         let mut workers = self.by_process.lock();
         if let Some(worker) = workers.get_mut(&process) {
             // Its token stays good until the table would grow.
@@ -92,7 +98,7 @@ impl WorkerConnections {
 }
 
 /// Forgets workers that nobody waits for, when the table would grow.
-fn sweep(workers: &mut FxHashMap<u64, Worker>) {
+fn sweep(workers: &mut FxHashMap<ProcessId, Worker>) {
     if workers.len() == workers.capacity() {
         workers.retain(|_, it| !it.connections.is_empty() || it.is_waited_for());
     }

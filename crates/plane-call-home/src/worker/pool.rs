@@ -14,7 +14,9 @@ use parking_lot::Mutex;
 use sinew_dynamo_wire::Subject;
 use sinew_mux::Token;
 use sinew_mux_driver::{Connection, ConnectionSet, Dialer};
-use sinew_plane::{Address, Code, Context, Error, Executed, RequestHandler, ResponseSink, clock};
+use sinew_plane::{
+    Address, Code, Context, Error, Executed, ProcessId, RequestHandler, ResponseSink, clock,
+};
 use sinew_telemetry::{Side, Stopwatch, TcpPoolMetrics};
 use tokio_util::sync::CancellationToken;
 
@@ -52,8 +54,8 @@ pub struct PoolStats {
 pub(crate) struct At {
     pub(crate) address: SocketAddr,
     pub(crate) token: Token,
-    /// The process that is to answer there; 0 for any.
-    pub(crate) process: u64,
+    /// The process that is to answer there; [`ProcessId::UNKNOWN`] for any.
+    pub(crate) process: ProcessId,
 }
 
 /// A connection is shared by what has the same address and token. As the key of a table a token

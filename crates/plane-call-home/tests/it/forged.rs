@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sinew_dynamo_wire::TcpStreamConnectionInfo;
-use sinew_plane::{ResponsePlaneServer, ResponseRegistration};
+use sinew_plane::{ProcessId, ResponsePlaneServer, ResponseRegistration};
 use sinew_plane_call_home::TcpStreamServer;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -18,21 +18,21 @@ use crate::{
 };
 
 /// Another process that requests were sent to.
-const OTHER: u64 = 0x07E4;
+const OTHER: ProcessId = ProcessId(0x07E4);
 
 /// Kinds of frame.
 const HELLO: u8 = 0x01;
 const OPEN: u8 = 0x02;
 
 /// What a process says when it makes a shared connection, and the token that it shows with it.
-fn greeting(process: u64, token: Option<&[u8]>) -> Vec<u8> {
+fn greeting(process: ProcessId, token: Option<&[u8]>) -> Vec<u8> {
     let mut payload = vec![1, 1];
     let mut put = |key: u16, value: &[u8]| {
         payload.extend(key.to_be_bytes());
         payload.extend((value.len() as u16).to_be_bytes());
         payload.extend(value);
     };
-    put(1, &process.to_be_bytes());
+    put(1, &process.0.to_be_bytes());
     put(2, &16_384_u32.to_be_bytes());
     put(3, &(1_u32 << 20).to_be_bytes());
     put(4, &(1_u32 << 20).to_be_bytes());
@@ -81,7 +81,7 @@ fn token_of(registered: &ResponseRegistration) -> Vec<u8> {
     (0..token.len()).step_by(2).map(byte).collect()
 }
 
-fn register(caller: &TcpStreamServer, process: u64) -> ResponseRegistration {
+fn register(caller: &TcpStreamServer, process: ProcessId) -> ResponseRegistration {
     let mut request = to_worker();
     request.process = Some(process);
     caller.register(&request).unwrap()
@@ -105,14 +105,14 @@ async fn a_stream_is_opened_to_the_token_of_its_worker_and_to_nothing_else() {
         (WORKER, Some(flipped(15, 1))),
         (WORKER, Some(other.clone())),
         (OTHER, Some(token.clone())),
-        (0, Some(token.clone())),
-        (0xBAD, Some(token.clone())),
+        (ProcessId::UNKNOWN, Some(token.clone())),
+        (ProcessId(0xBAD), Some(token.clone())),
         (WORKER, Some(token[..15].to_vec())),
         (WORKER, Some([&token[..], &[0]].concat())),
         (WORKER, Some(Vec::new())),
     ] {
         let name = opened(&caller, &greeting(process, shown.as_deref())).await;
-        assert_eq!(name, None, "{process:x} with {shown:?}");
+        assert_eq!(name, None, "{process} with {shown:?}");
     }
     assert_eq!(caller.streams(), 2, "nothing has happened to the streams");
     for (process, token, registered) in [(WORKER, token, &mine), (OTHER, other, &others)] {

@@ -7,8 +7,8 @@ use sinew_dynamo_wire::TcpStreamConnectionInfo;
 use sinew_mux::MuxConfig;
 use sinew_plane::{
     CancelReason, Code, Context, Error, Executed, InstanceId, Origin, Outcome, OutgoingRequest,
-    ResponsePlaneClient, ResponsePlaneServer, ResponseRegistration, ResponseSink, ResponseStream,
-    TrySendError, Window,
+    ProcessId, ResponsePlaneClient, ResponsePlaneServer, ResponseRegistration, ResponseSink,
+    ResponseStream, TrySendError, Window,
 };
 use sinew_plane_call_home::{
     DriverConfig, ListenConfig, TcpStreamClient, TcpStreamClientConfig, TcpStreamServer,
@@ -27,10 +27,10 @@ use crate::{
     wire::{PROLOGUE, RawWorker, SENTINEL, header, item},
 };
 
-pub(crate) const CALLER: u64 = 0xCA11;
-pub(crate) const WORKER: u64 = 0x3032;
+pub(crate) const CALLER: ProcessId = ProcessId(0xCA11);
+pub(crate) const WORKER: ProcessId = ProcessId(0x3032);
 
-pub(crate) fn driver(process: u64) -> DriverConfig {
+pub(crate) fn driver(process: ProcessId) -> DriverConfig {
     DriverConfig { mux: MuxConfig { process, ..MuxConfig::default() }, ..DriverConfig::default() }
 }
 
@@ -198,7 +198,8 @@ async fn a_stock_worker_ignores_the_offer() {
 #[tokio::test]
 async fn a_worker_that_is_not_asked_falls_back_to_a_connection_of_its_own() {
     let open_timeout = Duration::from_millis(100);
-    let config = TcpStreamClientConfig { driver: driver(0xDEAD), open_timeout, ..pooled() };
+    let config =
+        TcpStreamClientConfig { driver: driver(ProcessId(0xDEAD)), open_timeout, ..pooled() };
     let (caller, worker) = (pooled_caller(), worker(config));
     exchange(&caller, &worker).await;
 }

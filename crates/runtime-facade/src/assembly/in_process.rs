@@ -31,7 +31,7 @@ impl InProcess {
         let hub =
             MemoryHub::new(limits).map_err(|error| ConfigError::new(error.field, error.reason))?;
         let server = hub
-            .serve(&format!("{:x}", mux.process), ingress)
+            .serve(&mux.process.to_string(), ingress)
             .map_err(|error| Error::new(Code::Exhausted, error.to_string()))?;
         Ok(Self { hub, server })
     }

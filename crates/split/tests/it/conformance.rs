@@ -7,8 +7,8 @@ use std::{
 };
 
 use sinew_plane::{
-    Address, BoxFuture, DuplexServer, DuplexTransport, Error, OutgoingRequest, RequestHandler,
-    ResponseStream, Shutdown, TransportCapabilities, TransportId, Window,
+    Address, BoxFuture, DuplexServer, DuplexTransport, Error, OutgoingRequest, ProcessId,
+    RequestHandler, ResponseStream, Shutdown, TransportCapabilities, TransportId, Window,
 };
 use sinew_split::{SplitServerConfig, SplitTransport};
 use sinew_testkit::{Harness, Served};
@@ -22,7 +22,7 @@ struct Split {
 }
 
 /// Which process answers at an address, as discovery would tell.
-type Processes = Arc<Mutex<HashMap<Address, u64>>>;
+type Processes = Arc<Mutex<HashMap<Address, ProcessId>>>;
 
 impl Split {
     fn new(pool: bool) -> Self {

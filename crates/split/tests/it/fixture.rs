@@ -11,8 +11,8 @@ use std::{
 };
 
 use sinew_plane::{
-    Address, Code, DuplexServer, Error, IncomingRequest, InstanceId, Permit, RequestHandler,
-    RequestPlaneServer, ResponseSink,
+    Address, Code, DuplexServer, Error, IncomingRequest, InstanceId, Permit, ProcessId,
+    RequestHandler, RequestPlaneServer, ResponseSink,
 };
 use sinew_plane_call_home::{
     ListenHost, TcpStreamClient, TcpStreamClientConfig, TcpStreamServer, TcpStreamServerConfig,
@@ -51,7 +51,7 @@ pub(crate) fn response_server(pool: bool) -> Arc<TcpStreamServer> {
         ..TcpStreamServerConfig::default()
     };
     config.driver.mux.max_message_bytes = MAX_MESSAGE_BYTES;
-    config.driver.mux.process = InstanceId::random().0;
+    config.driver.mux.process = ProcessId::random();
     Arc::new(TcpStreamServer::bind(config.checked().unwrap()).unwrap())
 }
 
@@ -75,7 +75,7 @@ pub(crate) struct Worker {
     pub(crate) back: Arc<TcpStreamClient>,
     pub(crate) tcp: TcpServer,
     /// Who it is when it dials.
-    pub(crate) process: u64,
+    pub(crate) process: ProcessId,
 }
 
 impl Worker {
@@ -96,7 +96,7 @@ impl Worker {
             ..TcpStreamClientConfig::default()
         };
         back.driver.mux.max_message_bytes = MAX_MESSAGE_BYTES;
-        let process = InstanceId::random().0;
+        let process = ProcessId::random();
         back.driver.mux.process = process;
         let back = Arc::new(TcpStreamClient::new(back.checked().unwrap()));
         let split = SplitServer::new(config, Arc::clone(&back) as _, handler);

@@ -12,7 +12,8 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use sinew_mux::{Event, Inbound, MuxConfig, Open, Outbound, Role};
 use sinew_plane::{
-    Code, Error, Executed, IncomingRequest, InstanceId, ResponseSink, StreamId, Terminal, Window,
+    Code, Error, Executed, IncomingRequest, InstanceId, ProcessId, ResponseSink, StreamId,
+    Terminal, Window,
 };
 use sinew_transport_tcp::TcpServer;
 use tokio::{
@@ -31,7 +32,7 @@ struct Caller {
 }
 
 impl Caller {
-    async fn connect(server: &TcpServer, process: u64) -> Self {
+    async fn connect(server: &TcpServer, process: ProcessId) -> Self {
         let address = server.local_address().unwrap();
         let socket = soon("a connection", TcpStream::connect(address)).await.unwrap();
         let mux = MuxConfig { process, ..MuxConfig::default() }.checked().unwrap();
@@ -125,7 +126,7 @@ const ID: StreamId = StreamId(0x5eed);
 /// I7: on the same connection, on another one of the same process, and of callers without a name.
 #[tokio::test]
 async fn an_id_that_runs_is_not_served_again() {
-    for process in [0, 7] {
+    for process in [0, 7].map(ProcessId) {
         let (server, runs) = counting(true);
         let mut first = Caller::connect(&server, process).await;
         let mut second = Caller::connect(&server, process).await;
@@ -142,12 +143,12 @@ async fn an_id_that_runs_is_not_served_again() {
 #[tokio::test]
 async fn an_id_that_has_ended_lately_is_not_served_again() {
     let (server, runs) = counting(false);
-    let mut caller = Caller::connect(&server, 7).await;
+    let mut caller = Caller::connect(&server, ProcessId(7)).await;
     let stream = caller.open(ID).await;
     assert!(matches!(caller.end(stream).await.0, Terminal::Complete { items: 1 }));
     assert_duplicate(&caller.refused(ID).await);
     drop(caller);
-    let mut again = Caller::connect(&server, 7).await;
+    let mut again = Caller::connect(&server, ProcessId(7)).await;
     assert_duplicate(&again.refused(ID).await);
     assert_eq!(runs.load(Ordering::Relaxed), 1);
     // A refused id does not spoil the connection, and is not refused for ever.
@@ -162,7 +163,7 @@ async fn an_id_that_has_ended_lately_is_not_served_again() {
 #[tokio::test]
 async fn what_another_process_has_used_is_no_concern_of_this_one() {
     let (server, runs) = counting(true);
-    for process in [7, 8, 0] {
+    for process in [7, 8, 0].map(ProcessId) {
         let mut caller = Caller::connect(&server, process).await;
         caller.open(ID).await;
         // A stream behind it shows that the first was taken, and which end it did not have.
@@ -176,7 +177,7 @@ async fn what_another_process_has_used_is_no_concern_of_this_one() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn accept_leaves_for_those_that_are_not_answered_and_for_no_others() {
     let (server, _) = counting(false);
-    let mut caller = Caller::connect(&server, 7).await;
+    let mut caller = Caller::connect(&server, ProcessId(7)).await;
     for number in 0..200 {
         let opened = Instant::now();
         let stream = caller.open(StreamId(number)).await;
@@ -185,7 +186,7 @@ async fn accept_leaves_for_those_that_are_not_answered_and_for_no_others() {
         assert!(!accepted || opened.elapsed() > Duration::from_millis(30), "{number}");
     }
     let (server, _) = counting(true);
-    let mut caller = Caller::connect(&server, 7).await;
+    let mut caller = Caller::connect(&server, ProcessId(7)).await;
     for number in 0..5 {
         let opened = Instant::now();
         let stream = caller.open(StreamId(number)).await;
@@ -203,7 +204,7 @@ async fn a_refused_stream_is_not_accepted_later() {
     let server = server(config(), |_: IncomingRequest<'_>, sink: ResponseSink| {
         sink.reject(Error::new(Code::Overloaded, "no room"));
     });
-    let mut caller = Caller::connect(&server, 7).await;
+    let mut caller = Caller::connect(&server, ProcessId(7)).await;
     let refused = caller.open(ID).await;
     assert!(matches!(caller.end(refused).await.0, Terminal::Failed { .. }));
     // Long enough for two looks at what is unanswered.

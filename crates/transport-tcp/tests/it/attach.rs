@@ -14,7 +14,7 @@ use futures_util::{StreamExt, future::join_all};
 use sinew_mux::MuxConfig;
 use sinew_plane::{
     Address, Code, DuplexServer, DuplexTransport, Headers, IncomingRequest, InstanceId, Outcome,
-    OutgoingRequest, ResponseSink, ResponseStream,
+    OutgoingRequest, ProcessId, ResponseSink, ResponseStream,
 };
 use sinew_transport_tcp::{TcpServer, TcpTransport};
 use tokio::{
@@ -34,7 +34,7 @@ const ITEM_BYTES: usize = 64;
 const CUT_BYTES: usize = 200 * (ITEM_BYTES + 8);
 
 fn settings(process: u64) -> sinew_transport_tcp::TcpConfig {
-    driver(|it| it.mux = MuxConfig { process, ..MuxConfig::default() })
+    driver(|it| it.mux = MuxConfig { process: ProcessId(process), ..MuxConfig::default() })
 }
 
 /// Answers with numbered items.

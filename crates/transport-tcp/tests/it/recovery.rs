@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use sinew_plane::{Address, CancelReason, Code, DuplexServer, DuplexTransport, Executed, Outcome};
+use sinew_plane::{
+    Address, CancelReason, Code, DuplexServer, DuplexTransport, Executed, Outcome, ProcessId,
+};
 use sinew_transport_tcp::{TcpConfig, TcpServer, TcpTransport};
 
 use crate::fixture::{
@@ -169,12 +171,12 @@ async fn another_process_at_the_address_is_noticed_before_anything_is_sent() {
         (0, Some(8), wrong),
     ] {
         let mut serving = config();
-        serving.driver.mux.process = theirs;
+        serving.driver.mux.process = ProcessId(theirs);
         let server = server(serving, echo);
         let address = tcp_address(&server);
         let client = client(config());
         let mut request = request("hi");
-        request.process = expected;
+        request.process = expected.map(ProcessId);
         let opened = soon("an answer", client.open(&address, request)).await;
         let answered = match opened {
             Ok(mut response) => Ok(soon("the echo", response.next()).await.unwrap().unwrap()),

@@ -1,11 +1,13 @@
 //! Silence of all at once, and of one.
 
+use sinew_plane::ProcessId;
+
 use super::*;
 use crate::host_id;
 
 /// A worker on another machine, or in another container of ours.
 fn on(host: &str, id: u64) -> Instance {
-    Instance { host: Some(host.to_owned()), process: Some(id), ..instance(id) }
+    Instance { host: Some(host.to_owned()), process: Some(ProcessId(id)), ..instance(id) }
 }
 
 fn put(peer: &Peer, instance: &Instance) {

@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 
+use sinew_plane::ProcessId;
+
 use super::*;
 
 #[test]
@@ -263,7 +265,7 @@ fn the_same_process_replaces_its_own_registration() {
     peer.scan();
     assert_eq!(*peer.scanner.instances()[0], changed);
 
-    let of = |process| Instance { process: Some(process), ..instance(2) };
+    let of = |process| Instance { process: Some(ProcessId(process)), ..instance(2) };
     let _first = peer.register(of(1)).try_recv().unwrap().unwrap();
     let second = peer.register(of(1)).try_recv().unwrap().unwrap();
     drop(second);

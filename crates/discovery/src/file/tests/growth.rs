@@ -1,5 +1,7 @@
 //! What is asked of the file system, counted.
 
+use sinew_plane::ProcessId;
+
 use super::*;
 use crate::host_id;
 
@@ -86,7 +88,7 @@ fn what_runs_on_this_host_is_looked_at_twice_per_ttl_and_listed_once() {
     let root = tempfile::tempdir().unwrap();
     let mut watcher = Peer::at(&root);
     for id in 0..MANY {
-        let process = Some(u64::from(std::process::id()));
+        let process = Some(ProcessId(std::process::id().into()));
         let instance = Instance { host: host_id(), process, ..instance(id) };
         let owner = crate::process::owner_of(&instance);
         let record = Record { instance, owner };

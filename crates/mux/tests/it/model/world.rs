@@ -7,7 +7,7 @@ use std::{
 
 use bytes::BytesMut;
 use sinew_mux::{CheckedMuxConfig, Connection, Detached, MuxConfig, Role, Serving, Sessions};
-use sinew_plane::{Budget, BudgetUse, Code, Error};
+use sinew_plane::{Budget, BudgetUse, Code, Error, ProcessId};
 
 use super::{
     carrier::{Carrier, Loss, Side},
@@ -53,7 +53,7 @@ pub(crate) struct World {
 impl Process {
     fn new(side: Side, Settings { integrity, resume, .. }: Settings) -> Self {
         let config = MuxConfig {
-            process: 1 + side as u64,
+            process: ProcessId(1 + side as u64),
             integrity,
             resume: resume[side as usize],
             resume_grace: GRACE,

@@ -1,6 +1,7 @@
 //! Preface, hello and the limits of frames.
 
 use sinew_mux::{ConnectionError, Event, MuxConfig, PREFACE, Role};
+use sinew_plane::ProcessId;
 
 use super::{behind_hello, broken_rule};
 use crate::{
@@ -77,7 +78,7 @@ fn what_a_hello_leaves_out_is_the_least_and_what_is_unknown_is_skipped() {
     let events = reader.events(&with_hello(&payload.concat())).unwrap();
     let [Event::Hello(hello)] = &events[..] else { panic!("{events:?}") };
     assert_eq!((hello.max_streams, hello.integrity), (7, false), "the last one counts");
-    assert_eq!((hello.process, hello.capabilities), (0, 0));
+    assert_eq!((hello.process, hello.capabilities), (ProcessId::UNKNOWN, 0));
     assert_eq!((hello.max_message_bytes, hello.request_window_bytes), (65_536, 65_536));
 }
 

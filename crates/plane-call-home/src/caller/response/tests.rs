@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sinew_plane::{
-    Context, InstanceId, Origin, OutgoingRequest, ResponsePlaneClient, ResponsePlaneServer,
-    ResponseSource, StopKind,
+    Context, InstanceId, Origin, OutgoingRequest, ProcessId, ResponsePlaneClient,
+    ResponsePlaneServer, ResponseSource, StopKind,
 };
 
 use crate::{
@@ -19,12 +19,12 @@ async fn a_stop_is_remembered_whoever_tells_of_it() {
     for pool in [false, true] {
         let mut near = TcpStreamServerConfig { pool, ..TcpStreamServerConfig::default() };
         let mut far = TcpStreamClientConfig::default();
-        (near.driver.mux.process, far.driver.mux.process) = (1, 2);
+        (near.driver.mux.process, far.driver.mux.process) = (ProcessId(1), ProcessId(2));
         let caller = TcpStreamServer::bind(near.checked().unwrap()).unwrap();
         let worker = TcpStreamClient::new(far.checked().unwrap());
         let endpoint = "a/b/c".parse().unwrap();
         let mut request = OutgoingRequest::new(endpoint, InstanceId(1), Bytes::new());
-        request.process = Some(2);
+        request.process = Some(ProcessId(2));
         let registered = caller.register(&request).unwrap();
         let Some(Entry::Response(source)) = caller.shared().streams.all().pop() else {
             panic!("the stream is expected")
