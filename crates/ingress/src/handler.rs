@@ -7,7 +7,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use sinew_plane::{Context, EndpointName, Error, Headers, InstanceId, ResponseSink, TransportId};
+use sinew_plane::{
+    Context, EndpointName, Error, Headers, InstanceId, PeerFacts, ResponseSink, TransportId,
+};
 use sinew_registry::LocalEndpoint;
 
 use crate::{instance::Instance, permit::Permit};
@@ -35,6 +37,7 @@ pub struct AdmittedRequest<'a> {
     /// [child](Context::child_with) here.
     pub context: Context,
     pub(crate) transport: &'a TransportId,
+    pub(crate) peer: &'a PeerFacts,
     pub(crate) attempt: u8,
     pub(crate) permit: Permit,
 }
@@ -58,6 +61,12 @@ impl AdmittedRequest<'_> {
     /// The transport that the request arrived on.
     pub fn transport(&self) -> &TransportId {
         self.transport
+    }
+
+    /// What the transport knows of the other end: its address, whether the connection is encrypted,
+    /// and who it has proven to be.
+    pub fn peer(&self) -> &PeerFacts {
+        self.peer
     }
 
     /// The number of the attempt, 0 for the first.
@@ -129,8 +138,8 @@ impl Handler {
     }
 }
 
-/// Wraps a handler. The wrapper gets the headers, the transport and the body of each request, and
-/// can wrap the sink to get the items of the response: [`ResponseSink::new`] makes a sink around
+/// Wraps a handler. The wrapper gets the headers, the transport, the [peer](AdmittedRequest::peer)
+/// and the body of each request, and can wrap the sink to get the items of the response: [`ResponseSink::new`] makes a sink around
 /// another one.
 pub trait HandlerLayer: Send + Sync {
     /// Returns `handler` with this layer around it.

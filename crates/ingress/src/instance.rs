@@ -53,12 +53,12 @@ impl Instance {
     }
 
     fn serve(self: &Arc<Self>, request: IncomingRequest<'_>, sink: ResponseSink, entry: Entry) {
-        let IncomingRequest { body, context, transport, attempt, .. } = request;
+        let IncomingRequest { body, context, transport, peer, attempt, .. } = request;
         match self.admit(&context, body.len(), entry) {
             Ok(mut permit) => {
                 self.process.carriers.count(transport, |carrier| permit.over(carrier));
                 let sink = ParkLimit::wrap(sink, &context, self.park_limit);
-                let admitted = AdmittedRequest { body, context, transport, attempt, permit };
+                let admitted = AdmittedRequest { body, context, transport, peer, attempt, permit };
                 self.handler.serves.handle(admitted, sink);
             }
             Err(error) => {

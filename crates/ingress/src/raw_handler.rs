@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sinew_plane::{Context, EndpointName, InstanceId, ResponseSink, TransportId};
+use sinew_plane::{Context, EndpointName, InstanceId, PeerFacts, ResponseSink, TransportId};
 use tracing::Instrument;
 
 use crate::{
@@ -25,6 +25,8 @@ pub struct IncomingOwned {
     pub context: Context,
     /// The transport that the request arrived on.
     pub transport: TransportId,
+    /// What the transport knows of the other end.
+    pub peer: PeerFacts,
     /// The number of the attempt, 0 for the first.
     pub attempt: u8,
 }
@@ -65,7 +67,7 @@ where
     Fut: Future<Output = ()> + Send + 'static,
 {
     fn handle(&self, request: AdmittedRequest<'_>, sink: ResponseSink) {
-        let AdmittedRequest { body, context, transport, attempt, permit } = request;
+        let AdmittedRequest { body, context, transport, peer, attempt, permit } = request;
         let instance = Arc::clone(&permit.instance);
         let span = instance.span(&context);
         let sink = MeteredSink::wrap(sink, permit, &context);
@@ -75,6 +77,7 @@ where
             body,
             context: context.clone(),
             transport: transport.clone(),
+            peer: peer.clone(),
             attempt,
         };
         let answer = Arc::clone(&self.answer);

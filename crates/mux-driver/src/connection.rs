@@ -11,7 +11,8 @@ use std::{
 use sinew_mux::{Detached, Driver, Hello, Refusal, Role, Serving};
 use sinew_net::{CONNECTION_COST_BYTES, Occupant, WriteHalf};
 use sinew_plane::{
-    BudgetUse, Code, Error, Fault, OutgoingRequest, RequestHandler, StreamId, TransportId,
+    BudgetUse, Code, Error, Fault, OutgoingRequest, PeerFacts, RequestHandler, StreamId,
+    TransportId,
     budget::{Hold, Work},
     clock,
 };
@@ -36,6 +37,8 @@ pub struct Connection(pub(crate) Arc<MuxConnection>);
 /// for it tell each other.
 pub struct Tasks {
     pub(crate) transport: TransportId,
+    /// The other end, for the handler; set once it has said hello.
+    pub(crate) peer: OnceLock<PeerFacts>,
     pub(crate) config: Arc<CheckedDriverConfig>,
     /// Takes the requests that the peer sends; a connection without one refuses them.
     pub(crate) handler: Option<Arc<dyn RequestHandler>>,
@@ -138,6 +141,7 @@ impl Connection {
         });
         let tasks = Tasks {
             transport,
+            peer: OnceLock::new(),
             config: Arc::clone(&config),
             handler,
             sending,
@@ -255,8 +259,12 @@ impl Connection {
         self.0.drain(last_stream);
     }
 
-    /// The peer has said hello.
-    pub(crate) fn establish(&self) {
+    /// The peer has said hello; `carrier` is what is known of it besides, where it may send requests.
+    pub(crate) fn establish(&self, carrier: Option<PeerFacts>) {
+        if let Some((carrier, hello)) = carrier.zip(self.peer()) {
+            // It says hello once.
+            let _ = self.tasks().peer.set(carrier.with_process(hello.process));
+        }
         self.tasks().stage.send_if_modified(|stage| {
             let handshake = matches!(stage, Stage::Handshake);
             if handshake {

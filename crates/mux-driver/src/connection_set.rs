@@ -130,6 +130,8 @@ impl ConnectionSet {
         let transport = carrier.transport();
         let meter = self.meters.of(&transport);
         let active = meter.opened();
+        // Asked for only where somebody may want it, since it costs a system call.
+        let peer = handler.is_some().then(|| carrier.peer());
         let (read, write) = carrier.split();
         let sending = Sending { carrier: write, writes: Arc::clone(&self.writes), meter };
         if config.mux.resumes() && handler.is_some() {
@@ -148,7 +150,7 @@ impl ConnectionSet {
         }
         let open = self.remember(&connection, active);
         let sessions = Arc::clone(&self.sessions);
-        let reader = Box::new(Reader::new(connection.clone(), sessions, read, arrival));
+        let reader = Box::new(Reader::new(connection.clone(), sessions, read, peer, arrival));
         self.tasks.spawn(async move {
             let _open = open;
             reader.run().await;

@@ -11,7 +11,7 @@
 //! use std::sync::Arc;
 //! use sinew_mux_driver::{DriverConfig, MuxProtocol, MuxTransport};
 //! use sinew_net::TCP;
-//! use sinew_plane::{IncomingRequest, LatencyClass, ResponseSink};
+//! use sinew_plane::{IncomingRequest, ResponseSink, TransportCapabilities};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -21,7 +21,8 @@
 //! let serving = MuxProtocol::new(config.clone(), handler);
 //! // A transport of the registry.
 //! let connector = Arc::new(config.socket_connector());
-//! let calling = MuxTransport::new(TCP, LatencyClass::Network, connector, config);
+//! let offers = TransportCapabilities::streaming(config.mux.max_message_bytes);
+//! let calling = MuxTransport::new(TCP, offers, connector, config);
 //! assert_eq!(calling.connections(), serving.connections().count());
 //! # Ok(())
 //! # }

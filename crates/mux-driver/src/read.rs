@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use sinew_mux::{ConnectionError, Effects, Opened, ReceivedRequest, Sessions};
 use sinew_net::{Place, ReadHalf};
 use sinew_plane::{
-    BudgetUse, Code, Error, Executed, IncomingRequest, ResponseSink, SinkTarget,
+    BudgetUse, Code, Error, Executed, IncomingRequest, PeerFacts, ResponseSink, SinkTarget,
     budget::{Tally, Work},
     burst, clock,
 };
@@ -72,6 +72,8 @@ pub(crate) struct Reader {
     input: Input,
     receiver: sinew_mux::Receiver<Tasks>,
     effects: Effects<Tasks>,
+    /// What the carrier knows of a peer that may send requests, until it says hello.
+    peer: Option<PeerFacts>,
     /// At the listener that accepted it.
     place: Option<Place>,
     /// What is charged for answers that wait.
@@ -99,11 +101,13 @@ impl Drop for Reader {
 }
 
 impl Reader {
-    /// `arrival` is what a listener knows of it, if one accepted it.
+    /// `peer` is what its carrier knows of the other end, if that may send requests; `arrival` what a
+    /// listener knows of it, if one accepted it.
     pub(crate) fn new(
         connection: Connection,
         sessions: Arc<Sessions<Tasks>>,
         half: ReadHalf,
+        peer: Option<PeerFacts>,
         arrival: Option<Arrival>,
     ) -> Self {
         let (first, place) = match arrival {
@@ -127,6 +131,7 @@ impl Reader {
                 clock::now(),
             ),
             effects: Effects::default(),
+            peer,
             place,
             answers: Tally::default(),
             _occupant: occupant,
@@ -330,7 +335,7 @@ impl Reader {
         let Effects { established, requests, watch, .. } = &mut self.effects;
         let tasks = self.connection.0.driver();
         if std::mem::take(established) {
-            self.connection.establish();
+            self.connection.establish(self.peer.take());
         }
         if !requests.is_empty() {
             if std::mem::take(watch) {
@@ -367,6 +372,8 @@ fn serve(tasks: &Tasks, request: ReceivedRequest<Tasks>) {
         body,
         context,
         transport: &tasks.transport,
+        // It said hello before it asked for anything.
+        peer: tasks.peer.get().unwrap_or(&PeerFacts::UNKNOWN),
         attempt: open.attempt,
     };
     // A bug in a handler costs its own request: the sink is dropped on the way out.

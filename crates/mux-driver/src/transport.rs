@@ -6,8 +6,8 @@ use parking_lot::RwLock;
 use rustc_hash::FxHashMap;
 use sinew_net::Connector;
 use sinew_plane::{
-    Address, BoxFuture, Code, DuplexTransport, Error, Executed, LatencyClass, OutgoingRequest,
-    ResponseStream, Shutdown, StopKind, TransportCapabilities, TransportId, within,
+    Address, BoxFuture, Code, DuplexTransport, Error, Executed, OutgoingRequest, ResponseStream,
+    Shutdown, StopKind, TransportCapabilities, TransportId, within,
 };
 use sinew_telemetry::Side;
 
@@ -35,14 +35,21 @@ struct Inner {
 
 impl MuxTransport {
     /// The transport `id`, for addresses with that scheme, which `connector` reaches.
+    ///
+    /// `capabilities` says what the carriers of `connector` offer, as that they
+    /// [encrypt](TransportCapabilities::with_encryption) or
+    /// [how far](TransportCapabilities::with_latency) they reach. Of the two limits for messages, in
+    /// bytes, the smaller one counts; whether streams resume is what `config` says.
     pub fn new(
         id: TransportId,
-        latency: LatencyClass,
+        capabilities: TransportCapabilities,
         connector: Arc<dyn Connector>,
         config: CheckedDriverConfig,
     ) -> Self {
-        let mut capabilities = TransportCapabilities::streaming(config.mux.max_message_bytes);
-        capabilities.latency = latency;
+        let mut capabilities = capabilities;
+        let limit = config.mux.max_message_bytes;
+        capabilities.max_message_bytes = capabilities.max_message_bytes.min(limit);
+        capabilities.resumable = config.mux.resumes();
         let inner = Inner {
             id,
             capabilities,

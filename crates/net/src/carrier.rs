@@ -4,17 +4,14 @@ use std::{
     future::poll_fn,
     io::{self, IoSlice},
     mem::MaybeUninit,
-    net::{Ipv4Addr, SocketAddr},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
 };
 
 use bytes::{BufMut, BytesMut};
-use sinew_plane::TransportId;
+use sinew_plane::{PeerFacts, TransportId};
 use tokio::io::{AsyncRead, ReadBuf};
-
-use crate::Peer;
 
 /// Most bytes that [`read_without_buffer`] reads at once: a hello, or a request of common size.
 pub const UNBUFFERED_READ_BYTES: usize = 8 << 10;
@@ -31,49 +28,12 @@ pub trait Carrier: AsyncRead + Send + Unpin {
     /// The name of the transport, in metrics and logs.
     fn transport(&self) -> TransportId;
 
-    /// Who is at the other end, as far as the carrier knows.
+    /// The other end, as far as the carrier knows. One that encrypts says so, and is asked before it is
+    /// split.
     fn peer(&self) -> PeerFacts;
 
     /// The two directions. What was read before is not read again.
     fn split(self: Box<Self>) -> (ReadHalf, Arc<dyn WriteHalf>);
-}
-
-/// What a carrier knows of the other end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PeerFacts {
-    /// Whose share of a listener's places the connection takes.
-    pub peer: Peer,
-    /// The address of the other end, where it has one.
-    pub address: Option<SocketAddr>,
-    /// Who the other end has proven to be.
-    pub identity: Option<PeerIdentity>,
-}
-
-/// Who a peer has proven to be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PeerIdentity {
-    /// A process of this host that runs as this user, by the kernel's word.
-    User(u32),
-}
-
-impl PeerFacts {
-    /// A peer that is known by its address alone.
-    pub fn at(address: SocketAddr) -> Self {
-        Self { peer: Peer::at(address.ip()), address: Some(address), identity: None }
-    }
-
-    /// A process of this host.
-    pub fn same_host(identity: Option<PeerIdentity>) -> Self {
-        Self { peer: Peer::Unix, address: None, identity }
-    }
-
-    /// A peer of which nothing is known. All of them count as one, and none as a process of this
-    /// host: what those may ask for, a stranger may not.
-    pub fn unknown() -> Self {
-        Self { peer: Peer::at(Ipv4Addr::UNSPECIFIED.into()), address: None, identity: None }
-    }
 }
 
 /// The direction from the peer.

@@ -47,10 +47,7 @@ pub use crate::{
     accept::{Accept, Admit, accept_connections},
     admission::{Admission, Full, Occupant, Peer, Place, connection_limit, descriptors},
     advertised::Advertised,
-    carrier::{
-        Carrier, PeerFacts, PeerIdentity, ReadHalf, UNBUFFERED_READ_BYTES, WriteHalf,
-        read_without_buffer, try_read,
-    },
+    carrier::{Carrier, ReadHalf, UNBUFFERED_READ_BYTES, WriteHalf, read_without_buffer, try_read},
     config::{CONNECTION_COST_BYTES, CheckedListenConfig, ListenConfig},
     connector::{Attempt, Connector, SocketConnector},
     interface::ListenHost,

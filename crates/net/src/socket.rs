@@ -9,14 +9,14 @@ use std::{
     time::Duration,
 };
 
-use sinew_plane::TransportId;
+use sinew_plane::{PeerFacts, PeerIdentity, TransportId};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, ReadBuf},
     net::{TcpListener, TcpStream, UnixStream, tcp, unix},
 };
 
-use crate::{Carrier, PeerFacts, PeerIdentity, ReadHalf, WriteHalf};
+use crate::{Carrier, ReadHalf, WriteHalf};
 
 /// Name of the transport over TCP.
 pub const TCP: TransportId = TransportId::from_static("tcp");
@@ -135,12 +135,13 @@ impl Carrier for Socket {
         }
     }
 
-    /// Costs a system call.
+    /// Costs a system call or two.
     fn peer(&self) -> PeerFacts {
         match self {
             // One that is gone already has no address any more: the system does not know it.
             Self::Tcp(stream) => {
-                stream.peer_addr().map_or_else(|_| PeerFacts::unknown(), PeerFacts::at)
+                let facts = stream.peer_addr().map_or(PeerFacts::UNKNOWN, PeerFacts::at);
+                facts.with_local(stream.local_addr().ok())
             }
             Self::Unix(stream) => {
                 let user = stream.peer_cred().ok().map(|peer| PeerIdentity::User(peer.uid()));
@@ -203,6 +204,8 @@ impl WriteHalf for unix::OwnedWriteHalf {
 
 #[cfg(test)]
 mod tests {
+    use sinew_plane::Origin;
+
     use super::*;
 
     /// A caller that resets its connection at once must not pass for a process of this host.
@@ -218,8 +221,8 @@ mod tests {
         far.readable().await.unwrap();
         assert!(far.try_read(&mut [0]).is_err());
         let facts = Socket::Tcp(far).peer();
-        assert_eq!(facts, PeerFacts::unknown());
-        assert_ne!(facts.peer, crate::Peer::Unix);
+        assert_eq!((facts.origin, facts.remote), (PeerFacts::UNKNOWN.origin, None));
+        assert_ne!(facts.origin, Origin::SameHost);
     }
 
     /// The system calls that are spared at each connection are those that need not be made.

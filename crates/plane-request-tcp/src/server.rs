@@ -10,9 +10,9 @@ use std::{io, panic::AssertUnwindSafe, sync::Arc};
 use bytes::BytesMut;
 use sinew_codec::{TcpRequestCodec, TcpRequestMessage};
 use sinew_dynamo_wire::request_headers;
-use sinew_net::{Accepted, Detect, Peer, PeerFacts, Place, Protocol, ReadHalf, WriteHalf};
+use sinew_net::{Accepted, Detect, Place, Protocol, ReadHalf, WriteHalf};
 use sinew_plane::{
-    BoxFuture, Code, Decision, Error, Origin, PlaneRequest, RequestPlaneHandler, TransportId,
+    BoxFuture, Code, Decision, Error, PeerFacts, PlaneRequest, RequestPlaneHandler, TransportId,
     budget::{Account, Hold},
 };
 use sinew_telemetry::{ConnectionMeters, ConnectionMetrics, Side};
@@ -65,7 +65,7 @@ impl TcpRequestServer {
         let _unclassified = accepted.unclassified;
         let transport = carrier.transport();
         // Asked once for a connection, since it costs a system call.
-        let origin = origin(&carrier.peer());
+        let peer = carrier.peer();
         let (read, write) = carrier.split();
         let meter = self.meters.of(&transport);
         let _active = meter.opened();
@@ -77,7 +77,7 @@ impl TcpRequestServer {
             place,
             meter: &meter,
             transport,
-            origin,
+            peer,
             codec: TcpRequestCodec::new(self.config.max_request_bytes),
             read,
             write,
@@ -102,13 +102,6 @@ impl TcpRequestServer {
 
 fn draining() -> Error {
     Error::draining("the worker is shutting down")
-}
-
-fn origin(peer: &PeerFacts) -> Origin {
-    match peer.peer {
-        Peer::Ip(ip) => Origin::Peer(ip),
-        Peer::Unix => Origin::SameHost,
-    }
 }
 
 /// Why a connection ended.
@@ -142,7 +135,7 @@ struct Serving<'a> {
     transport: TransportId,
     read: ReadHalf,
     write: Arc<dyn WriteHalf>,
-    origin: Origin,
+    peer: PeerFacts,
     codec: TcpRequestCodec,
     buffer: BytesMut,
     answers: BytesMut,
@@ -232,7 +225,7 @@ impl Serving<'_> {
             headers: request_headers::decode(message.headers()),
             payload,
             transport: &self.transport,
-            origin: self.origin,
+            peer: &self.peer,
         };
         let decided = AssertUnwindSafe(|| self.plane.handler.decide(request));
         let decided = std::panic::catch_unwind(decided).ok();

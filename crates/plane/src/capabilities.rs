@@ -97,6 +97,21 @@ impl TransportCapabilities {
         }
     }
 
+    /// The same for a transport whose other end is this far away.
+    #[must_use]
+    pub const fn with_latency(mut self, latency: LatencyClass) -> Self {
+        self.latency = latency;
+        self
+    }
+
+    /// The same for a transport that encrypts by itself, or does not. A transport that says so
+    /// carries calls that [require](TransportRequirements::encrypted) it.
+    #[must_use]
+    pub const fn with_encryption(mut self, encrypted: bool) -> Self {
+        self.encrypted = encrypted;
+        self
+    }
+
     /// True when everything in `required` is offered.
     pub fn satisfy(&self, required: &TransportRequirements) -> bool {
         self.directions >= required.directions

@@ -49,6 +49,7 @@ mod layer;
 mod limits;
 mod metadata;
 mod name;
+mod peer;
 mod permit;
 mod planes;
 pub mod random;
@@ -95,10 +96,11 @@ pub use crate::{
     limits::{CallLimits, DEFAULT_ACCEPT_LIMIT, accept_timed_out},
     metadata::ResponseMetadata,
     name::{EndpointName, NameError},
+    peer::{Origin, PeerFacts, PeerIdentity},
     permit::{Permit, Place},
     planes::{
-        Decision, Origin, PlaneRequest, RequestPlaneClient, RequestPlaneHandler,
-        RequestPlaneServer, ResponsePlaneClient, ResponsePlaneServer, ResponseRegistration,
+        Decision, PlaneRequest, RequestPlaneClient, RequestPlaneHandler, RequestPlaneServer,
+        ResponsePlaneClient, ResponsePlaneServer, ResponseRegistration,
     },
     request::{IncomingRequest, OutgoingRequest, RequestHandler, Window},
     request_stream::{

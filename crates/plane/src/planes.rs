@@ -1,17 +1,13 @@
 //! The request and response planes of the split exchange: a request is acknowledged on one
 //! plane, and its response dials back on another.
 
-use std::{
-    borrow::Cow,
-    fmt,
-    net::{IpAddr, SocketAddr},
-};
+use std::{borrow::Cow, fmt, net::SocketAddr};
 
 use bytes::Bytes;
 
 use crate::{
-    Address, BoxFuture, Context, EndpointName, Error, Headers, InstanceId, OutgoingRequest,
-    ResponseSink, ResponseStream, TransportId,
+    Address, BoxFuture, Context, EndpointName, Error, Headers, InstanceId, Origin, OutgoingRequest,
+    PeerFacts, ResponseSink, ResponseStream, TransportId,
 };
 
 /// Sends a request and waits for its acknowledgement.
@@ -44,31 +40,6 @@ pub trait RequestPlaneServer: Send + Sync {
     fn public_address(&self) -> Option<Address>;
 }
 
-/// What a worker knows of where a request came from. It decides which addresses the worker dials
-/// for the response, because a request names its response address itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
-    /// The other end of the connection that the request came on.
-    Peer(IpAddr),
-    /// A process of the same host: the request came over a Unix domain socket.
-    SameHost,
-    /// A broker, which hides the sender.
-    Broker {
-        /// Every broker that this process may use is on this host, by its loopback address.
-        is_local: bool,
-    },
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Peer(ip) => write!(f, "{}", ip.to_canonical()),
-            Self::SameHost => f.write_str("a process of this host"),
-            Self::Broker { .. } => f.write_str("a broker that hides its sender"),
-        }
-    }
-}
-
 /// A request as an acknowledging plane received it.
 pub struct PlaneRequest<'a> {
     /// Whom it is for, as the plane spells it: the path of a TCP frame, a NATS subject.
@@ -79,8 +50,8 @@ pub struct PlaneRequest<'a> {
     pub payload: Bytes,
     /// How it came.
     pub transport: &'a TransportId,
-    /// Where it came from.
-    pub origin: Origin,
+    /// The other end of the connection that it came on.
+    pub peer: &'a PeerFacts,
 }
 
 impl fmt::Debug for PlaneRequest<'_> {
@@ -91,7 +62,7 @@ impl fmt::Debug for PlaneRequest<'_> {
             .field("headers", &self.headers)
             .field("payload_bytes", &self.payload.len())
             .field("transport", &self.transport)
-            .field("origin", &self.origin)
+            .field("peer", &self.peer)
             .finish()
     }
 }

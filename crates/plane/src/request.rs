@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use crate::{
-    CallLimits, Context, EndpointName, Error, Headers, InstanceId, Permit, ProcessId, ResponseSink,
-    TransportId,
+    CallLimits, Context, EndpointName, Error, Headers, InstanceId, PeerFacts, Permit, ProcessId,
+    ResponseSink, TransportId,
 };
 
 /// How much a consumer lets its producer send before it has taken any: the flow-control window,
@@ -103,6 +103,8 @@ pub struct IncomingRequest<'a> {
     pub context: Context,
     /// How it came.
     pub transport: &'a TransportId,
+    /// What the transport knows of the other end.
+    pub peer: &'a PeerFacts,
     /// 0 for the first try.
     pub attempt: u8,
 }

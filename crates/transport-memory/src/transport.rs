@@ -8,8 +8,8 @@ use std::{
 
 use sinew_plane::{
     Address, BoxFuture, CancelReason, Closed, Code, Context, DuplexTransport, Error, Executed,
-    InFlightEntry, IncomingRequest, LatencyClass, OutgoingRequest, ResponseSink, ResponseSource,
-    ResponseStream, Shutdown, SinkTarget, TransportCapabilities, TransportId,
+    InFlightEntry, IncomingRequest, LatencyClass, OutgoingRequest, PeerFacts, ResponseSink,
+    ResponseSource, ResponseStream, Shutdown, SinkTarget, TransportCapabilities, TransportId,
 };
 
 use crate::{
@@ -68,6 +68,7 @@ impl MemoryTransport {
             body: request.body,
             context: context.clone(),
             transport: &MEMORY,
+            peer: &PeerFacts::SAME_PROCESS,
             attempt: request.attempt,
         };
         let sink = ResponseSink::new(exchange as Arc<dyn SinkTarget>, context);

@@ -4,7 +4,9 @@ use std::{collections::VecDeque, panic::AssertUnwindSafe, sync::Arc, time::Durat
 
 use futures_util::FutureExt;
 use sinew_dynamo_wire::acknowledgement;
-use sinew_plane::{Code, Decision, Error, Origin, PlaneRequest, RequestPlaneHandler, TransportId};
+use sinew_plane::{
+    Code, Decision, Error, Origin, PeerFacts, PlaneRequest, RequestPlaneHandler, TransportId,
+};
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
@@ -201,6 +203,8 @@ impl Serving {
             self.state.counters.dropped.count();
             return;
         }
+        let peer =
+            PeerFacts::from_origin(Origin::Broker { is_local: self.state.config.is_local() });
         // From here on it is the handler's, who may let go of it before there is an answer.
         let payload = request.take_payload();
         let accepted = AssertUnwindSafe(|| {
@@ -209,7 +213,7 @@ impl Serving {
                 headers: headers::from_nats(request.message().headers.as_ref()),
                 payload,
                 transport: &NATS,
-                origin: Origin::Broker { is_local: self.state.config.is_local() },
+                peer: &peer,
             })
         });
         match std::panic::catch_unwind(accepted) {

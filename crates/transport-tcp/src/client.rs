@@ -32,7 +32,9 @@ impl TcpTransport {
 
     fn over(id: TransportId, latency: LatencyClass, config: CheckedTcpConfig) -> Self {
         let connector = Arc::new(config.driver.socket_connector());
-        Self(MuxTransport::new(id, latency, connector, config.driver))
+        let limit = config.driver.mux.max_message_bytes;
+        let offers = TransportCapabilities::streaming(limit).with_latency(latency);
+        Self(MuxTransport::new(id, offers, connector, config.driver))
     }
 
     /// Connections that are up now.

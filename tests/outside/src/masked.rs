@@ -8,9 +8,9 @@ use std::{io, pin::Pin, sync::Arc, task::Context, task::Poll, task::ready};
 use bytes::{Buf, BytesMut};
 use parking_lot::Mutex;
 use sinew_mux_driver::{CheckedDriverConfig, MuxProtocol, MuxTransport};
-use sinew_net::{Accepted, Attempt, Carrier, Connector, Detect, PeerFacts, Protocol, ReadHalf};
+use sinew_net::{Accepted, Attempt, Carrier, Connector, Detect, Protocol, ReadHalf};
 use sinew_net::{SocketConnector, WriteHalf};
-use sinew_plane::{Address, BoxFuture, Error, LatencyClass, TransportId};
+use sinew_plane::{Address, BoxFuture, Error, PeerFacts, TransportCapabilities, TransportId};
 use tokio::io::{AsyncRead, ReadBuf};
 
 /// Its name, and the scheme of its addresses: `masked://HOST:PORT`.
@@ -22,7 +22,9 @@ const KEPT_BYTES: usize = 16 << 10;
 /// The calling side.
 pub fn masked_transport(config: CheckedDriverConfig) -> MuxTransport {
     let connector = Arc::new(MaskedConnector(config.socket_connector()));
-    MuxTransport::new(MASKED, LatencyClass::Network, connector, config)
+    // It hides nothing, so it does not say that it encrypts, as one over TLS would.
+    let offers = TransportCapabilities::streaming(config.mux.max_message_bytes);
+    MuxTransport::new(MASKED, offers, connector, config)
 }
 
 struct MaskedConnector(SocketConnector);

@@ -221,7 +221,7 @@ async fn discard(mut output: impl AsyncRead + Unpin) {
 
 #[cfg(test)]
 mod tests {
-    use sinew::{CancelReason, Context, Executed, InstanceId, Terminal, TransportId};
+    use sinew::{CancelReason, Context, Executed, InstanceId, PeerFacts, Terminal, TransportId};
 
     use super::*;
     use crate::serve::caller::Caller;
@@ -246,6 +246,7 @@ mod tests {
             body: body.into(),
             context: context.clone(),
             transport: TransportId::from_static("test"),
+            peer: PeerFacts::UNKNOWN,
             attempt: 0,
         };
         let program = Arc::clone(program);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::{FutureExt, StreamExt, stream};
 use sinew_ingress::{EndpointConfig, PushHandler, RawHandler, ServedEndpoint};
 use sinew_plane::{
-    AsyncEngine, Code, Context, Error, Executed, IncomingRequest, InstanceId, Permit,
+    AsyncEngine, Code, Context, Error, Executed, IncomingRequest, InstanceId, PeerFacts, Permit,
     RequestHandler, ResponseSink, SingleIn, Terminal, TransportId, engine_fn,
 };
 use tokio::time::Duration;
@@ -34,6 +34,7 @@ fn call(permit: Permit, context: Context) -> Arc<Consumer> {
         body,
         context,
         transport: &transport,
+        peer: &PeerFacts::UNKNOWN,
         attempt: 0,
     };
     permit.call(request, sink);

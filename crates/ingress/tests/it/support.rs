@@ -11,8 +11,8 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use parking_lot::Mutex;
 use sinew_ingress::{EndpointConfig, Handler, Ingress, IngressConfig, ServedEndpoint};
 use sinew_plane::{
-    Code, Context, Error, Executed, Headers, IncomingRequest, InstanceId, ItemRun, RequestHandler,
-    ResponseSink, SinkTarget, Terminal, TransportId, TrySendError, try_send_each,
+    Code, Context, Error, Executed, Headers, IncomingRequest, InstanceId, ItemRun, PeerFacts,
+    RequestHandler, ResponseSink, SinkTarget, Terminal, TransportId, TrySendError, try_send_each,
 };
 use tokio::{sync::Notify, time::timeout};
 
@@ -112,6 +112,7 @@ impl Fixture {
             body: body.into(),
             context,
             transport: &TransportId::from_static("test"),
+            peer: &PeerFacts::UNKNOWN,
             attempt: 0,
         };
         self.ingress.handle(request, sink);

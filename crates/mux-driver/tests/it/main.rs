@@ -4,3 +4,4 @@
 mod conformance;
 mod dialing;
 mod memory;
+mod peers;

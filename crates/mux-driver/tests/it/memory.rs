@@ -1,6 +1,6 @@
 //! A carrier in memory, and a place where callers and servers meet.
 //!
-//! As TLS does, it takes bytes that its own carrier has no room for, and keeps them until they are
+//! As TLS does, it says that it encrypts, and takes bytes that its own carrier has no room for, and keeps them until they are
 //! flushed: what the driver forgets to flush never arrives.
 
 use std::{
@@ -16,10 +16,11 @@ use bytes::{Buf, BytesMut};
 use parking_lot::Mutex;
 use sinew_mux_driver::{CheckedDriverConfig, MuxProtocol, MuxTransport};
 use sinew_net::{
-    Accepted, Admission, Attempt, Carrier, Connector, Peer, PeerFacts, Port, ReadHalf, WriteHalf,
+    Accepted, Admission, Attempt, Carrier, Connector, Peer, Port, ReadHalf, WriteHalf,
 };
 use sinew_plane::{
-    Address, BoxFuture, DuplexServer, Error, LatencyClass, RequestHandler, Shutdown, TransportId,
+    Address, BoxFuture, DuplexServer, Error, LatencyClass, PeerFacts, RequestHandler, Shutdown,
+    TransportCapabilities, TransportId,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
@@ -52,7 +53,7 @@ impl Carrier for Pipe {
     }
 
     fn peer(&self) -> PeerFacts {
-        PeerFacts::same_host(None)
+        PeerFacts::same_host(None).with_encryption(true)
     }
 
     fn split(self: Box<Self>) -> (ReadHalf, Arc<dyn WriteHalf>) {
@@ -205,5 +206,8 @@ impl DuplexServer for PipeServer {
 
 /// The calling side over such carriers.
 pub(crate) fn client(hub: &Arc<Hub>, config: CheckedDriverConfig) -> MuxTransport {
-    MuxTransport::new(PIPE, LatencyClass::Host, Arc::clone(hub) as _, config)
+    let offers = TransportCapabilities::streaming(config.mux.max_message_bytes)
+        .with_latency(LatencyClass::Host)
+        .with_encryption(true);
+    MuxTransport::new(PIPE, offers, Arc::clone(hub) as _, config)
 }

@@ -68,7 +68,7 @@ impl DialPolicy {
         }
         match origin {
             Origin::Peer(peer) => self.judge_peer(ip, peer.to_canonical()),
-            Origin::SameHost => self.judge_local(ip),
+            Origin::SameHost | Origin::SameProcess => self.judge_local(ip),
             Origin::Broker { is_local } => self.judge_hidden(ip, is_local),
         }
     }

@@ -3,4 +3,5 @@
 
 mod calls;
 mod handlers;
+mod peers;
 mod support;

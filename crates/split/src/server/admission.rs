@@ -47,10 +47,10 @@ impl Candidate {
     /// Whether its caller may be dialled: for the response, and for the items of the request where
     /// it is a stream.
     pub(super) fn check(&self, shared: &Shared) -> Decision {
-        let ReceivedRequest { connection_info, origin, request_stream, .. } = &self.request;
-        let response = shared.responses.check(connection_info, *origin);
+        let ReceivedRequest { connection_info, peer, request_stream, .. } = &self.request;
+        let response = shared.responses.check(connection_info, peer.origin);
         let (Some(many), Some(items)) = (&self.many, request_stream) else { return response };
-        let items = many.streams.check_request_stream(items, *origin);
+        let items = many.streams.check_request_stream(items, peer.origin);
         match (response, items) {
             (Decision::Now(Ok(())), items) => items,
             (Decision::Now(refused), _) => Decision::Now(refused),

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use sinew_codec::checksum_of;
 use sinew_dynamo_wire::{RequestControlMessage, RequestType, SinewControl, context_id};
 use sinew_plane::{
-    Code, Context, Error, Executed, Headers, InstanceId, Origin, PlaneRequest, StreamId,
+    Code, Context, Error, Executed, Headers, InstanceId, PeerFacts, PlaneRequest, StreamId,
     TransportId,
 };
 
@@ -24,8 +24,8 @@ pub(super) struct ReceivedRequest {
     pub(super) attempt: u8,
     /// Where to dial back.
     pub(super) connection_info: String,
-    /// Where it came from, which bounds where that may be.
-    pub(super) origin: Origin,
+    /// Where it came from, whose origin bounds where that may be.
+    pub(super) peer: PeerFacts,
     /// How items are wrapped, for a caller that is not Sinew's; `None` when they go bare.
     pub(super) items: Option<PeerItems>,
     /// Where to fetch the items of the request, when it is a stream.
@@ -54,7 +54,7 @@ impl ReceivedRequest {
         destination: Destination,
         peer: Option<&Arc<dyn PeerCodec>>,
     ) -> Result<Self, Error> {
-        let PlaneRequest { headers: beside, payload, transport: plane, origin, .. } = request;
+        let PlaneRequest { headers: beside, payload, transport: plane, peer: from, .. } = request;
         let (mut control, body) = RequestControlMessage::decode(payload)?;
         let fault = shape_fault(&control, body.is_some(), destination.takes_stream);
         let RequestHead { instance, context, attempt, transport, items } = match control
@@ -73,7 +73,7 @@ impl ReceivedRequest {
             transport,
             attempt,
             connection_info: text(control.connection_info),
-            origin,
+            peer: from.clone(),
             items,
             request_stream: control.request_stream_connection_info.map(text),
             fault,

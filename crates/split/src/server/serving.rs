@@ -18,8 +18,8 @@ use crate::{PeerResponse, peer_codec::PeerItems};
 impl Shared {
     /// Dials the caller of a request back.
     async fn dial_back(&self, request: &ReceivedRequest) -> Option<ResponseSink> {
-        let ReceivedRequest { connection_info, origin, context, .. } = request;
-        let dialling = self.responses.connect(connection_info, *origin, context.clone());
+        let ReceivedRequest { connection_info, peer, context, .. } = request;
+        let dialling = self.responses.connect(connection_info, peer.origin, context.clone());
         let dialled = tokio::select! {
             biased;
             () = self.cut.cancelled() => return None,
@@ -85,6 +85,7 @@ impl Shared {
             body: received.body,
             context: received.context,
             transport: &received.transport,
+            peer: &received.peer,
             attempt: received.attempt,
         };
         match input {
@@ -136,7 +137,7 @@ impl Shared {
             () = self.cut.cancelled() => Err(Error::draining("the worker is shutting down")),
             items = many.streams.connect_request_stream(
                 info,
-                request.origin,
+                request.peer.origin,
                 request.context.clone(),
             ) => items,
         }

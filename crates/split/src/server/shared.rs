@@ -138,7 +138,7 @@ impl Shared {
     ) -> Result<Permit, Error> {
         let address = self.responses.address(&request.connection_info);
         let bytes = permit.room.num_permits() * STEP_BYTES;
-        let share = self.shares.take(request.origin, address.as_deref(), bytes);
+        let share = self.shares.take(request.peer.origin, address.as_deref(), bytes);
         Ok(Permit { _share: Some(share.ok_or_else(at_capacity)?), ..permit })
     }
 

@@ -82,7 +82,7 @@ impl Shares {
     fn host(&self, origin: Origin, address: Option<&str>) -> Option<u64> {
         match origin {
             Origin::Peer(ip) => Some(self.key("peer", ip.to_canonical())),
-            Origin::SameHost => Some(self.key("same host", ())),
+            Origin::SameHost | Origin::SameProcess => Some(self.key("same host", ())),
             Origin::Broker { .. } => {
                 let address = address?;
                 let host = address.rsplit_once(':').map_or(address, |(host, _)| host);

@@ -16,7 +16,8 @@ use sinew_dynamo_wire::{
 };
 use sinew_plane::{
     BoxFuture, Budget, BudgetUse, Code, Context, Error, Executed, Headers, InstanceId, Origin,
-    PlaneRequest, RequestPlaneHandler, ResponsePlaneClient, ResponseSink, Shutdown, TransportId,
+    PeerFacts, PlaneRequest, RequestPlaneHandler, ResponsePlaneClient, ResponseSink, Shutdown,
+    TransportId,
 };
 use sinew_split::{DIAL_BACK_FAILURES, EndpointDeclaration, SplitServer, SplitServerConfig};
 use tokio::sync::Notify;
@@ -93,7 +94,7 @@ fn accept(server: &SplitServer, target: &str, payload: &Bytes, plane: &str) -> R
         headers: Headers::new(),
         payload: payload.clone(),
         transport: &TransportId::new(plane),
-        origin: Origin::SameHost,
+        peer: &PeerFacts::same_host(None),
     })
 }
 

@@ -26,7 +26,7 @@ impl RequestPlaneHandler for Ponderer {
     }
 
     fn decide(&self, request: PlaneRequest<'_>) -> Decision {
-        self.origins.lock().push(request.origin);
+        self.origins.lock().push(request.peer.origin);
         if !request.payload.starts_with(b"slow") {
             return Decision::Now(Ok(()));
         }

@@ -3,7 +3,9 @@
 use std::net::Ipv4Addr;
 
 use bytes::Bytes;
-use sinew_plane::{Executed, Headers, InstanceId, SinkTarget, Terminal, TransportId, TrySendError};
+use sinew_plane::{
+    Executed, Headers, InstanceId, PeerFacts, SinkTarget, Terminal, TransportId, TrySendError,
+};
 
 use super::{
     places::{MAX_PER_CALLER, MAX_QUESTIONS},
@@ -60,6 +62,7 @@ fn ask(questions: &Arc<PendingStreams>, port: u16, subject: Subject) -> (Arc<Hea
         body: Bytes::new(),
         context: context.clone(),
         transport: &TransportId::from_static("tcp"),
+        peer: &PeerFacts::UNKNOWN,
         attempt: 0,
     };
     questions.of(caller(port)).handle(request, ResponseSink::new(target, context.clone()));
