@@ -97,7 +97,7 @@ impl<E: ?Sized> LocalEngine<E> {
             None => Err(run.cancelled()),
             Some(Err(error)) => Err(run.failed(error)),
             Some(Ok(values)) => {
-                let values = values.watched(&run.context);
+                let values = values.watched(&run.context, None);
                 let values = if span.is_disabled() {
                     values
                 } else {

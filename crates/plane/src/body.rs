@@ -286,27 +286,30 @@ impl<T: 'static> Body<T> {
     /// it ends when the request is cancelled, it ends the engine when it is dropped, and a panic of
     /// the engine is an error of the response. Where the engine passes on the response to a request
     /// of its own, that one keeps its own watch and its own end.
+    ///
+    /// `wait` limits the waits for its values. One that is watched for the request already, as the
+    /// ingress of the same process does, is not watched again, and takes the limits.
     #[must_use]
-    pub fn watched(self, context: &Context) -> Self {
+    pub fn watched(self, context: &Context, wait: Option<Box<ItemWait>>) -> Self {
+        let mut body = if self.is_watched(context) { self } else { self.watched_anew(context) };
+        if let Some(wait) = wait {
+            body.watch.get_or_insert_default().limit(wait);
+        }
+        body
+    }
+
+    /// Nothing of one that is watched for this request has been read.
+    fn is_watched(&self, context: &Context) -> bool {
+        let is_unread = self.outcome.is_none() && self.received == 0;
+        self.watch.is_some() && self.context.is_same(context) && is_unread
+    }
+
+    fn watched_anew(self, context: &Context) -> Self {
         let is_new = self.watch.is_none() && self.on_end.is_none() && self.outcome.is_none();
         let mut body = if is_new && self.received == 0 { self } else { self.nested() };
         body.context = context.clone();
         body.watch = Some(Box::default());
         body
-    }
-
-    /// True for one that is [watched](Self::watched) for the request of `context`.
-    pub fn is_watched(&self, context: &Context) -> bool {
-        self.watch.is_some() && self.context.is_same(context)
-    }
-
-    /// The same with limits to the waits for its values; only for one that is watched.
-    #[must_use]
-    pub fn with_wait(mut self, wait: Option<Box<ItemWait>>) -> Self {
-        if let Some(watch) = &mut self.watch {
-            watch.set_wait(wait);
-        }
-        self
     }
 
     /// The same, telling `on_end` of its end, after those that were to be told before.

@@ -41,6 +41,23 @@ impl<T> SingleIn<T> {
         Ok(Self { context: self.context.child_with(headers), data: self.data })
     }
 
+    /// The same request in a [child](Context::child) of its context: headers, deadline and limits are
+    /// the same, a cancel goes on, and a response that is dropped before its end cancels this request
+    /// alone. For an engine that passes a request on to another one.
+    ///
+    /// ```
+    /// use sinew_plane::{Context, SingleIn};
+    ///
+    /// let context = Context::new();
+    /// let passed_on = SingleIn::with_context("hi", context.clone()).into_child();
+    /// passed_on.context().kill();
+    /// assert!(!context.is_killed());
+    /// ```
+    #[must_use]
+    pub fn into_child(self) -> Self {
+        Self { context: self.context.child(), data: self.data }
+    }
+
     /// Both parts.
     pub fn into_parts(self) -> (T, Context) {
         (self.data, self.context)

@@ -31,9 +31,7 @@ pub(crate) async fn call<Req, Resp: Send + 'static>(
         error = passed(&mut wait) => return Err(error.with_executed(Executed::Yes)),
     };
     unfinished.done();
-    let values = values?;
-    let values = if values.is_watched(context) { values } else { values.watched(context) };
-    Ok(values.with_wait(wait).on_end(attempt))
+    Ok(values?.watched(context, wait).on_end(attempt))
 }
 
 /// Waits for a limit of the call to pass.

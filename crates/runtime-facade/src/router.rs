@@ -190,10 +190,8 @@ where
     Resp: DeserializeOwned + Send + 'static,
 {
     fn generate(&self, request: SingleIn<Req>) -> BoxFuture<'_, Result<ManyOut<Resp>, Error>> {
-        let (data, context) = request.into_parts();
         // What a layer does with the response does not end the request that it is part of.
-        let request = SingleIn::with_context(data, context.child());
-        Box::pin(self.0.direct(request, self.1))
+        Box::pin(self.0.direct(request.into_child(), self.1))
     }
 }
 

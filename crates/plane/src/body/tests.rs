@@ -1,9 +1,11 @@
 //! Ends of a response, and what its reader hears of them.
 
+use std::time::Duration;
+
 use futures_util::{StreamExt, stream};
 
 use super::*;
-use crate::{Code, Executed};
+use crate::{CallLimits, Code, Executed};
 
 /// A handler may hand on an error of a service that refused it: that one did not run.
 #[tokio::test]
@@ -84,8 +86,8 @@ async fn the_response_to_a_request_of_its_own_is_no_word_about_the_one_that_pass
     let told = std::sync::Arc::default();
     let (inner, outer) = (Context::new(), Context::new());
     let body = ManyOut::new(stream::pending::<Result<u8, Error>>(), inner.clone());
-    let body = body.watched(&inner).on_end(Told(std::sync::Arc::clone(&told), "inner"));
-    let body = body.watched(&outer).on_end(Told(std::sync::Arc::clone(&told), "outer"));
+    let body = body.watched(&inner, None).on_end(Told(std::sync::Arc::clone(&told), "inner"));
+    let body = body.watched(&outer, None).on_end(Told(std::sync::Arc::clone(&told), "outer"));
     assert!(body.is_watched(&outer) && !body.is_watched(&inner));
     let mut body = body.with_facts(|| head_of("cost"));
     inner.cancel(StopKind::Kill, CancelReason::Shutdown);
@@ -106,7 +108,7 @@ async fn a_response_that_was_read_before_it_was_passed_on_has_its_end() {
         let mut read = ManyOut::new(stream::iter(value), Context::new());
         while read.next().await.is_some() {}
         let told = std::sync::Arc::default();
-        let body: ManyOut<u8> = read.watched(&context);
+        let body: ManyOut<u8> = read.watched(&context, None);
         let mut body = body.on_end(Told(std::sync::Arc::clone(&told), "it"));
         assert_eq!(body.next().await.is_none(), ends_well);
         let expected = if ends_well { "it complete" } else { "it failed" };
@@ -116,12 +118,12 @@ async fn a_response_that_was_read_before_it_was_passed_on_has_its_end() {
 
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_always_has_a_value_is_held_to_the_deadline() {
-    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(1);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
     let context = Context::builder().deadline(deadline.into_std()).build();
     let values = stream::repeat_with(|| Ok(1_u8));
-    let mut body = ManyOut::new(values, Context::new()).watched(&context);
+    let mut body = ManyOut::new(values, Context::new()).watched(&context, None);
     body.next().await.unwrap().unwrap();
-    tokio::time::advance(std::time::Duration::from_secs(2)).await;
+    tokio::time::advance(Duration::from_secs(2)).await;
     let read = body.by_ref().take_while(|value| std::future::ready(value.is_ok())).count().await;
     assert!(read <= 64, "{read} values after the deadline");
     assert!(matches!(
@@ -145,9 +147,9 @@ impl BodySource<u8> for Late {
 
 #[tokio::test(start_paused = true)]
 async fn the_wait_for_a_head_ends_with_the_request() {
-    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(1);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
     let context = Context::builder().deadline(deadline.into_std()).build();
-    let mut body = ManyOut::new(Late(false), Context::new()).watched(&context);
+    let mut body = ManyOut::new(Late(false), Context::new()).watched(&context, None);
     assert_eq!(body.head().await.unwrap_err().code(), Code::DeadlineExceeded);
     assert_eq!(body.next().await.unwrap().unwrap_err().code(), Code::DeadlineExceeded);
 }
@@ -163,16 +165,36 @@ async fn a_head_is_known_after_the_end_too() {
 async fn a_watched_response_ends_with_its_request_and_ends_it_when_dropped() {
     let silent = || stream::pending::<Result<u8, Error>>();
     let context = Context::new();
-    let mut body = ManyOut::new(silent(), Context::new()).watched(&context);
+    let mut body = ManyOut::new(silent(), Context::new()).watched(&context, None);
     context.kill();
     assert_eq!(body.next().await.unwrap().unwrap_err().code(), Code::Cancelled);
     assert!(matches!(body.outcome(), Some(Outcome::Cancelled { .. })));
 
     let context = Context::new();
-    drop(ManyOut::new(silent(), Context::new()).watched(&context));
+    drop(ManyOut::new(silent(), Context::new()).watched(&context, None));
     assert!(context.is_killed(), "nobody reads it any more");
 
     let panics = stream::iter([1_u8]).map(|_| -> Result<u8, Error> { panic!("a bug") });
-    let mut body = ManyOut::new(panics, Context::new()).watched(&Context::new());
+    let mut body = ManyOut::new(panics, Context::new()).watched(&Context::new(), None);
     assert_eq!(body.next().await.unwrap().unwrap_err().code(), Code::HandlerGone);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_waits_of_a_response_are_limited_whether_it_was_watched_before_or_not() {
+    let limits = CallLimits { idle: Some(Duration::from_secs(1)), ..CallLimits::UNLIMITED };
+    let one_and_no_more = || stream::iter([Ok(1)]).chain(stream::pending::<Result<u8, Error>>());
+    for is_watched in [false, true] {
+        let context = Context::new();
+        let mut body = ManyOut::new(one_and_no_more(), Context::new());
+        if is_watched {
+            body = body.watched(&context, None);
+        }
+        let mut body = body.watched(&context, ItemWait::new(limits));
+        body.next().await.unwrap().unwrap();
+        let begun = tokio::time::Instant::now();
+        let error = body.next().await.unwrap().unwrap_err();
+        assert_eq!(begun.elapsed(), Duration::from_secs(1));
+        assert_eq!((error.code(), error.executed()), (Code::IdleTimedOut, Executed::Yes));
+        assert!(context.is_killed() && body.next().await.is_none());
+    }
 }

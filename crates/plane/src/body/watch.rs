@@ -33,8 +33,9 @@ pub(super) struct Watch {
 const CHECK_EVERY: u8 = 64;
 
 impl Watch {
-    pub(super) fn set_wait(&mut self, wait: Option<Box<ItemWait>>) {
-        self.wait = wait;
+    /// Limits the waits for values.
+    pub(super) fn limit(&mut self, wait: Box<ItemWait>) {
+        self.wait = Some(wait);
     }
 
     #[inline]
