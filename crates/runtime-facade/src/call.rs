@@ -12,11 +12,13 @@ use sinew_plane::{
     ManyOut, SingleIn,
 };
 
-use crate::Router;
+use crate::{Response, Router};
 
 /// A call that is not sent yet, made by [`Router::call`](crate::Router::call). Awaiting it sends
 /// the request and returns the response stream as soon as a worker has accepted the request;
-/// [`unary`](Self::unary) and [`collect`](Self::collect) wait for the end of the response.
+/// [`unary`](Self::unary) and [`collect`](Self::collect) wait for the end of the response, and
+/// [`unary_response`](Self::unary_response) and [`collect_response`](Self::collect_response) return
+/// its head and facts as well.
 ///
 /// Dropping the future, or the stream before its end, cancels the request.
 #[must_use = "nothing is sent until the call is awaited"]
@@ -105,16 +107,17 @@ where
     /// As [`stream`](Self::stream), the error that ends the response, or
     /// [`InvalidPayload`](Code::InvalidPayload) where it has no value or more than one.
     pub async fn unary(self) -> Result<Resp, Error> {
+        one(&mut self.stream().await?).await
+    }
+
+    /// As [`unary`](Self::unary), and returns the head and the facts of the response with its value.
+    ///
+    /// # Errors
+    /// As [`unary`](Self::unary).
+    pub async fn unary_response(self) -> Result<Response<Resp>, Error> {
         let mut values = self.stream().await?;
-        let wrong = |what| {
-            let error = Error::new(Code::InvalidPayload, format!("the response has {what}"));
-            Err(error.with_executed(Executed::Yes))
-        };
-        let Some(value) = values.next().await.transpose()? else { return wrong("no value") };
-        match values.next().await.transpose()? {
-            None => Ok(value),
-            Some(_) => wrong("more than one value"),
-        }
+        let value = one(&mut values).await?;
+        whole(value, values).await
     }
 
     /// Sends the request, waits for the end of the response and returns all its values.
@@ -123,13 +126,44 @@ where
     /// As [`stream`](Self::stream), or the error that ends the response; the values before it are
     /// dropped.
     pub async fn collect(self) -> Result<Vec<Resp>, Error> {
-        let mut values = self.stream().await?;
-        let mut all = Vec::new();
-        while let Some(value) = values.next().await.transpose()? {
-            all.push(value);
-        }
-        Ok(all)
+        all(&mut self.stream().await?).await
     }
+
+    /// As [`collect`](Self::collect), and returns the head and the facts of the response with its
+    /// values.
+    ///
+    /// # Errors
+    /// As [`collect`](Self::collect).
+    pub async fn collect_response(self) -> Result<Response<Vec<Resp>>, Error> {
+        let mut values = self.stream().await?;
+        let value = all(&mut values).await?;
+        whole(value, values).await
+    }
+}
+
+async fn one<T>(values: &mut ManyOut<T>) -> Result<T, Error> {
+    let wrong = |what| {
+        let error = Error::new(Code::InvalidPayload, format!("the response has {what}"));
+        Err(error.with_executed(Executed::Yes))
+    };
+    let Some(value) = values.next().await.transpose()? else { return wrong("no value") };
+    match values.next().await.transpose()? {
+        None => Ok(value),
+        Some(_) => wrong("more than one value"),
+    }
+}
+
+async fn all<T>(values: &mut ManyOut<T>) -> Result<Vec<T>, Error> {
+    let mut all = Vec::new();
+    while let Some(value) = values.next().await.transpose()? {
+        all.push(value);
+    }
+    Ok(all)
+}
+
+/// The head and the facts of a response that has ended, with its value.
+async fn whole<T, V>(value: V, mut values: ManyOut<T>) -> Result<Response<V>, Error> {
+    Ok(Response::new(value, values.head().await?, values.facts()))
 }
 
 impl<'a, Req, Resp> IntoFuture for Call<'a, Req, Resp>

@@ -60,6 +60,7 @@ mod handle;
 mod handler_error;
 mod health;
 mod request_plane;
+mod response;
 mod router;
 mod runtime;
 mod runtime_dir;
@@ -80,6 +81,7 @@ pub use crate::{
     handler_error::{BoxError, HandlerError, HandlerResult},
     health::Health,
     request_plane::RequestPlane,
+    response::Response,
     router::Router,
     runtime::{Runtime, RuntimeBuilder, WeakRuntime},
     serve::{ServeBuilder, Served, Typed},

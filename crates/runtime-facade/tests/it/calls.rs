@@ -4,8 +4,8 @@ use std::{future::pending, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use sinew::{
-    Code, Endpoint, Error, Executed, InstanceId, ManyOut, PayloadFormat, RouterMode, SingleIn,
-    engine_fn, layer_fn, layers::plane::TransportRequirements,
+    Code, Context, Endpoint, Error, Executed, Headers, InstanceId, ManyOut, PayloadFormat,
+    RouterMode, SingleIn, engine_fn, layer_fn, layers::plane::TransportRequirements,
 };
 
 use crate::support::World;
@@ -38,6 +38,43 @@ async fn a_call_gives_a_stream_one_value_or_all() {
         assert_eq!((error.code(), error.executed()), (Code::InvalidPayload, Executed::Yes));
         assert!(error.message().contains(what), "{error}");
     }
+    world.end().await;
+}
+
+/// Counts, with a head and facts that say how far.
+fn told(to: u32, context: Context) -> ManyOut<u32> {
+    let named = |name: &str| {
+        let mut headers = Headers::new();
+        headers.insert(name, &to.to_string()).unwrap();
+        headers
+    };
+    let facts = named("made");
+    let values = stream::iter((0..to).map(Ok).collect::<Vec<_>>());
+    ManyOut::new(values, context).with_head(named("to")).with_facts(|| facts)
+}
+
+#[tokio::test]
+async fn a_whole_response_has_its_head_and_its_facts() {
+    let world = World::new().await;
+    let engine = engine_fn(|request: SingleIn<u32>| async move {
+        let (to, context) = request.into_parts();
+        Ok::<_, Error>(told(to, context))
+    });
+    let served = world.worker.serve(&COUNT, engine).await.unwrap();
+    let far = world.router(&COUNT).await;
+    let near = world.worker.router(&COUNT);
+    near.wait_for_instances(crate::support::GUARD).await.unwrap();
+    for router in [far, near] {
+        let one = router.call(1_u32).unary_response().await.unwrap();
+        assert_eq!((one.head.get("to"), one.facts.get("made")), (Some("1"), Some("1")));
+        assert_eq!(one.map(|value| value + 1).into_inner(), 1);
+        let all = router.call(2_u32).collect_response().await.unwrap();
+        assert_eq!((all.head.get("to"), all.facts.get("made")), (Some("2"), Some("2")));
+        assert_eq!(all.value, [0, 1]);
+        let error = router.call(2_u32).unary_response().await.unwrap_err();
+        assert_eq!(error.code(), Code::InvalidPayload);
+    }
+    drop(served);
     world.end().await;
 }
 
