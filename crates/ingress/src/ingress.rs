@@ -6,7 +6,7 @@ use sinew_plane::{
     EndpointName, Error, InFlight, IncomingRequest, InstanceId, Permit, RequestHandler,
     ResponseSink, Shutdown,
 };
-use sinew_registry::{LocalEndpoint, LocalEndpoints};
+use sinew_registry::{LocalEndpoint, LocalEndpoints, LocalGuard};
 use sinew_telemetry::EndpointMetrics;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
@@ -69,7 +69,8 @@ impl Ingress {
     }
 
     /// Serves an instance of an endpoint until the result is dropped. Several instances may serve
-    /// one name. Of two with the same id, the later one gets the requests.
+    /// one name. Of two with the same id, the later one gets the requests, and the earlier one gets
+    /// them again when the later one is dropped.
     #[must_use = "the endpoint is withdrawn when the result is dropped"]
     pub fn serve(
         &self,
@@ -81,6 +82,23 @@ impl Ingress {
         self.announce(endpoint, instance, None, config, handler.into(), None)
     }
 
+    /// Serves an instance that is not announced yet, and whose announcement may fail. If another
+    /// instance with its name and id is served, that one gets the requests until
+    /// [`take_over`](ServedEndpoint::take_over), which also reports the new one as ready.
+    #[must_use = "the endpoint is withdrawn when the result is dropped"]
+    pub fn prepare(
+        &self,
+        endpoint: EndpointName,
+        instance: InstanceId,
+        config: EndpointConfig,
+        handler: impl Into<Handler>,
+        health: Option<Arc<dyn SystemHealth>>,
+    ) -> ServedEndpoint {
+        let instance = self.instance(endpoint, instance, None, config, handler.into());
+        self.0.table.insert_beneath(&instance);
+        self.served(instance, health, LocalEndpoints::insert_beneath)
+    }
+
     pub(crate) fn announce(
         &self,
         endpoint: EndpointName,
@@ -90,7 +108,22 @@ impl Ingress {
         handler: Handler,
         health: Option<Arc<dyn SystemHealth>>,
     ) -> ServedEndpoint {
-        let instance = Arc::new(Instance {
+        let instance = self.instance(endpoint, instance, subject, config, handler);
+        self.0.table.insert(&instance);
+        let served = self.served(instance, health, LocalEndpoints::insert);
+        served.report(true);
+        served
+    }
+
+    fn instance(
+        &self,
+        endpoint: EndpointName,
+        instance: InstanceId,
+        subject: Option<Arc<str>>,
+        config: EndpointConfig,
+        handler: Handler,
+    ) -> Arc<Instance> {
+        Arc::new(Instance {
             metrics: EndpointMetrics::new(&endpoint),
             name: endpoint,
             id: instance,
@@ -100,13 +133,21 @@ impl Ingress {
             contexts: InFlightContexts::new(),
             process: Arc::clone(&self.0.process),
             handler,
-        });
+        })
+    }
+
+    /// What is in the table already, for callers in this process too.
+    fn served(
+        &self,
+        instance: Arc<Instance>,
+        health: Option<Arc<dyn SystemHealth>>,
+        insert: fn(&LocalEndpoints, &EndpointName, InstanceId, LocalEndpoint) -> LocalGuard,
+    ) -> ServedEndpoint {
         let local = LocalEndpoint::new(Arc::new(InstanceHandler(Arc::clone(&instance))));
         let local = instance.handler.localize(&instance, local);
-        self.0.table.insert(&instance);
         let health = health.or_else(|| self.0.health.clone());
         let announced = self.0.local.as_ref();
-        let guard = announced.map(|all| all.insert(&instance.name, instance.id, local.clone()));
+        let guard = announced.map(|all| insert(all, &instance.name, instance.id, local.clone()));
         ServedEndpoint::new(instance, Arc::clone(&self.0), local, guard, health)
     }
 

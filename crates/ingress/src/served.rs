@@ -16,7 +16,7 @@ pub struct ServedEndpoint {
     ingress: Arc<Shared>,
     local: LocalEndpoint,
     /// The entry for callers in this process, removed when this is dropped.
-    _announced: Option<LocalGuard>,
+    announced: Option<LocalGuard>,
     health: Option<Arc<dyn SystemHealth>>,
 }
 
@@ -28,12 +28,20 @@ impl ServedEndpoint {
         announced: Option<LocalGuard>,
         health: Option<Arc<dyn SystemHealth>>,
     ) -> Self {
-        let served = Self { instance, ingress, local, _announced: announced, health };
-        served.report(true);
-        served
+        Self { instance, ingress, local, announced, health }
     }
 
-    fn report(&self, ready: bool) {
+    /// From now on this instance gets the requests, of all with its name and id. Call it on one
+    /// that was [prepared](crate::Ingress::prepare).
+    pub fn take_over(&self) {
+        self.ingress.table.take_over(&self.instance);
+        if let Some(announced) = &self.announced {
+            announced.take_over();
+        }
+        self.report(true);
+    }
+
+    pub(crate) fn report(&self, ready: bool) {
         if let Some(health) = &self.health {
             health.set_ready(&self.instance.name, self.instance.id, ready);
         }

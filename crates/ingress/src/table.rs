@@ -40,8 +40,31 @@ impl Default for Table {
 }
 
 impl Table {
-    /// Adds an instance. Of two with the same name and id, lookups find the later one.
+    /// Adds an instance. Of two with the same name and id, lookups find the later one, and the
+    /// earlier one when the later one is removed.
     pub(crate) fn insert(&self, instance: &Arc<Instance>) {
+        self.add(instance, |of_key| of_key.push(Arc::clone(instance)));
+    }
+
+    /// Adds an instance. Lookups find it only if there is no other one with its name and id.
+    pub(crate) fn insert_beneath(&self, instance: &Arc<Instance>) {
+        self.add(instance, |of_key| of_key.insert(0, Arc::clone(instance)));
+    }
+
+    /// From now on lookups find this one, of those with its name and id.
+    pub(crate) fn take_over(&self, instance: &Arc<Instance>) {
+        for key in instance.keys() {
+            self.change(&key, |entries| {
+                let of_key = entries.get_mut(&key);
+                let place = of_key.as_ref().and_then(|all| place_of(all, instance));
+                if let (Some(of_key), Some(place)) = (of_key, place) {
+                    of_key[place..].rotate_left(1);
+                }
+            });
+        }
+    }
+
+    fn add(&self, instance: &Arc<Instance>, add: impl Fn(&mut Vec<Arc<Instance>>)) {
         {
             let mut living = self.living.lock();
             // Swept when it is full, so that the next one costs no more than the last.
@@ -52,9 +75,7 @@ impl Table {
         }
         for key in instance.keys() {
             self.change(&Arc::clone(&key), |entries| {
-                let of_key = entries.entry(key).or_default();
-                of_key.retain(|other| other.id != instance.id);
-                of_key.push(Arc::clone(instance));
+                add(entries.entry(key).or_default());
             });
         }
     }
@@ -81,11 +102,11 @@ impl Table {
         let load = |instance: &&Arc<Instance>| {
             (instance.in_flight.is_draining(), instance.in_flight.count())
         };
-        let found = match id {
-            InstanceId(0) => of_key.iter().min_by_key(load),
-            id => of_key.iter().find(|instance| instance.id == id),
+        let id = match id {
+            InstanceId(0) => of_key.iter().min_by_key(load)?.id,
+            id => id,
         };
-        found.cloned()
+        of_key.iter().rfind(|instance| instance.id == id).cloned()
     }
 
     /// Every instance that exists.
@@ -111,4 +132,8 @@ impl Table {
         drop(writing);
         drop(before);
     }
+}
+
+fn place_of(of_key: &[Arc<Instance>], instance: &Arc<Instance>) -> Option<usize> {
+    of_key.iter().position(|other| Arc::ptr_eq(other, instance))
 }

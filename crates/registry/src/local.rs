@@ -62,18 +62,37 @@ impl LocalEndpoints {
     }
 
     /// Adds an instance until the guard is dropped. Of two with the same name and id, calls get the
-    /// later one.
+    /// later one, and the earlier one when the guard of the later one is dropped.
     pub fn insert(
         &self,
         endpoint: &EndpointName,
         id: InstanceId,
         local: LocalEndpoint,
     ) -> LocalGuard {
+        self.add(endpoint, id, local, |of_name, entry| of_name.push(entry))
+    }
+
+    /// Adds an instance until the guard is dropped. Calls get it only if there is no other one with
+    /// its name and id, or after [`LocalGuard::take_over`].
+    pub fn insert_beneath(
+        &self,
+        endpoint: &EndpointName,
+        id: InstanceId,
+        local: LocalEndpoint,
+    ) -> LocalGuard {
+        self.add(endpoint, id, local, |of_name, entry| of_name.insert(0, entry))
+    }
+
+    fn add(
+        &self,
+        endpoint: &EndpointName,
+        id: InstanceId,
+        local: LocalEndpoint,
+        add: impl FnOnce(&mut Vec<Entry>, Entry),
+    ) -> LocalGuard {
         let token = self.0.next_token.fetch_add(1, Ordering::Relaxed);
         self.0.change(id, |entries| {
-            let of_name = entries.entry(endpoint.clone()).or_default();
-            of_name.retain(|entry| entry.id != id);
-            of_name.push(Entry { id, token, local });
+            add(entries.entry(endpoint.clone()).or_default(), Entry { id, token, local });
         });
         LocalGuard { table: Arc::clone(&self.0), endpoint: endpoint.clone(), id, token }
     }
@@ -82,7 +101,7 @@ impl LocalEndpoints {
     pub fn get(&self, endpoint: &EndpointName, id: InstanceId) -> Option<LocalEndpoint> {
         let entries = self.0.part(id).load();
         let of_name = entries.get(endpoint)?;
-        of_name.iter().find(|entry| entry.id == id).map(|entry| entry.local.clone())
+        of_name.iter().rfind(|entry| entry.id == id).map(|entry| entry.local.clone())
     }
 
     /// True when that instance is served by this process.
@@ -130,6 +149,19 @@ pub struct LocalGuard {
     endpoint: EndpointName,
     id: InstanceId,
     token: u64,
+}
+
+impl LocalGuard {
+    /// From now on calls get this entry, of those with its name and id.
+    pub fn take_over(&self) {
+        self.table.change(self.id, |entries| {
+            if let Some(of_name) = entries.get_mut(&self.endpoint)
+                && let Some(place) = of_name.iter().position(|entry| entry.token == self.token)
+            {
+                of_name[place..].rotate_left(1);
+            }
+        });
+    }
 }
 
 impl Drop for LocalGuard {
@@ -371,6 +403,30 @@ mod tests {
         assert!(table.0.parts.iter().all(|part| copied(part) == 30));
         drop(guards);
         assert!(table.0.parts.iter().all(|part| copied(part) == 0));
+    }
+
+    #[test]
+    fn of_two_entries_the_later_counts_and_the_earlier_once_that_has_gone() {
+        let table = LocalEndpoints::new();
+        let name: EndpointName = "a/b/c".parse().unwrap();
+        let (one, two) = (endpoint(), endpoint());
+        let counts = |local: &LocalEndpoint| {
+            let found = table.get(&name, InstanceId(1)).unwrap();
+            Arc::ptr_eq(found.handler(), local.handler())
+        };
+        let first = table.insert(&name, InstanceId(1), one.clone());
+        let second = table.insert_beneath(&name, InstanceId(1), two.clone());
+        assert!(counts(&one), "the second stands beneath it");
+        second.take_over();
+        assert!(counts(&two));
+        drop(second);
+        assert!(counts(&one));
+        let third = table.insert(&name, InstanceId(1), two.clone());
+        assert!(counts(&two));
+        drop(first);
+        assert!(counts(&two));
+        drop(third);
+        assert!(!table.contains(&name, InstanceId(1)));
     }
 
     #[test]

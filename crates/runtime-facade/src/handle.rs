@@ -8,7 +8,7 @@ use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_ingress::{Handler, PushFace, PushHandler, TypedPush, ValueRefused, ValueSink};
 use sinew_plane::{AsyncEngine, Context, Error, ManyOut, SingleIn, engine_fn, same_type};
 
-use crate::{BoxError, handler_error::error_of};
+use crate::Failure;
 
 /// A handler of requests `Req` with responses `Resp`, for
 /// [`Runtime::serve`](crate::Runtime::serve). It is implemented for
@@ -21,13 +21,13 @@ use crate::{BoxError, handler_error::error_of};
 /// - `fn(SingleIn<Req>, ValueSink<Resp>) -> Result<(), ValueRefused<Resp>>`, which stores the sink
 ///   and returns at once.
 ///
-/// `E` is [`HandlerError`](crate::HandlerError), [`Error`], or any type that converts into a
-/// [`BoxError`]. The compiler infers `Kind`, which tells these forms apart.
+/// `E` is [`HandlerError`](crate::HandlerError), [`Error`], or another [`Failure`]. The compiler
+/// infers `Kind`, which tells these forms apart.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not serve requests `{Req}` with responses `{Resp}`",
     label = "not a handler for this endpoint",
     note = "write `async fn(Req) -> Result<Resp, E>`, or return a stream of `Result<Resp, E>`; the \
-            `Context` may be a second argument, and `E` converts into `Box<dyn Error + Send + Sync>`"
+            `Context` may be a second argument, and `E` is an error, a `HandlerError` or `anyhow::Error`"
 )]
 pub trait Handle<Req, Resp, Kind>: Send + Sync + 'static {
     /// Converts it into the handler type of the ingress.
@@ -41,37 +41,43 @@ pub trait Answer<Resp, Kind>: Send {
     fn into_response(self, context: Context) -> Result<ManyOut<Resp>, Error>;
 }
 
-impl<Resp: Send + 'static, E: Into<BoxError> + Send> Answer<Resp, kind::One> for Result<Resp, E> {
+impl<Resp: Send + 'static, E: Failure<K>, K> Answer<Resp, kind::One<K>> for Result<Resp, E> {
     fn into_response(self, context: Context) -> Result<ManyOut<Resp>, Error> {
-        let value = self.map_err(error_of)?;
+        let value = self.map_err(Failure::into_error)?;
         Ok(ManyOut::new(stream::once(ready(Ok(value))), context))
     }
 }
 
-impl<Resp, S, E, F> Answer<Resp, kind::Many<F>> for Result<S, E>
+impl<Resp, S, E, F, K, L> Answer<Resp, kind::Many<F, K, L>> for Result<S, E>
 where
     S: Stream<Item = Result<Resp, F>> + Send + 'static,
     Resp: 'static,
-    E: Into<BoxError> + Send,
-    F: Into<BoxError> + 'static,
+    E: Failure<K>,
+    F: Failure<L> + 'static,
 {
     /// A [`ManyOut`], such as the response of another router, is returned unchanged, with its head,
     /// its facts and its outcome.
     fn into_response(self, context: Context) -> Result<ManyOut<Resp>, Error> {
-        Ok(same_type(self.map_err(error_of)?).unwrap_or_else(|values: S| {
-            ManyOut::new(values.map(|value| value.map_err(error_of)), context)
+        Ok(same_type(self.map_err(Failure::into_error)?).unwrap_or_else(|values: S| {
+            ManyOut::new(values.map(|value| value.map_err(Failure::into_error)), context)
         }))
     }
 }
 
-/// Markers for the kinds of [`Handle`] and of [`Answer`]. The compiler infers them.
+/// Markers for the kinds of [`Handle`], of [`Answer`] and of [`Failure`]. The compiler infers them.
 pub mod kind {
     use std::marker::PhantomData;
 
-    /// One value.
-    pub struct One;
-    /// A stream of values.
-    pub struct Many<E>(PhantomData<E>);
+    /// An error.
+    pub struct Own;
+    /// What shows an error.
+    pub struct Shown;
+    /// A text.
+    pub struct Text;
+    /// One value, or a failure of kind `K`.
+    pub struct One<K>(PhantomData<K>);
+    /// A stream of values that ends with errors `E`, of kind `L`, or a failure of kind `K`.
+    pub struct Many<E, K, L>(PhantomData<(E, K, L)>);
     /// A function of the request alone.
     pub struct OfValue<A>(PhantomData<A>);
     /// A function of the request and its context.

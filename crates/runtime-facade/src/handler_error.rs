@@ -4,8 +4,9 @@ use std::{error::Error as StdError, fmt};
 
 use sinew_plane::{Error, same_type};
 
-/// Any error in a box, as the standard library defines it. A handler may return any error that
-/// converts into this type.
+use crate::handle::kind;
+
+/// Any error in a box, as the standard library defines it.
 pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
 
 /// The error type for a handler that uses `?` on errors of several types.
@@ -14,8 +15,8 @@ pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
 /// error. For any other error the caller gets the texts of the error and its sources, with the code
 /// [`HandlerFailed`](crate::Code::HandlerFailed).
 ///
-/// A handler may also return `Result<_, Error>`, `anyhow::Result<_>`, or any error that converts
-/// into a [`BoxError`].
+/// A handler may also return `Result<_, Error>`, `anyhow::Result<_>`, or a result with another
+/// [`Failure`].
 ///
 /// ```
 /// use sinew::{AppCode, Error, HandlerResult};
@@ -42,13 +43,63 @@ impl HandlerError {
 // Not an error by itself: `?` could not convert every other error into it then.
 impl<E: StdError + Send + Sync + 'static> From<E> for HandlerError {
     fn from(error: E) -> Self {
-        Self(same_type(error).unwrap_or_else(|error| foreign(&error)))
+        Self(same_type(error).unwrap_or_else(|error| error_of(&error)))
     }
 }
 
 impl From<HandlerError> for BoxError {
     fn from(error: HandlerError) -> Self {
         Box::new(error.0)
+    }
+}
+
+impl AsRef<dyn StdError + Send + Sync> for HandlerError {
+    fn as_ref(&self) -> &(dyn StdError + Send + Sync + 'static) {
+        &self.0
+    }
+}
+
+/// The error type of a handler. It is implemented for
+///
+/// - every type that is an error, [`Error`] among them;
+/// - every type that gives a reference to an error: [`HandlerError`], [`BoxError`],
+///   `anyhow::Error`, `eyre::Report`;
+/// - texts.
+///
+/// An [`Error`] keeps its code, also among the sources of another error. The compiler infers
+/// `Kind`, which tells these forms apart.
+// A conversion into `BoxError` is not enough: that of `anyhow` hides the type of the error.
+#[diagnostic::on_unimplemented(
+    message = "a handler cannot fail with `{Self}`",
+    note = "it may fail with an error, with `HandlerError`, `Box<dyn Error + Send + Sync>` or \
+            `anyhow::Error`, or with a text"
+)]
+pub trait Failure<Kind>: Send {
+    /// The error as the caller gets it.
+    fn into_error(self) -> Error;
+}
+
+impl<E: StdError + Send + Sync + 'static> Failure<kind::Own> for E {
+    fn into_error(self) -> Error {
+        same_type(self).unwrap_or_else(|error| error_of(&error))
+    }
+}
+
+impl<E: AsRef<dyn StdError + Send + Sync> + Send> Failure<kind::Shown> for E {
+    fn into_error(self) -> Error {
+        error_of(self.as_ref())
+    }
+}
+
+impl Failure<kind::Text> for String {
+    fn into_error(self) -> Error {
+        Error::handler(self)
+    }
+}
+
+impl Failure<kind::Text> for &'static str {
+    fn into_error(self) -> Error {
+        Error::handler(self)
     }
 }
 
@@ -64,17 +115,12 @@ impl fmt::Display for HandlerError {
     }
 }
 
-/// The error as the caller gets it.
-pub(crate) fn error_of(error: impl Into<BoxError>) -> Error {
-    match error.into().downcast::<Error>() {
-        Ok(ours) => *ours,
-        Err(other) => foreign(&*other),
+/// Keeps an [`Error`], and the code and details of an [`Error`] among the sources. The message has
+/// the texts of all sources.
+fn error_of(error: &(dyn StdError + 'static)) -> Error {
+    if let Some(ours) = error.downcast_ref::<Error>() {
+        return ours.clone();
     }
-}
-
-/// Keeps the code and details of an [`Error`] among the sources. The message has the texts of all
-/// sources.
-fn foreign(error: &(dyn StdError + 'static)) -> Error {
     let (mut message, mut ours) = (error.to_string(), None);
     let mut source = error.source();
     while let Some(cause) = source {
@@ -105,6 +151,11 @@ mod tests {
         Ok(text.parse()?)
     }
 
+    /// As the caller gets what a handler failed with.
+    fn error_of<Kind>(error: impl Failure<Kind>) -> Error {
+        error.into_error()
+    }
+
     #[test]
     fn every_foreign_error_becomes_the_handlers_with_its_sources() {
         let error = parse("x").unwrap_err().into_error();
@@ -112,6 +163,8 @@ mod tests {
         assert_eq!(error.message(), "invalid digit found in string");
         for error in [
             error_of("out of order"),
+            error_of("out of order".to_owned()),
+            error_of(BoxError::from("out of order")),
             error_of(std::io::Error::other("out of order")),
             error_of(anyhow::anyhow!("out of order")),
         ] {
@@ -129,10 +182,13 @@ mod tests {
         };
         let question = || -> HandlerResult<()> { Err(ours())? };
         let wrapped = || -> HandlerResult<()> { Err(Outer(ours()))? };
+        let anyhow_question = || -> anyhow::Result<()> { Err(ours())? };
         for (error, message) in [
             (question().unwrap_err().into_error(), "no such model"),
             (error_of(question().unwrap_err()), "no such model"),
             (error_of(ours()), "no such model"),
+            (error_of(BoxError::from(ours())), "no such model"),
+            (error_of(anyhow_question().unwrap_err()), "no such model"),
             (wrapped().unwrap_err().into_error(), "the model is not loaded: no such model"),
             (error_of(Outer(ours())), "the model is not loaded: no such model"),
             (

@@ -1,6 +1,12 @@
 //! The health of a process: which endpoints take requests, and which listeners receive them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use parking_lot::Mutex;
 use sinew_ingress::SystemHealth;
@@ -41,10 +47,10 @@ impl Health {
         let endpoints = self.endpoints.iter().map(|(name, id, ready)| {
             format!(r#"{{"endpoint":"{name}","instance":"{id}","ready":{ready}}}"#)
         });
-        let listeners = self
-            .listeners
-            .iter()
-            .map(|(name, up)| format!(r#"{{"listener":"{}","up":{up}}}"#, name.escape_default()));
+        let listeners = self.listeners.iter().map(|(name, up)| {
+            let name = serde_json::Value::from(name.as_str());
+            format!(r#"{{"listener":{name},"up":{up}}}"#)
+        });
         format!(
             r#"{{"status":"{status}","endpoints":[{}],"listeners":[{}]}}"#,
             endpoints.collect::<Vec<_>>().join(","),
@@ -53,23 +59,33 @@ impl Health {
     }
 }
 
-/// Whether each instance of the process takes requests. The ingress reports every change here.
+/// Whether each instance of the process takes requests.
 #[derive(Debug, Default)]
-pub(crate) struct ReadyInstances(Mutex<BTreeMap<(EndpointName, InstanceId), bool>>);
+pub(crate) struct ReadyInstances {
+    /// The last number tells those apart that are served under one name and id.
+    all: Mutex<BTreeMap<(EndpointName, InstanceId, u64), bool>>,
+    next: AtomicU64,
+}
 
 impl ReadyInstances {
+    /// Of those under one name and id the latest, which gets the requests.
     pub(crate) fn instances(&self) -> Vec<(EndpointName, InstanceId, bool)> {
-        let all = self.0.lock();
-        all.iter().map(|((name, id), ready)| (name.clone(), *id, *ready)).collect()
+        let mut instances: Vec<(EndpointName, InstanceId, bool)> = Vec::new();
+        for ((name, id, _), ready) in &*self.all.lock() {
+            match instances.last_mut() {
+                Some((before, of, state)) if (&*before, *of) == (name, *id) => *state = *ready,
+                _ => instances.push((name.clone(), *id, *ready)),
+            }
+        }
+        instances
     }
 }
 
-/// Removes an instance from the reports when it is dropped. It has to be dropped after the part
-/// that reports.
+/// Where the ingress reports the state of one instance. The instance is in the list from its first
+/// report of being ready until this is dropped.
 pub(crate) struct HealthEntry {
     reports: Arc<ReadyInstances>,
-    endpoint: EndpointName,
-    instance: InstanceId,
+    key: (EndpointName, InstanceId, u64),
 }
 
 impl HealthEntry {
@@ -78,19 +94,25 @@ impl HealthEntry {
         endpoint: &EndpointName,
         instance: InstanceId,
     ) -> Self {
-        Self { reports: Arc::clone(reports), endpoint: endpoint.clone(), instance }
+        let number = reports.next.fetch_add(1, Ordering::Relaxed);
+        Self { reports: Arc::clone(reports), key: (endpoint.clone(), instance, number) }
+    }
+}
+
+impl SystemHealth for HealthEntry {
+    fn set_ready(&self, _: &EndpointName, _: InstanceId, ready: bool) {
+        let mut all = self.reports.all.lock();
+        match all.get_mut(&self.key) {
+            Some(state) => *state = ready,
+            None if ready => drop(all.insert(self.key.clone(), true)),
+            None => {}
+        }
     }
 }
 
 impl Drop for HealthEntry {
     fn drop(&mut self) {
-        self.reports.0.lock().remove(&(self.endpoint.clone(), self.instance));
-    }
-}
-
-impl SystemHealth for ReadyInstances {
-    fn set_ready(&self, endpoint: &EndpointName, instance: InstanceId, ready: bool) {
-        self.0.lock().insert((endpoint.clone(), instance), ready);
+        self.reports.all.lock().remove(&self.key);
     }
 }
 
@@ -108,16 +130,44 @@ mod tests {
             draining,
         };
         assert!(!health(true, false).is_ready(), "nothing is served");
-        reports.set_ready(&name, InstanceId(0x1f), true);
+        let entry = HealthEntry::new(&reports, &name, InstanceId(0x1f));
+        entry.set_ready(&name, InstanceId(0x1f), false);
+        assert!(reports.instances().is_empty(), "it was never ready");
+        entry.set_ready(&name, InstanceId(0x1f), true);
         assert!(health(true, false).is_ready());
         assert_eq!(
             health(false, false).to_json(),
             r#"{"status":"not ready","endpoints":[{"endpoint":"a/b/c","instance":"1f","ready":true}],"listeners":[{"listener":"nats","up":false}]}"#
         );
         assert!(health(true, true).to_json().starts_with(r#"{"status":"draining""#));
-        reports.set_ready(&name, InstanceId(0x1f), false);
+        entry.set_ready(&name, InstanceId(0x1f), false);
         assert!(!health(true, false).is_ready());
-        drop(HealthEntry::new(&reports, &name, InstanceId(0x1f)));
+        drop(entry);
         assert!(reports.instances().is_empty());
+    }
+
+    #[test]
+    fn an_instance_that_was_replaced_says_nothing_of_the_one_in_its_place() {
+        let reports = Arc::new(ReadyInstances::default());
+        let name: EndpointName = "a/b/c".parse().unwrap();
+        let entry = || HealthEntry::new(&reports, &name, InstanceId(7));
+        let (old, new) = (entry(), entry());
+        for (one, ready) in [(&old, true), (&new, true), (&old, false)] {
+            one.set_ready(&name, InstanceId(7), ready);
+        }
+        let all = [(name.clone(), InstanceId(7), true)];
+        assert_eq!(reports.instances(), all);
+        drop(old);
+        assert_eq!(reports.instances(), all);
+        drop(new);
+        assert!(reports.instances().is_empty());
+    }
+
+    #[test]
+    fn the_report_is_json_whatever_a_listener_is_called() {
+        let listeners = vec![("a \"b\" \\ \u{e9}\n\u{1}".to_owned(), true)];
+        let health = Health { endpoints: Vec::new(), listeners, draining: false };
+        let json: serde_json::Value = serde_json::from_str(&health.to_json()).unwrap();
+        assert_eq!(json["listeners"][0]["listener"], "a \"b\" \\ \u{e9}\n\u{1}");
     }
 }

@@ -78,7 +78,7 @@ pub use crate::{
     error::{ServeError, StartError},
     frame_checks::FrameChecks,
     handle::{Answer, Handle, kind as handler_kind},
-    handler_error::{BoxError, HandlerError, HandlerResult},
+    handler_error::{BoxError, Failure, HandlerError, HandlerResult},
     health::Health,
     request_plane::RequestPlane,
     response::Response,

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_discovery::{Discovery, DiscoveryError, View, host_id};
@@ -122,8 +123,8 @@ impl Runtime {
         let view = discovery.watch().await?;
         let locals = LocalEndpoints::new();
         let health = Arc::new(ReadyInstances::default());
-        let reported = Some(Arc::clone(&health) as _);
-        let limits = IngressConfig { max_in_flight: config.max_in_flight, health: reported };
+        let max_in_flight = config.max_in_flight;
+        let limits = IngressConfig { max_in_flight, ..IngressConfig::default() };
         let ingress = Ingress::with_local(limits, locals.clone());
         let registry = Arc::new(TransportRegistry::new());
         let parts = assemble(&config, &ingress, &view, &registry, parts.assembly, waiting).await?;
@@ -268,8 +269,11 @@ impl Runtime {
     }
 
     /// Withdraws every endpoint, refuses new requests, lets what runs finish within `grace`, cuts
-    /// the rest, and joins all tasks. Returns what it had to cut. The runtime serves no endpoint
-    /// afterwards.
+    /// the rest, lets the listeners release the endpoints, and joins all tasks. Returns what it had
+    /// to cut. The runtime serves no endpoint afterwards.
+    ///
+    /// The withdrawal, the delay until callers know of it, the requests and the listeners may take
+    /// `grace` each. The withdrawal and the listeners get at least one second.
     pub async fn shutdown(&self, grace: Duration) -> Shutdown {
         self.0.closing.store(true, Ordering::Release);
         let announced: Vec<_> = {
@@ -278,17 +282,15 @@ impl Runtime {
         };
         // Out of the view first, so that routers stop asking before they are refused. A discovery
         // that does not answer in time ends the entries with their leases.
-        let withdrawals = async {
-            for one in &announced {
-                one.withdraw().await;
-            }
-        };
-        let _ = tokio::time::timeout(grace.max(LAST_WORDS), withdrawals).await;
-        if !announced.is_empty() && !grace.is_zero() {
-            tokio::time::sleep(self.0.listeners.withdrawal_delay()).await;
+        let limit = grace.max(LAST_WORDS);
+        let withdrawals = join_all(announced.iter().map(|one| one.withdraw()));
+        let _ = tokio::time::timeout(limit, withdrawals).await;
+        if !announced.is_empty() {
+            tokio::time::sleep(self.0.listeners.withdrawal_delay().min(grace)).await;
         }
         self.0.listeners.drain();
         let requests = self.0.ingress.shutdown(grace).await;
+        join_all(announced.iter().map(|one| one.leave(limit))).await;
         // The requests had their grace; what their connections still carry is their ends.
         let connections = self.0.listeners.stop(LAST_WORDS).await;
         let calls = self.0.registry.close(LAST_WORDS).await;

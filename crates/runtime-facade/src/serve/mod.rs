@@ -7,9 +7,11 @@ use std::{fmt, future::IntoFuture, sync::Arc, time::Duration};
 use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_codec::PayloadFormat;
 use sinew_discovery::Instance;
-use sinew_ingress::{EndpointConfig, Handler, HandlerLayer, PushFace, PushHandler, RawHandler};
+use sinew_ingress::{
+    EndpointConfig, Handler, HandlerLayer, PushFace, PushHandler, RawHandler, SystemHealth,
+};
 use sinew_plane::{AsyncEngine, BoxFuture, EndpointName, InstanceId, PushEngine, ResponseSink};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 
 pub(crate) use self::served::Announced;
 pub use self::served::Served;
@@ -190,9 +192,11 @@ impl<H> ServeBuilder<H> {
         let inner = &self.runtime.0;
         let (endpoint, id) = (self.endpoint, self.instance);
         inner.listeners.start(&endpoint, &inner.config, &inner.handler).await?;
-        let health = HealthEntry::new(&inner.health, &endpoint, id);
-        // Served before it is announced: who learns of it must find it.
-        let served = inner.ingress.serve(endpoint.clone(), id, self.limits, handler);
+        let health: Option<Arc<dyn SystemHealth>> =
+            Some(Arc::new(HealthEntry::new(&inner.health, &endpoint, id)));
+        // Served before it is announced: who learns of it must find it. One that is served already
+        // under this id goes on until this one is announced.
+        let served = inner.ingress.prepare(endpoint.clone(), id, self.limits, handler, health);
         let declaration =
             Declaration { endpoint: endpoint.clone(), instance: id, annotated: self.annotated };
         let announcements = inner.listeners.announce(&declaration).await?;
@@ -211,13 +215,14 @@ impl<H> ServeBuilder<H> {
             let endpoint = endpoint.clone();
             ServeError::Discovery { endpoint, instance: id, error }
         })?;
+        served.take_over();
         let announced = Arc::new(Announced {
             served,
             announcements,
             listeners: Arc::clone(&inner.listeners),
             registration: Mutex::new(Some(registration)),
             grace: inner.config.grace,
-            _health: health,
+            left: OnceCell::new(),
         });
         {
             let mut all = inner.announced.lock();

@@ -2,12 +2,16 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use sinew_discovery::Registration;
 use sinew_ingress::ServedEndpoint;
 use sinew_plane::{Address, EndpointName, InstanceId, Shutdown};
-use tokio::{sync::Mutex, time::timeout};
+use tokio::{
+    sync::{Mutex, OnceCell},
+    time::timeout,
+};
 
-use crate::{Announcement, assembly::Listeners, health::HealthEntry, runtime::LAST_WORDS};
+use crate::{Announcement, assembly::Listeners, runtime::LAST_WORDS};
 
 /// An endpoint that is served and announced.
 pub(crate) struct Announced {
@@ -17,8 +21,8 @@ pub(crate) struct Announced {
     pub(super) registration: Mutex<Option<Registration>>,
     /// How long a drain waits for requests in flight.
     pub(super) grace: Duration,
-    /// Declared after `served`, because the drop of `served` reports to it.
-    pub(super) _health: HealthEntry,
+    /// Set when the listeners have released the endpoint.
+    pub(super) left: OnceCell<()>,
 }
 
 impl Announced {
@@ -28,6 +32,17 @@ impl Announced {
             && let Err(error) = registration.withdraw().await
         {
             tracing::warn!(endpoint = %self.served.endpoint(), %error, "could not withdraw; the entry ends with its lease");
+        }
+    }
+
+    /// Lets the listeners release the endpoint, once, for at most `limit`.
+    pub(crate) async fn leave(&self, limit: Duration) {
+        let leaving = self.left.get_or_init(|| async {
+            join_all(self.announcements.iter().map(|one| one.leave())).await;
+        });
+        if timeout(limit, leaving).await.is_err() {
+            let endpoint = self.served.endpoint();
+            tracing::warn!(%endpoint, "a listener did not release an endpoint in time");
         }
     }
 }
@@ -63,21 +78,19 @@ impl Served {
 
     /// Withdraws the endpoint from discovery, refuses new requests, waits for those in flight for
     /// at most [`Config::grace`](crate::Config::grace), and cuts the rest. Returns what it had to
-    /// cut. If discovery does not answer, the withdrawal may take as long again. A response that a
-    /// caller in this process holds unread counts as in flight, because its engine runs only while
-    /// the caller reads. If Dynamo callers can reach the endpoint, it takes new requests for
-    /// another half second, until the withdrawal has reached them, because Dynamo does not send a
-    /// refused request to another instance. Cancel-safe: if the future is dropped, the endpoint
-    /// stays withdrawn.
+    /// cut. If discovery does not answer, the withdrawal may take as long again, and so may the
+    /// listeners until they have released the endpoint. A response that a caller in this process
+    /// holds unread counts as in flight, because its engine runs only while the caller reads. If
+    /// Dynamo callers can reach the endpoint, it takes new requests for another half second, until
+    /// the withdrawal has reached them, because Dynamo does not send a refused request to another
+    /// instance. Cancel-safe: if the future is dropped, the endpoint stays withdrawn.
     pub async fn drain(&self) -> Shutdown {
-        let Announced { served, announcements, listeners, grace, .. } = &*self.announced;
+        let Announced { served, listeners, grace, .. } = &*self.announced;
         // A discovery that does not answer in time ends the entry with its lease.
         let _ = timeout((*grace).max(LAST_WORDS), self.announced.withdraw()).await;
-        tokio::time::sleep(listeners.withdrawal_delay()).await;
+        tokio::time::sleep(listeners.withdrawal_delay().min(*grace)).await;
         let cut_streams = served.drain_within(*grace).await;
-        for one in announcements {
-            one.leave().await;
-        }
+        self.announced.leave((*grace).max(LAST_WORDS)).await;
         Shutdown { cut_streams, cut_tasks: 0 }
     }
 }

@@ -3,5 +3,6 @@
 
 mod calls;
 mod handlers;
+mod lifecycle;
 mod peers;
 mod support;

@@ -1,6 +1,6 @@
 //! What the serving side is given.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use sinew_plane::Budget;
 
@@ -15,6 +15,12 @@ pub struct SplitServerConfig {
     pub max_pending: usize,
     /// Bytes of payload of those requests together, shared in the same way. Default 512 MiB.
     pub max_pending_bytes: usize,
+    /// Longest time from the acceptance of a request until the server has reached its caller. Until
+    /// then the request has its place here and its place among the requests in flight of its
+    /// endpoint, because a request that was accepted is not refused. A caller that cannot be dialled
+    /// occupies them for no longer. Default 20 s, which is more than the limits of the call-home
+    /// plane allow.
+    pub reach_timeout: Duration,
     /// Largest item that is wrapped, in bytes. Default 31 MiB: with the wrapping it stays under the
     /// 32 MiB that receivers take.
     pub max_item_bytes: usize,
@@ -31,6 +37,7 @@ impl Default for SplitServerConfig {
         Self {
             max_pending: 8192,
             max_pending_bytes: 512 << 20,
+            reach_timeout: Duration::from_secs(20),
             max_item_bytes: 31 << 20,
             budget: None,
             peer: None,

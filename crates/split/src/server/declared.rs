@@ -47,7 +47,8 @@ pub(super) struct Declared(RwLock<Tables>);
 
 #[derive(Debug, Default)]
 struct Tables {
-    subjects: HashMap<String, (EndpointName, InstanceId)>,
+    /// Of several declarations of one subject the last counts.
+    subjects: HashMap<String, Vec<(EndpointName, InstanceId)>>,
     /// How many instances say so.
     annotated: HashMap<EndpointName, usize>,
 }
@@ -57,7 +58,7 @@ impl Declared {
         let mut tables = self.0.write();
         if let Some(subject) = &declaration.subject {
             let instance = (declaration.endpoint.clone(), declaration.instance);
-            tables.subjects.insert(subject.clone(), instance);
+            tables.subjects.entry(subject.clone()).or_default().push(instance);
         }
         if declaration.annotated {
             *tables.annotated.entry(declaration.endpoint.clone()).or_default() += 1;
@@ -69,12 +70,17 @@ impl Declared {
     fn remove(&self, declaration: &EndpointDeclaration) {
         let mut tables = self.0.write();
         if let Some(subject) = &declaration.subject {
-            // A later declaration of the subject stands.
+            // The other declarations of the subject stand; of those that say the same, any goes.
             let ours = |(endpoint, instance): &(EndpointName, InstanceId)| {
                 *endpoint == declaration.endpoint && *instance == declaration.instance
             };
-            if tables.subjects.get(subject).is_some_and(ours) {
-                tables.subjects.remove(subject);
+            if let Some(all) = tables.subjects.get_mut(subject) {
+                if let Some(place) = all.iter().position(ours) {
+                    all.remove(place);
+                }
+                if all.is_empty() {
+                    tables.subjects.remove(subject);
+                }
             }
         }
         if declaration.annotated
@@ -89,7 +95,7 @@ impl Declared {
 
     /// Whom a subject means.
     pub(super) fn of_subject(&self, subject: &str) -> Option<(EndpointName, InstanceId)> {
-        self.0.read().subjects.get(subject).cloned()
+        self.0.read().subjects.get(subject)?.last().cloned()
     }
 
     pub(super) fn is_annotated(&self, endpoint: &str) -> bool {
@@ -118,8 +124,9 @@ mod tests {
         assert!(declared.is_annotated("a/b/c"), "the other one still says so");
         let again = declare(2);
         drop(two);
-        assert!(declared.of_subject("a_b.c-2").is_none(), "the same instance has gone");
+        assert!(declared.of_subject("a_b.c-2").is_some(), "the later declaration stands");
         drop(again);
+        assert!(declared.of_subject("a_b.c-2").is_none());
         assert!(!declared.is_annotated("a/b/c"));
     }
 }

@@ -23,7 +23,7 @@ impl Shared {
         let dialled = tokio::select! {
             biased;
             () = self.cut.cancelled() => return None,
-            dialled = dialling => dialled,
+            dialled = self.in_time(dialling) => dialled,
         };
         match dialled {
             Ok(sink) => Some(sink),
@@ -43,6 +43,16 @@ impl Shared {
                 None
             }
         }
+    }
+
+    /// What reaches a caller, for as long as it may take.
+    async fn in_time<T>(&self, reach: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let limit = self.config.reach_timeout;
+        let reached = tokio::time::timeout(limit, reach).await;
+        reached.unwrap_or_else(|_| {
+            let message = format!("the caller was not reached within {limit:?}");
+            Err(Error::new(Code::ConnectTimedOut, message))
+        })
     }
 
     /// Runs a request for its caller, or nothing if that cannot be dialled.
@@ -135,11 +145,11 @@ impl Shared {
         tokio::select! {
             biased;
             () = self.cut.cancelled() => Err(Error::draining("the worker is shutting down")),
-            items = many.streams.connect_request_stream(
+            items = self.in_time(many.streams.connect_request_stream(
                 info,
                 request.peer.origin,
                 request.context.clone(),
-            ) => items,
+            )) => items,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -15,9 +15,9 @@ use sinew_dynamo_wire::{
     SINEW_CONTROL_VERSION, SinewControl,
 };
 use sinew_plane::{
-    BoxFuture, Budget, BudgetUse, Code, Context, Error, Executed, Headers, InstanceId, Origin,
-    PeerFacts, PlaneRequest, RequestPlaneHandler, ResponsePlaneClient, ResponseSink, Shutdown,
-    TransportId,
+    BoxFuture, Budget, BudgetUse, Code, Context, Error, Executed, Headers, IncomingRequest,
+    InstanceId, Origin, PeerFacts, Permit, Place, PlaneRequest, RequestHandler,
+    RequestPlaneHandler, ResponsePlaneClient, ResponseSink, Shutdown, TransportId,
 };
 use sinew_split::{DIAL_BACK_FAILURES, EndpointDeclaration, SplitServer, SplitServerConfig};
 use tokio::sync::Notify;
@@ -224,6 +224,57 @@ async fn failed_dials_are_counted() {
     until("the dial to fail", || server.pending() == 0).await;
     let text = recorder.handle().render();
     assert!(text.contains(&format!("{DIAL_BACK_FAILURES} 1\n")), "{text}");
+}
+
+/// A handler with one place.
+#[derive(Default)]
+struct OnePlace {
+    taken: AtomicBool,
+    freed: Notify,
+}
+
+struct Reserving(Arc<OnePlace>);
+
+impl RequestHandler for Reserving {
+    fn handle(&self, _: IncomingRequest<'_>, sink: ResponseSink) {
+        sink.complete();
+    }
+
+    fn reserve(&self, _: &str, _: InstanceId) -> Result<Option<Permit>, Error> {
+        if self.0.taken.swap(true, Ordering::Relaxed) {
+            return Err(Error::new(Code::Overloaded, "the place is taken"));
+        }
+        Ok(Some(Permit::new(Arc::clone(&self.0) as _)))
+    }
+}
+
+impl Place for OnePlace {
+    fn call(self: Arc<Self>, _: IncomingRequest<'_>, sink: ResponseSink) {
+        sink.complete();
+    }
+
+    fn release(&self) {
+        self.taken.store(false, Ordering::Relaxed);
+        self.freed.notify_one();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_cannot_be_dialled_keeps_its_place_no_longer_than_the_limit() {
+    let gate = Arc::new(Gate::default());
+    let config = SplitServerConfig::default();
+    let (limit, handler) = (config.reach_timeout, Arc::new(OnePlace::default()));
+    let server =
+        SplitServer::new(config, Arc::clone(&gate) as _, Arc::new(Reserving(Arc::clone(&handler))));
+    let payloads = payloads(3);
+    let began = tokio::time::Instant::now();
+    accept(&server, PATH, &payloads[0], "tcp").unwrap();
+    let refusal = accept(&server, PATH, &payloads[1], "tcp").unwrap_err();
+    assert_eq!(refusal.code(), Code::Overloaded);
+    handler.freed.notified().await;
+    assert!(began.elapsed() >= limit && began.elapsed() < limit * 2, "{:?}", began.elapsed());
+    accept(&server, PATH, &payloads[2], "tcp").unwrap();
+    server.shutdown(Duration::ZERO).await;
 }
 
 /// Nothing runs for a caller that nobody speaks with, and another worker may.
