@@ -8,6 +8,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use tower::load_shed::error::Overloaded;
 use tower_service::Service;
 
 use crate::{AsyncEngine, BoxFuture, Code, Error, ManyOut, SingleIn, StopKind, unless_cancelled};
@@ -65,8 +66,9 @@ impl<Req, Resp> fmt::Debug for EngineService<Req, Resp> {
 /// Each request gets a clone of the service and waits until that is ready, so what the service
 /// shares among its clones, as a limit or a buffer, holds for all requests together. A stop of the
 /// request, or the end of its caller, ends the wait. A service that fails while it is waited for
-/// refuses the request as `Overloaded`, and nothing has run; an [`Error`] of ours that it fails with
-/// is passed on as it is, and another error fails the request as one of the handler.
+/// refuses the request as `Overloaded`, and nothing has run; so does a `LoadShed`. An [`Error`] of
+/// ours that it fails with, or that is among the sources of its error, is passed on as it is, and
+/// another error fails the request as one of the handler.
 ///
 /// Around an engine, as a layer of `tower`:
 ///
@@ -114,20 +116,34 @@ where
                 Err(reason) => return Err(Error::cancelled(reason)),
             }
             let response = service.call(request).await;
-            response.map_err(|error| ours(error.into(), |error| Error::handler(error.to_string())))
+            response.map_err(|error| ours(error.into(), failed))
         })
     }
 }
 
-/// An error of ours as it is, and what becomes of another one.
-fn ours(error: BoxError, other: impl FnOnce(BoxError) -> Error) -> Error {
-    match error.downcast::<Error>() {
-        Ok(error) => *error,
-        Err(error) => other(error),
-    }
+/// An error of ours as it is, also where a layer has put another one around it, and what becomes of
+/// one that is of others alone.
+fn ours(error: BoxError, other: impl FnOnce(&BoxError) -> Error) -> Error {
+    causes(&*error).find_map(|cause| cause.downcast_ref::<Error>().cloned()).unwrap_or_else(|| {
+        if causes(&*error).any(|cause| cause.is::<Overloaded>()) {
+            return Error::new(Code::Overloaded, "the service sheds load");
+        }
+        other(&error)
+    })
 }
 
-fn not_ready(error: BoxError) -> Error {
+/// The error and its sources.
+fn causes<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
+}
+
+fn failed(error: &BoxError) -> Error {
+    Error::handler(error.to_string())
+}
+
+fn not_ready(error: &BoxError) -> Error {
     Error::new(Code::Overloaded, format!("the service is not ready: {error}"))
 }
 
@@ -250,5 +266,60 @@ mod tests {
         let error = engine.generate(1.into()).await.unwrap_err();
         assert_eq!((error.code(), error.executed()), (Code::Overloaded, Executed::No));
         assert!(error.message().contains("it is closed"), "{error}");
+    }
+
+    /// Puts an error of its own around that of the service inside.
+    #[derive(Clone)]
+    struct Wrapped<S>(S);
+
+    #[derive(Debug)]
+    struct Outer(BoxError);
+
+    impl fmt::Display for Outer {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a layer failed")
+        }
+    }
+
+    impl std::error::Error for Outer {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            Some(&*self.0)
+        }
+    }
+
+    impl<S, R> Service<R> for Wrapped<S>
+    where
+        S: Service<R, Error: Into<BoxError>, Future: Send + 'static>,
+    {
+        type Response = S::Response;
+        type Error = Outer;
+        type Future = BoxFuture<'static, Result<S::Response, Outer>>;
+
+        fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Outer>> {
+            self.0.poll_ready(cx).map_err(|error| Outer(error.into()))
+        }
+
+        fn call(&mut self, request: R) -> Self::Future {
+            let answer = self.0.call(request);
+            Box::pin(async { answer.await.map_err(|error| Outer(error.into())) })
+        }
+    }
+
+    #[tokio::test]
+    async fn an_error_of_ours_stays_what_it_is_within_that_of_a_layer() {
+        let error = ServiceEngine::new(Wrapped(countdown())).generate(0.into()).await.unwrap_err();
+        assert_eq!((error.code(), error.message()), (Code::InvalidPayload, "nothing to count"));
+    }
+
+    #[tokio::test]
+    async fn what_a_load_shed_sheds_is_refused_as_overloaded_and_has_not_run() {
+        let full = || tower::load_shed::LoadShed::new(Limited::new(countdown(), 0));
+        for error in [
+            ServiceEngine::new(full()).generate(1.into()).await.unwrap_err(),
+            ServiceEngine::new(Wrapped(full())).generate(1.into()).await.unwrap_err(),
+        ] {
+            assert_eq!((error.code(), error.executed()), (Code::Overloaded, Executed::No));
+            assert!(error.is_safe_to_resend());
+        }
     }
 }

@@ -37,13 +37,12 @@ where
         members: &Arc<Members>,
         first: &Choice,
     ) -> Result<Option<Chosen>, Error> {
-        let may_go_elsewhere = self.strategy.named().is_none()
-            && self.shared.retry.max_attempts > 1
-            && members.instances.len() > 1;
         let registry = self.shared.client.addressed().registry();
         let Some(connecting) = registry.connect(&members.routes[first.index], self.context) else {
             return Ok(None);
         };
+        let may_go_elsewhere = self.strategy.named().is_none()
+            && self.may_go_elsewhere(members, &members.instances[first.index], &slow());
         if !may_go_elsewhere {
             return connecting.await.map(|()| None);
         }

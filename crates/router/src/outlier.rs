@@ -2,13 +2,16 @@
 
 use std::{
     fmt,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 use sinew_discovery::Instance;
-use sinew_plane::Error;
+use sinew_plane::{AppCode, Code, Error};
 
 use crate::Ejections;
 
@@ -16,12 +19,26 @@ use crate::Ejections;
 ///
 /// Ejection is advice: if all instances are ejected, the router ignores the ejections. The router
 /// calls both methods for every request, so they return at once and do not call the router.
+///
+/// The router does not record errors of the caller: a cancel, a deadline, a request that cannot be
+/// encoded or decoded, or that is too large. A handler that refuses a request with an application
+/// code, such as `INVALID_ARGUMENT`, has served it.
 pub trait OutlierPolicy: Send + Sync {
     /// True while the instance is ejected.
     fn is_ejected(&self, instance: &Instance, now: Instant) -> bool;
 
     /// Records the result of an attempt at the instance.
     fn record(&self, instance: &Instance, outcome: AttemptOutcome<'_>, now: Instant);
+}
+
+impl<P: OutlierPolicy + ?Sized> OutlierPolicy for Arc<P> {
+    fn is_ejected(&self, instance: &Instance, now: Instant) -> bool {
+        (**self).is_ejected(instance, now)
+    }
+
+    fn record(&self, instance: &Instance, outcome: AttemptOutcome<'_>, now: Instant) {
+        (**self).record(instance, outcome, now);
+    }
 }
 
 /// The result of an attempt.
@@ -71,8 +88,54 @@ impl OutlierPolicy for EjectFailed {
     }
 }
 
+/// The outcome of an attempt that failed; `None` for an error of the caller.
+pub(crate) fn outcome_of(error: &Error) -> Option<AttemptOutcome<'_>> {
+    match error.code() {
+        Code::Cancelled | Code::DeadlineExceeded | Code::InvalidPayload | Code::TooLarge => None,
+        Code::HandlerFailed if error.app_code().is_some_and(is_of_the_request) => {
+            Some(AttemptOutcome::Served)
+        }
+        _ => Some(AttemptOutcome::Failed(error)),
+    }
+}
+
+/// True for a code with which a working handler refuses a request. A code of the service's own is
+/// one as well: the handler has decided to send it.
+fn is_of_the_request(code: AppCode) -> bool {
+    !matches!(
+        code,
+        AppCode::UNKNOWN | AppCode::INTERNAL | AppCode::UNAVAILABLE | AppCode::DATA_LOSS
+    )
+}
+
 impl fmt::Debug for EjectFailed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.ejections.lock().fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_caller_says_nothing_of_the_instance() {
+        for code in Code::ALL {
+            let error = Error::new(*code, "");
+            let own = matches!(
+                code,
+                Code::Cancelled | Code::DeadlineExceeded | Code::InvalidPayload | Code::TooLarge
+            );
+            let failed = matches!(outcome_of(&error), Some(AttemptOutcome::Failed(_)));
+            assert_eq!(failed, !own, "{code}");
+            assert_eq!(outcome_of(&error).is_none(), own, "{code}");
+        }
+        let says = |code| Error::application(code, "");
+        for code in [AppCode::INVALID_ARGUMENT, AppCode::NOT_FOUND, AppCode::UNAUTHENTICATED] {
+            assert!(matches!(outcome_of(&says(code)), Some(AttemptOutcome::Served)), "{code:?}");
+        }
+        for code in [AppCode::INTERNAL, AppCode::UNAVAILABLE] {
+            assert!(matches!(outcome_of(&says(code)), Some(AttemptOutcome::Failed(_))), "{code:?}");
+        }
     }
 }

@@ -255,7 +255,7 @@ where
     fn classify(&self, members: &Members, unasked: usize) -> Option<Duration> {
         let (_, error) = self.attempts.last()?;
         let report = AttemptReport {
-            result: Err(error),
+            error,
             instance: self.last.as_ref()?,
             attempts: self.attempts.tries(),
             instances: members.instances.len(),
@@ -265,8 +265,30 @@ where
         };
         match self.shared.state.classify(&report) {
             Verdict::Again(after) => Some(after),
-            Verdict::Done | Verdict::GiveUp => None,
+            Verdict::GiveUp => None,
         }
+    }
+
+    /// Whether the request would go to another instance if this one failed in such a way. It is one
+    /// that was not asked yet.
+    pub(crate) fn may_go_elsewhere(
+        &self,
+        members: &Members,
+        instance: &Instance,
+        error: &Error,
+    ) -> bool {
+        let others = self.unasked(members).saturating_sub(1);
+        let report = AttemptReport {
+            error,
+            instance,
+            // Being passed by uses up none.
+            attempts: self.attempts.tries().max(1),
+            instances: members.instances.len(),
+            unasked: others,
+            rounds: self.attempts.rounds(),
+            asked_to_wait: self.attempts.asked_to_wait(),
+        };
+        others > 0 && self.shared.state.classify(&report) != Verdict::GiveUp
     }
 
     async fn wait(&mut self, unasked: usize, after: Duration) -> Result<(), Error> {

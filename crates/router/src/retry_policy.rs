@@ -11,11 +11,15 @@ use crate::RetryConfig;
 /// refuses, and further attempts only add load.
 const MAX_REFUSALS: usize = 16;
 
-/// Decides what follows an attempt. [`RetryConfig`] is the default policy of a router.
+/// Decides what follows an attempt that failed. [`RetryConfig`] is the default policy of a router.
 ///
 /// A resend that it asks for also needs room in the router's budget, an instance, time until the
 /// deadline, and the value: the router no longer has it after it passed it to an engine in this
 /// process.
+///
+/// The router also asks it, while the connection to an instance is slow, what would follow an
+/// attempt that fails with [`ConnectTimedOut`](sinew_plane::Code::ConnectTimedOut). If the answer is
+/// [`Verdict::GiveUp`], it connects to no other instance beside that one.
 ///
 /// A request that may have run ([`Error::is_safe_to_resend`] is false) is sent again only if its
 /// endpoint declares itself idempotent, and no request is sent more than 64 times, whatever the
@@ -25,11 +29,9 @@ pub trait RetryPolicy: Send + Sync {
     fn classify(&self, report: &AttemptReport<'_>) -> Verdict;
 }
 
-/// What follows an attempt.
+/// What follows an attempt that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// The attempt succeeded: its instance serves the request.
-    Done,
     /// The router sends the request again after this time, to an instance that it was not sent to
     /// if there is one.
     Again(Duration),
@@ -37,12 +39,12 @@ pub enum Verdict {
     GiveUp,
 }
 
-/// A finished attempt, and the number of those before it.
+/// An attempt that failed, and the number of those before it.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct AttemptReport<'a> {
-    /// `Ok` if a worker has accepted the request.
-    pub result: Result<(), &'a Error>,
+    /// Why it failed.
+    pub error: &'a Error,
     /// The instance that it was sent to.
     pub instance: &'a Instance,
     /// How many attempts count so far, this one included.
@@ -59,8 +61,7 @@ pub struct AttemptReport<'a> {
 
 impl RetryPolicy for RetryConfig {
     fn classify(&self, report: &AttemptReport<'_>) -> Verdict {
-        let Err(error) = report.result else { return Verdict::Done };
-        let idempotent = report.instance.idempotent;
+        let (error, idempotent) = (report.error, report.instance.idempotent);
         if !self.allows(report.attempts, error, idempotent, report.instances) {
             return Verdict::GiveUp;
         }

@@ -8,8 +8,8 @@ use sinew_plane::{Error, Headers, InstanceId};
 
 use crate::{
     AttemptOutcome, AttemptReport, Choice, EjectFailed, LoadBalancer, OutlierPolicy, Permit,
-    Picker, RetryBudget, RetryConfig, RetryPolicy, Verdict, client::Members, picker::Strategies,
-    retry::Attempts,
+    Picker, RetryBudget, RetryConfig, RetryPolicy, Verdict, client::Members, outlier::outcome_of,
+    picker::Strategies, retry::Attempts,
 };
 
 /// The counts of requests in flight, the ejections, the retry budget, and the parts that decide.
@@ -136,7 +136,8 @@ impl RouterState {
     }
 
     pub(crate) fn failed(&self, instance: &Instance, error: &Error, now: Instant) {
-        self.outliers.record(instance, AttemptOutcome::Failed(error), now);
+        let Some(outcome) = outcome_of(error) else { return };
+        self.outliers.record(instance, outcome, now);
         if let Some(custom) = &self.custom
             && self.outliers.is_ejected(instance, now)
         {

@@ -7,7 +7,7 @@ use sinew_plane::{Code, Context, Executed, InstanceId, SingleIn};
 use tokio::time::{Instant, timeout};
 
 use super::world::{Script, World, says};
-use crate::{RetryConfig, RouterMode};
+use crate::{AttemptReport, RetryConfig, RetryPolicy, RouterMode, Verdict};
 
 const SLOW: Duration = Duration::from_millis(250);
 
@@ -130,4 +130,34 @@ async fn a_named_instance_and_a_request_that_goes_once_wait_for_their_own() {
     let begun = Instant::now();
     once.generate("x".to_owned()).await.unwrap();
     assert_eq!(begun.elapsed(), Duration::from_secs(1));
+}
+
+/// What follows a connection that takes too long.
+struct AfterSlow(Verdict);
+
+impl RetryPolicy for AfterSlow {
+    fn classify(&self, report: &AttemptReport<'_>) -> Verdict {
+        assert_eq!(report.error.code(), Code::ConnectTimedOut);
+        self.0
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_policy_says_whether_another_is_connected_to_beside_a_slow_one() {
+    for (verdict, rules, longest) in [
+        (Verdict::GiveUp, RetryConfig::default(), 1_000),
+        (Verdict::Again(Duration::ZERO), RetryConfig::none(), 750),
+    ] {
+        let world = World::with(&[Script::Connect(1_000), Script::Connect(500)]).await;
+        let one = world.router(RouterMode::RoundRobin).await.with_retry(rules);
+        let router = one.with_retry_policy(AfterSlow(verdict));
+        let mut waits = Vec::new();
+        for _ in 0..2 {
+            let begun = Instant::now();
+            drop(router.generate("x".to_owned()).await.unwrap());
+            waits.push(begun.elapsed().as_millis());
+        }
+        // One of the two begins with the slower one.
+        assert_eq!(waits.into_iter().max(), Some(longest), "{verdict:?}");
+    }
 }

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use sinew_discovery::Instance;
 use sinew_plane::{Code, Context, Executed, Headers, InstanceId, SingleIn};
 
-use super::world::{World, refuses, says};
+use super::world::{Script, World, refuses, says};
 use crate::{
     AttemptOutcome, AttemptReport, Candidate, LeastLoaded, LoadBalancer, OutlierPolicy,
     PowerOfTwoChoices, RetryPolicy, RouterMode, SelectionCriteria, Verdict, Why,
@@ -131,11 +131,10 @@ struct Stubborn(usize);
 
 impl RetryPolicy for Stubborn {
     fn classify(&self, report: &AttemptReport<'_>) -> Verdict {
-        match report.result {
-            Ok(()) => Verdict::Done,
-            Err(_) if report.attempts < self.0 => Verdict::Again(Duration::from_secs(1)),
-            Err(_) => Verdict::GiveUp,
+        if report.attempts < self.0 {
+            return Verdict::Again(Duration::from_secs(1));
         }
+        Verdict::GiveUp
     }
 }
 
@@ -193,4 +192,27 @@ async fn an_outlier_policy_decides_who_is_left_out() {
     }
     let first = world.asked().iter().filter(|id| **id == 1).count();
     assert_eq!((first, world.asked().len()), (2, 14));
+}
+
+#[tokio::test]
+async fn an_outlier_policy_hears_nothing_of_what_is_the_callers_own() {
+    for code in [Code::InvalidPayload, Code::TooLarge] {
+        let world = World::with(&[refuses(code)]).await;
+        let heard = Arc::new(Twice::default());
+        let router = world.router(RouterMode::RoundRobin).await;
+        let router = router.with_outlier_policy(Arc::clone(&heard));
+        for _ in 0..3 {
+            assert_eq!(router.generate("hi".to_owned()).await.unwrap_err().code(), code);
+        }
+        assert!(heard.0.lock().is_empty(), "{code}");
+    }
+    let world = World::with(&[Script::StartThenSilence]).await;
+    let heard = Arc::new(Twice::default());
+    let router = world.router(RouterMode::RoundRobin).await;
+    let router = router.with_outlier_policy(Arc::clone(&heard));
+    let context = Context::new();
+    context.kill();
+    let request = SingleIn::with_context("hi".to_owned(), context);
+    assert_eq!(router.generate(request).await.unwrap_err().code(), Code::Cancelled);
+    assert!(heard.0.lock().is_empty());
 }
