@@ -1,4 +1,4 @@
-//! Bytes on their way to a socket.
+//! Batches of bytes that a driver writes to a socket.
 
 use std::{collections::VecDeque, io::IoSlice};
 
@@ -7,9 +7,9 @@ use bytes::Bytes;
 /// A piece of a [`Batch`].
 #[derive(Debug)]
 pub enum Part {
-    /// Frames gathered in a buffer that goes back for reuse.
+    /// Frames gathered in a buffer that is used again after the write.
     Buffer(Vec<u8>),
-    /// A large payload as its owner handed it over, not copied.
+    /// A large payload, which is not copied.
     Body(Bytes),
 }
 
@@ -22,7 +22,7 @@ impl AsRef<[u8]> for Part {
     }
 }
 
-/// What is to be written next, in order, as few pieces as possible.
+/// The bytes to be written next, in order, in as few pieces as possible.
 #[derive(Debug, Default)]
 pub struct Batch {
     parts: VecDeque<Part>,
@@ -42,7 +42,7 @@ impl Batch {
         }
     }
 
-    /// True when everything is written.
+    /// True if everything was written.
     pub fn is_empty(&self) -> bool {
         self.remaining == 0
     }
@@ -65,13 +65,13 @@ impl Batch {
         })
     }
 
-    /// What is still to be written, if that is one piece.
+    /// The rest to be written, if it is one piece.
     pub fn only(&self) -> Option<&[u8]> {
         let [first] = self.parts.as_slices().0 else { return None };
         (self.parts.len() == 1).then(|| &first.as_ref()[self.written..])
     }
 
-    /// Fills `slices` for a vectored write and tells how many were filled.
+    /// Fills `slices` for a vectored write and returns how many it filled.
     pub fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let mut filled = 0;
         for (slice, part) in slices.iter_mut().zip(self.parts()) {
@@ -81,7 +81,7 @@ impl Batch {
         filled
     }
 
-    /// Takes note that the first `bytes` bytes were written.
+    /// Removes the first `bytes` bytes, which were written.
     pub fn advance(&mut self, bytes: usize) {
         debug_assert!(bytes <= self.remaining, "no more can be written than there was");
         self.remaining = self.remaining.saturating_sub(bytes);

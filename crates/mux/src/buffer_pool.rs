@@ -1,7 +1,7 @@
-//! Memory of large messages, used again.
+//! A pool of the buffers in which large messages are put together.
 //!
-//! A message of a megabyte costs the system more to give its memory and take it back, page by
-//! page, than it costs to fill it. So what a message was put together in is kept for the next.
+//! For a message of a megabyte, the system needs more time to allocate and free the memory, page by
+//! page, than to fill it. So the buffer of a message is kept for the next one.
 
 use std::{collections::VecDeque, sync::Arc};
 

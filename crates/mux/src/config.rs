@@ -6,47 +6,46 @@ use sinew_plane::{ConfigError, ProcessId, Window};
 
 use crate::Token;
 
-/// Settings of one side of a connection. Start from [`MuxConfig::default`] and change what you
-/// know better; [`checked`](Self::checked) turns it into what the machines take.
+/// Settings of one side of a connection. Start from [`MuxConfig::default`] and change the fields
+/// that differ; [`checked`](Self::checked) turns it into the form that the state machines take.
 #[derive(Debug, Clone)]
 pub struct MuxConfig {
-    /// Identity of this process, random per start; shown to the peer in the hello.
+    /// Identity of this process, random for each start. The hello shows it to the peer.
     pub process: ProcessId,
-    /// Streams the peer may have running here at once.
+    /// Most streams that the peer may have open here at once.
     pub max_streams: u32,
-    /// Largest request body or item, in bytes, both ways. At most 1 GiB.
+    /// Largest request body or item, in bytes, in both directions. At most 1 GiB.
     pub max_message_bytes: usize,
-    /// Window of a stream whose caller does not choose one: items and bytes a producer may be
-    /// ahead of its consumer, and keeps for a replay.
+    /// Window of a stream whose caller does not choose one: how many items and bytes a producer may
+    /// be ahead of its consumer, which is also what it keeps for a replay.
     pub window: Window,
-    /// Largest window that a peer may have this side keep for one of its streams, whatever it
-    /// grants.
+    /// Largest window that this side uses for one stream of the peer, even if the peer grants more.
     pub max_window: Window,
-    /// Windows that this side has granted at once over all streams of the connection, in bytes.
-    /// Beyond it new streams get [`min_window_bytes`](Self::min_window_bytes) each, so memory
-    /// stays under this plus `max_streams` times that. At least `window.bytes`.
+    /// Most bytes of windows that this side grants to all streams of the connection together.
+    /// Beyond it each new stream gets [`min_window_bytes`](Self::min_window_bytes), so memory stays
+    /// under this value plus `max_streams` times `min_window_bytes`. At least `window.bytes`.
     pub connection_window_bytes: u64,
     /// Smallest window in bytes. At most `window.bytes`.
     pub min_window_bytes: u32,
-    /// Request bodies that the peer may have under way to this side, in bytes; a body may start
-    /// while this is not used up.
+    /// Most bytes of request bodies that the peer may send before this side grants more. A body may
+    /// start while this window is not used up.
     pub request_window_bytes: u32,
-    /// Longest time in which a request body that has begun may come along by less than 64 KiB. All
-    /// bodies on a connection together have to: with four of them, each by 16 KiB.
+    /// Longest time for 64 KiB of a request body to arrive. The bodies that arrive at once on a
+    /// connection share this rate: with four of them, each needs 16 KiB in this time.
     pub body_timeout: Duration,
-    /// Silence after which the peer is asked whether it is there.
+    /// Silence after which this side sends the peer a ping.
     pub keepalive_interval: Duration,
     /// Silence after which the peer counts as dead. Larger than `keepalive_interval`.
     pub keepalive_timeout: Duration,
-    /// Follow every frame with a check. On when either side asks for it.
+    /// Adds a checksum to every frame. It is on if either side asks for it.
     pub integrity: bool,
-    /// Look at the checks that the peer's frames carry. Without it they are only taken off: the
-    /// peer may still look at this side's.
+    /// Verifies the checksums of the peer's frames. Without it they are removed and not verified.
     pub verify_checks: bool,
-    /// Keep streams after the loss of their carrier, and come back for them over another connection
-    /// to the same process. Without a [`process`](Self::process) it is off.
+    /// Keeps streams after the loss of their carrier, and attaches them to another connection to
+    /// the same process. Off if [`process`](Self::process) is not set.
     pub resume: bool,
-    /// How long a stream is kept for its consumer, and how long a consumer tries to come back.
+    /// How long a producer keeps a stream whose connection is lost, and how long a consumer tries
+    /// to attach again.
     pub resume_grace: Duration,
 }
 
@@ -77,8 +76,8 @@ impl Default for MuxConfig {
 const MAX_MESSAGE_CEILING: usize = 1 << 30;
 
 impl MuxConfig {
-    /// Has frames carry a check where `writes` says so, and has those of the peer looked at unless
-    /// `verifies` says otherwise. What is set already stays.
+    /// Turns checksums on if `writes` is true, and their verification off if `verifies` is false.
+    /// Fields that are set already stay.
     pub fn check_frames(&mut self, writes: bool, verifies: bool) {
         self.integrity |= writes;
         self.verify_checks &= verifies;
@@ -135,13 +134,13 @@ pub struct CheckedMuxConfig {
 }
 
 impl CheckedMuxConfig {
-    /// The same for connections to a peer that gave this token: the hello shows it.
+    /// Sets the token that the hello shows, for connections to the peer that gave it.
     #[must_use]
     pub fn with_token(self, token: Token) -> Self {
         Self { token: Some(token), ..self }
     }
 
-    /// True when streams are kept after the loss of their carrier.
+    /// True if streams are kept after the loss of their carrier.
     pub fn resumes(&self) -> bool {
         self.resume && self.process.is_known()
     }

@@ -1,4 +1,4 @@
-//! One connection: the streams on it by their numbers, and whose turn it is to write.
+//! One connection: its streams by their numbers, and the order in which they write.
 
 use std::{
     hash::RandomState,
@@ -33,33 +33,34 @@ use crate::{
     CheckedMuxConfig, Detached, Hello, Outbound, Role, Sessions, session::Session, sync::Mutex,
 };
 
-/// What drives connections: reads, writes and wakes tasks. Each connection holds a value of it, the
-/// driver's own part of the connection.
+/// The driver of connections, which reads, writes and wakes tasks. Each connection holds a value of
+/// this type with the driver's own state.
 ///
-/// These are called without a lock unless it says otherwise, and must not block.
+/// The methods are called without a lock unless their documentation says otherwise, and must not
+/// block.
 pub trait Driver: Send + Sync + Sized + 'static {
     /// The connection has frames to write, and the code that added them wants them written now.
     fn transmit(connection: &Connection<Self>);
 
-    /// There is something to write, and it may wait a moment for others to add to it.
+    /// There is something to write. It may wait a moment so that other streams can add to it.
     fn transmit_soon(connection: &Connection<Self>);
 
-    /// What gathered in a [`burst`](sinew_plane::burst) is to be written.
+    /// Frames that gathered in a [`burst`](sinew_plane::burst) are to be written.
     fn flush(connection: &Connection<Self>);
 
-    /// The last stream has ended. Called with the lock of the streams.
+    /// The last stream has ended. Called while the lock of the streams is held.
     fn on_idle(&self);
 
-    /// A request was refused before any handler saw it. Called with the lock of the streams.
+    /// A request was refused before any handler ran. Called while the lock of the streams is held.
     fn on_refused(&self, fault: Fault);
 
     /// Streams have lost this connection and wait in their [`Sessions`](crate::Sessions) or in
-    /// [`Detached`]: these have a timeout now.
+    /// [`Detached`], which have a timeout from now on.
     fn on_detached(&self);
 }
 
-/// One live connection. The [`Receiver`] owns what arrives; this is what the reader, the writer and
-/// the streams share.
+/// One open connection. It is what the reader, the writer and the streams share; the [`Receiver`]
+/// owns the received bytes.
 ///
 /// Locks are taken in the order `streams`, then a stream's own state, then `out`.
 pub struct Connection<D: Driver> {
@@ -83,19 +84,19 @@ pub struct Connection<D: Driver> {
     streams: Mutex<Streams<D>>,
     /// Streams in `streams`; read without the lock to decide how eagerly to write.
     active: AtomicUsize,
-    /// What the peer said of itself, once it did.
+    /// The peer's hello, once it has arrived.
     peer: OnceLock<Hello>,
     driver: D,
 }
 
-/// How the requests of a peer are taken.
+/// How this side treats the requests of a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Serving {
-    /// They are refused.
+    /// It refuses them.
     Nothing,
-    /// A request that leaves its handler without an end counts as admitted.
+    /// It counts a request as admitted if the handler returns without an end.
     Admits,
-    /// The handler says by itself when it has accepted.
+    /// The handler says itself when it has accepted a request.
     DecidesLater,
 }
 
@@ -111,7 +112,8 @@ struct Limits {
 }
 
 impl<D: Driver> Connection<D> {
-    /// A connection without a peer yet. What it holds is charged to `account`.
+    /// Makes a connection whose peer has not said hello yet. The memory that it holds is charged to
+    /// `account`.
     pub fn new(
         role: Role,
         config: &CheckedMuxConfig,
@@ -142,23 +144,23 @@ impl<D: Driver> Connection<D> {
         }
     }
 
-    /// The same, whose own streams go to `detached` when it is lost.
+    /// Sets where the streams that this side has opened go when the connection is lost.
     #[must_use]
     pub fn with_detached(self, detached: Arc<Detached<D>>) -> Self {
         Self { detached: Some(detached), ..self }
     }
 
-    /// The driver's own part.
+    /// The driver's own state.
     pub fn driver(&self) -> &D {
         &self.driver
     }
 
-    /// Which side made the connection.
+    /// Whether this side dialled or accepted the connection.
     pub fn role(&self) -> Role {
         self.role
     }
 
-    /// What it holds of the memory budget, if there is one.
+    /// Its account in the memory budget, if there is a budget.
     pub fn account(&self) -> Option<&Arc<Account>> {
         self.account.as_ref()
     }
@@ -168,7 +170,7 @@ impl<D: Driver> Connection<D> {
         self.peer.get()
     }
 
-    /// Streams that run on it now, whoever opened them.
+    /// The number of open streams, of both sides.
     pub fn active_streams(&self) -> usize {
         self.active.load(Ordering::Acquire)
     }
@@ -203,7 +205,7 @@ impl<D: Driver> Flush for Connection<D> {
     }
 }
 
-/// The memory budget of the process ends the streams that hold it up.
+/// Lets the memory budget of the process end streams that wait for their readers.
 impl<D: Driver> Holder for Connection<D> {
     fn stalled(&self, before: std::time::Instant, to: &mut Vec<Stalled>) {
         let finished = {

@@ -10,8 +10,8 @@ use crate::{Arrived, Items, StreamViolation, items, items::RunSize};
 /// is not left waiting.
 pub(crate) const REPORT_AT_LATEST: Window = Window { items: 256, bytes: 64 << 10 };
 
-/// What a consumer reports to its producer: how much it has consumed, which acknowledges it, and how
-/// much may come beyond that.
+/// What a consumer reports to its producer: how much it has consumed, which acknowledges those
+/// items, and how much more the producer may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Credit {
     /// Items consumed since the stream began.
@@ -27,12 +27,12 @@ pub struct Credit {
 pub enum Ended {
     /// The producer ended it.
     Terminal(Terminal),
-    /// Its carrier or its producer was lost and it did not come back.
+    /// The carrier or the producer was lost, and the stream was not attached again.
     Lost,
 }
 
-/// The receiving end of one stream: takes the items in, hands them out, grants credit, and
-/// knows where to go on after the loss of a carrier.
+/// The receiving end of one stream. It takes items in, passes them out, grants credit, and after
+/// the loss of a carrier asks for the next item that it needs.
 #[derive(Debug)]
 pub struct Consumer {
     window: Window,
@@ -68,7 +68,7 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// The consumer of a new stream that grants `window`.
+    /// Makes the consumer of a new stream that grants `window`.
     pub fn new(window: Window) -> Self {
         let report_at = Window {
             items: window.items.div_ceil(2).min(REPORT_AT_LATEST.items),
@@ -115,8 +115,8 @@ impl Consumer {
         items.saturating_add(self.metadata.bytes())
     }
 
-    /// The head of the response once it is known: an empty one when an item or the end came first.
-    /// It stays until the end, however often it is asked for.
+    /// The head of the response once it is known; empty if an item or the end arrived first.
+    /// Returns the same head until the end.
     pub fn head(&self) -> Option<Headers> {
         let is_late = self.received > 0 || self.has_begun_item || self.ended.is_some();
         self.metadata.head().cloned().or_else(|| is_late.then(Headers::new))
@@ -127,12 +127,12 @@ impl Consumer {
         self.metadata.facts()
     }
 
-    /// True once it is known that the handler has begun.
+    /// True once the handler is known to have begun.
     pub fn is_started(&self) -> bool {
         self.started
     }
 
-    /// True while an item has begun and is not whole.
+    /// True while an item has arrived in part.
     pub fn is_inside_item(&self) -> bool {
         self.partial
     }
@@ -142,13 +142,13 @@ impl Consumer {
         self.ended.as_ref()
     }
 
-    /// True when items wait to be taken.
+    /// True if items wait to be taken.
     #[inline]
     pub fn has_items(&self) -> bool {
         !self.queue.is_empty() || !self.copies.is_empty()
     }
 
-    /// The handler has begun.
+    /// Handles an accept: the handler has begun.
     ///
     /// # Errors
     /// The stream has ended.
@@ -158,7 +158,8 @@ impl Consumer {
         Ok(())
     }
 
-    /// The head of the response arrived. False when it is known: after an attach it comes again.
+    /// Handles the head of the response. False if it was known already, as after an attach, which
+    /// sends it again.
     ///
     /// # Errors
     /// An item began before it, or the stream has ended.
@@ -173,19 +174,19 @@ impl Consumer {
         Ok(self.metadata.set_head(head))
     }
 
-    /// Whole items arrived.
+    /// Handles whole items.
     ///
     /// # Errors
-    /// One of them came without credit, or they came inside another item, or after the end. None
-    /// is taken in then.
+    /// An item arrived without credit, inside another item, or after the end. No item is taken in
+    /// then.
     pub fn on_items(&mut self, items: Items) -> Result<(), StreamViolation> {
         self.charge_items(items.size)?;
         self.enqueue(items);
         Ok(())
     }
 
-    /// As [`on_items`](Self::on_items), and keeps copies: for items that wait while the buffer
-    /// they arrived in, which may be far larger, could be let go of.
+    /// As [`on_items`](Self::on_items), and copies the items, so that waiting items do not keep the
+    /// read buffer, which may be far larger.
     ///
     /// # Errors
     /// As [`on_items`](Self::on_items).
@@ -206,8 +207,8 @@ impl Consumer {
         self.queued_bytes += size.bytes as u64;
     }
 
-    /// An item of `total` bytes began; [`Inbound::assemble`](crate::Inbound::assemble) puts it
-    /// together.
+    /// Handles the begin of an item of `total` bytes, which
+    /// [`Inbound::assemble`](crate::Inbound::assemble) puts together.
     ///
     /// # Errors
     /// As [`on_items`](Self::on_items).
@@ -217,10 +218,10 @@ impl Consumer {
         Ok(())
     }
 
-    /// The item that began is whole.
+    /// Handles the end of the item that began.
     ///
     /// # Errors
-    /// None began.
+    /// No item began.
     pub fn on_item_end(&mut self, item: Bytes) -> Result<(), StreamViolation> {
         if !std::mem::take(&mut self.partial) {
             return Err(StreamViolation("the end of an item that did not begin"));
@@ -229,7 +230,7 @@ impl Consumer {
         Ok(())
     }
 
-    /// A chunk came that belongs to no item.
+    /// Handles a chunk that belongs to no item.
     ///
     /// # Errors
     /// Always.
@@ -249,10 +250,10 @@ impl Consumer {
         }
     }
 
-    /// The producer ended the stream after `items` items, with `facts`.
+    /// Handles the terminal after `items` items, with `facts`.
     ///
     /// # Errors
-    /// The count does not fit what arrived, or there was an end before.
+    /// The count differs from the items that arrived, or the stream had ended before.
     pub fn on_terminal(
         &mut self,
         terminal: Terminal,
@@ -274,7 +275,7 @@ impl Consumer {
         Ok(())
     }
 
-    /// The carrier is gone: what arrived in part will come again as a whole.
+    /// Handles the loss of the carrier. An item that arrived in part will be sent again as a whole.
     pub fn on_carrier_lost(&mut self) {
         if std::mem::take(&mut self.partial) {
             // The item was charged when it began, and will be again.
@@ -282,24 +283,24 @@ impl Consumer {
         }
     }
 
-    /// The stream will not come back. Changes nothing after a terminal.
+    /// Ends the stream as lost. Changes nothing after a terminal.
     pub fn on_lost(&mut self) {
         self.on_carrier_lost();
         self.ended.get_or_insert(Ended::Lost);
     }
 
-    /// What to say over a new carrier: the item that is needed next, and the credit.
+    /// What to send over a new carrier: the number of the next item that is needed, and the credit.
     pub fn attach(&mut self) -> (u64, Credit) {
         (self.received, self.report())
     }
 
-    /// Drops head and facts, for a caller that reads on no more.
+    /// Drops head and facts, for a caller that stops reading.
     pub fn drop_metadata(&mut self) {
         self.metadata = ResponseMetadata::new();
     }
 
-    /// Moves all items that are there to the back of `batch` and counts the ones taken before
-    /// as consumed.
+    /// Moves all items that have arrived to the end of `batch` and counts those taken before as
+    /// consumed.
     #[inline]
     pub fn take(&mut self, batch: &mut ItemBatch) {
         self.consumed = self.taken;

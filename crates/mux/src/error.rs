@@ -1,32 +1,32 @@
-//! What a peer can do wrong.
+//! The errors of a peer that breaks the protocol.
 
 use std::fmt;
 
 use sinew_plane::{Code, Error};
 
-/// Why a connection cannot go on. The peer's fault, or nobody's; never the caller's.
+/// Why a connection has to end. The cause is the peer or the network, never the caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConnectionError {
-    /// The first bytes are not the preface: somebody else's protocol.
+    /// The first bytes are not the preface of this protocol.
     NotSinew,
     /// No version in common.
     Version {
         /// The versions the peer speaks.
         peer: (u8, u8),
     },
-    /// The check of a frame does not match.
+    /// The checksum of a frame does not match.
     Corrupt,
-    /// A frame is longer than this side announced.
+    /// A frame is longer than the limit that this side announced.
     FrameTooLarge {
         /// The length that the frame claims.
         bytes: usize,
     },
-    /// Bytes that no rule allows.
+    /// The bytes break a rule of the protocol.
     Violation(&'static str),
-    /// The peer made this side do more useless work than it may.
+    /// The peer sent more frames without effect than it may.
     Abuse(&'static str),
-    /// Nothing was heard for the keep-alive timeout.
+    /// Nothing has arrived for the keep-alive timeout.
     Silent,
 }
 
@@ -75,8 +75,8 @@ impl From<ConnectionError> for Error {
     }
 }
 
-/// What a peer did wrong on one stream. As frames arrive in order, it means that the peer's
-/// machine is broken: the connection ends.
+/// A rule that a peer broke on one stream. Frames arrive in order, so the peer's state machine is
+/// faulty, and the connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamViolation(pub &'static str);
 

@@ -1,50 +1,49 @@
-//! What a peer's bytes mean.
+//! The events that a peer's bytes decode to.
 
 use bytes::Bytes;
 use sinew_plane::{CancelReason, Error, Headers, StopKind, Terminal};
 
 use crate::{Attach, Credit, Hello, Items, Open};
 
-/// One thing that the peer said, already checked against the rules of the connection. Rules of
-/// a single stream are checked by its [`Producer`](crate::Producer) or
-/// [`Consumer`](crate::Consumer).
+/// One event from the peer, checked against the rules of the connection. Rules of a single stream
+/// are checked by its [`Producer`](crate::Producer) or [`Consumer`](crate::Consumer).
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// The peer introduced itself. Always first, never again.
+    /// The peer's hello. It is always the first event and never comes again.
     Hello(Hello),
     /// A request, whole.
     Opened(Box<Opened>),
-    /// A request was cancelled before its body was there: no handler has seen it. To be answered
-    /// with a cancelled terminal after 0 items.
+    /// A request was cancelled before its body had arrived, so no handler has it. Answer with a
+    /// cancelled terminal after 0 items.
     OpenCancelled {
         /// The number of the stream on this connection.
         stream: u32,
         /// Why.
         reason: CancelReason,
     },
-    /// A request was given up before its body was there: no handler has seen it. To be answered
-    /// with [`Outbound::reject`](crate::Outbound::reject).
+    /// A request was abandoned before its body had arrived, so no handler has it. Answer with
+    /// [`Outbound::reject`](crate::Outbound::reject).
     OpenRefused {
         /// The number of the stream on this connection.
         stream: u32,
         /// Why.
         error: Error,
     },
-    /// There is no memory for the item that is arriving: its stream is to be ended here, and
-    /// cancelled at the peer.
+    /// There is no memory for the item that is arriving. End its stream here, and cancel it at the
+    /// peer.
     ItemRefused {
         /// The stream.
         stream: u32,
     },
-    /// The consumer of a running stream comes back.
+    /// The consumer of an open stream attaches it to this connection.
     Attach {
         /// The number of the stream on this connection.
         stream: u32,
-        /// For which stream, and from where on.
+        /// The stream, and the item from which to continue.
         attach: Attach,
     },
-    /// The handler has taken the request.
+    /// The worker has accepted the request.
     Accept {
         /// The stream.
         stream: u32,
@@ -56,15 +55,15 @@ pub enum Event {
         /// What the handler says of the response.
         head: Headers,
     },
-    /// Whole items, as many as stand one behind the other.
+    /// Whole items of one stream that follow one another.
     Items {
         /// The stream.
         stream: u32,
         /// The items; slices of the read buffer.
         items: Items,
     },
-    /// The beginning of an item that comes in chunks. Whoever wants it says so with
-    /// [`Inbound::assemble`](crate::Inbound::assemble) before the next event is asked for.
+    /// The begin of an item that arrives in chunks. Call
+    /// [`Inbound::assemble`](crate::Inbound::assemble) before the next event to receive the item.
     ItemBegin {
         /// The stream.
         stream: u32,
@@ -78,7 +77,7 @@ pub enum Event {
         /// The item.
         item: Bytes,
     },
-    /// A chunk of an item that nobody wanted, or that never began.
+    /// A chunk of an item that is skipped, or that never began.
     Chunk {
         /// The stream.
         stream: u32,
@@ -89,7 +88,7 @@ pub enum Event {
         stream: u32,
         /// How it ended.
         terminal: Terminal,
-        /// How many items it had.
+        /// How many items the stream had.
         items: u64,
         /// What the handler says of the whole response.
         facts: Headers,
@@ -98,10 +97,10 @@ pub enum Event {
     Credit {
         /// The stream.
         stream: u32,
-        /// What was consumed, and how much more may come.
+        /// How much was consumed, and how much more may be sent.
         credit: Credit,
     },
-    /// The consumer wants a stream to end.
+    /// The consumer cancels a stream.
     Cancel {
         /// The stream.
         stream: u32,
@@ -110,7 +109,7 @@ pub enum Event {
         /// Why.
         reason: CancelReason,
     },
-    /// The consumer has the end of these streams.
+    /// The consumer has received the end of these streams.
     Done {
         /// The streams.
         streams: DoneStreams,
@@ -120,12 +119,12 @@ pub enum Event {
         /// The total since the connection began.
         total: u64,
     },
-    /// To be answered with [`Outbound::pong`](crate::Outbound::pong).
+    /// A ping. Answer with [`Outbound::pong`](crate::Outbound::pong).
     Ping {
-        /// What to answer with.
+        /// The token for the answer.
         token: u64,
     },
-    /// To be told to the peer with [`Outbound::grant`](crate::Outbound::grant).
+    /// A grant is due. Send it with [`Outbound::grant`](crate::Outbound::grant).
     GrantDue {
         /// The new total for request bodies.
         total: u64,
@@ -139,7 +138,7 @@ pub enum Event {
     },
 }
 
-/// Streams whose ends have arrived at the peer, as their numbers stand in the frame that says so.
+/// The numbers of streams whose ends have arrived at the peer, as the `done` frame lists them.
 pub struct DoneStreams(Bytes);
 
 impl DoneStreams {
@@ -148,7 +147,7 @@ impl DoneStreams {
         Self(frame)
     }
 
-    /// The streams, in the order in which the peer names them.
+    /// The numbers of the streams, in the order of the frame.
     pub fn iter(&self) -> impl Iterator<Item = u32> {
         self.0.as_chunks().0.iter().map(|number| u32::from_be_bytes(*number))
     }
@@ -165,10 +164,11 @@ impl std::fmt::Debug for DoneStreams {
 pub struct Opened {
     /// The number of the stream on this connection.
     pub stream: u32,
-    /// Everything but the body.
+    /// The request without its body.
     pub open: Open,
     /// The whole body.
     pub body: Bytes,
-    /// The body is charged to the memory budget, for as long as anybody holds some of it.
+    /// True if the body is charged to the memory budget, until the last reference to its bytes is
+    /// dropped.
     pub is_charged: bool,
 }

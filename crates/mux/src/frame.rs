@@ -1,6 +1,6 @@
 //! The frame header: 8 bytes in front of every frame.
 
-/// What a dialler sends first, and an acceptor in answer.
+/// The bytes that a dialler sends first, and that an acceptor answers with.
 ///
 /// No other protocol on the same port can begin like this: HTTP begins with ASCII letters, TLS
 /// with `16 03`, and a Dynamo peer with a 16-bit path length and a UTF-8 path, which cannot
@@ -18,7 +18,7 @@ const NON_CRITICAL: u8 = 0x80;
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident = $number:literal,)+) => {
-        /// What a frame is.
+        /// The kind of a frame.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Kind { $($(#[$doc])* $name = $number,)+ }
@@ -40,13 +40,13 @@ kinds! {
     Hello = 0x01,
     /// A new stream with its request.
     Open = 0x02,
-    /// The handler has taken the request.
+    /// The worker has accepted the request.
     Accept = 0x03,
     /// A whole item.
     Item = 0x04,
-    /// The beginning of an item that goes on in chunks.
+    /// The begin of an item that continues in chunks.
     ItemBegin = 0x05,
-    /// More of an item, or of a request body.
+    /// The next part of an item, or of a request body.
     Chunk = 0x06,
     /// Terminal: every item was sent.
     Complete = 0x07,
@@ -56,19 +56,19 @@ kinds! {
     Cancelled = 0x09,
     /// Terminal: refused before anything ran.
     Reject = 0x0A,
-    /// Items consumed so far, and how much more may come.
+    /// Items consumed so far, and how much more may be sent.
     Credit = 0x0B,
-    /// The consumer of a running stream comes back over this connection.
+    /// The consumer of an open stream attaches it to this connection.
     Attach = 0x0C,
     /// The consumer asks the producer to end.
     Cancel = 0x0D,
-    /// Streams whose end the consumer has: the producer may forget them.
+    /// Streams whose end the consumer has received: the producer may drop them.
     Done = 0x0E,
     /// More room for request bodies on this connection.
     Grant = 0x0F,
-    /// Are you there?
+    /// A question whether the peer is alive.
     Ping = 0x10,
-    /// Yes.
+    /// The answer to a ping.
     Pong = 0x11,
     /// No new streams on this connection.
     GoAway = 0x12,

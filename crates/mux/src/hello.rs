@@ -1,4 +1,4 @@
-//! The first frame each way: who is there and what it can take.
+//! The first frame in each direction: identity, versions and limits of a side.
 
 use sinew_plane::{Code, Error, ProcessId};
 
@@ -23,7 +23,7 @@ mod key {
     pub(super) const TOKEN: u16 = 7;
 }
 
-/// What one side says of itself. Keys that a reader does not know are skipped.
+/// Identity, versions and limits of one side. A reader skips keys that it does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Hello {
@@ -31,17 +31,17 @@ pub struct Hello {
     pub versions: (u8, u8),
     /// Its process, random per start.
     pub process: ProcessId,
-    /// Streams it lets the other side have running at once.
+    /// Most streams that it lets the other side have open at once.
     pub max_streams: u32,
-    /// Largest request body or item it takes, in bytes.
+    /// Largest request body or item that it takes, in bytes.
     pub max_message_bytes: u32,
-    /// Request bodies it takes at once before it grants more, in bytes.
+    /// Bytes of request bodies that it takes before it grants more.
     pub request_window_bytes: u32,
-    /// It wants a check behind every frame.
+    /// It wants a checksum after every frame.
     pub integrity: bool,
     /// Bit set of optional abilities.
     pub capabilities: u64,
-    /// What the other side gave this process, to be known by.
+    /// The token that the other side gave this process, which identifies it.
     pub token: Option<Token>,
 }
 
@@ -117,8 +117,8 @@ impl Hello {
         Some(())
     }
 
-    /// True when it takes attaches for the streams that it produces: they are looked for by the process
-    /// of their consumer, so one that names none resumes nothing.
+    /// True if it takes attaches for the streams that it produces. They are found by the process of
+    /// their consumer, so a side without a process id resumes nothing.
     pub fn resumes(&self) -> bool {
         self.capabilities & RESUME != 0 && self.process.is_known()
     }

@@ -43,12 +43,12 @@ const ATTACH_CROSSING: u32 = 16;
 const CANCEL_BURST: u32 = 32_768;
 const CANCELS_PER_SECOND: u32 = 10_000;
 
-/// What a look at the clock means for a connection.
+/// The result of a look at the clock for a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tick {
     /// Nothing to do.
     Idle,
-    /// Ask the peer whether it is there: [`Outbound::ping`](crate::Outbound::ping).
+    /// Send the peer a ping: [`Outbound::ping`](crate::Outbound::ping).
     Ping,
 }
 
@@ -59,10 +59,9 @@ enum Phase {
     Streams,
 }
 
-/// The receiving direction of a connection. Feed it with [`ingest`](Self::ingest), empty it with
-/// [`poll_event`](Self::poll_event), and repeat until `ingest` has nothing more. An
-/// [`ItemBegin`](Event::ItemBegin) is answered with [`assemble`](Self::assemble), or the item is
-/// skipped.
+/// The receiving direction of a connection. Add bytes with [`ingest`](Self::ingest), take the
+/// events with [`poll_event`](Self::poll_event), and repeat until `ingest` returns false. After an
+/// [`ItemBegin`](Event::ItemBegin) call [`assemble`](Self::assemble), or the item is skipped.
 #[derive(Debug)]
 pub struct Inbound {
     role: Role,
@@ -93,7 +92,7 @@ pub struct Inbound {
 }
 
 impl Inbound {
-    /// The receiving direction of a new connection.
+    /// Makes the receiving direction of a new connection.
     pub fn new(role: Role, config: &CheckedMuxConfig, now: Instant) -> Self {
         Self {
             role,
@@ -119,30 +118,30 @@ impl Inbound {
         }
     }
 
-    /// The stream whose frame was at fault when an error was returned, where one was.
+    /// The stream whose frame caused the returned error, if a stream did.
     pub fn faulty_stream(&self) -> Option<u32> {
         self.faulty.filter(|stream| *stream != 0)
     }
 
-    /// Charges what is put together here to `account`: request bodies for as long as somebody holds
-    /// them, items until they are whole. To be called before the first byte.
+    /// Charges the messages that are put together here to `account`: request bodies until they are
+    /// dropped, items until they are whole. Call it before the first byte arrives.
     #[must_use]
     pub fn with_account(mut self, account: Option<Arc<Account>>) -> Self {
         self.pool = BufferPool::new(account);
         self
     }
 
-    /// True once the peer's hello was seen.
+    /// True once the peer's hello has arrived.
     pub fn is_established(&self) -> bool {
         self.phase == Phase::Streams
     }
 
-    /// The last stream that the peer opened; 0 before the first.
+    /// The number of the last stream that the peer opened; 0 before the first.
     pub fn last_stream(&self) -> u32 {
         self.next_stream.saturating_sub(2)
     }
 
-    /// The next thing that the peer said; `None` when more bytes are needed.
+    /// The next event from the peer; `None` if more bytes are needed.
     ///
     /// # Errors
     /// The peer broke the protocol: close the connection with
@@ -178,20 +177,20 @@ impl Inbound {
         Ok(None)
     }
 
-    /// Bytes arrived: the peer is alive. True when the [next look](Self::next_look) is due
-    /// earlier than it was.
+    /// Records that bytes have arrived, so the peer is alive. True if the [next
+    /// look](Self::next_look) is due earlier than before.
     pub fn on_bytes(&mut self, now: Instant) -> bool {
         self.keep_alive.on_bytes(now)
     }
 
-    /// When to look at the clock at the latest, with [`on_tick`](Self::on_tick).
+    /// The latest time for the next call of [`on_tick`](Self::on_tick).
     pub fn next_look(&self) -> Instant {
         self.keep_alive.next_look()
     }
 
-    /// A look at the clock, at [`next_look`](Self::next_look) or earlier. One that comes late
-    /// means that this process did not run meanwhile: the peer is then asked anew and has its
-    /// time to answer, as what it said may lie in the socket.
+    /// Looks at the clock, at [`next_look`](Self::next_look) or earlier. A late call means that
+    /// this process did not run meanwhile. The peer then gets a new ping and the full time to
+    /// answer, because its bytes may still be in the socket.
     ///
     /// # Errors
     /// [`ConnectionError::Silent`]: the peer is dead.
@@ -203,8 +202,8 @@ impl Inbound {
         }
     }
 
-    /// Nothing has come for a while: lets go of buffers that nothing is in, and of those of large
-    /// messages that none was put together in since the last time.
+    /// Frees empty buffers, and those for large messages that were not used since the last call.
+    /// Call it if nothing has arrived for a while.
     pub fn shrink(&mut self) {
         self.pool.on_tick();
         if self.items.is_empty() && self.items.capacity() > 0 {
@@ -212,7 +211,7 @@ impl Inbound {
         }
     }
 
-    /// A frame had no effect on its stream, or its stream is no longer there.
+    /// Records a frame that had no effect on its stream, or whose stream has ended.
     ///
     /// # Errors
     /// [`ConnectionError::Abuse`] when there are too many of them.

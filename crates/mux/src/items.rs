@@ -1,4 +1,4 @@
-//! Items of one stream that came together.
+//! Items of one stream that arrived together.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use sinew_plane::{FirstItem, ItemBatch};
 
 use crate::frame::{CHECK_BYTES, FRAME_HEADER_BYTES, FrameHeader};
 
-/// Items of one stream that arrived one behind the other, where they stand in the read buffer.
+/// Items of one stream that arrived one after the other, at their place in the read buffer.
 #[derive(Debug)]
 pub struct Arrived<'a> {
     pub(crate) stream: u32,
@@ -34,7 +34,7 @@ impl Arrived<'_> {
         self.size.bytes
     }
 
-    /// The items as slices of the read buffer, which they keep.
+    /// The items as slices of the read buffer, which they keep alive.
     pub fn to_items(&self) -> Items {
         let range = self.range.clone();
         let content = if self.size.count == 1 {
@@ -62,8 +62,8 @@ impl Arrived<'_> {
     }
 }
 
-/// Items of one stream that came together, still in their frames. They are taken apart when they
-/// are used, see [`ItemBatch`].
+/// Items of one stream that arrived together, still in their frames. They are split when they are
+/// used, see [`ItemBatch`].
 #[derive(Debug, Clone)]
 pub struct Items {
     content: Content,

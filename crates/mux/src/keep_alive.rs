@@ -1,4 +1,4 @@
-//! How long a peer may be silent.
+//! The keep-alive: how long a peer may be silent.
 
 use std::time::{Duration, Instant};
 

@@ -1,14 +1,14 @@
 //! Many streams over one ordered byte connection, as state machines.
 //!
-//! The protocol is specified in `docs/protocol.md` of the repository, tightly enough to write
-//! another implementation from it. Here are its machines, without sockets, tasks or a clock:
-//! bytes and instants go in, events and bytes come out.
+//! `docs/protocol.md` in the repository specifies the protocol, in enough detail to write another
+//! implementation. This crate has its state machines, without sockets, tasks or a clock: bytes and
+//! instants go in, events and bytes come out.
 //!
-//! - [`Producer`] and [`Consumer`] are the two ends of one stream. They outlive connections:
-//!   the producer keeps what was sent and not acknowledged, and a consumer that comes back over
-//!   a new carrier says which item it needs next.
-//! - [`Inbound`] and [`Outbound`] are the two directions of one connection: what a peer's bytes
-//!   mean and whether they may, and what is to be written next.
+//! - [`Producer`] and [`Consumer`] are the two ends of one stream. They outlive connections: the
+//!   producer keeps items that were sent and not acknowledged, and a consumer that attaches over a
+//!   new carrier says which item it needs next.
+//! - [`Inbound`] and [`Outbound`] are the two directions of one connection: one decodes and checks
+//!   the peer's bytes, the other has the bytes to be written next.
 //!
 //! ```
 //! use bytes::{Bytes, BytesMut};
@@ -75,8 +75,8 @@ pub use crate::{
     token::Token,
 };
 
-/// Room for one read on a busy connection, in bytes: a chunk of a large message and its header, in
-/// one system call.
+/// Room for one read on a busy connection, in bytes: one system call reads a chunk of a large
+/// message with its header.
 pub const READ_BYTES: usize = 96 << 10;
 
 /// Runs the README's example.

@@ -1,4 +1,4 @@
-//! What stands inside the frames.
+//! The messages inside the frames.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ const NO_DEADLINE: u64 = u64::MAX;
 pub struct Open {
     /// The logical stream.
     pub id: StreamId,
-    /// What an attach has to show for this stream; random where the stream may be attached.
+    /// The secret that an attach has to show for this stream. Random if the stream may be attached.
     pub secret: u64,
     /// The instance that is meant.
     pub instance: InstanceId,
@@ -34,15 +34,15 @@ pub struct Open {
     pub headers: Headers,
     /// Time left until the deadline, at the moment of sending.
     pub remaining: Option<Duration>,
-    /// What the caller lets the handler send before it has taken anything.
+    /// How much the handler may send before the caller has taken anything.
     pub window: Window,
     /// 0 for the first try.
     pub attempt: u8,
 }
 
 impl Open {
-    /// An open for the endpoint, to be completed field by field. Names are under 1,024 bytes
-    /// by their own rules.
+    /// Makes an open for the endpoint, whose further fields the caller sets. Endpoint names are
+    /// under 1,024 bytes by their own rules.
     pub fn new(id: StreamId, endpoint: &str, instance: InstanceId, window: Window) -> Self {
         let endpoint = Bytes::copy_from_slice(endpoint.as_bytes());
         Self {
@@ -118,19 +118,20 @@ impl Open {
     }
 }
 
-/// The consumer of a running stream comes back over another connection, or under another number.
+/// The message by which a consumer attaches an open stream to another connection, or to another
+/// stream number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attach {
     /// The logical stream.
     pub id: StreamId,
-    /// What its open gave.
+    /// The secret in its open.
     pub secret: u64,
-    /// 1 for the first attach of the stream, one more for each further one. One that is not above
-    /// the last has been overtaken.
+    /// 1 for the first attach of the stream, one more for each further one. The producer ignores an
+    /// attach whose counter is not above the last.
     pub counter: u32,
-    /// The item it needs next: as many as it has whole.
+    /// The number of the next item that it needs, which is how many whole items it has.
     pub next_item: u64,
-    /// What it has consumed, and how much more may come.
+    /// How much it has consumed, and how much more may be sent.
     pub credit: Credit,
 }
 

@@ -1,4 +1,5 @@
-//! What leaves on a connection: streams, control and whose turn it is.
+//! The sending direction of a connection: its streams, control frames, and the order in which
+//! streams send.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -28,7 +29,7 @@ const MAX_DONE_STREAMS: usize = 1024;
 pub enum Refusal {
     /// The peer sent a goaway, or the stream numbers are used up: use another connection.
     Retired,
-    /// The peer lets no more streams run at once.
+    /// The peer takes no more streams at once.
     Streams,
     /// The request bodies under way fill the peer's window: wait for a grant.
     RequestWindow,
@@ -65,8 +66,8 @@ pub struct Outbound {
 }
 
 impl Outbound {
-    /// The sending direction of a new connection. A dialler's preface and hello are waiting to
-    /// be written at once, an acceptor's when the peer's hello is there.
+    /// Makes the sending direction of a new connection. Preface and hello wait to be written: a
+    /// dialler's at once, an acceptor's once the peer's hello has arrived.
     pub fn new(role: Role, config: &CheckedMuxConfig) -> Self {
         let mut outbound = Self {
             role,
@@ -92,7 +93,7 @@ impl Outbound {
         outbound
     }
 
-    /// Charges what waits to be written to `account`, beyond a little.
+    /// Charges output that waits to be written to `account`, beyond a small amount.
     #[must_use]
     pub fn with_account(mut self, account: Option<Arc<Account>>) -> Self {
         if let Some(account) = account {
@@ -107,7 +108,7 @@ impl Outbound {
         self.outbox.control(Kind::Hello, 0, |out| hello.encode(out));
     }
 
-    /// Takes the peer's hello; streams may be opened from now on.
+    /// Handles the peer's hello. Streams may be opened from now on.
     pub fn on_hello(&mut self, peer: Hello) {
         if self.role == Role::Acceptor {
             self.send_hello();
@@ -120,7 +121,7 @@ impl Outbound {
         }
     }
 
-    /// The peer's hello, once it came.
+    /// The peer's hello, once it has arrived.
     pub fn peer(&self) -> Option<&Hello> {
         self.peer.as_ref()
     }
@@ -135,16 +136,16 @@ impl Outbound {
         (self.next_stream - self.role.first_stream()) / 2
     }
 
-    /// True when no new stream can be opened here any more.
+    /// True if no new stream can be opened on this connection any more.
     pub fn is_retired(&self) -> bool {
         self.retired || self.next_stream > LAST_STREAM
     }
 
-    /// Opens a stream and sends as much of the body as goes at once: all of it, or nothing and
-    /// the rest is for [`body_chunk`](Self::body_chunk). Returns the stream's number.
+    /// Opens a stream. Sends the whole body if it fits into the frame, or none of it and leaves it
+    /// to [`body_chunk`](Self::body_chunk). Returns the number of the stream.
     ///
     /// # Errors
-    /// Nothing was sent, for the reason given.
+    /// Why the stream cannot be opened. Nothing was sent.
     pub fn open(&mut self, open: &Open, body: &Bytes) -> Result<(u32, usize), Refusal> {
         let Some(peer) = self.peer.filter(|_| !self.is_retired()) else {
             return Err(Refusal::Retired);
@@ -176,14 +177,14 @@ impl Outbound {
         stream
     }
 
-    /// Sends the next chunk of a body from `sent` on, and returns how much is sent then.
+    /// Sends the next chunk of a body from offset `sent` on, and returns the offset after it.
     pub fn body_chunk(&mut self, stream: u32, body: &Bytes, sent: usize) -> usize {
         let end = body.len().min(sent + CHUNK_BYTES);
         self.outbox.payload(Kind::Chunk, stream, b"", &body.slice(sent..end));
         end
     }
 
-    /// Comes back for a running stream over this connection.
+    /// Attaches an open stream to this connection.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -199,8 +200,8 @@ impl Outbound {
         Ok(stream)
     }
 
-    /// A window for a new stream: what is wanted, or less when this connection has granted much
-    /// already. Give it back with [`release_window`](Self::release_window).
+    /// Grants a window for a new stream: the wanted one, or less if this connection has granted
+    /// much already. Return it with [`release_window`](Self::release_window).
     pub fn grant_window(&mut self, wanted: Option<Window>) -> Window {
         let wanted = wanted.unwrap_or(self.window);
         let free = self.connection_window.saturating_sub(self.granted_window);
@@ -216,22 +217,22 @@ impl Outbound {
         self.granted_window += u64::from(window.bytes);
     }
 
-    /// Gives a window back when its stream has ended.
+    /// Returns the window of a stream that has ended.
     pub fn release_window(&mut self, window: Window) {
         self.granted_window = self.granted_window.saturating_sub(window.bytes.into());
     }
 
-    /// A stream that this side opened has ended.
+    /// Records that a stream which this side opened has ended.
     pub fn on_stream_ended(&mut self) {
         self.open_streams = self.open_streams.saturating_sub(1);
     }
 
-    /// The peer takes request bodies of `total` bytes since the connection began.
+    /// Handles a grant: the peer takes request bodies of `total` bytes since the connection began.
     pub fn on_grant(&mut self, total: u64) {
         self.body_bytes_granted = self.body_bytes_granted.max(total);
     }
 
-    /// The peer takes no new streams.
+    /// Handles a goaway: the peer takes no new streams.
     pub fn on_go_away(&mut self) {
         self.retired = true;
     }
@@ -258,7 +259,7 @@ impl Outbound {
         self.outbox.terminal(stream, terminal, items, &Headers::new());
     }
 
-    /// Tells the peer, with the next write, that a stream's end has arrived here.
+    /// Sends the peer, with the next write, that a stream's end has arrived here.
     pub fn done(&mut self, stream: u32) {
         self.done.push(stream);
         if self.done.len() >= MAX_DONE_STREAMS {
@@ -276,13 +277,13 @@ impl Outbound {
         self.done.clear();
     }
 
-    /// Tells the peer its new total for request bodies.
+    /// Sends the peer its new total for request bodies.
     pub fn grant(&mut self, total: u64) {
         self.outbox.control(Kind::Grant, 0, |out| out.extend(total.to_be_bytes()));
     }
 
-    /// Asks the peer whether it is there. Sends nothing before the peer's hello, because the peer
-    /// could not read a ping; the keep-alive timeout covers its silence.
+    /// Sends the peer a ping. Sends nothing before the peer's hello, because the peer could not
+    /// read a ping; the keep-alive timeout covers its silence.
     pub fn ping(&mut self, token: u64) {
         if self.peer.is_none() {
             return;
@@ -295,8 +296,8 @@ impl Outbound {
         self.outbox.control(Kind::Pong, 0, |out| out.extend(token.to_be_bytes()));
     }
 
-    /// Takes no new streams above `last_stream` and says why: at once, or behind the hello if
-    /// the peer's is not there yet.
+    /// Sends a goaway: this side takes no streams above `last_stream`, for the reason `error`. It
+    /// is sent at once, or after the hello if the peer's hello has not arrived yet.
     pub fn go_away(&mut self, last_stream: u32, error: &Error) {
         if self.peer.is_none() {
             self.go_away = Some((last_stream, error.clone()));
@@ -312,7 +313,7 @@ impl Outbound {
         });
     }
 
-    /// The last word to a peer that broke the protocol.
+    /// Sends the goaway for a peer that broke the protocol.
     pub fn close(&mut self, error: &ConnectionError) {
         self.retired = true;
         self.go_away = None;
@@ -336,7 +337,7 @@ impl Outbound {
         self.tell_go_away(u32::MAX, &Error::new(error.code(), error.to_string()));
     }
 
-    /// Where producers put their frames.
+    /// The outbox for the frames of producers.
     pub fn outbox(&mut self) -> &mut Outbox {
         &mut self.outbox
     }
@@ -346,33 +347,33 @@ impl Outbound {
         self.outbox.answer_bytes()
     }
 
-    /// True while data may be added without waiting for one's turn.
+    /// True while a stream may add data without queueing.
     pub fn is_clear(&self) -> bool {
         self.ready.is_empty() && self.outbox.has_room()
     }
 
-    /// Puts a stream at the end of the line. It must not stand there already.
+    /// Adds a stream to the end of the queue of senders. It must not be in the queue already.
     pub fn queue(&mut self, stream: u32) {
         self.ready.push_back(stream);
     }
 
-    /// The stream whose turn it is, if there is room for it.
+    /// The first stream of the queue, if there is room for its data.
     pub fn next_turn(&mut self) -> Option<u32> {
         if self.outbox.make_room() { self.ready.pop_front() } else { None }
     }
 
-    /// True when there is something to write or somebody stands in line.
+    /// True if there is something to write or a stream is queued.
     pub fn has_output(&self) -> bool {
         !self.outbox.is_empty() || !self.ready.is_empty()
     }
 
-    /// Everything that waits to be written, control first.
+    /// All output that waits to be written, control frames first.
     pub fn take_batch(&mut self) -> Batch {
         self.tell_done();
         self.outbox.take_batch()
     }
 
-    /// Lets go of buffers that nothing is in. They are made again when they are needed.
+    /// Frees empty buffers. They are allocated again when they are needed.
     pub fn shrink(&mut self) {
         self.outbox.shrink();
         if self.ready.is_empty() {

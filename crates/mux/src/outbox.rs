@@ -14,8 +14,8 @@ use crate::{
     message,
 };
 
-/// Longest piece of a message in one frame, in bytes: at 1 GB/s another stream's item waits
-/// 64 microseconds behind it, and a 1 MiB body costs 16 headers.
+/// Longest piece of a message in one frame, in bytes: at 1 GB/s it delays another stream's item by
+/// 64 microseconds, and a 1 MiB body costs 16 headers.
 pub const CHUNK_BYTES: usize = 64 << 10;
 
 /// Payloads up to this many bytes are copied behind their header; larger ones go to the socket
@@ -131,9 +131,9 @@ impl Outbox {
         self.has_room()
     }
 
-    /// Bytes of the frames that wait and need no room, without the requests of this side: control,
-    /// and ends of streams beyond the room. A driver whose peer has much answered and reads nothing
-    /// stops reading from it when this grows.
+    /// Bytes of waiting control frames and terminals, without the requests of this side. A peer
+    /// that causes many answers and reads none makes this grow; the driver then stops reading from
+    /// that peer.
     pub fn answer_bytes(&self) -> usize {
         let control = self.control.len() - self.request_bytes;
         control + self.data_bytes.saturating_sub(ROOM_BYTES + CHUNK_BYTES)

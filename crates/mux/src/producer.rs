@@ -10,15 +10,14 @@ use crate::{
     Credit, Outbox, StreamViolation, consumer::REPORT_AT_LATEST, frame::Kind, outbox::CHUNK_BYTES,
 };
 
-/// What a kept item costs besides its bytes: its place in the queue and its own small allocation.
+/// What a kept item costs besides its bytes: its entry in the queue and its own small allocation.
 pub const ITEM_COST_BYTES: usize = 64;
 
-/// The sending end of one stream: numbers the items, spends the credit, keeps what is not
-/// acknowledged, and sends it again to a consumer that comes back.
+/// The sending end of one stream. It numbers the items, uses the credit, keeps items that are not
+/// acknowledged, and sends them again to a consumer that attaches.
 ///
-/// What is kept is bounded by the window that the consumer granted plus one item, so a stream
-/// that nobody reads costs that and no more. What a consumer may grant is bounded by
-/// [`with_limit`](Self::with_limit).
+/// The window that the consumer granted plus one item bounds what it keeps, also if the consumer
+/// reads nothing. [`with_limit`](Self::with_limit) bounds the window that a consumer may grant.
 #[derive(Debug)]
 pub struct Producer {
     /// Items from number `base` on: not acknowledged.
@@ -76,12 +75,12 @@ pub enum PollFrame {
     Idle,
     /// More to send when the outbox has room and the other streams had their turn.
     More,
-    /// The terminal is on its way: nothing more on this carrier.
+    /// The terminal was sent: nothing more follows on this carrier.
     Ended,
 }
 
 impl Producer {
-    /// The producer of a new stream with the window that its consumer granted.
+    /// Makes the producer of a new stream with the window that its consumer granted.
     pub fn new(window: Window) -> Self {
         Self {
             items: KeptItems::default(),
@@ -103,11 +102,12 @@ impl Producer {
         }
     }
 
-    /// Keeps no more than `limit` plus one item, however much the consumer grants: its window
-    /// and each later credit count for at most that much. To be called before the first push.
+    /// Keeps no more than `limit` plus one item, however much the consumer grants: its window and
+    /// each later credit count for at most `limit`. Call it before the first push.
     ///
-    /// A limit under 256 items or 64 KiB counts as that: a consumer may wait so long until it
-    /// acknowledges anything, and would wait for ever for a producer that stopped before.
+    /// A limit under 256 items or 64 KiB counts as that, because a consumer may acknowledge nothing
+    /// before it has received so much, and would never get more from a producer that stopped
+    /// earlier.
     #[must_use]
     pub fn with_limit(mut self, limit: Window) -> Self {
         self.limit = Window {
@@ -130,8 +130,8 @@ impl Producer {
         self.items.len()
     }
 
-    /// What is kept costs so much, in bytes: the items' own and [`ITEM_COST_BYTES`] for each, the
-    /// head and the facts.
+    /// Cost of what is kept, in bytes: the items with [`ITEM_COST_BYTES`] for each, the head and
+    /// the facts.
     #[inline]
     pub fn kept_bytes(&self) -> usize {
         let bytes = usize::try_from(self.pushed_bytes - self.base_bytes).unwrap_or(usize::MAX);
@@ -139,7 +139,7 @@ impl Producer {
         held.saturating_add(self.items.len() * ITEM_COST_BYTES + self.metadata.bytes())
     }
 
-    /// True while an item would be taken.
+    /// True while another item would be taken.
     #[inline]
     pub fn is_ready(&self) -> bool {
         !self.refuses() && self.pushed() < self.item_limit && self.pushed_bytes < self.byte_limit
@@ -162,7 +162,7 @@ impl Producer {
         Ok(())
     }
 
-    /// Sends the head before the first item, with what the consumer learns that the handler has
+    /// Sends the head before the first item, which also tells the consumer that the handler has
     /// begun. Changes nothing after another head or an item, or when the stream has ended.
     pub fn set_head(&mut self, head: Headers) {
         if self.pushed() == 0 && !self.refuses() && self.metadata.set_head(head) {
@@ -184,7 +184,7 @@ impl Producer {
         self.pushed() == 0 && self.metadata.head().is_none() && self.metadata.facts().is_empty()
     }
 
-    /// How many items at the front of the run there is credit for, and their bytes.
+    /// For how many items at the front of the run there is credit, and their bytes.
     ///
     /// # Errors
     /// The stream has ended, or what was pushed before was dropped.
@@ -197,8 +197,9 @@ impl Producer {
         Ok(run.within(items, self.byte_limit.saturating_sub(self.pushed_bytes)))
     }
 
-    /// Adds the first `count` items of the run, which have `bytes`, as [`takes`](Self::takes) has
-    /// said. Returns how many more of their size would be taken now.
+    /// Adds the first `count` items of the run, which have `bytes` in all, as
+    /// [`takes`](Self::takes) returned. Returns how many more items of their size would be taken
+    /// now.
     #[inline]
     pub fn push_run(&mut self, run: &mut ItemRun, (count, bytes): (usize, usize)) -> usize {
         if count > 0 {
@@ -214,7 +215,7 @@ impl Producer {
         usize::try_from(room).unwrap_or(usize::MAX)
     }
 
-    /// The handler has begun; the consumer learns it with the next frame.
+    /// Records that the handler has begun. The next frame tells the consumer.
     pub fn accept(&mut self) {
         if self.accept == Accept::Untold {
             self.accept = Accept::Due;
@@ -229,11 +230,12 @@ impl Producer {
         self.apply_discard();
     }
 
-    /// Drops what is not sent yet, for a consumer that wants nothing more. An item that was
-    /// sent in part is dropped as a whole; the consumer drops its part with the terminal.
+    /// Drops what is not sent yet, for a consumer that has cancelled. An item that was sent in part
+    /// is dropped as a whole; the consumer drops its part with the terminal.
     ///
-    /// If that was anything, no more items are taken, and a complete end, declared before or
-    /// after, becomes cancelled for `reason`: nobody may take the rest for the whole.
+    /// If it dropped an item, no more items are taken, and a complete end, declared before or
+    /// after, becomes cancelled for `reason`, so that the consumer does not take a part for the
+    /// whole.
     pub fn discard_unsent(&mut self, reason: CancelReason) {
         let (dropped, bytes) = self.items.drop_unsent();
         if dropped > 0 {
@@ -245,8 +247,8 @@ impl Producer {
         self.apply_discard();
     }
 
-    /// Lets go of everything that is kept, and ends the stream with `error` behind what was sent.
-    /// It cannot be resumed.
+    /// Drops everything that is kept, and ends the stream with `error` after what was sent. The
+    /// stream cannot be resumed.
     pub fn abandon(&mut self, error: Error) {
         self.discard_unsent(CancelReason::Evicted);
         (self.items, self.metadata) = (KeptItems::default(), ResponseMetadata::new());
@@ -272,8 +274,8 @@ impl Producer {
         self.terminal.is_some()
     }
 
-    /// Takes credit, which is also the acknowledgement. True when it brought anything: more
-    /// room or an acknowledgement.
+    /// Handles credit, which is also the acknowledgement. True if it had an effect: more room or an
+    /// acknowledgement.
     ///
     /// # Errors
     /// The consumer claims items that were not sent.
@@ -303,16 +305,16 @@ impl Producer {
         Ok(brought)
     }
 
-    /// The carrier is gone. The stream waits for its consumer to come back.
+    /// Handles the loss of the carrier. The stream waits for its consumer to attach again.
     pub fn on_carrier_lost(&mut self) {
         self.attached = false;
         self.partial = 0;
     }
 
-    /// The consumer is back over a new carrier and needs the items from `next_item` on.
+    /// Handles an attach over a new carrier: the consumer needs the items from `next_item` on.
     ///
     /// # Errors
-    /// It asks for items that it acknowledged, or that were never sent.
+    /// The consumer asks for items that it has acknowledged, or that were never sent.
     pub fn on_attach(&mut self, next_item: u64, credit: Credit) -> Result<(), StreamViolation> {
         if next_item < credit.consumed {
             return Err(StreamViolation("an attach that consumed more than it received"));
@@ -336,15 +338,15 @@ impl Producer {
         Ok(())
     }
 
-    /// True when there is something to send.
+    /// True if there is something to send.
     pub fn has_output(&self) -> bool {
         // A terminal goes behind everything, and makes an accept that is still due needless.
         let untold = self.accept == Accept::Due || self.next < self.pushed() || self.head_due;
         self.attached && !self.terminal_sent && (untold || self.terminal.is_some())
     }
 
-    /// Puts frames of `stream` into the outbox: all small items there is room for, or one chunk
-    /// of a large one.
+    /// Puts frames of `stream` into the outbox: all small items for which there is room, or one
+    /// chunk of a large item.
     pub fn poll_frame(&mut self, stream: u32, outbox: &mut Outbox) -> PollFrame {
         if !self.attached || self.terminal_sent {
             return PollFrame::Idle;

@@ -1,4 +1,4 @@
-//! How much work without effect a peer may cause: tokens, spent and refilled.
+//! The rate limit for frames without effect: a token bucket.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Requests whose bodies are on their way, and the window they come in through.
+//! Requests whose bodies are arriving, and their shared window.
 
 use std::time::{Duration, Instant};
 

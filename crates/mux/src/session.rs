@@ -1,7 +1,7 @@
-//! What outlives a connection: the streams between two processes by their ids.
+//! What outlives a connection: the streams between two processes, by their ids.
 //!
-//! The end that produces a stream keeps it in a [`Session`] for its consumer, and the end that consumes
-//! it keeps it in a [`Detached`] until it comes back over another connection.
+//! The producing end keeps a stream in a [`Session`], and the consuming end keeps it in a
+//! [`Detached`], until it is attached to another connection.
 
 mod detached;
 mod ids;

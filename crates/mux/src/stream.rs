@@ -1,5 +1,5 @@
-//! The two ends of a stream as programs hold them: a machine, the connection that carries it, and
-//! who waits for it.
+//! The two ends of a stream as programs hold them: a state machine, the connection that carries it,
+//! and the tasks that wait for it.
 
 mod caller;
 mod place;

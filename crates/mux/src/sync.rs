@@ -1,4 +1,4 @@
-//! The locks of the streams and connections, in one place: a test that explores how threads
-//! interleave puts its own here.
+//! The lock types of streams and connections, in one place, so that a test of thread interleavings
+//! can replace them.
 
 pub(crate) use parking_lot::{Mutex, MutexGuard};

@@ -1,4 +1,4 @@
-//! What of a connection is due when: the clock is looked at then, and at no other time.
+//! The timers of a connection. The clock is read only when one is due.
 
 use std::time::{Duration, Instant};
 

@@ -1,10 +1,10 @@
-//! What a worker shows to be let in by a caller.
+//! The token by which a worker that dials back identifies itself to the caller.
 
 use std::fmt;
 
 /// A secret of 16 random bytes that a caller gives a worker inside a request, and that the worker
-/// shows in the hello of a connection that it makes to that caller. It has no text of its own in
-/// messages and logs: `Debug` hides it.
+/// shows in the hello of a connection that it makes to that caller. `Debug` hides it, so it does
+/// not appear in messages and logs.
 #[derive(Clone, Copy)]
 pub struct Token([u8; Token::BYTES]);
 
@@ -12,7 +12,7 @@ impl Token {
     /// Length in bytes.
     pub const BYTES: usize = 16;
 
-    /// A token of these bytes, which must be random.
+    /// Makes a token of these bytes, which must be random.
     pub const fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
         Self(bytes)
     }
@@ -23,7 +23,7 @@ impl Token {
     }
 }
 
-/// Takes the same time wherever they differ, so that nobody finds one out byte by byte.
+/// Compares in constant time, so that an attacker cannot find a token byte by byte.
 impl PartialEq for Token {
     fn eq(&self, other: &Self) -> bool {
         let pairs = self.0.iter().zip(other.0);

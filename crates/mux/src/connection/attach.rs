@@ -1,4 +1,4 @@
-//! Streams that come from another connection.
+//! Streams that attach to this connection after they have lost another one.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl<D: Driver> Connection<D> {
-    /// True when both ends keep streams after the loss of the connection.
+    /// True if both ends keep streams after the loss of the connection.
     pub fn resumes(&self) -> bool {
         self.limits.resumes && self.peer().is_some_and(|hello| hello.resumes())
     }

@@ -1,4 +1,4 @@
-//! What is left to do when what arrived was understood.
+//! The work for the driver that received frames cause.
 
 use std::{sync::Arc, task::Waker};
 
@@ -7,33 +7,34 @@ use sinew_plane::{CancelReason, Context, StopKind};
 use super::Driver;
 use crate::{Opened, stream::ProducerStream};
 
-/// A request that a peer sent and this side has admitted, for its handler.
+/// A request of the peer that this side has admitted, for its handler.
 pub struct ReceivedRequest<D: Driver> {
-    /// Where the response goes.
+    /// The stream of the response.
     pub response: Arc<ProducerStream<D>>,
-    /// The request. A short body holds no read buffer.
+    /// The request. A short body is copied, so that it does not keep the read buffer.
     pub opened: Box<Opened>,
 }
 
-/// What the driver does when no lock is held, because it runs code of others: in the order of these
-/// fields. [`perform`](Self::perform) does what needs no driver.
+/// Work that calls foreign code, so the driver does it while it holds no lock, in the order of
+/// these fields. [`perform`](Self::perform) does the part that needs no driver.
 pub struct Effects<D: Driver> {
-    /// The peer has said hello.
+    /// The peer's hello has arrived.
     pub established: bool,
-    /// Requests for their handlers, in the order in which they came.
+    /// Requests for their handlers, in the order in which they arrived.
     pub requests: Vec<ReceivedRequest<D>>,
-    /// Some of those count as admitted, and [`Connection::accept_admitted`] is to be called while
-    /// their callers do not know.
+    /// Some requests count as admitted and their callers do not have the acceptance yet: call
+    /// [`Connection::accept_admitted`] until it returns false.
     ///
     /// [`Connection::accept_admitted`]: super::Connection::accept_admitted
     pub watch: bool,
     /// [`Receiver::poll_timeout`](super::Receiver::poll_timeout) is earlier now than it was.
     pub timeout_is_earlier: bool,
-    /// Nothing has come for a while: buffers that nothing is in can go.
+    /// Nothing has arrived for a while: empty buffers can be freed.
     pub is_quiet: bool,
-    /// No stream has run for the idle timeout: the connection can be closed, if none has come since.
+    /// No stream has been open for the idle timeout: the connection can be closed, unless a stream
+    /// was opened since.
     pub is_idle: bool,
-    /// Room for another stream was made: who waits to open one may try again.
+    /// A stream has ended: code that waits to open one may try again.
     pub room_made: bool,
     /// Who is to be woken.
     pub(super) wakers: Vec<Waker>,
@@ -58,8 +59,8 @@ impl<D: Driver> Default for Effects<D> {
 }
 
 impl<D: Driver> Effects<D> {
-    /// Wakes the tasks that wait and cancels the streams that are to be cancelled. The driver calls
-    /// it after it has handed over the requests.
+    /// Wakes the waiting tasks and cancels the streams that are to be cancelled. The driver calls
+    /// it after it has passed on the requests.
     pub fn perform(&mut self) {
         for waker in self.wakers.drain(..) {
             waker.wake();
@@ -69,7 +70,7 @@ impl<D: Driver> Effects<D> {
         }
     }
 
-    /// Lets go of lists that nothing is in.
+    /// Frees empty lists.
     pub fn shrink(&mut self) {
         if self.wakers.is_empty() && self.cancels.is_empty() && self.requests.is_empty() {
             (self.wakers, self.cancels, self.requests) = Default::default();
@@ -78,14 +79,14 @@ impl<D: Driver> Effects<D> {
 }
 
 impl<D: Driver> ReceivedRequest<D> {
-    /// What the handler hears of a cancel, and asks for its deadline and headers.
+    /// The request's context, with its cancel, deadline and headers.
     pub fn context(&self) -> &Context {
         self.response.context()
     }
 }
 
-/// Wakes who was to be woken, also when the reader panics: a stream that has its end is in no table
-/// any more.
+/// Wakes the waiting tasks, also if the reader panics, because a stream that has its end is in no
+/// table from which it could be woken later.
 impl<D: Driver> Drop for Effects<D> {
     fn drop(&mut self) {
         for waker in self.wakers.drain(..) {

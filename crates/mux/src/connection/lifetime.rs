@@ -1,4 +1,4 @@
-//! The end of a connection, in order or not, and what its streams learn of it.
+//! The end of a connection, and how its streams end with it.
 
 use std::{sync::Arc, time::Instant};
 
@@ -12,13 +12,13 @@ use crate::{
 };
 
 impl<D: Driver> Connection<D> {
-    /// True while new streams can be opened.
+    /// True once no new stream can be opened.
     pub fn is_retired(&self) -> bool {
         self.out.lock().outbound.is_retired()
     }
 
-    /// Takes no new streams from the peer, and tells it that those above `last_stream` were not
-    /// begun. What runs goes on.
+    /// Takes no new streams from the peer, and sends it a goaway: streams above `last_stream` were
+    /// not begun. Open streams continue.
     pub fn drain(&self, last_stream: u32) {
         if std::mem::replace(&mut self.streams.lock().draining, true) {
             return;
@@ -27,36 +27,37 @@ impl<D: Driver> Connection<D> {
         D::transmit(self);
     }
 
-    /// Tells the peer that streams above `last_stream` were not begun, and why.
+    /// Sends the peer a goaway: streams above `last_stream` were not begun, for the reason `error`.
     pub fn go_away(&self, last_stream: u32, error: &Error) {
         self.out.lock().outbound.go_away(last_stream, error);
     }
 
-    /// Puts the last word to a peer that broke the protocol in line.
+    /// Queues the goaway for a peer that broke the protocol.
     pub fn refuse_peer(&self, error: &ConnectionError) {
         self.out.lock().outbound.close(error);
     }
 
-    /// Asks the peer whether it is there.
+    /// Sends the peer a ping.
     pub fn ping(&self, token: u64) {
         self.out.lock().outbound.ping(token);
     }
 
-    /// Bytes of the answers to the peer that wait to be written; `None` when nothing can be written
-    /// any more.
+    /// Bytes of answers to the peer that wait to be written; `None` if nothing can be written any
+    /// more.
     pub fn answer_bytes(&self) -> Option<usize> {
         let out = self.out.lock();
         (!out.is_broken).then(|| out.outbound.answer_bytes())
     }
 
-    /// The carrier is gone: takes no stream any more. Those that run wait for another connection to
-    /// the same peer, where both ends keep them; else they end, for the reason given.
+    /// Handles the loss of the carrier. No stream can be opened any more. If both ends keep
+    /// streams, the open streams wait for another connection to the same peer; otherwise they end
+    /// with `error`.
     pub fn lost(&self, error: &Error, now: Instant) {
         let until = self.resumes().then(|| now.checked_add(self.limits.grace)).flatten();
         self.end_streams(error, until);
     }
 
-    /// Takes no stream any more and ends those that run, for the reason given.
+    /// Takes no further stream and ends the open ones with `error`.
     pub fn end(&self, error: &Error) {
         self.end_streams(error, None);
     }
@@ -159,7 +160,7 @@ impl<D: Driver> Connection<D> {
         }
     }
 
-    /// Takes no stream any more, unless one runs. False when one does.
+    /// Takes no further stream if none is open. False if one is.
     pub fn retire_if_idle(&self) -> bool {
         let mut streams = self.streams.lock();
         if !streams.is_empty() {
@@ -171,7 +172,7 @@ impl<D: Driver> Connection<D> {
         true
     }
 
-    /// Lets go of buffers and tables that nothing is in.
+    /// Frees empty buffers and tables.
     pub fn shrink(&self) {
         let mut streams = self.streams.lock();
         streams.shrink();

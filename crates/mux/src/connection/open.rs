@@ -11,14 +11,14 @@ use super::{Connection, Driver};
 use crate::{Open, Refusal, stream::CallerStream};
 
 impl<D: Driver> Connection<D> {
-    /// Sends the request under a name of its own for what is called, if there is room at once.
-    /// A stop goes along with it.
+    /// Sends the request if there is room at once. `endpoint` is the name that the open frame
+    /// carries. If the request was stopped, the cancel follows in the same write.
     ///
-    /// The inner error says why there is no room; nothing was sent then.
+    /// The inner error says why there is no room. Nothing was sent then.
     ///
     /// # Errors
-    /// The request was killed, its deadline has passed, or the peer is another process than it is
-    /// for. Nothing was sent.
+    /// The request was killed, its deadline has passed, or the peer is not the process that the
+    /// request names. Nothing was sent.
     pub fn try_open(
         self: &Arc<Self>,
         request: &OutgoingRequest,

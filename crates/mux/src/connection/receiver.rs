@@ -19,9 +19,10 @@ const IDLE_PARTS: u32 = 4;
 
 /// The receiving side of a connection, owned by its reader.
 ///
-/// Bytes are read into the [`room`](Self::room) for the rest of a large message, or else into a
-/// buffer. Then [`on_bytes`](Self::on_bytes) is told, and [`handle_input`](Self::handle_input) is
-/// called for as long as it finds something; behind each call the [`Effects`] are performed.
+/// The reader reads bytes into the [`room`](Self::room) for the rest of a large message, or else
+/// into a buffer. It then calls [`on_bytes`](Self::on_bytes), and
+/// [`handle_input`](Self::handle_input) until that returns false. After each call it performs the
+/// [`Effects`].
 pub struct Receiver<D: Driver> {
     pub(super) connection: Arc<Connection<D>>,
     pub(super) inbound: Inbound,
@@ -43,9 +44,9 @@ pub struct Receiver<D: Driver> {
 }
 
 impl<D: Driver> Receiver<D> {
-    /// The receiving side of a new connection. A connection that this side made counts as idle after
-    /// `idle_timeout` without a stream; what its peer's streams have for ids is remembered in
-    /// `sessions`.
+    /// Makes the receiving side of a new connection. A connection that this side dialled counts as
+    /// idle after `idle_timeout` without a stream. `sessions` records the ids of the peer's
+    /// streams.
     pub fn new(
         connection: Arc<Connection<D>>,
         config: &CheckedMuxConfig,
@@ -74,28 +75,28 @@ impl<D: Driver> Receiver<D> {
         &self.connection
     }
 
-    /// True once the peer's hello was seen.
+    /// True once the peer's hello has arrived.
     pub fn is_established(&self) -> bool {
         self.inbound.is_established()
     }
 
-    /// The last stream that the peer opened; 0 before the first.
+    /// The number of the last stream that the peer opened; 0 before the first.
     pub fn last_stream(&self) -> u32 {
         self.inbound.last_stream()
     }
 
-    /// Where the next bytes belong when they are the rest of a chunk that is arriving, as
-    /// [`Inbound::room`].
+    /// The memory for the rest of a chunk that is arriving, as [`Inbound::room`].
     pub fn room(&mut self) -> Option<Limit<&mut BytesMut>> {
         self.inbound.room()
     }
 
-    /// So many bytes were put into the [`room`](Self::room), as [`Inbound::filled`].
+    /// Records that `bytes` bytes were read into the [`room`](Self::room), as [`Inbound::filled`].
     pub fn filled(&mut self, bytes: usize, buffer: &mut BytesMut) {
         self.inbound.filled(bytes, buffer);
     }
 
-    /// Bytes arrived. True when the [timeout](Self::poll_timeout) is earlier now than it was.
+    /// Records that bytes have arrived. True if the [timeout](Self::poll_timeout) is earlier now
+    /// than it was.
     pub fn on_bytes(&mut self, now: Instant) -> bool {
         let earlier = self.inbound.on_bytes(now);
         // Before anything is read that would add to it.
@@ -107,7 +108,7 @@ impl<D: Driver> Receiver<D> {
         earlier || starts
     }
 
-    /// Understands what stands in `buffer`, or a part of it. False when nothing whole is there any
+    /// Handles the frames in `buffer`, or a part of them. False if `buffer` has no whole frame any
     /// more.
     ///
     /// # Errors
@@ -130,18 +131,19 @@ impl<D: Driver> Receiver<D> {
         Ok(true)
     }
 
-    /// True when a part of what was taken in waits for the next [`handle_input`](Self::handle_input).
+    /// True if frames that were taken from the buffer wait for the next
+    /// [`handle_input`](Self::handle_input).
     pub fn is_unfinished(&self) -> bool {
         self.is_unfinished
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is to be called. Earlier does no harm.
+    /// When to call [`handle_timeout`](Self::handle_timeout). An earlier call does no harm.
     pub fn poll_timeout(&self) -> Instant {
         let others = [self.quiet.due(), self.idle.as_ref().and_then(QuietTimer::due), self.bodies];
         others.into_iter().flatten().fold(self.inbound.next_look(), Instant::min)
     }
 
-    /// Does what is due.
+    /// Does the work whose time has come.
     ///
     /// # Errors
     /// [`ConnectionError::Silent`]: the peer is dead.
@@ -191,7 +193,8 @@ impl<D: Driver> Receiver<D> {
         }
     }
 
-    /// Tells the stream whose frame broke the rules; the others only lose their connection.
+    /// Ends the stream whose frame broke the rules with that error. The other streams only lose
+    /// their connection.
     pub fn blame(&self) {
         let Some(stream) = self.inbound.faulty_stream() else { return };
         if let Some(call) = self.connection.streams.lock().calls.get(&stream) {

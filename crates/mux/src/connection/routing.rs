@@ -1,4 +1,4 @@
-//! Which stream what arrives is for.
+//! Passes received events to their streams.
 
 use std::{collections::hash_map::Entry, sync::Arc, time::Instant};
 

@@ -1,4 +1,4 @@
-//! Taking the requests of a peer in, up to their handlers.
+//! Takes the requests of a peer in, up to their handlers.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -75,8 +75,8 @@ impl<D: Driver> Connection<D> {
         None
     }
 
-    /// Has the callers hear that have waited for a while for the admission of their requests.
-    /// False when no stream waits.
+    /// Sends the acceptance to callers that have waited for it for a while. False if no stream
+    /// waits.
     pub fn accept_admitted(&self) -> bool {
         let mut waiting = Vec::new();
         let more = {

@@ -1,4 +1,4 @@
-//! The streams of a connection by their numbers, and what their requests hold.
+//! The streams of a connection by their numbers, and the memory that their requests hold.
 
 use std::{collections::VecDeque, sync::Arc};
 

@@ -1,5 +1,5 @@
-//! What waits to be written, and who writes it: one at a time, who looks again before it lets go, so
-//! that nothing is left behind.
+//! The output of a connection, and the claim to write it. One task writes at a time. It checks for
+//! more output before it ends its claim, so that no frame is left.
 
 use super::{Connection, Driver};
 use crate::{Batch, Outbound, PollFrame};
@@ -33,9 +33,9 @@ impl SendState {
     }
 }
 
-/// For the one who writes.
+/// Methods for the task that writes.
 impl<D: Driver> Connection<D> {
-    /// Claims the writing. False when another writes, or there is nothing to write.
+    /// Claims the right to write. False if another task has it, or there is nothing to write.
     pub fn begin_transmit(&self) -> bool {
         let mut out = self.out.lock();
         let claimed = !out.writing && out.outbound.has_output();
@@ -43,14 +43,14 @@ impl<D: Driver> Connection<D> {
         claimed
     }
 
-    /// True when there is something to write and nobody writes.
+    /// True if there is something to write and no task writes.
     pub fn wants_transmit(&self) -> bool {
         let out = self.out.lock();
         !out.writing && out.outbound.has_output()
     }
 
-    /// Returns the next batch to the task that has claimed the writing. When there is nothing to
-    /// write, ends the claim and returns `None`.
+    /// Returns the next batch to the task that has the claim. If there is nothing to write, ends
+    /// the claim and returns `None`.
     pub fn poll_transmit(&self) -> Option<Batch> {
         loop {
             self.send_next_of_each();
@@ -66,25 +66,25 @@ impl<D: Driver> Connection<D> {
         }
     }
 
-    /// A batch was written.
+    /// Takes back a batch that was written.
     pub fn transmitted(&self, batch: &mut Batch) {
         self.out.lock().outbound.recycle(batch);
     }
 
-    /// Leaves the writing to whoever [takes over](Self::take_over), with a batch that the carrier
-    /// did not take.
+    /// Passes the claim to the next task that [takes over](Self::take_over), with the batch that
+    /// the carrier did not take.
     pub fn hand_over(&self, stalled: Option<Batch>) {
         let mut out = self.out.lock();
         out.stalled = stalled;
         out.handed_over = true;
     }
 
-    /// True when somebody waits for another to take over.
+    /// True if the claim waits for a task to take it over.
     pub fn is_handed_over(&self) -> bool {
         self.out.lock().handed_over
     }
 
-    /// Takes the writing over, or claims it as [`begin_transmit`](Self::begin_transmit) does.
+    /// Takes the claim over, or makes it as [`begin_transmit`](Self::begin_transmit) does.
     pub fn take_over(&self) -> bool {
         let mut out = self.out.lock();
         if std::mem::take(&mut out.handed_over) {
@@ -95,17 +95,19 @@ impl<D: Driver> Connection<D> {
         claimed
     }
 
-    /// The batch that the carrier did not take, for who has the writing.
+    /// The batch that the carrier did not take, for the task that has the claim.
     pub fn take_stalled(&self) -> Option<Batch> {
         self.out.lock().stalled.take()
     }
 
-    /// Puts such a batch back: its frames are begun, so what comes last must follow their rest.
+    /// Puts such a batch back. Its frames are written in part, so the last frames have to follow
+    /// their rest.
     pub fn keep_stalled(&self, batch: Batch) {
         self.out.lock().stalled = Some(batch);
     }
 
-    /// A write failed: nothing may follow a frame that was cut, and no stream is opened any more.
+    /// Records that a write failed. No frame may follow one that was cut, and no stream can be
+    /// opened any more.
     pub fn break_off(&self) {
         let mut out = self.out.lock();
         out.is_broken = true;
@@ -117,8 +119,8 @@ impl<D: Driver> Connection<D> {
         self.out.lock().is_broken
     }
 
-    /// Claims the writing for the last frames, also when another task has claimed it, unless that
-    /// task is in the middle of a write.
+    /// Claims the right to write the last frames, also if another task has it, unless that task is
+    /// in the middle of a write.
     pub fn begin_close(&self) -> bool {
         let mut out = self.out.lock();
         let free = !out.writing || out.handed_over || out.stalled.is_some() || out.is_broken;
@@ -126,13 +128,13 @@ impl<D: Driver> Connection<D> {
         free
     }
 
-    /// What is left to write behind the last streams, for who has claimed the writing with
+    /// The rest of the output, for the task that has made the claim with
     /// [`begin_close`](Self::begin_close).
     pub fn take_rest(&self) -> Batch {
         self.out.lock().outbound.take_batch()
     }
 
-    /// True when nothing waits and nothing is being written.
+    /// True if no output waits and none is being written.
     pub fn is_written(&self) -> bool {
         let out = self.out.lock();
         !out.writing && !out.outbound.has_output()

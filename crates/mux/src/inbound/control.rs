@@ -1,4 +1,4 @@
-//! What controls a stream or the connection: credit and cancels, pings, grants and goaways.
+//! Frames that control a stream or the connection: credit and cancels, pings, grants and goaways.
 
 use std::time::Instant;
 

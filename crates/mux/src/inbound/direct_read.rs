@@ -1,8 +1,8 @@
-//! Chunks that go straight into their messages, without a stop in the read buffer.
+//! Reads chunks directly into their messages, without a copy through the read buffer.
 //!
-//! What is in the middle of a large chunk when a read ends is moved to its message, and the rest
-//! of the chunk is read to where it belongs. One copy of every byte is saved in this way, which
-//! is a third of the work of receiving.
+//! If a read ends in the middle of a large chunk, the received part is moved to its message, and
+//! the rest of the chunk is read to its place there. That saves one copy of each byte, which is a
+//! third of the work of receiving.
 
 use bytes::{Buf, BytesMut, buf::Limit};
 
@@ -37,12 +37,12 @@ struct Arriving {
 }
 
 impl Inbound {
-    /// Where the next bytes of the connection belong, when they are the rest of a chunk that is
-    /// arriving. Read into it and say how much that was with [`filled`](Self::filled); or read
-    /// into the buffer as ever, which costs a copy.
+    /// The memory for the next bytes of the connection, if they are the rest of a chunk that is
+    /// arriving. Read into it and report the number of bytes with [`filled`](Self::filled), or read
+    /// into the buffer, which costs a copy.
     ///
-    /// Room for the rest of the chunk and 128 bytes behind it, so that the next header comes along.
-    /// Nothing is changed by a read that does not happen.
+    /// It has room for the rest of the chunk and 128 more bytes, so that the same read gets the
+    /// next header. Without a read nothing changes.
     pub fn room(&mut self) -> Option<Limit<&mut BytesMut>> {
         let Arriving { stream, rest } = self.direct_read.arriving?;
         let (assembly, pool) = self.assembly(stream)?;
@@ -55,8 +55,8 @@ impl Inbound {
         assembly.room(rest, pool).ok()
     }
 
-    /// So many bytes were put into the [`room`](Self::room), and no more than that. Those that came after the chunk are
-    /// added to `buffer`, for [`ingest`](Self::ingest).
+    /// Records that `bytes` bytes were read into the [`room`](Self::room), and moves those after
+    /// the chunk to `buffer`, for [`ingest`](Self::ingest).
     pub fn filled(&mut self, bytes: usize, buffer: &mut BytesMut) {
         let Some(Arriving { stream, rest }) = self.direct_read.arriving else { return };
         let surplus = bytes.saturating_sub(rest);

@@ -1,4 +1,4 @@
-//! Bytes as they are read, cut into whole frames.
+//! Splits the bytes read into whole frames.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -20,11 +20,11 @@ const MAX_FRAME_BYTES: usize = OPEN_HEAD_BYTES + MAX_ENDPOINT_BYTES + (64 << 10)
 const COPY_OUT_BYTES: usize = 16 << 10;
 
 impl Inbound {
-    /// Takes all whole frames off the front of `buffer`. False when there is none yet; then
-    /// read more.
+    /// Takes all whole frames from the front of `buffer`. False if there is none yet; then read
+    /// more.
     ///
     /// # Errors
-    /// The bytes are no sinew protocol, or a frame is over the limit.
+    /// The bytes are not this protocol, or a frame is over the limit.
     pub fn ingest(&mut self, buffer: &mut BytesMut) -> Result<bool, ConnectionError> {
         debug_assert!(self.at == self.frames.len(), "events are taken before more is read");
         if self.phase == Phase::Preface {

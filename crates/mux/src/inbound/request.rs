@@ -20,15 +20,15 @@ impl Inbound {
         self.request_bodies.has_bodies()
     }
 
-    /// When to look for [`overdue`](Self::overdue) request bodies at the latest; `None` while none
-    /// is on its way. Earlier does no harm.
+    /// The latest time to check for [`overdue`](Self::overdue) request bodies; `None` while none is
+    /// arriving. An earlier check does no harm.
     pub fn next_overdue(&self, now: Instant) -> Option<Instant> {
         self.request_bodies.next_overdue(now)
     }
 
-    /// The requests that are given up now because their bodies do not come along, each with the
-    /// error for [`Outbound::reject`](crate::Outbound::reject). To be asked for when
-    /// [`next_overdue`](Self::next_overdue) says.
+    /// Abandons the requests whose bodies arrive too slowly, and returns each with the error for
+    /// [`Outbound::reject`](crate::Outbound::reject). Call it at
+    /// [`next_overdue`](Self::next_overdue).
     pub fn overdue(&mut self, now: Instant) -> Vec<(u32, Error)> {
         let overdue = self.request_bodies.overdue(now, &self.pool);
         overdue.into_iter().map(|given_up| self.forgive(given_up)).collect()

@@ -1,4 +1,4 @@
-//! What belongs to the responses of streams that this side opened.
+//! Received frames of responses to streams that this side opened.
 
 use bytes::Bytes;
 use sinew_plane::{CancelReason, Executed, Headers, Terminal};
@@ -23,9 +23,9 @@ pub(super) struct StartedItem {
 }
 
 impl Inbound {
-    /// Looks at an item and those of the same stream behind it, without [`Event::Items`] around
-    /// them; `None` when something else is next. One with a fault ends them, and is told of when
-    /// its own turn comes.
+    /// Returns the next item and those of the same stream that follow it, without an
+    /// [`Event::Items`]; `None` if another event is next. They end before an item with a fault,
+    /// whose error the next call returns.
     ///
     /// # Errors
     /// As [`poll_event`](Self::poll_event).
@@ -58,12 +58,13 @@ impl Inbound {
         Ok(Some(Arrived { stream: first.stream, frames, range, checked, size }))
     }
 
-    /// Somebody wants the item of this stream that the last event,
-    /// [`ItemBegin`](Event::ItemBegin), began: it comes with an [`ItemEnd`](Event::ItemEnd) when it
-    /// is whole. To be said at once, or its chunks come as [`Chunk`](Event::Chunk) without bytes.
+    /// Puts together the item that the last event, [`ItemBegin`](Event::ItemBegin), began on this
+    /// stream. It comes with an [`ItemEnd`](Event::ItemEnd) when it is whole. Call it before the
+    /// next event, or the item is skipped and its chunks come as [`Chunk`](Event::Chunk) without
+    /// bytes.
     ///
-    /// False when the memory budget has no room for it: the stream is to be ended here, and
-    /// cancelled at the peer.
+    /// False if the memory budget has no room for it: end the stream here, and cancel it at the
+    /// peer.
     ///
     /// # Errors
     /// Its first chunk is as long as the item or longer.
@@ -81,8 +82,7 @@ impl Inbound {
         }
     }
 
-    /// Nobody wants the items of this stream any more: what has come of one is let go of, and what
-    /// still comes is skipped.
+    /// Drops the received part of an item of this stream, and skips its further items.
     pub fn forget(&mut self, stream: u32) {
         self.items.remove(&stream);
     }

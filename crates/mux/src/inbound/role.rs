@@ -1,6 +1,6 @@
-//! Which end of a connection numbers streams how.
+//! The two ends of a connection, and how each numbers its streams.
 
-/// Which end of a connection this is. It decides who numbers streams how.
+/// Which end of a connection a side is. It decides how the side numbers the streams that it opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// Made the connection; opens streams 1, 3, 5, ...

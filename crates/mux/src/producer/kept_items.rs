@@ -1,4 +1,4 @@
-//! Items in their order from the first that is not acknowledged, and which of them is sent next.
+//! The items from the first that is not acknowledged, in order, and which of them is sent next.
 
 use std::collections::VecDeque;
 

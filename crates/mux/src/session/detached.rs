@@ -1,4 +1,5 @@
-//! The streams of this side that have lost their connection, and come back over another.
+//! The streams that this side consumes and whose connection was lost, until they attach to another
+//! one.
 
 use std::{sync::Arc, time::Instant};
 
@@ -54,19 +55,19 @@ impl<D: Driver> Detached<D> {
         end(lost);
     }
 
-    /// Until when the first of the streams that wait is to come back; `None` while none waits.
+    /// When the first of the waiting streams has to be attached again; `None` while none waits.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.0.lock().streams.iter().map(|lost| lost.until).min()
     }
 
-    /// Ends the streams that have not come back in time.
+    /// Ends the streams that were not attached in time.
     pub fn handle_timeout(&self, now: Instant) {
         let late = self.0.lock().streams.extract_if(.., |lost| lost.until <= now).collect();
         end(late);
     }
 
-    /// Has all streams come back over this connection, as far as the peer lets them run; those of
-    /// another process end, since it is not there any more. Returns how many still wait.
+    /// Attaches the waiting streams to this connection, up to the number that the peer takes.
+    /// Streams of another process end, because that process is gone. Returns how many still wait.
     ///
     /// # Errors
     /// [`Refusal::Retired`]: the connection takes no streams. They wait for another.
@@ -97,13 +98,13 @@ impl<D: Driver> Detached<D> {
         }
     }
 
-    /// Ends the streams that wait, and those that come from now on.
+    /// Ends the waiting streams, and each that is added later.
     pub fn close(&self) {
         self.0.lock().is_closed = true;
         self.end();
     }
 
-    /// Ends the streams that wait: each has the error of the loss of its connection.
+    /// Ends the waiting streams, each with the error of the loss of its connection.
     pub fn end(&self) {
         let all = std::mem::take(&mut self.0.lock().streams);
         end(all);

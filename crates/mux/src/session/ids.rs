@@ -1,4 +1,5 @@
-//! The stream ids that a caller has used: one that runs, or has ended lately, is not served again.
+//! The stream ids that a caller has used: a stream that is open, or has ended recently, is not
+//! served again.
 
 use std::{
     collections::{VecDeque, hash_map::Entry},

@@ -16,11 +16,11 @@ use crate::{Connection, Driver, stream::ProducerStream, sync::Mutex};
 /// comes back finds its ids still in use.
 const PARTED: usize = 64;
 
-/// The sessions of one server, by the process that callers say they are. Those that say nothing
-/// count as one.
+/// The sessions of one server, by the process ids that callers show. Callers without a process id
+/// share one session.
 ///
-/// Streams that are kept for their consumers hold their sessions, and these hold the streams: whoever
-/// owns the server [closes](Self::close) this when it ends.
+/// Streams that are kept for their consumers hold their sessions, and sessions hold the streams, so
+/// the owner of the server has to [close](Self::close) this value when the server ends.
 pub struct Sessions<D: Driver> {
     state: Mutex<State<D>>,
     /// Losses of connections, in the order in which their streams are given up.
@@ -92,12 +92,12 @@ impl<D: Driver> Sessions<D> {
         session.keep(streams, (until, most), error)
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is to be called; `None` while no stream waits.
+    /// When to call [`handle_timeout`](Self::handle_timeout); `None` while no stream waits.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.losses.lock().waiting.front().map(|(until, _)| *until)
     }
 
-    /// Gives up the streams that nobody has come back for in time.
+    /// Ends the streams whose consumers have not attached in time.
     pub fn handle_timeout(&self, now: Instant) {
         loop {
             let session = {
@@ -116,8 +116,8 @@ impl<D: Driver> Sessions<D> {
         }
     }
 
-    /// Gives up all streams that wait, for the reason given, and keeps none from now on. Returns how
-    /// many of them had not ended.
+    /// Ends all waiting streams with `error`, and keeps none from now on. Returns how many of them
+    /// had not ended.
     pub fn close(&self, error: &Error) -> usize {
         let waiting = {
             let mut losses = self.losses.lock();

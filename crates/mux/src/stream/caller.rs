@@ -21,7 +21,7 @@ use crate::{
 /// used.
 const COPY_BYTES: usize = READ_BYTES / 4;
 
-/// A request that was sent, and its response as it arrives.
+/// A request that was sent, with its response as it arrives.
 pub struct CallerStream<D: Driver> {
     /// As bytes, which take no more room than their own.
     id: [u8; 16],
@@ -216,7 +216,7 @@ impl<D: Driver> CallerStream<D> {
         self.state.lock().consumer.head()
     }
 
-    /// True once it is known that the handler has begun.
+    /// True once the handler is known to have begun.
     pub fn is_started(&self) -> bool {
         self.state.lock().consumer.is_started()
     }

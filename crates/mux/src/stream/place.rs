@@ -1,4 +1,4 @@
-//! Where a stream is, and its state behind the same lock.
+//! The connection that a stream is on, and the state of the stream under the same lock.
 
 use std::{
     ops::{Deref, DerefMut},

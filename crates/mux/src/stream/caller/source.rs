@@ -1,4 +1,4 @@
-//! What the caller asks of its stream.
+//! The response source of a stream, for its caller.
 
 use std::task::{self, Poll};
 

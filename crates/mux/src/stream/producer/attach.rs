@@ -1,4 +1,4 @@
-//! A stream that loses its connection and comes back over another.
+//! Detaches a producing stream from a lost connection and attaches it to another.
 
 use std::{sync::Arc, task::Waker};
 

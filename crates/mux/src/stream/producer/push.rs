@@ -1,4 +1,4 @@
-//! Items that a handler makes, taken into its stream.
+//! Takes the items of a handler into its stream.
 
 use bytes::Bytes;
 use sinew_plane::{Code, Error, ItemRun, TrySendError, clock};
