@@ -165,7 +165,7 @@ impl<D: Driver> Connection<D> {
         self.account.as_ref()
     }
 
-    /// What the peer said of itself, once it did.
+    /// The peer's hello, once it has arrived.
     pub fn peer(&self) -> Option<&Hello> {
         self.peer.get()
     }

@@ -1,4 +1,4 @@
-//! Where an instance can be reached, and where a listener may bind.
+//! The addresses of instances and listeners, and the policy for listening in plain text.
 
 use std::{fmt, net::SocketAddr, str::FromStr, sync::Arc};
 
@@ -6,7 +6,7 @@ use std::{fmt, net::SocketAddr, str::FromStr, sync::Arc};
 /// scheme and a query.
 const MAX_ADDRESS_BYTES: usize = 1024;
 
-/// An address with the scheme of the transport that understands it: `tcp://127.0.0.1:9001`,
+/// An address with the scheme of the transport that dials it: `tcp://127.0.0.1:9001`,
 /// `unix:///run/user/1000/sinew/1f.sock`, `memory://5f2a`. Clones share one allocation.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address {
@@ -15,7 +15,7 @@ pub struct Address {
 }
 
 impl Address {
-    /// Puts an address together.
+    /// Makes an address from a scheme and the text after `://`.
     ///
     /// # Errors
     /// [`AddressError`] when the scheme is not `[a-z0-9+-]+` or the whole is over 1,024 bytes.
@@ -28,12 +28,12 @@ impl Address {
         Self { text: format!("tcp://{address}").into(), scheme_len: 3 }
     }
 
-    /// What stands before `://`.
+    /// The text before `://`.
     pub fn scheme(&self) -> &str {
         &self.text[..self.scheme_len]
     }
 
-    /// What stands behind `://`.
+    /// The text after `://`.
     pub fn rest(&self) -> &str {
         &self.text[self.scheme_len + 3..]
     }
@@ -83,10 +83,10 @@ impl fmt::Debug for Address {
 /// Which addresses a plain-text listener may bind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BindPolicy {
-    /// Loopback only: what crosses a network must be encrypted.
+    /// Loopback only, so that no plain text crosses a network.
     #[default]
     LoopbackOnly,
-    /// Any address, in plain text. The operator said so.
+    /// Any address, in plain text, if the operator allows it.
     Insecure,
 }
 
@@ -94,7 +94,7 @@ impl BindPolicy {
     /// Checks an address before it is bound.
     ///
     /// # Errors
-    /// [`AddressError::PlainTextOffLoopback`], whose text says both ways out.
+    /// [`AddressError::PlainTextOffLoopback`], whose text names both remedies.
     pub fn check(self, address: SocketAddr) -> Result<(), AddressError> {
         if self == Self::Insecure || address.ip().to_canonical().is_loopback() {
             return Ok(());
@@ -103,7 +103,8 @@ impl BindPolicy {
     }
 }
 
-/// Why an address cannot be used. The caller's to mend; nothing was bound or dialled.
+/// Why an address cannot be used. Nothing was bound or dialled. The caller has to pass another
+/// address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AddressError {

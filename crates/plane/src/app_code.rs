@@ -1,4 +1,4 @@
-//! What a handler says went wrong, in words that callers of every service understand.
+//! The application codes with which a handler says what is wrong.
 
 use std::{fmt, num::NonZeroU16};
 
@@ -11,8 +11,8 @@ macro_rules! app_codes {
                 pub const $name: Self = Self(NonZeroU16::new($number).unwrap());
             )+
 
-            /// The word of a code that all services share: `not_found`, ... `None` for a code of the
-            /// service's own.
+            /// The name of a code that all services share, such as `not_found`. `None` for a code
+            /// of the service's own.
             pub const fn as_str(self) -> Option<&'static str> {
                 match self.0.get() { $($number => Some($text),)+ _ => None }
             }
@@ -20,11 +20,12 @@ macro_rules! app_codes {
     };
 }
 
-/// What a handler says went wrong: one of the codes that all services share, or one of its own.
+/// The application code of an error, which a handler sets: one of the codes that all services
+/// share, or one of the service's own.
 ///
-/// The shared ones have the meanings and the numbers of gRPC's status codes, so that a service that
-/// moves from one to the other keeps them. A code says nothing about transport: that is
-/// [`Code`](crate::Code), which stays `HandlerFailed`.
+/// The shared codes have the meanings and numbers of gRPC's status codes, so a service that moves
+/// from gRPC keeps them. An application code says nothing about the transport. The
+/// [`Code`](crate::Code) of such an error is `HandlerFailed`.
 ///
 /// ```
 /// use sinew_plane::{AppCode, Error};
@@ -38,42 +39,43 @@ macro_rules! app_codes {
 pub struct AppCode(NonZeroU16);
 
 app_codes! {
-    /// The service cannot say more.
+    /// The handler knows no better code.
     UNKNOWN = 2, "unknown";
     /// The request is wrong by itself, whatever the state of the service.
     INVALID_ARGUMENT = 3, "invalid_argument";
-    /// What the request names is not there.
+    /// Something that the request names does not exist.
     NOT_FOUND = 5, "not_found";
-    /// What the request would make is there already.
+    /// Something that the request would create exists already.
     ALREADY_EXISTS = 6, "already_exists";
-    /// The caller is known and may not do this.
+    /// The caller is authenticated and lacks the permission.
     PERMISSION_DENIED = 7, "permission_denied";
     /// A quota of the caller, or a store of the service, is used up.
     RESOURCE_EXHAUSTED = 8, "resource_exhausted";
-    /// The service is not in the state that the request needs; the same request fails until
-    /// somebody changes that.
+    /// The service is not in the state that the request needs. The same request fails until that
+    /// state is changed.
     FAILED_PRECONDITION = 9, "failed_precondition";
-    /// A conflict with another request; the caller may begin its whole work anew.
+    /// The request conflicts with another one. The caller may start its whole operation again.
     ABORTED = 10, "aborted";
-    /// Past the end of what there is.
+    /// The request goes past the end of a range.
     OUT_OF_RANGE = 11, "out_of_range";
-    /// The service does not do this.
+    /// The service does not implement the operation.
     UNIMPLEMENTED = 12, "unimplemented";
-    /// The service is broken.
+    /// The service has an internal fault.
     INTERNAL = 13, "internal";
-    /// The service cannot do this now; the same request may succeed in a moment.
+    /// The service cannot do this now. The same request may succeed later.
     UNAVAILABLE = 14, "unavailable";
-    /// Data is lost or damaged beyond repair.
+    /// Data is lost or damaged and cannot be recovered.
     DATA_LOSS = 15, "data_loss";
-    /// The request does not say who calls, or not so that the service believes it.
+    /// The request has no valid credentials.
     UNAUTHENTICATED = 16, "unauthenticated";
 }
 
-/// The first number that a service may give a meaning of its own.
+/// The first number for codes of a service's own.
 const OWN: u16 = 1_000;
 
 impl AppCode {
-    /// A code of the service's own; `None` below 1,000, where those that all services share stand.
+    /// Makes a code of the service's own; `None` below 1,000, the range of the codes that all
+    /// services share.
     pub const fn own(number: u16) -> Option<Self> {
         match NonZeroU16::new(number) {
             Some(own) if number >= OWN => Some(Self(own)),
@@ -86,7 +88,7 @@ impl AppCode {
         self.0.get()
     }
 
-    /// Reads the number on the wire, also one of a later version; `None` for 0, which is no code.
+    /// Reads the number on the wire, also one of a later version. `None` for 0, which is no code.
     pub const fn from_wire(number: u16) -> Option<Self> {
         match NonZeroU16::new(number) {
             Some(number) => Some(Self(number)),

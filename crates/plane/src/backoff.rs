@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::random::{self, Rng};
 
-/// How the wait before each further attempt grows, and how much of it is left to chance.
+/// How the wait before each further attempt grows, and how much of it is random.
 ///
 /// ```
 /// use std::time::Duration;
@@ -27,51 +27,52 @@ pub struct Backoff {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Growth {
     None,
-    /// By the base with each round.
+    /// The wait grows by the base with each round.
     Linear,
-    /// To twice the wait with each round.
+    /// The wait doubles with each round.
     Double,
 }
 
-/// How much of a wait is left to chance.
+/// How much of a wait is random.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Jitter {
-    /// None of it: for one peer that is coming up.
+    /// None: for one peer that is starting.
     None,
-    /// Half of it. The other half is fixed, so that nobody spins, and nobody who waited in line for
-    /// the last attempt starts the next.
+    /// Half. The other half is fixed, so that there is always a wait, also for a task that waited
+    /// for the failed attempt of another one.
     Half,
-    /// All of it ("full jitter"): for many callers of one service, who must not come back together.
+    /// All ("full jitter"): for many callers of one service, which must not all retry at the same
+    /// time.
     Full,
 }
 
 impl Backoff {
-    /// Always `delay`.
+    /// A wait of always `delay`.
     pub const fn constant(delay: Duration) -> Self {
         Self { base: delay, max: delay, growth: Growth::None, jitter: Jitter::None }
     }
 
-    /// `step`, twice `step`, three times `step`, ... up to `max`, without jitter: for one peer that
-    /// is coming up, such as a response that dials back.
+    /// Waits of `step`, twice `step`, three times `step`, ... up to `max`, without jitter: for one
+    /// peer that is starting, such as a caller that is dialled back.
     pub const fn linear(step: Duration, max: Duration) -> Self {
         Self { base: step, max, growth: Growth::Linear, jitter: Jitter::None }
     }
 
-    /// Anything from nothing to `base`, twice `base`, four times `base`, ... up to `max`, evenly
-    /// drawn: for many callers of one service.
+    /// Waits that are drawn evenly between zero and `base`, twice `base`, four times `base`, ... up
+    /// to `max`: for many callers of one service.
     pub const fn exponential(base: Duration, max: Duration) -> Self {
         Self { base, max, growth: Growth::Double, jitter: Jitter::Full }
     }
 
-    /// The same with another part left to chance.
+    /// Sets how much of the wait is random.
     #[must_use]
     pub const fn with_jitter(mut self, jitter: Jitter) -> Self {
         self.jitter = jitter;
         self
     }
 
-    /// The longest wait of all.
+    /// The longest wait of all rounds.
     pub const fn max(&self) -> Duration {
         self.max
     }
@@ -104,7 +105,7 @@ impl Default for Backoff {
     }
 }
 
-/// The waits of one thing that is tried until it works.
+/// The waits between attempts at one thing that is tried until it succeeds.
 #[derive(Debug, Clone)]
 pub struct Retries {
     backoff: Backoff,
@@ -112,19 +113,20 @@ pub struct Retries {
 }
 
 impl Retries {
-    /// Begins with the wait of round 0.
+    /// Starts with the wait of round 0.
     pub const fn new(backoff: Backoff) -> Self {
         Self { backoff, round: 0 }
     }
 
-    /// The wait before the next attempt; that of the one behind it is longer.
+    /// The wait before the next attempt. Each call returns the wait of the next round.
     pub fn pause(&mut self) -> Duration {
         let round = self.round;
         self.round = round.saturating_add(1);
         self.backoff.delay(round, &mut random::generator())
     }
 
-    /// The next wait, a short one if what failed has done its work for longer than any wait.
+    /// The wait before the next attempt, after something that worked for `lasted` has failed. It is
+    /// a short one again if `lasted` exceeds the longest wait.
     pub fn pause_after(&mut self, lasted: Duration) -> Duration {
         if lasted > self.backoff.max {
             self.reset();
@@ -132,7 +134,7 @@ impl Retries {
         self.pause()
     }
 
-    /// It works: the next wait is a short one again.
+    /// Starts again with the wait of round 0, after a success.
     pub const fn reset(&mut self) {
         self.round = 0;
     }

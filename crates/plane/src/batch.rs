@@ -1,36 +1,37 @@
-//! Items between a transport and who takes them.
+//! Batches of items that a transport passes to their reader.
 
 use std::{collections::VecDeque, fmt};
 
 use bytes::{Buf, Bytes};
 
-/// Where the first item of a run stands.
+/// The position of the first item in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FirstItem {
     /// Its first byte.
     pub start: usize,
     /// The byte after its last.
     pub end: usize,
-    /// Where the next item of the run begins: at least 1, and the length of the run after the last.
+    /// The position of the next item of the run: at least 1, and after the last item the length of
+    /// the run.
     pub next: usize,
 }
 
 impl FirstItem {
-    /// All of a run of so many bytes is one item.
+    /// The whole of a run of `bytes` bytes, as one item.
     pub fn whole(bytes: usize) -> Self {
         Self { start: 0, end: bytes, next: bytes }
     }
 }
 
-/// Finds the first item of a run, or of what is left of it, which is not empty.
+/// A function that finds the first item of a run, or of the rest of a run. The run is not empty.
 pub type SplitItem = fn(&[u8]) -> FirstItem;
 
-/// Items in their order, each whole, or in runs as they stood in what was received.
+/// Items in order, each on its own or in runs as they were received.
 ///
-/// A run is taken apart only when its items are taken. So a transport puts in many at the price of
-/// one, and [`next_slice`](Self::next_slice) reads them without touching the reference count of
-/// their buffer. Items that are taken as [`Bytes`] share this buffer: a caller that keeps one item
-/// for long, and few of the others, copies that item.
+/// A run is split only when its items are taken. So a transport adds many items at the cost of one,
+/// and [`next_slice`](Self::next_slice) reads them without a change of the reference count of their
+/// buffer. Items that are taken as [`Bytes`] share this buffer: copy an item that is kept much
+/// longer than the others.
 #[derive(Default)]
 pub struct ItemBatch {
     /// The first run. Mostly there is no other, and then there is no list.
@@ -59,12 +60,12 @@ impl Run {
 }
 
 impl ItemBatch {
-    /// A batch without items.
+    /// Makes an empty batch.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// True when no item is left.
+    /// True if no item is left.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.front.is_none()
@@ -115,7 +116,7 @@ impl ItemBatch {
         Some(item)
     }
 
-    /// Takes the first item as it stands in its buffer. `None` lets go of the buffer of the one
+    /// Takes the first item as a slice of its buffer. `None` also releases the buffer of the item
     /// before.
     #[inline]
     pub fn next_slice(&mut self) -> Option<&[u8]> {
@@ -134,8 +135,8 @@ impl ItemBatch {
         Some(&self.read[item])
     }
 
-    /// Moves all items of `other` behind those that are there. Where there are none, the two
-    /// trade their buffers, so that neither has to grow again.
+    /// Moves all items of `other` to the end. If this batch is empty, the two swap their buffers,
+    /// so that neither has to grow again.
     #[inline]
     pub fn append(&mut self, other: &mut Self) {
         if self.is_empty() {
@@ -154,7 +155,7 @@ impl Iterator for ItemBatch {
         self.pop()
     }
 
-    /// Zero when there is nothing, and at most as many as there are.
+    /// The lower bound is 1 if there are items, else 0.
     fn size_hint(&self) -> (usize, Option<usize>) {
         if self.is_empty() { (0, Some(0)) } else { (1 + self.rest.len(), None) }
     }

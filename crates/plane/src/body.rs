@@ -1,4 +1,4 @@
-//! A response as an engine makes it and as its caller reads it: one type on the whole way.
+//! A response, as an engine makes it and as its caller reads it. Both use the same type.
 
 mod watch;
 
@@ -15,59 +15,122 @@ use self::watch::Watch;
 pub use self::watch::panicked;
 use crate::{CancelReason, Context, Error, Headers, ItemWait, Outcome, StopKind};
 
-/// What comes next in a response.
+/// The result of one poll of a [`BodySource`].
 #[derive(Debug)]
 pub enum Next<T> {
-    /// A value.
+    /// The next value of the response.
     Item(T),
-    /// Nothing more.
+    /// The end of the response. The source is not polled for values again.
     End(BodyEnd),
 }
 
-/// The end of a response.
+/// How a [`BodySource`] ended: complete, or with the error that the reader of the response gets.
 #[derive(Debug)]
 pub struct BodyEnd {
     error: Option<Error>,
-    /// Where it is known better than by the error.
+    /// The outcome, if it does not follow from the error.
     outcome: Option<Outcome>,
 }
 
 impl BodyEnd {
-    /// Every value was made.
+    /// The source yielded every value.
     pub fn complete() -> Self {
         Self { error: None, outcome: None }
     }
 
-    /// It failed with this error.
+    /// The source failed. The outcome of the response is [`Outcome::Failed`].
     pub fn failed(error: Error) -> Self {
         Self { error: Some(error), outcome: None }
     }
 
-    /// It was cancelled; the error says the same to who reads the values.
+    /// The response was cancelled. Its outcome has `reason`, and its reader gets `error`.
     pub fn cancelled(reason: CancelReason, error: Error) -> Self {
         Self { error: Some(error), outcome: Some(Outcome::Cancelled { reason }) }
     }
 
-    /// As the transport says that it ended.
+    /// The end that a transport reports. Without an `outcome` it follows from `error`: failed, or
+    /// complete if there is none.
     pub fn of(outcome: Option<Outcome>, error: Option<Error>) -> Self {
         Self { error, outcome }
     }
 
-    /// The error, unless it is complete.
+    /// The error that the reader of the response gets; `None` for a complete end.
     pub fn error(&self) -> Option<&Error> {
         self.error.as_ref()
     }
 }
 
-/// Where the values of a [`Body`] come from. Every stream of results is one.
+/// The source of the values of a [`Body`].
+///
+/// Every `Stream<Item = Result<T, Error>> + Send` is a source, without a head and without facts.
+/// Implement the trait for a source that has these, or that knows its outcome better than by an
+/// error, as a transport does.
+///
+/// # Order of calls
+/// A [`Body`] calls
+/// 1. [`poll_head`](Self::poll_head) and [`poll_value`](Self::poll_value), each as often as its
+///    reader asks, in any order, until `poll_value` returns [`Next::End`];
+/// 2. then [`source_facts`](Self::source_facts), once, and `poll_head` once more, so that a head
+///    which the reader has not asked for yet is kept;
+/// 3. then it drops the source.
+///
+/// It does not poll for values again after [`Next::End`]. Only one task polls at a time. A body may
+/// also drop its source earlier, when its reader drops the body or its request is cancelled.
+///
+/// # Cancel safety
+/// The reader may stop polling between any two calls and go on later, so a source keeps its state
+/// in itself and loses no value when a call returns [`Poll::Pending`]. A source that is dropped
+/// before its end has to release what it holds, such as its stream, in `Drop`.
+///
+/// # Examples
+/// A source that counts down, with a head and facts:
+///
+/// ```
+/// use std::{pin::Pin, task::{self, Poll}};
+///
+/// use futures_util::StreamExt;
+/// use sinew_plane::{Body, BodyEnd, BodySource, Context, Error, Headers, Next};
+///
+/// struct CountDown { left: u32, from: Headers }
+///
+/// impl BodySource<u32> for CountDown {
+///     fn poll_value(mut self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<Next<u32>> {
+///         if self.left == 0 {
+///             return Poll::Ready(Next::End(BodyEnd::complete()));
+///         }
+///         self.left -= 1;
+///         Poll::Ready(Next::Item(self.left))
+///     }
+///
+///     fn poll_head(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<Result<Headers, Error>> {
+///         Poll::Ready(Ok(self.from.clone()))
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut from = Headers::new();
+/// from.insert("from", "2")?;
+/// let mut body = Body::new(CountDown { left: 2, from }, Context::new());
+/// assert_eq!(body.head().await?.get("from"), Some("2"));
+/// assert_eq!(body.next().await.transpose()?, Some(1));
+/// assert_eq!(body.next().await.transpose()?, Some(0));
+/// assert!(body.next().await.is_none());
+/// assert_eq!(body.outcome().map(|it| it.as_str()), Some("complete"));
+/// # Ok(())
+/// # }
+/// ```
 pub trait BodySource<T>: Send {
-    /// The next value, or the end, after which it is not polled again.
+    /// Polls for the next value, or the end. Not called again after [`Next::End`]. On
+    /// [`Poll::Pending`] the source wakes the task of `cx` when it can go on.
     fn poll_value(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Next<T>>;
 
-    /// Ready with the head once it arrived; with an empty one when there is none.
+    /// Polls for the head. Ready once it is known: with an empty one if the source has none, as the
+    /// default says. Consumes no value, and returns the same head at every call.
     ///
     /// # Errors
-    /// The response failed before its first value; [`poll_value`](Self::poll_value) says so as well.
+    /// The response failed before its first value. [`poll_value`](Self::poll_value) then ends with
+    /// the same error.
     fn poll_head(
         self: Pin<&mut Self>,
         _cx: &mut task::Context<'_>,
@@ -75,7 +138,9 @@ pub trait BodySource<T>: Send {
         Poll::Ready(Ok(Headers::new()))
     }
 
-    /// The facts that came with the end; empty before it, and where there are none.
+    /// The facts of the response that the source has by now. They are complete once
+    /// [`poll_value`](Self::poll_value) has returned the end. Empty if there are none, which is
+    /// the default.
     fn source_facts(&self) -> Headers {
         Headers::new()
     }
@@ -91,35 +156,72 @@ impl<T, S: Stream<Item = Result<T, Error>> + Send> BodySource<T> for S {
     }
 }
 
-/// A source on the heap.
+/// A boxed source of any type, as a [`Body`] holds it and [`Body::map_source`] passes it to a
+/// wrapper.
 pub type BoxSource<T> = Pin<Box<dyn BodySource<T>>>;
 
-/// Called when a response ends, before the reader of the response gets the end. If the reader drops
-/// the response before its end, this value is dropped without a call.
+/// A listener for the end of a response, which [`Body::on_end`] adds.
+///
+/// The body calls [`ended`](Self::ended) once, after it has dropped the source and before the reader
+/// of the response gets the end. So a reader that sends its next request at once finds counts and
+/// permits that a listener holds released. If the reader drops the response before its end, the
+/// listener is dropped without the call, after the source. A listener that has to act in both cases
+/// also implements `Drop`.
+///
+/// The call is made in the reader's task, so it has to return at once and must not block. Several
+/// listeners of one body are called in the order in which they were added.
+///
+/// # Examples
+/// ```
+/// use std::sync::{Arc, atomic::{AtomicUsize, Ordering}};
+///
+/// use futures_util::{StreamExt, stream};
+/// use sinew_plane::{Body, Context, Error, OnBodyEnd, Outcome};
+///
+/// struct CountComplete(Arc<AtomicUsize>);
+///
+/// impl OnBodyEnd for CountComplete {
+///     fn ended(self: Box<Self>, outcome: &Outcome, _: Option<&Error>) {
+///         if matches!(outcome, Outcome::Complete { .. }) {
+///             self.0.fetch_add(1, Ordering::Relaxed);
+///         }
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let complete = Arc::new(AtomicUsize::new(0));
+/// let body = Body::new(stream::iter([Ok("one")]), Context::new());
+/// let body = body.on_end(CountComplete(complete.clone()));
+/// assert_eq!(body.count().await, 1);
+/// assert_eq!(complete.load(Ordering::Relaxed), 1);
+/// # }
+/// ```
 pub trait OnBodyEnd: Send {
-    /// The response has ended so.
+    /// The response has ended with `outcome`. `error` is the one that its reader gets; `None` if the
+    /// response is complete.
     fn ended(self: Box<Self>, outcome: &Outcome, error: Option<&Error>);
 }
 
 /// The response to one request: a stream of values, then exactly one end.
 ///
 /// `None` without an `Err` before it means complete. After an `Err` the stream is over;
-/// [`outcome`](Self::outcome) tells failed, cancelled and truncated apart. Dropping it before
-/// its end cancels the request.
+/// [`outcome`](Self::outcome) tells failed, cancelled and truncated apart. Dropping it before its
+/// end cancels the request.
 pub struct Body<T> {
-    /// `None` once it is over. Dropped before `on_end`: the handler is told to end, then it counts
-    /// as idle.
+    /// `None` after the end. Declared before `on_end`, so that a drop first cancels the handler and
+    /// then releases what `on_end` counts.
     source: Option<BoxSource<T>>,
     on_end: Option<Box<dyn OnBodyEnd>>,
     context: Context,
     received: u64,
     outcome: Option<Outcome>,
     metadata: Option<Box<Metadata>>,
-    /// For a response that an engine makes in the task of its reader.
+    /// For a response whose engine runs in the task of its reader.
     watch: Option<Box<Watch>>,
 }
 
-/// What an engine says beside its values.
+/// The head and facts of a response.
 #[derive(Default)]
 struct Metadata {
     head: Headers,
@@ -127,16 +229,17 @@ struct Metadata {
     make_facts: Option<Box<dyn FnOnce() -> Headers + Send>>,
 }
 
-/// The name that the response has in the documents.
+/// The name of a response in the design documents.
 pub type ManyOut<T> = Body<T>;
 
 impl<T> Body<T> {
-    /// A response from values; its end is complete, or failed with the first error.
+    /// Makes a response from a source or a stream of results. A stream's end is complete, or failed
+    /// with its first error. `context` is that of the request.
     pub fn new(values: impl BodySource<T> + 'static, context: Context) -> Self {
         Self::from_source(Box::pin(values), context)
     }
 
-    /// The same from values that are boxed already.
+    /// As [`new`](Self::new), from a source that is boxed already.
     pub fn from_source(source: BoxSource<T>, context: Context) -> Self {
         Self {
             source: Some(source),
@@ -149,7 +252,7 @@ impl<T> Body<T> {
         }
     }
 
-    /// The same with a head, which its caller has before the first value: see
+    /// Sets the head of the response, which its caller gets before the first value: see
     /// [`ResponseSink::head`](crate::ResponseSink::head).
     #[must_use]
     pub fn with_head(mut self, head: Headers) -> Self {
@@ -157,8 +260,8 @@ impl<T> Body<T> {
         self
     }
 
-    /// The same with facts about the whole response, such as what it cost: `facts` is called once,
-    /// when its values have ended, whichever end that is. See
+    /// Sets facts about the whole response, such as its cost. `facts` is called once, when the
+    /// values have ended, in any way. See
     /// [`ResponseSink::set_facts`](crate::ResponseSink::set_facts).
     #[must_use]
     pub fn with_facts(mut self, facts: impl FnOnce() -> Headers + Send + 'static) -> Self {
@@ -166,12 +269,12 @@ impl<T> Body<T> {
         self
     }
 
-    /// What the handler said of the response before its first value. Waits until the head, the
-    /// first value or the end arrives; may be called before and after the first value. Empty when
-    /// there is none. Cancel-safe.
+    /// The head of the response, which the handler sends before the first value. Waits until the
+    /// head, the first value or the end arrives. May be called before and after the first value, and
+    /// returns the same head each time; empty if there is none. Cancel-safe.
     ///
     /// # Errors
-    /// The response failed before its first value; polling the values says so as well.
+    /// The response failed before its first value. Polling the values returns the error as well.
     pub async fn head(&mut self) -> Result<Headers, Error> {
         std::future::poll_fn(|cx| self.poll_head(cx)).await
     }
@@ -200,8 +303,8 @@ impl<T> Body<T> {
         }
     }
 
-    /// The facts of a response that is read no further, though it has not ended: those that its
-    /// engine has by now. Else [`facts`](Self::facts).
+    /// The facts that the engine has set by now, for a caller of this method that reads no further
+    /// although the response has not ended. After the end, as [`facts`](Self::facts).
     pub fn facts_by_now(&mut self) -> Headers {
         if let Some(source) = &self.source {
             let facts = source.source_facts();
@@ -210,7 +313,7 @@ impl<T> Body<T> {
         self.facts()
     }
 
-    /// The facts that came with the end; empty before it, and when there are none.
+    /// The facts that arrived with the end; empty before it, and if there are none.
     pub fn facts(&self) -> Headers {
         self.metadata.as_ref().map_or_else(Headers::new, |metadata| metadata.facts.clone())
     }
@@ -220,18 +323,17 @@ impl<T> Body<T> {
         &self.context
     }
 
-    /// How many values have come so far.
+    /// How many values were read so far.
     pub fn received(&self) -> u64 {
         self.received
     }
 
-    /// How the stream ended, once it has.
+    /// The outcome, once the response has ended.
     pub fn outcome(&self) -> Option<&Outcome> {
         self.outcome.as_ref()
     }
 
-    /// The next value, or the end: what both ends of a transport read. Once the end has come, it is
-    /// not to be called again.
+    /// Polls for the next value or the end. Must not be called again after the end.
     #[inline]
     fn poll_source(&mut self, cx: &mut task::Context<'_>) -> Poll<Next<T>> {
         let Some(source) = &mut self.source else {
@@ -249,7 +351,7 @@ impl<T> Body<T> {
         if let Some(mut source) = self.source.take() {
             self.keep_facts(source.source_facts());
             let mut no_waker = task::Context::from_waker(task::Waker::noop());
-            // Known by now, though its reader may ask for it later.
+            // Kept now, because the reader may ask for it later.
             if let Poll::Ready(Ok(head)) = source.as_mut().poll_head(&mut no_waker) {
                 self.keep_head(Some(&head));
             }
@@ -272,7 +374,7 @@ impl<T> Body<T> {
         let facts = match make {
             None => from_source,
             Some(make) if self.watch.is_none() => make(),
-            // Its reader is not to share a panic of the engine.
+            // A panic of the engine must not reach the reader.
             Some(make) => catch_unwind(AssertUnwindSafe(make)).unwrap_or_default(),
         };
         if !facts.is_empty() {
@@ -282,13 +384,14 @@ impl<T> Body<T> {
 }
 
 impl<T: 'static> Body<T> {
-    /// The response of an engine that runs in the task of its reader, to the request of `context`:
-    /// it ends when the request is cancelled, it ends the engine when it is dropped, and a panic of
-    /// the engine is an error of the response. Where the engine passes on the response to a request
-    /// of its own, that one keeps its own watch and its own end.
+    /// Makes this the response to the request of `context`, whose engine runs in the task of the
+    /// reader: the response ends when the request is cancelled or its deadline passes, dropping it
+    /// before its end kills the request, and a panic of the engine fails it. If the engine passes on
+    /// the response to a request of its own, that response keeps its own watch and its own
+    /// listeners.
     ///
-    /// `wait` limits the waits for its values. One that is watched for the request already, as the
-    /// ingress of the same process does, is not watched again, and takes the limits.
+    /// `wait` limits the waits for values. A response that is watched for this request already, as
+    /// the ingress of the same process does it, keeps its watch and takes the limits.
     #[must_use]
     pub fn watched(self, context: &Context, wait: Option<Box<ItemWait>>) -> Self {
         let mut body = if self.is_watched(context) { self } else { self.watched_anew(context) };
@@ -298,7 +401,7 @@ impl<T: 'static> Body<T> {
         body
     }
 
-    /// Nothing of one that is watched for this request has been read.
+    /// True if the response is watched for this request, and nothing of it was read.
     fn is_watched(&self, context: &Context) -> bool {
         let is_unread = self.outcome.is_none() && self.received == 0;
         self.watch.is_some() && self.context.is_same(context) && is_unread
@@ -312,7 +415,8 @@ impl<T: 'static> Body<T> {
         body
     }
 
-    /// The same, telling `on_end` of its end, after those that were to be told before.
+    /// Adds a listener for the end, which is called after those added before. Has no effect on a
+    /// response that has ended.
     #[must_use]
     pub fn on_end(mut self, on_end: impl OnBodyEnd + 'static) -> Self {
         self.on_end = Some(match self.on_end.take() {
@@ -322,14 +426,15 @@ impl<T: 'static> Body<T> {
         self
     }
 
-    /// The same with another source around its own, until it has ended.
+    /// Replaces the source by one that `wrap` makes around it. Has no effect on a response that has
+    /// ended.
     #[must_use]
     pub fn map_source(mut self, wrap: impl FnOnce(BoxSource<T>) -> BoxSource<T>) -> Self {
         self.source = self.source.take().map(wrap);
         self
     }
 
-    /// The same as the source of another.
+    /// A response with this one as its source.
     fn nested(self) -> Self {
         let context = self.context.clone();
         Self::from_source(Box::pin(Nested(self)), context)
@@ -352,7 +457,7 @@ impl<T> BodySource<T> for Nested<T> {
         Poll::Ready(match ready!(Pin::new(&mut self.0).poll_next(cx)) {
             Some(Ok(value)) => Next::Item(value),
             Some(Err(error)) => Next::End(BodyEnd::of(self.0.outcome.clone(), Some(error))),
-            // One that its engine has read to an end that is none of its own.
+            // The engine has read this response to its end, which was not complete.
             None => match &self.0.outcome {
                 Some(Outcome::Failed { error }) => Next::End(BodyEnd::failed(error.clone())),
                 outcome => Next::End(BodyEnd::of(outcome.clone(), None)),

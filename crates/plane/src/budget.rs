@@ -2,12 +2,12 @@
 //!
 //! Code that holds a request body that is arriving, an item that waits for its acknowledgement, or
 //! a frame that is not complete first charges these bytes to the [`Budget`] of the process, through
-//! the [`Account`] of the peer's connection. There is one budget in a process, and it is passed in;
-//! a new use gets a name in [`BudgetUse`], not a budget of its own.
+//! the [`Account`] of the peer's connection. A process has one budget, which is passed in. A new
+//! use of memory gets a name in [`BudgetUse`], not a budget of its own.
 //!
-//! What is new is refused first: it may fill the budget up to [`Budget::new_work_limit`]. What runs
-//! may fill it to the end. When it stays spent, its [holders](Holder) are asked for the streams
-//! that wait longest for their readers, and those are ended.
+//! New requests are refused first: they may fill the budget up to [`Budget::new_work_limit`], and
+//! requests that run may fill it completely. If it stays spent, its [holders](Holder) name the
+//! streams that have waited longest for their readers, and those are ended.
 
 mod account;
 mod amount;
@@ -44,7 +44,7 @@ const NEW_WORK_EIGHTHS: usize = 7;
 
 macro_rules! uses {
     ($($(#[$doc:meta])* $variant:ident = $text:literal,)+) => {
-        /// What bytes are held for: the label `use` of the metric `budget_bytes`.
+        /// What bytes are used for: the label `use` of the metric `budget_bytes`.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum BudgetUse { $($(#[$doc])* $variant,)+ }
@@ -62,28 +62,29 @@ macro_rules! uses {
 }
 
 uses! {
-    /// Request bodies that are arriving, or whose handlers have them.
+    /// Request bodies that are arriving or that handlers hold.
     Bodies = "bodies",
-    /// Frames of Dynamo's protocols that are arriving, and requests that came in them or over NATS.
+    /// Frames of Dynamo's protocols that are arriving, and requests that arrived in them or over
+    /// NATS.
     Frames = "frames",
-    /// Response items that are kept until their reader has acknowledged them.
+    /// Response items that are kept until the consumer has acknowledged them.
     Kept = "kept",
     /// Items that wait for their consumer or for a socket.
     Queued = "queued",
-    /// Read buffers that have grown, and memory of messages that is kept for the next.
+    /// Read buffers that have grown, and memory of messages that is kept for the next ones.
     Buffers = "buffers",
-    /// Connections and what each of them needs, whatever runs on it.
+    /// Connections, with what each of them needs without any stream.
     Connections = "connections",
-    /// Identities of streams that are remembered for a while.
+    /// Stream ids that are kept for a while.
     Ids = "ids",
-    /// Requests whose caller is being dialled, beside their bodies.
+    /// Requests whose caller is being dialled, without their bodies.
     Waiting = "waiting",
 }
 
-/// The bytes that a process may hold on behalf of its peers, and what holds them.
+/// The bytes that a process may hold on behalf of its peers, and how many are used.
 ///
-/// Charging costs a few atomic additions and takes no lock; it is meant to be done in steps of
-/// some KiB, for which there is [`Tally`].
+/// A charge costs a few atomic additions and takes no lock. Charge in steps of some KiB; [`Tally`]
+/// does that.
 pub struct Budget {
     limit: usize,
     total: AtomicUsize,
@@ -100,7 +101,7 @@ struct Accounts {
 }
 
 impl Budget {
-    /// A budget of so many bytes, at least [`MIN_BUDGET_BYTES`].
+    /// Makes a budget of `limit_bytes`, at least [`MIN_BUDGET_BYTES`].
     pub fn new(limit_bytes: usize) -> Arc<Self> {
         Arc::new(Self {
             limit: limit_bytes.max(MIN_BUDGET_BYTES),
@@ -111,8 +112,8 @@ impl Budget {
         })
     }
 
-    /// A quarter of the memory that the process may use, as [`available_memory`] finds it; 1 GiB
-    /// where that cannot be found out.
+    /// A quarter of the memory that the process may use, as [`available_memory`] returns it; 1 GiB
+    /// if that is not known.
     pub fn default_bytes() -> usize {
         available_memory().map_or(1 << 30, |bytes| bytes / 4).max(MIN_BUDGET_BYTES)
     }
@@ -122,17 +123,17 @@ impl Budget {
         self.limit
     }
 
-    /// What new work may fill of it, in bytes.
+    /// How much of it new requests may fill, in bytes.
     pub fn new_work_limit(&self) -> usize {
         self.limit / 8 * NEW_WORK_EIGHTHS
     }
 
-    /// Most that one account may hold, in bytes.
+    /// The most that one account may hold, in bytes.
     pub fn share(&self) -> usize {
         self.limit / SHARES
     }
 
-    /// Bytes that are held now, for whatever.
+    /// Bytes that are held now, for all uses.
     pub fn total(&self) -> usize {
         self.total.load(Ordering::Relaxed)
     }
@@ -142,7 +143,7 @@ impl Budget {
         self.uses[what as usize].load(Ordering::Relaxed)
     }
 
-    /// True when new work has to be refused.
+    /// True if new requests have to be refused.
     pub fn is_spent(&self) -> bool {
         self.total() >= self.new_work_limit()
     }
@@ -152,7 +153,7 @@ impl Budget {
         self.total() >= self.limit / 2
     }
 
-    /// Whether new work may begin.
+    /// Checks whether a new request may begin.
     ///
     /// # Errors
     /// [`Code::Overloaded`], certainly not executed: the budget is spent.
@@ -164,7 +165,8 @@ impl Budget {
         Err(self.refusal())
     }
 
-    /// The refusal of new work for want of memory: nothing ran, and another server may have room.
+    /// The error of a request that is refused because the budget is spent. No handler ran, and
+    /// another server may have room.
     pub fn refusal(&self) -> Error {
         let message = format!(
             "the server's memory budget of {} MiB is spent (memory_budget)",
@@ -173,7 +175,7 @@ impl Budget {
         Error::new(Code::Overloaded, message).with_retry_after(relief::PATIENCE)
     }
 
-    /// How a stream ends that this process cannot hold any longer.
+    /// The error of a stream that is ended because the budget stays spent.
     pub fn eviction(&self) -> Error {
         let message = format!(
             "the memory budget of {} MiB stayed spent, and this stream was among those whose \
@@ -183,7 +185,7 @@ impl Budget {
         Error::new(Code::Exhausted, message).with_executed(Executed::Yes)
     }
 
-    /// How a stream ends whose items have arrived and find no room here.
+    /// The error of a stream whose items have arrived and exceed the budget.
     pub fn overflow(&self) -> Error {
         let message = format!(
             "the memory budget of {} MiB has no room for an item that has arrived (memory_budget)",

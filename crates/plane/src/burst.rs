@@ -2,9 +2,9 @@
 
 use std::{cell::RefCell, sync::Arc};
 
-/// Something with output that can wait, typically a connection.
+/// Something whose output can wait, typically a connection.
 pub trait Flush: Send + Sync {
-    /// Writes out what has gathered. Must not block.
+    /// Writes the gathered output. Must not block.
     fn flush(&self);
 }
 
@@ -18,11 +18,11 @@ thread_local! {
     static PENDING: RefCell<Pending> = RefCell::default();
 }
 
-/// Runs `work` and flushes every connection it sent on once, at the end.
+/// Runs `work`, and at its end flushes once every connection on which `work` has sent.
 ///
-/// An engine that emits one item on each of many streams per step wraps the step in a burst:
-/// 256 items for 4 callers then leave in 4 writes. Bursts nest; the outermost flushes, also
-/// when `work` panics. It is bound to the calling thread, so nothing in `work` may await.
+/// An engine that emits one item on each of many streams per step wraps the step in a burst: 256
+/// items for 4 callers then leave in 4 writes. Bursts nest; the outermost one flushes, also if
+/// `work` panics. A burst is bound to the calling thread, so `work` cannot await.
 ///
 /// ```
 /// let sum = sinew_plane::burst(|| {
@@ -55,8 +55,8 @@ pub fn burst<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// Leaves the flush of `target` to the burst that is running on this thread. False when there
-/// is none: then the caller flushes by itself.
+/// Leaves the flush of `target` to the burst that runs on this thread. False if there is none; the
+/// caller then has to flush.
 pub fn defer_flush<T: Flush + 'static>(target: &Arc<T>) -> bool {
     PENDING.with_borrow_mut(|pending| {
         if pending.depth == 0 {

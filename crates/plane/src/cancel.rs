@@ -1,13 +1,13 @@
-//! How a request is asked to end early, and why.
+//! How a request is cancelled, and why.
 
 use std::fmt;
 
 /// How hard a cancel is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StopKind {
-    /// Finish the item in hand, then end.
+    /// The handler finishes the current item and then ends.
     Stop,
-    /// End now.
+    /// The handler ends now.
     Kill,
 }
 
@@ -66,10 +66,10 @@ impl fmt::Display for CancelReason {
     }
 }
 
-/// Told synchronously when a [`Context`](crate::Context) is cancelled.
+/// A listener that is called when a [`Context`](crate::Context) is cancelled.
 ///
-/// Called from the thread that cancels, so it must not block; it may be called twice, first
-/// with [`StopKind::Stop`], then with [`StopKind::Kill`], never the other way round.
+/// It is called on the thread that cancels, so it must not block. It may be called twice: first
+/// with [`StopKind::Stop`], then with [`StopKind::Kill`], never in the opposite order.
 pub trait OnCancel: Send + Sync {
     /// The context was cancelled.
     fn on_cancel(&self, kind: StopKind, reason: CancelReason);

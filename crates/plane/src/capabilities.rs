@@ -7,12 +7,12 @@ use std::{borrow::Cow, fmt};
 pub struct TransportId(Cow<'static, str>);
 
 impl TransportId {
-    /// A transport known at compile time.
+    /// Makes the id of a transport whose name is known at compile time.
     pub const fn from_static(name: &'static str) -> Self {
         Self(Cow::Borrowed(name))
     }
 
-    /// A transport named at run time.
+    /// Makes the id of a transport that is named at run time.
     pub fn new(name: impl Into<String>) -> Self {
         Self(Cow::Owned(name.into()))
     }
@@ -70,21 +70,21 @@ pub struct TransportCapabilities {
     pub directions: Directions,
     /// Largest request body or item, in bytes.
     pub max_message_bytes: usize,
-    /// Items arrive in the order they were sent.
+    /// Items arrive in the order in which they were sent.
     pub ordered: bool,
     /// The transport encrypts by itself.
     pub encrypted: bool,
     /// Ordinary HTTP proxies and balancers let it through.
     pub proxy_safe: bool,
-    /// A stream can be attached again over a new carrier.
+    /// A stream can be attached again over a new connection.
     pub resumable: bool,
     /// How far away the other end typically is.
     pub latency: LatencyClass,
 }
 
 impl TransportCapabilities {
-    /// An ordered, plain, direct network transport with response streams and the given limit;
-    /// change the fields that differ.
+    /// The capabilities of an ordered, unencrypted, direct network transport with response streams
+    /// and the given limit. Change the fields that differ.
     pub const fn streaming(max_message_bytes: usize) -> Self {
         Self {
             directions: Directions::Respond,
@@ -112,7 +112,7 @@ impl TransportCapabilities {
         self
     }
 
-    /// True when everything in `required` is offered.
+    /// True if these capabilities meet everything in `required`.
     pub fn satisfy(&self, required: &TransportRequirements) -> bool {
         self.directions >= required.directions
             && self.max_message_bytes >= required.message_bytes

@@ -1,7 +1,7 @@
 //! The clock, in one place that a simulation can set.
 //!
-//! Without a simulation it is the runtime's clock, which tests can pause: the same that timers run
-//! on. Outside of a runtime it is the clock of the system.
+//! Without a simulation it is tokio's clock, the one that timers use and tests can pause. Outside a
+//! tokio runtime it is the clock of the system.
 //!
 //! ```
 //! use std::time::Duration;
@@ -18,23 +18,23 @@ use std::{
 
 static SOURCE: OnceLock<Source> = OnceLock::new();
 
-/// Where the time comes from.
+/// A source of time.
 #[derive(Debug, Clone, Copy)]
 pub struct Source {
-    /// The clock that goes on evenly.
+    /// The monotonic clock.
     pub now: fn() -> Instant,
     /// The time of day.
     pub time_of_day: fn() -> SystemTime,
 }
 
-/// Takes the time from `source` from now on, in the whole process. For simulations, before
-/// anything reads the clock; timers stay those of tokio, so `source` has to go with them.
-/// `false`: there is a source already, and it stays.
+/// Sets the source of time for the whole process. For simulations, before any code reads the clock.
+/// Timers remain tokio's, so `source` has to agree with them. False if a source is set already;
+/// that one stays.
 pub fn set_source(source: Source) -> bool {
     SOURCE.set(source).is_ok()
 }
 
-/// The instant that it is.
+/// The current instant.
 pub fn now() -> Instant {
     match SOURCE.get() {
         Some(source) => (source.now)(),
@@ -42,12 +42,12 @@ pub fn now() -> Instant {
     }
 }
 
-/// The time that has passed since `start`; zero when that is to come.
+/// The time since `start`; zero if `start` is in the future.
 pub fn since(start: Instant) -> Duration {
     now().saturating_duration_since(start)
 }
 
-/// The time of day, which may be set back and forth.
+/// The time of day, which the system may set back and forth.
 pub fn time_of_day() -> SystemTime {
     match SOURCE.get() {
         Some(source) => (source.time_of_day)(),

@@ -1,17 +1,17 @@
-//! Stable error codes, whose fault they are, and what they say about execution.
+//! Stable error codes, their categories, and whether a handler may have run.
 
 use std::fmt;
 
-/// Whose fault an error is: the four categories of the design documents.
+/// The category of an error, as in the design documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fault {
     /// The network or a connection.
     Transport,
     /// Bytes or calls that break the rules, ours or a peer's.
     Protocol,
-    /// The handler, or the caller's own cancel or deadline.
+    /// An error of the handler, or the caller's own cancel or deadline.
     Application,
-    /// A limit was reached, or nobody is there to serve.
+    /// A limit was reached, or no instance serves the endpoint.
     Resource,
 }
 
@@ -30,11 +30,12 @@ impl Fault {
 /// Whether a handler may have run for the request that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Executed {
-    /// Certainly not: sending the request again is safe.
+    /// It certainly did not run. Sending the request again is safe.
     No,
-    /// It may have: only an endpoint that declares itself idempotent may see it again.
+    /// It may have run. The request may be sent again only if its endpoint declares itself
+    /// idempotent.
     Maybe,
-    /// It has.
+    /// It has run.
     Yes,
 }
 
@@ -48,8 +49,8 @@ impl Executed {
         }
     }
 
-    /// Reads the number on the wire. Anything unknown reads as [`Self::Maybe`], so that a later
-    /// version's word never makes a resend look safe.
+    /// Reads the number on the wire. Anything unknown reads as [`Self::Maybe`], so that a value of
+    /// a later version never makes a resend look safe.
     pub const fn from_wire(number: u8) -> Self {
         match number {
             0 => Self::No,
@@ -61,7 +62,7 @@ impl Executed {
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $variant:ident = $number:literal, $text:literal, $fault:ident, $executed:ident;)+) => {
-        /// What went wrong, as a stable word and number. Words and numbers are never reused.
+        /// What went wrong, as a stable name and number. Names and numbers are never reused.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Code { $($(#[$doc])* $variant,)+ }
@@ -80,17 +81,18 @@ macro_rules! codes {
                 match number { $($number => Some(Self::$variant),)+ _ => None }
             }
 
-            /// The word, `category.what`, for JSON, logs and people.
+            /// The name, `category.what`, for JSON, logs and people.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)+ }
             }
 
-            /// Whose fault it is.
+            /// The category.
             pub const fn fault(self) -> Fault {
                 match self { $(Self::$variant => Fault::$fault,)+ }
             }
 
-            /// What the code alone says about execution; an error may know better.
+            /// Whether a handler may have run, by the code alone. An error may have more precise
+            /// information.
             pub const fn executed(self) -> Executed {
                 match self { $(Self::$variant => Executed::$executed,)+ }
             }
@@ -103,7 +105,7 @@ codes! {
     ConnectFailed = 101, "transport.connect_failed", Transport, No;
     /// No connection was made within the connect or handshake limit.
     ConnectTimedOut = 102, "transport.connect_timed_out", Transport, No;
-    /// The connection broke after the request was sent and before anything came back.
+    /// The connection broke after the request was sent and before an answer arrived.
     ConnectionLost = 103, "transport.connection_lost", Transport, Maybe;
     /// The connection broke after the handler had begun: the items received are a true prefix.
     Truncated = 104, "transport.truncated", Transport, Yes;
@@ -121,33 +123,33 @@ codes! {
     InvalidPayload = 204, "protocol.invalid_payload", Protocol, No;
     /// Another process answers at the address of the instance.
     WrongPeer = 205, "protocol.wrong_peer", Protocol, No;
-    /// A stream of this id runs at the worker already, or has ended there lately.
+    /// A stream with this id is open at the worker already, or has ended there recently.
     DuplicateStream = 206, "protocol.duplicate_stream", Protocol, Maybe;
     /// The handler reported an error.
     HandlerFailed = 301, "application.handler_failed", Application, Yes;
-    /// The handler went away without ending its response.
+    /// The handler dropped its response without an end, or panicked.
     HandlerGone = 302, "application.handler_gone", Application, Yes;
     /// The request was cancelled.
     Cancelled = 303, "application.cancelled", Application, Maybe;
     /// The deadline passed.
     DeadlineExceeded = 304, "application.deadline_exceeded", Application, Maybe;
-    /// No item came within the first-item limit of the call.
+    /// No item arrived within the first-item limit of the call.
     FirstItemTimedOut = 305, "application.first_item_timed_out", Application, Maybe;
-    /// No further item came within the idle limit of the call.
+    /// No further item arrived within the idle limit of the call.
     IdleTimedOut = 306, "application.idle_timed_out", Application, Yes;
     /// The server is at capacity.
     Overloaded = 401, "resource.overloaded", Resource, No;
-    /// The server finishes what it has and takes nothing new.
+    /// The server finishes the requests in flight and takes no new ones.
     Draining = 402, "resource.draining", Resource, No;
     /// The server does not serve this endpoint or instance.
     UnknownEndpoint = 403, "resource.unknown_endpoint", Resource, No;
-    /// Discovery knows no instance that could serve.
+    /// Discovery has no instance of the endpoint.
     NoInstances = 404, "resource.no_instances", Resource, No;
     /// A message, item or header block is over its limit.
     TooLarge = 405, "resource.too_large", Resource, No;
     /// A limit of this process is reached.
     Exhausted = 406, "resource.exhausted", Resource, No;
-    /// The part of the stream that was asked for is no longer kept.
+    /// The producer no longer keeps the requested part of the stream.
     ResumeExpired = 407, "resource.resume_expired", Resource, Yes;
 }
 

@@ -1,8 +1,9 @@
-//! What is wrong with settings.
+//! The error for settings that are not valid.
 
 use std::fmt;
 
-/// Which setting does not fit, and why. The program's own to mend; nothing was started.
+/// A setting that is not valid, and why. Nothing was started. The program has to change the
+/// setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     /// The field.
@@ -15,7 +16,7 @@ impl ConfigError {
     /// Checks that each of these waits is longer than zero.
     ///
     /// # Errors
-    /// The first that is not.
+    /// The first wait that is not.
     pub fn check_waits(waits: &[(&'static str, std::time::Duration)]) -> Result<(), Self> {
         match waits.iter().find(|(_, wait)| wait.is_zero()) {
             Some((field, _)) => Err(Self { field, reason: "must be longer than zero" }),
@@ -26,7 +27,7 @@ impl ConfigError {
     /// Checks that each of these counts is at least 1.
     ///
     /// # Errors
-    /// The first that is not.
+    /// The first count that is not.
     pub fn check_counts(counts: &[(&'static str, usize)]) -> Result<(), Self> {
         match counts.iter().find(|(_, count)| *count == 0) {
             Some((field, _)) => Err(Self { field, reason: "must be at least 1" }),

@@ -1,4 +1,4 @@
-//! What a request carries besides its body: cancel, deadline, metadata.
+//! The context of a request: cancel, deadline and headers.
 
 use std::{
     fmt,
@@ -20,10 +20,10 @@ const STOPPED: u8 = 1;
 const KILLED: u8 = 2;
 
 /// The execution context of one request: its id, its headers, its deadline, and whether it was
-/// asked to end.
+/// cancelled.
 ///
-/// Clones are handles to the same context. A cancel goes one way only: running, stopped,
-/// killed. A stop after a kill changes nothing.
+/// Clones are handles to the same context. The state only moves forward: running, stopped, killed.
+/// A stop after a kill changes nothing.
 #[derive(Clone)]
 pub struct Context(Arc<Inner>);
 
@@ -43,12 +43,12 @@ struct Inner {
 }
 
 impl Context {
-    /// A context without headers and deadline, under a random id.
+    /// Makes a context without headers and deadline, with a random id.
     pub fn new() -> Self {
         Self::builder().build()
     }
 
-    /// Starts a context with headers, a deadline or a given id.
+    /// Returns a builder for a context with headers, a deadline or a given id.
     pub fn builder() -> ContextBuilder {
         ContextBuilder {
             id: None,
@@ -58,8 +58,8 @@ impl Context {
         }
     }
 
-    /// A context for a call made on behalf of this one: same headers, deadline and limits, a new id.
-    /// Cancelling this one cancels the child, not the other way round.
+    /// A context for a call made on behalf of this one: same headers, deadline and limits, a new
+    /// id. Cancelling this context cancels the child, but not the other way round.
     pub fn child(&self) -> Self {
         self.child_with(self.0.headers.clone())
     }
@@ -75,8 +75,9 @@ impl Context {
         child
     }
 
-    /// Cancels `follower` whenever this one is cancelled, at once if it is already. Only a weak
-    /// reference is kept. Two contexts may follow each other.
+    /// Makes every cancel of this context also cancel `follower`, at once if this context is
+    /// cancelled already. Keeps only a weak reference to `follower`. Two contexts may follow each
+    /// other.
     pub fn link(&self, follower: &Self) {
         self.on_cancel(Arc::downgrade(&follower.0));
     }
@@ -91,24 +92,26 @@ impl Context {
         &self.0.headers
     }
 
-    /// When the request must be over.
+    /// The instant by which the response has to end.
     pub fn deadline(&self) -> Option<Instant> {
         self.0.deadline
     }
 
-    /// Limits of the waits of calls under this context. What they leave open is for the router.
+    /// The time limits of calls with this context. The router's limits apply where these are
+    /// `None`.
     pub fn limits(&self) -> &CallLimits {
         &self.0.limits
     }
 
-    /// The id for a stream that a transport is about to open: the request's own the first time,
-    /// then a random one each, as no two streams may have the same. A stream that was not opened
-    /// after all gives it [back](Self::return_stream_id).
+    /// Returns the id for a stream that a transport is about to open: the request's own id at the
+    /// first call, then a random one each time, because no two streams may have the same id. A
+    /// transport that does not open the stream [returns](Self::return_stream_id) the id.
     pub fn take_stream_id(&self) -> StreamId {
         if self.0.used.swap(true, Ordering::AcqRel) { StreamId::random() } else { self.0.id }
     }
 
-    /// Nothing was opened under `id`, which [`take_stream_id`](Self::take_stream_id) gave.
+    /// Returns an `id` from [`take_stream_id`](Self::take_stream_id) with which no stream was
+    /// opened.
     pub fn return_stream_id(&self, id: StreamId) {
         if id == self.0.id {
             self.0.used.store(false, Ordering::Release);
@@ -120,18 +123,18 @@ impl Context {
         self.0.deadline.map(|deadline| deadline.saturating_duration_since(clock::now()))
     }
 
-    /// Asks the handler to finish the item in hand and end.
+    /// Stops the request: the handler should finish the current item and then end.
     pub fn stop(&self) {
         self.cancel(StopKind::Stop, CancelReason::Caller);
     }
 
-    /// Asks the handler to end now.
+    /// Kills the request: the handler should end now.
     pub fn kill(&self) {
         self.cancel(StopKind::Kill, CancelReason::Caller);
     }
 
-    /// Stops or kills for a reason. The first reason is kept; a weaker cancel than the one in
-    /// force changes nothing.
+    /// Stops or kills the request for a reason. The first reason is kept. A stop after a kill
+    /// changes nothing.
     pub fn cancel(&self, kind: StopKind, reason: CancelReason) {
         self.0.cancel(kind, reason);
     }
@@ -185,8 +188,8 @@ impl Context {
         }
     }
 
-    /// Calls `listener` on every cancel, at once if there was one already. Only a weak
-    /// reference is kept.
+    /// Calls `listener` on every cancel, at once if the context is cancelled already. Keeps only a
+    /// weak reference to it.
     pub fn on_cancel<L: OnCancel + 'static>(&self, listener: Weak<L>) {
         let mut listeners = self.0.listeners.lock();
         listeners.add(listener.clone());
@@ -275,7 +278,7 @@ impl fmt::Debug for Context {
     }
 }
 
-/// Settings of a [`Context`] before it exists.
+/// A builder for a [`Context`].
 #[derive(Debug)]
 pub struct ContextBuilder {
     id: Option<StreamId>,
@@ -285,57 +288,57 @@ pub struct ContextBuilder {
 }
 
 impl ContextBuilder {
-    /// The id, instead of a random one.
+    /// Sets the id. The default is random.
     #[must_use]
     pub fn id(mut self, id: StreamId) -> Self {
         self.id = Some(id);
         self
     }
 
-    /// The headers.
+    /// Sets the headers.
     #[must_use]
     pub fn headers(mut self, headers: Headers) -> Self {
         self.headers = headers;
         self
     }
 
-    /// The instant by which the request must be over.
+    /// Sets the instant by which the response has to end.
     #[must_use]
     pub fn deadline(mut self, deadline: Instant) -> Self {
         self.deadline = Some(deadline);
         self
     }
 
-    /// The time from now within which the request must be over. A time too long to add to the
-    /// clock means no deadline.
+    /// Sets the deadline to `timeout` from now. A time that is too long to add to the clock means
+    /// no deadline.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.deadline = clock::now().checked_add(timeout);
         self
     }
 
-    /// The limits of the waits of its calls. What they leave open is for the router.
+    /// Sets the time limits of its calls. The router's limits apply where these are `None`.
     #[must_use]
     pub fn limits(mut self, limits: CallLimits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Longest wait until the worker has accepted; [`Duration::MAX`] for none.
+    /// Sets the longest wait until the worker has accepted; [`Duration::MAX`] means no limit.
     #[must_use]
     pub fn accept_timeout(mut self, limit: Duration) -> Self {
         self.limits.accept = Some(limit);
         self
     }
 
-    /// Longest wait for the first item; [`Duration::MAX`] for none, as is the default.
+    /// Sets the longest wait for the first item; [`Duration::MAX`], the default, means no limit.
     #[must_use]
     pub fn first_item_timeout(mut self, limit: Duration) -> Self {
         self.limits.first_item = Some(limit);
         self
     }
 
-    /// Longest wait for each further item; [`Duration::MAX`] for none, as is the default.
+    /// Sets the longest wait for each further item; [`Duration::MAX`], the default, means no limit.
     #[must_use]
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
         self.limits.idle = Some(limit);

@@ -1,4 +1,5 @@
-//! Exchanges whose response comes back on the connection that carried the request.
+//! The traits of duplex transports, whose responses come back on the connection that carried the
+//! request.
 
 use std::time::Duration;
 
@@ -8,30 +9,31 @@ use crate::{
 
 /// The calling side of a duplex transport.
 pub trait DuplexTransport: Send + Sync {
-    /// Its name, also the `transport` label of metrics.
+    /// Its name, which is also the `transport` label of metrics.
     fn id(&self) -> &TransportId;
 
     /// What it can do.
     fn capabilities(&self) -> &TransportCapabilities;
 
-    /// True when it understands the address, by its scheme.
+    /// True if it can dial the address, by its scheme.
     fn dials(&self, address: &Address) -> bool;
 
-    /// Sends a request and returns the stream of its response, as soon as the request is on its
-    /// way. The stream obeys the limits of the request. Dropping the future before it is ready sends nothing or cancels what was sent.
+    /// Sends a request and returns the stream of its response as soon as the request is sent. The
+    /// stream obeys the limits of the request. Dropping the future before it is ready cancels the
+    /// request if it was sent.
     ///
     /// # Errors
-    /// No connection within the transport's limits, the peer refuses new streams, the deadline
-    /// has passed, or the request is over a limit. None of them has run a handler.
+    /// No connection within the transport's limits, the peer refuses new streams, the deadline has
+    /// passed, or the request is over a limit. In all these cases no handler ran.
     fn open<'a>(
         &'a self,
         address: &'a Address,
         request: OutgoingRequest,
     ) -> BoxFuture<'a, Result<ResponseStream, Error>>;
 
-    /// Sends a request if nothing has to be waited for, as when a connection is up and has room.
-    /// `None` says that there is something, and that nothing was sent: [`connect`](Self::connect)
-    /// and [`open`](Self::open) are the way then. The default has no such short way.
+    /// Sends a request if it can do so without a wait, for example if a connection is up and has
+    /// room. `None` if it would have to wait; nothing was sent then, and the caller uses
+    /// [`connect`](Self::connect) and [`open`](Self::open). The default returns `None`.
     fn open_now(
         &self,
         address: &Address,
@@ -41,32 +43,33 @@ pub trait DuplexTransport: Send + Sync {
         None
     }
 
-    /// Sets up what [`open`](Self::open) needs before it can send: a connection whose peer has
-    /// answered. No request is sent, so several addresses may be tried beside each other. `None`,
-    /// the default, when there is nothing to wait for.
+    /// Makes the connection that [`open`](Self::open) needs, up to the answer of the peer. It sends
+    /// no request, so several addresses may be tried in parallel. `None`, the default, if there is
+    /// nothing to wait for.
     ///
-    /// Dropping the future gives no more than the waiting up: a set-up that has begun ends within
-    /// the transport's limits, and serves who asks next.
+    /// Dropping the future ends only the wait: a connection that is being made is completed or
+    /// fails within the transport's limits, and later calls use it.
     ///
-    /// The future's errors are those of a connection that cannot be made; nothing has run.
+    /// The future fails if the connection cannot be made. No handler ran.
     fn connect<'a>(&'a self, address: &'a Address) -> Option<BoxFuture<'a, Result<(), Error>>> {
         let _ = address;
         None
     }
 
-    /// Closes all connections: streams in flight have `grace` to end, the rest are cut.
+    /// Closes all connections. Streams in flight get `grace` to end; the rest are cut.
     fn close(&self, grace: Duration) -> BoxFuture<'_, Shutdown>;
 }
 
 /// The serving side of a duplex transport.
 pub trait DuplexServer: Send + Sync {
-    /// Where it can be reached, best address first. The port is the real one.
+    /// The addresses at which it can be reached, best first, with the port that was bound.
     fn addresses(&self) -> Vec<Address>;
 
-    /// Refuses new streams from now on and tells the connected peers so. What runs goes on.
+    /// Refuses new streams from now on, and announces that to the connected peers. Open streams
+    /// continue.
     fn drain(&self);
 
-    /// Drains, lets what runs finish within `grace`, cuts the rest, joins every task.
+    /// Drains, lets open streams finish within `grace`, cuts the rest, and joins every task.
     fn shutdown(&self, grace: Duration) -> BoxFuture<'_, Shutdown>;
 }
 

@@ -1,4 +1,4 @@
-//! Business logic behind an endpoint.
+//! The engine traits, which the logic of an endpoint implements.
 
 use std::sync::Arc;
 
@@ -9,17 +9,17 @@ use crate::{
     same_type,
 };
 
-/// Answers one typed request with a stream of typed values: the pull face of an endpoint.
+/// Answers one typed request with a stream of typed values, which the caller's side polls.
 ///
-/// Poll the request's [`Context`] where work can be cut short: after a stop the
-/// stream should end behind the item in hand; after a kill it is dropped.
+/// Check the request's [`Context`] where work can be cut short: after a stop the stream should end
+/// after the current item; after a kill it is dropped.
 ///
-/// A router is an engine too, so that a service can pass requests on to another one.
+/// A router is an engine too, so a service can pass requests on to another service.
 pub trait AsyncEngine<Req, Resp>: Send + Sync {
-    /// Begins to answer. An `Err` fails the request before its first item.
+    /// Begins the answer to a request. An `Err` fails the request before its first item.
     fn generate(&self, request: SingleIn<Req>) -> BoxFuture<'_, Result<ManyOut<Resp>, Error>>;
 
-    /// This engine with a layer around it.
+    /// Returns this engine with a layer around it.
     fn with_layer(self, layer: impl EngineLayer<Req, Resp>) -> LayeredEngine<Req, Resp>
     where
         Self: Sized + 'static,
@@ -37,18 +37,18 @@ where
     }
 }
 
-/// Takes requests into an engine of its own, which pushes items when it has them: the push face
-/// of an endpoint, for one batch loop that feeds many sinks.
+/// Takes requests and later pushes their items into sinks, for a batch loop that serves many
+/// requests at once.
 pub trait PushEngine: Send + Sync {
-    /// Takes one request, whose body is still encoded. Must return at once; the sink outlives
-    /// the call. An `Err` refuses the request before anything ran.
+    /// Takes one request, whose body is still encoded. It must return at once; the sink outlives
+    /// the call. An `Err` refuses the request.
     ///
     /// # Errors
     /// Why the request is refused.
     fn accept(&self, request: SingleIn<bytes::Bytes>, sink: ResponseSink) -> Result<(), Refused>;
 }
 
-/// A request that a [`PushEngine`] does not take, with the sink it came with.
+/// The error of a [`PushEngine`] that refuses a request, with the sink of the request.
 pub type Refused = Box<(Error, ResponseSink)>;
 
 struct EngineFn<F>(F);
@@ -77,8 +77,8 @@ where
     same_type(values).unwrap_or_else(|values| ManyOut::new(values, context))
 }
 
-/// An engine from an async function that returns a stream. A function that returns the
-/// [`ManyOut`] of another engine hands it on as it is.
+/// Makes an engine from an async function that returns a stream. If the function returns the
+/// [`ManyOut`] of another engine, that is passed on unchanged.
 pub fn engine_fn<F, Fut, S, Req, Resp>(answer: F) -> impl AsyncEngine<Req, Resp>
 where
     F: Fn(SingleIn<Req>) -> Fut + Send + Sync,
@@ -100,7 +100,7 @@ where
     }
 }
 
-/// A push engine from a function that files the sink away, typically into a bounded queue of a
+/// Makes a push engine from a function that stores the sink, typically in a bounded queue of a
 /// batch loop.
 pub fn push_engine_fn<F>(accept: F) -> impl PushEngine
 where

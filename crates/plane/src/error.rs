@@ -6,11 +6,11 @@ use bytes::Bytes;
 
 use crate::{AppCode, CancelReason, Code, Executed, Fault};
 
-/// Longest message that is kept, in bytes; what a peer sends beyond it is cut.
+/// Longest message that is kept, in bytes. A longer message of a peer is cut.
 const MAX_MESSAGE_BYTES: usize = 4096;
 
-/// Why a request or its stream failed: [what](Self::code), [whose fault](Self::fault),
-/// [whether a handler may have run](Self::executed), and a sentence for people.
+/// Why a request or its stream failed: a [code](Self::code), a [category](Self::fault), [whether a
+/// handler may have run](Self::executed), and a message for people.
 ///
 /// Clones share one allocation. The message never holds payload bytes.
 #[derive(Clone)]
@@ -32,7 +32,8 @@ impl Error {
     /// Most bytes that an error carries as [details](Self::details).
     pub const MAX_DETAILS_BYTES: usize = 8 << 10;
 
-    /// An error with the code's own word about execution. Messages over 4,096 bytes are cut.
+    /// Makes an error; the code says whether a handler may have run. Messages over 4,096 bytes are
+    /// cut.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         let message = bounded(message.into());
         let executed = code.executed();
@@ -48,30 +49,31 @@ impl Error {
         }))
     }
 
-    /// The server refuses new work because it is going away. Safe to send elsewhere.
+    /// The error of a server that refuses new requests because it shuts down. The request may
+    /// safely go to another server.
     pub fn draining(message: impl Into<String>) -> Self {
         Self::new(Code::Draining, message)
     }
 
-    /// The request was cancelled: [`Code::DeadlineExceeded`] when its deadline was the reason,
-    /// else [`Code::Cancelled`]. Whether a handler ran is not known from that.
+    /// The error of a cancelled request: [`Code::DeadlineExceeded`] if its deadline was the reason,
+    /// else [`Code::Cancelled`]. It does not say whether a handler ran.
     pub fn cancelled(reason: CancelReason) -> Self {
         Self::new(code_of(reason), reason.to_string())
     }
 
-    /// As [`cancelled`](Self::cancelled), of a wait for what the sentence says: "a connection was
-    /// made".
+    /// As [`cancelled`](Self::cancelled), for a wait that `doing` describes, such as "a connection
+    /// was made".
     pub fn cancelled_while(reason: CancelReason, doing: &str) -> Self {
         Self::new(code_of(reason), format!("{reason} while {doing}"))
     }
 
-    /// The handler failed.
+    /// The error of a handler that failed.
     pub fn handler(message: impl Into<String>) -> Self {
         Self::new(Code::HandlerFailed, message)
     }
 
-    /// The same error with another message, cut after 4,096 bytes. The error before becomes its
-    /// source. It does not count as [remembered](Self::remembered).
+    /// Replaces the message, which is cut after 4,096 bytes. This error becomes the source of the
+    /// new one, which does not count as [remembered](Self::remembered).
     #[must_use]
     pub fn with_message(&self, message: impl Into<String>) -> Self {
         let mut inner = Inner::clone(&self.0);
@@ -81,21 +83,21 @@ impl Error {
         Self(Arc::new(inner))
     }
 
-    /// The handler failed, and says with a code what is wrong: the caller finds it in
-    /// [`app_code`](Self::app_code), whatever the request travelled over.
+    /// The error of a handler that failed with an application code. The caller gets the code from
+    /// [`app_code`](Self::app_code), over every transport.
     pub fn application(code: AppCode, message: impl Into<String>) -> Self {
         Self::handler(message).with_app_code(code)
     }
 
-    /// The same error with what the handler says is wrong.
+    /// Sets the application code.
     #[must_use]
     pub fn with_app_code(mut self, code: AppCode) -> Self {
         Arc::make_mut(&mut self.0).app_code = Some(code);
         self
     }
 
-    /// The same error with bytes that the handler and its callers agree upon, in a format of their
-    /// own. They are never logged.
+    /// Sets details: bytes in a format that the handler and its callers agree on. They are never
+    /// logged.
     ///
     /// ```
     /// use sinew_plane::{AppCode, Error};
@@ -108,7 +110,7 @@ impl Error {
     /// ```
     ///
     /// # Errors
-    /// They are over 8,192 bytes. The error that says so is the handler's fault.
+    /// The details are over 8,192 bytes. The returned error has the category of the handler.
     pub fn with_details(mut self, details: impl Into<Bytes>) -> Result<Self, Self> {
         let details = details.into();
         if details.len() > Self::MAX_DETAILS_BYTES {
@@ -124,7 +126,7 @@ impl Error {
         Ok(self)
     }
 
-    /// The same error with a better knowledge of whether a handler ran.
+    /// Sets whether a handler ran, if the caller knows better than the code.
     #[must_use]
     pub fn with_executed(mut self, executed: Executed) -> Self {
         Arc::make_mut(&mut self.0).executed = executed;
@@ -142,27 +144,27 @@ impl Error {
         }
     }
 
-    /// The same error with a hint when to come back.
+    /// Sets the time after which the caller may try again.
     #[must_use]
     pub fn with_retry_after(mut self, delay: Duration) -> Self {
         Arc::make_mut(&mut self.0).retry_after = Some(delay);
         self
     }
 
-    /// The same error, marked as the result of an earlier attempt: the target failed a moment ago,
-    /// so this attempt is not made.
+    /// Marks the error as the result of an earlier attempt: the target failed recently, so this
+    /// attempt was not made.
     #[must_use]
     pub fn remembered(mut self) -> Self {
         Arc::make_mut(&mut self.0).is_remembered = true;
         self
     }
 
-    /// True when it is the error of an earlier attempt, and this one was not made.
+    /// True if it is the error of an earlier attempt, and this attempt was not made.
     pub fn is_remembered(&self) -> bool {
         self.0.is_remembered
     }
 
-    /// The same error with the error that caused it.
+    /// Sets the error that caused this one.
     #[must_use]
     pub fn with_source(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         Arc::make_mut(&mut self.0).source = Some(Arc::new(source));
@@ -174,7 +176,7 @@ impl Error {
         self.0.code
     }
 
-    /// Whose fault it is.
+    /// The category of the error.
     pub fn fault(&self) -> Fault {
         self.0.code.fault()
     }
@@ -184,19 +186,20 @@ impl Error {
         self.0.executed
     }
 
-    /// What the handler says is wrong, if it does.
+    /// The application code, if the handler has set one.
     pub fn app_code(&self) -> Option<AppCode> {
         self.0.app_code
     }
 
-    /// What the handler says beside that, for those who know its format; at most 8,192 bytes.
+    /// The details that the handler has set, for callers that know their format; at most 8,192
+    /// bytes.
     pub fn details(&self) -> &Bytes {
         &self.0.details
     }
 
-    /// True when the peer cannot have run the request, so that sending it again is safe, and when
-    /// another instance may say something else: a handler that refuses with an application code has
-    /// answered, unless it is [`AppCode::UNAVAILABLE`].
+    /// True if no handler can have run the request, so that sending it again is safe, and if
+    /// another instance may give another answer. A refusal with an application code is an answer,
+    /// unless the code is [`AppCode::UNAVAILABLE`].
     pub fn is_safe_to_resend(&self) -> bool {
         self.0.executed == Executed::No
             && self.0.app_code.is_none_or(|code| code == AppCode::UNAVAILABLE)
@@ -204,12 +207,12 @@ impl Error {
             && self.0.code != Code::DeadlineExceeded
     }
 
-    /// The sentence for people, without code and cause.
+    /// The message for people, without code and cause.
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// When the server suggests to come back.
+    /// The time after which the server suggests to try again.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }

@@ -1,4 +1,4 @@
-//! What failed a moment ago, so that it is not tried again at once.
+//! A record of recent failures, so that a failed target is not tried again at once.
 
 use std::{
     collections::HashMap,
@@ -20,9 +20,9 @@ pub struct Failure<E> {
 }
 
 impl<E> Failure<E> {
-    /// A target failed with `error`. The hold-down is longer if it failed `before` as well; a
-    /// failure whose hold-down ended longer ago than the backoff's maximum says nothing any more.
-    /// No hold-down is longer than a year.
+    /// Records that a target failed with `error`. The hold-down is longer if the target failed
+    /// `before` as well; an earlier failure whose hold-down ended longer ago than the backoff's
+    /// maximum does not count. No hold-down is longer than a year.
     pub fn new(before: Option<&Self>, error: E, backoff: &Backoff, now: Instant) -> Self {
         let recent = before.filter(|before| now < before.until + backoff.max().min(LONGEST));
         let round = recent.map_or(0, |before| before.round.saturating_add(1));
@@ -30,13 +30,13 @@ impl<E> Failure<E> {
         Self { error, round, until }
     }
 
-    /// Its error, as long as the target is held down.
+    /// The error, while the target is held down.
     pub fn held_down(&self, now: Instant) -> Option<&E> {
         (now < self.until).then_some(&self.error)
     }
 }
 
-/// Which of many targets failed, and until when others are tried before them.
+/// The failures of many targets, and until when other targets are tried first.
 ///
 /// ```
 /// use std::time::{Duration, Instant};
@@ -56,18 +56,18 @@ pub struct FailureMemory<K, E = ()> {
 }
 
 impl<K: Eq + Hash + Clone, E> FailureMemory<K, E> {
-    /// A memory for at most `most` targets. Beyond it the one whose hold-down ends first makes
-    /// room: a wrong guess costs one attempt, not memory.
+    /// Makes a record for at most `most` targets. Beyond that the target whose hold-down ends first
+    /// is removed, which costs one attempt at it.
     pub fn new(backoff: Backoff, most: usize) -> Self {
         Self { backoff, most, failures: HashMap::new() }
     }
 
-    /// The error of a target that is held down.
+    /// The error of a target, while it is held down.
     pub fn held_down(&self, target: &K, now: Instant) -> Option<&E> {
         self.failures.get(target)?.held_down(now)
     }
 
-    /// A target failed.
+    /// Records a failure of a target.
     pub fn failed(&mut self, target: &K, error: E, now: Instant) {
         let failure = Failure::new(self.failures.get(target), error, &self.backoff, now);
         self.make_room(target, now);
@@ -87,7 +87,7 @@ impl<K: Eq + Hash + Clone, E> FailureMemory<K, E> {
         }
     }
 
-    /// A target works: nothing is remembered of it.
+    /// Removes the failures of a target that works.
     pub fn succeeded(&mut self, target: &K) {
         if !self.failures.is_empty() {
             self.failures.remove(target);

@@ -1,4 +1,4 @@
-//! Small string metadata that travels with a request.
+//! Headers: small string metadata of requests and responses.
 
 use std::fmt;
 
@@ -21,7 +21,7 @@ pub mod header {
     pub const REQUEST_ID: &str = "request-id";
 }
 
-/// Names and values of a request, in the order they were set.
+/// Names and values, in the order in which they were set.
 ///
 /// Names are 1 to 255 bytes of lower-case ASCII letters, digits and `-`, `_`, `.`; values are
 /// UTF-8 without control characters, up to 65,535 bytes. A block holds at most 64 entries and
@@ -33,7 +33,7 @@ pub struct Headers {
 }
 
 impl Headers {
-    /// An empty block.
+    /// Makes an empty block.
     pub const fn new() -> Self {
         Self { block: Bytes::new() }
     }
@@ -41,9 +41,8 @@ impl Headers {
     /// Reads the wire form, strictly.
     ///
     /// # Errors
-    /// [`HeadersError`] when the block is cut short, breaks a limit or holds what a name or
-    /// value may not hold. A name that stands twice is an error too: which one counts would be
-    /// a guess.
+    /// [`HeadersError`] when the block is cut short, breaks a limit or holds what a name or value
+    /// may not hold. A name that occurs twice is an error too.
     pub fn decode(block: Bytes) -> Result<Self, HeadersError> {
         if block.len() > MAX_BLOCK_BYTES {
             return Err(HeadersError::TooLarge);
@@ -77,12 +76,12 @@ impl Headers {
         self.block.is_empty()
     }
 
-    /// The value of a name. Cost grows with the number of entries, at most 64.
+    /// The value of a name. The cost grows with the number of entries, at most 64.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.iter().find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 
-    /// All entries in the order they were set.
+    /// All entries in the order in which they were set.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         let mut rest = &self.block[..];
         std::iter::from_fn(move || {
@@ -96,7 +95,7 @@ impl Headers {
         })
     }
 
-    /// Sets a name to a value, in place of an earlier value.
+    /// Sets the value of a name, in place of an earlier value.
     ///
     /// # Errors
     /// [`HeadersError`] when the name, the value or the resulting block breaks a limit; the
@@ -164,7 +163,7 @@ impl fmt::Debug for Headers {
     }
 }
 
-/// Why a header or a block of them is refused. The text names no value.
+/// Why a header or a block of headers is not valid. The text contains no value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeadersError {
     /// The block ends in the middle of an entry.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::random;
 
-/// One running server of an endpoint.
+/// The id of an instance, which is one running server of an endpoint.
 ///
 /// Shown as lower-case hexadecimal, as discovery keys spell it. `Direct(i64)` of the design
 /// documents maps bit for bit: `InstanceId::from(-1_i64)` is `ffffffffffffffff`.
@@ -41,8 +41,8 @@ impl fmt::Display for InstanceId {
     }
 }
 
-/// Which life of an instance this is: two processes that claim one [`InstanceId`] differ here,
-/// and so do two registrations of one process. Random, not ordered.
+/// The incarnation of an instance. Two processes that register one [`InstanceId`] have different
+/// incarnations, and so have two registrations of one process. Random, not ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Incarnation(pub u64);
 
@@ -110,8 +110,8 @@ impl fmt::Display for ProcessId {
     }
 }
 
-/// A logical response stream: 128 random bits chosen by the caller. It stays the same when the
-/// stream moves to another carrier.
+/// The id of a logical response stream: 128 random bits that the caller chooses. It stays the same
+/// when the stream moves to another connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StreamId(pub u128);
 

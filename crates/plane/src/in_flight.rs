@@ -1,7 +1,7 @@
-//! What is in flight: how much it is, whether more may come in, and when none of it is left.
+//! Counts of what is in flight: how many there are, whether more may enter, and when none is left.
 //!
-//! [`InFlight`] only counts, and costs one atomic number. [`InFlightSet`] also holds something of
-//! each by which it can be cut.
+//! [`InFlight`] only counts, and costs one atomic number. [`InFlightSet`] also keeps a handle of
+//! each entry, by which it can be cut.
 
 mod set;
 
@@ -14,8 +14,8 @@ pub use self::set::{InFlightEntry, InFlightKey, InFlightSet};
 /// Set while draining. Above every count, so one comparison refuses in both cases.
 const DRAINING: usize = 1 << (usize::BITS - 1);
 
-/// Counts what is in flight against a limit, and can be drained. Count and draining are one atomic
-/// number, so nothing slips in behind a drain that has seen zero.
+/// Counts what is in flight up to a limit, and can be drained. The count and the drain flag are one
+/// atomic number, so nothing can enter after a drain has seen zero.
 ///
 /// ```
 /// use sinew_plane::{Closed, InFlight};
@@ -34,25 +34,25 @@ pub struct InFlight {
     drained: Notify,
 }
 
-/// Why nothing may come in.
+/// Why an entry is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closed {
-    /// What is there goes on; nothing more comes.
+    /// It drains: entries continue, and no further one may enter.
     Draining,
-    /// As many are in as may be.
+    /// The limit is reached.
     Full {
-        /// How many that is.
+        /// The limit.
         max: usize,
     },
 }
 
 impl InFlight {
-    /// Nothing yet, and at most `max`.
+    /// Makes an empty count with the limit `max`.
     pub fn new(max: usize) -> Self {
         Self { state: AtomicUsize::new(0), max: max.min(DRAINING - 1), drained: Notify::new() }
     }
 
-    /// One comes in; [`leave`](Self::leave) must follow.
+    /// Counts one entry. Call [`leave`](Self::leave) when it ends.
     ///
     /// # Errors
     /// [`Closed`]; nothing was counted.
@@ -67,29 +67,29 @@ impl InFlight {
         if state & DRAINING != 0 { Closed::Draining } else { Closed::Full { max: self.max } }
     }
 
-    /// One that came in is gone.
+    /// Removes one entry.
     pub fn leave(&self) {
         if self.state.fetch_sub(1, Ordering::AcqRel) == DRAINING | 1 {
             self.drained.notify_waiters();
         }
     }
 
-    /// Lets nothing in from now on. It cannot be undone.
+    /// Refuses all entries from now on. A drain cannot be undone.
     pub fn drain(&self) {
         self.state.fetch_or(DRAINING, Ordering::AcqRel);
     }
 
-    /// True once drained.
+    /// True once [`drain`](Self::drain) was called.
     pub fn is_draining(&self) -> bool {
         self.state.load(Ordering::Acquire) & DRAINING != 0
     }
 
-    /// How many are in.
+    /// How many entries there are.
     pub fn count(&self) -> usize {
         self.state.load(Ordering::Acquire) & !DRAINING
     }
 
-    /// Waits until nothing is in flight. Only for what drains. Cancel-safe.
+    /// Waits until nothing is in flight. Call [`drain`](Self::drain) first. Cancel-safe.
     pub async fn drained(&self) {
         loop {
             // Before the check: from here on a notification is not missed.

@@ -1,4 +1,4 @@
-//! Items that are sent together.
+//! A run: items that are sent together.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ const FIRST_BUFFER: usize = 512;
 /// Room of the buffers that follow.
 const BUFFER: usize = 4 << 10;
 
-/// Items of one response, in their order, written one after the other into one buffer.
+/// Items of one response, in order, written one after the other into one buffer.
 ///
 /// A [`ResponseSink`](crate::ResponseSink) takes them as one
 /// ([`try_send_run`](crate::ResponseSink::try_send_run)), so that many small items cost their
@@ -37,12 +37,12 @@ pub struct ItemRun {
 }
 
 impl ItemRun {
-    /// A run without items, and without a buffer yet.
+    /// Makes an empty run, without a buffer yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// True when no item is left.
+    /// True if no item is left.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.count == 0
@@ -66,7 +66,7 @@ impl ItemRun {
         self.largest
     }
 
-    /// True while another small item finds room without a larger buffer.
+    /// True while the buffer has room for another small item.
     #[inline]
     pub fn has_room(&self) -> bool {
         self.buffer.capacity() - self.buffer.len() >= MIN_ROOM
@@ -79,11 +79,11 @@ impl ItemRun {
         self.end(start);
     }
 
-    /// Adds the item that `write` appends to the buffer, and returns how many bytes it has: fewer
-    /// than 4 GiB.
+    /// Adds the item that `write` appends to the buffer, and returns its length, which is under 4
+    /// GiB.
     ///
     /// # Errors
-    /// That of `write`; the run is as before then.
+    /// The error of `write`; the run is then unchanged.
     #[inline]
     pub fn write<E>(
         &mut self,
@@ -127,8 +127,8 @@ impl ItemRun {
         Some(item)
     }
 
-    /// Puts an item back that [`pop`](Self::pop) has taken. It copies what is left, so it is for
-    /// the rare case that there is no credit for it.
+    /// Puts an item back that [`pop`](Self::pop) has taken. It copies the rest of the run, so use
+    /// it only in the rare case that there is no credit for the item.
     pub fn put_back(&mut self, item: &[u8]) {
         let rest = std::mem::replace(&mut self.buffer, BytesMut::with_capacity(item.len()));
         let (count, bytes) = (self.count, self.bytes);
@@ -137,8 +137,8 @@ impl ItemRun {
         (self.count, self.bytes) = (count + 1, bytes + item.len());
     }
 
-    /// How many items at the front go out with this credit, and their bytes: at most `items`, and
-    /// each only while those before it have fewer than `bytes`.
+    /// How many items at the front this credit covers, and their bytes: at most `items` items, each
+    /// only while those before it have fewer than `bytes` bytes.
     #[inline]
     pub fn within(&self, items: u64, bytes: u64) -> (usize, usize) {
         if self.count as u64 <= items && (self.bytes as u64) < bytes {
@@ -153,8 +153,8 @@ impl ItemRun {
         (count, taken)
     }
 
-    /// Takes the first `count` items, which have `bytes` in all, as [`within`](Self::within) says,
-    /// in the form that [`split_run`] takes apart.
+    /// Takes the first `count` items, which have `bytes` in all, as [`within`](Self::within)
+    /// returned, in the form that [`split_run`] splits.
     #[inline]
     pub fn take(&mut self, count: usize, bytes: usize) -> Bytes {
         let run = self.buffer.split_to(bytes + count * LENGTH_BYTES).freeze();
@@ -162,7 +162,7 @@ impl ItemRun {
         run
     }
 
-    /// Moves all items to the back of `batch`.
+    /// Moves all items to the end of `batch`.
     pub fn move_into(&mut self, batch: &mut ItemBatch) {
         let run = self.take(self.count, self.bytes);
         batch.push_run(run, split_run as SplitItem);
@@ -178,7 +178,7 @@ impl ItemRun {
     }
 }
 
-/// Where the first item stands in what [`ItemRun::take`] returned, or in what is left of it.
+/// Finds the first item in the bytes that [`ItemRun::take`] returned, or in the rest of them.
 #[inline]
 pub fn split_run(run: &[u8]) -> FirstItem {
     first_item(run)

@@ -1,16 +1,16 @@
-//! What stands around an engine: authentication, limits, logging, headers.
+//! Layers around an engine, for authentication, limits, logging or headers.
 
 use std::{fmt, marker::PhantomData, sync::Arc};
 
 use crate::{AsyncEngine, BoxFuture, Error, ManyOut, SingleIn};
 
-/// Puts something around an engine, on either side of a call: around the router of a caller, or
-/// around the engine that a worker serves.
+/// Wraps an engine, on either side of a call: the router of a caller, or the engine that a worker
+/// serves.
 ///
-/// It sees requests and responses as values, and headers, deadline and cancel in their
-/// [`Context`](crate::Context). What it answers by itself never reaches the engine inside.
+/// The wrapper gets requests and responses as values, and headers, deadline and cancel in their
+/// [`Context`](crate::Context). A request that it answers itself does not reach the wrapped engine.
 pub trait EngineLayer<Req, Resp>: Send + Sync {
-    /// `engine` with this around it.
+    /// Returns `engine` with this layer around it.
     fn layer(&self, engine: Arc<dyn AsyncEngine<Req, Resp>>) -> Arc<dyn AsyncEngine<Req, Resp>>;
 }
 
@@ -26,7 +26,7 @@ where
     }
 }
 
-/// A layer from a function that makes an engine around another one, typically an
+/// Makes a layer from a function that makes an engine around another one, typically an
 /// [`engine_fn`](crate::engine_fn) that calls it.
 ///
 /// ```
@@ -60,12 +60,12 @@ where
 pub struct LayeredEngine<Req, Resp>(Arc<dyn AsyncEngine<Req, Resp>>);
 
 impl<Req, Resp> LayeredEngine<Req, Resp> {
-    /// An engine with nothing around it yet.
+    /// Makes an engine without layers.
     pub fn new(engine: impl AsyncEngine<Req, Resp> + 'static) -> Self {
         Self(Arc::new(engine))
     }
 
-    /// The same engine with one more layer around all others: requests pass through it first.
+    /// Adds a layer around all others: requests pass through it first.
     #[must_use]
     pub fn with_layer(self, layer: impl EngineLayer<Req, Resp>) -> Self {
         Self(layer.layer(self.0))

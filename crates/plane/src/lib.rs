@@ -1,11 +1,11 @@
-//! The contract between everything that moves requests and everything that uses them.
+//! The contract between transports and the code that uses them.
 //!
-//! One request goes out, a stream of items comes back and ends with exactly one terminal. This
-//! crate holds the words for that: [names](EndpointName), [addresses](Address), [`Headers`],
-//! the request's [`Context`] (cancel, deadline, trace), what a transport
-//! [can do](TransportCapabilities), [errors](Error) that say whose fault it was and whether a
-//! resend is safe, and the traits that transports implement. It knows no concrete transport, no
-//! wire format and starts no task: tokio's `sync` primitives and timers are all it uses.
+//! A request is answered by a stream of items that ends with exactly one terminal. This crate has
+//! the types for that: [names](EndpointName), [addresses](Address), [`Headers`], the request's
+//! [`Context`] (cancel, deadline, trace), what a transport [can do](TransportCapabilities),
+//! [errors](Error) that say what kind of fault it was and whether a resend is safe, and the traits
+//! that transports implement. It has no concrete transport and no wire format, and starts no task:
+//! of tokio it uses only `sync` and timers.
 //!
 //! ```
 //! use sinew_plane::{Context, EndpointName, Error, Executed};

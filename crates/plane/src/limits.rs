@@ -1,30 +1,31 @@
-//! How long a caller waits for a response: for its acceptance, its first item, and the next.
+//! Time limits of a call: for the acceptance, the first item, and each further item.
 
 use std::time::Duration;
 
 use crate::{Code, Error, Executed};
 
-/// Longest wait for the acceptance of a request whose caller says nothing else.
+/// Longest wait for the acceptance, unless the caller sets another limit.
 pub const DEFAULT_ACCEPT_LIMIT: Duration = Duration::from_secs(10);
 
-/// Limits of the waits of one call, beside its deadline.
+/// Time limits of one call, in addition to its deadline.
 ///
-/// Each may be left open (`None`), for whoever comes next to say: the request's
-/// [context](crate::Context::limits) first, then its router or client, then the default, which is
-/// [10 seconds](DEFAULT_ACCEPT_LIMIT) for the acceptance and no limit for items.
-/// [`Duration::MAX`] is no limit.
+/// A limit that is `None` is taken from the next place: first the request's
+/// [context](crate::Context::limits), then its router or client, then the default, which is [10
+/// seconds](DEFAULT_ACCEPT_LIMIT) for the acceptance and no limit for items. [`Duration::MAX`]
+/// means no limit.
 ///
 /// A limit that passes ends the stream with an error that names it, and cancels the handler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CallLimits {
-    /// Until the worker has accepted: admitted the request, whether or not its handler has done
-    /// anything yet. Over a split exchange, and so towards Dynamo peers, it covers the
-    /// acknowledgement. [`Code::AcceptTimedOut`]: the request may have run.
+    /// Longest wait until the worker has accepted the request, which means that it has admitted it;
+    /// the handler may not have begun yet. In a split exchange, and so with Dynamo peers, it covers
+    /// the acknowledgement. Fails with [`Code::AcceptTimedOut`]; the request may have run.
     pub accept: Option<Duration>,
-    /// From the moment the request is on its way until its first item or its end.
+    /// Longest wait from the sending of the request until its first item or its end. Fails with
     /// [`Code::FirstItemTimedOut`].
     pub first_item: Option<Duration>,
-    /// For each further item, while the caller waits for one. [`Code::IdleTimedOut`].
+    /// Longest wait for each further item, counted while the caller waits for one. Fails with
+    /// [`Code::IdleTimedOut`].
     pub idle: Option<Duration>,
 }
 
@@ -36,7 +37,7 @@ impl CallLimits {
         idle: Some(Duration::MAX),
     };
 
-    /// These limits, and `others` where these are left open.
+    /// These limits, with those of `others` where these are `None`.
     #[must_use]
     pub fn or(self, others: Self) -> Self {
         Self {
@@ -46,7 +47,7 @@ impl CallLimits {
         }
     }
 
-    /// The limit of the acceptance, or the default; [`Duration::MAX`] is none.
+    /// The limit of the acceptance, or the default; [`Duration::MAX`] means no limit.
     pub fn accept_or_default(&self) -> Duration {
         self.accept.unwrap_or(DEFAULT_ACCEPT_LIMIT)
     }
@@ -58,7 +59,7 @@ impl CallLimits {
     }
 }
 
-/// The error of a request that was not accepted in time. Whether it runs is not known.
+/// The error of a request that was not accepted in time. The caller does not know whether it runs.
 pub fn accept_timed_out(limit: Duration) -> Error {
     let message = format!(
         "the worker did not accept the request within {limit:?}, the accept limit of this call; it \

@@ -1,9 +1,9 @@
-//! What a handler says of a response beside its items.
+//! The metadata of a response: its head and its facts.
 
 use crate::Headers;
 
-/// The head of a response and its facts, as a transport keeps them. Allocates nothing for a
-/// response that has neither, which is what most are.
+/// The head and the facts of a response, as a transport keeps them. Allocates nothing if the
+/// response has neither, which is the usual case.
 #[derive(Debug, Clone, Default)]
 pub struct ResponseMetadata(Option<Box<Parts>>);
 
@@ -19,7 +19,7 @@ impl ResponseMetadata {
         Self(None)
     }
 
-    /// Keeps the head, unless there is one. False when there was.
+    /// Sets the head, unless there is one already. False if there is.
     pub fn set_head(&mut self, head: Headers) -> bool {
         let parts = self.0.get_or_insert_default();
         let is_first = parts.head.is_none();
@@ -37,7 +37,7 @@ impl ResponseMetadata {
         self.0.as_mut()?.head.take()
     }
 
-    /// Keeps the facts, in place of earlier ones.
+    /// Sets the facts, in place of earlier ones.
     pub fn set_facts(&mut self, facts: Headers) {
         if !facts.is_empty() || self.0.is_some() {
             self.0.get_or_insert_default().facts = facts;

@@ -8,7 +8,7 @@ const MAX_PART_BYTES: usize = 128;
 
 const THREE_PARTS: &str = "must have three parts: namespace/component/endpoint";
 
-/// The name that requests are sent to: `namespace/component/endpoint`.
+/// The name of an endpoint: `namespace/component/endpoint`.
 ///
 /// Each part is 1 to 128 bytes of ASCII letters, digits, `-`, `_` and `.`, and does not begin
 /// with a dot. Clones share one allocation.
@@ -20,7 +20,7 @@ pub struct EndpointName {
 }
 
 impl EndpointName {
-    /// Puts a name together from its parts.
+    /// Makes a name from its parts.
     ///
     /// # Errors
     /// [`NameError`] names the part that is not valid and why.
@@ -37,10 +37,10 @@ impl EndpointName {
         Ok(Self { text: format!("{namespace}/{component}/{endpoint}").into(), slashes })
     }
 
-    /// Checks a text that may stand in a constant.
+    /// Checks whether a text is a name; usable in constants.
     ///
     /// # Errors
-    /// Why it is not a name; [`parse`](str::parse) also says which part is wrong.
+    /// Why the text is not a name. [`parse`](str::parse) also says which part is wrong.
     pub const fn check(text: &str) -> Result<(), &'static str> {
         let (mut rest, mut parts) = (text.as_bytes(), 0);
         let mut at = 0;
@@ -181,7 +181,7 @@ impl fmt::Debug for EndpointName {
     }
 }
 
-/// Why a text is not a name. The caller's to mend; nothing was sent.
+/// Why a text is not a name. Nothing was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NameError {
     which: &'static str,

@@ -1,39 +1,40 @@
-//! A place among the requests of a handler: reserved first, used later.
+//! A place among the requests in flight of a handler, which is reserved first and used later.
 
 use std::{fmt, sync::Arc};
 
 use crate::{IncomingRequest, ResponseSink};
 
-/// What a [`Permit`] stands for, as whoever admits requests implements it. A place is used once or
-/// given back once.
+/// The place behind a [`Permit`], which code that admits requests implements. A place is either
+/// used once or released once.
 pub trait Place: Send + Sync {
-    /// Serves a request in the place, and gives it back when the request is over. Returns at once.
+    /// Serves a request in the place, and releases the place when the request has ended. Returns at
+    /// once.
     fn call(self: Arc<Self>, request: IncomingRequest<'_>, sink: ResponseSink);
 
-    /// Gives the place back unused.
+    /// Releases the place unused.
     fn release(&self);
 }
 
-/// A place for one request, reserved before the request has a sink for its response: a drain that
-/// begins in between waits for the request, and no other request takes the place. Dropping it gives
-/// the place back.
+/// A place for one request, reserved before the request has a sink for its response. A drain that
+/// begins in between waits for the request, and no other request takes the place. Dropping the
+/// permit releases the place.
 #[must_use = "the place is given back once this is dropped"]
 pub struct Permit(Option<Arc<dyn Place>>);
 
 impl Permit {
-    /// The permit of a place that was taken for it.
+    /// Makes a permit from a place that was reserved for it.
     pub fn new(place: Arc<dyn Place>) -> Self {
         Self(Some(place))
     }
 
-    /// Hands the request over. It is not refused for want of room, nor for a drain.
+    /// Passes the request on. It is not refused for lack of room, nor for a drain.
     pub fn call(mut self, request: IncomingRequest<'_>, sink: ResponseSink) {
         if let Some(place) = self.0.take() {
             place.call(request, sink);
         }
     }
 
-    /// The place goes over to the caller of this, who gives it back.
+    /// Passes the place to the caller of this method, which has to release it.
     pub fn take_over(mut self) {
         self.0 = None;
     }

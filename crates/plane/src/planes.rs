@@ -1,5 +1,5 @@
-//! The request and response planes of the split exchange: a request is acknowledged on one
-//! plane, and its response dials back on another.
+//! The request and response planes of a split exchange: a request is acknowledged on one plane, and
+//! the worker dials the caller back on another with the response.
 
 use std::{borrow::Cow, fmt, net::SocketAddr};
 
@@ -10,10 +10,11 @@ use crate::{
     PeerFacts, ResponseSink, ResponseStream, TransportId,
 };
 
-/// Sends a request and waits for its acknowledgement.
+/// The calling side of a request plane: sends a request and waits for its acknowledgement.
 pub trait RequestPlaneClient: Send + Sync {
-    /// Sends `payload` to `address`. The answer means: accepted into a bounded queue of a live
-    /// handler. Dropping the future may leave the request running.
+    /// Sends `payload` to `address` and waits for the acknowledgement, which means that a running
+    /// handler has taken the request into a bounded queue. Dropping the future may leave the
+    /// request running.
     ///
     /// # Errors
     /// [`Error::executed`] says whether the peer may have taken the request.
@@ -25,15 +26,15 @@ pub trait RequestPlaneClient: Send + Sync {
     ) -> BoxFuture<'_, Result<Bytes, Error>>;
 }
 
-/// Receives requests.
+/// The serving side of a request plane.
 pub trait RequestPlaneServer: Send + Sync {
     /// Binds and starts to accept. Port 0 picks a free one.
     ///
     /// # Errors
-    /// The address cannot be bound or may not be, or the server runs already.
+    /// The address cannot or may not be bound, or the server runs already.
     fn start(&self, bind_address: SocketAddr) -> BoxFuture<'_, Result<(), Error>>;
 
-    /// Stops accepting and lets what runs finish within the server's grace.
+    /// Stops accepting, and lets requests in flight finish within the server's grace period.
     fn stop(&self) -> BoxFuture<'_, Result<(), Error>>;
 
     /// The address to advertise; `None` while not started.
@@ -42,20 +43,22 @@ pub trait RequestPlaneServer: Send + Sync {
 
 /// A request as an acknowledging plane received it.
 pub struct PlaneRequest<'a> {
-    /// Whom it is for, as the plane spells it: the path of a TCP frame, a NATS subject.
+    /// The target of the request, in the form of the plane: the path of a TCP frame, or a NATS
+    /// subject.
     pub target: &'a str,
-    /// What came beside the payload. Entries that no [`Headers`] can hold are left out.
+    /// The headers that arrived with the payload. Entries that [`Headers`] cannot hold are left
+    /// out.
     pub headers: Headers,
-    /// The payload, with everything that the layer above needs to answer.
+    /// The payload, with everything that the layer above needs for the answer.
     pub payload: Bytes,
-    /// How it came.
+    /// The transport that it arrived on.
     pub transport: &'a TransportId,
     /// The other end of the connection that it came on.
     pub peer: &'a PeerFacts,
 }
 
 impl fmt::Debug for PlaneRequest<'_> {
-    /// Without the payload.
+    /// Formats the request without the payload.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PlaneRequest")
             .field("target", &self.target)
@@ -67,13 +70,13 @@ impl fmt::Debug for PlaneRequest<'_> {
     }
 }
 
-/// What a handler says to a request.
+/// The decision of a handler about a request.
 pub enum Decision {
-    /// The request is accepted, or refused and nothing ran.
+    /// The request is accepted, or refused before a handler ran.
     Now(Result<(), Error>),
-    /// The same, once something is known that takes a moment to find out, such as the address of
-    /// a name. The wait has a limit of the handler's own, well below the 5 s that callers wait for
-    /// an acknowledgement. Dropping it before it is ready runs nothing.
+    /// The decision comes later, because it takes a lookup, such as that of a host name. The
+    /// handler limits this wait to well below the 5 s for which callers wait for an
+    /// acknowledgement. Dropping the future before it is ready runs nothing.
     Later(BoxFuture<'static, Result<(), Error>>),
 }
 
@@ -86,30 +89,31 @@ impl fmt::Debug for Decision {
     }
 }
 
-/// Takes requests off an acknowledging request plane.
+/// Handles the requests of an acknowledging request plane.
 pub trait RequestPlaneHandler: Send + Sync {
-    /// Takes one request into a bounded queue. Called from the plane's reader, so it must return
-    /// at once; the plane then sends the acknowledgement.
+    /// Takes one request into a bounded queue. The reader task of the plane calls it, so it must
+    /// return at once; the plane then sends the acknowledgement.
     ///
     /// # Errors
-    /// Why the request is refused. Nothing has run then.
+    /// Why the request is refused. No handler ran.
     fn accept(&self, request: PlaneRequest<'_>) -> Result<(), Error>;
 
-    /// The same for a handler that cannot always say so at once. This is what planes call; it must
-    /// return at once too.
+    /// As [`accept`](Self::accept), for a handler that cannot always decide at once. Planes call
+    /// this method; it must return at once too.
     fn decide(&self, request: PlaneRequest<'_>) -> Decision {
         Decision::Now(self.accept(request))
     }
 }
 
-/// Dials a caller back to deliver a response stream; lives at the worker.
+/// The worker's side of a response plane: dials a caller back to deliver a response stream.
 pub trait ResponsePlaneClient: Send + Sync {
-    /// Connects to where `connection_info`, an opaque text made by the caller's
-    /// [`ResponsePlaneServer`], points to; `origin` is where the request came from that holds it.
+    /// Connects to the caller that `connection_info` names, an opaque text made by the caller's
+    /// [`ResponsePlaneServer`]. `origin` is where the request with that text came from.
     ///
     /// # Errors
-    /// The text is not understood, points to where a request of this origin must not point, the
-    /// caller cannot be reached, or it does not wait for the stream: nothing is to run then.
+    /// The text is not valid, it names an address that a request of this origin may not name, the
+    /// caller cannot be reached, or it does not expect the stream. The worker then must not run the
+    /// request.
     fn connect<'a>(
         &'a self,
         connection_info: &'a str,
@@ -117,49 +121,48 @@ pub trait ResponsePlaneClient: Send + Sync {
         context: Context,
     ) -> BoxFuture<'a, Result<ResponseSink, Error>>;
 
-    /// Whether the worker could connect to `connection_info`, as far as this is known without a
-    /// connection attempt: the worker calls this before it acknowledges a request, so that its
-    /// acknowledgement refuses a request whose caller it can never reach. Must return at once.
-    /// `Later` is for what takes a moment to find out.
+    /// Checks, without a connection attempt, whether the worker may connect to `connection_info`.
+    /// The worker calls this before it acknowledges a request, so that it refuses a request whose
+    /// caller it can never reach. Must return at once; return `Later` for a check that takes time.
     fn check(&self, _connection_info: &str, _origin: Origin) -> Decision {
         Decision::Now(Ok(()))
     }
 
-    /// The address that `connection_info` asks to be connected to, where it can be read: callers
-    /// are told apart by it. Must return at once.
+    /// The address that `connection_info` names, if it can be read. It tells callers apart. Must
+    /// return at once.
     fn address<'a>(&self, _connection_info: &'a str) -> Option<Cow<'a, str>> {
         None
     }
 }
 
-/// Waits for workers that dial back; lives at the caller.
+/// The caller's side of a response plane: accepts workers that dial back.
 pub trait ResponsePlaneServer: Send + Sync {
-    /// Expects a response stream for `request`, which is about to be sent; its body is not
-    /// looked at.
+    /// Registers that a worker will dial back with the response stream of `request`, which is sent
+    /// next. Does not read its body.
     ///
     /// # Errors
     /// The server is not running or has reached its limit of expected streams.
     fn register(&self, request: &OutgoingRequest) -> Result<ResponseRegistration, Error>;
 
-    /// Discovery says that an instance is gone: streams that it was expected to begin are given
-    /// up at once, those that have begun go on.
+    /// Called when discovery has removed an instance. Streams that the instance has not begun end
+    /// at once; those that have begun continue.
     fn instance_removed(&self, endpoint: &EndpointName, instance: InstanceId);
 
-    /// Where workers are told to dial.
+    /// The address that requests give to workers.
     fn public_address(&self) -> Option<Address>;
 }
 
-/// A response stream that a worker is expected to dial back with. Dropping it withdraws the
+/// A response stream with which a worker is expected to dial back. Dropping it ends the
 /// expectation.
 pub struct ResponseRegistration {
-    /// What travels to the worker inside the request.
+    /// The text that the request carries to the worker.
     pub connection_info: String,
     /// The stream to read.
     pub stream: ResponseStream,
 }
 
 impl fmt::Debug for ResponseRegistration {
-    /// Without the connection info, which holds what a worker has to show.
+    /// Formats the registration without the connection info, which holds the worker's credential.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseRegistration").field("stream", &self.stream).finish_non_exhaustive()
     }

@@ -1,8 +1,8 @@
 //! Random numbers, from one place that a simulation can set.
 //!
-//! Ids, jitter and draws by lot come from here, and none from a generator of their own, so a
-//! simulation that sets the source and runs its tasks in one order repeats with its seed. Nothing
-//! here is fit for secrets: tokens come from the operating system.
+//! All ids, jitter and random choices come from here, so a simulation that sets the source and runs
+//! its tasks in one order can be repeated with its seed. Do not use these numbers for secrets:
+//! tokens come from the operating system.
 //!
 //! ```
 //! use sinew_plane::random;
@@ -18,13 +18,14 @@ pub use fastrand::Rng;
 
 static SOURCE: OnceLock<fn() -> u64> = OnceLock::new();
 
-/// Takes random numbers from `source` from now on, in the whole process. For simulations, before
-/// anything is drawn. `false`: there is a source already, and it stays.
+/// Sets the source of random numbers for the whole process. For simulations, before any number is
+/// drawn. False if a source is set already; that one stays.
 pub fn set_source(source: fn() -> u64) -> bool {
     SOURCE.set(source).is_ok()
 }
 
-/// 64 random bits. Without a source of a simulation they come from a generator of the thread.
+/// Returns 64 random bits: from the source of the simulation if there is one, else from the
+/// generator of the thread.
 pub fn u64() -> u64 {
     match SOURCE.get() {
         Some(source) => source(),
@@ -53,12 +54,12 @@ pub fn non_zero_u128() -> u128 {
     }
 }
 
-/// A number from 0 (included) to 1 (excluded), evenly drawn.
+/// A number from 0 (included) to 1 (excluded), drawn evenly.
 pub fn fraction() -> f64 {
     generator().f64()
 }
 
-/// A generator for many draws, whose seed is drawn here.
+/// Makes a generator for many draws, with a random seed.
 pub fn generator() -> Rng {
     Rng::with_seed(u64())
 }

@@ -1,4 +1,4 @@
-//! A request on its way out, and as it arrives.
+//! A request as the calling side sends it, and as the serving side receives it.
 
 use bytes::Bytes;
 
@@ -7,11 +7,11 @@ use crate::{
     ResponseSink, TransportId,
 };
 
-/// How much a consumer lets its producer send before it has taken any: the flow-control window,
-/// which is also the most a producer keeps for a replay.
+/// The flow-control window of a stream: how much the producer may send before the consumer has
+/// taken any. It is also the most that the producer keeps for a replay.
 ///
-/// A new item may start while both balances are positive, and is then charged in full; so the
-/// bytes in flight stay under `bytes` plus one item.
+/// A new item may start while credit is left in both items and bytes, and is then charged in full,
+/// so the bytes in flight stay under `bytes` plus one item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     /// Items in flight, at least 1.
@@ -20,32 +20,33 @@ pub struct Window {
     pub bytes: u32,
 }
 
-/// A request as the calling side hands it to a transport.
+/// A request as the calling side passes it to a transport.
 #[derive(Debug, Clone)]
 pub struct OutgoingRequest {
-    /// What is called.
+    /// The endpoint that is called.
     pub endpoint: EndpointName,
-    /// Which instance is meant. A server that is not it refuses.
+    /// The instance that is called. Any other instance refuses the request.
     pub instance: InstanceId,
-    /// Metadata, the payload's content type and the trace parent among them. These travel; those
-    /// of the context are for whoever makes the request out of it.
+    /// The headers that are sent, with the payload's content type and the trace parent. The headers
+    /// of the context are not sent; the code that makes this request copies them here.
     pub headers: Headers,
     /// The request's payload.
     pub body: Bytes,
     /// Cancel, deadline, id.
     pub context: Context,
-    /// Flow-control window for the response, instead of the transport's own choice.
+    /// Flow-control window of the response, instead of the transport's default.
     pub window: Option<Window>,
-    /// 0 for the first try, then 1, 2, ... for the same request sent again.
+    /// 0 for the first attempt, then 1, 2, ... for the same request sent again.
     pub attempt: u8,
-    /// The process that must answer, where it is known: another one may have taken the address.
+    /// The process that has to answer, if it is known, because another process may have taken the
+    /// address.
     pub process: Option<ProcessId>,
-    /// Limits of the waits for the response, where the context says nothing.
+    /// Time limits for the response, where the context sets none.
     pub limits: CallLimits,
 }
 
 impl OutgoingRequest {
-    /// A first try with the transport's own window.
+    /// Makes a first attempt with the transport's default window.
     pub fn new(endpoint: EndpointName, instance: InstanceId, body: Bytes) -> Self {
         let context = Context::new();
         Self {
@@ -61,28 +62,28 @@ impl OutgoingRequest {
         }
     }
 
-    /// The same request with a given context.
+    /// Sets the context.
     #[must_use]
     pub fn with_context(mut self, context: Context) -> Self {
         self.context = context;
         self
     }
 
-    /// The same request with given headers.
+    /// Sets the headers.
     #[must_use]
     pub fn with_headers(mut self, headers: Headers) -> Self {
         self.headers = headers;
         self
     }
 
-    /// The same request with limits for what its context leaves open.
+    /// Sets the time limits that apply where the context sets none.
     #[must_use]
     pub fn with_limits(mut self, limits: CallLimits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// The same request with a given window.
+    /// Sets the flow-control window.
     #[must_use]
     pub fn with_window(mut self, window: Window) -> Self {
         self.window = Some(window);
@@ -93,43 +94,43 @@ impl OutgoingRequest {
 /// A request as the serving side receives it.
 #[derive(Debug)]
 pub struct IncomingRequest<'a> {
-    /// What is called, as the peer spelled it: not validated, to be looked up.
+    /// The endpoint that is called, as the peer spelled it. It is not validated.
     pub endpoint: &'a str,
-    /// Which instance the caller means.
+    /// The instance that the caller names.
     pub instance: InstanceId,
     /// The request's payload.
     pub body: Bytes,
     /// Cancel, deadline, headers, id.
     pub context: Context,
-    /// How it came.
+    /// The transport that it arrived on.
     pub transport: &'a TransportId,
     /// What the transport knows of the other end.
     pub peer: &'a PeerFacts,
-    /// 0 for the first try.
+    /// The number of the attempt, 0 for the first.
     pub attempt: u8,
 }
 
-/// Takes requests off a transport.
+/// Handles the requests that a transport receives.
 ///
-/// `handle` is called from the transport's reader, so it must return at once: it decides, and
-/// hands the work to a task of its own. Every sink ends with one terminal; dropping it counts
-/// as [`Code::HandlerGone`](crate::Code::HandlerGone).
+/// The transport's reader task calls `handle`, so it must return at once: it decides, and starts a
+/// task for the work. Every sink ends with one terminal; dropping the sink fails the stream with
+/// [`Code::HandlerGone`](crate::Code::HandlerGone).
 ///
-/// A sink that comes out of `handle` without an end is admitted: the transport tells the caller so
-/// within 100 ms, unless an item, an end or [`ResponseSink::accept`] does earlier.
+/// A request whose sink has no end when `handle` returns counts as admitted: the transport sends
+/// the acceptance to the caller within 100 ms, unless an item, an end or [`ResponseSink::accept`]
+/// does so earlier.
 pub trait RequestHandler: Send + Sync {
-    /// Takes one request. Refuse it with [`ResponseSink::reject`].
+    /// Handles one request. Refuse it with [`ResponseSink::reject`].
     fn handle(&self, request: IncomingRequest<'_>, sink: ResponseSink);
 
-    /// True for a handler that keeps requests without having decided on them: then only its own
-    /// [`ResponseSink::accept`] tells their callers that they are admitted.
+    /// True for a handler that keeps requests on which it has not decided yet. Only its own
+    /// [`ResponseSink::accept`] then sends the acceptance to their callers.
     fn decides_later(&self) -> bool {
         false
     }
 
-    /// Reserves a place for a request, for planes that acknowledge one before they have a sink for
-    /// it. `None` from a handler that decides only when the request comes to
-    /// [`handle`](Self::handle).
+    /// Reserves a place for a request, for planes that acknowledge a request before they have a
+    /// sink for it. `None` from a handler that decides only in [`handle`](Self::handle).
     ///
     /// # Errors
     /// The refusal that `handle` would send.

@@ -1,5 +1,4 @@
-//! Requests that are streams themselves: the worker fetches their items from the caller, on a
-//! plane of their own.
+//! Request streams: the worker fetches the items of a request from the caller, on a separate plane.
 
 use std::{
     fmt,
@@ -12,10 +11,10 @@ use futures_core::Stream;
 
 use crate::{BoxFuture, BoxStream, Context, Decision, Error, Origin};
 
-/// Waits for workers that fetch the items of a request; lives at the caller.
+/// The caller's side: accepts workers that fetch the items of a request.
 pub trait RequestStreamServer: Send + Sync {
-    /// Expects a worker to fetch the items of `context`'s request; they are taken from `items`
-    /// as fast as the worker reads. When the context is stopped or killed the worker is told.
+    /// Registers that a worker will fetch the items of `context`'s request. It takes them from
+    /// `items` as fast as the worker reads, and passes a stop or kill of the context to the worker.
     ///
     /// # Errors
     /// The server is closed or has reached its limit of streams, or the request has a request
@@ -27,11 +26,11 @@ pub trait RequestStreamServer: Send + Sync {
     ) -> Result<RequestRegistration, Error>;
 }
 
-/// Fetches the items of requests from their callers; lives at the worker.
+/// The worker's side: fetches the items of requests from their callers.
 pub trait RequestStreamClient: Send + Sync {
-    /// Fetches the items of a request of this origin from where `connection_info`, an opaque text
-    /// made by the caller's [`RequestStreamServer`], points to. Dropping the future fetches
-    /// nothing.
+    /// Fetches the items of a request from the caller that `connection_info` names, an opaque text
+    /// made by the caller's [`RequestStreamServer`]. `origin` is where the request came from.
+    /// Dropping the future fetches nothing.
     ///
     /// # Errors
     /// As [`ResponsePlaneClient::connect`](crate::ResponsePlaneClient::connect).
@@ -42,25 +41,26 @@ pub trait RequestStreamClient: Send + Sync {
         context: Context,
     ) -> BoxFuture<'a, Result<RequestStream, Error>>;
 
-    /// Whether `connection_info` is one that items could be fetched from, as
-    /// [`ResponsePlaneClient::check`](crate::ResponsePlaneClient::check) says it of responses.
+    /// Checks whether items may be fetched from `connection_info`, as
+    /// [`ResponsePlaneClient::check`](crate::ResponsePlaneClient::check) does for responses.
     fn check_request_stream(&self, _connection_info: &str, _origin: Origin) -> Decision {
         Decision::Now(Ok(()))
     }
 }
 
-/// The items of a request, as the caller sends them.
+/// The stream of the items of a request, as the caller sends them.
 ///
-/// It is read when it is polled: what is not taken holds up the caller. It ends with `None` when
-/// the caller has sent all of them, and else with one error, which has then stopped or killed
-/// the request's context too. Dropping it lets the caller know that no more is wanted.
+/// It reads only when it is polled, so a worker that takes no items blocks the caller. It ends with
+/// `None` when the caller has sent all items, and otherwise with one error, after which the
+/// request's context is stopped or killed too. Dropping it tells the caller that no more items are
+/// needed.
 pub struct RequestStream {
     items: BoxStream<'static, Result<Bytes, Error>>,
     context: Context,
 }
 
 impl RequestStream {
-    /// The items of `context`'s request. Whoever makes it keeps what is said above.
+    /// Makes the stream of `context`'s request. Its maker has to keep the contract above.
     pub fn new(
         items: impl Stream<Item = Result<Bytes, Error>> + Send + 'static,
         context: Context,
@@ -92,8 +92,8 @@ impl fmt::Debug for RequestStream {
     }
 }
 
-/// A request stream that a worker is expected to fetch. Dropping it withdraws the expectation,
-/// and cuts a stream that is being fetched: keep it as long as the response.
+/// A request stream that a worker is expected to fetch. Dropping it ends the expectation, and cuts
+/// a stream that is being fetched, so keep it as long as the response.
 #[must_use = "dropping the registration withdraws it"]
 pub struct RequestRegistration {
     connection_info: String,
@@ -101,19 +101,19 @@ pub struct RequestRegistration {
 }
 
 impl RequestRegistration {
-    /// A registration; dropping `expectation` withdraws it.
+    /// Makes a registration. Dropping `expectation` ends it.
     pub fn new(connection_info: String, expectation: impl Send + Sync + 'static) -> Self {
         Self { connection_info, _expectation: Box::new(expectation) }
     }
 
-    /// What travels to the worker inside the request.
+    /// The text that the request carries to the worker.
     pub fn connection_info(&self) -> &str {
         &self.connection_info
     }
 }
 
 impl fmt::Debug for RequestRegistration {
-    /// Without the connection info, which holds what a worker has to show.
+    /// Formats the registration without the connection info, which holds the worker's credential.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestRegistration").finish_non_exhaustive()
     }

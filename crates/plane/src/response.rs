@@ -1,4 +1,4 @@
-//! The response stream as its consumer holds it.
+//! The response stream of a caller.
 
 use std::{
     fmt,
@@ -16,52 +16,52 @@ use crate::{
     StopKind, Terminal, limits::accept_timed_out, timeout,
 };
 
-/// What a [`ResponseSource`] had when it was polled.
+/// The result of polling a [`ResponseSource`].
 #[derive(Debug)]
 pub enum SourceEvent {
-    /// At least one item was put into the batch.
+    /// At least one item was added to the batch.
     Items,
-    /// The stream ended; no item was put into the batch.
+    /// The stream ended; no item was added to the batch.
     Ended(Terminal),
-    /// The producer or the way to it was lost; no item was put into the batch. `Err` before the
-    /// handler began carries what a router needs to decide about a resend.
+    /// The producer or the connection to it was lost; no item was added to the batch. The error
+    /// says whether the handler may have run, which the router needs to decide about a resend.
     Lost(Error),
 }
 
 /// The receiving end of a stream inside a transport.
 pub trait ResponseSource: Send + Sync {
-    /// Ready once the handler has taken the request, an item or a successful end is there, or it
-    /// is clear that none will come.
+    /// Ready once the worker has accepted the request, an item or a successful end has arrived, or
+    /// the stream has failed.
     fn poll_started(&self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>>;
 
-    /// Ready with the head of the response once it arrived; with an empty one once an item or the
-    /// end arrived without it. It stays there, however often it is asked for, until
+    /// Ready with the head of the response once it has arrived, or with an empty head once an item
+    /// or the end has arrived without one. Returns the same head each time until
     /// [`abandon`](Self::abandon).
     fn poll_head(&self, cx: &mut task::Context<'_>) -> Poll<Headers>;
 
-    /// The facts that came with the terminal; empty before it, and where there are none.
+    /// The facts that arrived with the terminal; empty before it, and if there are none.
     fn facts(&self) -> Headers;
 
-    /// Moves all items that are there to the back of `batch`. Items of an earlier batch count as
-    /// consumed now, which is what grants new credit: call with an empty batch only.
+    /// Moves all items that have arrived to the end of `batch`. The items of the last batch count
+    /// as consumed now, which grants new credit, so call it with an empty batch only.
     fn poll_batch(&self, cx: &mut task::Context<'_>, batch: &mut ItemBatch) -> Poll<SourceEvent>;
 
-    /// True when the serving side is known to have admitted the request, though it has not said
-    /// so: within one process there is nothing to be said. The [start](Self::poll_started) is then
-    /// waited for only briefly, in case the handler refuses at once.
+    /// True if the request is known to be admitted without an acceptance, as within one process.
+    /// The [start](Self::poll_started) is then waited for only briefly, in case the handler refuses
+    /// at once.
     fn is_admitted(&self) -> bool {
         false
     }
 
-    /// Asks the producer to end. Must not block. The stream still ends with a terminal.
+    /// Cancels the producer. Must not block. The stream still ends with a terminal.
     fn cancel(&self, kind: StopKind);
 
-    /// The consumer does not poll again: stop the producer and forget the stream.
+    /// Called when the consumer will not poll again: kill the producer and free the stream.
     fn abandon(&self);
 }
 
-/// The items of one response, in order, and then its end. Items that arrived together may share
-/// a buffer, up to a window's worth: copy one that is kept for long while the others are not.
+/// The items of one response, in order, and then its end. Items that arrived together may share a
+/// buffer of up to a window: copy an item that is kept much longer than the others.
 ///
 /// `None` without an `Err` before it means complete. After an `Err` the stream is over and
 /// [`outcome`](Self::outcome) tells failed, cancelled and truncated apart. Dropping it before
@@ -83,17 +83,17 @@ pub struct ResponseStream {
 const ADMITTED: Duration = Duration::from_millis(50);
 
 impl ResponseStream {
-    /// Wraps a transport's source. The limits are those of the context.
+    /// Wraps the source of a transport. The time limits are those of the context.
     pub fn new(source: Arc<dyn ResponseSource>, context: Context) -> Self {
         Self::limited(source, context, CallLimits::default())
     }
 
-    /// The same without any limit, for a stream that is watched elsewhere.
+    /// As [`new`](Self::new), without time limits, for a stream whose limits other code keeps.
     pub fn unlimited(source: Arc<dyn ResponseSource>, context: Context) -> Self {
         Self::with(source, context, Duration::MAX, None)
     }
 
-    /// The same, with limits for what the context leaves open.
+    /// As [`new`](Self::new), with limits that apply where the context sets none.
     pub fn limited(source: Arc<dyn ResponseSource>, context: Context, limits: CallLimits) -> Self {
         let own = *context.limits();
         let limits = own.or(limits);
@@ -124,8 +124,7 @@ impl ResponseStream {
         }
     }
 
-    /// The same stream, of a request whose acceptance has come another way: its start is waited
-    /// for as long as it takes.
+    /// Sets that the request is accepted already: the wait for its start has no limit.
     #[must_use]
     pub fn accepted(mut self) -> Self {
         self.accept = Duration::MAX;
@@ -140,7 +139,7 @@ impl ResponseStream {
     /// may be tried. Cancel-safe; the limit counts from the call of this method.
     ///
     /// # Errors
-    /// The refusal, the failure of the handler before its first item, the loss of the peer, or
+    /// A refusal, a failure of the handler before its first item, the loss of the peer, or
     /// [`Code::AcceptTimedOut`], after which the stream is over.
     pub async fn started(&mut self) -> Result<(), Error> {
         if let Some(error) = &self.given_up {
@@ -156,15 +155,15 @@ impl ResponseStream {
         }
     }
 
-    /// What the handler said of the response before its first item. Waits until the head, the first
-    /// item or the end arrives. Empty when the handler set no head, when an item or the end came
-    /// first, and always from Dynamo's workers. Takes no item, so it may be asked before, between
-    /// and after them, and gives the same head each time. Cancel-safe.
+    /// The head of the response, which the handler sends before its first item. Waits until the
+    /// head, the first item or the end arrives. Empty if the handler sent no head, and always from
+    /// Dynamo workers. Takes no item, so it may be called before, between and after them, and
+    /// returns the same head each time. Cancel-safe.
     ///
     /// # Errors
-    /// As [`started`](Self::started), and [`Code::FirstItemTimedOut`] when that limit of the call
-    /// passes first. A failure after the handler began is no error here: read the items, or
-    /// [`outcome`](Self::outcome).
+    /// As [`started`](Self::started), and [`Code::FirstItemTimedOut`] if that limit passes first. A
+    /// failure after the handler began is no error here; the items and [`outcome`](Self::outcome)
+    /// report it.
     pub async fn head(&mut self) -> Result<Headers, Error> {
         let at_once = std::future::poll_fn(|cx| Poll::Ready(self.source.poll_head(cx))).await;
         match at_once {
@@ -192,9 +191,9 @@ impl ResponseStream {
         Poll::Ready(Err(self.give_up(error)))
     }
 
-    /// What the handler said of the whole response with its end, be that complete, failed or
-    /// cancelled. Empty before the end was read, when the handler set none, when the stream was
-    /// lost, and always from Dynamo's workers.
+    /// The facts of the response, which the handler sends with the end, whether that is complete,
+    /// failed or cancelled. Empty before the end was read, if the handler set none, if the stream
+    /// was lost, and always from Dynamo workers.
     pub fn facts(&self) -> Headers {
         match self.outcome {
             Some(_) => self.source.facts(),
@@ -230,7 +229,7 @@ impl ResponseStream {
         self.received
     }
 
-    /// How the stream ended, once it has.
+    /// The outcome, once the stream has ended.
     pub fn outcome(&self) -> Option<&Outcome> {
         self.outcome.as_ref()
     }
@@ -272,9 +271,9 @@ impl ResponseStream {
 }
 
 impl ResponseStream {
-    /// The next item as `read` makes it, which sees the bytes where they stand in what was
-    /// received: of an item that is read at once, none becomes [`Bytes`] of its own. Else as
-    /// polling the stream.
+    /// Polls for the next item and returns what `read` makes of its bytes. `read` gets a slice of
+    /// the receive buffer, so the item does not become a [`Bytes`] of its own. Otherwise as polling
+    /// the stream.
     #[inline]
     pub fn poll_item<T>(
         &mut self,

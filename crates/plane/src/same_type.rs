@@ -1,12 +1,12 @@
-//! A value as another type that is the same one.
+//! Converts a value to a generic type that is the same type.
 
 use std::any::Any;
 
-/// The value as a `B` where `A` and `B` are one type, which generic code cannot say otherwise.
-/// Copies nothing and allocates nothing.
+/// Returns the value as a `B` if `A` and `B` are the same type, which generic code cannot express.
+/// Does not copy or allocate.
 ///
 /// # Errors
-/// The value itself, when they are two types.
+/// The value itself, if the types differ.
 #[inline]
 pub fn same_type<A: 'static, B: 'static>(value: A) -> Result<B, A> {
     let mut value = Some(value);

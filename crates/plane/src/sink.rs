@@ -1,4 +1,4 @@
-//! The response stream as its producer holds it.
+//! The response sink of a handler.
 
 use std::{
     fmt,
@@ -10,34 +10,34 @@ use bytes::Bytes;
 
 use crate::{CancelReason, Code, Context, Error, Executed, Headers, ItemRun, Terminal};
 
-/// Why an item was not taken. The item comes back where it can still be sent.
+/// Why an item was not taken. The error returns the item if it can still be sent.
 #[derive(Debug)]
 pub enum TrySendError {
-    /// The window is full: the consumer has to take items first.
+    /// The window is full: the consumer has to take items first. Holds the item.
     Full(Bytes),
-    /// The stream is over, cancelled or lost; sending on is pointless.
+    /// The stream is over, cancelled or lost. No further item can be sent.
     Closed(Error),
 }
 
 /// The sending end of a stream inside a transport.
 pub trait SinkTarget: Send + Sync {
-    /// Ready when one more item would be taken. Only the latest waker is kept.
+    /// Ready when there is credit for another item. Only the latest waker is kept.
     fn poll_ready(&self, cx: &mut task::Context<'_>) -> Poll<Result<(), Error>>;
 
-    /// Takes an item, without writing it out yet where that can wait for [`flush`](Self::flush).
+    /// Takes an item. It may leave the writing to [`flush`](Self::flush).
     fn try_send(&self, item: Bytes) -> Result<(), TrySendError>;
 
     /// Sends the head of the response. [`ResponseSink`] calls it at most once, and before the first
     /// item. A transport that cannot carry it accepts the request and leaves the head out.
     fn head(&self, head: Headers);
 
-    /// Keeps the facts that leave with the terminal. The last call before
+    /// Sets the facts that are sent with the terminal. The last call before
     /// [`finish`](Self::finish) counts. A transport that cannot carry them leaves them out.
     fn set_facts(&self, facts: Headers);
 
-    /// Takes as many items off the front of the run as there is credit for, as
-    /// [`try_send`](Self::try_send) does with each. Returns how many more would be taken now,
-    /// as far as that is known: 1 says no more than that the next may be tried.
+    /// Takes as many items from the front of the run as there is credit for, as
+    /// [`try_send`](Self::try_send) does with each. Returns how many more it would take now, as far
+    /// as it knows; 1 only means that the next item may be tried.
     ///
     /// # Errors
     /// The stream is over, or the first item that is left in the run is too large.
@@ -45,19 +45,19 @@ pub trait SinkTarget: Send + Sync {
         try_send_each(self, run)
     }
 
-    /// Tells the consumer that the request is admitted, unless an item or the end has done so or
-    /// does so anyway. Also called behind the end, where it changes nothing.
+    /// Sends the acceptance to the consumer, unless an item or the end does so. May be called after
+    /// the end, where it changes nothing.
     fn accept(&self);
 
     /// Ends the stream. Later calls change nothing.
     fn finish(&self, terminal: Terminal);
 
-    /// Writes out what has gathered, or leaves that to the burst that is running.
+    /// Writes the gathered output, or leaves that to the running burst.
     fn flush(&self);
 }
 
-/// Sends a run item by item: for a target to which it is nothing else, and for a run that it
-/// cannot take as one.
+/// Sends a run item by item, for a target that cannot take runs, and for a run that it cannot take
+/// whole.
 ///
 /// # Errors
 /// As [`SinkTarget::try_send_run`].
@@ -82,9 +82,9 @@ pub fn try_send_each(
     Ok(1)
 }
 
-/// Where the items of one response go, and its end.
+/// The producing end of one response: takes its items and its end.
 ///
-/// Items are numbered from 0 in the order they are sent. Dropping the sink without an end
+/// Items are numbered from 0 in the order in which they are sent. Dropping the sink without an end
 /// fails the stream with [`Code::HandlerGone`], or ends it as cancelled if it was cancelled.
 pub struct ResponseSink {
     target: Arc<dyn SinkTarget>,
@@ -100,8 +100,8 @@ impl ResponseSink {
         Self { target, context, sent: 0, has_head: false, ended: false }
     }
 
-    /// The same sink for a request whose context is another than the stream's own. Whoever joins
-    /// the two [links](Context::link) them.
+    /// Replaces the context, for a request whose context differs from that of the stream. The
+    /// caller has to [link](Context::link) the two.
     #[must_use]
     pub fn with_context(mut self, context: Context) -> Self {
         self.context = context;
@@ -118,14 +118,13 @@ impl ResponseSink {
         self.sent
     }
 
-    /// Sends the head of the response: what the handler says of it before the first item. It leaves
-    /// at once, or at the end of the [`burst`](crate::burst()), and tells the caller that the
-    /// handler has begun. The caller reads it with
-    /// [`ResponseStream::head`](crate::ResponseStream::head). An empty head says that there is
-    /// none, so that a caller which waits for it goes on.
+    /// Sends the head of the response: headers before the first item. It is written at once, or at
+    /// the end of the [`burst`](crate::burst()), and tells the caller that the handler has begun.
+    /// The caller reads it with [`ResponseStream::head`](crate::ResponseStream::head). An empty
+    /// head means that there is none, so that a caller does not wait for one.
     ///
-    /// [`Headers`] bounds it: 64 entries, 65,536 bytes. It is sent outside the caller's window, and
-    /// never waits for credit. Dynamo's callers do not get it: their protocol has no place for it.
+    /// [`Headers`] bounds it: 64 entries, 65,536 bytes. It needs no credit. Dynamo callers do not
+    /// get it, because their protocol has no place for it.
     ///
     /// # Errors
     /// An item or another head was sent before; then nothing is sent. The stream goes on.
@@ -140,7 +139,7 @@ impl ResponseSink {
         Ok(())
     }
 
-    /// Sends an item, waiting for credit, and lets it leave. Cancel-safe: dropped midway, the
+    /// Waits for credit, sends an item and flushes it. Cancel-safe: if the future is dropped, the
     /// item was not sent.
     ///
     /// # Errors
@@ -161,8 +160,8 @@ impl ResponseSink {
         }
     }
 
-    /// Sends an item if there is credit. It leaves with the next [`flush`](Self::flush), at
-    /// once when nothing else is under way, or at the end of the [`burst`](crate::burst()).
+    /// Sends an item if there is credit. It is written with the next [`flush`](Self::flush), at
+    /// once if the connection has no other output, or at the end of the [`burst`](crate::burst()).
     ///
     /// # Errors
     /// [`TrySendError::Full`] without credit, [`TrySendError::Closed`] when the stream is over.
@@ -172,10 +171,9 @@ impl ResponseSink {
         Ok(())
     }
 
-    /// Sends as many items off the front of the run as there is credit for; the run keeps the
-    /// others. Items leave as after [`try_send`](Self::try_send). Returns how many more would be
-    /// taken now, as far as the transport can tell: a handler that makes no more than that has
-    /// none waiting.
+    /// Sends as many items from the front of the run as there is credit for; the run keeps the
+    /// others. The items are written as after [`try_send`](Self::try_send). Returns how many more
+    /// items would be taken now, as far as the transport knows.
     ///
     /// # Errors
     /// The stream is over, cancelled or lost, or an item is over the transport's limit; those
@@ -187,7 +185,7 @@ impl ResponseSink {
         room
     }
 
-    /// Ready when one more item would be taken.
+    /// Ready when there is credit for another item.
     ///
     /// # Errors
     /// As [`send`](Self::send).
@@ -210,7 +208,7 @@ impl ResponseSink {
         Acceptance(Arc::downgrade(&self.target))
     }
 
-    /// Writes out what has gathered.
+    /// Writes the gathered output.
     pub fn flush(&self) {
         self.target.flush();
     }
@@ -221,20 +219,20 @@ impl ResponseSink {
         self.finish(Terminal::Complete { items });
     }
 
-    /// Ends the stream as [`complete`](Self::complete), with facts: what the handler says of the
-    /// whole response, such as what it cost.
+    /// Ends the stream as [`complete`](Self::complete), with facts: headers about the whole
+    /// response, such as its cost.
     pub fn complete_with(mut self, facts: Headers) {
         self.set_facts(facts);
         self.complete();
     }
 
-    /// Keeps facts about the whole response for its end, whichever end that is: complete, failed or
-    /// cancelled, also by a drop. Later facts replace earlier ones. The caller reads them with
-    /// [`ResponseStream::facts`](crate::ResponseStream::facts).
+    /// Sets facts about the whole response, which are sent with its end, whether that is complete,
+    /// failed or cancelled, also by a drop. Later facts replace earlier ones. The caller reads them
+    /// with [`ResponseStream::facts`](crate::ResponseStream::facts).
     ///
     /// [`Headers`] bounds them: 64 entries, 65,536 bytes. A stream whose connection is lost, or
-    /// that this process ends for want of memory, has none. Dynamo's callers do not get them:
-    /// their protocol has no place for them.
+    /// that this process ends because the memory budget is spent, has none. Dynamo callers do not
+    /// get them, because their protocol has no place for them.
     pub fn set_facts(&mut self, facts: Headers) {
         self.target.set_facts(facts);
     }
@@ -246,7 +244,8 @@ impl ResponseSink {
         self.finish(Terminal::Failed { error: error.with_executed(Executed::Yes) });
     }
 
-    /// Refuses the request before anything ran: the caller may safely try elsewhere.
+    /// Refuses the request before a handler ran, so that the router may send it to another
+    /// instance.
     pub fn reject(mut self, error: Error) {
         self.finish(Terminal::Failed { error: error.with_executed(Executed::No) });
     }
@@ -263,13 +262,13 @@ impl ResponseSink {
     }
 }
 
-/// Tells the caller of a request that it is admitted, if it has not heard of it yet. Holds no
+/// Sends the acceptance of a request to its caller, unless that was sent before. Does not keep the
 /// stream open.
 #[derive(Clone)]
 pub struct Acceptance(Weak<dyn SinkTarget>);
 
 impl Acceptance {
-    /// Tells it, if the stream has not ended.
+    /// Sends the acceptance, if the stream has not ended.
     pub fn send(&self) {
         if let Some(target) = self.0.upgrade() {
             target.accept();

@@ -1,4 +1,4 @@
-//! Attempts beside each other, begun one after the other.
+//! Parallel attempts that start one after the other.
 
 use std::{
     future::poll_fn,
@@ -7,16 +7,16 @@ use std::{
     time::Duration,
 };
 
-/// How long one attempt to connect runs alone before the next way is tried beside it: the delay
-/// that RFC 8305 recommends. A peer that is stopped still completes a connect, so what counts is
-/// the whole set-up, the peer's hello included.
+/// How long one attempt to connect runs alone before the next one starts in parallel: the delay
+/// that RFC 8305 recommends. The kernel completes a connect to a process that is stopped, so the
+/// attempt includes the peer's hello.
 pub const CONNECT_ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// The first of several attempts that succeeds. `next` begins an attempt; it is called at once,
-/// and again when `pause` has passed or an attempt has failed, until it has no more. `failed`
-/// gets the error of each that fails. The others are dropped when one succeeds.
+/// Runs attempts until one succeeds, and returns its result. `next` starts an attempt; it is called
+/// at once, and again after `pause` or when an attempt fails, until it returns `None`. `failed`
+/// gets the error of each failed attempt. When one succeeds, the others are dropped.
 ///
-/// `None` when all have failed. Cancel-safe as far as the attempts are.
+/// `None` if all attempts have failed. Cancel-safe if the attempts are.
 pub async fn staggered<F, P, T, E>(
     pause: impl Fn() -> P,
     mut next: impl FnMut() -> Option<F>,

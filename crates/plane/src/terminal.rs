@@ -2,7 +2,7 @@
 
 use crate::{CancelReason, Error};
 
-/// The one end of a stream, as its producer declares it. The end of a connection is not one.
+/// The end of a stream, as its producer declares it. The end of a connection is not a terminal.
 #[derive(Debug, Clone)]
 pub enum Terminal {
     /// Every item was produced; nothing follows.
@@ -10,19 +10,20 @@ pub enum Terminal {
         /// How many items there were.
         items: u64,
     },
-    /// The handler, or the stack before it, reported an error.
+    /// The handler, or the code that serves it, reported an error.
     Failed {
         /// What went wrong.
         error: Error,
     },
-    /// The stream was ended early on purpose.
+    /// The stream was ended early by a cancel.
     Cancelled {
-        /// By whom or what.
+        /// The reason.
         reason: CancelReason,
     },
 }
 
-/// How a stream ended, as its consumer saw it: the producer's [`Terminal`], or the loss of it.
+/// How a stream ended for its consumer: with the producer's [`Terminal`], or by the loss of the
+/// producer.
 #[derive(Debug, Clone)]
 pub enum Outcome {
     /// Every item the handler produced was delivered, in order.
@@ -35,13 +36,13 @@ pub enum Outcome {
         /// What went wrong.
         error: Error,
     },
-    /// The stream was ended early on purpose.
+    /// The stream was ended early by a cancel.
     Cancelled {
-        /// By whom or what.
+        /// The reason.
         reason: CancelReason,
     },
-    /// The producer or the way to it was lost before a terminal; the items received are a true
-    /// prefix.
+    /// The producer or the connection to it was lost before a terminal; the items received are a
+    /// true prefix.
     Truncated {
         /// How many items had arrived.
         received: u64,

@@ -1,4 +1,4 @@
-//! A limit on a wait, kept by a process that may itself be stopped meanwhile.
+//! A timeout that takes into account that the process itself may have been stopped.
 
 use std::{
     future::poll_fn,
@@ -19,9 +19,9 @@ const LATE: Duration = Duration::from_millis(250);
 /// What lies in a socket by then is fetched in this time.
 const GRACE: Duration = Duration::from_millis(250);
 
-/// When to look again, when the look at `now` comes so long behind `deadline` that this process
-/// did not run meanwhile: what it waits for may have arrived, and nobody has fetched it yet.
-/// `None`: the look is on time, and counts.
+/// Returns when to check again if `now` is so long after `deadline` that this process did not run
+/// meanwhile: what it waits for may have arrived and not been read yet. `None` if the check is on
+/// time and counts.
 ///
 /// ```
 /// use std::time::Duration;
@@ -41,12 +41,12 @@ pub fn second_look(deadline: Instant, now: Instant) -> Option<Instant> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Elapsed;
 
-/// Does `work` for at most `limit`. Time in which this process was stopped gives the work a
-/// moment more, to take what has arrived.
+/// Runs `work` for at most `limit`. If this process was stopped meanwhile, the work gets another
+/// moment to read what has arrived.
 ///
-/// Cheap for work that is done at the first look: only then is there no timer. A limit that is
-/// too long to add to the clock is none. Needs a tokio runtime with its clock enabled; outside of
-/// a runtime there is no limit. Cancel-safe if `work` is.
+/// Work that is ready at the first poll costs no timer. A limit that is too long to add to the
+/// clock means no limit. Needs a tokio runtime with its clock enabled; outside a runtime there is
+/// no limit. Cancel-safe if `work` is.
 ///
 /// # Errors
 /// [`Elapsed`]; the work is dropped.

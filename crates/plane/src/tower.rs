@@ -18,13 +18,13 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// An engine as a [`Service`] of requests. Clones share the engine.
 ///
-/// It is always ready: an engine that has no room refuses the request itself, and its error says so.
-/// The future ends when the response begins, so a limit around it counts requests until then, and not
+/// It is always ready: an engine without room refuses the request with an error. The future is
+/// ready when the response begins, so a limit around it counts requests until that moment, and not
 /// streams until their end.
 pub struct EngineService<Req, Resp>(Arc<dyn AsyncEngine<Req, Resp>>);
 
 impl<Req, Resp> EngineService<Req, Resp> {
-    /// `engine` as a service.
+    /// Makes a service from `engine`.
     pub fn new(engine: impl AsyncEngine<Req, Resp> + 'static) -> Self {
         Self(Arc::new(engine))
     }
@@ -61,16 +61,16 @@ impl<Req, Resp> fmt::Debug for EngineService<Req, Resp> {
     }
 }
 
-/// A [`Service`] of requests as an engine: served by a worker, or called.
+/// A [`Service`] of requests as an engine, which a worker can serve and a caller can call.
 ///
-/// Each request gets a clone of the service and waits until that is ready, so what the service
-/// shares among its clones, as a limit or a buffer, holds for all requests together. A stop of the
-/// request, or the end of its caller, ends the wait. A service that fails while it is waited for
-/// refuses the request as `Overloaded`, and nothing has run; so does a `LoadShed`. An [`Error`] of
-/// ours that it fails with, or that is among the sources of its error, is passed on as it is, and
-/// another error fails the request as one of the handler.
+/// Each request gets a clone of the service and waits until that is ready, so what the clones
+/// share, such as a limit or a buffer, applies to all requests together. A stop of the request, or
+/// the drop of its future, ends the wait. If the service fails before it is ready, or is a
+/// `LoadShed` that fails, the request is refused as `Overloaded`, and no handler ran. If a call
+/// fails with an [`Error`] of this crate, or with one that has it among its sources, that is passed
+/// on unchanged. Any other error fails the request as `HandlerFailed`.
 ///
-/// Around an engine, as a layer of `tower`:
+/// An engine with a layer of `tower` around it:
 ///
 /// ```
 /// use std::sync::Arc;
@@ -94,7 +94,7 @@ impl<Req, Resp> fmt::Debug for EngineService<Req, Resp> {
 pub struct ServiceEngine<S>(Mutex<S>);
 
 impl<S> ServiceEngine<S> {
-    /// `service` as an engine.
+    /// Makes an engine from `service`.
     pub fn new(service: S) -> Self {
         Self(Mutex::new(service))
     }

@@ -10,12 +10,12 @@ pub struct SingleIn<T> {
 }
 
 impl<T> SingleIn<T> {
-    /// A request with a context of its own.
+    /// Makes a request with a new context.
     pub fn new(data: T) -> Self {
         Self { data, context: Context::new() }
     }
 
-    /// A request with a given context.
+    /// Makes a request with a given context.
     pub fn with_context(data: T, context: Context) -> Self {
         Self { data, context }
     }
@@ -30,8 +30,8 @@ impl<T> SingleIn<T> {
         &self.context
     }
 
-    /// The same request with one more header, in a [child](Context::child_with) of its context:
-    /// the headers of a context do not change.
+    /// Adds a header, in a [child](Context::child_with) of the context, because the headers of a
+    /// context do not change.
     ///
     /// # Errors
     /// [`HeadersError`] when the name, the value or the headers together break a limit.
@@ -41,9 +41,9 @@ impl<T> SingleIn<T> {
         Ok(Self { context: self.context.child_with(headers), data: self.data })
     }
 
-    /// The same request in a [child](Context::child) of its context: headers, deadline and limits are
-    /// the same, a cancel goes on, and a response that is dropped before its end cancels this request
-    /// alone. For an engine that passes a request on to another one.
+    /// Moves the request to a [child](Context::child) of its context, for an engine that passes it on
+    /// to another one. Headers, deadline and limits are the same, and a cancel is passed on. Dropping
+    /// the response before its end cancels only the passed-on request.
     ///
     /// ```
     /// use sinew_plane::{Context, SingleIn};
@@ -58,7 +58,7 @@ impl<T> SingleIn<T> {
         Self { context: self.context.child(), data: self.data }
     }
 
-    /// Both parts.
+    /// Splits the request into its value and its context.
     pub fn into_parts(self) -> (T, Context) {
         (self.data, self.context)
     }

@@ -1,16 +1,16 @@
-//! Requests that were admitted, and whose callers have heard nothing yet.
+//! Requests that were admitted and whose callers have no answer yet.
 
 use std::time::Duration;
 
-/// How often they are looked at. A caller hears of its admission at the second look behind it:
-/// after 40 to 80 ms.
+/// Time between two checks. The second check after the admission sends the acceptance, so the
+/// caller gets it after 40 to 80 ms.
 pub const ACCEPTANCE_LOOK: Duration = Duration::from_millis(40);
 
-/// Requests that were admitted, by what names them, until they have been looked at twice.
+/// The admitted requests, by their keys, until they have been checked twice.
 ///
-/// A request that is answered soon costs an entry here and nothing else: no packet, no clock, and
-/// no memory once the lists have grown. Entries of requests that have ended are swept when a list
-/// would grow, so there are at most about twice as many as requests that run.
+/// A request that is answered before costs only an entry here: no packet, no clock, and no memory
+/// once the lists have grown. Entries of requests that have ended are removed when a list would
+/// grow, so there are at most about twice as many entries as requests in flight.
 #[derive(Debug)]
 pub struct Unanswered<T> {
     fresh: Vec<T>,
@@ -25,8 +25,8 @@ impl<T> Default for Unanswered<T> {
 }
 
 impl<T> Unanswered<T> {
-    /// A request was admitted; `is_live` knows which of the earlier ones still run. True when
-    /// somebody has to begin to [look](Self::look).
+    /// Adds a request that was admitted. `is_live` says which of the earlier ones still run. True
+    /// if the caller has to start the periodic [check](Self::look).
     pub fn push(&mut self, request: T, is_live: impl FnMut(&T) -> bool) -> bool {
         if self.fresh.len() == self.fresh.capacity() {
             self.fresh.retain(is_live);
@@ -35,8 +35,8 @@ impl<T> Unanswered<T> {
         !std::mem::replace(&mut self.watched, true)
     }
 
-    /// One look: passes on those that have waited since the look before. False when there are no
-    /// others to look for, and looking ends.
+    /// One check: calls `due` with each request that was there at the last check. False if no
+    /// others are left, so that the checks can end.
     pub fn look(&mut self, due: impl FnMut(T)) -> bool {
         self.older.drain(..).for_each(due);
         // What a burst has left behind is let go of.

@@ -1,4 +1,4 @@
-//! The wait of a consumer for the next item, against the limits of its call.
+//! The time limits of a caller's waits for items.
 
 use std::{
     fmt,
@@ -15,10 +15,10 @@ use crate::{
     timeout,
 };
 
-/// Watches the waits of one call. Only calls that have limits have one.
+/// Keeps the time limits of one call. Only calls with limits have one.
 ///
-/// The first item is waited for from the beginning on; a further one while the consumer looks for
-/// it, so that one that takes its time with the last item is not cut for it.
+/// The limit of the first item counts from the beginning; the limit of a further item counts while
+/// the caller waits for it, so the time that the caller spends on an item does not count.
 pub struct ItemWait {
     limits: CallLimits,
     began: Instant,
@@ -37,7 +37,7 @@ enum Awaited {
 }
 
 impl ItemWait {
-    /// The wait of a call that begins now; `None` without limits on items.
+    /// Makes the limits of a call that begins now; `None` without limits on items.
     pub fn new(limits: CallLimits) -> Option<Box<Self>> {
         limits.limit_items().then(|| Box::new(Self::begin(limits, true)))
     }
@@ -65,14 +65,14 @@ impl ItemWait {
         !self.accepted && self.received == 0
     }
 
-    /// An item came.
+    /// Records that an item has arrived.
     pub fn on_item(&mut self) {
         self.received += 1;
         self.waiting = None;
     }
 
-    /// There is nothing at the moment. Ready with the error once a limit has passed; until then
-    /// the task of `cx` is woken when it does.
+    /// Called while there is no item. Ready with the error once a limit has passed; until then it
+    /// wakes the task of `cx` when one passes.
     pub fn poll_passed(&mut self, cx: &mut task::Context<'_>) -> Poll<Error> {
         if self.waiting.is_none() {
             let Some((at, awaited)) = self.next() else { return Poll::Pending };

@@ -1,4 +1,4 @@
-//! Waits that last no longer than the request wants them.
+//! Waits that end with the cancel or the deadline of their request.
 
 use std::{
     future::poll_fn,
@@ -10,12 +10,13 @@ use tokio::time::{Sleep, sleep};
 
 use crate::{CancelReason, Context, StopKind};
 
-/// Does `work` until the context is asked to end or its deadline passes. [`StopKind::Stop`]: a stop
-/// ends the wait, as does a kill; [`StopKind::Kill`]: only a kill does.
+/// Runs `work` until the context is cancelled or its deadline passes. With [`StopKind::Stop`] a
+/// stop or a kill ends the wait; with [`StopKind::Kill`] only a kill does.
 ///
-/// Work that is done at the first look costs no timer, and what is done when the wait would end
-/// counts as done. Needs a tokio runtime with its clock where there is a deadline. Cancel-safe if
-/// `work` is. Work that is large is better given as `pin!(work)`: its future has room for it twice.
+/// Work that is ready at the first poll costs no timer. Work that is ready at the moment when the
+/// wait would end counts as done. Needs a tokio runtime with its clock if there is a deadline.
+/// Cancel-safe if `work` is. Pass large work as `pin!(work)`, because the future of this function
+/// holds it twice.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {

@@ -70,7 +70,7 @@ impl<D: Driver> Detached<D> {
     /// Streams of another process end, because that process is gone. Returns how many still wait.
     ///
     /// # Errors
-    /// [`Refusal::Retired`]: the connection takes no streams. They wait for another.
+    /// [`Refusal::Retired`]: the connection takes no streams. They wait for another connection.
     pub fn reattach(&self, connection: &Arc<Connection<D>>) -> Result<usize, Refusal> {
         let process = connection.peer().map(|hello| hello.process);
         let mut streams = std::mem::take(&mut self.0.lock().streams);

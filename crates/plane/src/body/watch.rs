@@ -1,4 +1,4 @@
-//! The watch over an engine that runs in the task of its reader.
+//! Ends a response whose engine runs in the task of its reader, for a cancel, a limit or a panic.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -11,25 +11,25 @@ use tokio::time::{Sleep, sleep_until};
 use super::{BodyEnd, BodySource, Next};
 use crate::{BoxFuture, CancelReason, Code, Context, Error, Executed, Headers, ItemWait, StopKind};
 
-/// Ends a response for what its engine does not see to: a kill, a stop between two values, a limit
-/// to a wait, a panic.
+/// Ends a response in the cases that its engine does not handle: a kill, a stop between two values,
+/// a deadline, a time limit of a wait, a panic.
 #[derive(Default)]
 pub(super) struct Watch {
-    /// The engine works on a value: it was asked for one and had none yet.
+    /// The engine works on a value: it was polled for one and had none yet.
     in_hand: bool,
-    /// Only for calls that limit the waits for values.
+    /// The time limits of the waits for values, if the call has any.
     wait: Option<Box<ItemWait>>,
-    /// Made when first needed, which a stream that is always ready never does.
+    /// The wait for a kill, made when the source is first not ready.
     killed: Option<BoxFuture<'static, ()>>,
-    /// The same for the deadline of the request.
+    /// The timer of the request's deadline, made when it is first needed.
     deadline: Option<Pin<Box<Sleep>>>,
-    /// Values since the deadline was last looked at.
+    /// Values since the last check of the deadline.
     unchecked: u8,
-    /// The end that came while the head was waited for.
+    /// The end that came during the wait for the head.
     ended: Option<BodyEnd>,
 }
 
-/// A source that always has a value is held to its deadline once in so many.
+/// While a source always has a value ready, the deadline is checked once in so many values.
 const CHECK_EVERY: u8 = 64;
 
 impl Watch {
@@ -51,8 +51,8 @@ impl Watch {
         if context.is_stopped() && (context.is_killed() || !self.in_hand) {
             return Poll::Ready(Next::End(cancelled(context)));
         }
-        // A panic of the engine is its caller's to hear of, as it would be over a transport, not to
-        // share.
+        // A panic of the engine is an error of the response, as over a transport, and does not
+        // unwind into its reader.
         match catch_unwind(AssertUnwindSafe(|| source.poll_value(cx))) {
             Ok(Poll::Ready(Next::Item(value))) => {
                 self.in_hand = false;
@@ -74,7 +74,7 @@ impl Watch {
         }
     }
 
-    /// The engine has nothing. Ready when it is not to be waited for any more.
+    /// Called while the source is pending. Ready with the end if the wait has to end.
     fn poll_waiting(&mut self, context: &Context, cx: &mut task::Context<'_>) -> Poll<BodyEnd> {
         self.in_hand = true;
         let killed = self.killed.get_or_insert_with(|| {
@@ -95,7 +95,7 @@ impl Watch {
 }
 
 impl Watch {
-    /// Ready once the deadline has passed, which ends the request.
+    /// Ready once the deadline has passed; kills the request then.
     fn poll_deadline(&mut self, context: &Context, cx: &mut task::Context<'_>) -> Poll<()> {
         let Some(deadline) = context.deadline() else { return Poll::Pending };
         let at_deadline = || Box::pin(sleep_until(deadline.into()));
@@ -105,8 +105,8 @@ impl Watch {
         Poll::Ready(())
     }
 
-    /// The head, with the same care as for the values. An end that comes meanwhile comes again with
-    /// them.
+    /// Polls for the head, with the same checks as for the values. If the response ends meanwhile,
+    /// [`poll_value`](Self::poll_value) returns that end.
     pub(super) fn poll_head<T>(
         &mut self,
         source: Pin<&mut dyn BodySource<T>>,
@@ -118,7 +118,7 @@ impl Watch {
             Ok(Poll::Ready(head)) => return Poll::Ready(head),
             Ok(Poll::Pending) => {
                 let end = self.poll_waiting(context, cx);
-                // No value was asked for.
+                // The engine was not polled for a value.
                 self.in_hand = in_hand;
                 ready!(end)
             }
@@ -130,16 +130,16 @@ impl Watch {
     }
 }
 
-/// The end that the engine gave, unless it is its answer to a cancel: whether something is missing
-/// cannot be known then. How the response to a request of its own ended is in the error alone: that
-/// is no word about this one.
+/// The end of the response, from the end of its source. If the request was cancelled and the engine
+/// answers that, the response is cancelled, because values may be missing. The outcome of a request
+/// that the engine has made itself is not used: only its error counts.
 fn judge(end: BodyEnd, context: &Context) -> BodyEnd {
     let answers_cancel =
         |error: &Error| matches!(error.code(), Code::Cancelled | Code::DeadlineExceeded);
     if context.is_stopped() && end.error.as_ref().is_none_or(answers_cancel) {
         return cancelled(context);
     }
-    // The engine ran, whatever an error of somebody whom it asked says.
+    // The engine ran, whatever an error of another service says about its own request.
     match end.error {
         None => BodyEnd::complete(),
         Some(error) if error.executed() == Executed::Yes => BodyEnd::failed(error),

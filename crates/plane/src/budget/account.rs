@@ -1,4 +1,4 @@
-//! What one connection holds of the budget.
+//! The account of one connection in the budget.
 
 use std::sync::{
     Arc, OnceLock, Weak,
@@ -9,18 +9,18 @@ use bytes::Bytes;
 
 use super::{Budget, BudgetUse, Holder};
 
-/// How urgent a charge is.
+/// The priority of a charge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Work {
-    /// Nothing has run for it yet: it is refused while there is still room for what runs.
+    /// A request that has not run yet. It is refused while there is still room for those that run.
     New,
-    /// It belongs to something that runs.
+    /// A request that runs.
     Running,
 }
 
 /// The share of one connection, or of another part of the process, in the [`Budget`].
 ///
-/// Made by [`Budget::open`]. Everything charged to it must be released before it goes.
+/// Made by [`Budget::open`]. Release everything that was charged to it before you drop it.
 pub struct Account {
     budget: Arc<Budget>,
     used: AtomicUsize,
@@ -42,13 +42,14 @@ impl Account {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Bytes that something which runs could charge now.
+    /// Bytes that a running request could charge now.
     pub fn room(&self) -> usize {
         let of_share = self.budget.share().saturating_sub(self.used());
         of_share.min(self.budget.limit().saturating_sub(self.budget.total()))
     }
 
-    /// Names who can end streams of this account when the budget stays spent. The first counts.
+    /// Sets the holder that can end streams of this account if the budget stays spent. The first
+    /// call counts.
     pub fn held_by(&self, holder: Weak<dyn Holder>) {
         // Named twice: the first is asked already.
         let _ = self.holder.set(holder);
@@ -58,8 +59,8 @@ impl Account {
         self.holder.get()?.upgrade()
     }
 
-    /// Charges so many bytes. False, and nothing is charged, when the budget or this account's
-    /// share of it has no room.
+    /// Charges `bytes` bytes. False if the budget or this account's share of it has no room;
+    /// nothing is charged then.
     #[must_use]
     pub fn charge(&self, what: BudgetUse, bytes: usize, work: Work) -> bool {
         let budget = &self.budget;
@@ -76,7 +77,7 @@ impl Account {
         false
     }
 
-    /// Gives back what was charged.
+    /// Releases bytes that were charged.
     pub fn release(&self, what: BudgetUse, bytes: usize) {
         if bytes > 0 {
             self.used.fetch_sub(bytes, Ordering::Relaxed);
@@ -84,7 +85,7 @@ impl Account {
         }
     }
 
-    /// Charges so many bytes until the result is dropped; `None` when there is no room.
+    /// Charges `bytes` bytes until the result is dropped; `None` if there is no room.
     pub fn hold(self: &Arc<Self>, what: BudgetUse, bytes: usize, work: Work) -> Option<Hold> {
         self.charge(what, bytes, work).then(|| Hold { account: Arc::clone(self), what, bytes })
     }
@@ -96,7 +97,7 @@ impl std::fmt::Debug for Account {
     }
 }
 
-/// Bytes that are charged for as long as this lives.
+/// Bytes that are charged until this value is dropped.
 #[derive(Debug)]
 pub struct Hold {
     account: Arc<Account>,
@@ -110,7 +111,7 @@ impl Hold {
         self.bytes
     }
 
-    /// Charges more, up to `bytes` in all; false when there is no room. Never less.
+    /// Charges more, up to `bytes` in all; false if there is no room. Never reduces the charge.
     #[must_use]
     pub fn grow_to(&mut self, bytes: usize, work: Work) -> bool {
         let more = bytes.saturating_sub(self.bytes);
@@ -121,14 +122,14 @@ impl Hold {
         true
     }
 
-    /// Gives back what is beyond `bytes`.
+    /// Releases what exceeds `bytes`.
     pub fn shrink_to(&mut self, bytes: usize) {
         let surplus = self.bytes.saturating_sub(bytes);
         self.account.release(self.what, surplus);
         self.bytes -= surplus;
     }
 
-    /// `payload`, charged for as long as anybody holds a byte of it.
+    /// Returns `payload` as bytes that stay charged until the last reference to them is dropped.
     pub fn cover(self, payload: Bytes) -> Bytes {
         Bytes::from_owner(Covered { payload, _hold: self })
     }
@@ -159,9 +160,8 @@ pub struct Spare {
 }
 
 impl Budget {
-    /// Charges memory that is kept only to be used again, for as long as the result lives. `None`
-    /// when an eighth of the budget is kept so, or the budget is half used: it is given back then
-    /// rather than kept.
+    /// Charges memory that is kept for later use, until the result is dropped. `None` if an eighth
+    /// of the budget is kept in this way, or half of the budget is used: free the memory then.
     pub fn spare(self: &Arc<Self>, bytes: usize) -> Option<Spare> {
         let fits = self.used(BudgetUse::Buffers).saturating_add(bytes) <= self.limit() / 8;
         let charged = fits && !self.is_tight() && self.add(BudgetUse::Buffers, bytes, self.limit());

@@ -12,9 +12,9 @@ const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 /// largest multiple of the page size that fits into 63 bits.
 const LARGEST_LIMIT: u64 = 1 << 60;
 
-/// The memory that this process may use, in bytes: the smallest limit of its control groups, of
-/// version 1 or 2 and all that they are nested in, or else what the machine has. `None` where
-/// neither can be read.
+/// The memory that this process may use, in bytes: the smallest limit of its control groups
+/// (version 1 or 2) and their parents, or else the memory of the machine. `None` if neither can be
+/// read.
 pub fn available_memory() -> Option<usize> {
     let read = |path: &Path| fs::read_to_string(path).ok();
     let bytes = available(&read)?;

@@ -1,4 +1,5 @@
-//! What is done when the budget is spent: who waits is woken, and who holds it up is ended.
+//! Relief of a spent budget: wakes tasks that wait for room, and ends streams that hold memory for
+//! slow readers.
 
 use std::{
     collections::HashMap,
@@ -23,20 +24,20 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// A stream that holds bytes of the budget and waits for its reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stalled {
-    /// Since when.
+    /// The instant since when it waits.
     pub since: Instant,
-    /// Its number, as the holder knows it.
+    /// Its number at the holder.
     pub stream: u32,
-    /// What it holds.
+    /// The bytes that it holds.
     pub bytes: usize,
 }
 
-/// Who holds bytes of the budget for streams, and can end them: a connection.
+/// Something that holds bytes of the budget for streams and can end them, such as a connection.
 pub trait Holder: Send + Sync {
     /// Adds the streams that wait for their readers since `before` or longer.
     fn stalled(&self, before: Instant, to: &mut Vec<Stalled>);
 
-    /// Ends one of them with `error` and lets go of what it holds.
+    /// Ends one stream with `error` and frees its memory.
     fn end(&self, stream: u32, error: &Error);
 }
 
@@ -80,9 +81,9 @@ impl Relief {
 }
 
 impl Account {
-    /// Wakes `waker` when there may be room for `bytes` more; one at a time for each `stream`. To
-    /// be called before the charge is tried once more, so that what is given back in between is not
-    /// missed. If no task [keeps](Budget::wanted) the budget, nothing wakes `waker`.
+    /// Wakes `waker` when there may be room for `bytes` more. Keeps one waker for each `stream`.
+    /// Call it before you try the charge again, so that no release in between is missed. If no task
+    /// calls [`wanted`](Budget::wanted), nothing wakes `waker`.
     pub fn wait_for_room(self: &Arc<Self>, stream: u32, bytes: usize, waker: &Waker) {
         let key = (Arc::as_ptr(self) as usize, stream);
         let waiting = Waiting { account: Arc::clone(self), bytes, waker: waker.clone() };
@@ -92,17 +93,17 @@ impl Account {
 }
 
 impl Budget {
-    /// Waits until somebody is refused, or something is given back while somebody waits. For the
-    /// tasks that keep the budget: each calls [`relieve`](Self::relieve) then, and again every
-    /// quarter of a second for as long as that says so. Cancel-safe.
+    /// Waits until a charge is refused, or until bytes are released while a stream waits for room.
+    /// For the task that relieves the budget: it then calls [`relieve`](Self::relieve), and again
+    /// every quarter of a second while that returns true. Cancel-safe.
     pub async fn wanted(&self) {
         self.relief.keeper.notified().await;
     }
 
-    /// Wakes those who wait and have room now; and when the budget has been spent for two seconds,
-    /// ends the streams that have waited longest for their readers, until a quarter is free.
+    /// Wakes the streams that wait and have room now. If the budget has been spent for two seconds,
+    /// also ends the streams that have waited longest for their readers, until a quarter is free.
     ///
-    /// Returns whether to look again.
+    /// True if it has to be called again.
     pub fn relieve(&self, now: Instant) -> bool {
         let (woken, patience_over) = self.look(now);
         woken.into_iter().for_each(|waiting| waiting.waker.wake());

@@ -1,4 +1,4 @@
-//! Bytes that come and go in small pieces, charged in steps.
+//! Charges bytes that change in small amounts, in steps.
 
 use super::{Account, BudgetUse, Work};
 
@@ -10,11 +10,11 @@ const STEP_BYTES: usize = 2 << 10;
 /// used.
 const SLACK_BYTES: usize = 16 << 10;
 
-/// What is charged for something whose size changes often, as the items that a stream keeps.
+/// The charge for something whose size changes often, such as the items that a stream keeps.
 ///
-/// It is charged in steps of 2 KiB and keeps up to 16 KiB that it does not need, so that the
-/// atomic counters of the budget are not touched for each item. It does not know its account:
-/// whoever holds it gives the same one each time, and releases it with [`clear`](Self::clear).
+/// It is charged in steps of 2 KiB and keeps up to 16 KiB that it does not need, so that the atomic
+/// counters of the budget are not touched for each item. It holds no reference to its account: pass
+/// the same account to each call, and release the charge with [`clear`](Self::clear).
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     charged: usize,
@@ -26,7 +26,8 @@ impl Tally {
         self.charged
     }
 
-    /// Sees to it that at least `bytes` are charged. False, and nothing changes, without room.
+    /// Makes sure that at least `bytes` are charged. False if there is no room; nothing changes
+    /// then.
     #[inline]
     #[must_use]
     pub fn cover(&mut self, bytes: usize, what: BudgetUse, account: &Account, work: Work) -> bool {
@@ -43,7 +44,7 @@ impl Tally {
         charged
     }
 
-    /// No more than `bytes` are needed: gives back what is far beyond that.
+    /// Releases what far exceeds `bytes`, because no more is needed.
     #[inline]
     pub fn settle(&mut self, bytes: usize, what: BudgetUse, account: &Account) {
         if self.charged > bytes + STEP_BYTES {
@@ -60,7 +61,7 @@ impl Tally {
         }
     }
 
-    /// Gives everything back.
+    /// Releases the whole charge.
     pub fn clear(&mut self, what: BudgetUse, account: &Account) {
         account.release(what, std::mem::take(&mut self.charged));
     }

@@ -1,4 +1,4 @@
-//! What is in flight, with something of each by which it can be cut.
+//! A set of what is in flight, with a handle of each entry by which it can be cut.
 
 use std::{fmt, mem, sync::Arc, time::Duration};
 
@@ -8,8 +8,8 @@ use tokio::{sync::Notify, time::timeout};
 
 use super::Closed;
 
-/// What is in flight against a limit, each with a `T`: a handle by which it can be cut. It can be
-/// drained and waited for, and what is left can be cut.
+/// A set of what is in flight, up to a limit. Each entry has a `T`, a handle by which it can be
+/// cut. The set can be drained, and the rest can be cut.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
@@ -41,7 +41,7 @@ struct State<T> {
     is_cut: bool,
 }
 
-/// Which entry of a set. None is ever given twice.
+/// The key of an entry of a set. No key is used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InFlightKey {
     place: usize,
@@ -55,26 +55,26 @@ pub struct InFlightEntry<T> {
 }
 
 impl<T> InFlightSet<T> {
-    /// Nothing yet, and at most `max`.
+    /// Makes an empty set with the limit `max`.
     pub fn new(max: usize) -> Self {
         let state =
             State { entries: Slab::new(), next_number: 0, is_draining: false, is_cut: false };
         Self { state: Mutex::new(state), max, changed: Notify::new() }
     }
 
-    /// One comes in, and leaves when the result is dropped.
+    /// Adds an entry, which is removed when the result is dropped.
     ///
     /// # Errors
-    /// [`Closed`]; nothing came in.
+    /// [`Closed`]; nothing was added.
     pub fn enter(self: &Arc<Self>, handle: T) -> Result<InFlightEntry<T>, Closed> {
         let key = self.insert(handle)?;
         Ok(InFlightEntry { set: Arc::clone(self), key })
     }
 
-    /// One comes in; [`remove`](Self::remove) must follow.
+    /// Adds an entry. Call [`remove`](Self::remove) when it ends.
     ///
     /// # Errors
-    /// [`Closed`]; nothing came in.
+    /// [`Closed`]; nothing was added.
     pub fn insert(&self, handle: T) -> Result<InFlightKey, Closed> {
         let mut state = self.state.lock();
         if state.is_draining {
@@ -88,8 +88,8 @@ impl<T> InFlightSet<T> {
         Ok(InFlightKey { place: state.entries.insert((number, handle)), number })
     }
 
-    /// Puts another handle in the place of that of an entry. `false`: what is there was cut
-    /// meanwhile, or the entry has left, so it is for the caller to cut this one.
+    /// Replaces the handle of an entry. False if the entries were cut or this one was removed
+    /// meanwhile; the caller then has to cut by `handle` itself.
     pub fn replace(&self, key: InFlightKey, handle: T) -> bool {
         let mut state = self.state.lock();
         let is_cut = state.is_cut;
@@ -102,7 +102,7 @@ impl<T> InFlightSet<T> {
         replaced.is_some() && !is_cut
     }
 
-    /// One is gone. Again it changes nothing.
+    /// Removes an entry. A second call changes nothing.
     pub fn remove(&self, key: InFlightKey) {
         let mut state = self.state.lock();
         if state.entries.get(key.place).is_none_or(|(number, _)| *number != key.number) {
@@ -117,18 +117,19 @@ impl<T> InFlightSet<T> {
         }
     }
 
-    /// How many are in.
+    /// How many entries there are.
     pub fn count(&self) -> usize {
         self.state.lock().entries.len()
     }
 
-    /// Lets nothing in from now on. It cannot be undone.
+    /// Refuses all entries from now on. A drain cannot be undone.
     pub fn drain(&self) {
         self.state.lock().is_draining = true;
     }
 
-    /// Drains, and waits until nothing is in, for at most `grace`. Returns how many are left. To be
-    /// called within a tokio runtime with its clock. Dropped midway, it has drained.
+    /// Drains, and waits until the set is empty, for at most `grace`. Returns how many entries are
+    /// left. Call it within a tokio runtime with a clock. If the future is dropped, the set stays
+    /// drained.
     pub async fn close(&self, grace: Duration) -> usize {
         self.drain();
         // Over or not: what is left is counted next.
@@ -136,8 +137,8 @@ impl<T> InFlightSet<T> {
         self.count()
     }
 
-    /// Drains, and returns the handles of what is left, by which the caller cuts it. The entries
-    /// stay until they leave.
+    /// Drains, and returns the handles of the entries, by which the caller cuts them. The entries
+    /// stay until they are removed.
     pub fn cut(&self) -> Vec<T>
     where
         T: Clone,
@@ -150,7 +151,8 @@ impl<T> InFlightSet<T> {
         handles
     }
 
-    /// Waits until what is left is cut: for entries whose handle does not say it. Cancel-safe.
+    /// Waits until [`cut`](Self::cut) was called, for entries whose handle does not say so.
+    /// Cancel-safe.
     pub async fn was_cut(&self) {
         self.reached(|state| state.is_cut).await;
     }
@@ -173,7 +175,7 @@ impl<T> InFlightEntry<T> {
         self.set.replace(self.key, handle)
     }
 
-    /// It is gone. Again it changes nothing.
+    /// Removes the entry. A second call changes nothing.
     pub fn leave(&self) {
         self.set.remove(self.key);
     }
