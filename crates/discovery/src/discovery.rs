@@ -1,67 +1,68 @@
-//! The trait that every backend implements, and what it hands out.
+//! The trait that every backend implements, and the types that it returns.
 
 use sinew_plane::{BoxFuture, EndpointName, Incarnation, InstanceId};
 use tokio::sync::watch;
 
 use crate::{Change, DiscoveryError, Instance, Interest, Snapshot};
 
-/// A source of instances, and a place to announce one's own.
+/// A discovery backend: a source of instances, where a process also registers its own.
 pub trait Discovery: Send + Sync {
     /// One word for logs and listings: `memory`, `static`, `file`, ...
     fn name(&self) -> &'static str;
 
-    /// Announces an instance for as long as the [`Registration`] lives. The backend keeps it
-    /// alive by itself, also across its own outages.
+    /// Announces an instance until the [`Registration`] is dropped or withdrawn. The backend keeps
+    /// it registered, also after outages of its server.
     ///
     /// # Errors
     /// The backend cannot be reached or does not take registrations, or another live process
     /// holds the same endpoint and id.
     fn register(&self, instance: Instance) -> BoxFuture<'_, Result<Registration, DiscoveryError>>;
 
-    /// A view that follows the source. It begins with what the backend knew when it answered,
-    /// never with an empty view that means "not asked yet".
+    /// Returns a view that follows the source. The view begins with the backend's first answer, so
+    /// an empty view means that there is no instance.
     ///
     /// # Errors
-    /// The backend cannot be reached at all. Once a view exists, an outage keeps the last good
-    /// content.
+    /// The backend cannot be reached. Once a view exists, it keeps its last good content during an
+    /// outage.
     fn watch(&self) -> BoxFuture<'_, Result<View, DiscoveryError>>;
 
-    /// Tells the source that a caller in this process is going to call `endpoint`. Sources that
-    /// cannot list endpoints by themselves (a plain list of addresses) then show instances of it in
-    /// every view before this returns. Sources that first query a server (etcd, DNS) show them when
-    /// the answer arrives, as a change: [`View::has_instance_of`] waits for it. All others know
-    /// already and ignore it. Never blocks.
+    /// Registers that a caller in this process is going to call `endpoint`. A source that cannot
+    /// list endpoints (a list of addresses) then shows instances of it in every view before this
+    /// method returns. A source that queries a server (etcd, DNS) shows them when the answer
+    /// arrives, as a change; [`View::has_instance_of`] waits for it. All others have the instances
+    /// already and ignore the call. Never blocks.
     ///
-    /// The interest lasts as long as the [`Interest`]. When nobody has one any more, a source for
-    /// which going on costs something (etcd) ends that, and its instances leave every view.
+    /// Keep the [`Interest`] as long as the endpoint is called. When the last one is dropped, a
+    /// source whose watch costs something (etcd) ends it, and removes the instances from every
+    /// view.
     fn want(&self, _endpoint: &EndpointName) -> Interest {
         Interest::default()
     }
 
-    /// Says that somebody wants to see every endpoint, as a listing does, from now on. Sources
-    /// that show only what was wanted then show all they can find, as a change; all others ignore
-    /// it. Never blocks.
+    /// Asks for every endpoint from now on, as a listing does. A source that shows only
+    /// [wanted](Self::want) endpoints then shows all that it can find, as a change; all others
+    /// ignore the call. Never blocks.
     fn want_all(&self) {}
 
-    /// What keeps the source from being seen now, in words for a person: then views show what was
-    /// there before. Also why nothing is seen, where the source says that (a name that does not
-    /// exist in DNS). `None` when all is well, or when nobody has looked yet.
+    /// Why the source cannot be read now, as a text for people; views then keep their last content.
+    /// Also why it has no instances, if the source says so (a name that does not exist in DNS).
+    /// `None` if there is no problem, or if the source was not read yet.
     fn trouble(&self) -> Option<String> {
         None
     }
 
-    /// Ends the backend, for all handles of it: takes back what was registered through it, and ends
-    /// and joins its tasks. The call waits at most 5 s for that: it does not wait longer for a
-    /// server or a file system that does not answer (an etcd that is down, a file system that
-    /// hangs). Views end or stay as they are; later calls fail as unavailable. Backends without
-    /// tasks of their own do nothing and go on. A second call waits for what a dropped first one
-    /// has left to do.
+    /// Ends the backend for all its handles: withdraws all registrations, and ends and joins its
+    /// tasks. It waits for at most 5 s, also if a server or a file system does not answer. Views
+    /// end or keep their content; later calls fail as unavailable. A backend without tasks does
+    /// nothing and stays usable. If the future of a first call was dropped, a second call waits for
+    /// the rest of the work.
     fn shutdown(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {})
     }
 }
 
-/// A snapshot that follows its source. Clones follow on their own.
+/// A view of the instances that follows its source. Each clone tracks by itself which changes it
+/// has seen.
 #[derive(Debug, Clone)]
 pub struct View {
     receiver: watch::Receiver<Snapshot>,
@@ -70,13 +71,13 @@ pub struct View {
 }
 
 impl View {
-    /// A view over the snapshots that a backend publishes. The current one counts as seen.
+    /// Makes a view over the snapshots that a backend publishes. The current one counts as seen.
     pub fn new(mut receiver: watch::Receiver<Snapshot>) -> Self {
         let seen = receiver.borrow_and_update().clone();
         Self { receiver, seen, wanted: Interest::default() }
     }
 
-    /// The same view, which keeps `want` as long as it lives, as its clones do.
+    /// Makes the view and its clones hold `want` until they are dropped.
     #[must_use]
     pub fn holding(self, want: Interest) -> Self {
         Self { wanted: self.wanted.and(want), ..self }
@@ -87,9 +88,8 @@ impl View {
         self.receiver.borrow().clone()
     }
 
-    /// Waits for a snapshot that differs from the last one seen here and returns what changed;
-    /// several changes of the source may come as one. `None` when the backend has shut down.
-    /// Cancel-safe.
+    /// Waits for a snapshot that differs from the last one seen, and returns what changed. Several
+    /// changes of the source may be combined. `None` after the backend has shut down. Cancel-safe.
     pub async fn changed(&mut self) -> Option<Vec<Change>> {
         loop {
             self.receiver.changed().await.ok()?;
@@ -102,9 +102,9 @@ impl View {
         }
     }
 
-    /// Waits until at least one instance of `endpoint` is known that can be
-    /// [reached](Instance::is_reachable) from here. Cancel-safe; has no time limit of its own.
-    /// False when the backend has shut down without one.
+    /// Waits until the view has an instance of `endpoint` that this process can
+    /// [reach](Instance::is_reachable). Has no time limit. False if the backend has shut down
+    /// before. Cancel-safe.
     pub async fn has_instance_of(&mut self, endpoint: &EndpointName) -> bool {
         let found =
             |snapshot: &Snapshot| snapshot.of(endpoint).any(|instance| instance.is_reachable());
@@ -112,26 +112,26 @@ impl View {
     }
 }
 
-/// An announced instance. [`withdraw`](Self::withdraw) takes it back and waits for that;
-/// dropping it takes it back without waiting.
+/// A registered instance. [`withdraw`](Self::withdraw) removes it and waits for that; dropping it
+/// removes it without waiting.
 pub struct Registration {
     id: InstanceId,
     incarnation: Incarnation,
     withdraw: Option<Box<dyn Withdraw>>,
 }
 
-/// How a backend takes a registration back.
+/// How a backend withdraws a registration.
 pub trait Withdraw: Send + Sync {
-    /// Takes it back. The future ends when others can no longer learn of the instance from the
-    /// backend.
+    /// Withdraws the registration. The future is ready when other processes can no longer find the
+    /// instance through the backend.
     fn withdraw(self: Box<Self>) -> BoxFuture<'static, Result<(), DiscoveryError>>;
 
-    /// Takes it back without waiting; called from `Drop`, so it must not block.
+    /// Withdraws the registration without waiting. Called in `Drop`, so it must not block.
     fn abandon(self: Box<Self>);
 }
 
 impl Registration {
-    /// A registration of `instance` that `withdraw` takes back.
+    /// Makes a registration of `instance` that `withdraw` ends.
     pub fn new(instance: &Instance, withdraw: Box<dyn Withdraw>) -> Self {
         Self { id: instance.id, incarnation: instance.incarnation, withdraw: Some(withdraw) }
     }
@@ -146,7 +146,7 @@ impl Registration {
         self.incarnation
     }
 
-    /// Takes the registration back. Dropping the future midway still takes it back, later.
+    /// Withdraws the registration. If the future is dropped, the backend still withdraws it, later.
     ///
     /// # Errors
     /// The backend could not be reached; the entry then ends with its lease.

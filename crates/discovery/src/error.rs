@@ -1,30 +1,30 @@
-//! Why discovery could not do something.
+//! The errors of discovery.
 
-/// Why discovery could not do something. Nothing that was known before is lost by it.
+/// Why an operation of discovery failed. Existing views keep their content.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DiscoveryError {
-    /// The backend cannot be reached or used now; trying again later may help.
+    /// The backend cannot be reached or used now. A later attempt may succeed.
     #[error("{backend} discovery is not available: {what}")]
     Unavailable {
         /// The backend.
         backend: &'static str,
-        /// What was being done, and where.
+        /// The operation, and where.
         what: String,
         /// The cause.
         source: Option<std::io::Error>,
     },
-    /// The backend answers, and does not let this process in: a user or a password is wrong or
-    /// missing. Trying again with the same ones does not help.
+    /// The backend denies access to this process: a user or a password is wrong or missing. Another
+    /// attempt with the same ones fails too.
     #[error("{backend} discovery does not let this process in: {what}")]
     Denied {
         /// The backend.
         backend: &'static str,
-        /// What was being done, where, and what the backend says.
+        /// The operation, where, and the message of the backend.
         what: String,
     },
-    /// Other users could change what is found there. The operator's to mend: trying again brings
-    /// the same.
+    /// Other users could change the content of the folder. A person has to change its permissions;
+    /// until then another attempt fails too.
     #[error("{backend} discovery: {what}")]
     Untrusted {
         /// The backend.
@@ -38,16 +38,16 @@ pub enum DiscoveryError {
         /// The backend.
         backend: &'static str,
     },
-    /// Another live process holds this endpoint and id.
+    /// Another running process has registered this endpoint and id.
     #[error("{key} is registered by another live process: choose another instance id")]
     Taken {
         /// The key that is taken.
         key: crate::InstanceKey,
     },
-    /// What was given is not valid; the caller's to mend.
+    /// An argument is not valid. The caller has to change it.
     #[error("{reason}")]
     Invalid {
-        /// What and why.
+        /// Which argument, and why.
         reason: String,
     },
 }

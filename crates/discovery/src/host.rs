@@ -1,18 +1,18 @@
-//! Which machine this is, as far as one process may share things with another.
+//! An id of the machine, which tells whether two processes can share sockets and process ids.
 
 use std::{fs, sync::OnceLock};
 
 use crate::fingerprint::fingerprint;
 
-/// The machine this process runs on, in a form that two processes can compare; `None` where the
-/// system does not tell (`/proc` is not mounted, or this is not Linux).
+/// An id of the machine that this process runs on, which two processes can compare; `None` if the
+/// system does not provide it (`/proc` is not mounted, or this is not Linux).
 ///
-/// Two fingerprints, `machine-namespaces`: the first is of the kernel's boot id, the second of
-/// the mount and process-id namespaces. Equal means: the same boot of the same machine, the same
-/// file system tree and the same process ids, so a Unix socket path and a process id of the other
-/// side mean the same here. Containers of one machine differ in the second half. It changes when
-/// the machine boots, is read once per process, and says nothing about the network: transports
-/// verify their peers themselves.
+/// Two fingerprints, `machine-namespaces`: the first is of the kernel's boot id, the second of the
+/// mount and process-id namespaces. Two equal ids mean the same boot of the same machine, the same
+/// file system tree and the same process ids, so a Unix socket path and a process id have the same
+/// meaning in both processes. Containers of one machine differ in the second half. The id changes
+/// when the machine boots, and is read once per process. It proves nothing about a peer on the
+/// network: transports verify their peers themselves.
 pub fn host_id() -> Option<String> {
     static HOST: OnceLock<Option<String>> = OnceLock::new();
     HOST.get_or_init(read).clone()

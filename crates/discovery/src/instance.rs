@@ -1,4 +1,4 @@
-//! One running server of an endpoint, as discovery knows it.
+//! One running server of an endpoint, as discovery describes it.
 
 use std::sync::Arc;
 
@@ -6,52 +6,53 @@ use sinew_plane::{Address, EndpointName, Incarnation, InstanceId, ProcessId};
 
 use crate::Unreachable;
 
-/// Most addresses that are kept of one instance; more are cut.
+/// Most addresses of one instance; further ones are dropped.
 pub const MAX_ADDRESSES: usize = 8;
 
-/// One running server of an endpoint: who it is, where it is, what it speaks.
+/// One running server of an endpoint: its identity, its addresses, and its payload formats.
 ///
-/// Two values are equal when everything but the [`source`](Self::source) in them is: a changed
-/// weight or incarnation is a change, whatever the key it stands under; the same told by another
-/// provider is none.
+/// Two values are equal if all fields except [`source`](Self::source) are: another weight or
+/// incarnation is a change, and the same instance from another provider is not.
 #[derive(Debug, Clone)]
 pub struct Instance {
-    /// What it serves.
+    /// The endpoint that it serves.
     pub endpoint: EndpointName,
     /// Its id, unique within the endpoint.
     pub id: InstanceId,
-    /// Which life of the instance this is.
+    /// The incarnation of the instance.
     pub incarnation: Incarnation,
-    /// Where it can be reached, best first; at most [`MAX_ADDRESSES`].
+    /// Its addresses, best first; at most [`MAX_ADDRESSES`].
     pub addresses: Vec<Address>,
-    /// Where it says that it is and no dial from here can reach it; at most [`MAX_ADDRESSES`].
-    /// Found by whoever reads a record, and not written down in one.
+    /// The addresses in its record that this process cannot dial; at most [`MAX_ADDRESSES`]. The
+    /// reader of a record finds them; they are not part of a record.
     pub unreachable: Vec<Unreachable>,
-    /// Payload formats it reads and writes, best first: `msgpack`, `json`, `raw`, ...
+    /// Payload formats that it reads and writes, best first: `msgpack`, `json`, `raw`, ...
     pub codecs: Vec<String>,
-    /// Share of the traffic relative to its siblings, 1 to 1,000.
+    /// Share of the traffic relative to the other instances of the endpoint, 1 to 1,000.
     pub weight: u32,
-    /// The machine it runs on, comparable with [`host_id`](crate::host_id); `None` when unknown.
+    /// The machine that it runs on, comparable with [`host_id`](crate::host_id); `None` if unknown.
     pub host: Option<String>,
-    /// The process it runs in: random per process start. The connection's handshake must show
-    /// the same number, else somebody else has taken its port. `None` when unknown.
+    /// The process that it runs in, a random number for each process start. The hello of a
+    /// connection must show the same number; otherwise another process has taken its port. `None`
+    /// if unknown.
     pub process: Option<ProcessId>,
     /// Its handler may run twice for one request without harm.
     pub idempotent: bool,
-    /// Callers of NVIDIA Dynamo can use it as well, at its `tcp` or else its `nats` address: in a
-    /// record they find it. Without it, or without such an address, only callers of Sinew do.
+    /// NVIDIA Dynamo callers can use it as well, at its `tcp` or else its `nats` address, because
+    /// its record is one that they read. If false, or without such an address, only Sinew callers
+    /// find it.
     pub serves_dynamo: bool,
-    /// The id is ours, made up to tell seeds apart, and the server does not know it: requests
-    /// must carry `InstanceId(0)`, which a server takes as "whoever answers".
+    /// The id was made by the discovery backend, and the worker does not have it. Requests then
+    /// have to carry `InstanceId(0)`, which any instance of the endpoint accepts.
     pub any_id: bool,
-    /// Which of several providers told of it, as [`MergedDiscovery`](crate::MergedDiscovery)
-    /// names them; `None` from a single provider. Not written down in records, and no part of
-    /// equality.
+    /// The provider that found it, as [`MergedDiscovery`](crate::MergedDiscovery) names them;
+    /// `None` from a single provider. Not part of records, and not compared for equality.
     pub source: Option<Arc<str>>,
 }
 
 impl Instance {
-    /// An instance with a fresh incarnation, weight 1, the `json` codec, and nothing else known.
+    /// Makes an instance with a random incarnation, weight 1, the `json` codec, and no other
+    /// properties.
     pub fn new(endpoint: EndpointName, id: InstanceId, addresses: Vec<Address>) -> Self {
         Self {
             endpoint,
@@ -70,13 +71,13 @@ impl Instance {
         }
     }
 
-    /// False when it says where it is, and none of that can be reached from here. Routers leave
-    /// it out; listings show it with the reasons in [`unreachable`](Self::unreachable).
+    /// False if it has addresses and this process can dial none of them. Routers leave such an
+    /// instance out; listings show it with the reasons in [`unreachable`](Self::unreachable).
     pub fn is_reachable(&self) -> bool {
         !self.addresses.is_empty() || self.unreachable.is_empty()
     }
 
-    /// What tells this instance from all others: endpoint and id.
+    /// The key of the instance: endpoint and id.
     pub fn key(&self) -> InstanceKey {
         InstanceKey { endpoint: self.endpoint.clone(), id: self.id }
     }
@@ -117,10 +118,10 @@ impl PartialEq for Instance {
 
 impl Eq for Instance {}
 
-/// What tells an instance from all others.
+/// The key of an instance: no two instances have the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InstanceKey {
-    /// What it serves.
+    /// The endpoint that it serves.
     pub endpoint: EndpointName,
     /// Its id.
     pub id: InstanceId,

@@ -1,8 +1,8 @@
-//! Somebody's interest in an endpoint.
+//! An interest in an endpoint, which keeps a backend watching it.
 
 use std::{fmt, sync::Arc};
 
-/// Somebody's interest in an endpoint, from [`Discovery::want`](crate::Discovery::want). It ends
+/// A caller's interest in an endpoint, from [`Discovery::want`](crate::Discovery::want). It ends
 /// when the last clone is dropped; [`View::holding`](crate::View::holding) keeps it as long as a
 /// view.
 #[derive(Clone, Default)]
@@ -10,14 +10,14 @@ use std::{fmt, sync::Arc};
 pub struct Interest(Option<Arc<dyn Send + Sync>>);
 
 impl Interest {
-    /// Interest that ends with `guard`: whatever its `Drop` does takes the interest back. It runs
-    /// wherever a request ends, so it must not block. A backend with nothing to take back returns
-    /// the default instead.
+    /// Makes an interest whose end drops `guard`, which has to withdraw the interest in its `Drop`.
+    /// The drop may happen in any task, so it must not block. A backend that has nothing to
+    /// withdraw returns the default instead.
     pub fn new(guard: impl Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(guard)))
     }
 
-    /// This interest and another one, as one.
+    /// Combines this interest with another one.
     pub fn and(self, other: Self) -> Self {
         match (self.0, other.0) {
             (None, only) | (only, None) => Self(only),

@@ -1,9 +1,9 @@
-//! Who could serve an endpoint.
+//! Discovery: which instances serve an endpoint.
 //!
-//! A [`Discovery`] backend announces instances and lets others watch them: it gives each watcher
-//! a [`View`], a [`Snapshot`] of everything known that follows its source. Losing the source
-//! loses nothing that was known. This crate knows no transport and chooses no instance: it says
-//! who is there, others say who is healthy and who is next.
+//! A [`Discovery`] backend registers instances and publishes them: it gives each reader a [`View`],
+//! which has the newest [`Snapshot`] of all instances. If the backend loses its source, views keep
+//! their last content. This crate has no transport, does not check the health of instances, and
+//! chooses none; the router does that.
 //!
 //! ```
 //! use sinew_discovery::{Discovery, Instance, MemoryDiscovery};
@@ -35,7 +35,7 @@
 //! | `DnsDiscovery` | whoever asks the same name; read-only | `dns` |
 //! | [`MergedDiscovery`] | what several of these know, as one view | always there |
 //!
-//! The [`record`] module is how an instance is written down where others read it.
+//! The [`record`] module has the stored form of an instance.
 
 mod discovery;
 #[cfg(feature = "dns")]
@@ -81,8 +81,8 @@ pub use crate::{
 #[cfg(feature = "file")]
 pub use sinew_folder::{Owners, OwnersError, Rules as FolderRules};
 
-/// Most instances that one backend keeps; more are not taken. At a few hundred bytes each, this
-/// is some megabytes; beyond it, one flat list is the wrong structure.
+/// Most instances that one backend keeps; further ones are ignored. At a few hundred bytes each,
+/// this is some megabytes. For more, one flat list is the wrong structure.
 pub const MAX_INSTANCES: usize = 10_000;
 
 /// The example of the README compiles.

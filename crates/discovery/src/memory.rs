@@ -1,4 +1,4 @@
-//! Instances of one process, known to that process only.
+//! Discovery of instances within one process.
 
 use std::sync::Arc;
 
@@ -13,17 +13,17 @@ use crate::{
 const BACKEND: &str = "memory";
 
 /// Discovery within one process: tests, examples, and programs that hold both ends. Clones share
-/// their content; it lives as long as a clone or a registration does.
+/// their content, which lasts as long as a clone or a registration.
 ///
-/// A second registration under a key replaces the first, unless both name a
-/// [`process`](Instance::process) and these differ: then the key is taken.
+/// A second registration with the same key replaces the first, unless both name a
+/// [`process`](Instance::process) and these differ; then it fails as taken.
 #[derive(Debug, Clone)]
 pub struct MemoryDiscovery {
     published: Arc<watch::Sender<Snapshot>>,
 }
 
 impl MemoryDiscovery {
-    /// Discovery that knows nobody yet.
+    /// Makes a discovery without instances.
     pub fn new() -> Self {
         Self { published: Arc::new(watch::Sender::new(Snapshot::default())) }
     }

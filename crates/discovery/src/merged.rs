@@ -36,21 +36,22 @@ fn retries() -> Retries {
 
 /// Several providers merged into one view, with the [source](Instance::source) of each entry.
 ///
-/// **Watching.** One provider that fails hides none of the others: it is tried again until it
-/// works, and what it showed before stays. A first view waits 2 s for providers that have not
-/// answered yet, and fails only when all have failed. When two providers show an instance under
-/// one key, the one that can be reached from here counts, then the one that an instance wrote
-/// itself, not one made up for a given address ([`any_id`](Instance::any_id)). Of equal ones, that of the provider named first; of different
-/// ones, the one that was seen last: a worker that starts anew is then known by its new life as
-/// soon as any provider tells, while another may still show the former one.
+/// **Watching.** A provider that fails does not affect the others: it is tried again until it
+/// works, and its last instances stay. A first view waits 2 s for providers that have not answered
+/// yet, and fails only if all have failed. If two providers show an instance with the same key, one
+/// that this process can reach is preferred, then one that the worker wrote itself over one that
+/// was made for a given address ([`any_id`](Instance::any_id)). If they are equal, the provider
+/// named first is used; if they differ, the one that changed last, so that the new incarnation of a
+/// restarted worker appears as soon as any provider shows it.
 ///
-/// **Announcing.** An instance is registered with every provider that takes registrations. One is
-/// enough; those that are not available are tried again until the registration is taken back. A
-/// key that is taken in one of them is an error, and nothing stays registered then.
+/// **Announcing.** An instance is registered with every provider that takes registrations. One
+/// success is enough; providers that are not available are tried again until the registration is
+/// withdrawn. If the key is taken in one of them, the registration fails, and is withdrawn from
+/// all.
 ///
 /// Its tasks run on the runtimes in which the first view was asked for or an instance was
 /// registered, and end when the last handle (and each registration) is dropped, or with
-/// [`shutdown`](Discovery::shutdown), which goes on to shut the providers down.
+/// [`shutdown`](Discovery::shutdown), which then shuts the providers down.
 #[derive(Clone)]
 pub struct MergedDiscovery {
     providers: Arc<[Provider]>,
@@ -68,8 +69,8 @@ struct Provider {
 }
 
 impl MergedDiscovery {
-    /// All of these, best first. The sources are their [names](Discovery::name), with `#2`, `#3`
-    /// behind when there are several of one kind.
+    /// Merges these providers, best first. The sources are their [names](Discovery::name), with
+    /// `#2`, `#3` appended if there are several of one kind.
     ///
     /// # Errors
     /// [`DiscoveryError::Invalid`] when there is none.
@@ -91,7 +92,7 @@ impl MergedDiscovery {
         Self::named(named)
     }
 
-    /// All of these, best first, under the given names.
+    /// Merges these providers, best first, under the given names.
     ///
     /// # Errors
     /// [`DiscoveryError::Invalid`] when there is none.

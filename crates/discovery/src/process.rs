@@ -1,4 +1,4 @@
-//! Whether a process of this host is still there, asked of the kernel.
+//! Asks the kernel whether a process of this host still runs.
 
 use std::{fs, sync::OnceLock};
 

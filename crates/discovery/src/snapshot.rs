@@ -1,4 +1,4 @@
-//! Everything known at one moment, and how one moment differs from the next.
+//! Snapshots of all instances, and the changes between two of them.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -6,7 +6,7 @@ use sinew_plane::{EndpointName, InstanceId};
 
 use crate::{Instance, InstanceKey};
 
-/// All known instances at one revision. Clones share the content.
+/// All instances at one revision. Clones share the content.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     revision: u64,
@@ -14,24 +14,24 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// A snapshot of the given instances; of two with the same key the later one counts.
+    /// Makes a snapshot of the given instances. Of two with the same key the later one is used.
     pub fn new(revision: u64, instances: impl IntoIterator<Item = Arc<Instance>>) -> Self {
         let instances = instances.into_iter().map(|one| (one.key(), one)).collect();
         Self { revision, instances: Arc::new(instances) }
     }
 
-    /// Grows with every change of the source, and starts anew when the source does.
+    /// A number that grows with every change of the source, and starts again if the source does.
     pub fn revision(&self) -> u64 {
         self.revision
     }
 
-    /// All instances, by endpoint and then by id, those as well that cannot be
-    /// [reached](Instance::is_reachable) from here.
+    /// All instances, by endpoint and then by id, including those that this process cannot
+    /// [reach](Instance::is_reachable).
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Instance>> {
         self.instances.values()
     }
 
-    /// The instances of one endpoint, by id, as [`iter`](Self::iter) has them.
+    /// The instances of one endpoint, by id, including those that this process cannot reach.
     pub fn of(&self, endpoint: &EndpointName) -> impl Iterator<Item = &Arc<Instance>> {
         let first = InstanceKey { endpoint: endpoint.clone(), id: InstanceId(0) };
         let last = InstanceKey { endpoint: endpoint.clone(), id: InstanceId(u64::MAX) };
@@ -53,8 +53,8 @@ impl Snapshot {
         self.instances.is_empty()
     }
 
-    /// What has to happen to `self` to become `next`, by content and incarnation, not by key
-    /// alone: removals first, so that a router frees what it holds before it learns of more.
+    /// The changes from this snapshot to `next`, by content and incarnation and not by key alone.
+    /// Removals come first, so that a reader frees what it holds before it adds more.
     pub fn changes_to(&self, next: &Self) -> Vec<Change> {
         let gone = self.instances.iter().filter(|(key, _)| !next.instances.contains_key(*key));
         let mut changes: Vec<_> = gone.map(|(_, old)| Change::Removed(Arc::clone(old))).collect();
@@ -75,16 +75,16 @@ impl Snapshot {
 /// One difference between two snapshots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// An instance is there that was not.
+    /// An instance was added.
     Added(Arc<Instance>),
-    /// An instance is there under the same key with other content or another incarnation.
+    /// An instance has other content or another incarnation under the same key.
     Changed {
-        /// As it was.
+        /// The instance in the old snapshot.
         old: Arc<Instance>,
-        /// As it is.
+        /// The instance in the new snapshot.
         new: Arc<Instance>,
     },
-    /// An instance is no longer there.
+    /// An instance was removed.
     Removed(Arc<Instance>),
 }
 

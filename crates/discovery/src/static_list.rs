@@ -1,4 +1,4 @@
-//! Instances written down beforehand: addresses from a command line or a configuration.
+//! Discovery from fixed addresses, of a command line or a configuration.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -12,12 +12,11 @@ use crate::{
 
 const BACKEND: &str = "static";
 
-/// Discovery from fixed addresses. Nothing ever leaves a view of it, and it takes no
-/// registrations.
+/// Discovery from fixed addresses. Its views never lose an instance, and it takes no registrations.
 ///
-/// Each address is one instance whose id and incarnation derive from the address text, the same
-/// in every process. The server behind the address has another id that nobody here knows, so
-/// these instances carry [`any_id`](Instance::any_id).
+/// Each address is one instance. Its id and incarnation are derived from the text of the address,
+/// and are the same in every process. The worker at the address has another id, which is not known
+/// here, so these instances have [`any_id`](Instance::any_id) set.
 ///
 /// ```
 /// use sinew_discovery::{Discovery, StaticDiscovery};
@@ -37,21 +36,21 @@ pub struct StaticDiscovery {
 }
 
 impl StaticDiscovery {
-    /// One instance of `endpoint` at each address; more endpoints come with
-    /// [`and`](Self::and).
+    /// Makes a discovery with one instance of `endpoint` at each address. Add further endpoints
+    /// with [`and`](Self::and).
     pub fn new(endpoint: EndpointName, addresses: impl IntoIterator<Item = Address>) -> Self {
         Self { serve_all: Vec::new(), published: watch::Sender::default() }.and(endpoint, addresses)
     }
 
-    /// Also one instance of `endpoint` at each of these addresses.
+    /// Adds one instance of `endpoint` at each of these addresses.
     #[must_use]
     pub fn and(self, endpoint: EndpointName, addresses: impl IntoIterator<Item = Address>) -> Self {
         self.add(&endpoint, addresses);
         self
     }
 
-    /// Addresses that serve any endpoint. Views show instances of an endpoint once it has been
-    /// [wanted](Discovery::want).
+    /// Makes a discovery of addresses that serve any endpoint. Views show instances of an endpoint
+    /// once it was [wanted](Discovery::want).
     ///
     /// # Errors
     /// [`DiscoveryError::Invalid`] when there is none, or one of them is not an address.

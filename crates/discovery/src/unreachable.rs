@@ -1,30 +1,30 @@
-//! Addresses that lead nowhere from here.
+//! Addresses that this process cannot dial.
 
 use std::fmt;
 
 use sinew_plane::Address;
 
-/// An address of an instance that no dial from here can reach, and why. Shown as
+/// An address of an instance that this process cannot dial, and why. Formatted as
 /// `tcp://127.0.0.1:9000, which is loopback of another machine`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreachable {
     /// The address.
     pub address: Address,
-    /// What is in the way.
+    /// Why it cannot be dialled.
     pub obstacle: Obstacle,
 }
 
-/// Why no dial from here can reach an address. Shown as what follows "the address is".
+/// Why this process cannot dial an address. Formatted as the text that follows "the address is".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Obstacle {
-    /// Loopback, written by another machine: from here it leads to this one.
+    /// A loopback address of another machine; a dial would reach this machine.
     ForeignLoopback,
     /// A Unix socket of another host, or of another container of this one.
     ForeignSocket,
-    /// `0.0.0.0` or `[::]`, which a server listens at, and nobody is at.
+    /// `0.0.0.0` or `[::]`, which a server can listen on and no client can dial.
     Unspecified,
-    /// A multicast or broadcast address, which is no single server's.
+    /// A multicast or broadcast address, which belongs to no single server.
     Multicast,
     /// Not a host and a port of 1 to 65,535.
     NoHostAndPort,

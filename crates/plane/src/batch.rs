@@ -155,7 +155,7 @@ impl Iterator for ItemBatch {
         self.pop()
     }
 
-    /// The lower bound is 1 if there are items, else 0.
+    /// The lower bound is the number of runs, each of which has at least one item.
     fn size_hint(&self) -> (usize, Option<usize>) {
         if self.is_empty() { (0, Some(0)) } else { (1 + self.rest.len(), None) }
     }

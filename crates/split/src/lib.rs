@@ -1,16 +1,16 @@
-//! One exchange on two planes: a request is acknowledged on one, and its response dials back on
-//! another.
+//! Exchanges on two planes: a request is acknowledged on one plane, and the worker dials the caller
+//! back on another with the response.
 //!
-//! [`SplitTransport`] makes a [`DuplexTransport`](sinew_plane::DuplexTransport) of the two, for a
-//! router; [`SplitServer`] takes requests off the one and answers on the other, for an ingress.
-//! Neither the router nor the ingress sees a difference to the mux.
+//! [`SplitTransport`] makes a [`DuplexTransport`](sinew_plane::DuplexTransport) of the two planes,
+//! for a router. [`SplitServer`] receives requests on one plane and answers on the other, for an
+//! ingress. Router and ingress use them like any other transport.
 //!
-//! The planes come from elsewhere, as trait objects: the crate knows no socket, no broker and no
-//! discovery, and chooses no instance. What is said around a payload is `sinew-dynamo-wire`'s.
-//! Between two ends of Sinew the control message has a `sinew` object, and items travel bare. What
-//! is different towards another peer is behind [`PeerCodec`].
+//! The planes are passed in as trait objects: this crate has no socket, no broker and no discovery,
+//! and chooses no instance. `sinew-dynamo-wire` has the format of the messages around a payload.
+//! Between two Sinew processes the control message has a `sinew` object, and items are not wrapped.
+//! A [`PeerCodec`] handles what is different for other peers.
 //!
-//! Both sides, over planes that are given to them:
+//! Both sides, over planes that are passed in:
 //! ```
 //! use std::sync::Arc;
 //!

@@ -1,8 +1,8 @@
-//! What is different towards a peer that is not Sinew's.
+//! The codec for peers that are not Sinew processes.
 //!
-//! Between two ends of Sinew items travel bare, and the control message has an object that no other
-//! peer has. What other peers want is known to a [`PeerCodec`] alone. It is asked about each request
-//! and about each item, and never where both ends are Sinew's.
+//! Between two Sinew processes items are not wrapped, and the control message has an object that
+//! other peers ignore. A [`PeerCodec`] has the format that other peers need. It is called for each
+//! request and each item of such a peer, and never between two Sinew processes.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -12,28 +12,28 @@ use sinew_plane::{Context, Error, Headers, OutgoingRequest, ResponseSink, Transp
 
 use crate::LateFrames;
 
-/// How the peers of another system wrap items, write headers and tell of errors.
+/// How the peers of another system wrap items, write headers and report errors.
 ///
-/// Its methods run on the path of requests and items, under locks of a response: they must not
-/// block, and call nothing but what they are given.
+/// Its methods are called for each request and item, under locks of a response: they must not
+/// block, and may call only their arguments.
 pub trait PeerCodec: fmt::Debug + Send + Sync {
-    /// What a request to such a worker carries beside its body.
+    /// Makes what a request to such a worker carries in addition to its body.
     ///
     /// # Errors
-    /// Such a worker cannot be sent the request. Nothing ran.
+    /// The request cannot be sent to such a worker. No handler ran.
     fn write_headers(&self, request: &OutgoingRequest) -> Result<PeerHeaders, Error>;
 
-    /// Takes a frame of such a worker's response apart.
+    /// Decodes a frame of such a worker's response.
     ///
     /// # Errors
     /// The frame breaks the rules, which ends the response.
     fn read_item(&self, format: ItemFormat, frame: &Bytes) -> Result<Frame, Error>;
 
-    /// The name of the transport for a request of such a caller that came over `plane`.
+    /// The name of the transport for a request of such a caller that arrived over `plane`.
     fn transport(&self, plane: &TransportId) -> TransportId;
 
-    /// The headers of a request from such a caller: those that came `beside` it, its content type,
-    /// and what of its metadata can be one.
+    /// The headers of a request from such a caller: those that arrived `beside` it, its content
+    /// type, and those of its metadata that are valid headers.
     fn read_headers(
         &self,
         beside: &Headers,
@@ -41,44 +41,44 @@ pub trait PeerCodec: fmt::Debug + Send + Sync {
         metadata: &BTreeMap<String, String>,
     ) -> Headers;
 
-    /// The sink for the handler of such a caller's request. It wraps what the handler sends, and
-    /// puts errors where such a caller looks for them.
+    /// Makes the sink for the handler of such a caller's request. It wraps the items that the
+    /// handler sends, and writes errors in the form that such a caller reads.
     fn item_sink(&self, response: PeerResponse) -> ResponseSink;
 }
 
-/// How the items of one response are written.
+/// The form of the items of one response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ItemFormat {
     /// The format of the body and of each item.
     pub codec: PayloadCodec,
-    /// Items have the peer's own annotations already, and keep them.
+    /// True if items have the peer's own annotations already; they are then not wrapped again.
     pub annotated: bool,
 }
 
-/// What a request carries beside its body.
+/// What a request carries in addition to its body.
 #[derive(Debug, Clone)]
 pub struct PeerHeaders {
-    /// The format of its body, and how the items of its response are to be read.
+    /// The format of its body and of the items of its response.
     pub format: ItemFormat,
-    /// What stands in the control message.
+    /// The metadata in the control message.
     pub metadata: BTreeMap<String, String>,
-    /// What stands beside the payload.
+    /// The headers beside the payload.
     pub beside: Headers,
 }
 
 /// A frame from a peer.
 #[derive(Debug)]
 pub struct Frame {
-    /// What it carries.
+    /// Its content.
     pub content: Content,
-    /// No frame follows, and every item was sent.
+    /// True for the last frame of a complete response.
     pub is_final: bool,
 }
 
-/// What a frame carries.
+/// The content of a frame.
 #[derive(Debug)]
 pub enum Content {
-    /// Nothing for the caller: the end, or annotations alone.
+    /// Nothing for the caller: the end, or only annotations.
     Nothing,
     /// An item.
     Item(Bytes),
@@ -89,15 +89,15 @@ pub enum Content {
 /// A response that is to be sent to a peer.
 #[derive(Debug)]
 pub struct PeerResponse {
-    /// Takes frames as they are.
+    /// The sink for finished frames.
     pub sink: ResponseSink,
-    /// How its items are to be written.
+    /// The form of its items.
     pub format: ItemFormat,
-    /// That of the request.
+    /// The context of the request.
     pub context: Context,
     /// Largest item, in bytes, without its wrapping.
     pub max_item_bytes: usize,
-    /// For frames that find no room at the end.
+    /// Sends the last frames for which there is no credit at the end.
     pub late: LateFrames,
 }
 

@@ -1,11 +1,11 @@
-//! The kinds of address of a split exchange.
+//! The address schemes of split exchanges.
 
 use sinew_dynamo_wire::push_instance_path;
 use sinew_plane::{Address, LatencyClass, OutgoingRequest, TransportId};
 
-/// A kind of address: which request plane it means, and what that plane is told.
+/// An address scheme: which request plane it stands for, and what the address of that plane is.
 ///
-/// Those of two ends of Sinew are here. Those of other peers stand beside their
+/// The schemes between Sinew processes are here. Those of other peers are defined with their
 /// [`PeerCodec`](crate::PeerCodec).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SplitScheme {
@@ -15,20 +15,20 @@ pub struct SplitScheme {
 }
 
 impl SplitScheme {
-    /// `split-tcp://HOST:PORT[/PATH]`: a Sinew worker over Dynamo's TCP frames. Without a path it is
-    /// made from the request.
+    /// `split-tcp://HOST:PORT[/PATH]`: a Sinew worker over Dynamo's TCP frames. Without a path, the
+    /// path is made from the request.
     pub const TCP: Self =
         Self { makes_path: true, ..Self::new("split-tcp", LatencyClass::Network) };
 
     /// `nats://SUBJECT`: a Sinew worker over NATS.
     pub const NATS: Self = Self::new("nats", LatencyClass::Brokered);
 
-    /// The scheme with that name, whose request plane is given what stands behind `://`.
+    /// Makes a scheme with that name. Its request plane gets the text after `://`.
     pub const fn new(name: &'static str, latency: LatencyClass) -> Self {
         Self { name, latency, makes_path: false }
     }
 
-    /// What stands before `://`, which is the name of the transport too.
+    /// The text before `://`, which is also the name of the transport.
     pub const fn as_str(self) -> &'static str {
         self.name
     }

@@ -1,4 +1,4 @@
-//! What a process's memory budget is used for.
+//! Metrics of the memory budget.
 
 use metrics::Gauge;
 use sinew_plane::{Budget, BudgetUse};
@@ -13,7 +13,7 @@ pub struct BudgetMetrics {
 }
 
 impl BudgetMetrics {
-    /// Looks the handles up.
+    /// Makes the handles.
     pub fn new() -> Self {
         let gauge = |what: &BudgetUse| {
             (*what, metrics::gauge!(names::BUDGET_BYTES, names::USE => what.as_str()))
@@ -21,7 +21,7 @@ impl BudgetMetrics {
         Self { gauges: BudgetUse::ALL.iter().map(gauge).collect() }
     }
 
-    /// Shows what `budget` is used for now.
+    /// Sets the gauges to the current use of `budget`.
     pub fn show(&self, budget: &Budget) {
         for (what, gauge) in &self.gauges {
             // Bytes of memory, far below what a float holds exactly.

@@ -1,4 +1,4 @@
-//! What is never logged of the libraries below.
+//! The log level at which libraries that log payloads are capped.
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;

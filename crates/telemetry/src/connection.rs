@@ -1,4 +1,4 @@
-//! What an end counts of the connections of a transport.
+//! Metrics of the connections of a transport.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,8 +9,8 @@ use crate::{Side, names, transport::ErrorCounters};
 
 /// Handles of the metrics of one transport's connections at one end. Clones share them.
 ///
-/// Bytes are those of the sockets: frames, bodies and items with all that stands around them.
-/// Make it after the recorder is installed; see the [crate](crate) documentation.
+/// Bytes are those of the sockets: frames, with bodies and items in them. Make it after the
+/// recorder is installed; see the [crate](crate) documentation.
 #[derive(Clone)]
 pub struct ConnectionMetrics(Arc<Handles>);
 
@@ -23,7 +23,7 @@ struct Handles {
 }
 
 impl ConnectionMetrics {
-    /// Looks the handles up.
+    /// Makes the handles.
     pub fn new(transport: &TransportId, side: Side) -> Self {
         let label = || {
             let transport = transport.as_str().to_owned();
@@ -38,18 +38,19 @@ impl ConnectionMetrics {
         }))
     }
 
-    /// Counts bytes that a socket took.
+    /// Counts bytes written to a socket.
     pub fn sent(&self, bytes: usize) {
         self.0.sent.increment(bytes as u64);
     }
 
-    /// Counts bytes that came out of a socket.
+    /// Counts bytes read from a socket.
     pub fn received(&self, bytes: usize) {
         self.0.received.increment(bytes as u64);
     }
 
-    /// Counts a request that a connection refused, before any handler saw it. What a handler refuses
-    /// is counted by [`TransportMetrics::refused`](crate::TransportMetrics::refused).
+    /// Counts a request that a connection refused before it reached a handler.
+    /// [`TransportMetrics::refused`](crate::TransportMetrics::refused) counts refusals by a
+    /// handler.
     pub fn refused(&self, fault: Fault) {
         self.0.requests.increment(1);
         self.0.errors.count(fault);
@@ -62,7 +63,7 @@ impl ConnectionMetrics {
     }
 }
 
-/// The metrics of one end's connections by transport, each looked up once.
+/// The connection metrics of one end, by transport, each made once.
 #[derive(Debug)]
 pub struct ConnectionMeters {
     side: Side,
@@ -70,7 +71,7 @@ pub struct ConnectionMeters {
 }
 
 impl ConnectionMeters {
-    /// Of an end that calls or serves, whichever side dials. Nothing is looked up yet.
+    /// For the calling or the serving end, whichever of them dials. Makes no handles yet.
     pub fn new(side: Side) -> Self {
         Self { side, by_transport: Mutex::default() }
     }
@@ -99,7 +100,7 @@ impl std::fmt::Debug for ConnectionMetrics {
 pub struct ActiveConnection(ConnectionMetrics);
 
 impl ActiveConnection {
-    /// Where its bytes are counted.
+    /// The metrics that count its bytes.
     pub fn metrics(&self) -> &ConnectionMetrics {
         &self.0
     }

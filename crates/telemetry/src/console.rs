@@ -1,8 +1,8 @@
-//! Standard error as a place for messages that cannot fail and cannot stop anyone.
+//! Messages to standard error that neither fail nor block the program.
 //!
-//! A reader of standard error may close its end, fill its disk, or stop reading. None of these
-//! may change what a program does: a write that fails is dropped, and one for which there is no
-//! room is dropped after a short wait. Whoever reads again learns how much was lost.
+//! A reader of standard error may close its end, fill its disk, or stop reading. None of these may
+//! change what a program does: a write that fails is dropped, and one for which there is no room is
+//! dropped after a short wait. The next message that is written says how much was lost.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -23,19 +23,19 @@ const PIECE: usize = 4096;
 
 static STDERR: Mutex<Stream> = Mutex::new(Stream { is_stuck: false, lost: 0 });
 
-/// Writes a message of our own to standard error as one line, or as several, of which the further
-/// ones are indented. Control and other deceiving characters in it are escaped. Never fails, and
-/// blocks for 100 ms at most.
+/// Writes a message of this program to standard error, as one line, or as several of which the
+/// further ones are indented. Control characters and invisible format characters are escaped. Never
+/// fails, and blocks for at most 100 ms.
 pub fn tell(message: &str) {
     write(format!("{}\n", printable_lines(message)).as_bytes());
 }
 
-/// What a message begins with.
+/// The label at the start of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Label {
-    /// Why the command did not do what it was asked.
+    /// The reason why a command has failed.
     Error,
-    /// What may be done about it.
+    /// Advice about an error.
     Hint,
 }
 
@@ -56,8 +56,8 @@ impl Label {
     }
 }
 
-/// As [`tell`], with a label in front, in colour where standard error is a terminal that shows
-/// colours and the environment does not object (`NO_COLOR`, `CLICOLOR`, `CLICOLOR_FORCE`).
+/// As [`tell`], with a label before it. The label is coloured if standard error is a terminal with
+/// colours and the environment does not forbid it (`NO_COLOR`, `CLICOLOR`, `CLICOLOR_FORCE`).
 pub fn tell_labelled(label: Label, message: &str) {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let in_colour = are_colours_wanted(io::stderr().is_terminal(), variable);
@@ -82,8 +82,8 @@ fn are_colours_wanted(is_terminal: bool, variable: impl Fn(&str) -> Option<Strin
     is_forced || (is_terminal && !is_off() && !is_dumb())
 }
 
-/// Passes on what another program wrote for standard error. Line ends, tabs and colours stay,
-/// other control characters are escaped. Never fails, and blocks for 100 ms at most.
+/// Writes the output of another program to standard error. Line ends, tabs and colours stay; other
+/// control characters are escaped. Never fails, and blocks for at most 100 ms.
 pub fn pass_on(output: &[u8]) {
     write(printable_output(output, true).as_bytes());
 }

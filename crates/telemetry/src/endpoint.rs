@@ -1,4 +1,4 @@
-//! What the serving side counts for an endpoint and for each of its requests.
+//! Metrics of a served endpoint and of its requests.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ struct Handles {
 }
 
 impl EndpointMetrics {
-    /// Looks the handles up.
+    /// Makes the handles.
     pub fn new(endpoint: &EndpointName) -> Self {
         Self::labelled(endpoint.as_str())
     }
@@ -81,8 +81,8 @@ impl std::fmt::Debug for EndpointMetrics {
     }
 }
 
-/// One request in flight. Dropped without [`end`](Self::end), as by a panic, it counts as an
-/// application error.
+/// One request in flight. If it is dropped without [`end`](Self::end), as by a panic, it counts as
+/// an application error.
 #[must_use = "dropping it counts the request as failed"]
 pub struct RequestMetrics {
     handles: Arc<Handles>,
@@ -96,15 +96,15 @@ pub struct RequestMetrics {
 }
 
 impl RequestMetrics {
-    /// Counts the request on the transport that brought it as well: as a request, as an open
-    /// stream until its end, the time to its first item or its end, and an error it ends with.
+    /// Also counts the request on the transport that it arrived on: as a request, as an open stream
+    /// until its end, the time to its first item or its end, and its error if it ends with one.
     pub fn over(mut self, transport: &TransportMetrics) -> Self {
         self.transport = Some(transport.admitted());
         self.unanswered = true;
         self
     }
 
-    /// Counts the payload of response items: so many bytes.
+    /// Counts the payload of response items, in bytes.
     pub fn items(&mut self, bytes: usize) {
         if self.unanswered {
             self.answered();
@@ -115,7 +115,7 @@ impl RequestMetrics {
         }
     }
 
-    /// The request is over; `fault` when it counts as an error.
+    /// Ends the request. `fault` is set if it counts as an error.
     pub fn end(mut self, fault: Option<Fault>) {
         self.fault = fault;
     }

@@ -1,4 +1,4 @@
-//! Lists in a message for a person, who does not read a hundred entries.
+//! Short lists for messages.
 
 use std::fmt::Display;
 

@@ -1,8 +1,9 @@
 //! Metric names, trace propagation, and the metrics endpoint.
 //!
-//! Everything that Sinew counts has its name, unit and labels in [`names`]; the hot paths hold
-//! [`TransportMetrics`], [`ConnectionMetrics`] and [`EndpointMetrics`], whose handles are looked up once. A request's
-//! trace travels as a [`TraceParent`]. The crate knows nothing of routing or of any transport.
+//! [`names`] has the name, unit and labels of every metric. The code that counts holds
+//! [`TransportMetrics`], [`ConnectionMetrics`] and [`EndpointMetrics`], whose handles are made
+//! once. The trace of a request is carried as a [`TraceParent`]. This crate depends on no router
+//! and on no transport.
 //!
 //! ```
 //! use sinew_plane::Headers;

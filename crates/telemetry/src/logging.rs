@@ -1,4 +1,4 @@
-//! Logs as text on standard error.
+//! Logging as text on standard error.
 
 use std::{
     fmt,
@@ -27,20 +27,20 @@ use crate::{
 };
 
 /// Sends events to standard error, one line each: time, level, spans with their fields, target,
-/// message, fields. Coloured only on a terminal. Control and other deceiving characters in them
-/// are escaped.
+/// message, fields. Coloured only on a terminal. Control characters and invisible format characters
+/// in them are escaped.
 ///
-/// Of warnings and errors that come again and again from one place in the program a few are
-/// shown, with a count of the rest: see [`report_repeats`]. A standard error that is closed, full
-/// or not read loses lines and stops nothing.
+/// Of warnings and errors that repeat at one place in the program a few are shown, with a count of
+/// the rest: see [`report_repeats`]. If standard error is closed, full or not read, lines are lost
+/// and the program continues.
 ///
 /// `filter` is a comma-separated list of `level` or `target=level`, such as `warn`, or
-/// `info,sinew::request=debug` to see every request. The environment is not read: a program
-/// passes what it found in `SINEW_LOG`, else `RUST_LOG`, else its own default. Libraries that log
-/// what they carry, such as the client of NATS, are held at `info` whatever it says.
+/// `info,sinew::request=debug` to see every request. It does not read the environment: a program
+/// passes the value of `SINEW_LOG`, else of `RUST_LOG`, else its own default. Libraries that log
+/// payloads, such as the NATS client, are capped at `info` whatever the filter says.
 ///
 /// # Errors
-/// The filter is malformed, or the process has a subscriber already. Nothing has changed then.
+/// The filter is malformed, or the process has a subscriber already. Nothing was changed.
 pub fn init_logging(filter: &str) -> Result<(), LoggingError> {
     let fault = |reason: String| LoggingError::Filter { reason };
     let filter = EnvFilter::try_new(filter).map_err(|error| fault(error.to_string()))?;
@@ -54,8 +54,8 @@ pub fn init_logging(filter: &str) -> Result<(), LoggingError> {
 }
 
 /// Writes one line for each place in the program whose warnings were counted and not shown, once
-/// their ten seconds are over; with `at_once`, as at the end of a program, without waiting for
-/// that. A program calls it now and then. It does nothing without [`init_logging`].
+/// their ten seconds have passed; with `at_once`, without that wait, as at the end of a program.
+/// Call it periodically. It does nothing without [`init_logging`].
 pub fn report_repeats(at_once: bool) {
     if let Some(limits) = Limits::published() {
         let is_coloured = stderr().is_terminal();
@@ -146,7 +146,7 @@ fn one_line(event: &[u8], is_coloured: bool) -> String {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoggingError {
-    /// The filter is malformed: mend it.
+    /// The filter is malformed.
     #[error(
         "log filter: {reason}; write LEVEL or TARGET=LEVEL, separated by commas, such as \
          info,sinew::request=debug"
@@ -155,7 +155,7 @@ pub enum LoggingError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The process has a subscriber already, which stays.
+    /// The process has a subscriber already, which stays in use.
     #[error("this process has a log subscriber already")]
     AlreadySet,
 }

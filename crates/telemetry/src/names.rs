@@ -1,7 +1,7 @@
 //! Every metric: its name, what it measures, its labels.
 
-/// Requests that the calling side sent or the serving side got, over a transport. Counter; labels
-/// [`TRANSPORT`], [`SIDE`].
+/// Requests that the calling side sent or the serving side received, over a transport. Counter;
+/// labels [`TRANSPORT`], [`SIDE`].
 pub const TRANSPORT_REQUESTS: &str = "transport_requests_total";
 /// From sending a request, or admitting it, to its first answer, item or end, in seconds.
 /// Histogram; labels [`TRANSPORT`], [`SIDE`].
@@ -11,12 +11,12 @@ pub const TRANSPORT_LATENCY: &str = "transport_request_latency_seconds";
 pub const TRANSPORT_ERRORS: &str = "transport_errors_total";
 /// Response streams that are open on a transport. Gauge; labels [`TRANSPORT`], [`SIDE`].
 pub const TRANSPORT_STREAMS: &str = "transport_active_streams";
-/// Connections that are open on a transport with sockets, those back to callers among them. Gauge;
+/// Open connections of a transport with sockets, including those that workers dial back. Gauge;
 /// labels [`TRANSPORT`], [`SIDE`].
 pub const TRANSPORT_CONNECTIONS: &str = "transport_active_connections";
-/// Bytes that the sockets of a transport took. Counter; labels [`TRANSPORT`], [`SIDE`].
+/// Bytes written to the sockets of a transport. Counter; labels [`TRANSPORT`], [`SIDE`].
 pub const TRANSPORT_SENT_BYTES: &str = "transport_sent_bytes_total";
-/// Bytes that came out of the sockets of a transport. Counter; labels [`TRANSPORT`], [`SIDE`].
+/// Bytes read from the sockets of a transport. Counter; labels [`TRANSPORT`], [`SIDE`].
 pub const TRANSPORT_RECEIVED_BYTES: &str = "transport_received_bytes_total";
 
 /// Requests that arrived for an endpoint, refused ones included. Counter; label [`ENDPOINT`].
@@ -33,22 +33,22 @@ pub const INGRESS_RESPONSE_BYTES: &str = "ingress_response_bytes_total";
 /// Requests that were refused or failed. Counter; labels [`ENDPOINT`], [`CATEGORY`].
 pub const INGRESS_ERRORS: &str = "ingress_errors_total";
 
-/// Shared connections to callers that a worker made. Counter.
+/// Shared connections that a worker made to callers. Counter.
 pub const TCP_POOL_CREATED: &str = "tcp_pool_connections_created_total";
-/// Responses that took a shared connection that was there. Counter.
+/// Responses that used an existing shared connection. Counter.
 pub const TCP_POOL_REUSED: &str = "tcp_pool_connections_reused_total";
 /// Shared connections with streams on them. Gauge, up to date within a second.
 pub const TCP_POOL_ACTIVE: &str = "tcp_pool_active_connections";
 /// Shared connections without streams. Gauge, up to date within a second.
 pub const TCP_POOL_IDLE: &str = "tcp_pool_idle_connections";
-/// From wanting to deliver a response to having a stream for it, in seconds. Histogram.
+/// Time from the request for a stream to a caller until it is open, in seconds. Histogram.
 pub const TCP_POOL_LATENCY: &str = "tcp_pool_acquisition_latency_seconds";
 
 /// Bytes that the process holds on behalf of its peers. Gauge, up to date within a second; label
 /// [`USE`].
 pub const BUDGET_BYTES: &str = "budget_bytes";
 
-/// Label: what bytes of the budget are held for: `bodies`, `frames`, `kept`, `queued`, ...
+/// Label: the use of bytes of the budget: `bodies`, `frames`, `kept`, `queued`, ...
 pub const USE: &str = "use";
 /// Label: the name of a transport, an open set: `tcp`, `unix`, `memory`, ...
 pub const TRANSPORT: &str = "transport";
@@ -59,11 +59,11 @@ pub const ENDPOINT: &str = "endpoint";
 /// Label: `transport`, `protocol`, `application` or `resource`.
 pub const CATEGORY: &str = "category";
 
-/// Stands in the label [`ENDPOINT`] for every name that is not served here: a peer must not be
-/// able to add a time series by inventing a name.
+/// The value of the label [`ENDPOINT`] for every name that is not served here, so that a peer
+/// cannot add a time series by inventing a name.
 pub const UNKNOWN_ENDPOINT: &str = "unknown";
 
-/// What a metric is.
+/// The kind of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Only grows.
@@ -79,9 +79,9 @@ pub enum Kind {
 pub struct Metric {
     /// Its name.
     pub name: &'static str,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
-    /// Its unit; the name says it too where it is not a count.
+    /// Its unit; the name has it too unless it is a count.
     pub unit: metrics::Unit,
     /// Its labels.
     pub labels: &'static [&'static str],
@@ -132,8 +132,8 @@ pub const ALL: &[Metric] = {
     ]
 };
 
-/// Gives the installed recorder the unit and the meaning of every metric. `Metrics::install` does
-/// it by itself.
+/// Registers the unit and the meaning of every metric with the installed recorder.
+/// `Metrics::install` does this itself.
 pub fn describe() {
     for metric in ALL {
         match metric.kind {

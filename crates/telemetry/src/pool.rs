@@ -1,4 +1,4 @@
-//! What a pool of TCP connections counts.
+//! Metrics of a pool of TCP connections.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -25,7 +25,7 @@ struct Share {
 }
 
 impl TcpPoolMetrics {
-    /// Looks the handles up.
+    /// Makes the handles.
     pub fn new() -> Self {
         Self {
             created: metrics::counter!(names::TCP_POOL_CREATED),
@@ -37,12 +37,12 @@ impl TcpPoolMetrics {
         }
     }
 
-    /// Somebody wants a connection; pass the result to [`acquired`](Self::acquired).
+    /// Starts the time of an acquisition. Pass the result to [`acquired`](Self::acquired).
     pub fn acquire(&self) -> Stopwatch {
         Stopwatch::start(self.timed)
     }
 
-    /// Records how long it took to get one.
+    /// Records the time of an acquisition.
     pub fn acquired(&self, since: Stopwatch) {
         since.record(&self.latency);
     }
@@ -52,12 +52,12 @@ impl TcpPoolMetrics {
         self.created.increment(1);
     }
 
-    /// Counts a use of a connection that was there.
+    /// Counts the use of an existing connection.
     pub fn reused(&self) {
         self.reused.increment(1);
     }
 
-    /// Says how many of the pool's connections carry streams now, and how many do not.
+    /// Sets how many of the pool's connections carry streams now, and how many do not.
     pub fn connections(&self, active: usize, idle: usize) {
         self.active.set(active);
         self.idle.set(idle);

@@ -1,15 +1,14 @@
-//! Text from elsewhere, made safe to show to a person.
+//! Escapes foreign text so that it is safe to show to people.
 //!
-//! A terminal obeys control characters, and shows text in another order than it is stored in when
-//! a bidirectional character says so. Error texts, names and addresses come from peers and from
-//! files, so they are shown with such characters escaped. Data that a program reads is never
-//! changed: escape where text is shown, not where it is kept.
+//! A terminal executes control characters, and a bidirectional character makes it show text in
+//! another order than it is stored. Error texts, names and addresses come from peers and from
+//! files, so they are shown with such characters escaped. Escape text where it is shown, and not
+//! where it is stored, so that programs read it unchanged.
 
 use std::borrow::Cow;
 
-/// `text` on one line, with everything escaped that a terminal would obey or not show: control
-/// characters (line breaks and tabs too), bidirectional and other invisible format characters.
-/// Borrowed when there is none.
+/// Returns `text` as one line, with control characters (line breaks and tabs too), bidirectional
+/// and other invisible format characters escaped. Borrowed if there are none.
 ///
 /// ```
 /// use sinew_telemetry::printable;
@@ -21,9 +20,8 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     escaped(text, |_, _| false)
 }
 
-/// `text` on as many lines as it has: line breaks stay, with the lines behind them indented, so
-/// that none of them passes for a line of another; tabs stay. The rest is escaped as
-/// [`printable`] does.
+/// Returns `text` with its line breaks. Further lines are indented, so that none of them looks like
+/// a message of its own; tabs stay. The rest is escaped as in [`printable`].
 ///
 /// ```
 /// use sinew_telemetry::printable_lines;

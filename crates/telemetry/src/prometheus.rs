@@ -63,8 +63,8 @@ const SECONDS: &[f64] = &[
 ///
 /// The server takes one request per connection, at most 32 connections at once, of which the oldest
 /// make room for new ones, 5 seconds for the head of each request and 10 for all of it, and runs as
-/// one task that this value owns. Dropping the value stops the server; the
-/// recorder stays, as the `metrics` crate allows no second one.
+/// one task that this value owns. Dropping the value stops the server; the recorder stays, because
+/// the `metrics` crate allows no second one.
 #[derive(Debug)]
 pub struct Metrics {
     handle: PrometheusHandle,
@@ -72,10 +72,10 @@ pub struct Metrics {
     health: HealthSource,
 }
 
-/// The state of a process, as `/health` shows it.
+/// The health of a process, as `/health` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthReport {
-    /// All is well: the answer is 200, otherwise 503.
+    /// True if the process is ready: the answer is 200, otherwise 503.
     pub is_ready: bool,
     /// The body, which is JSON.
     pub json: String,
@@ -102,9 +102,9 @@ impl fmt::Debug for HealthSource {
 }
 
 impl Metrics {
-    /// Binds `address` (port 0 picks a free one), installs the recorder for the whole process
-    /// and starts to serve. Call it before anything makes metric handles; see the
-    /// [crate](crate) documentation. Must run within a tokio runtime.
+    /// Binds `address` (port 0 picks a free one), installs the recorder for the whole process and
+    /// starts to serve. Call it before any code makes metric handles; see the [crate](crate)
+    /// documentation. Must run within a tokio runtime.
     ///
     /// # Errors
     /// The address may not be bound in plain text, cannot be bound, or the process has a
@@ -123,7 +123,7 @@ impl Metrics {
         Ok(Self { handle, server, health })
     }
 
-    /// Where the server listens, with the real port.
+    /// The address on which the server listens, with the port that was bound.
     pub fn address(&self) -> SocketAddr {
         self.server.address
     }
@@ -133,8 +133,8 @@ impl Metrics {
         self.handle.render()
     }
 
-    /// Shows what `source` says as `/health`, each time somebody asks; it must not block. Until
-    /// then the answer is 503 with the status `starting`. Only the first source counts.
+    /// Sets the source of `/health`, which is called for each request and must not block. Before
+    /// this call the answer is 503 with the status `starting`. Only the first source counts.
     pub fn report_health(&self, source: impl Fn() -> HealthReport + Send + Sync + 'static) {
         // A second one is left out.
         let _ = self.health.0.set(Box::new(source));
@@ -280,7 +280,7 @@ async fn connection(stream: TcpStream, routes: Router, has_asked: Arc<AtomicBool
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MetricsError {
-    /// The address may not be bound in plain text; the text says both ways out.
+    /// The address may not be bound in plain text. The text names both remedies.
     #[error("metrics endpoint: {0}")]
     Address(AddressError),
     /// The address cannot be bound.
@@ -288,11 +288,11 @@ pub enum MetricsError {
     Bind {
         /// The address asked for.
         address: SocketAddr,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         error: io::Error,
     },
-    /// The process has a recorder already: install once, and nothing else beside it.
+    /// The process has a recorder already. A process can install only one.
     #[error("this process has a metrics recorder already")]
     AlreadyInstalled,
     /// The recorder refused its own settings.

@@ -1,4 +1,4 @@
-//! Warnings that come again and again: a few are shown, the rest is counted.
+//! Repeated warnings: a few are shown, the rest is counted.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! The clock is read only when somebody collects what it measures.
+//! Durations, which are measured only if a recorder collects them.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -9,11 +9,11 @@ use sinew_plane::clock;
 
 static ENABLED: AtomicBool = AtomicBool::new(false);
 
-/// Lets handles made from now on measure durations. `Metrics::install` does it by itself; a
-/// program with a recorder of its own calls it behind the installation of that recorder.
+/// Makes handles that are made from now on measure durations. `Metrics::install` calls it; a
+/// program with its own recorder calls it after it has installed the recorder.
 ///
-/// Counters and gauges need no switch. Durations have one because the `metrics` crate cannot say
-/// whether anyone records, and two clock reads per request are not free.
+/// Counters and gauges need no switch. Durations have one because the `metrics` crate does not say
+/// whether a recorder is installed, and two clock reads per request have a cost.
 pub fn enable_timing() {
     ENABLED.store(true, Ordering::Relaxed);
 }
@@ -23,7 +23,7 @@ pub fn is_timing_enabled() -> bool {
     ENABLED.load(Ordering::Relaxed)
 }
 
-/// The beginning of a duration, or nothing when nobody wants to know it.
+/// The beginning of a duration, or nothing if durations are not measured.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Stopwatch(Option<Instant>);
 

@@ -1,7 +1,7 @@
 //! W3C Trace Context, level 1, and the span of a request.
 //!
-//! A `traceparent` that is there is carried over every hop with a new span id. Where there is
-//! none, one is made only if somebody looks: ids that nobody records are work for nothing.
+//! An existing `traceparent` is carried over every hop with a new span id. If there is none, one is
+//! made only if a subscriber observes the span.
 
 use std::{fmt, str::FromStr};
 
@@ -48,8 +48,8 @@ impl TraceParent {
         child
     }
 
-    /// What the next hop is sent: a child of what `headers` carry, or a new trace if they carry
-    /// none and somebody looks (`observed`, such as: a span is enabled).
+    /// The value for the next hop: a child of the one in `headers`, or a new trace if they have
+    /// none and the span is `observed`, which means that it is enabled.
     pub fn for_hop(headers: &Headers, observed: bool) -> Option<Self> {
         match Self::from_headers(headers) {
             Some(parent) => Some(parent.child()),
@@ -57,7 +57,7 @@ impl TraceParent {
         }
     }
 
-    /// Reads the header. One that is malformed counts as absent, as the standard asks.
+    /// Reads the header. A malformed one counts as absent, as the standard requires.
     pub fn from_headers(headers: &Headers) -> Option<Self> {
         headers.get(header::TRACEPARENT)?.parse().ok()
     }
@@ -65,7 +65,7 @@ impl TraceParent {
     /// Sets the header.
     ///
     /// # Errors
-    /// The block is at a limit of its own; it is then unchanged.
+    /// The headers have reached a limit; they are then unchanged.
     pub fn inject(&self, headers: &mut Headers) -> Result<(), HeadersError> {
         headers.insert(header::TRACEPARENT, self.as_str())
     }
@@ -128,8 +128,7 @@ impl fmt::Debug for TraceParent {
     }
 }
 
-/// A text is not a version 00 `traceparent`. The sender's fault; the request goes on without a
-/// trace.
+/// The text is not a version 00 `traceparent`. The request continues without a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceParentError;
 
@@ -144,8 +143,8 @@ impl fmt::Display for TraceParentError {
 
 impl std::error::Error for TraceParentError {}
 
-/// The span of one request, at level debug. Disabled unless a subscriber wants it, and then
-/// nothing is formatted. Attach it where the work is spawned, so that it follows the task.
+/// Makes the span of one request, at level debug. It is disabled, and nothing is formatted, unless
+/// a subscriber enables it. Attach it where the task is spawned.
 pub fn request_span(
     endpoint: &EndpointName,
     instance: InstanceId,

@@ -1,4 +1,4 @@
-//! What an end counts of the requests over a transport.
+//! Metrics of the requests over a transport.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use crate::{Stopwatch, is_timing_enabled, names};
 /// Which end of an exchange counts. A process may have both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Side {
-    /// The one that sends requests.
+    /// The end that sends requests.
     Calling,
-    /// The one whose handlers answer.
+    /// The end whose handlers answer.
     Serving,
 }
 
 impl Side {
-    /// As the label [`SIDE`](names::SIDE) has it.
+    /// The value of the label [`SIDE`](names::SIDE).
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Calling => "calling",
@@ -41,7 +41,7 @@ struct Handles {
 }
 
 impl TransportMetrics {
-    /// Looks the handles up.
+    /// Makes the handles.
     pub fn new(transport: &TransportId, side: Side) -> Self {
         let label = || {
             let transport = transport.as_str().to_owned();
@@ -56,14 +56,14 @@ impl TransportMetrics {
         }))
     }
 
-    /// Counts a request that is sent or has arrived; pass the result to
+    /// Counts a request that is sent or has arrived. Pass the result to
     /// [`answered`](Self::answered).
     pub fn request(&self) -> Stopwatch {
         self.count_request();
         self.start()
     }
 
-    /// Starts the time of a request that may yet be sent some other way.
+    /// Starts the time of a request that may still be sent over another transport.
     pub fn start(&self) -> Stopwatch {
         Stopwatch::start(self.0.timed)
     }

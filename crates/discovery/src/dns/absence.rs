@@ -1,4 +1,4 @@
-//! What DNS says when it names no server.
+//! The reasons why a DNS answer has no servers.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ pub(super) enum Absence {
     NoAddresses,
 }
 
-/// Shown as what follows the name.
+/// Formatted as the text that follows the name.
 impl fmt::Display for Absence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

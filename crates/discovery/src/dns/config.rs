@@ -7,16 +7,15 @@ use crate::DiscoveryError;
 /// Settings of a [`DnsDiscovery`](super::DnsDiscovery).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DnsConfig {
-    /// An answer is believed at least this long, whatever its time: 100 ms to `max_ttl`;
-    /// default 1 s.
+    /// Shortest time for which an answer is used, whatever its TTL: 100 ms to `max_ttl`; default 1
+    /// s.
     pub min_ttl: Duration,
-    /// An answer is believed at most this long: up to 1 day; default 5 min.
+    /// Longest time for which an answer is used, whatever its TTL: up to 1 day; default 5 min.
     pub max_ttl: Duration,
-    /// How long answers must say that nothing is there before that is believed: up to 1 day;
-    /// default 60 s.
+    /// How long answers have to be empty before all servers are removed: up to 1 day; default 60 s.
     pub empty_after: Duration,
-    /// The file that names the servers to ask, where the target names none; default
-    /// `/etc/resolv.conf`. Read again within 5 s of a change.
+    /// The file that names the DNS servers, if the target names none; default `/etc/resolv.conf`. A
+    /// change takes effect within 5 s.
     #[cfg(target_os = "linux")]
     pub settings_file: std::path::PathBuf,
 }

@@ -1,4 +1,4 @@
-//! Asking DNS.
+//! DNS queries.
 
 use std::{
     collections::BTreeMap,

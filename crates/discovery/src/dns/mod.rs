@@ -44,18 +44,19 @@ const MAX_WANTED: usize = 1024;
 /// | `dns://NAME:PORT` | each A and AAAA record of the name, on that port |
 /// | `dns://_SERVICE._tcp.NAME` | each SRV record, with its port and weight; of several priorities the lowest number that has addresses; at most 256 records count |
 ///
-/// `?server=IP:PORT` behind it asks that server instead of the system's. Every server counts as
-/// one that serves each [wanted](Discovery::want) endpoint, under an id that derives from its
-/// address (or its SRV target) and is the same in every process. The server itself has another
-/// id, so these instances carry [`any_id`](Instance::any_id).
+/// With `?server=IP:PORT` at the end, that DNS server is asked instead of the system's. Every
+/// server found counts as an instance of each [wanted](Discovery::want) endpoint. Its id is derived
+/// from its address (or its SRV target) and is the same in every process. The worker itself has
+/// another id, so these instances have [`any_id`](Instance::any_id) set.
 ///
-/// The name is asked for again when the answer's time is over, within the bounds of
-/// [`DnsConfig`], and after 1 to 10 s when the answer was that nothing is there, whatever time that
-/// answer names. A change of the system's settings (`/etc/resolv.conf`) is followed within 5 s. When nobody answers, for the name or one of its targets, or not within 10 s for
-/// all of them, the last good answer stays, for ever. An answer that nothing is there (the name
-/// does not exist, or has no such records) is believed after the third in a row, and not before
-/// [`empty_after`](DnsConfig::empty_after): name servers lose zones for moments. Fewer servers
-/// than before are believed at once.
+/// The name is queried again when the TTL of the answer has passed, within the bounds of
+/// [`DnsConfig`], and after 1 to 10 s if the answer was empty, whatever its TTL. A change of the
+/// system's settings (`/etc/resolv.conf`) takes effect within 5 s. If no DNS server answers, for
+/// the name or one of its targets, or the answers take more than 10 s, the last good answer stays
+/// in use without a limit. An empty answer (the name does not exist, or has no such records) takes
+/// effect after the third in a row, and not before [`empty_after`](DnsConfig::empty_after), because
+/// DNS servers may lose a zone for a short time. An answer with fewer servers than before takes
+/// effect at once.
 #[derive(Clone)]
 pub struct DnsDiscovery {
     shared: Arc<Shared>,
@@ -83,16 +84,16 @@ struct State {
 }
 
 impl DnsDiscovery {
-    /// Discovery through `target`, as the table above shows it; `dns://` may be left out. Asks
-    /// nobody yet.
+    /// Makes a discovery for `target`, in a form of the table above; `dns://` may be left out.
+    /// Sends no query yet.
     ///
     /// # Errors
-    /// [`DiscoveryError::Invalid`] when it is not such a text.
+    /// [`DiscoveryError::Invalid`] if `target` has none of these forms.
     pub fn new(target: &str) -> Result<Self, DiscoveryError> {
         Self::with_config(target, DnsConfig::default())
     }
 
-    /// As [`new`](Self::new), with other times.
+    /// As [`new`](Self::new), with other settings.
     ///
     /// # Errors
     /// [`DiscoveryError::Invalid`] also when a value of `config` is out of its bounds.

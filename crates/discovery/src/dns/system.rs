@@ -1,4 +1,4 @@
-//! The system's settings: which servers to ask.
+//! The DNS settings of the system: which servers to ask.
 
 use std::{
     os::unix::fs::MetadataExt as _,

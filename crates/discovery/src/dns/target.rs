@@ -1,4 +1,4 @@
-//! What is looked up, and who is asked: `NAME:PORT` or `_SERVICE._PROTOCOL.NAME`.
+//! The target of a lookup, `NAME:PORT` or `_SERVICE._PROTOCOL.NAME`, and the DNS server to ask.
 
 use std::{
     fmt,

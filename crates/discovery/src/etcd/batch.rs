@@ -1,8 +1,8 @@
 //! Several entries in one request.
 //!
-//! A process that serves thousands writes, looks after and takes away its entries in a few dozen
-//! requests. A request is done whole or not at all; one that is not is taken apart, and each entry
-//! is seen to by itself.
+//! A process that serves thousands of endpoints writes, checks and removes its entries in a few
+//! dozen requests. etcd performs a request completely or not at all. If it does not, each entry of
+//! the request is handled by itself.
 
 use std::{collections::HashSet, sync::Arc};
 

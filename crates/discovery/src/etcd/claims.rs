@@ -1,4 +1,4 @@
-//! What this process has registered, and the work of keeping it in etcd.
+//! The registrations of this process, and the work of keeping them in etcd.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

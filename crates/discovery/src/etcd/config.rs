@@ -22,44 +22,46 @@ const PING_ANSWER: Duration = Duration::from_secs(3);
 /// Dynamo peer.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EtcdConfig {
-    /// The members of the cluster, at least one: `http://HOST:PORT`, `https://HOST:PORT` (with
-    /// the feature `etcd-tls`), or `HOST:PORT`, which is `https` when [`tls`](Self::tls) is set.
-    /// One is used at a time, the next when it fails. Default `http://localhost:2379`. Not the
-    /// place for a user and password: these are refused here, because members are logged.
+    /// The members of the cluster, at least one: `http://HOST:PORT`, `https://HOST:PORT` (with the
+    /// feature `etcd-tls`), or `HOST:PORT`, which is `https` when [`tls`](Self::tls) is set. One is
+    /// used at a time, and the next one if it fails. Default `http://localhost:2379`. A user or a
+    /// password in these texts is an error, because members are logged.
     pub endpoints: Vec<String>,
-    /// User name and password. Never shown.
+    /// User name and password. Never logged.
     pub user: Option<(String, String)>,
-    /// How long entries outlive a process that has been killed: 2 s to 1 h, in whole seconds
-    /// (rounded up); default 30 s. It is renewed every third of it.
+    /// How long the entries of a killed process stay: 2 s to 1 h, in whole seconds (rounded up);
+    /// default 30 s. The lease is renewed after every third of this time.
     pub lease_ttl: Duration,
     /// Longest wait for one answer of one member, 10 ms to 2 s; default 2 s.
     pub request_timeout: Duration,
-    /// How long [`connect`](super::EtcdDiscovery::connect) tries; default 120 s.
+    /// How long [`connect`](super::EtcdDiscovery::connect) tries to reach a member; default 120 s.
     pub startup_timeout: Duration,
-    /// How long instances stay in the view after etcd has come back without its data, at most
-    /// 1 h; default 30 s. Long enough for their owners to register again.
+    /// How long instances stay in the view after etcd was restarted without its data, at most 1 h;
+    /// default 30 s. It has to be long enough for their owners to register again.
     pub reset_guard: Duration,
     /// How long an instance stays in the view after its lease has ended, at most 1 h; default 1 s.
-    /// A live owner registers again within milliseconds. When etcd has been silent for 2 s or more
-    /// within the last [`reset_guard`](Self::reset_guard), it stays for that time instead.
+    /// An owner that still runs registers again within milliseconds. If etcd did not answer for 2 s
+    /// or more within the last [`reset_guard`](Self::reset_guard), the instance stays for that time
+    /// instead.
     pub expiry_grace: Duration,
-    /// How long an endpoint that nobody [wants](crate::Interest) any more is still watched, at most
-    /// 1 h; default 30 s. Whoever wants it again by then finds its instances known.
+    /// How long an endpoint is still watched after the last [`Interest`](crate::Interest) was
+    /// dropped, at most 1 h; default 30 s. A caller that wants it again by then gets its instances
+    /// at once.
     pub unwatch_after: Duration,
-    /// How to speak TLS, when every member is `https`; `None` is the default of [`EtcdTls`].
+    /// TLS settings, used if every member is `https`; `None` means the default of [`EtcdTls`].
     #[cfg(feature = "etcd-tls")]
     pub tls: Option<EtcdTls>,
 }
 
-/// How to speak TLS with etcd. All texts are PEM.
+/// TLS settings for etcd. All texts are PEM.
 #[cfg(feature = "etcd-tls")]
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct EtcdTls {
-    /// Authorities to trust; those of the system when `None`.
+    /// Certificate authorities to trust; `None` means those of the system.
     pub ca: Option<String>,
-    /// Our certificate and its private key, when etcd asks for one.
+    /// The certificate and private key of this process, if etcd asks for a certificate.
     pub identity: Option<(String, String)>,
-    /// The name that the server's certificate must carry, when it is not the host's.
+    /// The name that the server's certificate must have, if it is not the host name.
     pub server_name: Option<String>,
 }
 
@@ -81,7 +83,7 @@ impl Default for EtcdConfig {
 }
 
 impl EtcdConfig {
-    /// The defaults for other members.
+    /// The default settings with these members.
     pub fn new<I>(endpoints: I) -> Self
     where
         I: IntoIterator<Item: Into<String>>,

@@ -1,4 +1,4 @@
-//! One key of ours in etcd: put there, found there, taken away.
+//! One entry of this process in etcd: how it is written, checked and removed.
 
 use etcd_client::{
     Compare, CompareOp, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse,

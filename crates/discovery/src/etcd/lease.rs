@@ -1,4 +1,4 @@
-//! The one lease under which everything of this process stands.
+//! The lease of this process, which all its entries have.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,7 +1,7 @@
-//! Asking whether the leases of entries that have left still live.
+//! Checks whether the leases of removed entries still exist.
 //!
-//! An entry that was taken away from under a lease that lives was withdrawn; one whose lease is
-//! gone as well has expired with it, or the lease was revoked.
+//! If the lease of a removed entry exists, the entry was withdrawn. If not, the entry has expired
+//! with its lease, or the lease was revoked.
 
 use std::{collections::BTreeMap, sync::Arc};
 

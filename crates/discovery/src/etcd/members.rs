@@ -1,4 +1,4 @@
-//! The members of the cluster: one is used at a time, and the next when it fails.
+//! The members of the cluster: one is used at a time, and the next one if it fails.
 
 use std::{
     fmt,

@@ -61,46 +61,45 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 const REVOKE_AFTER: Duration = Duration::from_millis(200);
 
 /// Discovery through etcd, in the layout of Dynamo: `v1/instances/{namespace}/{component}/
-/// {endpoint}/{id}`, each value one [record](crate::record). Stock Dynamo peers and ours share
-/// one cluster. Clones are handles of the same backend.
+/// {endpoint}/{id}`, each value one [record](crate::record). Stock Dynamo peers and Sinew processes
+/// can share one cluster. Clones are handles of the same backend.
 ///
-/// **Announcing.** Everything that a process registers stands under one lease, so a killed
-/// process's entries end with its [time](EtcdConfig::lease_ttl) (etcd itself may take up to some
-/// seconds longer, and more than twice as long when its leader is lost meanwhile). If the lease is
-/// lost or revoked, an entry is deleted, or etcd comes back without its data, the process takes
-/// another lease and registers again under the same key, with the same id and incarnation; it
-/// tries that for as long as it takes. A key under which another process's entry stands is
-/// refused, unless that process is of this host and has provably ended.
+/// **Announcing.** All entries of a process have one lease, so the entries of a killed process end
+/// with its [TTL](EtcdConfig::lease_ttl) (etcd itself may take some seconds more, and more than
+/// twice the TTL if its leader is lost meanwhile). If the lease is lost or revoked, an entry is
+/// deleted, or etcd is restarted without its data, the process takes another lease and registers
+/// again with the same key, id and incarnation; it tries that without a limit. A registration fails
+/// if another process has an entry with the same key, unless that process ran on this host and has
+/// provably ended.
 ///
-/// **Watching.** Only endpoints that were [wanted](Discovery::want) are watched, each by its own
-/// prefix, so that nobody's traffic with etcd grows with the whole cluster's;
-/// [`want_all`](Discovery::want_all), or wanting more than 256 endpoints at a time, watches
-/// everything from then on. A wanted endpoint's instances show in every view once etcd has
-/// answered: milliseconds later, as a change that wakes whoever waits. [`watch`](Discovery::watch)
-/// waits for what was wanted before. An endpoint that nobody wants any more is watched for
-/// [30 s](EtcdConfig::unwatch_after) longer, and then leaves every view.
+/// **Watching.** Only [wanted](Discovery::want) endpoints are watched, each by its own prefix, so
+/// that the traffic of a process with etcd does not grow with the whole cluster.
+/// [`want_all`](Discovery::want_all), or more than 256 wanted endpoints at a time, makes the
+/// process watch everything from then on. The instances of a wanted endpoint appear in every view
+/// once etcd has answered, milliseconds later, as a change. [`watch`](Discovery::watch) waits for
+/// the endpoints that were wanted before. After the last interest in an endpoint is dropped, it is
+/// watched for another [30 s](EtcdConfig::unwatch_after), and then removed from every view.
 ///
-/// **Losing etcd.** The last good view stays, for ever, and nothing here ever makes a request
-/// wait. Each question has [2 s](EtcdConfig::request_timeout) to be answered; then the next member
-/// is asked. A watch is asked for a sign of life after 5 s of silence; a member without a leader
-/// ends it by itself. After each break, and about once a minute, the prefix is listed again and
-/// compared. An etcd that has lost its data (its revision went back, it is another cluster, or it
-/// does not remember an entry that it showed before) is not believed at once: what it lacks stays
-/// for [30 s](EtcdConfig::reset_guard).
+/// **Losing etcd.** The last good view stays in use without a limit, and requests never wait for
+/// etcd. Each query may take [2 s](EtcdConfig::request_timeout); then the next member is asked. A
+/// watch that has been silent for 5 s is probed; a member without a leader ends it by itself. After
+/// each interruption, and about once a minute, the prefix is listed again and compared. If etcd has
+/// lost its data (its revision went back, it is another cluster, or it no longer has an entry that
+/// it showed before), the missing instances stay for [30 s](EtcdConfig::reset_guard).
 ///
-/// **Leaving.** An entry that is withdrawn while its lease lives leaves the view at once. One whose
-/// lease is gone has expired, or its lease was revoked, and a live owner registers again within
-/// milliseconds: it stays for [1 s](EtcdConfig::expiry_grace), or until its owner is back. When
-/// etcd has been silent for 2 s or more within the last 30 s, whole fleets may have lost their
-/// leases, and owners take their time to find that etcd answers again: then it stays for
-/// [30 s](EtcdConfig::reset_guard). So a process that is killed leaves the view within its lease's
-/// time and 1 s, or 30 s after an outage. A stock Dynamo worker revokes its lease when it shuts
-/// down, and so does a [`shutdown`](Discovery::shutdown) with registrations that were not
-/// withdrawn before: these too are seen for 1 s longer.
+/// **Leaving.** An entry that is withdrawn while its lease exists is removed from the view at once.
+/// An entry whose lease has ended stays for [1 s](EtcdConfig::expiry_grace), or until its owner has
+/// registered again, because an owner that still runs does so within milliseconds. If etcd did not
+/// answer for 2 s or more within the last 30 s, many processes may have lost their leases, and they
+/// need time to notice that etcd answers again; the entry then stays for [30
+/// s](EtcdConfig::reset_guard). So a killed process is removed from the view within the TTL of its
+/// lease and 1 s, or 30 s after an outage. A stock Dynamo worker revokes its lease when it shuts
+/// down, and so does a [`shutdown`](Discovery::shutdown) with registrations that were not withdrawn
+/// before; these entries too stay for 1 s.
 ///
 /// The tasks run on the runtime in which [`connect`](Self::connect) was called. They end, and the
-/// lease is given back, with [`shutdown`](Discovery::shutdown), which waits for that, or when the
-/// last handle and the last registration are dropped, which does not.
+/// lease is revoked, with [`shutdown`](Discovery::shutdown), which waits for that, or without
+/// waiting when the last handle and the last registration are dropped.
 #[derive(Clone)]
 pub struct EtcdDiscovery {
     shared: Arc<Shared>,
@@ -119,7 +118,7 @@ struct Shared {
 }
 
 impl EtcdDiscovery {
-    /// Connects, trying for up to [`startup_timeout`](EtcdConfig::startup_timeout).
+    /// Connects to etcd; tries for up to [`startup_timeout`](EtcdConfig::startup_timeout).
     ///
     /// # Errors
     /// [`DiscoveryError::Invalid`] when a setting is out of its bounds,

@@ -1,6 +1,6 @@
-//! When etcd last did not answer us for so long that leases may have ended meanwhile.
+//! Records when etcd last did not answer for so long that leases may have ended meanwhile.
 //!
-//! Rules only: nothing here asks etcd or looks at a clock.
+//! Contains rules only: it does not access etcd or a clock.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
-//! A watch on our own keys, which tells at once when one of them is taken away.
+//! A watch on the keys of this process, which reports at once when one of them is deleted.
 //!
-//! One watch spans all of them, from the first endpoint to the last, whatever their number: it
-//! brings deletions alone, so of what others do in between it tells little.
+//! One watch covers the range from the first endpoint to the last, however many there are. It
+//! delivers only deletions, so it gets few events of other processes in that range.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

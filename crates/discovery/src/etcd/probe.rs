@@ -1,4 +1,4 @@
-//! Telling a watch with nothing to say from one that is dead.
+//! Tells a watch without events from one that is dead.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
-//! What stands under one prefix, put together from lists and events.
+//! The entries with one prefix, from lists and events.
 //!
-//! Rules only: nothing here asks etcd or looks at a clock.
+//! Contains rules only: it does not access etcd or a clock.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

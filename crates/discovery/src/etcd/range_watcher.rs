@@ -1,4 +1,5 @@
-//! Following one prefix: a list, a watch from the next revision on, and again after each break.
+//! Follows one prefix: a list, then a watch from the next revision on, and both again after each
+//! interruption.
 
 use std::{sync::Arc, time::Duration};
 

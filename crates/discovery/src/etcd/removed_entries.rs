@@ -1,7 +1,7 @@
-//! Entries that have left etcd and are still shown: it is not known yet why they left, or their
-//! owners may be about to register again.
+//! Entries that were removed from etcd and are still shown, because it is not known yet why they
+//! were removed, or because their owners may register again.
 //!
-//! Rules only: nothing here asks etcd or looks at a clock.
+//! Contains rules only: it does not access etcd or a clock.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

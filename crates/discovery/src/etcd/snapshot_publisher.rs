@@ -1,4 +1,4 @@
-//! What all prefixes together show, for everyone who watches.
+//! Publishes the entries of all prefixes together as snapshots.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,4 @@
-//! Which endpoints are wanted, and by how many.
+//! The wanted endpoints, with the number of interests in each.
 
 use std::{
     collections::HashMap,

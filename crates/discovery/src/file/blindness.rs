@@ -1,8 +1,9 @@
-//! Whether silence means that owners are gone, or that nothing can be seen.
+//! Decides whether unchanged records mean that their owners have ended, or that changes are not
+//! visible.
 //!
-//! A registry that becomes read-only stops every owner from touching its record at once, and so
-//! does a file server whose attributes are cached. To take that for the death of everybody would
-//! empty every view while every worker is there.
+//! A directory that becomes read-only stops all owners from touching their records at the same
+//! time, and a file server with cached attributes hides the touches. If the watcher took that for
+//! the end of all owners, every view would become empty while all workers run.
 
 use std::{
     collections::BTreeSet,

@@ -1,8 +1,8 @@
 //! One record that this process keeps in the directory.
 //!
-//! A claim waits while somebody else's record stands under its key, and holds the key while its
-//! own does. Whatever else happens to the file (removed, cut, scribbled over, a folder put in its
-//! place, its directory gone) is mended when it is seen.
+//! A claim waits while another process has a record with its key, and holds the key while its own
+//! record is there. If the file is removed, truncated, overwritten or replaced by a folder, or its
+//! directory is removed, the claim writes it again at the next check.
 
 use std::{
     io::{self, ErrorKind},

@@ -9,21 +9,21 @@ use crate::DiscoveryError;
 /// Touching more often than this only wears the disk.
 const MIN_HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// Settings of a [`FileDiscovery`](super::FileDiscovery). The times fit a local disk and are those
-/// of a stock Dynamo peer.
+/// Settings of a [`FileDiscovery`](super::FileDiscovery). The default times suit a local disk and
+/// are those of a stock Dynamo peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileConfig {
-    /// How long a record may stand still before its owner counts as gone. Owners touch their
-    /// records every third of it, or every second if that is longer. Each process judges by its
-    /// own setting, so it should be the same everywhere. 2 s to 1 h; default 10 s.
+    /// How long a record may stay unchanged before its owner counts as ended. Owners touch their
+    /// records every third of this time, or every second if that is longer. Each process uses its
+    /// own setting, so set the same value everywhere. 2 s to 1 h; default 10 s.
     pub ttl: Duration,
-    /// Time between two looks at the directory while somebody watches, and so about how long a
-    /// change takes to be seen. A look that takes long makes the pauses longer, so that looking
-    /// takes a tenth of one core at most. 1 ms to a quarter of `ttl`; default 100 ms.
+    /// Time between two scans of the directory while there is a view, and so about how long a
+    /// change takes to appear. Long scans make the pauses longer, so that scanning uses at most a
+    /// tenth of one core. 1 ms to a quarter of `ttl`; default 100 ms.
     pub scan_interval: Duration,
-    /// Whose folders and records count, and how many folders at the end of the root's path must be
-    /// closed to other users; default: those of this user and of root, and none. See
-    /// [`FileDiscovery`](super::FileDiscovery) for what that means.
+    /// The users whose folders and records are trusted, by default this user and root; and how many
+    /// folders at the end of the root's path must be closed to other users, by default none. See
+    /// [`FileDiscovery`](super::FileDiscovery).
     pub trust: Rules,
 }
 

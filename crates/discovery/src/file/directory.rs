@@ -1,4 +1,4 @@
-//! The directory of records: the only place that calls the file system.
+//! The directory of records. Only this module calls the file system.
 
 use std::{
     cell::{Cell, RefCell},

@@ -1,4 +1,4 @@
-//! Whether names in the directory have changed since it was last seen.
+//! Detects whether names in the directory have changed since the last scan.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! One file of the directory, as seen over time.
+//! One file of the directory, with its history over several scans.
 
 use std::{
     io::ErrorKind,

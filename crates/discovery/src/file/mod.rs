@@ -53,47 +53,47 @@ const MAX_NAME_BYTES: usize = 255;
 
 /// Discovery through a directory that all peers see, in the layout of Dynamo's file store:
 /// `root/v1/instances/<percent-encoded key>`, each file one [record](crate::record). Stock Dynamo
-/// peers and ours can share one. Clones are handles of the same backend.
+/// peers and Sinew processes can share one. Clones are handles of the same backend.
 ///
-/// **Announcing.** A record appears whole (written aside, then renamed). All records of a process
-/// are touched together, every `max(ttl/3, 1 s)`. One that is removed or replaced, a folder in its
-/// place included, or whose directory vanishes, is put back at the next look; one that is cut or
-/// scribbled over, with the next touch. [`register`](Discovery::register) answers at once unless
-/// another process's record stands under the key and its owner can be neither seen alive nor
-/// proved dead; then it takes up to one TTL to find out, and ends after two when it cannot be. An
-/// owner that comes back from a long stop and finds another process in its place does not fight: it
-/// logs an error and waits for that one to go.
+/// **Announcing.** A record appears complete (written under another name, then renamed). All
+/// records of a process are touched together, every `max(ttl/3, 1 s)`. A record that is removed or
+/// replaced, also by a folder, or whose directory is removed, is written again at the next scan; a
+/// record that is truncated or overwritten, with the next touch. [`register`](Discovery::register)
+/// returns at once, unless another process has a record with the key and it is not known whether
+/// its owner runs. Finding that out takes up to one TTL, and the call fails after two. A process
+/// that was stopped for long and finds another process's record in the place of its own logs an
+/// error, and waits until that record is removed.
 ///
-/// **Looking.** Watching makes no folder and writes nothing. The directory's own times tell when
-/// names in it change, which costs two system calls per look; everything in it is looked at when
-/// they did, and four times per TTL, for touches.
+/// **Looking.** A view makes no folder and writes nothing. The directory's own times show when
+/// names in it change, which costs two system calls per scan. All files are checked when names have
+/// changed, and four times per TTL for touches.
 ///
-/// **Who is alive.** No clock but our own monotonic one is trusted: no file time is ever compared
-/// with the time here. An entry is alive while its times, size or inode *change* at least once
-/// per TTL as we see it, and is gone up to a quarter later; the first sight counts as a change. So
-/// a file left behind by a crashed machine is shown for one TTL to a watcher that starts later. In
-/// addition, when a record says that it was written on [our host](crate::host_id), the kernel is
-/// asked whether its process is still there (process id and start time): a killed worker disappears
-/// at the next look, and only then do we remove a file that is not ours; one that runs stays, even
-/// when its record stands still.
+/// **Liveness.** Only the monotonic clock of the watching process is used; file times are never
+/// compared with the current time. An entry is alive while its times, size or inode *change* at
+/// least once per TTL, and is removed up to a quarter of the TTL later; the first scan that finds
+/// it counts as a change. So a file that a crashed machine has left is shown for one TTL to a
+/// watcher that starts later. If a record was written on [the same host](crate::host_id), the
+/// kernel is also asked whether its process still runs (process id and start time). A killed worker
+/// is removed at the next scan, and this is the only case in which a process removes the file of
+/// another one; a worker that runs stays, even if its record does not change.
 ///
-/// **Losing things.** A file that stops being a record (half-written, not to be trusted, of another
-/// instance) keeps its last good content for up to one TTL. While the whole directory is gone or
-/// cannot be read, the view stays as it is. When nothing in it moves for a whole TTL, and the file
-/// system takes no changes or several owners that do not go down together stand still together,
-/// it is the watcher that sees nothing: the view stays, and [`trouble`](Discovery::trouble) and the
-/// log say so. A full disk fails a registration, and never loses one: touching needs no room, and
-/// rewriting is tried until it works.
+/// **Faults.** If a file ceases to be a valid record (half-written, not trusted, of another
+/// instance), its last good content is shown for up to one TTL. While the whole directory is
+/// missing or cannot be read, the view stays as it is. If no record changes for a whole TTL, and
+/// the file system is read-only or several owners on different machines stop at the same time, the
+/// watcher assumes that it cannot see changes: the view stays, and [`trouble`](Discovery::trouble)
+/// and the log report it. A full disk makes a registration fail, and does not lose existing ones: a
+/// touch needs no room, and a write is tried until it succeeds.
 ///
-/// **Whom it trusts.** Whoever may write the directory decides who gets requests. So every folder
-/// on the way to it must belong to this user or to root, and only its owner may write in it; one
-/// on the way that everyone may write (`/tmp`) needs the sticky bit. Links of other users are not
-/// followed, and the root, its folders and the records must be no links. All this is checked
-/// through the opened descriptors, whenever the path leads elsewhere than before, and four times
-/// per TTL. A record counts when it is a regular file of this user or of root, under one name, that
-/// nobody else may write. [`FileConfig::trust`] lists further users to share a directory with.
-/// A directory that cannot be trusted is [`DiscoveryError::Untrusted`] at first, and later an
-/// outage.
+/// **Trust.** A user who can write to the directory decides where requests go. So every folder on
+/// the path must belong to this user or to root, and only its owner may write to it; a parent
+/// folder that all users may write to (`/tmp`) needs the sticky bit. Links of other users are not
+/// followed, and the root, its folders and the records must not be links. All this is checked
+/// through open descriptors, whenever the path leads to another folder than before, and four times
+/// per TTL. A record is used if it is a regular file of this user or of root, has one name, and no
+/// other user may write to it. [`FileConfig::trust`] lists further users with whom a directory may
+/// be shared. A directory that is not trusted fails the first call with
+/// [`DiscoveryError::Untrusted`], and counts as an outage later.
 ///
 /// All file system calls are made by one thread, which ends with
 /// [`shutdown`](Discovery::shutdown), or when the last handle and the last registration are
@@ -101,9 +101,9 @@ const MAX_NAME_BYTES: usize = 255;
 ///
 /// # Shortcomings
 /// Network file systems cache file times (NFS: 3 to 60 s): mount with `actimeo=1` or raise
-/// [`FileConfig::ttl`]. Stock Dynamo peers do compare file times with their own clock and remove
-/// what looks old to them; the record is put back, but for them it flickers until the clocks
-/// agree. Names so long that the encoded key exceeds 255 bytes are refused.
+/// [`FileConfig::ttl`]. Stock Dynamo peers compare file times with their own clock and remove
+/// records that look old to them. The owner writes the record again, but it comes and goes until
+/// the clocks agree. Names so long that the encoded key exceeds 255 bytes are refused.
 #[derive(Clone)]
 pub struct FileDiscovery {
     shared: Arc<Shared>,
@@ -119,7 +119,7 @@ struct Shared {
 }
 
 impl FileDiscovery {
-    /// A store below `root` with the default timing. Touches no file yet.
+    /// Opens a store below `root` with the default settings. Accesses no file yet.
     ///
     /// # Errors
     /// [`DiscoveryError::Unavailable`] when no thread can be started.
@@ -127,7 +127,7 @@ impl FileDiscovery {
         Self::with_config(root, FileConfig::default())
     }
 
-    /// A store below `root`. Touches no file yet.
+    /// Opens a store below `root`. Accesses no file yet.
     ///
     /// # Errors
     /// [`DiscoveryError::Invalid`] when a value of `config` is out of its bounds,

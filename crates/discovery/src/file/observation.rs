@@ -1,9 +1,9 @@
-//! When an entry counts as alive, by no clock but our own.
+//! Decides whether an entry counts as alive, by the monotonic clock of this process only.
 //!
-//! The owner of a record touches it. What the touch writes is the time of the owner's clock, or
-//! of the file server's, and neither is compared with anything here: a time is only ever equal to
-//! the one seen before, or not. An entry is alive while it changes at least once per TTL, counted
-//! on our own monotonic clock from the moment we saw the change. The first sight counts as one.
+//! The owner of a record touches it. The touch writes the time of the owner's clock or of the file
+//! server's; it is compared only with the time that the last scan has read. An entry is alive while
+//! it changes at least once per TTL, counted on the monotonic clock of this process from the scan
+//! that saw the change. The first scan that finds it counts as a change.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! What the directory says, as seen over time.
+//! The entries of the directory, with their history over several scans.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,6 +1,6 @@
 //! The thread that makes every file system call of one backend.
 //!
-//! A file system may hang for seconds; async tasks only ever wait for this thread's answers.
+//! A file system may hang for seconds, so async tasks only wait for the answers of this thread.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},

@@ -1,4 +1,4 @@
-//! What each provider shows, and which of several entries under one key counts.
+//! The instances of each provider, and which of several entries with one key is used.
 
 use std::{
     cmp::Ordering,

@@ -1,7 +1,7 @@
-//! Why a record is not one.
+//! Why bytes are not a valid record.
 
-/// Why bytes under a key are not the record of an instance. The writer's fault, or that of
-/// whoever wrote at the same moment: reading again later may help.
+/// Why the bytes with a key are not the record of an instance. Either the writer made a mistake or
+/// two processes wrote at the same time; a later read may succeed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecordError {

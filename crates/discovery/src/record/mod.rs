@@ -1,8 +1,8 @@
-//! How one instance is written down where processes of different programs read it.
+//! The stored form of an instance, which processes of different programs read.
 //!
-//! The key and the value are those of NVIDIA Dynamo 1.6, the same for its file store and for
-//! etcd, plus one more field, `sinew`, which a stock Dynamo peer ignores. So both kinds of worker
-//! stand side by side in one place, and each kind of caller sees what it can use:
+//! The key and the value are those of NVIDIA Dynamo 1.6, the same for its file store and for etcd,
+//! plus one more field, `sinew`, which a stock Dynamo peer ignores. So both kinds of worker can
+//! share one store, and each kind of caller finds the workers that it can use:
 //!
 //! | written by | read by Dynamo | read here |
 //! |---|---|---|
@@ -41,10 +41,10 @@ pub use self::{
 };
 use crate::{DiscoveryError, Instance, InstanceKey, fingerprint::fingerprint, host_id};
 
-/// Where records live: a key prefix in etcd, a path below the root in a file store.
+/// Where records are stored: a key prefix in etcd, a path below the root in a file store.
 pub const BUCKET: &str = "v1/instances";
 
-/// Largest record that is read or written, in bytes. An ordinary one has about 500.
+/// Largest record that is read or written, in bytes. A typical record has about 500.
 pub const MAX_RECORD_BYTES: usize = 64 * 1024;
 
 /// Most payload formats that are kept of one instance, and the longest name of one in bytes.
@@ -54,7 +54,7 @@ const MAX_CODEC_BYTES: usize = 32;
 /// Highest weight; lower ones are scaled against it, so more would only cost precision.
 const MAX_WEIGHT: u32 = 1000;
 
-/// An instance as it is written down, with what only the writing needs.
+/// An instance with the process that keeps its record, as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// The instance.
@@ -75,7 +75,7 @@ pub struct Owner {
 }
 
 impl Record {
-    /// True when both records were written by the same process, as far as they tell.
+    /// True if both records name the same process.
     pub fn is_of_same_process(&self, other: &Self) -> bool {
         match (self.instance.process, other.instance.process) {
             (Some(one), Some(two)) => one == two,
@@ -88,15 +88,15 @@ impl Record {
     }
 }
 
-/// The record of an instance whose writer is not told.
+/// Makes the record of an instance without an owner.
 impl From<Instance> for Record {
     fn from(instance: Instance) -> Self {
         Self { instance, owner: None }
     }
 }
 
-/// Writes a record. Addresses beyond [`MAX_ADDRESSES`](crate::MAX_ADDRESSES) are cut, weights are
-/// clamped.
+/// Encodes a record. Addresses beyond [`MAX_ADDRESSES`](crate::MAX_ADDRESSES) are dropped, and the
+/// weight is clamped.
 ///
 /// # Errors
 /// [`DiscoveryError::Invalid`] when the instance has no address, or the record would be larger
@@ -146,11 +146,10 @@ fn codec_for_dynamo(codecs: &[String]) -> String {
     spoken.or(codecs.first()).map_or_else(|| "json".to_owned(), Clone::clone)
 }
 
-/// Reads the record that stands under `key`. Unknown fields are ignored, also unknown versions of
-/// the `sinew` field: the record then counts as one of a stock Dynamo worker. Addresses that
-/// cannot be dialled from here (port 0, `0.0.0.0`, multicast, loopback of another machine) stand
-/// apart, as [`Instance::unreachable`]; those beyond [`MAX_ADDRESSES`](crate::MAX_ADDRESSES) are
-/// left out.
+/// Decodes the record with this `key`. Unknown fields are ignored. With an unknown version of the
+/// `sinew` field the record counts as one of a stock Dynamo worker. Addresses that this process
+/// cannot dial (port 0, `0.0.0.0`, multicast, loopback of another machine) are listed in
+/// [`Instance::unreachable`]; those beyond [`MAX_ADDRESSES`](crate::MAX_ADDRESSES) are left out.
 ///
 /// # Errors
 /// [`RecordError`] says what is wrong with it. Never panics, whatever the bytes.

@@ -1,4 +1,4 @@
-//! Which addresses of a record make sense to the reader.
+//! Which addresses of a record the reader can dial.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -1,4 +1,4 @@
-//! Whether a request is taken, before its caller is dialled.
+//! Admission of a request, before its caller is dialled.
 
 use std::{borrow::Cow, sync::Arc};
 

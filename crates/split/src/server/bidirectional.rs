@@ -1,4 +1,4 @@
-//! Endpoints whose requests are streams themselves.
+//! Endpoints whose requests are streams.
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
@@ -7,12 +7,12 @@ use sinew_plane::{
     EndpointName, IncomingRequest, RequestStream, RequestStreamClient, ResponseSink,
 };
 
-/// Takes requests that are streams of items.
+/// Handles requests that are streams of items.
 ///
-/// `handle` is called from a task of the server and must return at once, as that of a
+/// A task of the server calls `handle`, which must return at once, as in a
 /// [`RequestHandler`](sinew_plane::RequestHandler).
 pub trait BidirectionalHandler: Send + Sync {
-    /// Takes one request. Its body is empty; `items` are read as fast as they are polled.
+    /// Handles one request. Its body is empty; `items` are fetched as fast as they are polled.
     fn handle(&self, request: IncomingRequest<'_>, items: RequestStream, sink: ResponseSink);
 }
 
@@ -53,7 +53,7 @@ impl Registered {
     }
 }
 
-/// Keeps an endpoint served until it is dropped. Requests under way go on.
+/// Keeps an endpoint served until it is dropped. Requests in flight continue.
 #[must_use = "the endpoint is withdrawn when this is dropped"]
 pub struct BidirectionalEndpoint {
     registered: Arc<Registered>,

@@ -1,4 +1,4 @@
-//! What the serving side is given.
+//! Settings of the serving side.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,14 +6,14 @@ use sinew_plane::Budget;
 
 use crate::PeerCodec;
 
-/// What a [`SplitServer`](crate::SplitServer) takes at most, and from whom.
+/// Limits of a [`SplitServer`](crate::SplitServer), and the peers that it serves.
 #[derive(Debug, Clone)]
 pub struct SplitServerConfig {
-    /// Requests that were accepted and whose caller has not been dialled yet. Each is a task that
-    /// waits for a connection; more would only wait longer. One caller gets half of the places at
-    /// most, and the callers of one host three quarters. Default 8,192.
+    /// Most accepted requests whose caller has not been dialled yet. Each is a task that waits for
+    /// a connection. One caller gets at most half of the places, and the callers of one host three
+    /// quarters. Default 8,192.
     pub max_pending: usize,
-    /// Bytes of payload of those requests together, shared in the same way. Default 512 MiB.
+    /// Most bytes of payload of those requests together, shared in the same way. Default 512 MiB.
     pub max_pending_bytes: usize,
     /// Longest time from the acceptance of a request until the server has reached its caller. Until
     /// then the request has its place here and its place among the requests in flight of its
@@ -21,14 +21,15 @@ pub struct SplitServerConfig {
     /// occupies them for no longer. Default 20 s, which is more than the limits of the call-home
     /// plane allow.
     pub reach_timeout: Duration,
-    /// Largest item that is wrapped, in bytes. Default 31 MiB: with the wrapping it stays under the
-    /// 32 MiB that receivers take.
+    /// Largest item for peers whose items are wrapped, in bytes. Default 31 MiB, which with the
+    /// wrapping stays under the 32 MiB that receivers take.
     pub max_item_bytes: usize,
-    /// The memory budget of the process. Each of those requests is charged 8 KiB beside its
-    /// payload, and all of them have the share of one connection; more are refused. `None` by
-    /// default: then only their number is bounded.
+    /// The memory budget of the process. Each of those requests is charged 8 KiB in addition to its
+    /// payload; together they may use the share of one connection, and further ones are refused.
+    /// `None`, the default, bounds only their number.
     pub budget: Option<Arc<Budget>>,
-    /// Speaks with callers that are not Sinew's. `None` by default: then their requests are refused.
+    /// The codec for callers that are not Sinew processes. With `None`, the default, their requests
+    /// are refused.
     pub peer: Option<Arc<dyn PeerCodec>>,
 }
 

@@ -1,27 +1,27 @@
-//! What a process says about the endpoints it serves, where a path does not say it.
+//! Properties of served endpoints that the path of a request does not contain.
 
 use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::RwLock;
 use sinew_plane::{EndpointName, InstanceId};
 
-/// What there is to say about an instance that is served.
+/// The properties of a served instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndpointDeclaration {
-    /// What it serves.
+    /// The endpoint that it serves.
     pub endpoint: EndpointName,
     /// Its id.
     pub instance: InstanceId,
-    /// The NATS subject that requests for it come on.
+    /// The NATS subject on which its requests arrive.
     pub subject: Option<String>,
-    /// Its items have the annotations of a peer that is not Sinew's already, and get no others:
-    /// [`ItemFormat::annotated`](crate::ItemFormat). Holds for the endpoint as long as one of its
-    /// instances says so.
+    /// True if its items have the annotations of another system's peers already, and get no further
+    /// ones: [`ItemFormat::annotated`](crate::ItemFormat). It applies to the endpoint as long as
+    /// one of its instances declares it.
     pub annotated: bool,
 }
 
 impl EndpointDeclaration {
-    /// An instance with plain items and no subject.
+    /// Makes a declaration with plain items and without a subject.
     pub const fn new(endpoint: EndpointName, instance: InstanceId) -> Self {
         Self { endpoint, instance, subject: None, annotated: false }
     }

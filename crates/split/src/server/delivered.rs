@@ -1,4 +1,4 @@
-//! Requests that were taken lately: one that comes twice runs once.
+//! Requests that were accepted recently, so that a request that arrives twice runs once.
 
 use std::collections::{HashSet, VecDeque};
 

@@ -7,7 +7,7 @@ use sinew_plane::{CancelReason, Error, ResponseSink};
 
 use super::shared::Shared;
 
-/// Sends frames that found no room when their response ended.
+/// Sends frames for which there was no credit when their response ended.
 #[derive(Clone)]
 pub struct LateFrames(Arc<Shared>);
 
@@ -16,8 +16,9 @@ impl LateFrames {
         Self(Arc::clone(shared))
     }
 
-    /// Sends `frames` as room comes, then completes. Returns at once: a task of the server waits,
-    /// which a shutdown cuts. At most one for each response, so that admission bounds them.
+    /// Sends `frames` as credit arrives, then completes the response. Returns at once: a task of
+    /// the server waits, which a shutdown cuts. There is at most one such task for each response,
+    /// so admission bounds their number.
     pub fn send(&self, sink: ResponseSink, frames: Vec<Bytes>) {
         let shared = &self.0;
         shared.spawn(finish(sink, frames, Arc::clone(shared)));

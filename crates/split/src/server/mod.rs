@@ -37,18 +37,19 @@ pub use self::{
 /// How long a shutdown waits for tasks that were cut: they end at their next wait.
 const JOIN_LIMIT: Duration = Duration::from_secs(5);
 
-/// Takes requests off an acknowledging plane, dials their callers back and hands both to a
+/// Receives requests on an acknowledging plane, dials their callers back and passes both to a
 /// handler. Clones share everything.
 ///
-/// A refusal is told in the acknowledgement, in words that callers of Dynamo understand on every
-/// plane. Only a request of a shape that its endpoint does not take is accepted and then told so
-/// on the response plane: there is no acknowledgement that does not blame the worker for it. A
-/// caller that is not Sinew's is refused unless [`SplitServerConfig::peer`] speaks with it.
+/// A refusal is sent in the acknowledgement, in a form that Dynamo callers understand on every
+/// plane. Only a request of the wrong kind (stream or single) for its endpoint is accepted and then
+/// failed on the response plane, because every negative acknowledgement would make the caller blame
+/// the worker. A caller that is not a Sinew process is refused unless [`SplitServerConfig::peer`]
+/// has a codec for it.
 #[derive(Clone)]
 pub struct SplitServer(Arc<Shared>);
 
 impl SplitServer {
-    /// A server that answers over `responses` with what `handler` does.
+    /// Makes a server that passes requests to `handler` and sends its responses over `responses`.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -60,14 +61,14 @@ impl SplitServer {
         Self(Arc::new(Shared::new(config, responses, handler)))
     }
 
-    /// Says what a path does not say of an instance: its subject, and whether its items are
-    /// annotated. Needed for neither where requests come with a path and items are plain.
+    /// Declares the NATS subject of an instance, and whether its items are annotated. Not needed if
+    /// requests have a path and items are plain.
     pub fn declare(&self, declaration: EndpointDeclaration) -> DeclaredEndpoint {
         Declared::insert(&self.0.declared, declaration)
     }
 
-    /// Serves an endpoint whose requests are streams; `streams` fetches their items. It is served
-    /// beside what the server's own handler serves, and counts before it.
+    /// Serves an endpoint whose requests are streams; `streams` fetches their items. It takes
+    /// precedence over an endpoint of the server's handler.
     pub fn serve_bidirectional(
         &self,
         endpoint: EndpointName,
@@ -77,27 +78,27 @@ impl SplitServer {
         self.0.bidirectional.insert(endpoint, Bidirectional { handler, streams })
     }
 
-    /// Refuses new requests from now on. What was accepted goes on.
+    /// Refuses new requests from now on. Accepted requests continue.
     pub fn drain(&self) {
         self.0.drain();
     }
 
-    /// True once a request of a caller that is not Sinew's was accepted. Those may not send a
-    /// refused request elsewhere: a worker that leaves discovery does well to go on serving for a
-    /// moment.
+    /// True once a request of a caller that is not a Sinew process was accepted. Such callers may
+    /// not send a refused request to another instance, so a worker that leaves discovery should
+    /// continue to serve for a moment.
     pub fn has_foreign_callers(&self) -> bool {
         self.0.has_foreign_callers.load(Ordering::Relaxed)
     }
 
-    /// Requests that were accepted and have not reached the handler, and responses whose last
-    /// frames wait for room.
+    /// The number of accepted requests that have not reached the handler, and of responses whose
+    /// last frames wait for credit.
     pub fn pending(&self) -> usize {
         self.0.tasks.len()
     }
 
-    /// Drains, gives the server's own tasks until `grace` is over, cuts the rest and joins them.
-    /// Responses under way belong to the handler and to the response plane: shut the former down
-    /// before this and close the latter behind it.
+    /// Drains, waits for the server's own tasks for at most `grace`, cuts the rest and joins them.
+    /// Responses in progress belong to the handler and to the response plane: shut the handler down
+    /// before this call, and close the response plane after it.
     pub async fn shutdown(&self, grace: Duration) -> Shutdown {
         self.0.drain();
         self.0.tasks.close();

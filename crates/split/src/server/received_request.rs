@@ -1,4 +1,4 @@
-//! A request as it was taken off a plane: who is destination, what is asked, and by whom.
+//! A request as it was received on a plane: its target, its content, and its caller.
 
 use std::{sync::Arc, time::Duration};
 

@@ -26,7 +26,7 @@ use super::{
     shares::{Share, Shares},
 };
 
-/// Callers that could not be dialled back, whose requests were accepted. Counter.
+/// Accepted requests whose callers could not be dialled back. Counter.
 pub const DIAL_BACK_FAILURES: &str = "dial_back_failures_total";
 
 pub(super) struct Shared {

@@ -1,4 +1,4 @@
-//! The part of the places for waiting requests that one caller may take.
+//! How many of the places for waiting requests one caller may take.
 
 use std::{
     collections::{HashMap, hash_map::RandomState},

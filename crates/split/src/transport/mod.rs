@@ -30,8 +30,8 @@ const ENVELOPE_BYTES: usize = CONTROL_MESSAGE_MAX_BYTES + 1024;
 
 /// Sends requests over one plane and waits for their responses on another.
 ///
-/// One for each [`SplitScheme`]; those of one process share the planes. It starts no task. A
-/// response that was not read to its end is killed at the worker when its stream is dropped.
+/// A process has one for each [`SplitScheme`]; they share the planes. It starts no task. Dropping a
+/// response stream before its end kills the request at the worker.
 pub struct SplitTransport {
     scheme: SplitScheme,
     /// Speaks with the workers of the scheme; `None` when they are Sinew's.
@@ -44,9 +44,9 @@ pub struct SplitTransport {
 }
 
 impl SplitTransport {
-    /// A transport for the addresses of one scheme, whose workers are Sinew's.
+    /// Makes a transport for the addresses of one scheme, whose workers are Sinew processes.
     /// `max_message_bytes` is the largest body and the largest item; the request plane must carry
-    /// about 130 KiB more, for what stands around a body.
+    /// about 130 KiB more, for headers and control message.
     pub fn new(
         scheme: SplitScheme,
         max_message_bytes: usize,
@@ -59,20 +59,21 @@ impl SplitTransport {
         Self { scheme, peer: None, id, capabilities, requests, responses, in_flight }
     }
 
-    /// The same for workers that `peer` speaks with.
+    /// Sets the codec for workers that are not Sinew processes.
     #[must_use]
     pub fn with_peer(self, peer: Arc<dyn PeerCodec>) -> Self {
         Self { peer: Some(peer), ..self }
     }
 
-    /// Response streams that are open.
+    /// The number of open response streams.
     pub fn open_streams(&self) -> usize {
         self.in_flight.count()
     }
 
-    /// Opens an exchange whose request is a stream: `items`, in the request's format, which the
-    /// worker fetches from `streams` as fast as it reads them. The request's body must be empty.
-    /// What is left of them when the response ends is dropped, and the worker told so.
+    /// Opens an exchange whose request is a stream: the worker fetches `items`, in the request's
+    /// format, from `streams` as fast as it reads them. The request's body must be empty. Items
+    /// that are left when the response ends are dropped, and the worker gets the end of the request
+    /// stream.
     ///
     /// # Errors
     /// As [`open`](DuplexTransport::open).

@@ -1,4 +1,4 @@
-//! What is sent: the control message, the body behind it and the headers beside both.
+//! Encodes a request: the control message, the body after it, and the headers beside both.
 
 use std::{collections::BTreeMap, sync::Arc};
 

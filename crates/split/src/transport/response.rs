@@ -1,4 +1,4 @@
-//! A response as the caller reads it: without its wrapping, and under the transport's roof.
+//! The response source of a caller, which unwraps items and counts the open stream.
 
 use std::{
     pin::{Pin, pin},
