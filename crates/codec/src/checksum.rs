@@ -1,18 +1,18 @@
 //! Frame integrity: xxh3-64 over header and body, chosen at run time in every build.
 //!
-//! It finds bit rot, broken middleboxes and framing bugs. It is not a signature: whoever can change
-//! bytes on the wire can change the checksum too.
+//! It finds bit rot, broken middleboxes and framing bugs. It is not a signature: an attacker who
+//! can change bytes on the wire can change the checksum too.
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-/// What the codec does with the checksum field.
+/// Whether the codec writes and verifies checksums.
 ///
 /// On the wire a field of 0 means "absent"; Dynamo release builds always send 0. The hash of a
 /// frame may itself be 0 (once in 2^64 frames): it is written as it is, which the receiver reads as
 /// absent, so such a frame passes unverified instead of being refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ChecksumMode {
-    /// Write 0, look at nothing. For links that already protect integrity, such as TLS.
+    /// Write 0 and verify nothing. For links that already protect integrity, such as TLS.
     Off,
     /// Write the checksum, do not verify what arrives.
     Write,

@@ -1,10 +1,10 @@
-//! Names the protocol of a peer that knocked at the wrong port.
+//! Recognises the protocol of a peer that has connected to the wrong port.
 
 use std::fmt;
 
-/// A protocol recognised from the first four bytes of something that is not one of our frames.
+/// A protocol that is recognised from the first four bytes of an invalid frame.
 ///
-/// Only consulted when the bytes are already known to be invalid, so a short pattern is enough.
+/// Only used if the bytes are already known to be invalid, so a short pattern is enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ForeignProtocol {

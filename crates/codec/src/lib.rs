@@ -1,8 +1,8 @@
 //! Bytes to frames and back: two-part frames, the frames of Dynamo's TCP request plane, the node
 //! envelope, payload formats.
 //!
-//! Give it bytes and it gives frames; give it values and it gives bytes. It knows nothing about
-//! sockets, tasks, clocks or peers, so every rule here can be tested by feeding bytes by hand.
+//! It converts bytes to frames and values to bytes. It has no sockets, tasks, clocks or peers, so
+//! every rule can be tested with bytes alone.
 //!
 //! Bytes are taken to come from a hostile peer: no input panics, no declared length is allocated
 //! before its bytes have arrived, every limit is enforced on encode and on decode, and an error

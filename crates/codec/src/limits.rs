@@ -7,13 +7,13 @@ pub const TWO_PART_PREFIX_BYTES: usize = 24;
 pub const ENVELOPE_PREFIX_BYTES: usize = 12;
 
 /// Default bound of one frame, prefix included: 32 MiB, the limit Dynamo's TCP plane uses, so that
-/// a message either side accepts is accepted by the other. Larger bodies are cut into chunks above
-/// this crate.
+/// each side accepts every message that the other may send. Layers above this crate split larger
+/// bodies into chunks.
 pub const DEFAULT_MAX_MESSAGE_SIZE: usize = 32 * 1024 * 1024;
 
-/// Default bound of the header part: 64 KiB. Control headers are a few hundred bytes; this is also
-/// the memory a peer may make us hold before it is authenticated. Dynamo peers may send up to
-/// 128 KiB, so a codec that talks to them raises the limit.
+/// Default bound of the header part: 64 KiB. Control headers have a few hundred bytes; this is also
+/// the memory that a peer can make a process hold before it is authenticated. Dynamo peers may send
+/// up to 128 KiB, so a codec for them raises the limit.
 pub const DEFAULT_MAX_HEADER_SIZE: usize = 64 * 1024;
 
 /// Step by which a decoder asks for room. One typical socket read; small enough that a declared

@@ -1,4 +1,4 @@
-//! Keeps large read buffers from being held by small or finished messages.
+//! Prevents small messages from keeping large read buffers alive.
 //!
 //! A decoded part shares the read buffer's allocation. That makes decoding free of copies, and it
 //! means that one live part keeps the whole allocation alive.
@@ -31,12 +31,12 @@ impl Retention {
     }
 }
 
-/// Copies `part` out when it is smaller than a quarter of the chunk it was read in, else returns it
-/// as it is.
+/// Copies `part` if it is smaller than a quarter of the chunk in which it was read; otherwise
+/// returns it unchanged.
 ///
-/// For parts that are kept for long (a queued request, a retained item): a 20-byte part would
-/// otherwise pin a chunk of, say, 256 KiB. Parts that are used and dropped at once need no copy,
-/// which is why the decoder leaves this to its caller.
+/// For parts that are kept for long (a queued request, a retained item): otherwise a 20-byte part
+/// would keep, for example, a chunk of 256 KiB. Parts that are used and dropped at once need no
+/// copy, so the decoder leaves this to its caller.
 pub fn detach_if_small(part: Bytes, chunk_bytes: usize) -> Bytes {
     if part.len() < chunk_bytes / 4 { Bytes::copy_from_slice(&part) } else { part }
 }

@@ -1,4 +1,4 @@
-//! The item of most Dynamo streams: data, or an event, or an error.
+//! The item type of most Dynamo streams: data, an event, or an error.
 
 use serde::{Deserialize, Serialize};
 
@@ -33,24 +33,24 @@ fn none<T>() -> Option<T> {
 }
 
 impl<T> Annotated<T> {
-    /// An item with a payload alone.
+    /// Makes an item with only a payload.
     pub const fn from_data(data: T) -> Self {
         Self { data: Some(data), id: None, event: None, comment: None, error: None }
     }
 
-    /// An item that tells of a failure.
+    /// Makes an item that reports a failure.
     pub fn from_error(error: DynamoError) -> Self {
         let event = Some(ERROR_EVENT.to_owned());
         Self { data: None, id: None, event, comment: None, error: Some(error) }
     }
 
-    /// An annotation: an event and what belongs to it, without a payload.
+    /// Makes an annotation: an event with its content, without a payload.
     pub fn from_annotation(event: impl Into<String>, comment: impl Into<String>) -> Self {
         let (event, comment) = (Some(event.into()), Some(vec![comment.into()]));
         Self { data: None, id: None, event, comment, error: None }
     }
 
-    /// True when the item tells of a failure.
+    /// True if the item reports a failure.
     pub fn is_error(&self) -> bool {
         self.error.is_some() || self.event.as_deref() == Some(ERROR_EVENT)
     }

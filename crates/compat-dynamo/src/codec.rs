@@ -1,4 +1,4 @@
-//! What the split exchange asks about a peer of Dynamo, answered.
+//! The codec of split exchanges for Dynamo peers.
 
 use std::collections::BTreeMap;
 
@@ -14,9 +14,9 @@ use crate::{
     item_sink::ItemSink,
 };
 
-/// Speaks with peers of Dynamo 1.6. For workers,
-/// [`DynamoScheme::split_transport`] has it; callers are served by a server whose
-/// [`SplitServerConfig::peer`](sinew_split::SplitServerConfig::peer) it is.
+/// The codec for Dynamo 1.6 peers. [`DynamoScheme::split_transport`] uses it to call Dynamo
+/// workers. Set it as [`SplitServerConfig::peer`](sinew_split::SplitServerConfig::peer) to serve
+/// Dynamo callers.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct DynamoCodec;
 

@@ -1,8 +1,8 @@
-//! Errors as a stock Dynamo router must see them.
+//! Errors in the form that a stock Dynamo router needs.
 //!
-//! A router of Dynamo sets a worker aside for some seconds when an error says that the worker
-//! cannot be reached, and every error that comes instead of a stream says so, whatever is in it,
-//! unless its class is `InvalidRequest`. So:
+//! A Dynamo router avoids a worker for some seconds if an error says that the worker cannot be
+//! reached. It takes every error in place of a stream for one, unless its class is
+//! `InvalidRequest`. So:
 //!
 //! | what happened | how a stock caller is told |
 //! |---|---|

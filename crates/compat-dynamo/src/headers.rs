@@ -1,4 +1,4 @@
-//! Headers between Sinew's requests and what Dynamo peers send beside theirs.
+//! Converts between Sinew's headers and those of Dynamo's requests.
 
 use std::{collections::BTreeMap, time::UNIX_EPOCH};
 
@@ -6,8 +6,8 @@ use bytes::BytesMut;
 use sinew_dynamo_wire::{PayloadCodec, context_text, header_list};
 use sinew_plane::{Code, Error, Headers, OutgoingRequest, clock, header};
 
-/// Set by a caller to `annotated`, it leaves the items of a Dynamo worker as they are: each is an
-/// [`Annotated`](crate::Annotated), errors and pure annotations among them.
+/// A header by which a caller asks for the unchanged items of a Dynamo worker, with the value
+/// `annotated`: each is an [`Annotated`](crate::Annotated), also errors and pure annotations.
 pub const ITEMS_HEADER: &str = "sinew-items";
 
 /// The value of [`ITEMS_HEADER`] that has an effect.

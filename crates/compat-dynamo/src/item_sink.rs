@@ -1,4 +1,4 @@
-//! A sink whose items a Dynamo caller understands.
+//! A sink that wraps items for a Dynamo caller.
 
 use std::{
     sync::Arc,

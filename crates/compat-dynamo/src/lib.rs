@@ -1,13 +1,13 @@
-//! Speaks with unmodified NVIDIA Dynamo 1.6 peers, in both directions.
+//! Calls and serves unmodified NVIDIA Dynamo 1.6 peers.
 //!
-//! Dynamo's exchange is split: a request is acknowledged on one plane, and its response dials back
-//! on another. `sinew-split` makes that exchange, and asks a [`DynamoCodec`] about what is different
-//! towards Dynamo: [`DynamoScheme`] makes a caller of Dynamo's workers, and a
-//! [`SplitServer`](sinew_split::SplitServer) that is given the codec serves Dynamo's callers.
+//! Dynamo's exchange is split: a request is acknowledged on one plane, and the worker dials the
+//! caller back on another with the response. `sinew-split` makes that exchange, and calls a
+//! [`DynamoCodec`] for what is different with Dynamo. [`DynamoScheme`] makes a transport to Dynamo
+//! workers, and a [`SplitServer`](sinew_split::SplitServer) with the codec serves Dynamo callers.
 //!
-//! What the crate knows is what stands in a payload: [`Annotated`], [`ItemCodec`], how a router of
-//! Dynamo takes a [`DynamoError`], and the headers. The bytes around a payload are those of
-//! `sinew-dynamo-wire`. It knows no socket, no broker, no discovery and no plane.
+//! This crate has the content of payloads: [`Annotated`], [`ItemCodec`], the meaning of a
+//! [`DynamoError`] for a Dynamo router, and the headers. `sinew-dynamo-wire` has the bytes around a
+//! payload. This crate has no socket, no broker, no discovery and no plane.
 //!
 //! ```
 //! use bytes::Bytes;

@@ -1,4 +1,4 @@
-//! The kinds of address of Dynamo workers.
+//! The address schemes of Dynamo workers.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use sinew_split::{SplitScheme, SplitTransport};
 
 use crate::DynamoCodec;
 
-/// Which request plane a Dynamo worker is reached over.
+/// The request plane over which a Dynamo worker is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DynamoScheme {
     /// `dynamo-tcp://HOST:PORT/PATH`: over Dynamo's TCP frames.
@@ -20,7 +20,7 @@ impl DynamoScheme {
     /// Both of them.
     pub const ALL: [Self; 2] = [Self::Tcp, Self::Nats];
 
-    /// What stands before `://`, which is the name of the transport too.
+    /// The text before `://`, which is also the name of the transport.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Tcp => "dynamo-tcp",
@@ -28,7 +28,7 @@ impl DynamoScheme {
         }
     }
 
-    /// Calls the workers of this scheme. The arguments are those of
+    /// Makes a transport to the workers of this scheme. The arguments are those of
     /// [`SplitTransport::new`].
     pub fn split_transport(
         self,

@@ -1,4 +1,4 @@
-//! The closed set of answers with which a worker acknowledges a request of the split exchange.
+//! The closed set of answers with which a worker acknowledges a request of a split exchange.
 //!
 //! | bytes | meaning |
 //! |---|---|
@@ -6,8 +6,8 @@
 //! | `Server overloaded: TEXT` | refused for want of room; nothing ran |
 //! | `Server unavailable: TEXT` | refused: unknown here, or going away; nothing ran |
 //!
-//! These are the answers of NVIDIA Dynamo 1.6. Any other text is a breach of protocol and never
-//! a success: whoever takes it for one waits for a response that does not come.
+//! These are the answers of NVIDIA Dynamo 1.6. Any other text is a protocol violation and never a
+//! success, because its sender would not send a response.
 
 use bytes::Bytes;
 use sinew_plane::{Code, Error, Executed};
@@ -35,8 +35,8 @@ pub fn encode(outcome: &Result<(), Error>) -> Bytes {
 /// Reads an acknowledgement.
 ///
 /// # Errors
-/// The refusal, certainly without a run; or [`Code::Violation`] for what is in nobody's set,
-/// after which the handler may have run.
+/// The refusal, after which the handler certainly did not run; or [`Code::Violation`] for any other
+/// text, after which it may have run.
 pub fn decode(bytes: &[u8]) -> Result<(), Error> {
     if bytes.is_empty() {
         return Ok(());

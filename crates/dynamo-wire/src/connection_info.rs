@@ -1,4 +1,4 @@
-//! What tells a worker where to dial: the connection info that travels inside a request.
+//! The connection info in a request, which tells a worker where to dial.
 
 mod parsed;
 
@@ -35,8 +35,7 @@ const HEARTBEATS_FROM: u32 = 3;
 /// From this version on a caller takes the head and the facts of a response.
 const METADATA_FROM: u32 = 4;
 
-/// Where a stream is to be dialled back to, as a request carries it: the name of the plane, and
-/// a text that only this plane reads.
+/// The connection info of a stream: the name of the plane, and a text that only this plane reads.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectionInfo {
     /// The plane: `tcp_server`.
@@ -45,7 +44,7 @@ pub struct ConnectionInfo {
     pub info: String,
 }
 
-/// Which way the items of a connection go.
+/// The direction of the items of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StreamType {
@@ -55,39 +54,40 @@ pub enum StreamType {
     Response,
 }
 
-/// The address to dial and the stream that is expected there. Keys that are not known here are
-/// skipped, by this side and by Dynamo 1.6.
+/// The address to dial and the stream that is expected there. Sinew and Dynamo 1.6 skip unknown
+/// keys.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TcpStreamConnectionInfo {
-    /// `HOST:PORT`; an IPv6 address stands in brackets.
+    /// `HOST:PORT`, with an IPv6 address in brackets.
     pub address: String,
-    /// The stream's own id, random, as a UUID. A worker that knows it may deliver the stream.
+    /// The random id of the stream, as a UUID. It authorises the worker to deliver the stream.
     pub subject: String,
     /// The request's id.
     pub context: String,
-    /// Which way the items go.
+    /// The direction of the items.
     pub stream_type: StreamType,
-    /// What a caller built on Sinew says on top.
+    /// The additional keys of a Sinew caller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sinew: Option<SinewOffer>,
 }
 
-/// What a caller built on Sinew says on top of Dynamo's keys.
+/// The keys that a Sinew caller adds to Dynamo's.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SinewOffer {
-    /// Version of what is offered.
+    /// Version of the offer.
     pub v: u32,
     /// The process that answers at the address, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<String>,
-    /// Streams may come over shared connections: what the worker shows in the hello of each, in
-    /// hexadecimal. Nothing else makes the caller open a stream on one. A secret of the two.
+    /// If set, the worker may use shared connections, and shows this token in the hello of each, in
+    /// hexadecimal. The caller opens streams only on connections that show it. It is a secret of
+    /// the two.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
 }
 
 impl SinewOffer {
-    /// What this side offers: that `process` answers and, with a token, shared connections.
+    /// Makes an offer: the process that answers and, with a token, shared connections.
     pub fn new(process: ProcessId, token: Option<&[u8; TOKEN_BYTES]>) -> Self {
         let hex = |token: &[u8; TOKEN_BYTES]| {
             let mut text = String::new();
@@ -128,7 +128,7 @@ impl fmt::Debug for TcpStreamConnectionInfo {
 }
 
 impl TcpStreamConnectionInfo {
-    /// The text that travels inside a request.
+    /// The text form, which a request carries.
     pub fn to_text(&self) -> String {
         // Structs of strings: JSON can hold all of them.
         let info = serde_json::to_string(self).unwrap_or_default();
@@ -139,8 +139,8 @@ impl TcpStreamConnectionInfo {
     /// Reads what [`to_text`](Self::to_text) writes, also when a Dynamo caller wrote it.
     ///
     /// # Errors
-    /// [`Code::InvalidPayload`], without a run: it is over 8 KiB, no JSON of this shape, or for
-    /// another plane.
+    /// [`Code::InvalidPayload`]: the text is over 8 KiB, is not JSON of this form, or is for
+    /// another plane. No handler ran.
     pub fn from_text(text: &str) -> Result<Self, Error> {
         ParsedConnectionInfo::read(text).map(ParsedConnectionInfo::into_owned)
     }
@@ -163,8 +163,7 @@ fn read<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Error> {
     })
 }
 
-/// The text of infos that differ in their subject, their request and their token alone, but for
-/// those.
+/// A template for connection infos that differ only in subject, request and token.
 pub struct ConnectionInfoTemplate {
     head: Box<str>,
     middle: Box<str>,
@@ -174,8 +173,8 @@ pub struct ConnectionInfoTemplate {
 }
 
 impl ConnectionInfoTemplate {
-    /// The text of `info` without regard to its subject, context and token. It has a token or none
-    /// as `info` has.
+    /// Makes a template from `info`, without its subject, context and token. The template has a
+    /// token if `info` has one.
     pub fn new(mut info: TcpStreamConnectionInfo) -> Self {
         let (subject, context, token) = ("SUBJECT", "CONTEXT", "TOKEN");
         (info.subject, info.context) = (subject.into(), context.into());
@@ -192,8 +191,7 @@ impl ConnectionInfoTemplate {
         Self { head: head.into(), middle: middle.into(), tail: tail.into(), end }
     }
 
-    /// The text of the info with these. The token counts where the template has one, and must be
-    /// given then.
+    /// Fills the template. If the template has a token, one must be given; otherwise it is ignored.
     pub fn fill(
         &self,
         subject: Subject,
@@ -220,7 +218,7 @@ impl ConnectionInfoTemplate {
     }
 }
 
-/// A request's id as it stands in a connection info: a UUID in lower case.
+/// The text of a request's id in a connection info: a UUID in lower case.
 pub fn context_text(id: StreamId) -> String {
     Uuid::from_u128(id.0).hyphenated().to_string()
 }

@@ -1,4 +1,4 @@
-//! The head of a request: who asks, how it is written, and where the answer goes.
+//! The control message of a request: its id, its format, and where the response goes.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -13,38 +13,38 @@ use sinew_plane::{Code, Error, Executed, Headers};
 
 use crate::header_list;
 
-/// Longest control message in bytes, which Dynamo checks where it sends; we check at both ends.
+/// Longest control message in bytes. Dynamo checks it when it sends; Sinew checks it at both ends.
 pub const CONTROL_MESSAGE_MAX_BYTES: usize = 128 * 1024;
 
 /// Room for the keys of a control message and what is of one length, so that writing it grows no
 /// buffer: all of them together have some 320 bytes.
 const USUAL_BYTES: usize = 384;
 
-/// How a request comes.
+/// The form of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RequestType {
-    /// One request, beside the control message.
+    /// One request, after the control message.
     SingleIn,
     /// A stream of requests, on a connection of its own.
     ManyIn,
 }
 
-/// How the response comes.
+/// The form of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResponseType {
     /// One item.
     SingleOut,
-    /// A stream of items; what every peer asks for in practice.
+    /// A stream of items, which every peer asks for in practice.
     ManyOut,
 }
 
-/// How the request and the items of its response are written.
+/// The format of the request and of the items of its response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PayloadCodec {
-    /// JSON. What a peer speaks that does not say.
+    /// JSON, the format of a peer that names none.
     #[default]
     Json,
     /// MessagePack, structs as maps.
@@ -52,7 +52,7 @@ pub enum PayloadCodec {
 }
 
 impl PayloadCodec {
-    /// The one that stands for a format; `None` for a format that Dynamo does not know.
+    /// The codec of a format; `None` for a format that Dynamo does not support.
     pub const fn of(format: PayloadFormat) -> Option<Self> {
         match format {
             PayloadFormat::Json => Some(Self::Json),
@@ -61,7 +61,7 @@ impl PayloadCodec {
         }
     }
 
-    /// The format that it stands for.
+    /// The format of the codec.
     pub const fn format(self) -> PayloadFormat {
         match self {
             Self::Json => PayloadFormat::Json,
@@ -70,8 +70,8 @@ impl PayloadCodec {
     }
 }
 
-/// What only Sinew peers say to each other. Its presence means that items travel bare; Dynamo
-/// ignores it.
+/// The fields that only Sinew peers send. If it is present, items are not wrapped. Dynamo ignores
+/// it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SinewControl {
     /// Version of this object: 1.
@@ -79,13 +79,13 @@ pub struct SinewControl {
     /// Time left until the deadline when the request was sent, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_ms: Option<u64>,
-    /// 0 or absent for the first try.
+    /// The number of the attempt; 0 or absent for the first.
     #[serde(default, skip_serializing_if = "is_first")]
     pub attempt: u8,
-    /// Which instance is meant, in hexadecimal.
+    /// The instance that is called, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
-    /// The request's headers as pairs, in their order. The content type of body and items is among them.
+    /// The request's headers as pairs, in order, including the content type of body and items.
     #[serde(default, skip_serializing_if = "Headers::is_empty", with = "header_list")]
     pub headers: Headers,
 }
@@ -101,30 +101,30 @@ fn is_first(attempt: &u8) -> bool {
 
 /// The JSON in the header part of a request, `RequestControlMessage` of Dynamo 1.6.
 ///
-/// Connection infos stay the JSON text that the response plane made and reads.
+/// Connection infos are kept as the JSON text that the response plane writes and reads.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct RequestControlMessage {
     /// The request's id.
     pub id: String,
-    /// How the request comes.
+    /// The form of the request.
     pub request_type: RequestType,
-    /// How the response comes.
+    /// The form of the response.
     pub response_type: ResponseType,
-    /// How body and items are written.
+    /// The format of body and items.
     #[serde(default)]
     pub payload_codec: PayloadCodec,
-    /// Where to dial back with the response.
+    /// The connection info of the response.
     pub connection_info: Box<RawValue>,
-    /// What else travels with the request.
+    /// Further metadata of the request.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
-    /// A former place of the time of sending; read, never written.
+    /// An older field for the time of sending; read, never written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frontend_send_ts_ns: Option<u64>,
-    /// Where to dial for the stream of requests, for [`RequestType::ManyIn`].
+    /// The connection info of the request stream, for [`RequestType::ManyIn`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_stream_connection_info: Option<Box<RawValue>>,
-    /// What only Sinew peers say to each other.
+    /// The fields that only Sinew peers send.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sinew: Option<SinewControl>,
 }
@@ -143,11 +143,11 @@ impl fmt::Debug for RequestControlMessage {
 }
 
 impl RequestControlMessage {
-    /// Writes the payload of a request: this message, then the body. The body is copied once, since
-    /// a request plane moves one piece of bytes.
+    /// Encodes the payload of a request: this message, then the body. The body is copied once,
+    /// because a request plane sends one buffer.
     ///
     /// # Errors
-    /// [`Code::TooLarge`] when the message is over [`CONTROL_MESSAGE_MAX_BYTES`] or the whole over
+    /// [`Code::TooLarge`] if the message is over [`CONTROL_MESSAGE_MAX_BYTES`] or the whole is over
     /// `max_bytes`.
     pub fn encode(&self, body: Option<Bytes>, max_bytes: usize) -> Result<Bytes, Error> {
         let body = body.unwrap_or_default();
@@ -189,10 +189,10 @@ impl RequestControlMessage {
         self.id.len() + infos + metadata + headers
     }
 
-    /// Reads the payload of a request. The body, `None` when there is none, is a slice of it.
+    /// Decodes the payload of a request. The body is a slice of it; `None` if there is none.
     ///
     /// # Errors
-    /// [`Code::InvalidPayload`]; nothing has run.
+    /// [`Code::InvalidPayload`]; no handler ran.
     pub fn decode(payload: Bytes) -> Result<(Self, Option<Bytes>), Error> {
         let fault = |reason: String| {
             Error::new(Code::InvalidPayload, format!("malformed request: {reason}"))

@@ -12,7 +12,7 @@ use sinew_plane::{Headers, HeadersError};
 /// Writes headers; for serde's attribute `with`.
 ///
 /// # Errors
-/// Those of `out`.
+/// The errors of `out`.
 pub fn serialize<S: Serializer>(headers: &Headers, out: S) -> Result<S::Ok, S::Error> {
     out.collect_seq(headers.iter())
 }
@@ -20,7 +20,7 @@ pub fn serialize<S: Serializer>(headers: &Headers, out: S) -> Result<S::Ok, S::E
 /// Reads headers; for serde's attribute `with`.
 ///
 /// # Errors
-/// It is no list of pairs, or no [`Headers`] can hold it.
+/// The input is not a list of pairs, or [`Headers`] cannot hold them.
 pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Headers, D::Error> {
     input.deserialize_seq(Pairs)
 }
@@ -44,10 +44,10 @@ impl<'de> Visitor<'de> for Pairs {
     }
 }
 
-/// Adds an entry to a block that [`Headers::decode`] is to read, which checks its name and value.
+/// Adds an entry to a block. [`Headers::decode`], which reads the block, checks its name and value.
 ///
 /// # Errors
-/// A length has no room in the block.
+/// A length does not fit into its field.
 pub fn put(block: &mut BytesMut, name: &str, value: &str) -> Result<(), HeadersError> {
     block.put_u8(u8::try_from(name.len()).map_err(|_| HeadersError::InvalidName)?);
     block.put_slice(name.as_bytes());

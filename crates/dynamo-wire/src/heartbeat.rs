@@ -1,4 +1,4 @@
-//! How many heartbeats one connection may bring.
+//! The limit of heartbeats on one connection.
 
 use std::time::{Duration, Instant};
 
@@ -9,8 +9,8 @@ const BURST: u64 = 64;
 /// in the socket while nobody reads, and come together then.
 const PER_SECOND: u64 = 8;
 
-/// Counts the heartbeats of one connection: two-part frames without header and body. They say that
-/// the peer lives and nothing else, so more of them than a peer has reason to send is a fault.
+/// Counts the heartbeats of one connection: two-part frames without header and body. They only say
+/// that the peer is alive, so more of them than a peer needs to send is a fault.
 #[derive(Debug)]
 pub struct Heartbeats {
     since: Instant,
@@ -18,7 +18,7 @@ pub struct Heartbeats {
 }
 
 impl Heartbeats {
-    /// For a connection that begins now.
+    /// Makes the limit for a connection that begins now.
     pub const fn new(now: Instant) -> Self {
         Self { since: now, seen: 0 }
     }

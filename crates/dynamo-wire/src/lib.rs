@@ -1,10 +1,10 @@
-//! The bytes that NVIDIA Dynamo 1.6 and Sinew say to each other around a payload.
+//! The wire format between NVIDIA Dynamo 1.6 and Sinew, around a payload.
 //!
-//! Dynamo's exchange is split: a request is acknowledged on one connection, and its response dials
-//! back on another. This crate writes and reads what is said on both, and maps Dynamo's words to
-//! the errors of [`sinew_plane`]. It opens no socket, starts no task and reads no clock: whoever
-//! has the bytes passes them in. All of them may come from a hostile peer, so each has a limit, and
-//! none makes it panic.
+//! Dynamo's exchange is split: a request is acknowledged on one connection, and the worker dials
+//! the caller back on another with the response. This crate encodes and decodes the messages on
+//! both, and maps Dynamo's errors to those of [`sinew_plane`]. It opens no socket, starts no task
+//! and reads no clock; its caller passes the bytes in. They may come from a hostile peer, so every
+//! length has a limit, and no input makes it panic.
 //!
 //! | what is said | where it is |
 //! |---|---|
@@ -16,8 +16,8 @@
 //! | that the peer lives | [`Heartbeats`] |
 //! | an error | [`TypedError`] |
 //!
-//! The wrapping of items, `complete_final` and annotations, stands in `sinew-compat-dynamo`; the
-//! frames themselves stand in [`sinew_codec`].
+//! `sinew-compat-dynamo` has the wrapping of items, `complete_final` and annotations;
+//! [`sinew_codec`] has the frames.
 //!
 //! ```
 //! use sinew_dynamo_wire::{TypedError, acknowledgement};

@@ -12,7 +12,7 @@ use crate::{StreamType, TypedError};
 /// Longest handshake, in bytes: a subject, a word, and keys of later versions.
 pub const MAX_HANDSHAKE_BYTES: usize = 1024;
 
-/// Longest header, in bytes: an error whose texts are at their limits, and the errors beneath.
+/// Longest header, in bytes: an error whose texts are at their limits, with its causes.
 pub const MAX_HEADER_BYTES: usize = 64 * 1024;
 
 /// The prologue of a handler that has begun.
@@ -28,12 +28,12 @@ const FACTS: &[u8; 7] = br#""facts""#;
 /// The first message of the side that dials.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallHomeHandshake {
-    /// The stream that is meant.
+    /// The stream that the connection is for.
     pub subject: String,
-    /// Which way its items go.
+    /// The direction of its items.
     pub stream_type: StreamType,
-    /// The worker begins only when the caller has said [`ControlMessage::Ready`]. Asked of callers
-    /// built on Sinew alone.
+    /// If true, the worker begins only after the caller has sent [`ControlMessage::Ready`]. Used
+    /// only with Sinew callers.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub confirm: bool,
 }
@@ -48,13 +48,13 @@ impl fmt::Debug for CallHomeHandshake {
     }
 }
 
-/// The first message of a response: the handler has begun, or has failed before it could.
+/// The first message of a response: the handler has begun, or has failed before it began.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ResponseStreamPrologue {
     /// The failure, for people.
     pub error: Option<String>,
-    /// The failure, for programs. One that cannot be read counts as absent, since the text
-    /// above still says what happened.
+    /// The failure, for programs. If it cannot be parsed it counts as absent, because `error` still
+    /// describes the failure.
     #[serde(default, deserialize_with = "if_readable", skip_serializing_if = "Option::is_none")]
     pub typed_error: Option<TypedError>,
 }
@@ -68,12 +68,12 @@ impl ResponseStreamPrologue {
         }
     }
 
-    /// The prologue of a stream that was ended early, for a caller that did not ask for it.
+    /// The prologue of a stream that was cancelled, for a caller that did not cancel it.
     pub fn cancelled(reason: CancelReason) -> Self {
         Self { error: Some(reason.to_string()), typed_error: Some(TypedError::from_cancel(reason)) }
     }
 
-    /// The failure it tells of.
+    /// The failure that it reports.
     pub fn failure(self) -> Option<Failure> {
         let Some(typed) = self.typed_error else {
             let text = self.error?;
@@ -92,26 +92,26 @@ fn if_readable<'de, D: Deserializer<'de>>(input: D) -> Result<Option<TypedError>
     Ok(serde_json::from_value(value).ok())
 }
 
-/// What a prologue or a later error message tells of.
+/// The failure that a prologue or a later error message reports.
 #[derive(Debug)]
 pub enum Failure {
     /// The handler failed, or none ran.
     Failed(Error),
-    /// The stream was ended early, and no failure.
+    /// The stream was cancelled, which is not a failure.
     Cancelled(CancelReason),
 }
 
-/// Words that end a stream, or ask for its end.
+/// Control messages that end a stream, or ask for its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ControlMessage {
-    /// Finish the item in hand, then end.
+    /// The worker should finish the current item and then end.
     Stop,
-    /// End now.
+    /// The worker should end now.
     Kill,
     /// Every item was sent.
     Sentinel,
-    /// The caller waits for the stream: the answer to a handshake that asks for it.
+    /// The caller waits for the stream. The answer to a handshake that asks for it.
     Ready,
 }
 
@@ -154,31 +154,32 @@ impl From<StopKind> for ControlMessage {
     }
 }
 
-/// A message as either side may send it once the handshake is over.
+/// A message that either side may send after the handshake.
 #[derive(Debug)]
 pub enum Message {
     /// An item.
     Item(Bytes),
-    /// The peer lives: a message without header and without body. It is no item, and
-    /// [`Heartbeats`](crate::Heartbeats) bounds how many may come.
+    /// A message without header and body, which says that the peer is alive. It is not an item, and
+    /// [`Heartbeats`](crate::Heartbeats) limits its number.
     Heartbeat,
-    /// A word that ends the stream, or asks for its end.
+    /// A message that ends the stream, or asks for its end.
     Control(ControlMessage),
     /// The prologue of a handler that has begun.
     Begun,
-    /// The prologue of one that could not, or in its form an error after the first item.
+    /// The prologue of a handler that has failed, or an error of the same form after the first
+    /// item.
     Failed(Failure),
-    /// What the handler says of the response before its first item.
+    /// The head of the response.
     Head(Headers),
-    /// What the handler says of the whole response, before its end.
+    /// The facts of the response, before its end.
     Facts(Headers),
 }
 
 impl Message {
-    /// What a frame means.
+    /// Decodes a frame.
     ///
     /// # Errors
-    /// What is wrong with it, for the log and the error of the stream.
+    /// What is wrong with the frame, for the log and the error of the stream.
     pub fn read(frame: TwoPartMessage) -> Result<Self, &'static str> {
         if frame.header.is_empty() {
             return Ok(if frame.body.is_empty() {
@@ -214,10 +215,10 @@ impl Message {
     }
 }
 
-/// Reads a handshake.
+/// Decodes a handshake.
 ///
 /// # Errors
-/// What is wrong with it, for the log.
+/// What is wrong with the handshake, for the log.
 pub fn read_handshake(frame: &TwoPartMessage) -> Result<CallHomeHandshake, &'static str> {
     if !frame.body.is_empty() {
         return Err("a handshake that carries data");
@@ -232,7 +233,7 @@ pub fn begun_frame() -> Bytes {
     Bytes::from_static(&FRAME)
 }
 
-/// The frame of an item of no bytes, for a peer that is built on Sinew: Dynamo has no such item.
+/// The frame of an empty item, for a Sinew peer; Dynamo has no empty items.
 pub fn empty_item_frame() -> Bytes {
     static FRAME: [u8; TWO_PART_PREFIX_BYTES + EMPTY_ITEM.len()] = framed(EMPTY_ITEM);
     Bytes::from_static(&FRAME)
@@ -294,14 +295,14 @@ pub fn json_frame(value: &impl Serialize) -> Bytes {
     header_frame(&serde_json::to_vec(value).unwrap_or_default())
 }
 
-/// What stands before an item, with a checksum of it.
+/// The prefix of an item, with its checksum.
 pub fn sealed_prefix(item: &[u8]) -> [u8; TWO_PART_PREFIX_BYTES] {
     let mut prefix = item_prefix(item.len());
     prefix[16..].copy_from_slice(&checksum_of(&[], item).to_be_bytes());
     prefix
 }
 
-/// What stands before an item of `len` bytes, without a checksum, as Dynamo sends it.
+/// The prefix of an item of `len` bytes, without a checksum, as Dynamo sends it.
 pub fn item_prefix(len: usize) -> [u8; TWO_PART_PREFIX_BYTES] {
     let mut prefix = [0; TWO_PART_PREFIX_BYTES];
     prefix[8..16].copy_from_slice(&(len as u64).to_be_bytes());

@@ -1,4 +1,4 @@
-//! Random bytes for what nobody may guess.
+//! Random bytes for secrets.
 
 use std::cell::RefCell;
 
@@ -13,10 +13,11 @@ thread_local! {
     static POOL: RefCell<RandomPool> = const { RefCell::new(RandomPool::EMPTY) };
 }
 
-/// 16 bytes of the system's generator, which are given out once. Enough for a subject or a token.
+/// Returns 16 bytes of the system's random generator, enough for a subject or a token. No bytes are
+/// returned twice.
 ///
 /// # Panics
-/// When the system gives out no random bytes.
+/// The system returns no random bytes.
 pub fn random_bytes() -> [u8; PIECE_BYTES] {
     POOL.with_borrow_mut(RandomPool::take)
 }

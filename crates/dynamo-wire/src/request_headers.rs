@@ -13,7 +13,7 @@ use sinew_plane::{Headers, HeadersError};
 /// The path of the frame once more, which Dynamo's workers look for here.
 const ENDPOINT_PATH: &str = "x-endpoint-path";
 
-/// Writes the headers, and the path among them.
+/// Encodes the headers together with the path.
 pub fn encode(headers: &Headers, path: &str) -> Vec<u8> {
     // For each entry the quotes, colon and comma are about what its lengths are in the block.
     let room = headers.as_block().len() * 5 / 4 + path.len() + ENDPOINT_PATH.len() + 32;
@@ -39,8 +39,8 @@ impl Serialize for Object<'_> {
     }
 }
 
-/// Reads the headers. Names become lower-case; what no [`Headers`] can hold is left out, and what
-/// is no JSON object counts as none, as it does at Dynamo's workers.
+/// Decodes the headers. Names become lower-case. Entries that [`Headers`] cannot hold are left out,
+/// and a text that is not a JSON object counts as no headers, as at Dynamo's workers.
 pub fn decode(json: &[u8]) -> Headers {
     let mut headers = Headers::new();
     if json.is_empty() {

@@ -1,4 +1,4 @@
-//! The names of streams that are expected, which are the keys to them too.
+//! The subjects of expected streams, which are also the secrets that authorise their delivery.
 
 use std::num::NonZeroU128;
 
@@ -9,17 +9,17 @@ use crate::random_bytes;
 /// Length of a subject's text, in bytes.
 pub const SUBJECT_TEXT_BYTES: usize = Hyphenated::LENGTH;
 
-/// The id of a stream that is expected: a UUID of version 4, of whose random bits four say in
-/// which part of the table it stands.
+/// The id of an expected stream: a UUID of version 4. Four of its random bits say in which part of
+/// the table it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Subject(NonZeroU128);
 
 impl Subject {
-    /// A random subject, from the system's generator: whoever can tell it may deliver the stream.
-    /// Of `shard` the lowest four bits count.
+    /// Makes a random subject, from the system's generator, because a worker that has it may
+    /// deliver the stream. Only the lowest four bits of `shard` count.
     ///
     /// # Panics
-    /// When the system gives out no random bytes.
+    /// The system returns no random bytes.
     pub fn random(shard: usize) -> Self {
         let uuid = Builder::from_random_bytes(random_bytes()).into_uuid().as_u128();
         // The lowest bits are free of the UUID's version and variant.
@@ -28,25 +28,25 @@ impl Subject {
         Self(NonZeroU128::new(placed).unwrap_or(NonZeroU128::MAX))
     }
 
-    /// Reads a subject. `None`: it is no UUID, or the one of zeros.
+    /// Parses a subject. `None` if the text is not a UUID, or is the UUID of zeros.
     pub fn parse(text: &str) -> Option<Self> {
         // Of the forms that a UUID may have only the one that is sent.
         let uuid = if text.len() == SUBJECT_TEXT_BYTES { Uuid::try_parse(text).ok() } else { None };
         uuid.and_then(|it| NonZeroU128::new(it.as_u128())).map(Self)
     }
 
-    /// Which part of the table it stands in.
+    /// The part of the table that it is in.
     pub fn shard(self) -> usize {
         (self.0.get() & 0xF) as usize
     }
 
-    /// Random bits of it other than those.
+    /// Other random bits of the subject.
     pub fn spread(self) -> usize {
         // At the top there is no version and no variant either.
         (self.0.get() >> 96) as usize
     }
 
-    /// Adds its text.
+    /// Appends its text.
     pub fn write(self, text: &mut String) {
         write_uuid(self.0.get(), text);
     }

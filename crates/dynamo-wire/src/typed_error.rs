@@ -1,4 +1,4 @@
-//! Errors as Dynamo spells them, and as both ends of Sinew keep them exactly.
+//! Errors in Dynamo's form, with additions by which Sinew peers keep them exactly.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use sinew_plane::{AppCode, CancelReason, Code, Error, Executed};
 /// Longest diagnostic that Dynamo keeps, in bytes.
 const MAX_TEXT_BYTES: usize = 4096;
 
-/// An error in the form in which Dynamo 1.6 sends it, with one more key between Sinew's own ends.
+/// An error in the form of Dynamo 1.6, with one more key between Sinew peers.
 ///
-/// `class` decides what a caller may do; `error_type` is the older word for it. Both are kept as
-/// text, so that a word of a later version survives being read.
+/// `class` decides what a caller may do; `error_type` is the older field for it. Both are kept as
+/// they are, so that values of later versions are preserved.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct TypedError {
-    /// The older word: `WorkerOverloaded`, `Disconnected`, ... or `{"Backend": WORD}`.
+    /// The older field: `WorkerOverloaded`, `Disconnected`, ... or `{"Backend": WORD}`.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub error_type: Value,
     /// The class: `InvalidRequest`, `CapacityExhausted`, `Internal`, ...
@@ -25,37 +25,37 @@ pub struct TypedError {
     /// The cause, from Dynamo's closed list: `transport.disconnected`, ...
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// What people read.
+    /// The message for users.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// What operators read.
+    /// The message for operators.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diagnostic: Option<String>,
     /// Details that may be shown to a client, tagged by `type`.
     #[serde(default, alias = "public_details", skip_serializing_if = "Option::is_none")]
     pub public: Option<Value>,
-    /// The error beneath, in the same form.
+    /// The cause, in the same form.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caused_by: Option<Value>,
-    /// What Sinew knows on top.
+    /// The additional fields of Sinew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sinew: Option<SinewError>,
 }
 
-/// The parts of an [`Error`] that Dynamo's form has no words for, as the numbers of the mux.
+/// The parts of an [`Error`] that Dynamo's form has no fields for, as the numbers of the mux.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SinewError {
     /// [`Code::to_wire`].
     pub code: u16,
     /// [`Executed::to_wire`].
     pub executed: u8,
-    /// The stream did not fail but was ended early: [`CancelReason::to_wire`].
+    /// Set if the stream was cancelled and did not fail: [`CancelReason::to_wire`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancelled: Option<u8>,
-    /// When to come back, in milliseconds: [`Error::retry_after`].
+    /// The retry hint, in milliseconds: [`Error::retry_after`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u32>,
-    /// What the handler says is wrong: [`AppCode::to_wire`].
+    /// The application code: [`AppCode::to_wire`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app_code: Option<u16>,
     /// [`Error::details`], in base64.
@@ -64,7 +64,7 @@ pub struct SinewError {
 }
 
 impl TypedError {
-    /// Spells an error for a Dynamo caller, and for a Sinew one.
+    /// Converts an error, for Dynamo and Sinew callers.
     pub fn from_error(error: &Error) -> Self {
         let (error_type, class, reason) = words_of(error.code());
         let message = cut(error.message());
@@ -88,7 +88,7 @@ impl TypedError {
         }
     }
 
-    /// Spells a stream that was ended early, for a caller that did not ask for it.
+    /// Makes the error of a cancelled stream, for a caller that did not cancel it.
     pub fn from_cancel(reason: CancelReason) -> Self {
         let mut typed = Self::from_error(&Error::cancelled(reason));
         if let Some(sinew) = &mut typed.sinew {
@@ -97,8 +97,7 @@ impl TypedError {
         typed
     }
 
-    /// The error this spells. What is not known fails closed: the handler failed, and may have
-    /// run.
+    /// Converts it to an [`Error`]. An unknown class counts as a failed handler that may have run.
     pub fn to_error(&self) -> Error {
         let text = self.message.as_deref().or(self.diagnostic.as_deref());
         let text = text.or(self.reason.as_deref()).unwrap_or("the worker gave no reason");
@@ -124,7 +123,7 @@ impl TypedError {
         }
     }
 
-    /// Why the stream was ended early, if it was that and no failure.
+    /// The reason of the cancel, if the stream was cancelled and did not fail.
     pub fn cancelled(&self) -> Option<CancelReason> {
         self.sinew.as_ref()?.cancelled.map(CancelReason::from_wire)
     }

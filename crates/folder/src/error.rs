@@ -11,19 +11,19 @@ use crate::own_user;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum FolderError {
-    /// Somebody else could change what is in it, or already did. The operator's to mend: trying
-    /// again brings the same.
+    /// Other users could change its content, or have changed it. A person has to change its
+    /// permissions; until then another attempt fails too.
     Untrusted {
         /// The folder, or the one above it, that is at fault.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Why it is not trusted.
         why: Why,
     },
     /// The file system refused.
     Failed {
-        /// Where.
+        /// The path.
         path: PathBuf,
-        /// How; `NotFound` when it is not there, `NotADirectory` when it is something else.
+        /// The error; `NotFound` if the path does not exist, `NotADirectory` if it is not a folder.
         source: io::Error,
     },
 }
@@ -32,17 +32,17 @@ pub enum FolderError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Why {
-    /// It belongs to this user, who does not count.
+    /// It belongs to this user, who is not trusted.
     OtherOwner(u32),
-    /// Its group, or everyone, may write in it; these are its permissions.
+    /// Its group, or all users, may write in it; these are its permissions.
     OpenToOthers(u32),
-    /// Its group, or everyone, may reach what is in it; these are its permissions.
+    /// Its group, or all users, may access its content; these are its permissions.
     Reachable(u32),
-    /// Everyone may write in it, and without the sticky bit also replace what others made.
+    /// All users may write in it, and without the sticky bit may also replace files of others.
     NotSticky(u32),
-    /// A symbolic link where none is followed.
+    /// It is a symbolic link, in a place where links are not followed.
     Link,
-    /// A symbolic link of this user, who does not count.
+    /// It is a symbolic link of this user, who is not trusted.
     LinkOf(u32),
 }
 
@@ -55,12 +55,12 @@ impl FolderError {
         Self::Failed { path: path.to_owned(), source: source.into() }
     }
 
-    /// True when the folder, or one above it, is not there.
+    /// True if the folder, or one above it, does not exist.
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::Failed { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
-    /// True when somebody else could change what is in it.
+    /// True if other users could change its content.
     pub fn is_untrusted(&self) -> bool {
         matches!(self, Self::Untrusted { .. })
     }

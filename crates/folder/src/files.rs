@@ -1,4 +1,4 @@
-//! What is inside a folder, reached through its descriptor.
+//! The files of a folder, accessed through its descriptor.
 
 use std::{
     fs::File,
@@ -18,11 +18,11 @@ use rustix::{
 use crate::{Folder, Status};
 
 impl Folder {
-    /// The names in it, in no order, as far as they are text; `limit` at most. The second value is
-    /// false when there are more.
+    /// The names in the folder that are valid text, in no order, at most `limit`. The second value
+    /// is false if there are more.
     ///
     /// # Errors
-    /// The file system's.
+    /// An error of the file system.
     pub fn names(&self, limit: usize) -> io::Result<(Vec<String>, bool)> {
         let mut names = Vec::new();
         for (count, entry) in Dir::read_from(&self.descriptor)?.enumerate() {
@@ -38,19 +38,19 @@ impl Folder {
         Ok((names, true))
     }
 
-    /// What stands under a name; links are not followed.
+    /// The status of a name. Does not follow links.
     ///
     /// # Errors
-    /// `NotFound` when nothing does, or the file system's.
+    /// `NotFound` if there is no such name, or an error of the file system.
     pub fn status_of(&self, name: &str) -> io::Result<Status> {
         Ok(Status::of(&statat(&self.descriptor, name, AtFlags::SYMLINK_NOFOLLOW)?))
     }
 
-    /// Opens a file for reading, and says what was opened: what stands there may have been
-    /// exchanged since it was looked at. Follows no link, and waits at no pipe.
+    /// Opens a file for reading. Returns its status too, because the name may lead to another file
+    /// since the last check. Does not follow links, and does not block on a pipe.
     ///
     /// # Errors
-    /// The file system's.
+    /// An error of the file system.
     pub fn open_file(&self, name: &str) -> io::Result<(File, Status)> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         // Devices do things when they are opened.
@@ -60,20 +60,20 @@ impl Folder {
         Ok((file.into(), status))
     }
 
-    /// Makes a file that must not be there yet.
+    /// Creates a file that must not exist yet.
     ///
     /// # Errors
-    /// `AlreadyExists` when something is, or the file system's.
+    /// `AlreadyExists` if it exists, or an error of the file system.
     pub fn create_file(&self, name: &str, mode: u32) -> io::Result<File> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
         let mode = Mode::from_raw_mode(mode as RawMode);
         Ok(openat(&self.descriptor, name, flags | OFlags::CLOEXEC, mode)?.into())
     }
 
-    /// Gives a file another name that must be free.
+    /// Renames a file to a name that must be free.
     ///
     /// # Errors
-    /// `AlreadyExists` when it is not, or the file system's.
+    /// `AlreadyExists` if it is not, or an error of the file system.
     pub fn rename_new(&self, from: &str, to: &str) -> io::Result<()> {
         match self.rename_exclusively(from, to) {
             // Some file systems can only do it in two steps.
@@ -96,15 +96,15 @@ impl Folder {
         Err(Errno::NOSYS)
     }
 
-    /// Gives a file another name, in place of what has it.
+    /// Renames a file, and replaces the file that has the new name.
     ///
     /// # Errors
-    /// `IsADirectory` when a folder has it, or the file system's.
+    /// `IsADirectory` if a folder has it, or an error of the file system.
     pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         Ok(renameat(&self.descriptor, from, &self.descriptor, to)?)
     }
 
-    /// Removes a name. One that is gone already is fine.
+    /// Removes a name. A name that does not exist is no error.
     ///
     /// # Errors
     /// `IsADirectory` for a folder, or the file system's.
@@ -115,7 +115,7 @@ impl Folder {
         }
     }
 
-    /// Removes an empty folder.
+    /// Removes an empty folder in it.
     ///
     /// # Errors
     /// `DirectoryNotEmpty`, or the file system's.
@@ -123,18 +123,18 @@ impl Folder {
         Ok(unlinkat(&self.descriptor, name, AtFlags::REMOVEDIR)?)
     }
 
-    /// Makes an empty folder, closed to everyone else.
+    /// Creates an empty folder that is closed to other users.
     ///
     /// # Errors
-    /// The file system's.
+    /// An error of the file system.
     pub fn create_folder(&self, name: &str) -> io::Result<()> {
         Ok(mkdirat(&self.descriptor, name, Mode::RWXU)?)
     }
 
-    /// Writes the time of a file's last change, without opening it or following a link.
+    /// Sets the modification time of a file, without opening it or following a link.
     ///
     /// # Errors
-    /// The file system's: it is read-only, or the file is another user's.
+    /// An error of the file system: it is read-only, or the file belongs to another user.
     pub fn set_modified(&self, name: &str, time: SystemTime) -> io::Result<()> {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
@@ -145,8 +145,8 @@ impl Folder {
         Ok(utimensat(&self.descriptor, name, &times, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
-    /// Tries for the lock of the folder, which those that use it by agreement hold while they
-    /// change something; true when it is held now. [`unlock`](Self::unlock) gives it back.
+    /// Tries to take the advisory lock of the folder, which cooperating processes hold while they
+    /// change files. True if it is held now; [`unlock`](Self::unlock) releases it.
     ///
     /// # Errors
     /// The file system has no such locks.
@@ -158,13 +158,13 @@ impl Folder {
         }
     }
 
-    /// Gives the lock back.
+    /// Releases the lock.
     pub fn unlock(&self) {
         // It is given back with the descriptor anyway.
         let _ = flock(self.as_fd(), FlockOperation::Unlock);
     }
 
-    /// True when a file system finds out about a lack of room while it writes, and not later.
+    /// True if the file system reports a full disk during the write, and not later.
     pub fn reserves_room_at_write(&self) -> bool {
         #[cfg(target_os = "linux")]
         {
@@ -183,13 +183,13 @@ impl Folder {
     /// Waits until a file is stored.
     ///
     /// # Errors
-    /// The file system's: some tell only now that there is no room.
+    /// An error of the file system: some report a full disk only here.
     pub fn sync(file: &File) -> io::Result<()> {
         Ok(fsync(file)?)
     }
 
-    /// A path that leads to a name in this very folder, whatever its own path leads to now, for
-    /// calls that know no descriptors. `None` where the system has none.
+    /// A path to a name in this folder, for system calls that take no descriptor. It stays valid if
+    /// the folder's own path changes. `None` if the system has no such paths.
     pub fn path_through_descriptor(&self, name: &str) -> Option<std::path::PathBuf> {
         use std::os::fd::AsRawFd as _;
         let number = self.descriptor.as_raw_fd();

@@ -13,8 +13,8 @@ use crate::{
     walk::{Missing, walk, walk_below},
 };
 
-/// A folder that was good when it was opened, held by its descriptor: whatever happens to its
-/// path, what is read and written through this value is inside that very folder.
+/// A folder that met the rules when it was opened, held by its descriptor: if its path changes,
+/// reads and writes through this value still go to the same folder.
 #[derive(Debug)]
 pub struct Folder {
     pub(crate) descriptor: OwnedFd,
@@ -23,17 +23,17 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Opens a folder. A relative path counts from the current folder.
+    /// Opens a folder. A relative path starts at the current folder.
     ///
     /// # Errors
-    /// [`FolderError::Untrusted`] when it breaks a rule, [`FolderError::Failed`] when it is not
-    /// there or the file system refuses.
+    /// [`FolderError::Untrusted`] if it breaks a rule, [`FolderError::Failed`] if it does not exist
+    /// or the file system refuses.
     pub fn open(path: &Path, rules: &Rules) -> Result<Self, FolderError> {
         Self::reach(path, rules, Missing::Refuse)
     }
 
-    /// The same; makes what is missing on the way, closed to everyone else (mode 0700), or as the
-    /// umask has it when further users are listed.
+    /// As [`open`](Self::open), and creates missing folders on the path, closed to other users
+    /// (mode 0700), or with the permissions of the umask if further users are listed.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -47,7 +47,7 @@ impl Folder {
         Ok(Self { descriptor, path, rules: rules.clone() })
     }
 
-    /// Opens a folder below this one. No component may be a link, and each must be as good as
+    /// Opens a folder below this one. No component may be a link, and each must meet the rules of
     /// this folder.
     ///
     /// # Errors
@@ -56,7 +56,7 @@ impl Folder {
         self.reach_below(below, Missing::Refuse)
     }
 
-    /// The same; makes what is missing.
+    /// As [`open_below`](Self::open_below), and creates missing folders.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -69,25 +69,25 @@ impl Folder {
         Ok(Self { descriptor, path: self.path.join(below), rules: self.rules.clone() })
     }
 
-    /// Where it was when it was opened.
+    /// The path with which it was opened.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What the kernel says about it now.
+    /// Its current status.
     ///
     /// # Errors
-    /// The file system's.
+    /// An error of the file system.
     pub fn status(&self) -> io::Result<Status> {
         Ok(Status::of(&fstat(&self.descriptor)?))
     }
 
-    /// True when its path still leads to it, and it still is as the rules want it. One system
-    /// call: for looking often. False when it was removed, replaced, or opened up to others;
-    /// opening it anew says which.
+    /// True if its path still leads to it, and it still meets the rules. One system call, so it can
+    /// be called often. False if it was removed, replaced, or opened to other users; opening it
+    /// again returns the reason.
     ///
     /// # Errors
-    /// The file system's, other than that nothing is there.
+    /// An error of the file system, other than that the path does not exist.
     pub fn is_at_its_path(&self) -> io::Result<bool> {
         let there = match statat(CWD, &self.path, AtFlags::empty()) {
             Ok(stat) => Status::of(&stat),
@@ -98,7 +98,7 @@ impl Folder {
         Ok(is_good && there.is_same_file(&self.status()?))
     }
 
-    /// True when the file system takes no changes from here.
+    /// True if the file system is read-only for this process.
     pub fn is_read_only(&self) -> bool {
         let flags = rustix::fs::fstatvfs(&self.descriptor).map(|stat| stat.f_flag);
         flags.is_ok_and(|flags| flags.contains(rustix::fs::StatVfsMountFlags::RDONLY))

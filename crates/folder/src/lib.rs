@@ -1,12 +1,12 @@
 //! Folders that only the right users can change.
 //!
-//! A [`Folder`] is opened component by component, never through a symbolic link that somebody
-//! else could have made, and what is checked is the descriptor that is then used: a name may lead
-//! elsewhere a moment later, a descriptor does not. Everything inside is reached relative to it.
-//! [`Rules`] say whose folders count, [`FolderError`] says which folder is refused and why.
+//! A [`Folder`] is opened component by component, never through a symbolic link that another user
+//! could have made. The checks are made on the descriptor that is then used, because a name may
+//! lead to another file a moment later. Files inside are accessed relative to that descriptor.
+//! [`Rules`] say which users are trusted, and [`FolderError`] says which folder is refused and why.
 //!
-//! This crate knows nothing of what the files hold. It starts no thread and reads no environment;
-//! its calls block as file systems do.
+//! This crate does not interpret the files. It starts no thread and reads no environment; its calls
+//! block as file systems do.
 
 mod error;
 mod files;
@@ -25,7 +25,7 @@ pub use crate::{
     walk::Rules,
 };
 
-/// The user that this process acts as, by number.
+/// The number of the effective user of this process.
 pub fn own_user() -> u32 {
     rustix::process::geteuid().as_raw()
 }

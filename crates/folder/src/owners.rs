@@ -1,4 +1,4 @@
-//! Whose files and folders count.
+//! The users whose files and folders are trusted.
 
 use std::{fmt, str::FromStr};
 
@@ -10,23 +10,23 @@ const ROOT: u32 = 0;
 /// Most users that can be listed: checked one by one for every file.
 const MAX_LISTED: usize = 64;
 
-/// Whose files and folders count: always those of this process's user and of root.
+/// The users whose files and folders are trusted, in addition to this process's user and root.
 ///
 /// As text: `own`, `any`, or user numbers such as `1000,1001`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Owners {
-    /// Nobody else's.
+    /// No other users.
     #[default]
     Own,
-    /// Also those of these users, by number; 64 at most.
+    /// Also these users, by number; at most 64.
     Also(Vec<u32>),
-    /// Everybody's who can write there. Whoever can write then decides who gets requests.
+    /// All users who can write there. A user who can write then decides where requests go.
     Any,
 }
 
 impl Owners {
-    /// True when what this user owns counts.
+    /// True if this user is trusted.
     pub fn include(&self, user: u32) -> bool {
         if user == ROOT || user == own_user() {
             return true;
@@ -38,7 +38,7 @@ impl Owners {
         }
     }
 
-    /// True when nobody beside this user and root is included.
+    /// True if only this process's user and root are trusted.
     pub fn are_own(&self) -> bool {
         match self {
             Self::Own => true,
@@ -79,7 +79,7 @@ impl fmt::Display for Owners {
     }
 }
 
-/// A text that names no [`Owners`].
+/// The text is not valid for [`Owners`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OwnersError;
 

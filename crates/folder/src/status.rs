@@ -1,38 +1,38 @@
-//! What the kernel says about one file.
+//! The status of a file.
 
 use rustix::fs::{FileType, Stat};
 
 use crate::own_user;
 
-/// What kind of thing a name stands for.
+/// The kind of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A regular file.
     File,
     /// A folder.
     Folder,
-    /// A symbolic link, which nothing here follows.
+    /// A symbolic link, which is not followed.
     Link,
     /// A pipe, a socket, a device.
     Other,
 }
 
-/// What the kernel says about one file. Times are seconds and nanoseconds.
+/// The status of a file, from the kernel. Times are seconds and nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Status {
     /// The file system it is on.
     pub device: u64,
-    /// Its number there, which no other file has as long as this one is open.
+    /// Its inode number, which no other file has while this one is open.
     pub inode: u64,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
     /// Permission bits, with the set-user, set-group and sticky bits.
     pub mode: u32,
     /// The user who owns it.
     pub owner: u32,
-    /// How many names it has.
+    /// The number of its names (hard links).
     pub links: u64,
-    /// Bytes.
+    /// Its size in bytes.
     pub size: u64,
     /// The last change of its content.
     pub modified: (i64, i64),
@@ -72,7 +72,7 @@ impl Status {
         is_ours && self.mode & 0o022 == 0 && self.mode & 0o055 != 0
     }
 
-    /// True when both are of the same file.
+    /// True if both belong to the same file.
     pub fn is_same_file(&self, other: &Self) -> bool {
         (self.device, self.inode) == (other.device, other.inode)
     }

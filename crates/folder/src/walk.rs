@@ -1,4 +1,4 @@
-//! The way to a folder, one component at a time.
+//! Opens the path to a folder, one component at a time.
 
 use std::{
     collections::VecDeque,
@@ -19,20 +19,20 @@ use crate::{FolderError, Kind, Owners, Status, Why, own_user};
 /// Links on one way; the kernel follows as many.
 const MAX_LINKS: usize = 40;
 
-/// What a folder must be like to be used.
+/// The rules that a folder must meet to be used.
 ///
-/// Every folder on the way must belong to a user who counts, and one that everyone may write needs
-/// the sticky bit. Links on the way must belong to a user who counts; the last component must be
-/// none. In the folder itself nobody but its owner may write, unless further users are listed.
+/// Every folder on the path must belong to a trusted user, and a folder that all users may write to
+/// needs the sticky bit. Links on the path must belong to a trusted user; the last component must
+/// not be a link. Only its owner may write in the folder itself, unless further users are listed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rules {
-    /// Whose folders count.
+    /// The trusted users.
     pub owners: Owners,
-    /// So many components at the end of the path must belong to this very user and be closed to
-    /// everyone else (mode 0700).
+    /// How many components at the end of the path must belong to this process's user and be closed
+    /// to others (mode 0700).
     pub private: usize,
-    /// Of these, ones that others may look into, and not write in, are closed instead of refused:
-    /// nobody else can have put anything there.
+    /// If true, those of them that others may read, and not write, are closed instead of refused,
+    /// because no other user can have put a file there.
     pub closes: bool,
 }
 

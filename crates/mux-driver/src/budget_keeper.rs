@@ -1,5 +1,5 @@
-//! Keeps the memory budget of the process: who waits for room is woken, and the streams that hold it
-//! up are ended.
+//! The task that relieves the memory budget: it wakes streams that wait for room, and ends streams
+//! that hold memory for slow readers.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Limits and timing of connections, whatever carries them.
+//! Limits and timing of connections, for every carrier.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,26 +11,26 @@ use sinew_plane::{Budget, ConfigError};
 pub struct DriverConfig {
     /// Limits and timing of the protocol.
     pub mux: MuxConfig,
-    /// Longest wait for a carrier, until the first byte can be sent.
+    /// Longest wait for a carrier to connect.
     pub connect_timeout: Duration,
     /// Longest wait for the peer's hello, on either side.
     pub handshake_timeout: Duration,
     /// Longest wait for a free stream or request window on a connection that has none.
     pub open_timeout: Duration,
-    /// Longest time that a peer may leave its carrier unread before it counts as dead.
+    /// Longest time for which a peer may read nothing before it counts as dead.
     pub write_timeout: Duration,
     /// Pause after the first failed dial; doubles with each further one, with full jitter.
     pub backoff_base: Duration,
     /// Longest pause between dials.
     pub backoff_max: Duration,
-    /// A connection without a stream for this long is closed by the side that dialled.
+    /// The side that dialled closes a connection that has had no stream for this time.
     pub idle_timeout: Duration,
-    /// Addresses that a client keeps connections to at once.
+    /// Most addresses to which a client keeps connections at once.
     pub max_targets: usize,
-    /// The memory budget of the process, to which bodies, frames and kept items are charged;
-    /// with `None` they are bounded by the limits of each connection alone. Messages are no
-    /// larger than seven eighths of a connection's share of it, a quarter, whatever the limits
-    /// above say.
+    /// The memory budget of the process, to which bodies, frames and kept items are charged. With
+    /// `None` only the limits of each connection bound them. Whatever the limits above say, a
+    /// message is at most seven eighths of the share of one connection, which is a quarter of the
+    /// budget.
     pub budget: Option<Arc<Budget>>,
 }
 
@@ -101,7 +101,7 @@ impl CheckedDriverConfig {
         &self.mux
     }
 
-    /// Connects to sockets as these settings say.
+    /// Makes a connector for sockets with these settings.
     pub fn socket_connector(&self) -> SocketConnector {
         SocketConnector {
             resolve_timeout: self.connect_timeout,
@@ -109,7 +109,7 @@ impl CheckedDriverConfig {
         }
     }
 
-    /// The same for connections to a peer that gave this token.
+    /// Sets the token for connections to the peer that gave it.
     #[must_use]
     pub fn with_token(self, token: Token) -> Self {
         Self { mux: self.mux.with_token(token), ..self }

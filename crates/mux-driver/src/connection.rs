@@ -1,4 +1,4 @@
-//! One live connection, and what the driver knows of it.
+//! One open connection, with the state of its driver.
 
 use std::{
     io,
@@ -25,16 +25,16 @@ use crate::{CheckedDriverConfig, write::Writer};
 /// The streams of a connection, and what moves its bytes.
 pub(crate) type MuxConnection = sinew_mux::Connection<Tasks>;
 
-/// A request that was sent, and its response as it arrives.
+/// A request that was sent, with its response as it arrives.
 pub type Call = sinew_mux::CallerStream<Tasks>;
 
-/// One live connection. Its tasks run until it is closed; a [`ConnectionSet`](crate::ConnectionSet)
-/// starts and joins them. Clones are the same connection.
+/// One open connection. Its tasks run until it is closed; a [`ConnectionSet`](crate::ConnectionSet)
+/// starts and joins them. Clones are handles to the same connection.
 #[derive(Debug, Clone)]
 pub struct Connection(pub(crate) Arc<MuxConnection>);
 
-/// The driver's part of a connection: its carrier, and what its reader, its writer and those who wait
-/// for it tell each other.
+/// The driver's part of a connection: its carrier, and the signals between its reader, its writer
+/// and the tasks that wait for it.
 pub struct Tasks {
     pub(crate) transport: TransportId,
     /// The other end, for the handler; set once it has said hello.
@@ -169,29 +169,29 @@ impl Connection {
         self.0.driver()
     }
 
-    /// What the peer said of itself, once it did.
+    /// The peer's hello, once it has arrived.
     pub fn peer(&self) -> Option<&Hello> {
         self.0.peer()
     }
 
-    /// Streams that run on it now, whoever opened them.
+    /// The number of open streams, of both sides.
     pub fn active_streams(&self) -> usize {
         self.0.active_streams()
     }
 
-    /// True when both are the same connection.
+    /// True if both are the same connection.
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Sends the request under a name of its own for what is called, if there is room at once.
-    /// A stop goes along with it.
+    /// Sends the request if there is room at once. `endpoint` is the name that the open frame
+    /// carries. If the request was stopped, the cancel follows in the same write.
     ///
-    /// The inner error says why there is no room; nothing was sent then.
+    /// The inner error says why there is no room. Nothing was sent then.
     ///
     /// # Errors
-    /// The request was killed, its deadline has passed, or the peer is another process than it is
-    /// for. Nothing was sent.
+    /// The request was killed, its deadline has passed, or the peer is not the process that the
+    /// request names. Nothing was sent.
     pub fn try_open(
         &self,
         request: &OutgoingRequest,
@@ -211,7 +211,7 @@ impl Connection {
         self.tasks().closed.is_cancelled()
     }
 
-    /// Waits until the peer's hello is there. Cancel-safe.
+    /// Waits until the peer's hello has arrived. Cancel-safe.
     ///
     /// # Errors
     /// The connection was closed before.
@@ -254,7 +254,8 @@ impl Connection {
         }
     }
 
-    /// Takes no new streams from the peer from `last_stream` on, and tells it so. What runs goes on.
+    /// Takes no new streams above `last_stream` from the peer, and sends it a goaway. Open streams
+    /// continue.
     pub fn drain(&self, last_stream: u32) {
         self.0.drain(last_stream);
     }

@@ -1,4 +1,4 @@
-//! The connections of one client or server: starting them, finding them, ending them.
+//! The connections of one client or server: starts, lists and ends them.
 
 use std::{
     sync::{
@@ -43,9 +43,8 @@ struct Live {
     by_number: FxHashMap<u64, Weak<MuxConnection>>,
 }
 
-/// Every connection of one client or server that was started and has not ended, and the tasks of
-/// them all. Dropping it ends what else runs among these; connections end with
-/// [`close_all`](Self::close_all) or [`end`](Self::end).
+/// The open connections of one client or server, and all their tasks. Dropping it ends its other
+/// tasks; end the connections with [`close_all`](Self::close_all) or [`end`](Self::end).
 pub struct ConnectionSet {
     tasks: TaskTracker,
     /// Ends what else runs in `tasks`.
@@ -66,7 +65,7 @@ pub struct ConnectionSet {
 }
 
 impl ConnectionSet {
-    /// None yet, of an end that calls or serves, whichever side dials.
+    /// Makes an empty set, for the calling or the serving end, whichever of them dials.
     pub fn new(side: Side) -> Arc<Self> {
         Arc::new(Self {
             tasks: TaskTracker::new(),
@@ -83,7 +82,7 @@ impl ConnectionSet {
     }
 
     /// Starts the two tasks of a connection over a carrier. Requests of the peer go to `handler`;
-    /// without one they are refused.
+    /// without a handler they are refused.
     pub fn start(
         self: &Arc<Self>,
         carrier: Box<dyn Carrier>,
@@ -106,8 +105,8 @@ impl ConnectionSet {
         self.start_with(None, carrier, Role::Dialler, config, (handler, Some(comes_back)))
     }
 
-    /// The same over a carrier that a listener accepted. `first` is what was read of it, `place` its
-    /// place at the listener.
+    /// As [`start`](Self::start), over a carrier that a listener accepted. `first` has the bytes
+    /// that were read already, `place` is its place at the listener.
     pub fn start_accepted(
         self: &Arc<Self>,
         carrier: Box<dyn Carrier>,
@@ -163,8 +162,8 @@ impl ConnectionSet {
         connection
     }
 
-    /// Sees to it that a task keeps the budget until the end: it wakes who waits for room, and ends
-    /// streams that hold it up. Connections that are charged to a budget do so by themselves.
+    /// Starts a task that relieves the budget: it wakes streams that wait for room, and ends
+    /// streams that hold memory for slow readers. A connection with a budget starts it itself.
     pub fn keep_budget(&self, budget: &Arc<Budget>) {
         self.keeping.get_or_init(|| {
             self.tasks.spawn(budget_keeper::keep(Arc::clone(budget), self.ending.clone()));
@@ -204,50 +203,51 @@ impl ConnectionSet {
         OpenGuard { connections: Arc::clone(self), number, _active: active }
     }
 
-    /// Runs a task among those that [`end`](Self::end) waits for. It must end by itself, or when
+    /// Spawns a task that [`end`](Self::end) waits for. The task has to end by itself, or when
     /// [`ending`](Self::ending) is cancelled.
     pub fn spawn<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) {
         self.tasks.spawn(task);
     }
 
-    /// The same from outside a runtime.
+    /// As [`spawn`](Self::spawn), for a call from outside a tokio runtime.
     pub fn spawn_on(&self, task: impl Future<Output = ()> + Send + 'static, runtime: &Handle) {
         self.tasks.spawn_on(task, runtime);
     }
 
-    /// Cancelled once the grace of [`end`](Self::end) is over.
+    /// The token that is cancelled when the grace period of [`end`](Self::end) is over.
     pub fn ending(&self) -> &CancellationToken {
         &self.ending
     }
 
-    /// True once [`end`](Self::end) was called: a connection that is started is closed at once.
+    /// True once [`end`](Self::end) was called. A connection that is started then is closed at
+    /// once.
     pub fn is_ending(&self) -> bool {
         self.tasks.is_closed()
     }
 
-    /// Writes that reached a carrier, over all connections so far.
+    /// The number of writes to carriers so far, over all connections.
     pub fn writes(&self) -> u64 {
         self.writes.load(Ordering::Relaxed)
     }
 
-    /// What is counted of the connections over a transport.
+    /// The metrics of the connections over a transport.
     pub fn metrics(&self, transport: &TransportId) -> ConnectionMetrics {
         self.meters.of(transport)
     }
 
-    /// How many are open.
+    /// How many connections are open.
     pub fn count(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Those that are open now.
+    /// The connections that are open now.
     pub fn all(&self) -> Vec<Connection> {
         let live = self.live.lock();
         let open = |connection: &Connection| !connection.is_closed();
         live.by_number.values().filter_map(Weak::upgrade).map(Connection).filter(open).collect()
     }
 
-    /// Closes all at once, and gives up the streams that wait for another connection.
+    /// Closes all connections, and ends the streams that wait for another connection.
     pub fn close_all(&self, error: &Error) {
         self.sessions.close(error);
         for connection in self.all() {

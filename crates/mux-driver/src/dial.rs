@@ -1,5 +1,5 @@
-//! One address that a client keeps a connection to: dialled when it is needed, and again when it
-//! was lost.
+//! One address to which a client keeps a connection, dialled when it is first needed, and again
+//! after it was lost.
 
 use std::{
     sync::{
@@ -26,7 +26,8 @@ use crate::{
     write::Writer,
 };
 
-/// One address, the connection to it that all requests share, and how the last dials went.
+/// One address, with the connection that all requests to it share, and the results of the last
+/// dials.
 pub struct Dialer {
     address: Address,
     connector: Arc<dyn Connector>,
@@ -53,7 +54,8 @@ pub struct Dialer {
 type Dial = watch::Receiver<Option<Result<Connection, Error>>>;
 
 impl Dialer {
-    /// A dialler for this address, without a connection. Connections are of `connections`.
+    /// Makes a dialler for this address, without a connection. Its connections are added to
+    /// `connections`.
     pub fn new(
         address: Address,
         connector: Arc<dyn Connector>,
@@ -76,8 +78,8 @@ impl Dialer {
         }
     }
 
-    /// The same with a handler for the streams that the other side opens, and a count of the
-    /// connections that were made.
+    /// Sets a handler for the streams that the other side opens, and a counter of the connections
+    /// that were made.
     #[must_use]
     pub fn with_handler(mut self, handler: Arc<dyn RequestHandler>, made: Arc<AtomicU64>) -> Self {
         self.handler = Some(handler);
@@ -85,18 +87,19 @@ impl Dialer {
         self
     }
 
-    /// The last connection, live or not.
+    /// The last connection, open or not.
     pub fn current(&self) -> Option<Connection> {
         self.current.load_full().map(Connection)
     }
 
-    /// The live connection, or a new one. Cancel-safe: the dial goes on for the other callers that
-    /// wait, and for the next call. While dials fail, the last failure comes at once until its
-    /// hold-down is over ([`DriverConfig::backoff_max`](crate::DriverConfig::backoff_max) at most).
+    /// Returns the open connection, or dials a new one. Cancel-safe: the dial continues for other
+    /// waiting callers, and for the next call. After a failed dial, calls fail at once with its
+    /// error until the hold-down is over (at most
+    /// [`DriverConfig::backoff_max`](crate::DriverConfig::backoff_max)).
     ///
     /// # Errors
-    /// No carrier reaches the address, or its peer says no hello in time. Nothing was sent, so a
-    /// retry is safe.
+    /// No carrier can connect to the address, or the peer sends no hello in time. No request was
+    /// sent, so a retry is safe.
     pub async fn connection(self: &Arc<Self>) -> Result<Connection, Error> {
         if let Some(connection) = self.usable() {
             return Ok(connection);
@@ -145,7 +148,7 @@ impl Dialer {
         Ok(dial)
     }
 
-    /// The live connection, if it takes new streams.
+    /// The open connection, if it takes new streams.
     pub fn usable(&self) -> Option<Connection> {
         self.current().filter(Connection::is_usable)
     }
@@ -281,7 +284,7 @@ impl std::fmt::Debug for Dialer {
     }
 }
 
-/// Nobody has its streams come back any more.
+/// Ends the streams that wait for another connection, because no dial will follow.
 impl Drop for Dialer {
     fn drop(&mut self) {
         self.detached.close();

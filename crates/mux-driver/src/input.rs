@@ -1,4 +1,4 @@
-//! Reading from the carrier: into the read buffer, or straight into a large message.
+//! Reads from the carrier, into the read buffer or directly into a large message.
 
 use std::{io, sync::Arc};
 

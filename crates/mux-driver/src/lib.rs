@@ -1,11 +1,11 @@
-//! The one tokio driver of the mux: what the machines of `sinew-mux` decide, it does over a
-//! [`Carrier`](sinew_net::Carrier), whichever that is.
+//! The tokio driver of the mux: it runs the state machines of `sinew-mux` over any
+//! [`Carrier`](sinew_net::Carrier).
 //!
 //! Each connection has one reader and one writer task and none per stream. A [`ConnectionSet`] owns
 //! the connections of one client or server and their tasks; a [`Dialer`] keeps one connection to an
-//! address. Upon these stand the two ends that a transport is made of: [`MuxTransport`], which calls
-//! over whatever a [`Connector`](sinew_net::Connector) makes, and [`MuxProtocol`], which serves a
-//! port. This crate knows no kind of carrier, no discovery and no routing.
+//! address. The two ends of a transport use these: [`MuxTransport`] calls over the carriers that a
+//! [`Connector`](sinew_net::Connector) makes, and [`MuxProtocol`] serves a port. This crate depends
+//! on no kind of carrier, no discovery and no routing.
 //!
 //! ```
 //! use std::sync::Arc;

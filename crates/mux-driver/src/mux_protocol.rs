@@ -9,7 +9,8 @@ use sinew_telemetry::Side;
 
 use crate::{CheckedDriverConfig, ConnectionSet};
 
-/// Serves the connections of a port that speak the mux, see `docs/protocol.md` of the repository.
+/// Serves the connections of a port that use the mux protocol, see `docs/protocol.md` in the
+/// repository.
 #[derive(Clone)]
 pub struct MuxProtocol {
     config: Arc<CheckedDriverConfig>,
@@ -18,7 +19,7 @@ pub struct MuxProtocol {
 }
 
 impl MuxProtocol {
-    /// Hands the requests of its connections to `handler`.
+    /// Makes a protocol that passes the requests of its connections to `handler`.
     pub fn new(config: CheckedDriverConfig, handler: Arc<dyn RequestHandler>) -> Self {
         let connections = ConnectionSet::new(Side::Serving);
         Self { config: Arc::new(config), handler, connections }
@@ -30,7 +31,7 @@ impl MuxProtocol {
         &self.connections
     }
 
-    /// Takes no new streams on any connection, and tells the peers so. What runs goes on.
+    /// Takes no new streams on any connection, and sends the peers a goaway. Open streams continue.
     pub fn drain(&self) {
         for connection in self.connections.all() {
             // Streams on their way are refused one by one, which is as safe to resend.

@@ -1,4 +1,4 @@
-//! Opening a stream on a live connection.
+//! Opens a stream on a connection.
 
 use std::{pin::pin, sync::Arc};
 

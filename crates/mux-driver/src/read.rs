@@ -1,4 +1,4 @@
-//! The reader task: what arrives, and when the peer counts as dead.
+//! The reader task: handles received bytes, and detects a dead peer.
 
 use std::{
     io,

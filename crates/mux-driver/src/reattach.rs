@@ -1,4 +1,4 @@
-//! Coming back for streams whose connection was lost.
+//! Attaches streams whose connection was lost to a new one.
 
 use std::{
     io,

@@ -13,11 +13,11 @@ use sinew_telemetry::Side;
 
 use crate::{CheckedDriverConfig, connection_set::ConnectionSet, dial::Dialer};
 
-/// The calling side of the mux over one kind of carrier, which a [`Connector`] makes.
+/// The calling side of the mux, over the carriers that a [`Connector`] makes.
 ///
 /// All requests to one address share one connection, which is made when it is first needed and
-/// again when it was lost; while dials fail, callers get the last failure at once instead of
-/// waiting for another. Clones share the connections; dropping the last one closes them.
+/// again after it was lost. After a failed dial, calls fail at once with its error for a while.
+/// Clones share the connections; dropping the last one closes them.
 #[derive(Clone)]
 pub struct MuxTransport {
     inner: Arc<Inner>,
@@ -34,7 +34,7 @@ struct Inner {
 }
 
 impl MuxTransport {
-    /// The transport `id`, for addresses with that scheme, which `connector` reaches.
+    /// Makes the transport `id`, for addresses with that scheme, to which `connector` connects.
     ///
     /// `capabilities` says what the carriers of `connector` offer, as that they
     /// [encrypt](TransportCapabilities::with_encryption) or
@@ -61,13 +61,13 @@ impl MuxTransport {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Connections that are up now.
+    /// The number of open connections.
     pub fn connections(&self) -> usize {
         let dialers = self.inner.dialers.read();
         dialers.values().filter(|dialer| dialer.current().is_some_and(|it| it.is_usable())).count()
     }
 
-    /// Writes that reached a carrier since the transport was made.
+    /// The number of writes to carriers since the transport was made.
     pub fn writes(&self) -> u64 {
         self.inner.connections.writes()
     }

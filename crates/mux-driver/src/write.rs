@@ -1,8 +1,8 @@
-//! Who writes, and when.
+//! Which task writes, and when.
 //!
-//! With few streams the sender itself writes, which saves a hop between tasks; with many, the
-//! writer task gathers what all of them have and writes once. Either way only one writes at a
-//! time, and looks again before it lets go, so nothing is left behind.
+//! With few streams the sending task itself writes, which saves a switch between tasks. With many,
+//! the writer task gathers the output of all of them and writes once. In both cases one task writes
+//! at a time, and checks for more output before it ends its claim, so no output is left.
 
 use std::{
     io::{self, IoSlice},

@@ -1,4 +1,4 @@
-//! Accepting connections, also when the process runs out of descriptors.
+//! Accepts connections, also if the process runs out of file descriptors.
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
@@ -10,29 +10,29 @@ use crate::{Peer, Socket};
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
 
-/// A listening socket of either kind.
+/// A listening socket, TCP or Unix.
 pub trait Accept: Send + Sync + 'static {
     /// Waits for the next connection. Cancel-safe.
     ///
     /// # Errors
-    /// What the system says, as that there is no descriptor left.
+    /// The error of the system, for example that no file descriptor is left.
     fn accept(&self) -> impl Future<Output = io::Result<(Socket, Peer)>> + Send;
 }
 
-/// Whoever has use for the sockets that a listener accepts.
+/// Receives the sockets that a listener accepts.
 pub trait Admit: Send + Sync + 'static {
-    /// Ends the listeners.
+    /// The token that ends the listeners.
     fn stop_accepting(&self) -> &CancellationToken;
 
-    /// Takes a socket, or closes it by dropping it. Must not block.
+    /// Takes a socket, or drops it, which closes it. Must not block.
     fn admit(self: &Arc<Self>, socket: Socket, peer: Peer);
 
-    /// Nothing can be accepted, most often for want of descriptors.
+    /// Called if no connection can be accepted, mostly because no file descriptor is left.
     fn make_room(&self) {}
 }
 
-/// Accepts until told to stop. Without descriptors it pauses instead of spinning: the backlog
-/// holds who comes meanwhile.
+/// Accepts connections until [`stop_accepting`](Admit::stop_accepting) is cancelled. If no file
+/// descriptor is left it pauses; new connections wait in the backlog meanwhile.
 pub async fn accept_connections(listener: impl Accept, shared: Arc<impl Admit>) {
     let mut pause = FIRST_PAUSE;
     loop {

@@ -1,8 +1,10 @@
-//! How many connections a listener has at once, and which of them goes when another one comes.
+//! Limits how many connections a listener has at once, and chooses which one is closed for a new
+//! one.
 //!
-//! The limit follows what the process may open: a listener that takes the last descriptor leaves
-//! none for discovery, for programs, or for the answer of an honest caller. When it is full, the
-//! connection goes that has been idle for longest; one on which something runs never does.
+//! The limit follows the number of files that the process may open, so that the listener leaves
+//! file descriptors for discovery, programs and other connections. If the limit is reached, the
+//! connection that has been idle for longest is closed for a new one. A connection with open
+//! streams is never closed for another.
 
 use std::{
     net::IpAddr,
@@ -23,26 +25,26 @@ use tokio_util::sync::CancellationToken;
 const LEAST_RESERVE: usize = 32;
 const LARGEST_RESERVE: usize = 1024;
 
-/// Whose connections are counted together.
+/// The origin by which connections are counted together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Peer {
-    /// Those from one address.
+    /// Connections from one address.
     Ip(IpAddr),
-    /// Those over Unix domain sockets: only the own user reaches them.
+    /// Connections over Unix domain sockets, which only this user can make.
     Unix,
 }
 
 impl Peer {
-    /// The peer at an address. What comes as an IPv4 address within IPv6 is the same peer.
+    /// The peer at an address. An IPv4 address in IPv6 form is the same peer.
     pub fn at(ip: IpAddr) -> Self {
         Self::Ip(ip.to_canonical())
     }
 }
 
-/// Connections that a listener may have, given what the process may open.
+/// How many connections a listener may have, given how many files the process may open.
 ///
-/// `configured` is never exceeded. `others` are descriptors that the process is known to need
-/// beside the usual; of what is left for both, they get half at the most.
+/// The result is never over `configured`. `others` is the number of further file descriptors that
+/// the process needs; they get at most half of what is left for both.
 pub fn connection_limit(configured: usize, others: usize, descriptors: u64) -> usize {
     let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
     let reserve = (descriptors / 4).clamp(LEAST_RESERVE, LARGEST_RESERVE);
@@ -51,22 +53,22 @@ pub fn connection_limit(configured: usize, others: usize, descriptors: u64) -> u
     configured.min(left).max(1)
 }
 
-/// Descriptors that the process may have open now.
+/// How many files the process may have open now.
 pub fn descriptors() -> u64 {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     limit.current.unwrap_or(u64::MAX)
 }
 
-/// What a listener asks of a connection that has a place there.
+/// A connection that has a place at a listener.
 pub trait Occupant: Send + Sync {
-    /// True when nothing is lost with it.
+    /// True if it can be closed without a loss.
     fn is_idle(&self) -> bool;
 
-    /// Ends it for another, unless something has begun on it meanwhile.
+    /// Closes it for another connection, unless a stream has been opened on it meanwhile.
     fn make_room(&self);
 }
 
-/// The connections of one listener.
+/// The places of the connections of one listener.
 pub struct Admission {
     limit: usize,
     per_peer: usize,
@@ -96,7 +98,7 @@ struct Seat {
     leave: CancellationToken,
 }
 
-/// The place of one connection. Dropping it makes room for another.
+/// The place of one connection. Dropping it frees the place.
 pub struct Place {
     admission: Arc<Admission>,
     id: u64,
@@ -106,14 +108,15 @@ pub struct Place {
 /// Why a connection has no place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Full {
-    /// Its peer has as many as one may have, and none of them is idle.
+    /// The peer has reached its limit, and none of its connections is idle.
     Peer,
-    /// The listener has, and none of them is idle.
+    /// The listener has reached its limit, and none of its connections is idle.
     Listener,
 }
 
 impl Admission {
-    /// Places for `limit` connections, of which one peer has `per_peer` at the most: by default half.
+    /// Makes places for `limit` connections, at most `per_peer` of them for one peer; `None` means
+    /// half.
     pub fn new(limit: usize, per_peer: Option<usize>) -> Self {
         Self {
             limit,
@@ -124,11 +127,11 @@ impl Admission {
         }
     }
 
-    /// A place for a connection of `peer`, if need be that of the one which is idle for longest.
-    /// `ending` is cancelled when all are to go.
+    /// Takes a place for a connection of `peer`. If none is free, closes the connection that has
+    /// been idle for longest. `ending` is cancelled when all connections have to end.
     ///
     /// # Errors
-    /// All places are taken by connections that are not idle, or have been asked to go just now.
+    /// All places are taken by connections that are not idle, or that are being closed already.
     pub fn enter(self: &Arc<Self>, peer: Peer, ending: &CancellationToken) -> Result<Place, Full> {
         let victim = {
             let mut places = self.places.lock();
@@ -156,7 +159,7 @@ impl Admission {
         Ok(self.take(peer, ending))
     }
 
-    /// Lets go of the connection that is idle for longest: the process has no descriptor left.
+    /// Closes the connection that has been idle for longest, because no file descriptor is left.
     pub fn make_room(&self) {
         let victim = self.dismiss(&mut self.places.lock(), None);
         if let Some(victim) = victim {
@@ -242,24 +245,24 @@ impl Seat {
 }
 
 impl Place {
-    /// Cancelled when the connection is to go, or all are. Not used for one that is
-    /// [taken](Self::is_taken_by).
+    /// The token that is cancelled when the connection, or all connections, have to end. Not
+    /// cancelled for a place that has an [occupant](Self::is_taken_by) to make room for another.
     pub fn leave(&self) -> &CancellationToken {
         &self.seat.leave
     }
 
-    /// From now on `occupant` says whether the connection is idle, and ends it.
+    /// Sets the occupant, which from now on says whether the connection is idle, and closes it.
     pub fn is_taken_by(&self, occupant: Weak<dyn Occupant>) {
         // Told once: each place has one connection.
         let _ = self.seat.occupant.set(occupant);
     }
 
-    /// It carries a stream for the rest of its life.
+    /// Marks the connection as not idle until its end.
     pub fn is_busy(&self) {
         self.seat.busy.store(true, Ordering::Relaxed);
     }
 
-    /// It is of use now.
+    /// Marks the connection as used now.
     pub fn touch(&self) {
         self.seat.used.store(self.admission.now(), Ordering::Relaxed);
     }

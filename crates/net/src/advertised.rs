@@ -1,4 +1,4 @@
-//! What others are told in place of the address that a server is bound to.
+//! The address that a server announces in place of the one that it is bound to.
 
 use std::{
     fmt,
@@ -6,9 +6,9 @@ use std::{
     str::FromStr,
 };
 
-/// A host, with or without a port, that others are told to dial: `HOST`, `HOST:PORT`, and for
-/// IPv6 `::1`, `[::1]` and `[::1]:PORT`. What could be read as either, such as `::1:9000`, is an
-/// IPv6 address without a port.
+/// A host, with or without a port, that a server announces: `HOST`, `HOST:PORT`, and for IPv6
+/// `::1`, `[::1]` and `[::1]:PORT`. An ambiguous text such as `::1:9000` is an IPv6 address without
+/// a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Advertised {
     /// Without brackets.
@@ -27,7 +27,7 @@ impl Advertised {
         self.port
     }
 
-    /// `HOST:PORT`, with the port that was given or else with `bound`.
+    /// `HOST:PORT`, with the given port, or with `bound` if there is none.
     pub fn with_port(&self, bound: u16) -> String {
         let port = self.port.unwrap_or(bound);
         match self.host.contains(':') {

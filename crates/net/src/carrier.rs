@@ -1,4 +1,4 @@
-//! What moves the bytes of one connection.
+//! The carrier trait, which moves the bytes of one connection.
 
 use std::{
     future::poll_fn,
@@ -16,14 +16,15 @@ use tokio::io::{AsyncRead, ReadBuf};
 /// Most bytes that [`read_without_buffer`] reads at once: a hello, or a request of common size.
 pub const UNBUFFERED_READ_BYTES: usize = 8 << 10;
 
-/// A connection that moves bytes in order, in both directions: a socket, or what is laid over one.
+/// A connection that moves bytes in order, in both directions: a socket, or a layer over one, such
+/// as TLS.
 ///
-/// Reading is [`AsyncRead`]'s: one call reads at most once, and a read that finds nothing keeps the
-/// waker of its task. Whoever finds out what the peer speaks reads before the carrier is split.
+/// Reads use [`AsyncRead`]: one call reads at most once, and a read that finds nothing keeps the
+/// waker of its task. The port reads the first bytes before the carrier is split.
 ///
-/// One that is laid over another reads and writes that one's halves. Where its bytes differ from
-/// those below, it keeps what it has taken and the one below has not: [`WriteHalf::try_flush`].
-/// `tests/outside/src/masked.rs` of the repository is a whole one.
+/// A carrier over another one reads and writes the halves of that one. If it changes the bytes, it
+/// buffers those that the lower carrier has not taken yet, see [`WriteHalf::try_flush`].
+/// `tests/outside/src/masked.rs` in the repository is a complete example.
 pub trait Carrier: AsyncRead + Send + Unpin {
     /// The name of the transport, in metrics and logs.
     fn transport(&self) -> TransportId;
@@ -32,28 +33,29 @@ pub trait Carrier: AsyncRead + Send + Unpin {
     /// split.
     fn peer(&self) -> PeerFacts;
 
-    /// The two directions. What was read before is not read again.
+    /// Splits the carrier into its two directions. Bytes that were read before are not read again.
     fn split(self: Box<Self>) -> (ReadHalf, Arc<dyn WriteHalf>);
 }
 
-/// The direction from the peer.
+/// The half that reads from the peer.
 pub type ReadHalf = Box<dyn AsyncRead + Send + Sync + Unpin>;
 
-/// The direction to the peer. Shared: whoever finds the connection idle writes by itself, so every
-/// write is tried and never waited for. Calls that write or flush come one after another, from
-/// whichever thread.
+/// The half that writes to the peer. It is shared, because any task that finds the connection idle
+/// writes itself, so a write is tried and never waits. Calls that write or flush come one after
+/// another, from any thread.
 pub trait WriteHalf: Send + Sync {
-    /// Writes what there is room for.
+    /// Writes as much as there is room for.
     ///
-    /// A half that keeps bytes and has no room for more sends what it keeps here, or in
-    /// [`poll_writable`](Self::poll_writable): it is not flushed then.
+    /// A half that buffers bytes and has no room for more sends its buffer here or in
+    /// [`poll_writable`](Self::poll_writable), because it is not flushed in that state.
     ///
     /// # Errors
-    /// `WouldBlock` without room: [`poll_writable`](Self::poll_writable) says when there is some.
+    /// `WouldBlock` if there is no room; [`poll_writable`](Self::poll_writable) is ready when there
+    /// is.
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
 
-    /// The same for several pieces. Without another implementation, writes the first that is not
-    /// empty.
+    /// As [`try_write`](Self::try_write), for several pieces. The default writes the first that is
+    /// not empty.
     ///
     /// # Errors
     /// As [`try_write`](Self::try_write).
@@ -62,20 +64,20 @@ pub trait WriteHalf: Send + Sync {
         first.map_or(Ok(0), |piece| self.try_write(piece))
     }
 
-    /// Has what was written and is kept here, as by TLS, on its way. A socket keeps nothing. Called
-    /// when all that was to be written has been taken.
+    /// Sends bytes that were written and are buffered here, as TLS does. A socket buffers nothing.
+    /// Called after all output has been written.
     ///
     /// # Errors
-    /// `WouldBlock` when something is left; to be called again once there is room.
+    /// `WouldBlock` if bytes are left; it is called again once there is room.
     fn try_flush(&self) -> io::Result<()> {
         Ok(())
     }
 
-    /// Ready when a write or flush may be tried again. Only one task waits at a time: the waker of
-    /// the last call counts.
+    /// Ready when a write or flush may be tried again. Only one task waits at a time; the waker of
+    /// the last call is kept.
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// No more bytes will be written; what was flushed still arrives.
+    /// Ends the writing. Bytes that were flushed still arrive.
     fn shutdown(&self);
 }
 
@@ -89,11 +91,11 @@ impl dyn WriteHalf {
     }
 }
 
-/// Reads what is there into the spare room of `room`; 0 bytes are the end.
+/// Reads available bytes into the spare capacity of `room`; 0 bytes mean the end.
 ///
 /// # Errors
-/// `WouldBlock` when nothing is there. The waker that the half kept is forgotten: a task that waits
-/// has to ask again by itself.
+/// `WouldBlock` if no byte is available. This drops the waker that the half kept, so a waiting task
+/// has to poll again.
 pub fn try_read<R>(half: &mut R, room: &mut impl BufMut) -> io::Result<usize>
 where
     R: AsyncRead + Unpin + ?Sized,
@@ -105,9 +107,9 @@ where
     }
 }
 
-/// Waits until something is there, reads up to [`UNBUFFERED_READ_BYTES`] of it by way of the stack,
-/// and appends it to `buffer`; 0 bytes are the end. A connection that waits in this way holds no
-/// memory for what may come. Cancel-safe.
+/// Waits for bytes, reads up to [`UNBUFFERED_READ_BYTES`] of them into a buffer on the stack, and
+/// appends them to `buffer`; 0 bytes mean the end. A connection that waits in this way holds no
+/// read buffer. Cancel-safe.
 ///
 /// # Errors
 /// The connection is broken.

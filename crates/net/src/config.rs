@@ -9,8 +9,8 @@ use crate::{
     interface::{advertised_address, interface_addresses},
 };
 
-/// Bytes that a connection costs on which nothing runs: its tables and tasks, its place at the
-/// listener, and a free part of what waits to be written.
+/// Memory of a connection without open streams, in bytes: its tables and tasks, its place at the
+/// listener, and a small output buffer.
 pub const CONNECTION_COST_BYTES: usize = 8 << 10;
 
 /// Settings of a listener. Start from [`ListenConfig::default`].
@@ -19,20 +19,20 @@ pub struct ListenConfig {
     /// Connections that wait to be accepted, so that a burst of callers is not refused; the kernel
     /// may allow fewer.
     pub backlog: u32,
-    /// Connections that a server has at once, and less where the process may not open so many
-    /// files (`RLIMIT_NOFILE`, of which a quarter is left for other things). With another one, the
-    /// connection is closed that has been idle for longest; without an idle one, the new one is.
+    /// Most connections of a server at once; fewer if the process may not open so many files
+    /// (`RLIMIT_NOFILE`, of which a quarter is left for other uses). For a further connection, the
+    /// one that has been idle for longest is closed; if none is idle, the new one is.
     pub max_connections: usize,
-    /// Connections from one address at once, all Unix sockets counting as one; `None` is half of
-    /// all.
+    /// Most connections from one address at once; all Unix sockets count as one address. `None`
+    /// means half of all.
     pub max_connections_per_peer: Option<usize>,
-    /// Files that this process is known to open for other things, as for programs that it runs:
-    /// connections leave so many for them, and half at the most.
+    /// Further files that this process opens, for example for programs that it runs. Connections
+    /// leave that many descriptors free, but at most half.
     pub reserved_descriptors: usize,
     /// Which addresses a server may bind.
     pub bind_policy: BindPolicy,
-    /// What a server advertises in place of the address it is bound to: `HOST:PORT`, or `HOST`
-    /// with the port that it got. Read as [`Advertised`].
+    /// The address that a server announces in place of the one that it is bound to: `HOST:PORT`, or
+    /// `HOST` with the port that was bound. Parsed as [`Advertised`].
     pub advertise: Option<String>,
 }
 
@@ -74,8 +74,8 @@ pub struct CheckedListenConfig {
 }
 
 impl CheckedListenConfig {
-    /// Who may connect, given what the process may open now, and that connections on which nothing
-    /// runs may fill a quarter of the memory budget.
+    /// Makes the admission of a listener, from the number of files that the process may open now.
+    /// Connections without streams may use a quarter of the memory budget.
     pub fn admission(&self, budget: Option<&Budget>) -> Admission {
         let others = self.reserved_descriptors;
         let limit = connection_limit(self.max_connections, others, descriptors());
@@ -84,7 +84,7 @@ impl CheckedListenConfig {
         Admission::new(limit, self.max_connections_per_peer)
     }
 
-    /// What others dial to reach a listener that is bound to this address: `HOST:PORT`.
+    /// The address that a listener which is bound to `bound` announces: `HOST:PORT`.
     pub fn advertised(&self, bound: SocketAddr) -> String {
         match &self.advertised {
             Some(advertised) => advertised.with_port(bound.port()),

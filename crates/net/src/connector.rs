@@ -1,4 +1,4 @@
-//! Making carriers to an address.
+//! Connectors, which make carriers to an address.
 
 use std::{collections::VecDeque, io, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -13,11 +13,11 @@ const MAX_ATTEMPTS: usize = 8;
 
 /// Makes carriers to the addresses of one transport.
 pub trait Connector: Send + Sync {
-    /// The attempts to reach `address`, in the order in which they are to be begun: a name may have
-    /// several socket addresses. None of them has begun; dropping one gives it up.
+    /// The attempts to connect to `address`, in order, since a name may have several socket
+    /// addresses. No attempt has started; dropping one abandons it.
     ///
     /// # Errors
-    /// The address means nothing, or nothing that can be reached. Nothing was sent.
+    /// The address is not valid, or its name cannot be resolved. Nothing was sent.
     fn attempts<'a>(&'a self, address: &'a Address) -> BoxFuture<'a, Result<Vec<Attempt>, Error>>;
 }
 
@@ -26,13 +26,13 @@ pub type Attempt = BoxFuture<'static, io::Result<Box<dyn Carrier>>>;
 
 /// Connects over TCP (`tcp://HOST:PORT`) and Unix domain sockets (`unix:///PATH`).
 ///
-/// Any other scheme is taken for TCP as well, so that a connector whose carriers lie over sockets
-/// has a scheme of its own and asks this one for them.
+/// Any other scheme counts as TCP, so that a connector with its own scheme can use this one for the
+/// sockets below its carriers.
 #[derive(Debug, Clone)]
 pub struct SocketConnector {
     /// Longest wait for the resolver.
     pub resolve_timeout: Duration,
-    /// After about so long in silence the kernel takes a peer for dead.
+    /// After about this time of silence the kernel reports a peer as dead.
     pub dead_after: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! Which address to listen on, and which one to tell.
+//! Which address to listen on, and which one to announce.
 
 use std::{
     io,
@@ -8,25 +8,25 @@ use std::{
 
 use sinew_plane::BindPolicy;
 
-/// Where a server listens.
+/// The host on which a server listens.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum ListenHost {
-    /// The first IPv4 address of this machine that is not loopback, and loopback where there is
-    /// none or where the policy allows nothing else.
+    /// The first IPv4 address of this machine that is not loopback; loopback if there is none, or
+    /// if the policy allows nothing else.
     #[default]
     Automatic,
-    /// This address. All addresses of the machine when it is `0.0.0.0` or `::`; then one of them
-    /// is advertised.
+    /// This address. `0.0.0.0` and `::` mean all addresses of the machine, of which one is
+    /// announced.
     Ip(IpAddr),
     /// The first address of this network interface, IPv4 first.
     Interface(String),
 }
 
 impl ListenHost {
-    /// The address to listen on. An interface is looked up.
+    /// Returns the address to listen on. Looks up an interface.
     ///
     /// # Errors
-    /// There is no interface of the name, or it has no address. The automatic choice falls back
+    /// There is no interface with that name, or it has no address. The automatic choice falls back
     /// to loopback and never fails.
     pub fn resolve(&self, policy: BindPolicy) -> io::Result<IpAddr> {
         match self {

@@ -1,9 +1,9 @@
-//! What lies below the protocols of Sinew: carriers, listening, and ports.
+//! The layer below Sinew's protocols: carriers, listeners, and ports.
 //!
-//! A [`Carrier`] moves the bytes of one connection: a [`Socket`] over TCP or a Unix domain socket, or
-//! whatever implements the trait. A listener [accepts](accept_connections) sockets, an [`Admission`]
-//! bounds how many there are, and a [`Port`] finds out by the first bytes which [`Protocol`] a peer
-//! speaks. This crate knows no frame, no stream and no request.
+//! A [`Carrier`] moves the bytes of one connection: a [`Socket`] over TCP or a Unix domain socket,
+//! or another type that implements the trait. A listener [accepts](accept_connections) sockets, an
+//! [`Admission`] limits their number, and a [`Port`] detects by the first bytes which [`Protocol`]
+//! a peer uses. This crate has no frames, streams or requests.
 //!
 //! ```
 //! use std::sync::Arc;

@@ -7,8 +7,8 @@ use tokio::net::{TcpListener, UnixListener};
 
 use crate::{Accept, Peer, Socket};
 
-/// Listens on a TCP address; port 0 picks a free one, and what is returned beside the listener is
-/// what is bound. `backlog` connections wait to be accepted at the most; the kernel may allow fewer.
+/// Listens on a TCP address; port 0 picks a free one. Returns the listener and the address that was
+/// bound. At most `backlog` connections wait to be accepted; the kernel may allow fewer.
 ///
 /// # Errors
 /// The address cannot be bound.

@@ -1,4 +1,4 @@
-//! What a port speaks: protocols that are told apart by the first bytes of a connection.
+//! Ports with several protocols, which are told apart by the first bytes of a connection.
 
 use std::{
     fmt, io,
@@ -16,23 +16,23 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Carrier, Place, read_without_buffer};
 
-/// Most first bytes that the protocols of a port are shown. None of them may need more.
+/// Most first bytes that the protocols of a port get for their decision. No protocol may need more.
 pub const MAX_FIRST_BYTES: usize = 64;
 
-/// What a protocol says to the first bytes of a connection.
+/// The answer of a protocol to the first bytes of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detect {
-    /// It is spoken here, whatever follows.
+    /// The connection uses this protocol, whatever follows.
     Yes,
-    /// It is not, whatever follows.
+    /// The connection does not use this protocol, whatever follows.
     No,
-    /// More bytes will tell, [`MAX_FIRST_BYTES`] at the most.
+    /// More bytes are needed, at most [`MAX_FIRST_BYTES`].
     More,
 }
 
 impl Detect {
-    /// The answer of a protocol whose connections begin with `preface`, of [`MAX_FIRST_BYTES`] at
-    /// the most.
+    /// The answer of a protocol whose connections begin with `preface`, which has at most
+    /// [`MAX_FIRST_BYTES`].
     pub fn by_preface(first: &[u8], preface: &[u8]) -> Self {
         if first.starts_with(preface) {
             return Self::Yes;
@@ -41,34 +41,36 @@ impl Detect {
     }
 }
 
-/// A protocol that a port speaks.
+/// A protocol of a port.
 pub trait Protocol: Send + Sync {
-    /// Whether a connection that begins with `first`, one byte or more, speaks it. The answer must
-    /// not change with more bytes, but for [`Detect::More`].
+    /// Decides whether a connection that begins with `first`, at least one byte, uses this
+    /// protocol. Except for [`Detect::More`], the answer must not change with more bytes.
     fn detect(&self, first: &[u8]) -> Detect;
 
-    /// Takes a connection over and serves it, to its end or until other tasks do.
+    /// Takes a connection over and serves it, until its end or until other tasks of the protocol
+    /// serve it.
     ///
-    /// One that only unwraps what it carries exchanges [`first`](Accepted::first) and
-    /// [`carrier`](Accepted::carrier), and has another protocol serve the rest.
+    /// A protocol that only unwraps bytes replaces [`first`](Accepted::first) and
+    /// [`carrier`](Accepted::carrier), and passes the connection to another protocol.
     fn serve(self: Arc<Self>, connection: Accepted) -> BoxFuture<'static, ()>;
 }
 
 /// A connection that was accepted.
 pub struct Accepted {
-    /// What moves its bytes.
+    /// The carrier of its bytes.
     pub carrier: Box<dyn Carrier>,
-    /// What was read of it so far, and is not read from the carrier again.
+    /// The bytes that were read so far. The carrier does not return them again.
     pub first: BytesMut,
-    /// Its place at the listener. Dropping it makes room for another.
+    /// Its place at the listener. Dropping it frees the place.
     pub place: Place,
-    /// Until when the peer must have said hello, in a protocol that has one.
+    /// When the peer's hello has to have arrived, in a protocol that has one.
     pub until: Instant,
-    /// Counts it among the connections of the port, for as long as no one else does.
+    /// Counts it among the connections of the port, until the protocol counts it.
     pub unclassified: UnclassifiedGuard,
-    /// Cancelled once the server takes nothing new.
+    /// Cancelled when the server drains.
     pub draining: CancellationToken,
-    /// Cancelled once the grace of the server's shutdown is over: the connection ends.
+    /// Cancelled when the grace period of the server's shutdown is over: the connection then has to
+    /// end.
     pub ending: CancellationToken,
 }
 
@@ -91,17 +93,18 @@ pub struct Port {
 }
 
 impl Port {
-    /// A port that speaks `protocols`. The first that says yes has the connection.
+    /// Makes a port with these protocols. The first one that answers yes gets the connection.
     pub fn new(protocols: Vec<Arc<dyn Protocol>>) -> Self {
         Self { protocols: RwLock::new(protocols), ..Self::default() }
     }
 
-    /// Speaks `protocol` too, from the next connection on, with what the others say no to.
+    /// Adds a protocol, from the next connection on. It gets connections that all others have
+    /// declined.
     pub fn add(&self, protocol: Arc<dyn Protocol>) {
         self.protocols.write().push(protocol);
     }
 
-    /// Connections that count here.
+    /// The number of connections that count here.
     pub fn connections(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
@@ -112,9 +115,10 @@ impl Port {
         UnclassifiedGuard(Arc::clone(&self.open))
     }
 
-    /// Finds out what the peer speaks, and has that protocol serve it. A peer that says nothing
-    /// until the time is up, or nothing that is served here, is closed without a word; so is each
-    /// when the server drains or its place is needed, as it has asked for nothing yet.
+    /// Detects the protocol of the peer and passes the connection to it. A connection is closed
+    /// without an answer if the peer sends nothing in time, or uses none of these protocols. The
+    /// same happens if the server drains or the place is needed, because the peer has made no
+    /// request yet.
     pub async fn detect_and_serve(&self, mut connection: Accepted) {
         let protocol = {
             let Accepted { carrier, first, place, until, draining, .. } = &mut connection;

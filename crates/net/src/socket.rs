@@ -33,8 +33,8 @@ const UNIX_SEND_BYTES: usize = 256 << 10;
 /// not promise it.
 const LISTENER_HANDS_DOWN: bool = cfg!(target_os = "linux");
 
-/// Sets what [`Socket::tune_unread`] does on a listener, once for all that it will accept: four
-/// system calls that each of them is spared.
+/// Sets the options of [`Socket::tune_unread`] on a listener, for all sockets that it accepts,
+/// which saves four system calls for each.
 ///
 /// # Errors
 /// The system refuses an option.
@@ -43,7 +43,7 @@ pub fn tune_listener(listener: &TcpListener, dead_after: Duration) -> io::Result
     set_keepalive(SockRef::from(listener), dead_after)
 }
 
-/// Has the kernel find out in about `dead_after` that the peer of a silent connection is gone.
+/// Makes the kernel detect in about `dead_after` that the peer of a silent connection is dead.
 ///
 /// # Errors
 /// The system refuses an option.
@@ -51,7 +51,7 @@ pub fn keep_alive(stream: &TcpStream, dead_after: Duration) -> io::Result<()> {
     set_keepalive(SockRef::from(stream), dead_after)
 }
 
-/// How long a connection is silent before the kernel looks whether its peer is there.
+/// How long a connection is silent before the kernel probes its peer.
 pub fn silence(dead_after: Duration) -> Duration {
     // The kernel counts in whole seconds, and refuses 0.
     (dead_after / 3).max(Duration::from_secs(1))
@@ -73,12 +73,12 @@ pub enum Socket {
 }
 
 impl Socket {
-    /// Sets what every connection needs: small frames leave at once, and a dead peer is noticed
-    /// by the kernel too. Keep-alive alone is suspended while data is unacknowledged, and the
-    /// user timeout alone says nothing about an idle connection, so both are set.
+    /// Sets the options that every connection needs: small frames are sent at once, and the kernel
+    /// detects a dead peer. It sets both keep-alive, which is suspended while data is
+    /// unacknowledged, and the user timeout, which does not cover an idle connection.
     ///
     /// # Errors
-    /// The system refuses an option, as for a connection that is gone already.
+    /// The system refuses an option, for example on a connection that has ended already.
     pub fn tune(&self, dead_after: Duration) -> io::Result<()> {
         self.tune_unread(dead_after)?;
         #[cfg(target_os = "linux")]
@@ -88,8 +88,8 @@ impl Socket {
         Ok(())
     }
 
-    /// As [`tune`](Self::tune), for a connection that its reader may leave unread for as long as
-    /// it likes: under a user timeout the kernel would take that for death.
+    /// As [`tune`](Self::tune), without the user timeout, for a connection whose reader may stop
+    /// reading without a limit: with the timeout the kernel would report such a peer as dead.
     ///
     /// # Errors
     /// As [`tune`](Self::tune).
@@ -104,8 +104,8 @@ impl Socket {
         }
     }
 
-    /// As [`tune_unread`](Self::tune_unread), for a connection that was accepted by a listener
-    /// which was [tuned](tune_listener) itself.
+    /// As [`tune_unread`](Self::tune_unread), for a connection that was accepted by a
+    /// [tuned](tune_listener) listener.
     ///
     /// # Errors
     /// As [`tune`](Self::tune).

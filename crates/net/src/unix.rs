@@ -1,8 +1,8 @@
-//! The Unix domain socket beside a TCP port.
+//! The Unix domain socket of a server, beside its TCP port.
 //!
-//! Whoever can connect can send requests, and whoever can put a socket into the folder gets them.
-//! So the folder is opened and checked as [`sinew_folder`] does it, the socket is made through the
-//! opened descriptor, and both ends ask the kernel who the other one is.
+//! A process that can connect can send requests, and a process that can put a socket into the
+//! folder receives them. So [`sinew_folder`] opens and checks the folder, the socket is made
+//! through the open descriptor, and both ends ask the kernel for the user of the other end.
 
 use std::{
     io,
@@ -33,11 +33,11 @@ pub struct SocketFile {
 }
 
 impl SocketFile {
-    /// Listens on a new socket in `dir`, which is made if it is not there. Sockets that dead
-    /// processes left behind are removed on the way.
+    /// Listens on a new socket in `dir`, which is created if it does not exist. Removes sockets of
+    /// processes that have ended.
     ///
     /// # Errors
-    /// The folder is not this user's alone, the path is too long for the address of a socket, or the
+    /// The folder is not private to this user, the path is too long for a socket address, or the
     /// system refuses.
     pub fn bind(dir: &Path) -> io::Result<(UnixListener, Self)> {
         // The folder that is named, and the one above it: in the default place that one is ours.
@@ -57,13 +57,13 @@ impl SocketFile {
         Ok((listener, Self { folder, name, path, made }))
     }
 
-    /// Where callers on this host connect to: `unix://` with the path; `None` for a path that no
-    /// address can hold.
+    /// The address for callers on this host: `unix://` with the path; `None` if an address cannot
+    /// hold the path.
     pub fn address(&self) -> Option<Address> {
         Address::new("unix", self.path.to_str()?).ok()
     }
 
-    /// True when the path that was advertised leads to the socket that was made.
+    /// True if the announced path leads to the socket that was made.
     pub fn is_in_place(&self) -> bool {
         let is_there = || self.folder.status_of(&self.name);
         self.folder.is_at_its_path().unwrap_or(true)
@@ -83,8 +83,8 @@ impl Drop for SocketFile {
 /// Between two looks at whether the socket is where it was advertised: five system calls.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
-/// Says so when the path that was advertised leads elsewhere. Callers that check who listens there
-/// come over TCP then. Ends with the socket.
+/// Logs a warning if the announced path leads to another file. Callers check the user of the
+/// listener and then use TCP. Ends with the socket.
 pub async fn watch_socket_file(file: Weak<SocketFile>) {
     let mut was_in_place = true;
     loop {
@@ -123,21 +123,21 @@ fn sweep(folder: &Folder) {
     }
 }
 
-/// Connects to a socket, and makes sure that a process of this user, or of root, listens there.
+/// Connects to a socket, and checks that a process of this user or of root listens there.
 ///
 /// # Errors
-/// Nobody listens there, or somebody else does.
+/// No process listens there, or one of another user.
 pub async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
     let stream = UnixStream::connect(path).await?;
     check_unix_peer(&stream)?;
     Ok(stream)
 }
 
-/// Refuses a peer of another user. The kernel says who it is: who connected, or, to the one who
-/// connects, who made the socket listen.
+/// Checks that the peer belongs to this user or to root. The kernel reports the user: to the
+/// listener the one that connected, and to the connecting process the one that listens.
 ///
 /// # Errors
-/// The user is another one.
+/// The peer belongs to another user.
 pub fn check_unix_peer(stream: &UnixStream) -> io::Result<()> {
     let user = stream.peer_cred()?.uid();
     if Owners::Own.include(user) {

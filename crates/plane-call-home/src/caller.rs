@@ -1,4 +1,5 @@
-//! The caller's side: what is expected, who dials in, and how it is read.
+//! The caller's side: the expected streams, the workers that dial in, and how their streams are
+//! read.
 
 mod accepted;
 mod expected;

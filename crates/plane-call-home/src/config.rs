@@ -13,36 +13,37 @@ use crate::worker::Network;
 /// [`TcpStreamServerConfig::default`].
 #[derive(Debug, Clone)]
 pub struct TcpStreamServerConfig {
-    /// Limits of shared connections; `write_timeout` and `budget` count for all connections. When
-    /// a shared connection breaks before a stream has begun on it, `open_timeout` is the longest
-    /// wait for another one.
+    /// Limits of shared connections; `write_timeout` and `budget` apply to all connections. When a
+    /// shared connection breaks before a stream has begun on it, `open_timeout` is the longest wait
+    /// for another one.
     pub driver: DriverConfig,
     /// Limits of the listener.
     pub listen: ListenConfig,
-    /// What is done with the checks of frames, in the mux and in Dynamo's two-part frames. `None`
-    /// writes none and looks at those that come; the mux has them where either side writes.
+    /// Whether frames carry checksums and are verified, in the mux and in Dynamo's two-part frames.
+    /// `None` writes none and verifies those that arrive; mux frames have checksums if either side
+    /// asks for them.
     pub frame_checks: Option<ChecksumMode>,
-    /// Where to listen.
+    /// The host to listen on.
     pub host: ListenHost,
     /// The port to listen on; 0 picks a free one.
     pub port: u16,
     /// Longest wait for the first message of a connection.
     pub handshake_timeout: Duration,
-    /// Longest wait for a worker to dial in, and then once more for it to say that the handler
-    /// has begun.
+    /// Longest wait for a worker to dial in, and then again for its message that the handler has
+    /// begun.
     pub prologue_timeout: Duration,
-    /// Longest wait for an item while the consumer wants one. `None`: as long as it takes.
+    /// Longest wait for an item while the consumer reads. `None` means no limit.
     pub item_timeout: Option<Duration>,
     /// Longest wait for a worker to end a stream that was killed, or stopped before it began.
     pub cancel_timeout: Duration,
-    /// Largest frame, in bytes, 24 for its prefix included.
+    /// Largest frame, in bytes, including its prefix of 24 bytes.
     pub max_frame_bytes: usize,
-    /// Streams that are expected or open at once.
+    /// Most streams that are expected or open at once.
     pub max_streams: usize,
-    /// How long an instance that was removed counts as gone.
+    /// How long requests to a removed instance are refused.
     pub tombstone_ttl: Duration,
-    /// Offer workers to deliver many streams over shared connections. Workers that do not know
-    /// how use one connection per stream.
+    /// Offers workers shared connections for many streams. Workers that do not support them use one
+    /// connection per stream.
     pub pool: bool,
 }
 
@@ -118,32 +119,33 @@ impl std::ops::Deref for CheckedTcpStreamServerConfig {
 /// [`TcpStreamClientConfig::default`].
 #[derive(Debug, Clone)]
 pub struct TcpStreamClientConfig {
-    /// Limits of shared connections; `connect_timeout` counts for all ways to reach a caller
+    /// Limits of shared connections. `connect_timeout` covers all attempts to reach a caller
     /// together, and a shared connection is closed after `idle_timeout` without a stream.
     pub driver: DriverConfig,
     /// As [`TcpStreamServerConfig::frame_checks`].
     pub frame_checks: Option<ChecksumMode>,
-    /// Dials after the first one that failed for a reason that may pass.
+    /// How often a dial is tried again after a failure that may be temporary.
     pub dial_retries: u32,
-    /// Pause before the first of them; one longer by as much before each further one.
+    /// Pause before the first of these attempts; the pause grows by this time before each further
+    /// one.
     pub dial_backoff: Duration,
-    /// Networks in which responses are dialled beyond those that are dialled anyway: the address
-    /// that a request came from, addresses of the same link, this host's own for a caller on this
-    /// host, and the networks of this host's interfaces for a request over a broker. A link-local
-    /// address needs a link-local network here.
+    /// Further networks in which callers may be dialled. Always allowed are the address that a
+    /// request came from, addresses of the same link, this host's own addresses for a caller on
+    /// this host, and the networks of this host's interfaces for a request over a broker. A
+    /// link-local address needs a link-local network here.
     pub allowed_networks: Vec<Network>,
-    /// Largest frame, in bytes, 24 for its prefix included.
+    /// Largest frame, in bytes, including its prefix of 24 bytes.
     pub max_frame_bytes: usize,
     /// Longest wait for the caller to close a connection after the last frame.
     pub close_timeout: Duration,
-    /// Deliver many streams over shared connections where the caller offers it.
+    /// Uses shared connections for many streams, if the caller offers them.
     pub pool: bool,
-    /// Shared connections to one caller at the most.
+    /// Most shared connections to one caller.
     pub max_per_target: usize,
-    /// A further shared connection is made once each one has so many streams.
+    /// How many streams each shared connection has before another one is made.
     pub streams_per_connection: usize,
-    /// Longest wait for the caller to ask for its stream over a shared connection, and longest
-    /// wait of such a question for its request.
+    /// Longest wait until the caller opens its stream on a shared connection, and longest wait of
+    /// such an opened stream for its request.
     pub open_timeout: Duration,
 }
 

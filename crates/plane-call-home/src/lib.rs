@@ -1,11 +1,11 @@
 //! The call-home plane: a worker dials its caller back to deliver a response.
 //!
-//! The caller runs a [`TcpStreamServer`], which expects streams; the worker's
-//! [`TcpStreamClient`] dials it. Two forms of the same stream exist. With a plain Dynamo peer
-//! each stream has a connection of its own, whose messages are two-part frames: handshake,
-//! prologue, items, sentinel; `stop` and `kill` the other way. Between Sinew's own ends the
-//! worker keeps a few mux connections to the caller, and the caller opens each stream on one
-//! of them. What is said, and how, is in `sinew-dynamo-wire`.
+//! The caller runs a [`TcpStreamServer`], which expects streams; the worker's [`TcpStreamClient`]
+//! dials it. A stream has one of two forms. With a Dynamo peer each stream has its own connection,
+//! whose messages are two-part frames: handshake, prologue, items, sentinel; `stop` and `kill` in
+//! the other direction. Between two Sinew processes the worker keeps a few mux connections to the
+//! caller, and the caller opens each stream on one of them. `sinew-dynamo-wire` has the format of
+//! the messages.
 //!
 //! ```
 //! use sinew_plane::{InstanceId, OutgoingRequest, ResponsePlaneServer};

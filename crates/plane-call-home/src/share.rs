@@ -1,4 +1,4 @@
-//! What a connection with one stream holds, charged to the memory budget.
+//! The charge of a connection with one stream in the memory budget.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! The worker's side: which addresses it dials, and how it writes to a caller and hears it.
+//! The worker's side: the addresses that it dials, and how it writes to a caller and reads its
+//! control messages.
 
 mod address;
 mod client;

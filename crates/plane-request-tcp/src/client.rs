@@ -1,4 +1,4 @@
-//! The calling side: requests to any host, over connections that they share.
+//! The calling side: requests to any host, over shared connections.
 
 use std::{
     collections::HashMap,
@@ -27,10 +27,10 @@ const TRIES: usize = 3;
 
 /// Sends requests in Dynamo's frames and waits for their acknowledgements.
 ///
-/// Addresses are `HOST:PORT/PATH`, as they stand in the records of Dynamo's workers; the path is
-/// what follows the first `/`. All requests to one `HOST:PORT` share its connections: many are on
-/// their way on each at once, and another connection is made only when all are full. Clones share
-/// the connections; dropping the last one closes them.
+/// Addresses are `HOST:PORT/PATH`, as in the records of Dynamo workers; the path is the text after
+/// the first `/`. All requests to one `HOST:PORT` share its connections. Each carries many requests
+/// at once, and another connection is made only if all are full. Clones share the connections;
+/// dropping the last one closes them.
 #[derive(Clone)]
 pub struct TcpRequestClient {
     inner: Arc<Inner>,
@@ -43,7 +43,7 @@ struct Inner {
 }
 
 impl TcpRequestClient {
-    /// A client without connections. They are made when they are first needed.
+    /// Makes a client without connections. They are made when they are first needed.
     pub fn new(config: CheckedTcpRequestConfig) -> Self {
         let common = Common {
             dials: Semaphore::new(config.max_connects),
@@ -57,32 +57,32 @@ impl TcpRequestClient {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Connections that are up now.
+    /// The number of open connections.
     pub fn connections(&self) -> usize {
         self.inner.hosts.read().values().map(|host| host.connections()).sum()
     }
 
-    /// Hosts that are remembered now.
+    /// The number of hosts with a connection or waiting requests.
     pub fn hosts(&self) -> usize {
         self.inner.hosts.read().len()
     }
 
-    /// Writes that reached a socket since the client was made.
+    /// The number of writes to sockets since the client was made.
     pub fn writes(&self) -> u64 {
         self.inner.common.writes.load(Ordering::Relaxed)
     }
 
-    /// Connects to the host of `address` ahead of the first request, unless there is a connection.
+    /// Connects to the host of `address` before the first request, unless there is a connection.
     /// Cancel-safe.
     ///
     /// # Errors
-    /// The address is none, or no connection can be made.
+    /// The address is not valid, or no connection can be made.
     pub async fn warm_up(&self, address: &str) -> Result<(), Error> {
         let (host, _) = parse(address)?;
         self.place(host).await.map(drop)
     }
 
-    /// Closes all connections and waits for their tasks. Requests under way fail; new ones are
+    /// Closes all connections and waits for their tasks. Requests in flight fail; new ones are
     /// refused.
     pub async fn close(&self) {
         self.inner.common.tasks.close();

@@ -4,29 +4,30 @@ use std::{sync::Arc, time::Duration};
 
 use sinew_plane::{Budget, ConfigError};
 
-/// Settings of a [`TcpRequestClient`](crate::TcpRequestClient). The defaults are Dynamo's, where
-/// it has the setting.
+/// Settings of a [`TcpRequestClient`](crate::TcpRequestClient). The defaults are those of Dynamo,
+/// if it has the setting.
 #[derive(Debug, Clone)]
 pub struct TcpRequestConfig {
-    /// Largest request in bytes, with its path and headers. At most what the workers take.
+    /// Largest request in bytes, with its path and headers. Not more than the workers accept.
     pub max_message_bytes: usize,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
-    /// Longest wait for an acknowledgement, from the moment the request was given to a connection.
-    /// Past it the connection is closed, because acknowledgements carry no number.
+    /// Longest wait for an acknowledgement after the request was passed to a connection. After it
+    /// the connection is closed, because acknowledgements carry no number.
     pub request_timeout: Duration,
-    /// Connections per `HOST:PORT` at the most.
+    /// Most connections per `HOST:PORT`.
     pub pool_size: usize,
-    /// Requests on one connection that are not acknowledged yet. With so many on each connection,
-    /// another one is made.
+    /// Most unacknowledged requests on one connection. If each connection has so many, another one
+    /// is made.
     pub max_pipelined: usize,
-    /// Requests per `HOST:PORT` that wait for room on a connection; more are refused at once.
+    /// Most requests per `HOST:PORT` that wait for room on a connection. Further requests are
+    /// refused at once.
     pub max_waiting: usize,
-    /// Connections that are being made at once, to all hosts together.
+    /// Most connections that are being made at once, to all hosts together.
     pub max_connects: usize,
-    /// A host without a request for this long is forgotten and its connections are closed.
+    /// Time without a request after which the connections to a host are closed.
     pub idle_timeout: Duration,
-    /// Hosts that connections are kept to at once.
+    /// Most hosts to which connections are kept at once.
     pub max_hosts: usize,
 }
 
@@ -88,19 +89,19 @@ impl std::ops::Deref for CheckedTcpRequestConfig {
 /// Settings of a [`TcpRequestServer`](crate::TcpRequestServer).
 #[derive(Debug, Clone)]
 pub struct TcpRequestServerConfig {
-    /// Largest request that is taken, in bytes with its path and headers. With a memory budget no
-    /// more than seven eighths of what one connection may hold of it, a quarter.
+    /// Largest request, in bytes, with its path and headers. With a memory budget at most seven
+    /// eighths of the share of one connection, which is a quarter of the budget.
     pub max_request_bytes: usize,
-    /// Longest wait for the rest of a request once it has begun; a long one must come along by
-    /// 64 KiB in this time.
+    /// Longest wait for the rest of a request that has begun. A long request must advance by 64 KiB
+    /// in this time.
     pub frame_timeout: Duration,
-    /// Longest time that a peer may leave its acknowledgements unread.
+    /// Longest time for which a peer may read no acknowledgements.
     pub write_timeout: Duration,
-    /// A connection without a request for twice this long is closed: the side that dialled knows
-    /// whether one is on its way, so it is to hang up first.
+    /// A connection without a request for twice this time is closed. The side that dialled closes
+    /// it earlier, because it knows whether a request is on its way.
     pub idle_timeout: Duration,
-    /// The memory budget of the process, to which requests are charged; with `None` they are
-    /// bounded by the limits above alone.
+    /// The memory budget of the process, to which requests are charged. With `None` only the limits
+    /// above bound them.
     pub budget: Option<Arc<Budget>>,
 }
 

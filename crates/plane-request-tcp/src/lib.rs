@@ -1,14 +1,14 @@
-//! Dynamo's TCP request plane: a request goes out in one frame, an acknowledgement comes back,
-//! and the response dials home elsewhere.
+//! Dynamo's TCP request plane: a request goes out in one frame, an acknowledgement comes back, and
+//! the worker dials the caller back with the response on another plane.
 //!
-//! A [`TcpRequestServer`] is one of the protocols of a port, beside the mux or alone; a
-//! [`TcpRequestClient`] sends requests to workers over a few connections that they share. What a
-//! request means and where its response goes is decided above. The bytes are those of NVIDIA Dynamo
-//! 1.6, see `sinew-codec` and `sinew-dynamo-wire`.
+//! A [`TcpRequestServer`] is a protocol of a port, beside the mux or alone. A [`TcpRequestClient`]
+//! sends requests to workers over a few shared connections. The layers above decide what a request
+//! means and where its response goes. The bytes are those of NVIDIA Dynamo 1.6, see `sinew-codec`
+//! and `sinew-dynamo-wire`.
 //!
-//! On a connection the acknowledgements come in the order of the requests and carry no number.
-//! So a client may send many requests without waiting, and must give a connection up when one of
-//! them is not acknowledged in time.
+//! On a connection the acknowledgements arrive in the order of the requests and carry no number. So
+//! a client may send many requests without waiting, and closes a connection if one of them is not
+//! acknowledged in time.
 //!
 //! ```
 //! use std::sync::Arc;

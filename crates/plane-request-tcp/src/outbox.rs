@@ -1,4 +1,5 @@
-//! Requests on one connection: what is to be written, and what waits for its acknowledgement.
+//! The requests on one connection: those to be written, and those that wait for their
+//! acknowledgement.
 
 use std::{
     collections::VecDeque,

@@ -1,4 +1,4 @@
-//! The payload of a request, charged to the memory budget.
+//! Charges the payload of a request to the memory budget.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The serving side: requests off a connection, acknowledgements onto it.
+//! The serving side: reads requests from a connection, and writes acknowledgements to it.
 
 mod answers;
 mod charge;
@@ -22,10 +22,10 @@ use tokio_util::sync::CancellationToken;
 use self::{answers::ANSWERS_BYTES, farewell::LINGER, waiting::Progress};
 use crate::{CheckedTcpRequestServerConfig, payload::payload_of};
 
-/// Takes requests off the connections of a port, as one of its [protocols](Protocol).
+/// Receives requests on the connections of a port, as one of its [protocols](Protocol).
 ///
-/// While the server drains, requests are refused with `Server unavailable:`; so they are until the
-/// wait of its shutdown ends. What was acknowledged before is the handler's to finish.
+/// While the server drains, until the grace period of its shutdown ends, requests are refused with
+/// `Server unavailable:`. The handler finishes requests that were acknowledged before.
 pub struct TcpRequestServer {
     handler: Arc<dyn RequestPlaneHandler>,
     config: CheckedTcpRequestServerConfig,
@@ -50,7 +50,7 @@ impl Protocol for TcpRequestServer {
 }
 
 impl TcpRequestServer {
-    /// Hands requests to `handler`, which decides on their acknowledgements.
+    /// Makes a protocol that passes requests to `handler`, which decides on their acknowledgements.
     pub fn new(
         config: CheckedTcpRequestServerConfig,
         handler: Arc<dyn RequestPlaneHandler>,

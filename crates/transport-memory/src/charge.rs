@@ -1,4 +1,4 @@
-//! What waits in one stream, as it counts in the memory budget.
+//! The charge of a stream's waiting items in the memory budget.
 
 use std::sync::Arc;
 

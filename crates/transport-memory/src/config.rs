@@ -1,23 +1,23 @@
-//! Limits of a hub and everything on it.
+//! Limits of a hub and its streams.
 
 use std::sync::Arc;
 
 use sinew_plane::{Budget, ConfigError, Window};
 
-/// Settings of a [`MemoryHub`](crate::MemoryHub). Start from [`MemoryConfig::default`] and
-/// change what you know better.
+/// Settings of a [`MemoryHub`](crate::MemoryHub). Start from [`MemoryConfig::default`] and change
+/// the fields that differ.
 #[derive(Debug, Clone)]
 pub struct MemoryConfig {
     /// Largest request body or item, in bytes. At least 1.
     pub max_message_bytes: usize,
-    /// Streams that one server has running at once; further requests are refused as
+    /// Most open streams of one server. Further requests are refused as
     /// [`Overloaded`](sinew_plane::Code::Overloaded). At least 1.
     pub max_streams: usize,
     /// Window of a stream whose caller does not choose one.
     pub window: Window,
-    /// The memory budget of the process. What waits in a stream beyond 16 KiB counts there as far
-    /// as there is room, so that new requests of peers are refused for it; no stream in the process
-    /// waits or ends for want of room. `None` by default.
+    /// The memory budget of the process. Waiting items of a stream beyond 16 KiB are charged to it
+    /// as far as it has room, so that new requests of peers are refused earlier. No stream within
+    /// the process waits or ends because the budget is spent. `None` by default.
     pub budget: Option<Arc<Budget>>,
 }
 

@@ -1,4 +1,4 @@
-//! One stream: what its producer has sent and its consumer has not yet taken.
+//! One stream: the items that its producer has sent and its consumer has not taken yet.
 
 use std::{
     fmt,
@@ -351,8 +351,8 @@ impl SinkTarget for Exchange {
     fn flush(&self) {}
 }
 
-/// Hears both the caller's context and the serving side's own: either way the handler's context
-/// is cancelled, and after a kill nobody waits for credit.
+/// Receives the cancels of the caller's and of the serving side's context. Both cancel the
+/// handler's context, and a kill ends every wait for credit.
 impl OnCancel for Exchange {
     fn on_cancel(&self, kind: StopKind, reason: CancelReason) {
         // Comes back here when it changes anything; the second time it changes nothing.

@@ -1,4 +1,4 @@
-//! The place where callers and servers of one process meet.
+//! The hub that connects callers and servers of one process.
 
 use std::{
     collections::HashMap,
@@ -18,8 +18,8 @@ use crate::{
 /// The transport's name and the scheme of its addresses.
 pub(crate) static MEMORY: TransportId = TransportId::from_static("memory");
 
-/// Names that are served in this process. Clones are handles to the same hub; two hubs know
-/// nothing of each other.
+/// The names that are served in this process. Clones are handles to the same hub; two hubs are
+/// independent.
 #[derive(Clone)]
 pub struct MemoryHub(Arc<Inner>);
 
@@ -36,7 +36,7 @@ pub(crate) struct Service {
 }
 
 impl MemoryHub {
-    /// A hub with given limits.
+    /// Makes a hub with the given limits.
     ///
     /// # Errors
     /// [`ConfigError`] names the setting that breaks a rule.
@@ -44,7 +44,7 @@ impl MemoryHub {
         Ok(Self::with_config(config.checked()?))
     }
 
-    /// A hub with limits that are checked already.
+    /// Makes a hub with limits that are checked already.
     pub fn with_config(config: CheckedMemoryConfig) -> Self {
         Self(Arc::new(Inner { config, services: Mutex::default() }))
     }
@@ -52,7 +52,7 @@ impl MemoryHub {
     /// Serves `memory://NAME` until the server is shut down or dropped.
     ///
     /// # Errors
-    /// [`ServeError`] when the name is served already or cannot stand in an address.
+    /// [`ServeError`] if the name is served already or cannot be part of an address.
     pub fn serve(
         &self,
         name: &str,
@@ -61,7 +61,7 @@ impl MemoryHub {
         self.serve_shared(name, Arc::new(handler))
     }
 
-    /// The same, with a handler that others hold too.
+    /// As [`serve`](Self::serve), with a handler that other code holds as well.
     ///
     /// # Errors
     /// As [`serve`](Self::serve).
@@ -122,7 +122,7 @@ pub enum ServeError {
         /// The name.
         name: String,
     },
-    /// The name cannot stand in an address.
+    /// The name cannot be part of an address.
     Name(AddressError),
 }
 

@@ -1,9 +1,9 @@
 //! Exchanges inside one process: a request is a function call, its response a queue under one
 //! lock.
 //!
-//! Bodies and items change hands without being copied or encoded, and the contract is the one
-//! that the network transports keep: windows, cancels, deadlines, drain and shutdown. It knows
-//! no wire format, opens no socket and starts no task.
+//! Bodies and items are passed on without a copy or an encoding. The contract is that of the
+//! network transports: windows, cancels, deadlines, drain and shutdown. This crate has no wire
+//! format, opens no socket and starts no task.
 //!
 //! ```
 //! use futures_util::StreamExt;

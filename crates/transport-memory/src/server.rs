@@ -9,8 +9,8 @@ use crate::{
     hub::{MemoryHub, Service},
 };
 
-/// Serves one name of a hub. Dropping it withdraws the name and cuts what runs, as the end of a
-/// process would; to end well, [`shutdown`](DuplexServer::shutdown) first.
+/// Serves one name of a hub. Dropping it withdraws the name and cuts its streams, as the end of a
+/// process would; call [`shutdown`](DuplexServer::shutdown) first to lose none.
 pub struct MemoryServer {
     hub: MemoryHub,
     address: Address,
@@ -22,7 +22,7 @@ impl MemoryServer {
         Self { hub, address, service }
     }
 
-    /// Where it can be reached: `memory://NAME`.
+    /// Its address, `memory://NAME`.
     pub fn address(&self) -> &Address {
         &self.address
     }

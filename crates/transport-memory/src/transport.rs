@@ -19,8 +19,8 @@ use crate::{
 
 type Entry = InFlightEntry<Weak<Exchange>>;
 
-/// Calls the servers of one hub. The transports of a hub share nothing but the hub: closing one
-/// leaves the streams of the others alone.
+/// Calls the servers of one hub. The transports of a hub share only the hub: closing one does not
+/// affect the streams of the others.
 pub struct MemoryTransport {
     hub: MemoryHub,
     capabilities: TransportCapabilities,
@@ -28,7 +28,7 @@ pub struct MemoryTransport {
 }
 
 impl MemoryTransport {
-    /// A caller on a hub.
+    /// Makes a calling side on a hub.
     pub fn new(hub: MemoryHub) -> Self {
         let mut capabilities = TransportCapabilities::streaming(hub.config().max_message_bytes);
         capabilities.latency = LatencyClass::Process;

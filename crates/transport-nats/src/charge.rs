@@ -1,4 +1,4 @@
-//! What came over NATS, charged to the memory budget.
+//! Charges what is received over NATS to the memory budget.
 
 use std::sync::Arc;
 

@@ -10,7 +10,7 @@ use crate::{NatsConnection, headers, subject};
 /// not pass for an acknowledgement.
 const SERVICE_ERROR: &str = "Nats-Service-Error";
 
-/// Sends requests to the subjects of instances.
+/// The calling side: sends requests to the subjects of instances.
 ///
 /// | what happened | error | may it be sent again |
 /// |---|---|---|
@@ -26,7 +26,7 @@ pub struct NatsRequestClient {
 }
 
 impl NatsRequestClient {
-    /// Sends over `connection`. Registers nothing with NATS.
+    /// Makes a client that sends over `connection`. Registers nothing with NATS.
     pub fn new(connection: NatsConnection) -> Self {
         Self { connection }
     }

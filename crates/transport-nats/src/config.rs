@@ -10,16 +10,16 @@ use crate::{NatsConfigError, server_address::ServerAddress};
 #[derive(Debug, Clone)]
 pub struct NatsConfig {
     /// The servers, `nats://HOST[:PORT]` or `tls://HOST[:PORT]`; the port is 4222 if not given.
-    /// With several, one is picked at random and the others stand in when it goes away.
-    /// Further servers that a server names are used only if all of these are `tls://`.
+    /// With several, one is picked at random, and the others are used if it fails. Further servers
+    /// that a server announces are used only if all of these are `tls://`.
     pub servers: Vec<String>,
-    /// Who we are.
+    /// How this process authenticates.
     pub auth: NatsAuth,
-    /// Files for `tls://`.
+    /// Certificate and key files for `tls://`.
     pub tls: NatsTls,
     /// Allows `nats://`, which is plain text, to servers that are not on this host.
     pub insecure: bool,
-    /// The name that the server shows for this connection.
+    /// The name under which the server lists this connection.
     pub name: String,
     /// Longest wait for the first connection, with pauses between attempts.
     pub startup_timeout: Duration,
@@ -29,22 +29,22 @@ pub struct NatsConfig {
     pub request_timeout: Duration,
     /// Pause after the first failed attempt; doubles with each further one, with full jitter.
     pub backoff_base: Duration,
-    /// Longest pause between attempts, so also the longest time that a server is back unnoticed.
+    /// Longest pause between attempts, and so the longest time until a server that is back is used.
     pub backoff_max: Duration,
-    /// A silent connection is asked for a sign of life this often, and given up after three.
+    /// Interval of pings on a silent connection, which is closed after three without an answer.
     pub ping_interval: Duration,
-    /// Requests that wait for their acknowledgement at once; more are refused.
+    /// Most requests that wait for their acknowledgement at once. Further requests are refused.
     pub max_in_flight: usize,
-    /// Requests that one endpoint has received and not handed on yet; more are answered with
-    /// `Server overloaded`.
+    /// Most requests that one endpoint has received and not passed on yet. Further requests are
+    /// answered with `Server overloaded`.
     pub queue_limit: usize,
-    /// First part of the subjects that replies go to. Requests that want their reply elsewhere
-    /// are dropped, so a caller cannot aim our replies at other subjects.
+    /// Prefix of the subjects that replies go to. Requests with another reply subject are dropped,
+    /// so that a caller cannot make a worker send to other subjects.
     pub inbox_prefix: String,
-    /// The memory budget of the process, to which requests are charged from when they are taken in
-    /// until the last of their payload is let go of, and long replies. The callers of one
-    /// connection together have one share of it: the broker hides who they are. `None` by default:
-    /// then only their number is bounded.
+    /// The memory budget of the process. Requests are charged to it until the last reference to
+    /// their payload is dropped, and so are long replies. All callers over one connection share one
+    /// account, because the broker hides which caller sends. `None`, the default, bounds only their
+    /// number.
     pub budget: Option<Arc<Budget>>,
 }
 
@@ -74,7 +74,7 @@ impl NatsConfig {
     /// Checks that the settings fit together and may be used.
     ///
     /// # Errors
-    /// [`NatsConfigError`] names the field, the rule it breaks and the way out.
+    /// [`NatsConfigError`] names the field, the rule that it breaks and the remedy.
     pub fn checked(self) -> Result<CheckedNatsConfig, NatsConfigError> {
         let fault = |field, reason: &str| Err(NatsConfigError { field, reason: reason.to_owned() });
         let servers = self.checked_servers()?;
@@ -131,11 +131,11 @@ impl NatsConfig {
     }
 }
 
-/// How we prove to the server who we are. Secrets are in no log and not in `Debug`.
+/// How this process authenticates to the server. Secrets appear in no log and not in `Debug`.
 #[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NatsAuth {
-    /// Not at all.
+    /// No authentication.
     #[default]
     None,
     /// A user and a password.
@@ -187,9 +187,9 @@ impl fmt::Debug for NatsAuth {
 pub struct NatsTls {
     /// Certificates to trust in place of the system's.
     pub ca_file: Option<PathBuf>,
-    /// Our certificate, when the server wants one. Goes with `client_key_file`.
+    /// The certificate of this process, if the server asks for one. Requires `client_key_file`.
     pub client_certificate_file: Option<PathBuf>,
-    /// The key of our certificate.
+    /// The private key of that certificate.
     pub client_key_file: Option<PathBuf>,
 }
 

@@ -28,11 +28,11 @@ const LAST_WRITE: Duration = Duration::from_millis(500);
 /// ten, and few are registered at once.
 const DENIALS: usize = 128;
 
-/// A connection to NATS. Clones share it; when the last one and everything made from it is
-/// dropped, it is closed without grace.
+/// A connection to NATS. Clones share it. When the last clone and everything made from it is
+/// dropped, it is closed without a grace period.
 ///
-/// It connects again by itself, for ever, and endpoints served over it come back with it. When
-/// the server announces that it goes away (lame duck), a connection to another one is made first.
+/// It reconnects without a limit, and then serves its endpoints again. If the server announces its
+/// shutdown (lame duck mode), it first connects to another server.
 #[derive(Clone)]
 pub struct NatsConnection {
     state: Arc<ConnectionState>,
@@ -43,34 +43,34 @@ pub struct NatsConnection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct NatsStats {
-    /// Times that the connection broke.
+    /// How often the connection broke.
     pub disconnects: u64,
-    /// Times that there was a connection again after it broke.
+    /// How often it was connected again after it broke.
     pub reconnects: u64,
-    /// Times that another client took the place of one whose server announced its end, or that
-    /// had ended itself.
+    /// How often the client was replaced because its server announced its shutdown, or because the
+    /// client had ended.
     pub replaced: u64,
-    /// Requests that wait for their acknowledgement now, and questions to a queue that wait for an
+    /// Requests that wait for their acknowledgement now, and requests to a queue that wait for an
     /// answer.
     pub in_flight: usize,
     /// Messages to endpoints that were dropped because they could not be answered: without a
     /// reply subject, or with one outside [`NatsConfig::inbox_prefix`](crate::NatsConfig).
     pub dropped: u64,
-    /// Replies that nobody waited for any more, or that came twice.
+    /// Replies that arrived after their request had ended, or twice.
     pub late_replies: u64,
-    /// Times that messages were lost because they came faster than they were read.
+    /// How often messages were lost because they arrived faster than they were read.
     pub slow_consumer: u64,
 }
 
 impl NatsConnection {
     /// Connects, trying again with pauses until `startup_timeout`.
     ///
-    /// Dropping the future midway leaves nothing behind.
+    /// Dropping the future closes what was opened.
     ///
     /// # Errors
-    /// [`Code::ConnectTimedOut`](sinew_plane::Code::ConnectTimedOut) with the last reason when
-    /// the time is over; [`Code::ConnectFailed`](sinew_plane::Code::ConnectFailed) at once when
-    /// trying again is no use, because the server refuses the credentials for example.
+    /// [`Code::ConnectTimedOut`](sinew_plane::Code::ConnectTimedOut) with the last reason when the
+    /// time is over; [`Code::ConnectFailed`](sinew_plane::Code::ConnectFailed) at once if another
+    /// attempt would fail too, for example because the server refuses the credentials.
     pub async fn connect(config: CheckedNatsConfig) -> Result<Self, Error> {
         let session_events = driver::first_session(&config).await?;
         let root = CancellationToken::new();
@@ -93,24 +93,23 @@ impl NatsConnection {
         Ok(Self { state, _end: Arc::new(root.drop_guard()) })
     }
 
-    /// True while a server can be reached.
+    /// True while a server is connected.
     pub fn is_connected(&self) -> bool {
         self.state.connected().is_ok()
     }
 
-    /// Largest request that the present server takes, in bytes, headers included; `None` while
+    /// Largest request that the connected server takes, in bytes, headers included; `None` while
     /// there is no connection.
     pub fn max_payload(&self) -> Option<usize> {
         self.state.connected().ok().map(|session| session.client.max_payload())
     }
 
-    /// The port that the present server says it listens on; `None` while there is no connection.
+    /// The port that the connected server announces; `None` while there is no connection.
     pub fn server_port(&self) -> Option<u16> {
         self.state.connected().ok().map(|session| session.client.server_info().port)
     }
 
-    /// What it does and has counted. Most of it is also in the
-    /// [metrics](crate::metrics).
+    /// The counts of the connection. Most of them are also in the [metrics](crate::metrics).
     pub fn stats(&self) -> NatsStats {
         let counters = &self.state.counters;
         NatsStats {
@@ -124,11 +123,11 @@ impl NatsConnection {
         }
     }
 
-    /// Refuses new requests, drains the endpoints, lets requests in flight be acknowledged within
-    /// `grace`, cuts the rest, joins every task and closes the connection.
+    /// Refuses new requests, drains the endpoints, waits for the acknowledgements of requests in
+    /// flight for at most `grace`, cuts the rest, joins every task and closes the connection.
     ///
-    /// `cut_streams` of the answer counts requests without acknowledgement, `cut_tasks` endpoints
-    /// that were still draining.
+    /// In the result, `cut_streams` counts requests without an acknowledgement, and `cut_tasks`
+    /// endpoints that were still draining.
     pub async fn close(&self, grace: Duration) -> Shutdown {
         let state = &self.state;
         let deadline = Instant::now() + grace;

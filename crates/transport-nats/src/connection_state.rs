@@ -1,4 +1,4 @@
-//! What the client, the endpoints and the driver of one connection share.
+//! The state that the client, the endpoints and the driver of one connection share.
 
 use std::sync::{Arc, atomic::Ordering};
 

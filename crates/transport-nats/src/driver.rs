@@ -1,4 +1,4 @@
-//! Keeps a connection up: makes its sessions, and attends to what comes over them.
+//! The driver of a connection: makes its sessions, and handles what they receive.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! One served instance: its registration, and the way of a request from NATS to the handler.
+//! One served instance: its registration, and the path of a request from NATS to the handler.
 
 use std::{collections::VecDeque, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The errors of this crate that are not the contract's own.
+//! The errors of this crate, in addition to those of `sinew-plane`.
 
 /// A request is larger than the NATS server takes. Nothing was sent.
 ///
@@ -7,18 +7,18 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{size} bytes with headers, over the server's max_payload of {limit} bytes")]
 pub struct PayloadTooLarge {
-    /// What the server takes, in bytes, headers included: its `max_payload`.
+    /// The limit of the server, in bytes, headers included: its `max_payload`.
     pub limit: usize,
-    /// What the request comes to, in bytes, headers included.
+    /// The size of the request, in bytes, headers included.
     pub size: usize,
 }
 
-/// Which setting cannot be used, and why. Nothing was connected.
+/// A setting that cannot be used, and why. No connection was made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field} {reason}")]
 pub struct NatsConfigError {
     /// The field of [`NatsConfig`](crate::NatsConfig), or of the settings of a queue.
     pub field: &'static str,
-    /// The rule it breaks and the way out. Names no secret.
+    /// The rule that it breaks, and the remedy. Contains no secret.
     pub reason: String,
 }

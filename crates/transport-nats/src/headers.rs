@@ -1,4 +1,4 @@
-//! Headers of the contract, and headers as NATS carries them.
+//! Converts between Sinew's headers and NATS headers.
 
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use sinew_plane::{Code, Error, Headers};

@@ -1,9 +1,9 @@
 //! The acknowledging request plane over NATS.
 //!
-//! A request goes to the subject of one instance, and its acknowledgement comes back over NATS;
-//! the response stream comes on another plane. Subjects, headers and answers are those of NVIDIA
-//! Dynamo 1.6, so its workers and callers can be at the other end. This crate knows no discovery,
-//! no routing and no response plane, and does not look into the payload.
+//! A request goes to the subject of one instance, and its acknowledgement comes back over NATS; the
+//! response stream comes on another plane. Subjects, headers and answers are those of NVIDIA Dynamo
+//! 1.6, so the other end can be one of its workers or callers. This crate has no discovery, no
+//! routing and no response plane, and does not read the payload.
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -34,9 +34,9 @@
 //! # }
 //! ```
 //!
-//! A caller that knows no instance can leave the choice to NATS, if workers ask for that with
-//! [`NatsServer::serve_shared`]. With feature `jetstream` there is also a work queue on disk,
-//! `NatsQueue`, which has nothing to do with the plane but the connection.
+//! A caller without discovery can leave the choice of an instance to NATS, if workers use
+//! [`NatsServer::serve_shared`]. The feature `jetstream` adds a work queue on disk, `NatsQueue`,
+//! which is not part of the plane and shares only its connection.
 
 mod charge;
 mod client;

@@ -1,38 +1,37 @@
-//! The metrics that this crate hands to the installed recorder, beside those of the ingress: how
-//! many requests there were and how long they took is counted there, for every transport.
+//! The metrics of this crate. The ingress counts requests and their durations, for every transport.
 //!
-//! Everything is counted from when its connection or endpoint was made, so install the recorder
-//! before.
+//! Install the recorder before a connection or endpoint is made, because the metrics are registered
+//! then.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use metrics::{Counter, Gauge};
 use sinew_plane::EndpointName;
 
-/// Times that a connection broke. Counter.
+/// How often a connection broke. Counter.
 pub const NATS_DISCONNECTS: &str = "nats_disconnects_total";
-/// Times that there was a connection again after it broke. Counter.
+/// How often it was connected again after it broke. Counter.
 pub const NATS_RECONNECTS: &str = "nats_reconnects_total";
-/// Times that another client took the place of one whose server announced its end, or that had
-/// ended itself. Counter.
+/// How often a client was replaced because its server announced its shutdown, or because the client
+/// had ended. Counter.
 pub const NATS_REPLACEMENTS: &str = "nats_replacements_total";
 /// Messages to endpoints that were dropped because they could not be answered. Counter.
 pub const NATS_DROPPED: &str = "nats_dropped_messages_total";
-/// Replies that nobody waited for any more, or that came twice. Counter.
+/// Replies that arrived after their request had ended, or twice. Counter.
 pub const NATS_LATE_REPLIES: &str = "nats_late_replies_total";
-/// Times that messages were lost because they came faster than they were read. Counter.
+/// How often messages were lost because they arrived faster than they were read. Counter.
 pub const NATS_SLOW_CONSUMER: &str = "nats_slow_consumer_total";
-/// Requests that were received and not handed on yet. Gauge; label [`ENDPOINT`].
+/// Requests that were received and not passed on yet. Gauge; label [`ENDPOINT`].
 pub const NATS_QUEUED: &str = "nats_queued_requests";
-/// Requests that were refused without asking the handler: the queue was full, the memory budget
-/// had no room, or the endpoint was leaving. Counter; label [`ENDPOINT`].
+/// Requests that were refused before they reached the handler: the queue was full, the memory
+/// budget had no room, or the endpoint was draining. Counter; label [`ENDPOINT`].
 pub const NATS_REFUSALS: &str = "nats_refusals_total";
 
 /// Label: `namespace/component/endpoint`, one that is served here.
 pub const ENDPOINT: &str = "endpoint";
 
-/// Gives the installed recorder the meaning of every metric.
-/// [`NatsConnection::connect`](crate::NatsConnection::connect) does it by itself.
+/// Registers the meaning of every metric with the installed recorder.
+/// [`NatsConnection::connect`](crate::NatsConnection::connect) does this itself.
 pub fn describe() {
     for (name, help) in [
         (NATS_DISCONNECTS, "Times that a connection to NATS broke"),

@@ -1,4 +1,4 @@
-//! Our settings as the client library takes them.
+//! Converts the settings into those of the client library.
 
 use std::{future::ready, time::Duration};
 

@@ -1,7 +1,7 @@
 //! Requests that wait for their reply.
 //!
-//! The client library has such a table of its own, but keeps the entry of a request that was
-//! given up for as long as it lives, and tells nobody that a connection broke under a request.
+//! The client library has such a table too, but it keeps the entry of an abandoned request for the
+//! whole lifetime of the client, and does not report to a request that its connection broke.
 
 use std::{
     collections::HashMap,

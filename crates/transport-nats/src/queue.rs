@@ -39,8 +39,8 @@ const AROUND_BYTES: usize = 4 << 10;
 /// Longest message id, in bytes.
 const MAX_ID_BYTES: usize = 256;
 
-/// Items that NATS JetStream keeps until somebody has worked them off: a stream of its own, in
-/// the layout of Dynamo's queue, so that its takers and ours can share one.
+/// A queue of items that NATS JetStream stores until a consumer has processed them. It has the
+/// layout of Dynamo's queue, so Dynamo and Sinew consumers can share one.
 ///
 /// | on NATS | is |
 /// |---|---|
@@ -48,13 +48,13 @@ const MAX_ID_BYTES: usize = 256;
 /// | subjects | `NAME.*`; items go to `NAME.queue` |
 /// | durable pull consumer | `worker-group`, shared by all takers |
 ///
-/// A thing of its own, not part of the request plane. **At least once**: an item that is not
-/// acknowledged within `ack_wait` is given out again, up to `max_deliver` times. In the order of
-/// their arrival the first time, as long as there is one taker.
+/// It is not part of the request plane. Delivery is **at least once**: an item that is not
+/// acknowledged within `ack_wait` is delivered again, up to `max_deliver` times. With one consumer,
+/// items are first delivered in the order of their arrival.
 ///
-/// Items that the server has acknowledged outlive its end; the machine's end only from when the
-/// server has synced its files, which it does every two minutes if not configured otherwise. That
-/// an item was settled may be forgotten even when only the server is killed: it comes again then.
+/// Items that the server has acknowledged survive a crash of the server. They survive a crash of
+/// the machine only after the server has synced its files, by default every two minutes. A crash of
+/// the server may lose the record that an item was settled; the item is then delivered again.
 ///
 /// ```no_run
 /// # use std::time::Duration;
@@ -75,7 +75,7 @@ const MAX_ID_BYTES: usize = 256;
 /// # }
 /// ```
 ///
-/// Clones share everything. A stream or consumer that is there already is used as it is, whatever
+/// Clones share everything. An existing stream or consumer is used unchanged, whatever
 /// [`QueueConfig`] says.
 #[derive(Clone)]
 pub struct NatsQueue {
@@ -94,43 +94,43 @@ struct Inner {
     out: TaskTracker,
 }
 
-/// What the server says to an item that it has stored.
+/// The server's answer for an item that it has stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Enqueued {
-    /// The item's number in the queue; they grow.
+    /// The item's number in the queue. Numbers grow.
     pub sequence: u64,
-    /// An item with this message id was stored before; this one was not, and the number is that
-    /// of the other.
+    /// True if an item with this message id was stored before. This one was not stored, and
+    /// `sequence` is the number of the other.
     pub is_duplicate: bool,
 }
 
-/// How full a queue is.
+/// The state of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueStatus {
-    /// Items that were never given out.
+    /// Items that were never delivered.
     pub waiting: u64,
-    /// Items that were given out and are not settled.
+    /// Items that were delivered and are not settled.
     pub unsettled: u64,
-    /// Of those, how many for more than the first time.
+    /// How many of those were delivered more than once.
     pub redelivered: u64,
-    /// Items on disk: the above, and those given out `max_deliver` times, which stay until
-    /// `max_age` for you to look at.
+    /// Items on disk: all of the above, and those that were delivered `max_deliver` times, which
+    /// stay for inspection until `max_age`.
     pub stored: u64,
     /// Their size in bytes.
     pub stored_bytes: u64,
 }
 
 impl NatsQueue {
-    /// Finds the queue, or makes it.
+    /// Opens the queue, or creates it.
     ///
-    /// Dropping the future midway leaves a queue that the next call finds.
+    /// If the future is dropped, the queue may have been created; the next call opens it.
     ///
     /// # Errors
     /// [`Code::UnknownEndpoint`] if the server has no JetStream; [`Code::InvalidPayload`] if a
-    /// stream of this name is for something else, or the server refuses the settings; as a
-    /// request otherwise.
+    /// stream with this name has another use, or the server refuses the settings; otherwise the
+    /// errors of a request.
     pub async fn open(
         connection: &NatsConnection,
         config: CheckedQueueConfig,
@@ -147,19 +147,19 @@ impl NatsQueue {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Stores an item. When this returns, the server has it.
+    /// Stores an item. When the call returns, the server has stored it.
     ///
     /// Within `duplicate_window` an item with the same `message_id` is stored once, so after an
     /// error that says [`Executed::Maybe`] the call can be repeated with the same id. It is 1 to
     /// 256 bytes of visible ASCII.
     ///
-    /// Dropping the future midway may have stored the item or not.
+    /// If the future is dropped, the item may or may not be stored.
     ///
     /// # Errors
-    /// [`Code::Overloaded`] when the queue is full; [`Code::TooLarge`] as for a request;
-    /// [`Code::InvalidPayload`] for an id that cannot be one, and for headers that begin with
-    /// `nats-`, which are the server's; [`Code::ConnectionLost`] when the server has not said
-    /// whether it stored it.
+    /// [`Code::Overloaded`] if the queue is full; [`Code::TooLarge`] as for a request;
+    /// [`Code::InvalidPayload`] for an id that is not valid, and for headers that begin with
+    /// `nats-`, which are reserved for the server; [`Code::ConnectionLost`] if the server has not
+    /// confirmed the item.
     pub async fn enqueue(
         &self,
         message_id: &str,
@@ -195,23 +195,24 @@ impl NatsQueue {
         Ok(Enqueued { sequence: stored.seq, is_duplicate: stored.duplicate })
     }
 
-    /// Takes up to `limit` items, at most 256, as soon as there is one. None when none came
-    /// within `wait`. Each is to be [acknowledged](QueueItem::ack), or it comes again.
+    /// Takes up to `limit` items, at most 256, as soon as there is one. Returns no items if none
+    /// arrived within `wait`. [Acknowledge](QueueItem::ack) each item, or it is delivered again.
     ///
-    /// When all takers together hold `max_unsettled` items, the last of them come up to a second
-    /// late. That the queue went away shows after the connection's `request_timeout`; it is made
-    /// again then.
+    /// If all consumers together hold `max_unsettled` items, the last of them may arrive up to a
+    /// second late. If the queue was deleted, the call notices that after the connection's
+    /// `request_timeout`, and creates it again.
     ///
     /// Items are charged to the [memory budget](crate::NatsConfig::budget) until their payload is
-    /// let go of; all of them together have the share of one connection. Fewer than `limit` come
-    /// when that has no room for more, but one always does.
+    /// dropped; all of them together have the share of one connection. If that has no room for
+    /// `limit` items the call returns fewer, but at least one.
     ///
-    /// Cancel safe as far as nothing is lost; what was on its way comes again after `ack_wait`.
+    /// Cancel-safe: no item is lost. Items that were on their way are delivered again after
+    /// `ack_wait`.
     ///
     /// # Errors
-    /// [`Code::Draining`] after [`drain`](Self::drain); at once, so pause before the next call,
-    /// [`Code::ConnectFailed`] without a connection and [`Code::Overloaded`] without room in the
-    /// memory budget; [`Code::ConnectionLost`] when the connection broke.
+    /// [`Code::Draining`] after [`drain`](Self::drain); [`Code::ConnectFailed`] without a
+    /// connection and [`Code::Overloaded`] without room in the memory budget, both at once, so
+    /// pause before the next call; [`Code::ConnectionLost`] if the connection broke.
     pub async fn take(&self, limit: usize, wait: Duration) -> Result<Vec<QueueItem>, Error> {
         let taking = self.inner.out.token();
         let limit = limit.clamp(1, MAX_TAKE.min(self.state().config.subscription_capacity()));
@@ -249,10 +250,10 @@ impl NatsQueue {
         }
     }
 
-    /// How full it is, as the server says.
+    /// The state of the queue, from the server.
     ///
     /// # Errors
-    /// As a request; [`Code::UnknownEndpoint`] when the queue is gone.
+    /// As a request; [`Code::UnknownEndpoint`] if the queue was deleted.
     pub async fn status(&self) -> Result<QueueStatus, Error> {
         let (api, config) = (Api::new(self.state()), &self.inner.config);
         let (stream, consumer) =
@@ -266,11 +267,12 @@ impl NatsQueue {
         })
     }
 
-    /// Takes nothing more, in any clone, and waits until every item that was taken is gone: they
-    /// can be settled meanwhile. Items still there after `grace` are counted in `cut_streams`;
-    /// unless they are settled yet, others get them after `ack_wait`.
+    /// Takes no further items, in any clone, and waits until every taken item is dropped; they can
+    /// be settled meanwhile. Items that are left after `grace` are counted in `cut_streams`; unless
+    /// they are settled later, they are delivered again after `ack_wait`.
     ///
-    /// Storing goes on. Close the connection only after this: without one, nothing is settled.
+    /// Items can still be stored. Close the connection only after this call, because settling needs
+    /// it.
     pub async fn drain(&self, grace: Duration) -> Shutdown {
         self.inner.draining.cancel();
         self.inner.out.close();

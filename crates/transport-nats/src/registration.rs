@@ -1,4 +1,4 @@
-//! A subject as NATS has it registered for us, and the requests that come to it.
+//! A subject that is registered with NATS, and its requests.
 
 use std::sync::Arc;
 

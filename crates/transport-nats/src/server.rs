@@ -15,8 +15,7 @@ use crate::{NatsConnection, endpoint::Serving, metrics::EndpointMetrics, subject
 /// Serves instances of endpoints, each as a NATS micro service with a subject of its own, and on
 /// request the subject that all instances of an endpoint share.
 ///
-/// There is no address to bind, so this is not a `RequestPlaneServer`: it is served where the
-/// connection leads.
+/// There is no address to bind, so this is not a `RequestPlaneServer`.
 #[derive(Clone)]
 pub struct NatsServer {
     connection: NatsConnection,
@@ -24,7 +23,8 @@ pub struct NatsServer {
     subjects: Arc<Mutex<HashSet<String>>>,
 }
 
-/// One subject that is served. Dropping it ends that at once; [`drain`](Self::drain) is kinder.
+/// One served subject. Dropping it ends the service at once; call [`drain`](Self::drain) first to
+/// lose no request.
 pub struct NatsEndpoint {
     subject: String,
     draining: CancellationToken,
@@ -34,20 +34,20 @@ pub struct NatsEndpoint {
 }
 
 impl NatsServer {
-    /// Hands what it receives to `handler`.
+    /// Makes a server that passes its requests to `handler`.
     pub fn new(connection: NatsConnection, handler: Arc<dyn RequestPlaneHandler>) -> Self {
         Self { connection, handler, subjects: Arc::default() }
     }
 
-    /// Serves instance `id` of `endpoint` until the answer is dropped, through any break of the
-    /// connection. When this returns, the server has the subscription.
+    /// Serves instance `id` of `endpoint` until the result is dropped, also after the connection
+    /// was lost and made again. When the call returns, the NATS server has the subscription.
     ///
-    /// Dropping the future midway serves nothing.
+    /// If the future is dropped, nothing is served.
     ///
     /// # Errors
-    /// A name that stock Dynamo peers spell in two ways, with what to write in its place; a
-    /// subject that is served here already, or that the server does not let us subscribe to; no
-    /// connection. Nothing is served then.
+    /// The name is one that stock Dynamo peers spell in two ways (the error says what to write
+    /// instead), the subject is served by this process already, the server does not permit the
+    /// subscription, or there is no connection. Nothing is served then.
     pub async fn serve(
         &self,
         endpoint: &EndpointName,
@@ -56,19 +56,20 @@ impl NatsServer {
         self.serve_as(ServedNames::new(endpoint, id)?, endpoint).await
     }
 
-    /// Answers for `endpoint` on the subject that all workers [share](crate::shared_subject), in
-    /// one queue group: NATS gives each request to one of them, at random. Callers need to know
-    /// no instance.
+    /// Serves `endpoint` on the subject that all its workers [share](crate::shared_subject), in one
+    /// queue group: NATS delivers each request to one of them, at random, so callers need no
+    /// instance.
     ///
-    /// Once in a process, beside [`serve`](Self::serve) for each instance. The handler sees the
-    /// shared subject as target, and picks the instance. Another worker takes over at once when
-    /// this one drains; a request is not given to another one when the handler refuses it.
+    /// Call it once in a process, in addition to [`serve`](Self::serve) for each instance. The
+    /// handler gets the shared subject as the target, and picks the instance. When this worker
+    /// drains, the others get all requests at once. A request that the handler refuses is not
+    /// delivered to another worker.
     ///
-    /// Dropping the future midway serves nothing.
+    /// If the future is dropped, nothing is served.
     ///
     /// # Errors
-    /// As [`serve`](Self::serve); also a name that could be an instance of another endpoint, as
-    /// `generate-1f`.
+    /// As [`serve`](Self::serve), and for a name that could be an instance of another endpoint,
+    /// such as `generate-1f`.
     pub async fn serve_shared(&self, endpoint: &EndpointName) -> Result<NatsEndpoint, Error> {
         self.serve_as(ServedNames::shared(endpoint)?, endpoint).await
     }
@@ -120,16 +121,16 @@ impl Drop for Claim {
 }
 
 impl NatsEndpoint {
-    /// What requests are sent to.
+    /// The subject of the requests.
     pub fn subject(&self) -> &str {
         &self.subject
     }
 
-    /// Refuses new requests with `Server unavailable`, hands on what was received, and leaves
-    /// once no more come. What is not done within `grace` is cut, and said to be.
+    /// Refuses new requests with `Server unavailable`, passes received ones on, and unsubscribes
+    /// once no more arrive. Cuts what is left after `grace`, and returns how much that was.
     ///
-    /// A shared subject refuses nobody: the server is told to send no more, what was sent is
-    /// handed on, and the handler decides.
+    /// A shared subject refuses no request: it is unsubscribed, and requests that were sent before
+    /// are passed on to the handler, which decides.
     pub async fn drain(mut self, grace: Duration) -> Shutdown {
         let deadline = Instant::now() + grace;
         self.draining.cancel();
@@ -142,7 +143,7 @@ impl NatsEndpoint {
         Shutdown { cut_streams: 0, cut_tasks: 1 }
     }
 
-    /// Ends at once; requests that were received and not handed on are lost.
+    /// Unsubscribes at once. Requests that were received and not passed on are lost.
     pub async fn stop(mut self) {
         self.cut.cancel();
         if let Some(task) = self.task.take() {

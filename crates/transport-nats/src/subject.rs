@@ -1,4 +1,4 @@
-//! Subjects: how an instance of an endpoint is spelled on NATS.
+//! The NATS subjects of instances and endpoints.
 
 use sinew_plane::{Code, EndpointName, Error, InstanceId};
 
@@ -62,12 +62,11 @@ impl ServedNames {
     }
 }
 
-/// Where to send a request that any instance of an endpoint may take, in
-/// [`NatsServer::serve_shared`](crate::NatsServer::serve_shared)'s queue group:
-/// `NAMESPACE_COMPONENT.ENDPOINT`.
+/// The subject for requests that any instance of an endpoint may take, in the queue group of
+/// [`NatsServer::serve_shared`](crate::NatsServer::serve_shared): `NAMESPACE_COMPONENT.ENDPOINT`.
 ///
 /// # Errors
-/// [`Code::InvalidPayload`]: the name cannot be served, and what to write in its place.
+/// [`Code::InvalidPayload`]: the name cannot be served. The error says what to write instead.
 pub fn shared_subject(endpoint: &EndpointName) -> Result<String, Error> {
     ServedNames::shared(endpoint).map(|names| names.subject)
 }

@@ -14,18 +14,18 @@ use crate::CheckedTcpConfig;
 /// The calling side over TCP or over Unix domain sockets.
 ///
 /// All requests to one address share one connection, which is made when it is first needed and
-/// again when it was lost; while dials fail, callers get the last failure at once instead of
-/// waiting for another. Clones share the connections.
+/// again after it was lost. After a failed dial, calls fail at once with its error for a while.
+/// Clones share the connections.
 #[derive(Debug, Clone)]
 pub struct TcpTransport(MuxTransport);
 
 impl TcpTransport {
-    /// The transport `tcp`, for `tcp://HOST:PORT`.
+    /// Makes the transport `tcp`, for `tcp://HOST:PORT`.
     pub fn new(config: CheckedTcpConfig) -> Self {
         Self::over(TCP, LatencyClass::Network, config)
     }
 
-    /// The transport `unix`, for `unix:///PATH`.
+    /// Makes the transport `unix`, for `unix:///PATH`.
     pub fn unix(config: CheckedTcpConfig) -> Self {
         Self::over(UNIX, LatencyClass::Host, config)
     }
@@ -37,12 +37,12 @@ impl TcpTransport {
         Self(MuxTransport::new(id, offers, connector, config.driver))
     }
 
-    /// Connections that are up now.
+    /// The number of open connections.
     pub fn connections(&self) -> usize {
         self.0.connections()
     }
 
-    /// Writes that reached a socket since the transport was made.
+    /// The number of writes to sockets since the transport was made.
     pub fn writes(&self) -> u64 {
         self.0.writes()
     }

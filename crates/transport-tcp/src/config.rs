@@ -13,9 +13,9 @@ pub struct TcpConfig {
     pub driver: DriverConfig,
     /// Limits and addresses of a server's listeners.
     pub listen: ListenConfig,
-    /// Where a server puts a Unix domain socket beside its TCP port, for callers on the same
-    /// host; `None` for TCP alone. The folder is made with mode 0700; one that is there must be this
-    /// user's, no link, and closed to everyone else. Peers of other users are not spoken to there.
+    /// The folder for a Unix domain socket beside the TCP port, for callers on the same host;
+    /// `None` means TCP only. The folder is created with mode 0700; an existing one must belong to
+    /// this user, not be a link, and be closed to all others. Peers of other users are refused.
     pub unix_dir: Option<PathBuf>,
 }
 

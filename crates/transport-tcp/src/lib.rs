@@ -1,12 +1,13 @@
 //! Exchanges over TCP and Unix domain sockets: many streams on each connection.
 //!
-//! A server listens on a TCP port and, when given a folder, on a Unix domain socket beside it,
-//! so that callers on the same host take the shorter way. A client keeps one connection per
-//! address, shared by all requests. What runs on them is `sinew-mux-driver`. This crate knows no
-//! discovery and no routing.
+//! A server listens on a TCP port and, if its settings name a folder, also on a Unix domain socket,
+//! which is faster for callers on the same host. A client keeps one connection per address, which
+//! all requests share. `sinew-mux-driver` runs the protocol on them. This crate has no discovery
+//! and no routing.
 //!
-//! Other protocols share the port with [`TcpServer::with_protocol`], told apart by the first bytes
-//! of a connection: Dynamo's request frames of `sinew-plane-request-tcp`, or a program's own.
+//! [`TcpServer::with_protocol`] adds other protocols to the port, which are detected by the first
+//! bytes of a connection: Dynamo's request frames of `sinew-plane-request-tcp`, or a program's own
+//! protocol.
 //!
 //! ```
 //! use std::sync::Arc;

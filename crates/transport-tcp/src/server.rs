@@ -1,4 +1,4 @@
-//! The serving side: listeners, the connections they accepted, and their end.
+//! The serving side: its listeners, their connections, and the shutdown.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -19,8 +19,8 @@ use crate::CheckedTcpConfig;
 /// Grace of [`RequestPlaneServer::stop`].
 const STOP_GRACE: Duration = Duration::from_secs(30);
 
-/// The serving side over TCP, and beside it over a Unix domain socket when the configuration
-/// names a folder for one.
+/// The serving side over TCP, and also over a Unix domain socket if the configuration names a
+/// folder for one.
 pub struct TcpServer {
     shared: Arc<Shared>,
     bound: Mutex<Option<Bound>>,
@@ -43,7 +43,7 @@ struct Shared {
 }
 
 impl TcpServer {
-    /// A server that hands its requests to `handler`. It listens once
+    /// Makes a server that passes its requests to `handler`. It listens once
     /// [started](RequestPlaneServer::start).
     pub fn new(config: CheckedTcpConfig, handler: Arc<dyn RequestHandler>) -> Self {
         let mux = Arc::new(MuxProtocol::new(config.driver.clone(), handler));
@@ -57,20 +57,21 @@ impl TcpServer {
         Self { shared: Arc::new(shared), bound: Mutex::new(None) }
     }
 
-    /// Speaks `protocol` too, on the same port, from the next connection on. Of several protocols
-    /// that say yes to the same bytes the first has the connection, and the mux is the first of all.
+    /// Adds a protocol to the port, from the next connection on. If several protocols accept the
+    /// same first bytes, the one added first gets the connection; the mux is the first of all.
     ///
-    /// The server ends what its protocols serve with its own end, within the grace of its shutdown.
-    /// One whose connections carry the mux hands them to [`mux`](Self::mux). Where callers dial it by
-    /// a scheme of its own, that goes before the host and port of the server's address.
+    /// When the server shuts down, it ends the connections of all its protocols, within the grace
+    /// period. A protocol whose connections carry the mux passes them to [`mux`](Self::mux). The
+    /// address of a protocol with a scheme of its own is that scheme with the host and port of the
+    /// server.
     #[must_use]
     pub fn with_protocol(self, protocol: Arc<dyn Protocol>) -> Self {
         self.shared.port.add(protocol);
         self
     }
 
-    /// The mux of the server, for a protocol that unwraps connections: those that it serves are
-    /// drained, counted and ended as those that speak the mux from their first byte.
+    /// The mux of the server, for a protocol that unwraps connections. Connections that it passes
+    /// to the mux are drained, counted and ended like all others.
     pub fn mux(&self) -> Arc<MuxProtocol> {
         Arc::clone(&self.shared.mux)
     }
@@ -127,17 +128,17 @@ impl TcpServer {
         self.shared.connections().spawn(accept_connections(listener, Arc::clone(&self.shared)));
     }
 
-    /// The TCP address that is bound, with the real port.
+    /// The TCP address that was bound, with its port.
     pub fn local_address(&self) -> Option<SocketAddr> {
         self.bound.lock().as_ref().map(|bound| bound.tcp)
     }
 
-    /// Connections that are open now, whatever they speak.
+    /// The number of open connections, of all protocols.
     pub fn connections(&self) -> usize {
         self.shared.open()
     }
 
-    /// Writes that reached a socket since the server was made.
+    /// The number of writes to sockets since the server was made.
     pub fn writes(&self) -> u64 {
         self.shared.connections().writes()
     }

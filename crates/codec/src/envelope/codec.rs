@@ -23,7 +23,7 @@ pub struct Envelope {
 }
 
 impl Envelope {
-    /// An envelope of the version this crate writes.
+    /// Makes an envelope of the version that this crate writes.
     pub fn new(message_type: u16, payload: impl Into<Bytes>) -> Self {
         Self { version: VERSION, message_type, payload: payload.into() }
     }
@@ -48,12 +48,12 @@ impl Default for EnvelopeCodec {
 }
 
 impl EnvelopeCodec {
-    /// A codec for payloads of at most `max_payload_size` bytes, both ways.
+    /// Makes a codec for payloads of at most `max_payload_size` bytes, in both directions.
     pub fn new(max_payload_size: usize) -> Self {
         Self { max_payload_size, versions: VERSION..=VERSION, retention: Retention::default() }
     }
 
-    /// Sets the versions that are accepted, on encode and on decode. Default: [`VERSION`] alone.
+    /// Sets the versions that are accepted, on encode and on decode. Default: only [`VERSION`].
     #[must_use]
     pub fn with_versions(mut self, versions: RangeInclusive<u16>) -> Self {
         self.versions = versions;
@@ -82,9 +82,9 @@ impl EnvelopeCodec {
         Ok(())
     }
 
-    /// Takes one envelope off the front of `src`. `None`: it is not complete, read more.
+    /// Takes one envelope from the front of `src`. `None` if it is not complete; then read more.
     ///
-    /// On error `src` is left as it was and the connection is of no further use.
+    /// On error `src` is unchanged, and the connection has to be closed.
     pub fn decode_frame(&mut self, src: &mut BytesMut) -> Result<Option<Envelope>, EnvelopeError> {
         let Some((message_type, version, size)) = self.parse_prefix(src)? else {
             reserve_for(src, ENVELOPE_PREFIX_BYTES - src.len());

@@ -1,4 +1,4 @@
-//! Which handler gets a message, by its type.
+//! Dispatches messages to handlers by their type.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use crate::envelope::Envelope;
 
-/// Handlers by message type. `H` is whatever the caller dispatches to: a closure, a channel, a
-/// boxed trait object.
+/// Handlers by message type. `H` is the caller's type of handler: a closure, a channel, a boxed
+/// trait object.
 ///
 /// ```
 /// use sinew_codec::{DispatchTable, Envelope};
@@ -23,16 +23,17 @@ pub struct DispatchTable<H> {
     handlers: BTreeMap<u16, H>,
 }
 
-/// The peer sent a message type that nobody handles here.
+/// The peer sent a message type without a handler.
 ///
-/// The framing is intact: refuse this message, or skip it if the protocol allows, and go on.
+/// The framing is intact: refuse this message, or skip it if the protocol allows that, and
+/// continue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnknownMessageType {
     /// The type without a handler.
     pub message_type: u16,
 }
 
-/// Two handlers were registered for one message type: a mistake in this program.
+/// Two handlers were registered for one message type, which is a mistake in the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DuplicateMessageType {
     /// The type that has a handler already.
@@ -51,7 +52,8 @@ impl<H> DispatchTable<H> {
         Self::default()
     }
 
-    /// Adds the handler of `message_type`. The one that is there already is kept.
+    /// Adds the handler of `message_type`. If there is one already, it is kept and an error
+    /// returned.
     pub fn register(&mut self, message_type: u16, handler: H) -> Result<(), DuplicateMessageType> {
         if self.handlers.contains_key(&message_type) {
             return Err(DuplicateMessageType { message_type });

@@ -6,8 +6,8 @@ use crate::ForeignProtocol;
 
 /// Failure of the envelope codec.
 ///
-/// Apart from [`EnvelopeError::TooLarge`] on encode, which is the caller's, every variant is the
-/// peer's or the link's fault. After a decode error the framing is lost: close the connection.
+/// [`EnvelopeError::TooLarge`] on encode is the caller's mistake; every other error is caused by
+/// the peer or the network. After a decode error the framing is lost: close the connection.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum EnvelopeError {
@@ -15,7 +15,7 @@ pub enum EnvelopeError {
     BadMagic {
         /// The four bytes in its place.
         found: [u8; 4],
-        /// What they look like, when known.
+        /// The protocol that they look like, if it is known.
         looks_like: Option<ForeignProtocol>,
     },
     /// The peer speaks a version outside the accepted range.
@@ -37,7 +37,7 @@ pub enum EnvelopeError {
         /// Bytes received of the unfinished envelope.
         received: usize,
     },
-    /// The stream under the codec failed.
+    /// The underlying stream failed.
     Io(io::Error),
 }
 

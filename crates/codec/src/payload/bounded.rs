@@ -1,4 +1,4 @@
-//! A writer that stops at a limit and takes back what a failed encode has written.
+//! A writer that stops at a limit, and removes what a failed encode has written.
 
 use std::io;
 

@@ -1,21 +1,21 @@
-//! A value that is serialised when it leaves the process, and only then.
+//! A value that is serialised only when it leaves the process.
 
 use bytes::Bytes;
 use serde_core::{Serialize, de::DeserializeOwned};
 
 use crate::payload::{PayloadError, PayloadFormat};
 
-/// Either a value or its bytes, so that a call within one process never serialises.
+/// Either a value or its bytes, so that a call within one process does not serialise.
 ///
 /// The caller puts a value in; an in-process transport takes the value out; a network transport
 /// takes bytes out, and its peer puts bytes in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Deferred<T> {
-    /// Not serialised: it comes from this process.
+    /// A value of this process, which is not serialised.
     Value(T),
-    /// As it arrived from, or goes to, a network.
+    /// Bytes that were received from, or are sent to, a network.
     Encoded {
-        /// How the payload is written.
+        /// The format of the payload.
         format: PayloadFormat,
         /// The bytes.
         payload: Bytes,
@@ -23,7 +23,7 @@ pub enum Deferred<T> {
 }
 
 impl<T: DeserializeOwned> Deferred<T> {
-    /// The value; decodes only what came as bytes.
+    /// Returns the value. Decodes it only if it is encoded.
     pub fn into_value(self) -> Result<T, PayloadError> {
         match self {
             Self::Value(value) => Ok(value),
@@ -33,7 +33,7 @@ impl<T: DeserializeOwned> Deferred<T> {
 }
 
 impl<T: Serialize + DeserializeOwned> Deferred<T> {
-    /// The bytes in `format`; bytes that are in that format already are passed on as they are.
+    /// Returns the bytes in `format`. Bytes that are in that format already are returned unchanged.
     pub fn into_payload(self, format: PayloadFormat) -> Result<Bytes, PayloadError> {
         match self {
             Self::Encoded { format: written, payload } if written == format => Ok(payload),

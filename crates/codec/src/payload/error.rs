@@ -1,11 +1,11 @@
-//! Why a value did not become a payload, or a payload a value.
+//! The errors of encoding a value and of decoding a payload.
 
 use std::fmt;
 
 /// Failure of a payload format.
 ///
-/// The text never quotes the payload, since errors end up in logs. Encoding failures are the
-/// caller's, decoding failures the sender's; neither is cured by sending the same again.
+/// The text never quotes the payload, since errors end up in logs. The caller causes encoding
+/// errors, the sender decoding errors; sending the same payload again does not help.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PayloadError {
@@ -35,9 +35,9 @@ pub enum PayloadError {
         /// Name of the format.
         format: &'static str,
     },
-    /// The raw format was asked to carry something other than a byte string or text.
+    /// The raw format cannot carry a value other than a byte string or text.
     NotBytes {
-        /// What it was asked to carry.
+        /// The kind of the value.
         found: &'static str,
     },
     /// This build lacks the format: enable the feature of the same name.

@@ -9,14 +9,14 @@ use {
     serde_core::{Serialize, de::DeserializeOwned},
 };
 
-/// How the values of a request or of a stream are written as bytes.
+/// The format in which the values of a request or of a stream are encoded.
 ///
 /// The list is the same in every build, so a peer's choice can always be named; whether this build
 /// can encode and decode it is [`PayloadFormat::is_enabled`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum PayloadFormat {
-    /// JSON text. What a peer speaks that does not say.
+    /// JSON text, the format of a peer that names none.
     #[default]
     Json,
     /// MessagePack, structs as maps with named fields, as Dynamo writes it.
@@ -31,11 +31,11 @@ pub enum PayloadFormat {
 /// A format name or content type that this crate does not know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownFormat {
-    /// What was asked for, cut to 64 bytes and escaped.
+    /// The requested name, cut to 64 bytes and escaped.
     pub name: String,
 }
 
-/// One way to write a value as payload bytes.
+/// A payload format: encodes values to bytes and decodes them.
 ///
 /// Implemented by `Json`, `Msgpack`, `Bincode` and `Raw`; implement it to add one. Use
 /// [`PayloadFormat`] where the choice is made at run time.
@@ -46,7 +46,7 @@ pub trait Format {
     /// Media type, as used in a `content-type` header.
     const CONTENT_TYPE: &'static str;
 
-    /// Appends `value` to `out`, adding at most `max_bytes`. On error `out` is as it was.
+    /// Appends `value` to `out`, adding at most `max_bytes`. On error `out` is unchanged.
     fn encode_into<T: Serialize + ?Sized>(
         &self,
         value: &T,
@@ -54,7 +54,7 @@ pub trait Format {
         max_bytes: usize,
     ) -> Result<(), PayloadError>;
 
-    /// Reads the one value that `payload` consists of. Bytes after it are an error.
+    /// Decodes the one value that `payload` consists of. Bytes after it are an error.
     fn decode<T: DeserializeOwned>(&self, payload: &[u8]) -> Result<T, PayloadError>;
 }
 
@@ -89,8 +89,8 @@ macro_rules! with_format {
 }
 
 impl PayloadFormat {
-    /// Every format, in the order in which a peer that has the choice should prefer them for
-    /// readability; the preferred one for speed is up to configuration.
+    /// Every format, in order of readability. Which one is preferred for speed is a matter of
+    /// configuration.
     pub const ALL: [Self; 4] = [Self::Json, Self::Msgpack, Self::Bincode, Self::Raw];
 
     /// Short name, as advertised in discovery: `json`, `msgpack`, `bincode`, `raw`.
@@ -103,7 +103,7 @@ impl PayloadFormat {
         }
     }
 
-    /// The format of that short name; names are lower case.
+    /// The format with that short name; names are lower case.
     pub fn from_name(name: &str) -> Result<Self, UnknownFormat> {
         Self::ALL
             .into_iter()
@@ -151,7 +151,7 @@ impl PayloadFormat {
         Ok(out.freeze())
     }
 
-    /// Appends `value` to `out`, adding at most `max_bytes`. On error `out` is as it was.
+    /// Appends `value` to `out`, adding at most `max_bytes`. On error `out` is unchanged.
     #[cfg(feature = "serde")]
     pub fn encode_into<T: Serialize + ?Sized>(
         self,
@@ -162,7 +162,7 @@ impl PayloadFormat {
         with_format!(self, format => format.encode_into(value, out, max_bytes))
     }
 
-    /// Reads the one value that `payload` consists of. Bytes after it are an error.
+    /// Decodes the one value that `payload` consists of. Bytes after it are an error.
     #[cfg(feature = "serde")]
     pub fn decode<T: DeserializeOwned>(self, payload: &[u8]) -> Result<T, PayloadError> {
         with_format!(self, format => format.decode(payload))

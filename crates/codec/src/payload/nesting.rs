@@ -1,4 +1,4 @@
-//! Bounds what a binary payload can make a deserializer do.
+//! Limits the nesting and the element counts of binary payloads.
 //!
 //! bincode limits bytes, not depth or iterations: 32 MiB of ones decoded as a linked list is 32
 //! million nested calls, which overflows the stack and ends the process. And a MessagePack array

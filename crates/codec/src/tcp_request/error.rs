@@ -6,12 +6,13 @@ use crate::{ForeignProtocol, tcp_request::MAX_REQUEST_PATH_BYTES};
 
 /// Failure of a codec of the TCP request plane.
 ///
-/// On encode it is the caller's fault and nothing was written. On decode it is the peer's or the
-/// link's, and the framing is lost: close the connection. The buffer is left as it was.
+/// An error on encode is the caller's mistake, and nothing was written. An error on decode is
+/// caused by the peer or the network, and the framing is lost: close the connection. The buffer is
+/// unchanged.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum TcpRequestError {
-    /// The bytes belong to another protocol: something speaks to the wrong port.
+    /// The bytes belong to another protocol: the peer has connected to the wrong port.
     InvalidMessage {
         /// What the first bytes look like.
         looks_like: ForeignProtocol,
@@ -54,7 +55,7 @@ pub enum TcpRequestError {
         /// How many bytes follow the frame.
         count: usize,
     },
-    /// The stream under the codec failed.
+    /// The underlying stream failed.
     Io(io::Error),
 }
 

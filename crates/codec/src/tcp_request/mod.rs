@@ -1,4 +1,5 @@
-//! The frames of Dynamo's TCP request plane: requests one way, acknowledgements the other.
+//! The frames of Dynamo's TCP request plane: requests in one direction, acknowledgements in the
+//! other.
 //!
 //! A request, repeated on one connection; all numbers big-endian:
 //!

@@ -21,7 +21,7 @@ const RECOGNISED_FROM: usize = 4;
 /// Bytes of the three lengths in a frame.
 const LENGTHS: usize = 2 + 2 + 4;
 
-/// One request: where it goes, what comes beside it, and the payload.
+/// One request: its path, its headers and its payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TcpRequestMessage {
     path: Bytes,
@@ -30,7 +30,7 @@ pub struct TcpRequestMessage {
 }
 
 impl TcpRequestMessage {
-    /// A request for `path`.
+    /// Makes a request for `path`.
     ///
     /// # Errors
     /// The path is empty, over 1,024 bytes, or holds control characters; the headers are over
@@ -46,13 +46,13 @@ impl TcpRequestMessage {
         Ok(message)
     }
 
-    /// Whom the request is for.
+    /// The target of the request.
     pub fn path(&self) -> &str {
         // Checked when the message was made; the default is never taken.
         std::str::from_utf8(&self.path).unwrap_or_default()
     }
 
-    /// The headers, as they came: one JSON object if the peer keeps to the protocol.
+    /// The headers as they were received: one JSON object if the peer follows the protocol.
     pub fn headers(&self) -> &Bytes {
         &self.headers
     }
@@ -62,7 +62,7 @@ impl TcpRequestMessage {
         &self.payload
     }
 
-    /// Lets go of the rest.
+    /// Returns the payload and drops the rest.
     pub fn into_payload(self) -> Bytes {
         self.payload
     }
@@ -120,7 +120,8 @@ impl Default for TcpRequestCodec {
 }
 
 impl TcpRequestCodec {
-    /// A codec whose frames have at most `max_message_size` bytes, lengths included, both ways.
+    /// Makes a codec whose frames have at most `max_message_size` bytes, lengths included, in both
+    /// directions.
     pub fn new(max_message_size: usize) -> Self {
         Self { max_message_size, retention: Retention::default() }
     }
@@ -192,12 +193,13 @@ impl TcpRequestCodec {
         Ok(())
     }
 
-    /// Takes one frame off the front of `src`. `None`: the frame is not complete, read more.
+    /// Takes one frame from the front of `src`. `None` if the frame is not complete; then read
+    /// more.
     ///
     /// # Errors
-    /// What the peer sent is no frame or over the limit. Each part is looked at as soon as it is
-    /// there, and always in the same order, so the verdict does not depend on how the bytes were
-    /// cut into reads.
+    /// The bytes are not a valid frame, or over the limit. Each part is checked as soon as it has
+    /// arrived, and always in the same order, so the result does not depend on how the bytes were
+    /// split into reads.
     pub fn decode_frame(
         &mut self,
         src: &mut BytesMut,
@@ -214,8 +216,8 @@ impl TcpRequestCodec {
         Ok(Some(layout.split(&frame)))
     }
 
-    /// Length of the frame at the front of `bytes`, once enough of it is there to tell; `None`
-    /// before, and for what is no frame.
+    /// Length of the frame at the front of `bytes`, once enough of it has arrived; `None` before
+    /// that, and if it is not a valid frame.
     pub fn frame_len(&self, bytes: &[u8]) -> Option<usize> {
         match self.parse(bytes).ok()? {
             Parsed::Whole(layout) => Some(layout.frame_len),
@@ -247,7 +249,7 @@ impl TcpRequestCodec {
     /// Decodes a buffer that must hold exactly one frame. The parts are slices of `bytes`.
     ///
     /// # Errors
-    /// As [`Self::decode_frame`], and when bytes are missing or left over.
+    /// As [`Self::decode_frame`], and if bytes are missing or left over.
     pub fn decode_message(&self, bytes: Bytes) -> Result<TcpRequestMessage, TcpRequestError> {
         match self.parse(&bytes)? {
             Parsed::Needs(_) => Err(self.truncated(&bytes)),

@@ -10,7 +10,7 @@ const PREFIX: usize = 4;
 /// Default limit of the data: the texts in use have less than 100 bytes, and a path fits.
 const DEFAULT_MAX_DATA: usize = 8 * 1024;
 
-/// One acknowledgement. Empty data says that the request was accepted.
+/// One acknowledgement. Empty data means that the request was accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TcpResponseMessage {
     /// The text of a refusal, or nothing.
@@ -32,7 +32,7 @@ impl Default for TcpResponseCodec {
 }
 
 impl TcpResponseCodec {
-    /// A codec for acknowledgements of at most `max_data` bytes, both ways.
+    /// Makes a codec for acknowledgements of at most `max_data` bytes, in both directions.
     pub fn new(max_data: usize) -> Self {
         Self { max_data }
     }
@@ -56,7 +56,8 @@ impl TcpResponseCodec {
         Ok(())
     }
 
-    /// Takes one acknowledgement off the front of `src`. `None`: it is not complete, read more.
+    /// Takes one acknowledgement from the front of `src`. `None` if it is not complete; then read
+    /// more.
     ///
     /// # Errors
     /// The declared length is over the limit.

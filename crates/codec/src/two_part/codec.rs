@@ -20,8 +20,8 @@ use crate::{
 /// The decoded parts are slices of the read buffer, not copies. Between calls the codec holds no
 /// bytes and no partial frame: everything is in the caller's buffer. Memory: while a frame arrives,
 /// the buffer's capacity stays at or under twice the received bytes plus 64 KiB, whatever length
-/// was declared; after a frame above 256 KiB the buffer is replaced by one of the size of what is
-/// left in it, so the large allocation goes when the message is dropped.
+/// was declared; after a frame above 256 KiB the buffer is replaced by one of the size of its rest,
+/// so the large allocation is freed when the message is dropped.
 ///
 /// With the feature `tokio` it is an `Encoder<TwoPartMessage>` and a `Decoder` for framed streams.
 #[derive(Debug, Clone)]
@@ -56,19 +56,20 @@ impl Default for TwoPartCodec {
 }
 
 impl TwoPartCodec {
-    /// A codec whose frames have at most `max_message_size` bytes, prefix included, both ways.
+    /// Makes a codec whose frames have at most `max_message_size` bytes, prefix included, in both
+    /// directions.
     pub fn new(max_message_size: usize) -> Self {
         Self { max_message_size, ..Self::default() }
     }
 
-    /// Limits the header part, both ways. Default 64 KiB.
+    /// Limits the header part, in both directions. Default 64 KiB.
     #[must_use]
     pub fn with_max_header_size(mut self, max_header_size: usize) -> Self {
         self.max_header_size = max_header_size;
         self
     }
 
-    /// Chooses what is done with checksums. Default [`ChecksumMode::Verify`].
+    /// Sets whether checksums are written and verified. Default [`ChecksumMode::Verify`].
     #[must_use]
     pub fn with_checksum(mut self, mode: ChecksumMode) -> Self {
         self.checksum = mode;
@@ -93,7 +94,7 @@ impl TwoPartCodec {
         self.max_header_size
     }
 
-    /// What is done with checksums.
+    /// Whether checksums are written and verified.
     pub fn checksum(&self) -> ChecksumMode {
         self.checksum
     }
@@ -112,7 +113,7 @@ impl TwoPartCodec {
         Ok(())
     }
 
-    /// Encodes one frame without copying the body; only the header is copied, behind the prefix.
+    /// Encodes one frame without copying the body; only the header is copied, after the prefix.
     pub fn encode_parts(&self, message: TwoPartMessage) -> Result<EncodedParts, TwoPartError> {
         let prefix = self.prefix_of(&message.header, &message.body)?;
         let mut head = BytesMut::with_capacity(TWO_PART_PREFIX_BYTES + message.header.len());
@@ -121,7 +122,7 @@ impl TwoPartCodec {
         Ok(EncodedParts { head: head.freeze(), body: message.body })
     }
 
-    /// The prefix of a frame with these parts, for who has both in a buffer of his own.
+    /// The prefix of a frame with these parts, for a caller that has both parts in its own buffers.
     pub fn encode_prefix(
         &self,
         header: &[u8],
@@ -130,7 +131,7 @@ impl TwoPartCodec {
         Ok(self.prefix_of(header, body)?.to_bytes())
     }
 
-    /// One frame as one buffer, for carriers that move whole messages (an HTTP body, a NATS
+    /// Encodes one frame as one buffer, for carriers that move whole messages (an HTTP body, a NATS
     /// payload).
     pub fn encode_message(&self, message: &TwoPartMessage) -> Result<Bytes, TwoPartError> {
         let mut bytes = BytesMut::new();
@@ -138,9 +139,10 @@ impl TwoPartCodec {
         Ok(bytes.freeze())
     }
 
-    /// Takes one frame off the front of `src`. `None`: the frame is not complete, read more.
+    /// Takes one frame from the front of `src`. `None` if the frame is not complete; then read
+    /// more.
     ///
-    /// On error `src` is left as it was and the connection is of no further use.
+    /// On error `src` is unchanged, and the connection has to be closed.
     pub fn decode_frame(
         &mut self,
         src: &mut BytesMut,

@@ -6,14 +6,14 @@ use crate::ForeignProtocol;
 
 /// Failure of the two-part codec.
 ///
-/// Apart from the limits on encode, which are the caller's, every variant is the peer's or the
-/// link's fault. After a decode error the framing is lost: close the connection. The buffer is left
-/// as it was, so decoding again gives the same error. Whether the request may be sent again is
-/// decided above, by what was already handed to the peer.
+/// Exceeding a limit on encode is the caller's mistake; every other error is caused by the peer or
+/// the network. After a decode error the framing is lost: close the connection. The buffer is
+/// unchanged, so decoding again returns the same error. The layer above decides whether the request
+/// may be sent again.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum TwoPartError {
-    /// The bytes belong to another protocol: something speaks to the wrong port.
+    /// The bytes belong to another protocol: the peer has connected to the wrong port.
     InvalidMessage {
         /// What the first bytes look like.
         looks_like: ForeignProtocol,
@@ -53,7 +53,7 @@ pub enum TwoPartError {
         /// How many bytes follow the frame.
         count: usize,
     },
-    /// The stream under the codec failed.
+    /// The underlying stream failed.
     Io(io::Error),
 }
 

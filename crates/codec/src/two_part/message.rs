@@ -41,15 +41,15 @@ pub enum MessageKind {
     Empty,
 }
 
-/// A message of one kind stood where the protocol wants another.
+/// A message of one kind arrived where the protocol expects another.
 ///
-/// The peer broke the protocol of this stream; the framing is intact, so other streams on the
-/// connection are not concerned.
+/// The peer broke the protocol of this stream. The framing is intact, so other streams on the
+/// connection are not affected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WrongKind {
-    /// What the protocol wants here.
+    /// The kind that the protocol expects.
     pub expected: MessageKind,
-    /// What arrived.
+    /// The kind that arrived.
     pub found: MessageKind,
 }
 
@@ -94,19 +94,19 @@ impl TwoPartMessage {
         }
     }
 
-    /// The header, where the protocol allows a control message only.
+    /// Returns the header, if the message is a control message.
     pub fn into_control(self) -> Result<Bytes, WrongKind> {
         self.check_kind(MessageKind::HeaderOnly)?;
         Ok(self.header)
     }
 
-    /// The body, where the protocol allows a data message only.
+    /// Returns the body, if the message is a data message.
     pub fn into_data(self) -> Result<Bytes, WrongKind> {
         self.check_kind(MessageKind::DataOnly)?;
         Ok(self.body)
     }
 
-    /// Header and body, where the protocol wants both.
+    /// Returns header and body, if the message has both.
     pub fn into_header_and_data(self) -> Result<(Bytes, Bytes), WrongKind> {
         self.check_kind(MessageKind::HeaderAndData)?;
         Ok((self.header, self.body))

@@ -1,4 +1,4 @@
-//! The 24 bytes in front of every two-part frame.
+//! The prefix of 24 bytes of every two-part frame.
 
 use crate::{
     ForeignProtocol,

@@ -1,4 +1,4 @@
-//! What an annotated item turned out to hold.
+//! The fields that were found in an annotated item.
 
 use sinew_plane::{Code, Error, Executed};
 

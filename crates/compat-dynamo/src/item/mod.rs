@@ -1,9 +1,9 @@
 //! Items as a Dynamo peer writes them: `{"data":ITEM,"complete_final":false}`, and at the end
 //! `{"complete_final":true}`.
 //!
-//! ITEM is an [`Annotated`](crate::Annotated) as a rule. Both wrappings are put on and taken off
-//! by cutting bytes: no value is decoded to be encoded again, and what is taken off is a slice of
-//! what arrived.
+//! ITEM is usually an [`Annotated`](crate::Annotated). Both wrappings are added and removed on the
+//! bytes: no value is decoded and encoded again, and an unwrapped item is a slice of the received
+//! bytes.
 
 mod annotation_fields;
 mod json;
@@ -17,7 +17,7 @@ use sinew_split::ItemFormat;
 
 use crate::{Annotated, Content, DynamoError, Frame, PayloadCodec};
 
-/// Puts items into their wrapping and takes them out.
+/// Wraps and unwraps items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ItemCodec {
     codec: PayloadCodec,
@@ -31,12 +31,12 @@ struct Wrapping {
 }
 
 impl ItemCodec {
-    /// For plain items: an [`Annotated`] is put around each, and taken off again.
+    /// Makes a codec for plain items, which wraps each in an [`Annotated`] and removes that again.
     pub const fn new(codec: PayloadCodec) -> Self {
         Self { codec, annotated: false }
     }
 
-    /// For items that are [`Annotated`] themselves, and are to stay so.
+    /// Sets whether items are [`Annotated`] themselves and stay unchanged.
     #[must_use]
     pub const fn annotated(mut self, annotated: bool) -> Self {
         self.annotated = annotated;
@@ -47,7 +47,7 @@ impl ItemCodec {
         Self { codec: format.codec, annotated: format.annotated }
     }
 
-    /// How body and items are written.
+    /// The payload codec of body and items.
     pub const fn codec(&self) -> PayloadCodec {
         self.codec
     }
@@ -58,10 +58,10 @@ impl ItemCodec {
         splice(before, item, behind)
     }
 
-    /// Wraps an error as the item that tells of it. The stream goes on to its end behind it.
+    /// Wraps an error as an item. The stream continues to its end after it.
     ///
     /// # Errors
-    /// The error cannot be written, which is a fault of ours.
+    /// The error cannot be encoded, which is a fault of this crate.
     pub fn wrap_error(&self, error: &DynamoError) -> Result<Bytes, Error> {
         let item: Annotated<()> = Annotated::from_error(error.clone());
         let item = encode(self.codec, &item)?;
@@ -69,7 +69,7 @@ impl ItemCodec {
         Ok(splice(before, &item, behind))
     }
 
-    /// The frame behind the last item.
+    /// The frame after the last item.
     pub const fn end(&self) -> Bytes {
         Bytes::from_static(match self.codec {
             PayloadCodec::Json => b"{\"complete_final\":true}",
@@ -77,7 +77,7 @@ impl ItemCodec {
         })
     }
 
-    /// Takes a frame apart. Items are slices of it.
+    /// Unwraps a frame. Items are slices of it.
     ///
     /// # Errors
     /// [`Code::Violation`]: the frame is not a wrapping. The handler ran.

@@ -1,4 +1,4 @@
-//! A connection info as a worker reads it, without copies.
+//! A connection info that is parsed without copies.
 
 use std::{borrow::Cow, fmt};
 
@@ -10,8 +10,8 @@ use super::{
 };
 use crate::token::{self, TOKEN_BYTES};
 
-/// A [`TcpStreamConnectionInfo`] as it was read: of slices of the text where its values stand
-/// there as they read. It is read twice for every request, for a moment each.
+/// A parsed [`TcpStreamConnectionInfo`]. Its values are slices of the text, unless they have
+/// escapes. It is parsed twice for every request and not kept.
 #[derive(PartialEq, Eq)]
 pub struct ParsedConnectionInfo<'a> {
     /// [`TcpStreamConnectionInfo::address`].
@@ -26,7 +26,7 @@ pub struct ParsedConnectionInfo<'a> {
     pub sinew: Option<ParsedOffer<'a>>,
 }
 
-/// A [`SinewOffer`] as it was read.
+/// A parsed [`SinewOffer`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct ParsedOffer<'a> {
     v: u32,
@@ -104,22 +104,22 @@ impl From<TcpStreamConnectionInfo> for ParsedConnectionInfo<'_> {
 }
 
 impl ParsedOffer<'_> {
-    /// What to show on a shared connection; `None` where none is offered.
+    /// The token to show on a shared connection; `None` if the caller offers none.
     pub fn token(&self) -> Option<[u8; TOKEN_BYTES]> {
         self.token.as_ref().and_then(|Secret(text)| token::parse(text))
     }
 
-    /// True when the caller confirms a connection of one stream.
+    /// True if the caller confirms a connection of one stream.
     pub fn confirms(&self) -> bool {
         self.v >= CONFIRMS_FROM
     }
 
-    /// True when the caller takes a message without header and without body for a heartbeat.
+    /// True if the caller takes a message without header and body as a heartbeat.
     pub fn knows_heartbeats(&self) -> bool {
         self.v >= HEARTBEATS_FROM
     }
 
-    /// True when the caller takes the head and the facts of a response.
+    /// True if the caller accepts the head and the facts of a response.
     pub fn knows_metadata(&self) -> bool {
         self.v >= METADATA_FROM
     }

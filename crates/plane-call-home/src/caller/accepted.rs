@@ -1,4 +1,4 @@
-//! A connection that was accepted: who it is, and which stream it came for.
+//! An accepted connection: its peer, and the stream that it is for.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The streams that are expected or open, and the instances that are gone.
+//! The streams that are expected or open, and the instances that were removed.
 
 use std::{
     collections::HashMap,

@@ -1,4 +1,4 @@
-//! How long a stream is waited for, and how it ends when that is over.
+//! The time limits of an expected stream, and how it ends when one passes.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! The caller's side: expects streams, and takes in the workers that dial back.
+//! The caller's side: expects streams, and accepts the workers that dial back.
 
 use std::{
     net::SocketAddr,
@@ -31,11 +31,11 @@ use super::{
 };
 use crate::config::CheckedTcpStreamServerConfig;
 
-/// The caller's end of the call-home plane: expects response streams, and request streams that
-/// workers fetch, and listens for the workers that dial back.
+/// The caller's end of the call-home plane: it expects response streams, and request streams that
+/// workers fetch, and listens for workers that dial back.
 ///
-/// What a consumer does not take stays in its stream's socket and holds up the producer. Ending,
-/// dropping or cancelling a stream reaches the worker at once.
+/// Items that a consumer does not take stay in the socket of the stream and block the producer. The
+/// worker gets the end, drop or cancel of a stream at once.
 pub struct TcpStreamServer {
     shared: Arc<Shared>,
     bound: SocketAddr,
@@ -69,11 +69,11 @@ pub(crate) struct Shared {
 }
 
 impl TcpStreamServer {
-    /// Listens as the configuration says. To be called within a runtime.
+    /// Binds the listener of the configuration. Call it within a tokio runtime.
     ///
     /// # Errors
-    /// The address or interface does not exist here, cannot be bound, or may not be bound
-    /// without `insecure`.
+    /// The address or interface does not exist on this machine, cannot be bound, or may not be
+    /// bound without `insecure`.
     pub fn bind(config: CheckedTcpStreamServerConfig) -> Result<Self, Error> {
         let refused = |message: String| Error::new(Code::Exhausted, message);
         let policy = config.listen.bind_policy;
@@ -107,7 +107,7 @@ impl TcpStreamServer {
         Ok(Self { shared, bound, advertised, infos })
     }
 
-    /// The address that is bound, with the real port.
+    /// The address that was bound, with its port.
     pub fn local_address(&self) -> SocketAddr {
         self.bound
     }
@@ -117,24 +117,24 @@ impl TcpStreamServer {
         &self.shared
     }
 
-    /// Connections that are open now: shared ones, those of one stream, and those whose
-    /// handshake is under way.
+    /// The number of open connections: shared ones, those of one stream, and those in their
+    /// handshake.
     pub fn connections(&self) -> usize {
         self.shared.connection_count()
     }
 
-    /// Streams that are expected or open.
+    /// The number of streams that are expected or open.
     pub fn streams(&self) -> usize {
         self.shared.streams.len()
     }
 
-    /// An instance is there again: requests to it are no longer refused on account of its
-    /// removal.
+    /// Called when discovery has added an instance again: requests to it are no longer refused.
     pub fn instance_added(&self, endpoint: &EndpointName, instance: InstanceId) {
         self.shared.removed.clear(endpoint, instance);
     }
 
-    /// Stops listening, gives the streams `grace` to end, cuts the rest, and joins every task.
+    /// Stops listening, waits for the streams for at most `grace`, cuts the rest, and joins every
+    /// task.
     pub async fn close(&self, grace: Duration) -> Shutdown {
         self.shared.stop_accepting.cancel();
         // Past the grace the rest is cut, which is what is counted below.

@@ -1,4 +1,4 @@
-//! Where a caller is dialled: the address that its request names, looked up and checked.
+//! The address of a caller, which its request names: resolved and checked.
 
 use std::{
     collections::HashMap,

@@ -31,8 +31,8 @@ use super::{
 };
 use crate::config::CheckedTcpStreamClientConfig;
 
-/// The worker's end of the call-home plane: delivers responses to callers, over shared
-/// connections where the caller offers it, else over one connection each.
+/// The worker's end of the call-home plane: it delivers responses to callers, over shared
+/// connections if the caller offers them, else over one connection each.
 pub struct TcpStreamClient {
     config: Arc<CheckedTcpStreamClientConfig>,
     addresses: Arc<CallerAddresses>,
@@ -45,7 +45,8 @@ pub struct TcpStreamClient {
 }
 
 impl TcpStreamClient {
-    /// A client that dials when it has something to deliver. To be called within a runtime.
+    /// Makes a client, which dials when it has a response to deliver. Call it within a tokio
+    /// runtime.
     pub fn new(config: CheckedTcpStreamClientConfig) -> Self {
         let config = Arc::new(config);
         let addresses = CallerAddresses::new(&config);
@@ -59,7 +60,7 @@ impl TcpStreamClient {
         }
     }
 
-    /// How the shared connections are used.
+    /// The use of the shared connections.
     pub fn pool(&self) -> PoolStats {
         self.pool.usage()
     }
@@ -73,7 +74,7 @@ impl TcpStreamClient {
         }
     }
 
-    /// Gives the responses `grace` to end, cuts the rest, and joins every task.
+    /// Waits for the responses for at most `grace`, cuts the rest, and joins every task.
     pub async fn close(&self, grace: Duration) -> Shutdown {
         self.tasks.close();
         let (mut cut_streams, ()) = tokio::join!(self.pool.end(grace), async {

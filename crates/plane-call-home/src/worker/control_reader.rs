@@ -1,4 +1,4 @@
-//! What a caller says on a connection that carries its response.
+//! Reads the caller's messages on a connection that carries its response.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! Reaching the caller, and only the caller.
+//! Dials the caller, and checks that it is the caller.
 
 use std::{io, net::SocketAddr, pin::pin, time::Duration};
 

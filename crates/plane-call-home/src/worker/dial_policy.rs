@@ -1,7 +1,7 @@
 //! Which addresses a worker dials for a response.
 //!
-//! A request names its response address, so without a rule a caller could have the worker connect
-//! to whatever the worker can reach and the caller cannot.
+//! A request names its response address, so without a rule a caller could make the worker connect
+//! to addresses that only the worker can reach.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -13,7 +13,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// The range of all addresses that share their first `prefix` bits with `address`; `None` when
+    /// The range of all addresses that share their first `prefix` bits with `address`; `None` if
     /// the address has fewer bits.
     pub fn new(address: IpAddr, prefix: u8) -> Option<Self> {
         let (address, prefix) = match (address, address.to_canonical()) {

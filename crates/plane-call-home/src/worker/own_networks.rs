@@ -1,4 +1,4 @@
-//! The networks that this host's interfaces are in.
+//! The networks of this host's interfaces.
 
 use std::{
     io,

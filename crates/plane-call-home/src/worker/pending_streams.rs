@@ -1,8 +1,7 @@
-//! Callers that ask for their streams over shared connections, and requests that wait to be
-//! asked for theirs.
+//! Matches streams that callers open on shared connections with the requests that they are for.
 //!
-//! A request runs only where its caller has asked. So a question that is refused, or that its
-//! caller takes back, can never lead to a run: its request finds nobody who asks.
+//! A request runs only if its caller has opened a stream for it. So if the opened stream is
+//! refused, or the caller cancels it, the request cannot run: there is no stream for it.
 
 mod places;
 

@@ -33,19 +33,19 @@ const TICK: Duration = Duration::from_secs(1);
 /// After so many of these the interfaces of this host may have changed.
 const INTERFACE_TICKS: u32 = 5;
 
-/// How the shared connections of a client are used.
+/// The use of the shared connections of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct PoolStats {
     /// Connections that were made.
     pub created: u64,
-    /// Responses that took a connection that was there.
+    /// Responses that used an existing connection.
     pub reused: u64,
     /// Connections with streams on them.
     pub active: usize,
-    /// Connections without.
+    /// Connections without streams.
     pub idle: usize,
-    /// Streams on all of them, those included whose requests have not come yet.
+    /// Streams on all of them, including those whose requests have not arrived yet.
     pub streams: usize,
 }
 

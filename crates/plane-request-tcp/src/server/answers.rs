@@ -1,4 +1,4 @@
-//! Acknowledgements onto the connection.
+//! Writes acknowledgements to the connection.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! What an unfinished request costs, and what becomes of one that is refused.
+//! The charge of an unfinished request, and the handling of one that is refused.
 
 use bytes::BytesMut;
 use sinew_plane::{BudgetUse, budget::Work};

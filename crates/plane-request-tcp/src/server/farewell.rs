@@ -1,4 +1,4 @@
-//! The end of a connection: its last answers, and what is on its way.
+//! The end of a connection: its last acknowledgements, and the input that is still arriving.
 
 use std::{io, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Waiting for more of a request, and how long.
+//! Waits for more bytes of a request, up to a limit.
 
 use std::{io, time::Duration};
 

@@ -1,8 +1,8 @@
-//! How JetStream is asked: requests with JSON, over the same connection and table as all others.
+//! The JetStream API: requests with JSON, over the same connection and table as all others.
 //!
-//! The client library has this too. It wants fields that servers before 2.10 do not send, and
-//! its requests know nothing of the limits here: one that is given up stays in its table, one
-//! that is sent in an outage is kept, and none hears that the connection broke.
+//! The client library has this too. It requires fields that servers before 2.10 do not send, and
+//! its requests ignore the limits here: an abandoned request stays in its table, a request during
+//! an outage is queued, and none fails when the connection breaks.
 
 use async_nats::HeaderMap;
 use bytes::Bytes;

@@ -13,12 +13,13 @@ use crate::{connection_state::ConnectionState, headers};
 /// Where items are settled.
 const ACK_PREFIX: &str = "$JS.ACK.";
 
-/// An item that is ours for `ack_wait`. Settle it with [`ack`](Self::ack), [`nak`](Self::nak) or
-/// [`discard`](Self::discard); dropped without, it is given out again after `ack_wait`.
+/// An item that was delivered to this process, for `ack_wait`. Settle it with [`ack`](Self::ack),
+/// [`nak`](Self::nak) or [`discard`](Self::discard); if it is dropped unsettled, it is delivered
+/// again after `ack_wait`.
 ///
-/// Each of these waits until the server has said that it knows, for as long as a request; after
-/// an error, and with a connection again, it can be called once more. The server says yes even
-/// when `ack_wait` was over: somebody else may have the item then.
+/// Each of these waits for the confirmation of the server, with the timeout of a request. After an
+/// error it can be called again once there is a connection. The server confirms also if `ack_wait`
+/// had passed; another consumer may have the item then.
 pub struct QueueItem {
     message: Message,
     ack_subject: String,
@@ -50,17 +51,17 @@ impl QueueItem {
         Some(Self { message, ack_subject, delivery, is_last_delivery, state, _out: out })
     }
 
-    /// What was stored.
+    /// The stored payload.
     pub fn payload(&self) -> &Bytes {
         &self.message.payload
     }
 
-    /// The headers it was stored with; without those that [`Headers`] cannot hold.
+    /// The headers with which it was stored, without those that [`Headers`] cannot hold.
     pub fn headers(&self) -> Headers {
         headers::from_nats(self.message.headers.as_ref())
     }
 
-    /// The id it was stored with. Items of Dynamo have none.
+    /// The message id with which it was stored. Items of Dynamo have none.
     pub fn message_id(&self) -> Option<&str> {
         let headers: &HeaderMap = self.message.headers.as_ref()?;
         headers.get(MESSAGE_ID).map(|id| id.as_str())
@@ -71,25 +72,26 @@ impl QueueItem {
         self.delivery.sequence
     }
 
-    /// How often it was given out, this time included.
+    /// How often it was delivered, this time included.
     pub fn deliveries(&self) -> u64 {
         self.delivery.count
     }
 
-    /// Nobody gets it any more if it is not acknowledged now: the moment to put it aside.
+    /// True if it is not delivered again, even if it is not acknowledged now.
     pub fn is_last_delivery(&self) -> bool {
         self.is_last_delivery
     }
 
-    /// It is done, and leaves the queue.
+    /// Acknowledges the item: it is processed, and removed from the queue.
     ///
     /// # Errors
-    /// As a request; it may be done then or not.
+    /// As a request; the item may or may not be removed then.
     pub async fn ack(&self) -> Result<(), Error> {
         self.tell(Bytes::from_static(b"+ACK")).await
     }
 
-    /// It failed, and is given out again after `delay`, unless this was the last time.
+    /// Reports a failure: the item is delivered again after `delay`, unless this was the last
+    /// delivery.
     ///
     /// # Errors
     /// As [`ack`](Self::ack).
@@ -101,7 +103,8 @@ impl QueueItem {
         .await
     }
 
-    /// It is being worked on: `ack_wait` begins anew. Call it well before that is over.
+    /// Starts `ack_wait` again, for an item that is still being processed. Call it well before
+    /// `ack_wait` has passed.
     ///
     /// # Errors
     /// As [`ack`](Self::ack).
@@ -109,7 +112,7 @@ impl QueueItem {
         self.tell(Bytes::from_static(b"+WPI")).await
     }
 
-    /// It is not to be worked on by anybody, and leaves the queue.
+    /// Removes the item from the queue without processing it.
     ///
     /// # Errors
     /// As [`ack`](Self::ack).

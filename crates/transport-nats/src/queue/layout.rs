@@ -1,4 +1,4 @@
-//! The stream and the consumer that make a queue.
+//! The JetStream stream and consumer of a queue.
 
 use std::time::Duration;
 

@@ -12,34 +12,35 @@ const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 /// Name and limits of a queue. Start from [`QueueConfig::new`].
 ///
-/// They count when the queue is made; one that is there already keeps its own.
+/// They apply when the queue is created; an existing queue keeps its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueConfig {
-    /// The name: `a-z`, `0-9`, `-` and `_`, no `_` in front, at most 128 bytes; others Dynamo
-    /// would spell differently. Not `NAMESPACE_COMPONENT` of anything that is served over NATS:
-    /// the queue would store and answer its requests.
+    /// The name: `a-z`, `0-9`, `-` and `_`, not beginning with `_`, at most 128 bytes; Dynamo
+    /// changes any other name. It must not be the `NAMESPACE_COMPONENT` of an endpoint that is
+    /// served over NATS, because the queue would store and answer its requests.
     pub name: String,
-    /// Items that are stored at once; more are refused.
+    /// Most items that are stored at once. Further items are refused.
     pub max_items: u64,
-    /// Bytes that are stored at once; more are refused.
+    /// Most bytes that are stored at once. Further items are refused.
     pub max_bytes: u64,
-    /// An item that is so old is deleted, whether it was worked off or not.
+    /// Age at which an item is deleted, whether it was processed or not.
     pub max_age: Duration,
-    /// An item that is not settled so long after it was given out is given out again.
+    /// Time after a delivery at which an unsettled item is delivered again.
     pub ack_wait: Duration,
-    /// How often an item is given out; after that it only stays stored, until `max_age`.
+    /// How often an item is delivered. After that it only stays stored, until `max_age`.
     pub max_deliver: u32,
-    /// Items that are given out and not settled, in all takers together; then none are given out.
+    /// Most items that are delivered and not settled, in all consumers together. Beyond that no
+    /// item is delivered.
     pub max_unsettled: u32,
-    /// How long a message id is remembered. Not longer than `max_age`.
+    /// How long a message id is kept to detect duplicates. Not longer than `max_age`.
     pub duplicate_window: Duration,
     /// How many servers of a cluster store each item, 1 to 5.
     pub replicas: u8,
 }
 
 impl QueueConfig {
-    /// A queue for 100,000 items and 1 GiB that keeps an item for an hour, as Dynamo's does, and
-    /// gives it out up to five times, for 30 seconds each; on one server.
+    /// The settings of a queue for 100,000 items and 1 GiB, on one server. It keeps an item for an
+    /// hour, as Dynamo's does, and delivers it up to five times, for 30 seconds each.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),

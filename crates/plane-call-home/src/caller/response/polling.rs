@@ -1,4 +1,4 @@
-//! Looking at where a response comes from, and at the limits while there is nothing.
+//! Polls a response's connection, and its time limits while no item is there.
 
 use std::{
     task::{self, Poll},

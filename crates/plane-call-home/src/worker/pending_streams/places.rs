@@ -1,4 +1,4 @@
-//! The places in which questions wait, shared out among the callers.
+//! The places for streams that wait for their requests, shared among the callers.
 
 use std::{
     collections::VecDeque,

@@ -1,4 +1,5 @@
-//! The task of a connection: what the caller says, and what the socket did not take at once.
+//! The task of a connection: it reads the caller's messages, and writes what the socket did not
+//! take at once.
 
 use std::{net::Shutdown, sync::Arc};
 
