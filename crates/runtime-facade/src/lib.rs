@@ -49,7 +49,6 @@ mod call;
 mod config;
 mod config_error;
 mod config_overlaps;
-mod discovery;
 mod discovery_source;
 mod endpoint;
 mod env;
@@ -68,7 +67,7 @@ mod serve;
 mod servers;
 
 pub use crate::{
-    assembly::{Announcement, Declaration, Listener, TransportFactory},
+    assembly::{Announcement, Declaration, DiscoveryFactory, Listener, TransportFactory},
     byte_size::ByteSize,
     call::Call,
     config::{CheckedConfig, Config},

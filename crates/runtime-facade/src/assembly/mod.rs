@@ -1,5 +1,5 @@
-//! The parts of a process: the list of its listeners and the list of the factories of its
-//! transports.
+//! The parts of a process: the lists of its listeners, of the factories of its transports, and of
+//! the factories of its discoveries.
 //!
 //! To add a way to receive requests, write a type that implements [`Listener`] and an entry in
 //! [`assemble`]; to add a way to call, a type that implements [`TransportFactory`] and an entry
@@ -7,6 +7,7 @@
 //! steps and name none.
 
 mod call_home;
+mod discoveries;
 #[cfg(feature = "dynamo")]
 mod frames;
 mod in_process;
@@ -32,10 +33,13 @@ use self::{
     tcp::TcpListener, transports::MuxTransports,
 };
 pub use self::{
+    discoveries::DiscoveryFactory,
     listener::{Announcement, Declaration, Listener},
     transports::TransportFactory,
 };
-pub(crate) use self::{listeners::Listeners, transports::close};
+pub(crate) use self::{
+    discoveries::open as open_discoveries, listeners::Listeners, transports::close,
+};
 use crate::{CheckedConfig, RequestPlane, StartError};
 
 /// The parts of a process.

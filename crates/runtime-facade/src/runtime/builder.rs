@@ -2,11 +2,9 @@
 
 use std::{fmt, sync::Arc};
 
-use sinew_discovery::Discovery;
-
 use crate::{
-    CheckedConfig, Config, DiscoverySource, Listener, Runtime, StartError, TransportFactory,
-    assembly::Assembly,
+    CheckedConfig, Config, DiscoveryFactory, DiscoverySource, Listener, Runtime, StartError,
+    TransportFactory, assembly::Assembly,
 };
 
 /// Settings of a [`Runtime`] before it starts, and the listeners, transports and discovery that the
@@ -22,7 +20,7 @@ pub struct RuntimeBuilder {
 #[derive(Default)]
 pub(crate) struct Parts {
     pub(crate) assembly: Assembly,
-    pub(crate) discovery: Option<Arc<dyn Discovery>>,
+    pub(crate) discoveries: Vec<Arc<dyn DiscoveryFactory>>,
 }
 
 impl RuntimeBuilder {
@@ -32,9 +30,11 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Sets your own discovery, instead of the one that the settings name.
-    pub fn custom_discovery(mut self, discovery: Arc<dyn Discovery>) -> Self {
-        self.parts.discovery = Some(discovery);
+    /// Adds a discovery of your own, instead of the one that the settings name. After several calls
+    /// all of them are merged into one view; a [`DiscoverySource`] can be among them. A discovery that
+    /// is open already is passed as `Arc<dyn Discovery>`.
+    pub fn custom_discovery(mut self, discovery: impl DiscoveryFactory + 'static) -> Self {
+        self.parts.discoveries.push(Arc::new(discovery));
         self
     }
 

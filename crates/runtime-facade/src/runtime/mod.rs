@@ -26,8 +26,7 @@ use self::builder::Parts;
 pub use self::builder::RuntimeBuilder;
 use crate::{
     CheckedConfig, Config, Endpoint, Handle, Health, Router, StartError, TransportFactory,
-    assembly::{self, Listeners, assemble},
-    discovery,
+    assembly::{self, Listeners, assemble, open_discoveries},
     health::ReadyInstances,
     serve::{Announced, ServeBuilder, Typed},
 };
@@ -116,10 +115,11 @@ impl Runtime {
         parts: Parts,
         waiting: &(dyn Fn(&str) + Sync),
     ) -> Result<Self, StartError> {
-        let discovery = match parts.discovery {
-            Some(discovery) => discovery,
-            None => discovery::open(&config.discovery, &config, waiting).await?,
-        };
+        let mut discoveries = parts.discoveries;
+        if discoveries.is_empty() {
+            discoveries = config.discovery.factories();
+        }
+        let discovery = open_discoveries(&discoveries, &config, waiting).await?;
         let view = discovery.watch().await?;
         let locals = LocalEndpoints::new();
         let health = Arc::new(ReadyInstances::default());
