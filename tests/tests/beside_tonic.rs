@@ -19,6 +19,15 @@ fn lines(text: &str) -> usize {
 }
 
 #[test]
+fn the_readme_shows_the_programs_of_two_processes_as_they_are_compiled() {
+    let readme = from("README.md", "#");
+    for example in ["worker", "caller"] {
+        let program = from(&format!("crates/runtime-facade/examples/{example}.rs"), "use ");
+        assert!(readme.contains(&format!("```rust,no_run\n{program}```")), "{example}");
+    }
+}
+
+#[test]
 fn both_pages_show_what_is_compiled_and_ours_is_shorter() {
     let (page, readme) = (from("docs/beside-tonic.md", "#"), from("README.md", "#"));
     let ours = from("crates/runtime-facade/examples/words.rs", "use ");
