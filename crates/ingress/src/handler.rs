@@ -12,11 +12,11 @@ use sinew_plane::{
 };
 use sinew_registry::LocalEndpoint;
 
-use crate::{instance::Instance, permit::Permit};
+use crate::{instance::Instance, request_guard::RequestGuard};
 
 /// Handles the admitted requests of one endpoint, whose bodies are still encoded.
 ///
-/// [`PushHandler`](crate::PushHandler), [`PushFace`](crate::PushFace) and
+/// [`PushHandler`](crate::PushHandler), [`PushEngineHandler`](crate::PushEngineHandler) and
 /// [`RawHandler`](crate::RawHandler) implement it. Implement it yourself for a handler of another
 /// kind, and for what a [`HandlerLayer`] puts around a handler.
 ///
@@ -39,7 +39,7 @@ pub struct AdmittedRequest<'a> {
     pub(crate) transport: &'a TransportId,
     pub(crate) peer: &'a PeerFacts,
     pub(crate) attempt: u8,
-    pub(crate) permit: Permit,
+    pub(crate) permit: RequestGuard,
 }
 
 impl AdmittedRequest<'_> {
@@ -92,7 +92,7 @@ impl fmt::Debug for AdmittedRequest<'_> {
 }
 
 /// A handler of any kind: made from a [`PushHandler`](crate::PushHandler), a
-/// [`PushFace`](crate::PushFace) or a [`RawHandler`](crate::RawHandler) with `into()`, or from
+/// [`PushEngineHandler`](crate::PushEngineHandler) or a [`RawHandler`](crate::RawHandler) with `into()`, or from
 /// another [`AdmittedHandler`] with [`new`](Self::new).
 #[derive(Clone)]
 pub struct Handler {

@@ -13,12 +13,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     EndpointConfig, Handler, IngressConfig, ServedEndpoint, SystemHealth,
-    carriers::Carriers,
     contexts::InFlightContexts,
     deadline::Deadlines,
     instance::{Instance, InstanceHandler, Process},
     refusal,
     table::Table,
+    transport_meters::TransportMeters,
 };
 
 /// How long a shutdown waits for tasks that it has cut. A task that awaits ends at once. A task
@@ -57,7 +57,7 @@ impl Ingress {
             in_flight: InFlight::new(config.max_in_flight),
             deadlines: Deadlines::new(),
             tasks: TaskTracker::new(),
-            carriers: Carriers::default(),
+            transports: TransportMeters::default(),
         };
         Self(Arc::new(Shared {
             table: Table::default(),
@@ -204,8 +204,8 @@ impl RequestHandler for Ingress {
             None => {
                 let error = refusal::unknown_endpoint(request.endpoint, request.instance);
                 self.0.unknown.refused(error.fault());
-                let carriers = &self.0.process.carriers;
-                carriers.count(request.transport, |carrier| carrier.refused(error.fault()));
+                let transports = &self.0.process.transports;
+                transports.count(request.transport, |meter| meter.refused(error.fault()));
                 tracing::debug!(transport = %request.transport, "{error}");
                 sink.reject(error);
             }

@@ -10,13 +10,13 @@ use sinew_telemetry::{EndpointMetrics, trace};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    carriers::Carriers,
     contexts::InFlightContexts,
     deadline::{DeadlineKey, Deadlines},
     handler::{AdmittedRequest, Handler},
     park_limit::ParkLimit,
-    permit::Permit,
     refusal,
+    request_guard::RequestGuard,
+    transport_meters::TransportMeters,
 };
 
 /// What all instances of a process share.
@@ -24,7 +24,7 @@ pub(crate) struct Process {
     pub(crate) in_flight: InFlight,
     pub(crate) deadlines: Deadlines,
     pub(crate) tasks: TaskTracker,
-    pub(crate) carriers: Carriers,
+    pub(crate) transports: TransportMeters,
 }
 
 pub(crate) struct Instance {
@@ -56,13 +56,13 @@ impl Instance {
         let IncomingRequest { body, context, transport, peer, attempt, .. } = request;
         match self.admit(&context, body.len(), entry) {
             Ok(mut permit) => {
-                self.process.carriers.count(transport, |carrier| permit.over(carrier));
+                self.process.transports.count(transport, |meter| permit.over(meter));
                 let sink = ParkLimit::wrap(sink, &context, self.park_limit);
                 let admitted = AdmittedRequest { body, context, transport, peer, attempt, permit };
                 self.handler.serves.handle(admitted, sink);
             }
             Err(error) => {
-                self.process.carriers.count(transport, |carrier| carrier.refused(error.fault()));
+                self.process.transports.count(transport, |meter| meter.refused(error.fault()));
                 sink.reject(error);
             }
         }
@@ -74,7 +74,7 @@ impl Instance {
         context: &Context,
         request_bytes: usize,
         entry: Entry,
-    ) -> Result<Permit, Error> {
+    ) -> Result<RequestGuard, Error> {
         if let Err(error) = self.enter(context, entry) {
             self.metrics.refused(error.fault());
             tracing::debug!(
@@ -89,7 +89,7 @@ impl Instance {
         let key = self.contexts.insert(context);
         let watch = |deadline| self.process.deadlines.watch(deadline, context, &self.process.tasks);
         let deadline = context.deadline().map(watch);
-        Ok(Permit { instance: Arc::clone(self), key, deadline, metrics })
+        Ok(RequestGuard { instance: Arc::clone(self), key, deadline, metrics })
     }
 
     fn enter(&self, context: &Context, entry: Entry) -> Result<(), Error> {

@@ -39,7 +39,7 @@
 //! | handler | gets | produces | isolation |
 //! |---|---|---|---|
 //! | [`PushHandler`] | a decoded value | a stream that is pulled | a task per request |
-//! | [`PushFace`] | bytes and a sink, or a value and a [`ValueSink`] with [`TypedPush`] | pushes into the sink from a loop of its own | none needed: the call returns at once |
+//! | [`PushEngineHandler`] | bytes and a sink, or a value and a [`ValueSink`] with [`TypedPush`] | pushes into the sink from a loop of its own | none needed: the call returns at once |
 //! | [`RawHandler`] | bytes and a sink | an async function that sends | a task per request |
 //!
 //! # Refusals
@@ -64,7 +64,6 @@
 //! `json` and `msgpack` (default) and `bincode` are the payload formats of [`PushHandler`]; `raw`,
 //! bytes as they are, is always there.
 
-mod carriers;
 mod config;
 mod contexts;
 mod deadline;
@@ -76,22 +75,23 @@ mod local;
 mod metered;
 mod park_limit;
 mod payload;
-mod permit;
-mod push_face;
+mod push_engine_handler;
 mod push_handler;
 mod raw_handler;
 mod refusal;
 mod registration;
+mod request_guard;
 mod responses;
 mod served;
 mod table;
+mod transport_meters;
 mod typed_push;
 
 pub use crate::{
     config::{EndpointConfig, IngressConfig},
     handler::{AdmittedHandler, AdmittedRequest, Handler, HandlerLayer, handler_layer_fn},
     ingress::Ingress,
-    push_face::PushFace,
+    push_engine_handler::PushEngineHandler,
     push_handler::PushHandler,
     raw_handler::{IncomingOwned, RawHandler},
     registration::SystemHealth,

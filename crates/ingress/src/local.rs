@@ -17,7 +17,7 @@ use tracing::{Instrument, Span};
 use crate::{
     end::{End, cancel_fault},
     instance::{Entry, Instance},
-    permit::Permit as Admitted,
+    request_guard::RequestGuard as Admitted,
 };
 
 /// An engine with the admission, deadlines and metrics of its endpoint. It runs in the task of its

@@ -13,7 +13,7 @@ use sinew_plane::{
 };
 use tokio::runtime::Handle;
 
-use crate::{end::End, instance::Instance, permit::Permit};
+use crate::{end::End, instance::Instance, request_guard::RequestGuard};
 
 /// Holds the transport's sink and the permit of a request whose handler owns its sink. A kill ends
 /// the response at once, also if the handler does not use its sink again.
@@ -27,14 +27,18 @@ pub(crate) struct MeteredSink {
 
 struct Open {
     sink: ResponseSink,
-    permit: Permit,
+    permit: RequestGuard,
     /// The waker of the task that waits for credit, woken when a kill ends the response here.
     waiting: Option<Waker>,
 }
 
 impl MeteredSink {
     /// Wraps a sink, and returns the one that the handler gets. Call it within a tokio runtime.
-    pub(crate) fn wrap(sink: ResponseSink, permit: Permit, context: &Context) -> ResponseSink {
+    pub(crate) fn wrap(
+        sink: ResponseSink,
+        permit: RequestGuard,
+        context: &Context,
+    ) -> ResponseSink {
         let metered = Arc::new_cyclic(|this| Self {
             instance: Arc::clone(&permit.instance),
             open: Mutex::new(Some(Open { sink, permit, waiting: None })),

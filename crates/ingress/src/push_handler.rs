@@ -16,9 +16,8 @@ use crate::{
     handler::{AdmittedHandler, AdmittedRequest, HasEngine},
     instance::Instance,
     local::LocalEngine,
-    payload,
-    permit::Permit,
-    refusal,
+    payload, refusal,
+    request_guard::RequestGuard,
     responses::{Pushed, Responses},
 };
 
@@ -102,7 +101,7 @@ async fn answer<Req, Resp, E>(
     mut sink: ResponseSink,
     // Last, so that it is the first to go when a panic unwinds: the place is free before the
     // sink tells the caller.
-    mut permit: Permit,
+    mut permit: RequestGuard,
 ) where
     Req: DeserializeOwned + Send + 'static,
     Resp: Serialize + Send + Sync + 'static,
@@ -124,7 +123,7 @@ async fn pipeline<Req, Resp, E>(
     body: Bytes,
     context: &Context,
     sink: &mut ResponseSink,
-    permit: &mut Permit,
+    permit: &mut RequestGuard,
 ) -> Result<(), End>
 where
     Req: DeserializeOwned + Send + 'static,
@@ -166,7 +165,7 @@ fn response_stream<'a>(
     format: PayloadFormat,
     context: &'a Context,
     sink: &'a mut ResponseSink,
-    permit: &'a mut Permit,
+    permit: &'a mut RequestGuard,
 ) -> Responses<'a> {
     Responses::new(format, context, sink, permit)
 }
@@ -252,7 +251,7 @@ async fn pull<Resp: Serialize + Send + Sync + 'static>(
 }
 
 /// Step 6: counts the request and sends its terminal.
-fn complete(permit: Permit, sink: ResponseSink, end: End) {
+fn complete(permit: RequestGuard, sink: ResponseSink, end: End) {
     let fault = end.fault();
     tracing::debug!(
         end = end.as_str(),

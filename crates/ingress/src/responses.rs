@@ -7,7 +7,7 @@ use serde_core::Serialize;
 use sinew_codec::{DEFAULT_MAX_MESSAGE_SIZE, PayloadFormat};
 use sinew_plane::{Context, Error, Executed, Headers, ItemRun, ResponseSink, TrySendError};
 
-use crate::{end::End, payload::payload_error, permit::Permit};
+use crate::{end::End, payload::payload_error, request_guard::RequestGuard};
 
 /// Most items in a run. A longer run would save no more, and would delay the other tasks of the
 /// thread.
@@ -20,7 +20,7 @@ const LARGE_BYTES: usize = 2 << 10;
 /// Encodes values, and sends those that the engine yields without a wait between them in one run.
 pub(crate) struct Responses<'a> {
     sink: &'a mut ResponseSink,
-    permit: &'a mut Permit,
+    permit: &'a mut RequestGuard,
     context: &'a Context,
     format: PayloadFormat,
     /// The items that are encoded and not sent yet.
@@ -49,7 +49,7 @@ impl<'a> Responses<'a> {
         format: PayloadFormat,
         context: &'a Context,
         sink: &'a mut ResponseSink,
-        permit: &'a mut Permit,
+        permit: &'a mut RequestGuard,
     ) -> Self {
         Self {
             sink,

@@ -14,7 +14,7 @@ use sinew_plane::{
 use crate::payload::{self, Encoder, payload_error};
 
 /// A push engine from a function that stores typed sinks. Serve it as a
-/// [`PushFace`](crate::PushFace).
+/// [`PushEngineHandler`](crate::PushEngineHandler).
 ///
 /// The request is decoded in the reader task of its transport, which delays the next requests of
 /// the connection. For bodies of many MiB use a [`PushHandler`](crate::PushHandler), which has a

@@ -2,7 +2,7 @@
 
 mod answers;
 mod charge;
-mod farewell;
+mod closing;
 mod waiting;
 
 use std::{io, panic::AssertUnwindSafe, sync::Arc};
@@ -19,7 +19,7 @@ use sinew_telemetry::{ConnectionMeters, ConnectionMetrics, Side};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::{answers::ANSWERS_BYTES, farewell::LINGER, waiting::Progress};
+use self::{answers::ANSWERS_BYTES, closing::LINGER, waiting::Progress};
 use crate::{CheckedTcpRequestServerConfig, payload::payload_of};
 
 /// Receives requests on the connections of a port, as one of its [protocols](Protocol).

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use sinew_discovery::Instance;
 use sinew_plane::{Code, Error, Executed, OnBodyEnd, Outcome, clock};
 
-use crate::{Permit, router_state::RouterState};
+use crate::{InFlightGuard, router_state::RouterState};
 
 /// The instance that serves a request. While this value lives, the instance counts one more request
 /// in flight.
 pub(crate) struct ActiveAttempt {
-    pub(crate) permit: Permit,
+    pub(crate) permit: InFlightGuard,
     pub(crate) instance: Arc<Instance>,
     pub(crate) state: Arc<RouterState>,
 }

@@ -9,7 +9,7 @@ use sinew_registry::{
     LocalEndpoint, LocalEndpoints, LocalProcess, Proximity, Route, TransportRegistry,
 };
 
-use crate::{AddressedPushRouter, RequestTransport, nobody};
+use crate::{AddressedPushRouter, RequestTransport, no_instance};
 
 /// The instances of one endpoint that discovery has now, and the routes to each of them. Clones
 /// share everything.
@@ -193,8 +193,8 @@ impl Client {
 
     /// The error of a call for which there is no instance, or none that can be reached.
     pub(crate) fn no_instances(&self) -> Error {
-        nobody::within_reach(&self.0.endpoint, &self.members().unreachable)
-            .unwrap_or_else(|| nobody::there(&self.0.endpoint, self.trouble()))
+        no_instance::none_reachable(&self.0.endpoint, &self.members().unreachable)
+            .unwrap_or_else(|| no_instance::none_known(&self.0.endpoint, self.trouble()))
     }
 
     /// The error of a call to one instance that does not exist or cannot be reached.
@@ -202,8 +202,8 @@ impl Client {
         let members = self.members();
         let named = members.unreachable.iter().filter(|one| one.id == id);
         let named: Vec<_> = named.map(Arc::clone).collect();
-        nobody::within_reach(&self.0.endpoint, &named)
-            .or_else(|| nobody::of_id(&self.0.endpoint, id, &self.instance_ids()))
+        no_instance::none_reachable(&self.0.endpoint, &named)
+            .or_else(|| no_instance::none_with_id(&self.0.endpoint, id, &self.instance_ids()))
             .unwrap_or_else(|| self.no_instances())
     }
 

@@ -9,11 +9,11 @@ use sinew_discovery::Instance;
 use sinew_plane::{Code, Error, Incarnation, InstanceId};
 
 /// How long an instance is ejected that refused a request as overloaded and gave no retry hint. An
-/// instance that stays full then gets at most ten requests a second, which is what [`BudgetConfig`]
+/// instance that stays full then gets at most ten requests a second, which is what [`RetryBudgetConfig`]
 /// allows beside its percentage. Without this, a strategy by load would take an instance that
 /// refuses at once for idle, send it every request first, and use up the retry budget.
 ///
-/// [`BudgetConfig`]: crate::BudgetConfig
+/// [`RetryBudgetConfig`]: crate::RetryBudgetConfig
 const OVERLOAD_REST: Duration = Duration::from_millis(100);
 
 /// Instances that get no requests for a short time because they could not be reached or refused a

@@ -33,9 +33,9 @@ struct InFlightCount {
 /// One request in flight at an instance. Dropping it ends the count, and takes no lock.
 #[derive(Debug)]
 #[must_use = "the request counts as over once this is dropped"]
-pub struct Permit(Arc<AtomicU32>);
+pub struct InFlightGuard(Arc<AtomicU32>);
 
-impl Drop for Permit {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
         // Relaxed, here and below: only the number itself is shared, and who has been told of an
         // end by other means sees the number that goes with it.
@@ -83,7 +83,7 @@ impl InFlight {
     }
 
     /// Counts a request at an instance that was at `index` when it was chosen.
-    pub(crate) fn admit(&mut self, index: usize, id: InstanceId) -> Permit {
+    pub(crate) fn admit(&mut self, index: usize, id: InstanceId) -> InFlightGuard {
         let there = self.counts.get(index).filter(|count| count.id == id);
         let known = there.or_else(|| self.counts.iter().chain(&self.gone).find(|one| one.id == id));
         let in_flight = match known {
@@ -97,7 +97,7 @@ impl InFlight {
             }
         };
         in_flight.fetch_add(1, Ordering::Relaxed);
-        Permit(in_flight)
+        InFlightGuard(in_flight)
     }
 }
 

@@ -54,7 +54,6 @@
 mod active_attempt;
 mod addressed;
 mod attempt;
-mod budget;
 mod call;
 mod choice;
 mod client;
@@ -67,14 +66,15 @@ mod in_flight;
 mod in_process;
 mod load_balancer;
 mod mode;
-mod nobody;
+mod no_instance;
 mod outlier;
 mod payload;
 mod picker;
 mod push_router;
 mod request;
 mod response;
-mod retry;
+mod retry_budget;
+mod retry_config;
 mod retry_policy;
 mod router_state;
 mod strategy;
@@ -83,18 +83,18 @@ mod tests;
 
 pub use crate::{
     addressed::{AddressedPushRouter, RequestTransport, Started},
-    budget::{BudgetConfig, RetryBudget},
     choice::{Choice, InstanceLoad, Loads, Measure, Why},
     client::Client,
     ejection::Ejections,
     explain::{Explanation, LOCAL},
-    in_flight::Permit,
+    in_flight::InFlightGuard,
     load_balancer::{Candidate, Candidates, LoadBalancer, SelectionCriteria},
     mode::RouterMode,
     outlier::{AttemptOutcome, EjectFailed, OutlierPolicy},
     picker::Picker,
     push_router::PushRouter,
-    retry::RetryConfig,
+    retry_budget::{RetryBudget, RetryBudgetConfig},
+    retry_config::RetryConfig,
     retry_policy::{AttemptReport, RetryPolicy, Verdict},
     strategy::{Direct, LeastLoaded, Load, PowerOfTwoChoices, RandomChoice, RoundRobin},
 };

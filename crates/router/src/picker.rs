@@ -10,8 +10,8 @@ use sinew_plane::{
 };
 
 use crate::{
-    Candidates, Choice, Direct, LeastLoaded, LoadBalancer, Permit, PowerOfTwoChoices, RandomChoice,
-    RoundRobin, RouterMode, Why, in_flight::InFlight,
+    Candidates, Choice, Direct, InFlightGuard, LeastLoaded, LoadBalancer, PowerOfTwoChoices,
+    RandomChoice, RoundRobin, RouterMode, Why, in_flight::InFlight,
 };
 
 /// One strategy for each mode.
@@ -129,7 +129,7 @@ impl Picker {
     }
 
     /// Counts a request as in flight at the chosen instance, until the permit is dropped.
-    pub fn admit(&mut self, choice: &Choice) -> Permit {
+    pub fn admit(&mut self, choice: &Choice) -> InFlightGuard {
         self.in_flight.admit(choice.index, choice.id)
     }
 

@@ -21,10 +21,10 @@ use crate::{
     addressed::cancelled,
     attempt::{Attempt, Way},
     client::Members,
-    nobody,
+    no_instance,
     payload::{self, BodyCache},
     push_router::Shared,
-    retry::Attempts,
+    retry_config::Attempts,
     router_state::Chosen,
 };
 
@@ -237,7 +237,7 @@ where
             return Err(match self.strategy.named() {
                 Some(id) => client.no_such_instance(id),
                 None if members.instances.is_empty() => client.no_instances(),
-                None => nobody::chosen(client.endpoint(), self.strategy.name(), members),
+                None => no_instance::none_chosen(client.endpoint(), self.strategy.name(), members),
             });
         }
         let Some(after) = self.classify(members, 0) else { return Err(self.give_up("")) };

@@ -7,9 +7,9 @@ use sinew_discovery::Instance;
 use sinew_plane::{Error, Headers, InstanceId};
 
 use crate::{
-    AttemptOutcome, AttemptReport, Choice, EjectFailed, LoadBalancer, OutlierPolicy, Permit,
+    AttemptOutcome, AttemptReport, Choice, EjectFailed, InFlightGuard, LoadBalancer, OutlierPolicy,
     Picker, RetryBudget, RetryConfig, RetryPolicy, Verdict, client::Members, outlier::outcome_of,
-    picker::Strategies, retry::Attempts,
+    picker::Strategies, retry_config::Attempts,
 };
 
 /// The counts of requests in flight, the ejections, the retry budget, and the parts that decide.
@@ -30,7 +30,7 @@ pub(crate) struct RouterState {
 #[derive(Debug)]
 pub(crate) struct Chosen {
     pub(crate) choice: Choice,
-    pub(crate) permit: Permit,
+    pub(crate) permit: InFlightGuard,
     /// True if it was chosen in spite of an ejection, because it was named or because there was no
     /// other.
     pub(crate) in_spite: bool,

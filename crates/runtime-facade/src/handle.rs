@@ -5,7 +5,7 @@ use std::future::ready;
 
 use futures_util::{Stream, StreamExt, stream};
 use serde_core::{Serialize, de::DeserializeOwned};
-use sinew_ingress::{Handler, PushFace, PushHandler, TypedPush, ValueRefused, ValueSink};
+use sinew_ingress::{Handler, PushEngineHandler, PushHandler, TypedPush, ValueRefused, ValueSink};
 use sinew_plane::{AsyncEngine, Context, Error, ManyOut, SingleIn, engine_fn, same_type};
 
 use crate::Failure;
@@ -142,6 +142,6 @@ where
     Resp: Serialize + Send + Sync + 'static,
 {
     fn into_handler(self) -> Handler {
-        PushFace::new(TypedPush::new(self)).into()
+        PushEngineHandler::new(TypedPush::new(self)).into()
     }
 }

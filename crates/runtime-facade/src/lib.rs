@@ -230,7 +230,7 @@ pub use sinew_router::PushRouter;
 /// ```no_run
 /// use std::time::Duration;
 ///
-/// use sinew::{BudgetConfig, PushRouter, RetryConfig, RouterMode, Runtime};
+/// use sinew::{RetryBudgetConfig, PushRouter, RetryConfig, RouterMode, Runtime};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -238,7 +238,7 @@ pub use sinew_router::PushRouter;
 /// let client = runtime.client("text/words/split".parse()?);
 /// let retry = RetryConfig {
 ///     max_attempts: 5,
-///     budget: BudgetConfig { percent: 10, per_second: 2 },
+///     budget: RetryBudgetConfig { percent: 10, per_second: 2 },
 ///     max_wait: Duration::from_secs(1),
 ///     ..RetryConfig::default()
 /// };
@@ -255,8 +255,8 @@ pub use sinew_router::PushRouter;
 #[doc(inline)]
 pub use sinew_router::RetryConfig;
 pub use sinew_router::{
-    AttemptOutcome, AttemptReport, Backoff, BudgetConfig, Candidate, Candidates, Client,
-    Explanation, Jitter, LeastLoaded, Load, LoadBalancer, OutlierPolicy, PowerOfTwoChoices,
+    AttemptOutcome, AttemptReport, Backoff, Candidate, Candidates, Client, Explanation, Jitter,
+    LeastLoaded, Load, LoadBalancer, OutlierPolicy, PowerOfTwoChoices, RetryBudgetConfig,
     RetryPolicy, RouterMode, SelectionCriteria, Verdict, Why,
 };
 pub use sinew_transport_tcp::{DriverConfig, ListenConfig, TcpConfig};

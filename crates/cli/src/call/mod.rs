@@ -4,7 +4,7 @@ mod args;
 mod ends;
 mod explain;
 mod input;
-mod nobody;
+mod no_instance;
 mod output;
 mod payload_style;
 mod progress;
@@ -23,7 +23,7 @@ use tokio::time::{sleep, timeout};
 pub(crate) use self::args::CallArgs;
 use self::{
     ends::{Deadline, Ends},
-    nobody::Nobody,
+    no_instance::NoInstance,
     output::Output,
     payload_style::PayloadStyle,
     progress::{Progress, Stage},
@@ -130,7 +130,7 @@ impl Call<'_> {
             found = appears => Ok(found),
             looked = in_vain => {
                 looked?;
-                let nobody = Nobody { settings: self.settings, args: self.args, runtime, client };
+                let nobody = NoInstance { settings: self.settings, args: self.args, runtime, client };
                 Err(nobody.failure(begun.elapsed())?)
             }
         }

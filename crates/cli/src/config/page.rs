@@ -46,7 +46,7 @@ pub(super) fn text() -> String {
     let mut page = wrapped(PREFACE, 0);
     for (part, settings) in parts() {
         let _ = write!(page, "\n{part}\n");
-        if part == Part::Elsewhere {
+        if part == Part::OtherPrograms {
             let names: Vec<_> = settings.iter().map(|one| one.name()).collect();
             page.push_str(&wrapped(&names.join(" "), 2));
             continue;
@@ -98,7 +98,7 @@ pub(super) fn markdown() -> String {
     for (part, settings) in parts() {
         let _ = write!(page, "\n## {part}\n\n");
         match part {
-            Part::Elsewhere => names(&mut page, &settings),
+            Part::OtherPrograms => names(&mut page, &settings),
             Part::Dynamo => few_columns(&mut page, &settings),
             _ => all_columns(&mut page, &settings),
         }
@@ -153,7 +153,7 @@ mod tests {
         for (part, setting) in all() {
             assert!(setting.names().all(|name| text.contains(name)), "{setting:?}");
             assert!(setting.names().all(|name| markdown.contains(name)), "{setting:?}");
-            assert!(part == Part::Elsewhere || !meaning(setting).is_empty(), "{setting:?}");
+            assert!(part == Part::OtherPrograms || !meaning(setting).is_empty(), "{setting:?}");
             // A bar would end a cell.
             assert!(!meaning(setting).contains('|') && !setting.values().contains('|'));
         }

@@ -7,9 +7,9 @@ use std::{
 };
 
 use super::{
-    blindness::SilenceMeaning,
     directory::{Directory, Fault},
     observation::{Observation, Stamp},
+    stall::SilenceMeaning,
 };
 use crate::{
     Instance, InstanceKey,
@@ -189,17 +189,18 @@ impl Entry {
     pub(super) fn settle(
         &mut self,
         meaning: SilenceMeaning,
-        was_blind: bool,
+        was_stalled: bool,
         now: Instant,
         ttl: Duration,
     ) -> bool {
-        if was_blind && meaning != SilenceMeaning::Blind && std::mem::take(&mut self.is_excused) {
+        if was_stalled && meaning != SilenceMeaning::Stalled && std::mem::take(&mut self.is_excused)
+        {
             // From now on it can be seen whether its owner is there.
             self.observation.excuse(now);
         }
         let is_silent = self.is_silent(now, ttl);
         let is_over = match meaning {
-            SilenceMeaning::Blind => false,
+            SilenceMeaning::Stalled => false,
             SilenceMeaning::Gone => true,
             SilenceMeaning::GoneBefore(then) => self.observation.last_change() <= then,
         };

@@ -1,6 +1,5 @@
 //! Discovery through a directory: each instance is a file that its owner touches.
 
-mod blindness;
 mod claim;
 mod claims;
 mod config;
@@ -10,6 +9,7 @@ mod entry;
 mod observation;
 mod owners;
 mod scan;
+mod stall;
 #[cfg(test)]
 mod tests;
 mod worker;

@@ -9,12 +9,12 @@ use std::{
 use sinew_folder::FolderError;
 
 use super::{
-    blindness::{Blindness, Silence},
     directory::{Directory, Edition, Fault, Listed, Listing},
     edition::Changes,
     entry::Entry,
     observation::Stamp,
     owners::Owners,
+    stall::{Silence, StallDetector},
 };
 use crate::{Instance, MAX_INSTANCES, host_id, process};
 
@@ -46,7 +46,7 @@ pub(super) struct Scanner {
     /// The last list had all names.
     is_complete: bool,
     is_full: bool,
-    blindness: Blindness,
+    stall: StallDetector,
     owners: Owners,
     /// What is shown may be other than at the last [`take_changed`](Self::take_changed).
     is_changed: bool,
@@ -63,7 +63,7 @@ impl Scanner {
             scans: 0,
             is_complete: false,
             is_full: false,
-            blindness: Blindness::default(),
+            stall: StallDetector::default(),
             owners: Owners::default(),
             is_changed: false,
             reported: BTreeSet::new(),
@@ -151,7 +151,7 @@ impl Scanner {
             self.doubt_absence();
         }
         if former.is_none_or(|former| former.changed != edition.changed) {
-            self.blindness.note_movement(now);
+            self.stall.note_movement(now);
         }
         for file in listing.files {
             self.take(directory, file, now);
@@ -177,7 +177,7 @@ impl Scanner {
         // The longest pause between two scans is a quarter of the TTL, and a look more.
         if unseen > self.ttl / 2 {
             self.entries.values_mut().for_each(|entry| entry.observation.exclude(unseen));
-            self.blindness.exclude(unseen);
+            self.stall.exclude(unseen);
         }
     }
 
@@ -199,7 +199,7 @@ impl Scanner {
                     // A heartbeat leaves what it holds as it was.
                     entry.must_read |= !is_touch || fault.is_some() || entry.is_read_due(now);
                     self.is_changed |= was_hidden;
-                    self.blindness.note_movement(now);
+                    self.stall.note_movement(now);
                 }
                 entry
             }
@@ -284,14 +284,14 @@ impl Scanner {
                 silence.add(entry.fate(ours.as_deref()), entry.observation.has_moved(), touched);
             }
         }
-        let was_blind = self.blindness.is_blind;
+        let was_stalled = self.stall.is_stalled;
         let is_read_only = silence.last_touches.is_some() && directory.is_read_only();
-        let meaning = self.blindness.judge(&silence, is_read_only, now, ttl);
+        let meaning = self.stall.judge(&silence, is_read_only, now, ttl);
         for entry in self.entries.values_mut() {
-            self.is_changed |= entry.settle(meaning, was_blind, now, ttl);
+            self.is_changed |= entry.settle(meaning, was_stalled, now, ttl);
         }
         let directory = directory.path().display();
-        match (was_blind, self.blindness.is_blind) {
+        match (was_stalled, self.stall.is_stalled) {
             (false, true) => tracing::warn!(
                 %directory, is_read_only,
                 "nothing moves in it any more: keeping the last view, which may be out of date"
@@ -307,8 +307,8 @@ impl Scanner {
     }
 
     /// True while all entries stand still at once, so that nobody's end can be seen.
-    pub(super) fn is_blind(&self) -> bool {
-        self.blindness.is_blind
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stall.is_stalled
     }
 
     /// Takes an entry that we have just removed out at once.

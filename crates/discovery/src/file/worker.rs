@@ -211,7 +211,7 @@ impl Worker {
         let error = error.filter(|error| has_seen || !error.is_missing());
         let trouble = match error {
             Some(error) => Some(error.to_string()),
-            None if self.scanner.is_blind() => Some(format!(
+            None if self.scanner.is_stalled() => Some(format!(
                 "nothing moves in {} any more: what is shown may be out of date",
                 self.directory.path().display()
             )),

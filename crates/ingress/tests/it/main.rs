@@ -11,7 +11,7 @@ mod cancel;
 mod layers;
 mod load;
 mod local;
-mod push_face;
+mod push_engine_handler;
 mod raw_handler;
 mod registration;
 mod reserve;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::stream;
-use sinew_ingress::{EndpointConfig, PushFace, PushHandler};
+use sinew_ingress::{EndpointConfig, PushEngineHandler, PushHandler};
 use sinew_plane::{
     AsyncEngine, CancelReason, Code, Context, Error, Executed, ResponseSink, Shutdown, SingleIn,
     Terminal, engine_fn, push_engine_fn,
@@ -78,7 +78,7 @@ async fn a_shutdown_cuts_what_outlives_the_grace_and_counts_it() {
         keep.lock().push(sink);
         Ok(())
     });
-    let _push = fixture.serve_as(2, EndpointConfig::default(), PushFace::new(engine));
+    let _push = fixture.serve_as(2, EndpointConfig::default(), PushEngineHandler::new(engine));
 
     let mut calls: Vec<_> = (0..3).map(|_| fixture.call("1")).collect();
     let deadline = due_in(Duration::from_secs(3600));

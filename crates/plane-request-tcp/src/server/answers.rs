@@ -6,7 +6,7 @@ use sinew_codec::{TcpResponseCodec, TcpResponseMessage};
 use sinew_dynamo_wire::acknowledgement::{self, MAX_ACK_BYTES};
 use sinew_plane::Error;
 
-use super::{Serving, farewell::LINGER};
+use super::{Serving, closing::LINGER};
 
 /// Acknowledgements gathered before they are written even though more requests have been read.
 pub(super) const ANSWERS_BYTES: usize = 16 << 10;

@@ -6,7 +6,7 @@ use futures_util::StreamExt;
 use sinew_plane::{Code, Error, Executed, InstanceId};
 
 use super::world::{Script, World, refuses, says};
-use crate::{BudgetConfig, RetryConfig, RouterMode};
+use crate::{RetryBudgetConfig, RetryConfig, RouterMode};
 
 /// Asks a world whose instance 1 is named first to serve from 2 if it may.
 async fn fails_over(script: Script, idempotent: bool) -> Result<Vec<u64>, Error> {
@@ -99,7 +99,7 @@ async fn a_second_round_waits_as_long_as_the_server_asks() {
     world.script(1, Script::FailStart(busy));
     let error = router.generate("hi".to_owned()).await.unwrap_err();
     assert_eq!(error.retry_after(), Some(Duration::from_secs(900)));
-    assert_eq!(before.elapsed().as_secs(), 3, "nobody waits a quarter of an hour unasked");
+    assert_eq!(before.elapsed().as_secs(), 3, "no_instance waits a quarter of an hour unasked");
 }
 
 #[tokio::test]
@@ -133,7 +133,7 @@ async fn a_dead_instance_is_asked_once_a_second_by_all_together() {
 #[tokio::test]
 async fn the_budget_ends_resending_before_it_ends_the_service() {
     let world = World::with(&[refuses(Code::Overloaded), refuses(Code::Overloaded)]).await;
-    let budget = BudgetConfig { percent: 50, per_second: 0 };
+    let budget = RetryBudgetConfig { percent: 50, per_second: 0 };
     let retry = RetryConfig { budget, ..RetryConfig::default() };
     let router = world.router(RouterMode::RoundRobin).await.with_retry(retry);
     let mut spent = 0;

@@ -8,7 +8,7 @@ mod failover;
 mod in_process;
 mod limits;
 mod metrics;
-mod nobody;
+mod no_instance;
 mod occupancy;
 mod over_memory;
 mod parts;

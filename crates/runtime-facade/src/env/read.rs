@@ -136,7 +136,7 @@ fn text(name: String, value: OsString) -> Result<String, ConfigError> {
         }
     };
     // Certificates have several lines; so may what other programs read.
-    let may_have_lines = part == Part::Elsewhere || text.starts_with("-----BEGIN ");
+    let may_have_lines = part == Part::OtherPrograms || text.starts_with("-----BEGIN ");
     if text.chars().any(char::is_control) && !may_have_lines {
         let reason = format!(
             "{} holds a control character, perhaps the end of a line at its end",

@@ -8,7 +8,7 @@ use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_codec::PayloadFormat;
 use sinew_discovery::Instance;
 use sinew_ingress::{
-    EndpointConfig, Handler, HandlerLayer, PushFace, PushHandler, RawHandler, SystemHealth,
+    EndpointConfig, Handler, HandlerLayer, PushEngineHandler, PushHandler, RawHandler, SystemHealth,
 };
 use sinew_plane::{AsyncEngine, BoxFuture, EndpointName, InstanceId, PushEngine, ResponseSink};
 use tokio::sync::{Mutex, OnceCell};
@@ -150,7 +150,7 @@ impl ServeBuilder {
         self,
         engine: P,
     ) -> Result<Served, ServeError> {
-        Box::pin(self.start(PushFace::new(engine).into(), &["raw"])).await
+        Box::pin(self.start(PushEngineHandler::new(engine).into(), &["raw"])).await
     }
 
     /// Serves bytes with an async function that owns its sink.

@@ -36,11 +36,11 @@ fn when_all_stand_still_at_once_it_is_the_watcher_who_sees_nothing() {
     beat(&mut peer, &[2], 3);
     peer.watch_for(600);
     assert_eq!(peer.ids(), [1, 2]);
-    assert!(peer.scanner.is_blind());
+    assert!(peer.scanner.is_stalled());
 
     // It can be seen again: whoever does not touch from now on is gone.
     beat(&mut peer, &[1], 5);
-    assert!(!peer.scanner.is_blind());
+    assert!(!peer.scanner.is_stalled());
     assert_eq!(peer.ids(), [1, 2], "not judged by what nobody could see");
     beat(&mut peer, &[1], 10);
     assert_eq!(peer.ids(), [1]);
@@ -61,7 +61,7 @@ fn one_that_falls_silent_while_others_move_is_gone() {
     peer.watch_for(9);
     assert_eq!(peer.ids(), [1]);
     peer.watch_for(1);
-    assert!(peer.ids().is_empty() && !peer.scanner.is_blind());
+    assert!(peer.ids().is_empty() && !peer.scanner.is_stalled());
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn what_crashed_machines_left_behind_is_gone_after_its_time() {
     }
     assert_eq!(peer.scan(), [1, 2]);
     peer.watch_for(10);
-    assert!(peer.ids().is_empty() && !peer.scanner.is_blind());
+    assert!(peer.ids().is_empty() && !peer.scanner.is_stalled());
 }
 
 #[cfg(target_os = "linux")]

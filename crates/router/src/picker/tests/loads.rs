@@ -7,7 +7,7 @@ const TWO: RouterMode = RouterMode::PowerOfTwoChoices;
 const LEAST: RouterMode = RouterMode::LeastLoaded;
 
 /// A picker with so many requests in flight per instance, and their permits.
-fn loaded(seed: u64, all: &[Arc<Instance>], in_flight: &[u32]) -> (Picker, Vec<Permit>) {
+fn loaded(seed: u64, all: &[Arc<Instance>], in_flight: &[u32]) -> (Picker, Vec<InFlightGuard>) {
     let mut picker = Picker::seeded(seed);
     let mut permits = Vec::new();
     for (one, count) in all.iter().zip(in_flight) {
@@ -30,7 +30,12 @@ fn shares(mode: RouterMode, weights: &[u32], in_flight: &[u32]) -> Vec<u32> {
 }
 
 /// Chooses and admits `count` requests that do not end.
-fn fill(picker: &mut Picker, mode: RouterMode, all: &[Arc<Instance>], count: usize) -> Vec<Permit> {
+fn fill(
+    picker: &mut Picker,
+    mode: RouterMode,
+    all: &[Arc<Instance>],
+    count: usize,
+) -> Vec<InFlightGuard> {
     let one = |_| {
         let choice = picker.pick(mode, all, |_| false).unwrap();
         picker.admit(&choice)
@@ -199,7 +204,7 @@ proptest! {
         };
         let mut picker = Picker::seeded(seed);
         let mut list = listed(0b111);
-        let mut running: Vec<(u64, Permit)> = Vec::new();
+        let mut running: Vec<(u64, InFlightGuard)> = Vec::new();
         for step in steps {
             match step {
                 Step::List(bits) => list = listed(bits),

@@ -6,11 +6,11 @@
 mod connections;
 mod discovery;
 mod dynamo;
-mod elsewhere;
 mod limits;
 mod listening;
 pub(super) mod logging;
 mod nats;
+mod other_programs;
 mod planes;
 mod runtime_dir;
 
@@ -41,7 +41,7 @@ pub enum Part {
     /// Variables of Dynamo's runtime without an effect here, or that no build supports.
     Dynamo,
     /// Variables of other Dynamo programs: models, front ends, caches.
-    Elsewhere,
+    OtherPrograms,
 }
 
 /// The settings by subject, in the order of the page.
@@ -55,7 +55,7 @@ pub(super) const PARTS: &[(Part, &[Setting])] = &[
     (Part::Logging, logging::SETTINGS),
     (Part::Place, runtime_dir::SETTINGS),
     (Part::Dynamo, dynamo::SETTINGS),
-    (Part::Elsewhere, elsewhere::SETTINGS),
+    (Part::OtherPrograms, other_programs::SETTINGS),
 ];
 
 /// Prefixes of variables that are in no row and ask for the same.
@@ -73,7 +73,7 @@ impl fmt::Display for Part {
             Self::Logging => "Logs and threads of the sinew command",
             Self::Place => "Folders",
             Self::Dynamo => "Variables of Dynamo's runtime that change nothing here",
-            Self::Elsewhere => "Variables of Dynamo that are for other programs",
+            Self::OtherPrograms => "Variables of Dynamo that are for other programs",
         })
     }
 }

@@ -107,7 +107,7 @@ fn nonsense_is_refused_by_name_and_value() {
         };
         let case = CASES.iter().find(|case| case.name == setting.name());
         bad.extend(case.iter().flat_map(|case| case.bad.iter().map(|bad| (*bad).to_owned())));
-        if part != Part::Elsewhere {
+        if part != Part::OtherPrograms {
             bad.push("a\u{7}b".to_owned());
         }
         for value in bad {

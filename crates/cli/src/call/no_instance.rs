@@ -13,14 +13,14 @@ use crate::{
 };
 
 /// A call that found no instance.
-pub(super) struct Nobody<'a> {
+pub(super) struct NoInstance<'a> {
     pub(super) settings: &'a Settings,
     pub(super) args: &'a CallArgs,
     pub(super) runtime: &'a Runtime,
     pub(super) client: &'a Client,
 }
 
-impl Nobody<'_> {
+impl NoInstance<'_> {
     /// Who is there all the same and why that does not help, or else where nobody is and what
     /// the discovery says about it.
     ///

@@ -9,14 +9,14 @@ use crate::{deadline::DeadlineKey, instance::Instance};
 
 /// One admitted request. Dropping it frees its place. A request that is dropped without
 /// [`end`](Self::end), as by a panic, counts as an application error.
-pub(crate) struct Permit {
+pub(crate) struct RequestGuard {
     pub(crate) instance: Arc<Instance>,
     pub(crate) key: Option<InFlightKey>,
     pub(crate) deadline: Option<DeadlineKey>,
     pub(crate) metrics: Option<RequestMetrics>,
 }
 
-impl Permit {
+impl RequestGuard {
     /// Also counts the request on the transport that it arrived on.
     pub(crate) fn over(&mut self, carrier: &TransportMetrics) {
         self.metrics = self.metrics.take().map(|metrics| metrics.over(carrier));
@@ -38,7 +38,7 @@ impl Permit {
     }
 }
 
-impl Drop for Permit {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
         // First, so that the gauge is right when a drain sees that nothing is in flight.
         drop(self.metrics.take());

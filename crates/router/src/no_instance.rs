@@ -9,7 +9,7 @@ use sinew_telemetry::first_few;
 use crate::client::Members;
 
 /// The error if discovery has no instance. `trouble` is the problem that the discovery reports.
-pub(crate) fn there(endpoint: &EndpointName, trouble: Option<String>) -> Error {
+pub(crate) fn none_known(endpoint: &EndpointName, trouble: Option<String>) -> Error {
     let why = trouble.unwrap_or_else(|| {
         "nothing is registered under that name. Start a worker for it, and check that it and this \
          process use the same discovery"
@@ -19,7 +19,7 @@ pub(crate) fn there(endpoint: &EndpointName, trouble: Option<String>) -> Error {
 }
 
 /// The error if instances exist and none can be reached from this process. `None` if none exists.
-pub(crate) fn within_reach(endpoint: &EndpointName, known: &[Arc<Instance>]) -> Option<Error> {
+pub(crate) fn none_reachable(endpoint: &EndpointName, known: &[Arc<Instance>]) -> Option<Error> {
     if known.is_empty() {
         return None;
     }
@@ -32,7 +32,7 @@ pub(crate) fn within_reach(endpoint: &EndpointName, known: &[Arc<Instance>]) -> 
 }
 
 /// The error if other instances exist than the one that was named. `None` if none exists.
-pub(crate) fn of_id(
+pub(crate) fn none_with_id(
     endpoint: &EndpointName,
     id: InstanceId,
     known: &[InstanceId],
@@ -49,7 +49,7 @@ pub(crate) fn of_id(
 }
 
 /// The error if the strategy has chosen none of the instances.
-pub(crate) fn chosen(endpoint: &EndpointName, strategy: &str, members: &Members) -> Error {
+pub(crate) fn none_chosen(endpoint: &EndpointName, strategy: &str, members: &Members) -> Error {
     let known = members.instances.iter().map(|one| one.id);
     let message =
         format!("{strategy} chose no instance of {endpoint}: there are {}", first_few(known, ", "));

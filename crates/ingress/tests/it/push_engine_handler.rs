@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use sinew_ingress::{PushFace, ServedEndpoint};
+use sinew_ingress::{PushEngineHandler, ServedEndpoint};
 use sinew_plane::{
     CancelReason, Code, Context, Error, Executed, Headers, ResponseSink, SingleIn, Terminal,
     TrySendError, push_engine_fn,
@@ -23,7 +23,7 @@ fn keeper(fixture: &Fixture) -> (ServedEndpoint, Sinks) {
         keep.lock().push((request.into_parts().0, sink));
         Ok(())
     });
-    (fixture.serve(PushFace::new(engine)), sinks)
+    (fixture.serve(PushEngineHandler::new(engine)), sinks)
 }
 
 #[tokio::test]
@@ -100,7 +100,7 @@ async fn a_refusal_is_safe_to_resend_and_a_panic_stays_with_its_request() {
         assert_ne!(request.data(), "panic", "this is the bug under test");
         Err(Box::new((Error::new(Code::Exhausted, "no slot is free"), sink)))
     });
-    let _served = fixture.serve(PushFace::new(engine));
+    let _served = fixture.serve(PushEngineHandler::new(engine));
     assert_eq!(fixture.call("x").failure().await, (Code::Exhausted, Executed::No));
     assert_eq!(fixture.call("panic").failure().await, (Code::HandlerGone, Executed::Yes));
     assert_eq!(fixture.call("x").failure().await, (Code::Exhausted, Executed::No));

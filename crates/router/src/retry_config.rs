@@ -5,7 +5,7 @@ use std::time::Duration;
 use sinew_plane::{Backoff, Code, Error, Executed, InstanceId};
 use sinew_telemetry::first_few;
 
-use crate::BudgetConfig;
+use crate::RetryBudgetConfig;
 
 /// When and how often a request is sent again.
 ///
@@ -19,7 +19,7 @@ pub struct RetryConfig {
     /// may be the one that works. 1 turns resending off, also after refusals.
     pub max_attempts: usize,
     /// How many resends all requests of a router may add together.
-    pub budget: BudgetConfig,
+    pub budget: RetryBudgetConfig,
     /// The wait before the request goes again to instances that failed. There is no wait before it
     /// goes to an instance that was not tried yet.
     pub backoff: Backoff,
@@ -38,7 +38,7 @@ impl Default for RetryConfig {
     fn default() -> Self {
         Self {
             max_attempts: 3,
-            budget: BudgetConfig::default(),
+            budget: RetryBudgetConfig::default(),
             backoff: Backoff::default(),
             max_wait: Duration::from_secs(5),
             ejection: Duration::from_secs(1),

@@ -9,12 +9,12 @@ use sinew_telemetry::{Side, TransportMetrics};
 /// request reads them without waiting. Their number is bounded by the transports of the process,
 /// because the process names them and not its peers.
 #[derive(Default)]
-pub(crate) struct Carriers {
+pub(crate) struct TransportMeters {
     known: ArcSwap<Vec<(TransportId, TransportMetrics)>>,
     adding: Mutex<()>,
 }
 
-impl Carriers {
+impl TransportMeters {
     /// Calls `count` with the metrics of a transport.
     pub(crate) fn count<T>(
         &self,

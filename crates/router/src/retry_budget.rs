@@ -10,14 +10,14 @@ const SLOTS: usize = WINDOW_SECS + 1;
 
 /// The size of the retry budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BudgetConfig {
+pub struct RetryBudgetConfig {
     /// Resends per hundred requests.
     pub percent: u32,
     /// Resends per second in addition, so that a router with little traffic may resend at all.
     pub per_second: u32,
 }
 
-impl Default for BudgetConfig {
+impl Default for RetryBudgetConfig {
     fn default() -> Self {
         Self { percent: 20, per_second: 10 }
     }
@@ -28,7 +28,7 @@ impl Default for BudgetConfig {
 /// overload a service that recovers slowly.
 #[derive(Debug)]
 pub struct RetryBudget {
-    config: BudgetConfig,
+    config: RetryBudgetConfig,
     slots: [Slot; SLOTS],
     epoch: Instant,
     /// The second since `epoch` that the newest slot stands for.
@@ -43,7 +43,7 @@ struct Slot {
 
 impl RetryBudget {
     /// Makes a full budget.
-    pub fn new(config: BudgetConfig, now: Instant) -> Self {
+    pub fn new(config: RetryBudgetConfig, now: Instant) -> Self {
         Self { config, slots: [Slot::default(); SLOTS], epoch: now, second: 0 }
     }
 
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn the_floor_and_the_percentage_add_up_and_come_back() {
         let start = Instant::now();
-        let mut budget = RetryBudget::new(BudgetConfig::default(), start);
+        let mut budget = RetryBudget::new(RetryBudgetConfig::default(), start);
         assert_eq!(spend(&mut budget, start), 100);
         for _ in 0..1000 {
             budget.on_request(start);
@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn a_budget_of_nothing_allows_nothing() {
         let now = Instant::now();
-        let mut budget = RetryBudget::new(BudgetConfig { percent: 0, per_second: 0 }, now);
+        let mut budget = RetryBudget::new(RetryBudgetConfig { percent: 0, per_second: 0 }, now);
         budget.on_request(now);
         assert!(!budget.try_resend(now));
     }
@@ -128,7 +128,7 @@ mod tests {
         fn no_ten_seconds_see_more(steps in prop::collection::vec((0u64..3000, 0u32..40, 0u32..40), 1..60)) {
             let start = Instant::now();
             let mut now = start;
-            let mut budget = RetryBudget::new(BudgetConfig { percent: 20, per_second: 1 }, start);
+            let mut budget = RetryBudget::new(RetryBudgetConfig { percent: 20, per_second: 1 }, start);
             // (when, requests, resends); requests count for the window plus the partial second.
             let mut history: VecDeque<(Instant, u64, u64)> = VecDeque::new();
             for (wait, requests, wanted) in steps {

@@ -19,31 +19,31 @@ use crate::{
 /// request. The request is in flight until the sink has its end. A kill and a passed deadline end
 /// the response at once, and the engine's sink is closed from then on. After a stop the engine
 /// should finish the current item and then end the stream.
-pub struct PushFace<P: ?Sized> {
+pub struct PushEngineHandler<P: ?Sized> {
     engine: Arc<P>,
 }
 
-impl<P: PushEngine> PushFace<P> {
+impl<P: PushEngine> PushEngineHandler<P> {
     /// Serves `engine`.
     pub fn new(engine: P) -> Self {
         Self::shared(Arc::new(engine))
     }
 }
 
-impl<P: PushEngine + ?Sized> PushFace<P> {
+impl<P: PushEngine + ?Sized> PushEngineHandler<P> {
     /// Serves an engine that other code holds as well.
     pub fn shared(engine: Arc<P>) -> Self {
         Self { engine }
     }
 }
 
-impl<P: PushEngine + ?Sized + 'static> From<PushFace<P>> for Handler {
-    fn from(face: PushFace<P>) -> Self {
-        Self::of(Arc::new(face))
+impl<P: PushEngine + ?Sized + 'static> From<PushEngineHandler<P>> for Handler {
+    fn from(handler: PushEngineHandler<P>) -> Self {
+        Self::of(Arc::new(handler))
     }
 }
 
-impl<P: PushEngine + ?Sized> AdmittedHandler for PushFace<P> {
+impl<P: PushEngine + ?Sized> AdmittedHandler for PushEngineHandler<P> {
     fn handle(&self, request: AdmittedRequest<'_>, sink: ResponseSink) {
         let AdmittedRequest { body, context, permit, .. } = request;
         let _inside = permit.instance.span(&context).entered();
@@ -63,8 +63,8 @@ impl<P: PushEngine + ?Sized> AdmittedHandler for PushFace<P> {
     }
 }
 
-impl<P: ?Sized> std::fmt::Debug for PushFace<P> {
+impl<P: ?Sized> std::fmt::Debug for PushEngineHandler<P> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("PushFace")
+        f.write_str("PushEngineHandler")
     }
 }

@@ -14,7 +14,7 @@ use std::{
 #[derive(Debug, Default)]
 pub(super) struct Silence {
     /// What could have gone down at once: processes of this machine, other machines.
-    pub(super) fates: BTreeSet<String>,
+    pub(super) failure_domains: BTreeSet<String>,
     /// Some were seen to move before.
     pub(super) has_moved: bool,
     /// The first and the last time that the owners have written, by their clocks.
@@ -23,7 +23,7 @@ pub(super) struct Silence {
 
 impl Silence {
     pub(super) fn add(&mut self, fate: Option<String>, has_moved: bool, touched: i64) {
-        self.fates.extend(fate);
+        self.failure_domains.extend(fate);
         self.has_moved |= has_moved;
         let (first, last) = self.last_touches.unwrap_or((touched, touched));
         self.last_touches = Some((first.min(touched), last.max(touched)));
@@ -43,7 +43,7 @@ impl Silence {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SilenceMeaning {
     /// That nothing can be seen: nobody's silence says anything.
-    Blind,
+    Stalled,
     /// That those who are silent are gone.
     Gone,
     /// The same of those who were silent while others moved this late; of the rest it is too early
@@ -53,13 +53,13 @@ pub(super) enum SilenceMeaning {
 
 /// Remembers when anything moved in the directory.
 #[derive(Debug, Default)]
-pub(super) struct Blindness {
+pub(super) struct StallDetector {
     /// When something last changed: a touch, a new file, one that went. The first look counts.
     last_movement: Option<Instant>,
-    pub(super) is_blind: bool,
+    pub(super) is_stalled: bool,
 }
 
-impl Blindness {
+impl StallDetector {
     pub(super) fn note_movement(&mut self, now: Instant) {
         self.last_movement = Some(now);
     }
@@ -82,10 +82,10 @@ impl Blindness {
         let moved = self.last_movement.unwrap_or(now);
         let nothing_moves = now.saturating_duration_since(moved) >= ttl;
         let is_silent = silence.last_touches.is_some();
-        let together = silence.fates.len() > 1 && silence.came_at_once(ttl);
-        self.is_blind = nothing_moves && is_silent && (is_read_only || together);
-        match (self.is_blind, nothing_moves) {
-            (true, _) => SilenceMeaning::Blind,
+        let together = silence.failure_domains.len() > 1 && silence.came_at_once(ttl);
+        self.is_stalled = nothing_moves && is_silent && (is_read_only || together);
+        match (self.is_stalled, nothing_moves) {
+            (true, _) => SilenceMeaning::Stalled,
             (false, true) => SilenceMeaning::Gone,
             // Owners touch every third of a TTL, and that is seen up to a quarter later: whoever
             // stopped in the same moment was seen last within 7/12 of each other.
@@ -102,9 +102,9 @@ mod tests {
 
     const TTL: Duration = Duration::from_secs(10);
 
-    fn silence(fates: &[&str], has_moved: bool, touched: &[i64]) -> Silence {
+    fn silence(failure_domains: &[&str], has_moved: bool, touched: &[i64]) -> Silence {
         let mut silence = Silence::default();
-        for (fate, touched) in fates.iter().zip(touched) {
+        for (fate, touched) in failure_domains.iter().zip(touched) {
             silence.add(Some((*fate).to_owned()), has_moved, *touched);
         }
         silence
@@ -114,10 +114,10 @@ mod tests {
     fn several_that_stop_together_are_not_seen_and_one_that_stops_is_gone() {
         let start = Instant::now();
         let judge = |silence: &Silence, is_read_only, after| {
-            let mut blindness = Blindness::default();
-            blindness.note_movement(start);
+            let mut stall = StallDetector::default();
+            stall.note_movement(start);
             let now = start + Duration::from_secs(after);
-            blindness.judge(silence, is_read_only, now, TTL) == SilenceMeaning::Blind
+            stall.judge(silence, is_read_only, now, TTL) == SilenceMeaning::Stalled
         };
         let two = silence(&["a", "b"], true, &[0, 3]);
         assert!(judge(&two, false, 10));
