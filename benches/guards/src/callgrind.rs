@@ -17,9 +17,9 @@ const PROGRAM: &str = "sinew-guards-load";
 /// Operations of the shorter of two runs. Callgrind is about 50 times slower than the machine.
 fn operations(load: Load) -> usize {
     match load {
-        Load::Unary1 | Load::Typed => 1_000,
+        Load::Unary1 | Load::Typed | Load::Local => 1_000,
         Load::Unary64 => 6_400,
-        Load::Stream | Load::TypedItems => 100,
+        Load::Stream | Load::TypedItems | Load::LocalItems => 100,
         // The exporter of metrics calibrates a clock at the start, which takes a few million
         // instructions more or less from run to run: that many operations make them a hundredth.
         Load::TypedOn => 8_000,

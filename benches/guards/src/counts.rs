@@ -10,9 +10,9 @@ use crate::{Load, Measured, limits::Count, load::Running, packets};
 /// of its credit rhythm.
 fn operations(load: Load) -> usize {
     match load {
-        Load::Unary1 | Load::Typed | Load::TypedOn => 10_000,
+        Load::Unary1 | Load::Typed | Load::Local | Load::TypedOn => 10_000,
         Load::Unary64 => 64_000,
-        Load::Stream | Load::TypedItems | Load::TypedItemsOn => 1_000,
+        Load::Stream | Load::TypedItems | Load::LocalItems | Load::TypedItemsOn => 1_000,
         Load::Pass => 2_048,
     }
 }

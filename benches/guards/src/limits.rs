@@ -111,9 +111,13 @@ impl Limit {
     /// "per call", "per item", ...
     pub fn unit(&self) -> &'static str {
         match (self.load, self.count.is_per_item()) {
-            (Load::Unary1 | Load::Unary64 | Load::Typed | Load::TypedOn, _) => "per call",
+            (Load::Unary1 | Load::Unary64 | Load::Typed | Load::Local | Load::TypedOn, _) => {
+                "per call"
+            }
             (_, true) => "per item",
-            (Load::Stream | Load::TypedItems | Load::TypedItemsOn, false) => "per stream",
+            (Load::Stream | Load::TypedItems | Load::LocalItems | Load::TypedItemsOn, false) => {
+                "per stream"
+            }
             (Load::Pass, false) => "per pass",
         }
     }
@@ -152,6 +156,12 @@ pub const LIMITS: &[Limit] = &[
     limit(TypedItems,   Allocations,       2.175, Percent(5.0),  "a text at each end, and a buffer for each run"),
     limit(TypedItems,   AllocatedBytes,    374.0, Percent(20.0), "two texts of 64 B and the encoded item"),
     limit(TypedItems,   Instructions,     2451.0, Percent(10.0), "MessagePack both ways, and the engine's stream; items are encoded, sent and read in runs"),
+    limit(Local,        Allocations,      15.0,   Percent(5.0),  "x"),
+    limit(Local,        AllocatedBytes,   1000.0, Percent(20.0), "x"),
+    limit(Local,        Instructions,     5000.0, Percent(10.0), "x"),
+    limit(LocalItems,   Allocations,      1.0,    Percent(5.0),  "x"),
+    limit(LocalItems,   AllocatedBytes,   64.0,   Percent(20.0), "x"),
+    limit(LocalItems,   Instructions,     300.0,  Percent(10.0), "x"),
     limit(TypedOn,      Allocations,      33.061, Percent(5.0),  "as with telemetry off: handles are looked up once"),
     limit(TypedOn,      AllocatedBytes,   5481.0, Percent(20.0), "as with telemetry off"),
     limit(TypedOn,      Instructions,    41000.0, Percent(10.0), "counters, four readings of the clock, and samples of histograms"),

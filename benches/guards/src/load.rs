@@ -17,7 +17,7 @@ use tokio::{sync::Notify, task::JoinSet};
 use crate::{
     ends::{Ask, Caller, Ends},
     limits::Count,
-    typed::{self, TypedEnds},
+    typed::{self, TypedEnds, TypedLoad},
 };
 
 /// Request bodies as in the benchmarks.
@@ -48,6 +48,10 @@ pub enum Load {
     Typed,
     /// A typed request through the same, 256 typed items back.
     TypedItems,
+    /// The typed call to an engine of the same process.
+    Local,
+    /// The typed items of an engine of the same process.
+    LocalItems,
     /// The typed call with metrics collected and logs at `info`.
     TypedOn,
     /// The typed items with the same.
@@ -56,13 +60,15 @@ pub enum Load {
 
 impl Load {
     /// All of them. Telemetry cannot be switched off again, so what is counted with it is last.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Unary1,
         Self::Unary64,
         Self::Stream,
         Self::Pass,
         Self::Typed,
         Self::TypedItems,
+        Self::Local,
+        Self::LocalItems,
         Self::TypedOn,
         Self::TypedItemsOn,
     ];
@@ -76,16 +82,19 @@ impl Load {
         }
     }
 
-    /// Of a typed load: how many items each request wants, if it does not want itself back, and
-    /// whether telemetry is on.
-    pub(crate) fn typed(self) -> Option<(Option<usize>, bool)> {
-        match self {
-            Self::Unary1 | Self::Unary64 | Self::Stream | Self::Pass => None,
-            Self::Typed => Some((None, false)),
-            Self::TypedItems => Some((Some(typed::STREAM_ITEMS), false)),
-            Self::TypedOn => Some((None, true)),
-            Self::TypedItemsOn => Some((Some(typed::STREAM_ITEMS), true)),
-        }
+    /// How the ends of a typed load are set up.
+    pub(crate) fn typed(self) -> Option<TypedLoad> {
+        let (calls, items) = (None, Some(typed::STREAM_ITEMS));
+        let (items, in_process, telemetry) = match self {
+            Self::Unary1 | Self::Unary64 | Self::Stream | Self::Pass => return None,
+            Self::Typed => (calls, false, false),
+            Self::TypedItems => (items, false, false),
+            Self::Local => (calls, true, false),
+            Self::LocalItems => (items, true, false),
+            Self::TypedOn => (calls, false, true),
+            Self::TypedItemsOn => (items, false, true),
+        };
+        Some(TypedLoad { items, in_process, telemetry })
     }
 
     /// Its name on the command line and in tables.
@@ -97,6 +106,8 @@ impl Load {
             Self::Pass => "pass",
             Self::Typed => "typed",
             Self::TypedItems => "typed-items",
+            Self::Local => "local",
+            Self::LocalItems => "local-items",
             Self::TypedOn => "typed-on",
             Self::TypedItemsOn => "typed-items-on",
         }
@@ -105,8 +116,8 @@ impl Load {
     /// What is done once, and counted.
     pub fn operation(self) -> &'static str {
         match self {
-            Self::Unary1 | Self::Unary64 | Self::Typed | Self::TypedOn => "call",
-            Self::Stream | Self::TypedItems | Self::TypedItemsOn => "stream",
+            Self::Unary1 | Self::Unary64 | Self::Typed | Self::Local | Self::TypedOn => "call",
+            Self::Stream | Self::TypedItems | Self::LocalItems | Self::TypedItemsOn => "stream",
             Self::Pass => "pass",
         }
     }
@@ -114,8 +125,10 @@ impl Load {
     /// Items that arrive with each operation.
     pub fn items(self) -> usize {
         match self {
-            Self::Unary1 | Self::Unary64 | Self::Typed | Self::TypedOn => 1,
-            Self::Stream | Self::TypedItems | Self::TypedItemsOn => Ends::STREAM_ITEMS,
+            Self::Unary1 | Self::Unary64 | Self::Typed | Self::Local | Self::TypedOn => 1,
+            Self::Stream | Self::TypedItems | Self::LocalItems | Self::TypedItemsOn => {
+                Ends::STREAM_ITEMS
+            }
             Self::Pass => LANES,
         }
     }
@@ -124,9 +137,9 @@ impl Load {
     /// rhythm. For the pass, one rhythm: credit is granted once per half window of 1,024 items.
     pub(crate) fn warm_up(self) -> usize {
         match self {
-            Self::Unary1 | Self::Typed | Self::TypedOn => 1_000,
+            Self::Unary1 | Self::Typed | Self::Local | Self::TypedOn => 1_000,
             Self::Unary64 => 6_400,
-            Self::Stream | Self::TypedItems | Self::TypedItemsOn => 100,
+            Self::Stream | Self::TypedItems | Self::LocalItems | Self::TypedItemsOn => 100,
             Self::Pass => 512,
         }
     }
@@ -187,7 +200,7 @@ impl Running {
             load,
             ends: Ends::new(callers)?,
             typed: match load.typed() {
-                Some((_, telemetry)) => Some(TypedEnds::start(telemetry).await?),
+                Some(typed) => Some(TypedEnds::start(typed).await?),
                 None => None,
             },
             consumers: JoinSet::new(),
@@ -231,7 +244,7 @@ impl Running {
     /// # Errors
     /// An exchange failed, or did not bring what was asked for.
     pub async fn repeat(&mut self, times: usize) -> Result<()> {
-        if let (Some(ends), Some((items, _))) = (&self.typed, self.load.typed()) {
+        if let (Some(ends), Some(TypedLoad { items, .. })) = (&self.typed, self.load.typed()) {
             return ends.call(times, items).await;
         }
         match self.load {
@@ -240,7 +253,12 @@ impl Running {
             Load::Stream => self.call(1, times, Ask::Stream, STREAM_BYTES).await,
             Load::Pass => self.pass(times).await,
             // With their own ends, above.
-            Load::Typed | Load::TypedItems | Load::TypedOn | Load::TypedItemsOn => {
+            Load::Typed
+            | Load::TypedItems
+            | Load::Local
+            | Load::LocalItems
+            | Load::TypedOn
+            | Load::TypedItemsOn => {
                 bail!("a typed load without its ends")
             }
         }

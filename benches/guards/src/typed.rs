@@ -26,8 +26,19 @@ struct Message {
     last: bool,
 }
 
+/// How the ends are set up, and what is asked of them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TypedLoad {
+    /// How many items each request wants, if it does not want itself back.
+    pub(crate) items: Option<usize>,
+    /// Worker and caller are one runtime, so that a call is a call of the engine.
+    pub(crate) in_process: bool,
+    /// With the telemetry of a program that is watched.
+    pub(crate) telemetry: bool,
+}
+
 /// A worker and a caller, each a runtime of its own in this process, over TCP and with discovery in
-/// files.
+/// files; or both one runtime.
 pub(crate) struct TypedEnds {
     router: PushRouter<Message, Message>,
     _caller: Runtime,
@@ -37,9 +48,8 @@ pub(crate) struct TypedEnds {
 }
 
 impl TypedEnds {
-    /// With the telemetry of a program that is watched, or without.
-    pub(crate) async fn start(telemetry: bool) -> Result<Self> {
-        if telemetry {
+    pub(crate) async fn start(load: TypedLoad) -> Result<Self> {
+        if load.telemetry {
             switch_telemetry_on()?;
         }
         let folder = tempfile::tempdir()?;
@@ -48,7 +58,8 @@ impl TypedEnds {
             let builder = Runtime::builder().discovery(place);
             Ok(builder.configure(|config| config.unix = false).build().await?)
         };
-        let (worker, caller) = (runtime().await?, runtime().await?);
+        let worker = runtime().await?;
+        let caller = if load.in_process { worker.clone() } else { runtime().await? };
         let name: sinew::EndpointName = "guards/typed/ask".parse()?;
         let engine = engine_fn(|request: SingleIn<Message>| async move {
             Ok::<_, Error>(answer(request.into_parts().0))

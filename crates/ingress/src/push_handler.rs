@@ -1,6 +1,12 @@
 //! Serves engines of values: a request value in, a stream of values out, in six steps.
 
-use std::{future::poll_fn, marker::PhantomData, pin::Pin, sync::Arc, task::Poll};
+use std::{
+    future::poll_fn,
+    marker::PhantomData,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+};
 
 use bytes::Bytes;
 use futures_core::Stream;
@@ -107,15 +113,34 @@ async fn answer<Req, Resp, E>(
     Resp: Serialize + Send + Sync + 'static,
     E: AsyncEngine<Req, Resp> + ?Sized,
 {
-    let end = tokio::select! {
-        biased;
-        () = context.killed() => End::cancelled(&context),
-        end = pipeline(&*engine, body, &context, &mut sink, &mut permit) => match end {
-            Ok(()) => End::Complete,
-            Err(end) => end,
-        },
+    let end = {
+        let work = pin!(pipeline(&*engine, body, &context, &mut sink, &mut permit));
+        match unless_killed(&context, work).await {
+            Some(Ok(())) => End::Complete,
+            Some(Err(end)) => end,
+            None => End::cancelled(&context),
+        }
     };
     complete(permit, sink, end);
+}
+
+/// Does the work of a request until the request is killed: a kill is looked for first, so that the
+/// engine does not run after it, and waited for only by work that waits itself.
+async fn unless_killed<T>(
+    context: &Context,
+    mut work: Pin<&mut impl Future<Output = T>>,
+) -> Option<T> {
+    let mut killed = pin!(context.killed());
+    poll_fn(|cx| {
+        if context.is_killed() {
+            return Poll::Ready(None);
+        }
+        match work.as_mut().poll(cx) {
+            Poll::Ready(value) => Poll::Ready(Some(value)),
+            Poll::Pending => killed.as_mut().poll(cx).map(|()| None),
+        }
+    })
+    .await
 }
 
 async fn pipeline<Req, Resp, E>(

@@ -47,22 +47,21 @@ impl Headers {
         if block.len() > MAX_BLOCK_BYTES {
             return Err(HeadersError::TooLarge);
         }
-        let mut seen: Vec<&[u8]> = Vec::new();
-        let mut rest = &block[..];
+        let (mut rest, mut count) = (&block[..], 0);
         while !rest.is_empty() {
             let (name, value, tail) = split_entry(rest).ok_or(HeadersError::CutShort)?;
             check_name(name)?;
             check_value(value)?;
-            if seen.contains(&name) {
+            // There are few, so looking at them again is cheaper than to keep a list.
+            if entries(&block).take(count).any(|(earlier, _)| earlier == name) {
                 return Err(HeadersError::Duplicate);
             }
-            seen.push(name);
-            if seen.len() > MAX_ENTRIES {
+            count += 1;
+            if count > MAX_ENTRIES {
                 return Err(HeadersError::TooMany);
             }
             rest = tail;
         }
-        drop(seen);
         Ok(Self { block })
     }
 
@@ -78,21 +77,13 @@ impl Headers {
 
     /// The value of a name. The cost grows with the number of entries, at most 64.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.iter().find(|(key, _)| *key == name).map(|(_, value)| value)
+        let (_, value) = entries(&self.block).find(|(key, _)| *key == name.as_bytes())?;
+        Some(text(value))
     }
 
     /// All entries in the order in which they were set.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        let mut rest = &self.block[..];
-        std::iter::from_fn(move || {
-            let (name, value, tail) = split_entry(rest)?;
-            rest = tail;
-            // decode and insert admit nothing but UTF-8, so the defaults are never taken.
-            Some((
-                std::str::from_utf8(name).unwrap_or_default(),
-                std::str::from_utf8(value).unwrap_or_default(),
-            ))
-        })
+        entries(&self.block).map(|(name, value)| (text(name), text(value)))
     }
 
     /// Sets the value of a name, in place of an earlier value.
@@ -119,6 +110,22 @@ impl Headers {
         self.block = block.freeze();
         Ok(())
     }
+}
+
+/// Names and values as they stand in a block, up to where it breaks off.
+fn entries(block: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let mut rest = block;
+    std::iter::from_fn(move || {
+        let (name, value, tail) = split_entry(rest)?;
+        rest = tail;
+        Some((name, value))
+    })
+}
+
+/// A name or a value as text: decode and insert admit nothing but UTF-8, so the default is never
+/// taken.
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default()
 }
 
 fn put_entry(block: &mut BytesMut, name: &str, value: &str) {
@@ -149,6 +156,10 @@ fn check_name(name: &[u8]) -> Result<(), HeadersError> {
 fn check_value(value: &[u8]) -> Result<(), HeadersError> {
     if value.len() > usize::from(u16::MAX) {
         return Err(HeadersError::TooLarge);
+    }
+    // What almost every value is, and quickly seen.
+    if value.iter().all(|byte| matches!(byte, b' '..=b'~')) {
+        return Ok(());
     }
     match std::str::from_utf8(value) {
         Ok(text) if !text.chars().any(char::is_control) => Ok(()),

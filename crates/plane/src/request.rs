@@ -48,7 +48,16 @@ pub struct OutgoingRequest {
 impl OutgoingRequest {
     /// Makes a first attempt with the transport's default window.
     pub fn new(endpoint: EndpointName, instance: InstanceId, body: Bytes) -> Self {
-        let context = Context::new();
+        Self::in_context(Context::new(), endpoint, instance, body)
+    }
+
+    /// The same under a context that there is already.
+    pub fn in_context(
+        context: Context,
+        endpoint: EndpointName,
+        instance: InstanceId,
+        body: Bytes,
+    ) -> Self {
         Self {
             endpoint,
             instance,

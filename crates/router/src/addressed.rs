@@ -7,7 +7,7 @@ use sinew_plane::{
     StopKind, TransportId, TransportRequirements, unless_cancelled,
 };
 use sinew_registry::{Opened, Proximity, Route, TransportRegistry};
-use sinew_telemetry::{ActiveStream, TransportMetrics};
+use sinew_telemetry::{ActiveStream, Stopwatch, TransportMetrics};
 
 /// Which transports a router may use.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -42,6 +42,28 @@ pub struct Started {
     pub active: ActiveStream,
     /// The metrics in which an error of the stream is counted.
     pub metrics: TransportMetrics,
+    /// When the request was sent.
+    since: Stopwatch,
+}
+
+impl Started {
+    /// A request that is on its way.
+    pub(crate) fn sent(opened: Opened) -> Self {
+        let Opened { stream, transport, metrics, since } = opened;
+        Self { stream, transport, active: metrics.stream(), metrics, since }
+    }
+
+    /// Waits until the handler has taken the request.
+    pub(crate) async fn accepted(&mut self, context: &Context) -> Result<(), Error> {
+        let started = pin!(self.stream.started());
+        let started = unless_cancelled(context, StopKind::Kill, started).await;
+        let started = started.unwrap_or_else(|reason| Err(Error::cancelled(reason)));
+        self.metrics.answered(self.since);
+        if let Err(error) = &started {
+            count(&self.metrics, error);
+        }
+        started
+    }
 }
 
 impl AddressedPushRouter {
@@ -94,7 +116,9 @@ impl AddressedPushRouter {
             Some(opened) => opened?,
             None => Box::pin(self.open(routes, request)).await?,
         };
-        self.started(opened, &context).await
+        let mut started = Started::sent(opened);
+        started.accepted(&context).await?;
+        Ok(started)
     }
 
     /// Waits for a connection, and sends the request over it.
@@ -108,26 +132,6 @@ impl AddressedPushRouter {
         // The deadline is watched by who sends, above all attempts.
         let opened = unless_cancelled(&context, StopKind::Stop, pin!(opening)).await;
         opened.unwrap_or_else(|reason| Err(Error::cancelled(reason)))
-    }
-
-    /// Waits until the worker has accepted a request that was sent.
-    pub(crate) async fn started(
-        &self,
-        opened: Opened,
-        context: &Context,
-    ) -> Result<Started, Error> {
-        let Opened { mut stream, transport, metrics, since } = opened;
-        let active = metrics.stream();
-        let started = unless_cancelled(context, StopKind::Kill, pin!(stream.started())).await;
-        let started = started.unwrap_or_else(|reason| Err(Error::cancelled(reason)));
-        metrics.answered(since);
-        match started {
-            Ok(()) => Ok(Started { stream, transport, active, metrics }),
-            Err(error) => {
-                count(&metrics, &error);
-                Err(error)
-            }
-        }
     }
 }
 

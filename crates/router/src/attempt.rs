@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_core::de::DeserializeOwned;
 use sinew_codec::PayloadFormat;
 use sinew_plane::{Context, Error, ManyOut, OutgoingRequest, TransportId};
-use sinew_registry::{LocalCall, Opened, Route};
+use sinew_registry::{LocalCall, Route};
 
-use crate::{LOCAL, active_attempt::ActiveAttempt, in_process, push_router::Shared, response};
+use crate::{
+    LOCAL, Started, active_attempt::ActiveAttempt, in_process, push_router::Shared, response,
+};
 
 /// An attempt that is ready to be sent. It holds the count of its instance and does not borrow the
 /// request, so that two attempts of one request can run at once. Dropping it cancels what it has
@@ -32,7 +34,7 @@ pub(crate) enum Way<'a, Req, Resp> {
         format: PayloadFormat,
         request: OutgoingRequest,
         /// The result of sending at once, if a connection was up.
-        opened: Option<Result<Opened, Error>>,
+        opened: Option<Result<Started, Error>>,
     },
 }
 
@@ -44,11 +46,11 @@ where
     /// then nothing was sent.
     pub(crate) fn send_now(&mut self) -> bool {
         let Way::Remote { routes, request, opened, .. } = &mut self.way else { return true };
-        *opened = self.shared.client.addressed().registry().open_now(routes, request);
-        if opened.is_some() {
-            self.sent.store(true, Ordering::Relaxed);
-        }
-        opened.is_some()
+        let registry = self.shared.client.addressed().registry();
+        let Some(sent) = registry.open_now(routes, request) else { return false };
+        *opened = Some(sent.map(Started::sent));
+        self.sent.store(true, Ordering::Relaxed);
+        true
     }
 
     /// True if a connection has to be made before the request can be sent.
@@ -71,16 +73,17 @@ where
                 Ok((response.await?, LOCAL))
             }
             Way::Remote { routes, format, request, opened } => {
-                let egress = shared.client.addressed();
                 let own = request.context.clone();
-                let opened = match opened {
+                let mut started = match opened {
                     Some(opened) => opened?,
                     None => {
                         sent.store(true, Ordering::Relaxed);
-                        egress.open(routes, request).await?
+                        let opening = shared.client.addressed().open(routes, request);
+                        // On the heap, so that the usual way does not pay for its room.
+                        Started::sent(Box::pin(opening).await?)
                     }
                 };
-                let started = egress.started(opened, &own).await?;
+                started.accepted(&own).await?;
                 let transport = started.transport.clone();
                 Ok((response::remote(started, format, context, active), transport))
             }

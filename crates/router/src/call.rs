@@ -36,16 +36,12 @@ where
                 }
             };
             let choice = chosen.choice;
-            let attempt = match self.attempt(&members, chosen) {
-                Ok(Some(attempt)) => Ok(attempt),
+            let result = match self.attempt(&members, chosen) {
                 Ok(None) => {
                     now = clock::now();
                     continue;
                 }
-                Err(error) => Err(error),
-            };
-            let result = match attempt {
-                Ok(mut attempt) => {
+                Ok(Some(mut attempt)) => {
                     let elsewhere = if attempt.send_now() || !attempt.must_connect() {
                         Ok(None)
                     } else {

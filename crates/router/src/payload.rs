@@ -1,6 +1,6 @@
 //! Encodes typed requests into bodies, and decodes items into values.
 
-use std::any::Any;
+use std::{any::Any, sync::OnceLock};
 
 use bytes::Bytes;
 use serde_core::{Serialize, de::DeserializeOwned};
@@ -67,14 +67,18 @@ fn unreadable(reason: &str) -> Error {
 /// The headers of one attempt: the caller's, the payload format, and a span of its own in the
 /// caller's trace. Raw bytes keep the content type that the caller set.
 pub(crate) fn headers(base: &Headers, format: PayloadFormat) -> Result<Headers, Error> {
+    let observed = tracing::enabled!(target: trace::TARGET, tracing::Level::DEBUG);
+    let parent = TraceParent::for_hop(base, observed);
+    if base.is_empty() && parent.is_none() {
+        return Ok(content_type_alone(format));
+    }
     let mut headers = base.clone();
     let given = format == PayloadFormat::Raw && base.get(header::CONTENT_TYPE).is_some();
     let mut inserted = Ok(());
     if !given {
         inserted = headers.insert(header::CONTENT_TYPE, format.content_type());
     }
-    let observed = tracing::enabled!(target: trace::TARGET, tracing::Level::DEBUG);
-    if let Some(parent) = TraceParent::for_hop(base, observed) {
+    if let Some(parent) = parent {
         inserted = inserted.and(parent.inject(&mut headers));
     }
     inserted.map_err(|error| {
@@ -82,6 +86,22 @@ pub(crate) fn headers(base: &Headers, format: PayloadFormat) -> Result<Headers, 
         Error::new(Code::TooLarge, message).with_source(error)
     })?;
     Ok(headers)
+}
+
+/// The headers of most requests, made once for each format.
+fn content_type_alone(format: PayloadFormat) -> Headers {
+    static OF_FORMAT: OnceLock<Vec<(PayloadFormat, Headers)>> = OnceLock::new();
+    let of_format = OF_FORMAT.get_or_init(|| {
+        let alone = |format: PayloadFormat| {
+            let mut headers = Headers::new();
+            // One short header is within every limit.
+            let _ = headers.insert(header::CONTENT_TYPE, format.content_type());
+            (format, headers)
+        };
+        PayloadFormat::ALL.into_iter().map(alone).collect()
+    });
+    let found = of_format.iter().find(|(known, _)| *known == format);
+    found.map_or_else(Headers::new, |(_, headers)| headers.clone())
 }
 
 /// The body in the format that was used last, so that a resend does not have to encode again.

@@ -170,9 +170,9 @@ where
         // may be under way, or be kept somewhere for a resume.
         let context = if number == 0 { self.context.clone() } else { self.context.child() };
         let headers = payload::headers(self.context.headers(), format)?;
-        let mut request = OutgoingRequest::new(instance.endpoint.clone(), id, body)
-            .with_context(context)
-            .with_headers(headers);
+        let endpoint = instance.endpoint.clone();
+        let mut request = OutgoingRequest::in_context(context, endpoint, id, body);
+        request.headers = headers;
         request.window = self.shared.window;
         request.limits = self.shared.limits;
         request.process = instance.process;

@@ -58,6 +58,10 @@ pub trait Format {
     fn decode<T: DeserializeOwned>(&self, payload: &[u8]) -> Result<T, PayloadError>;
 }
 
+/// First room of an encoded value: most requests fit, and no buffer grows step by step for them.
+#[cfg(feature = "serde")]
+const ROOM: usize = 256;
+
 /// Calls `$call` with the format's type, or reports that this build lacks it.
 #[cfg(feature = "serde")]
 macro_rules! with_format {
@@ -126,6 +130,11 @@ impl PayloadFormat {
     /// matter; no header at all means JSON.
     pub fn from_content_type(content_type: Option<&str>) -> Result<Self, UnknownFormat> {
         let Some(content_type) = content_type else { return Ok(Self::Json) };
+        let mut formats = Self::ALL.into_iter();
+        // As Sinew's callers write it.
+        if let Some(format) = formats.find(|format| format.content_type() == content_type) {
+            return Ok(format);
+        }
         let essence = content_type.split(';').next().unwrap_or_default().trim();
         Self::ALL
             .into_iter()
@@ -146,7 +155,7 @@ impl PayloadFormat {
     /// Writes `value` as a payload of at most [`crate::DEFAULT_MAX_MESSAGE_SIZE`] bytes.
     #[cfg(feature = "serde")]
     pub fn encode<T: Serialize + ?Sized>(self, value: &T) -> Result<Bytes, PayloadError> {
-        let mut out = BytesMut::new();
+        let mut out = BytesMut::with_capacity(ROOM);
         self.encode_into(value, &mut out, crate::DEFAULT_MAX_MESSAGE_SIZE)?;
         Ok(out.freeze())
     }
