@@ -84,6 +84,7 @@ mod request_guard;
 mod responses;
 mod served;
 mod table;
+mod task_pool;
 mod transport_meters;
 mod typed_push;
 

@@ -14,7 +14,8 @@ use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_codec::PayloadFormat;
 use sinew_plane::{AsyncEngine, Context, ManyOut, ResponseSink, SingleIn, clock};
 use sinew_registry::LocalEndpoint;
-use tracing::Instrument;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+use tracing::{Instrument, Span};
 
 use crate::{
     Handler,
@@ -25,6 +26,7 @@ use crate::{
     payload, refusal,
     request_guard::RequestGuard,
     responses::{Pushed, Responses},
+    task_pool::{Job, TaskPool},
 };
 
 /// Items per unit of tokio's cooperative budget. The budget has 128 units, so the task yields after
@@ -45,7 +47,7 @@ const ITEMS_PER_UNIT: usize = 8;
 /// - A *panic* of the engine fails its request as `HandlerGone`, and no other.
 pub struct PushHandler<Req, Resp, E: ?Sized> {
     engine: Arc<E>,
-    types: PhantomData<fn(Req) -> Resp>,
+    tasks: Arc<TaskPool<Work<Req, Resp, E>>>,
 }
 
 impl<Req, Resp, E: AsyncEngine<Req, Resp>> PushHandler<Req, Resp, E> {
@@ -58,7 +60,7 @@ impl<Req, Resp, E: AsyncEngine<Req, Resp>> PushHandler<Req, Resp, E> {
 impl<Req, Resp, E: AsyncEngine<Req, Resp> + ?Sized> PushHandler<Req, Resp, E> {
     /// Serves an engine that other code holds as well.
     pub fn shared(engine: Arc<E>) -> Self {
-        Self { engine, types: PhantomData }
+        Self { engine, tasks: TaskPool::new() }
     }
 }
 
@@ -81,10 +83,11 @@ where
 {
     fn handle(&self, request: AdmittedRequest<'_>, sink: ResponseSink) {
         let AdmittedRequest { body, context, permit, .. } = request;
-        let instance = Arc::clone(&permit.instance);
-        let span = instance.span(&context);
-        let answer = answer(Arc::clone(&self.engine), body, context, sink, permit);
-        instance.process.tasks.spawn(answer.instrument(span));
+        let span = permit.instance.span(&context);
+        let counted = permit.instance.process.tasks.token();
+        let request = Admitted { permit, sink, context, body };
+        let engine = Arc::clone(&self.engine);
+        self.tasks.run(Work { request, engine, span, _counted: counted, types: PhantomData });
     }
 }
 
@@ -99,28 +102,53 @@ where
     }
 }
 
-/// The task of one request.
-async fn answer<Req, Resp, E>(
+/// The work of one request.
+struct Work<Req, Resp, E: ?Sized> {
+    request: Admitted,
     engine: Arc<E>,
-    body: Bytes,
+    span: Span,
+    /// A shutdown waits for it.
+    _counted: TaskTrackerToken,
+    types: PhantomData<fn(Req) -> Resp>,
+}
+
+struct Admitted {
+    // First, so that it is the first to go when a panic unwinds: the place is free before the sink
+    // tells the caller.
+    permit: RequestGuard,
+    sink: ResponseSink,
     context: Context,
-    mut sink: ResponseSink,
-    // Last, so that it is the first to go when a panic unwinds: the place is free before the
-    // sink tells the caller.
-    mut permit: RequestGuard,
-) where
+    body: Bytes,
+}
+
+impl<Req, Resp, E> Job for Work<Req, Resp, E>
+where
+    Req: DeserializeOwned + Send + 'static,
+    Resp: Serialize + Send + Sync + 'static,
+    E: AsyncEngine<Req, Resp> + ?Sized + 'static,
+{
+    async fn run(self) {
+        let Self { request, engine, span, _counted, .. } = self;
+        answer(&*engine, request).instrument(span).await;
+    }
+}
+
+async fn answer<Req, Resp, E>(engine: &E, mut request: Admitted)
+where
     Req: DeserializeOwned + Send + 'static,
     Resp: Serialize + Send + Sync + 'static,
     E: AsyncEngine<Req, Resp> + ?Sized,
 {
     let end = {
-        let work = pin!(pipeline(&*engine, body, &context, &mut sink, &mut permit));
-        match unless_killed(&context, work).await {
+        let Admitted { permit, sink, context, body } = &mut request;
+        let work = pin!(pipeline(engine, std::mem::take(body), context, sink, permit));
+        match unless_killed(context, work).await {
             Some(Ok(())) => End::Complete,
             Some(Err(end)) => end,
-            None => End::cancelled(&context),
+            None => End::cancelled(context),
         }
     };
+    let Admitted { permit, sink, .. } = request;
     complete(permit, sink, end);
 }
 
@@ -158,8 +186,10 @@ where
     let (format, value) = decode::<Req>(context, body)?;
     let request = with_context(value, context)?;
     let mut responses = response_stream(format, context, sink, permit);
-    let values = generate(engine, request, context).await?;
-    stream_out(values, context, &mut responses).await
+    // Step 4: the engine begins to answer.
+    let values = engine.generate(request).await;
+    let mut values = values.map_err(|error| End::of_engine(error, context))?;
+    stream_out(&mut values, context, &mut responses).await
 }
 
 /// Step 1: decodes the payload.
@@ -195,23 +225,14 @@ fn response_stream<'a>(
     Responses::new(format, context, sink, permit)
 }
 
-/// Step 4: starts the engine.
-async fn generate<Req, Resp, E: AsyncEngine<Req, Resp> + ?Sized>(
-    engine: &E,
-    request: SingleIn<Req>,
-    context: &Context,
-) -> Result<ManyOut<Resp>, End> {
-    engine.generate(request).await.map_err(|error| End::of_engine(error, context))
-}
-
 /// Step 5: encodes the engine's values and sends them. The values that the engine has made before
 /// its end are always sent.
 async fn stream_out<Resp: Serialize + Send + Sync + 'static>(
-    mut values: ManyOut<Resp>,
+    values: &mut ManyOut<Resp>,
     context: &Context,
     responses: &mut Responses<'_>,
 ) -> Result<(), End> {
-    let end = pull(&mut values, context, responses).await;
+    let end = pull(values, context, responses).await;
     responses.set_facts(values.facts_by_now());
     let sent = responses.send_with_credit().await;
     end.and(sent)

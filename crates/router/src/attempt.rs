@@ -1,6 +1,9 @@
 //! One attempt of a request at one instance.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    pin::Pin,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use serde_core::de::DeserializeOwned;
 use sinew_codec::PayloadFormat;
@@ -8,7 +11,7 @@ use sinew_plane::{Context, Error, ManyOut, OutgoingRequest, TransportId};
 use sinew_registry::{LocalCall, Route};
 
 use crate::{
-    LOCAL, Started, active_attempt::ActiveAttempt, in_process, push_router::Shared, response,
+    LOCAL, active_attempt::ActiveAttempt, in_process, push_router::Shared, response::Remote,
 };
 
 /// An attempt that is ready to be sent. It holds the count of its instance and does not borrow the
@@ -24,7 +27,6 @@ pub(crate) struct Attempt<'a, Req, Resp> {
     pub(super) way: Way<'a, Req, Resp>,
 }
 
-#[expect(clippy::large_enum_variant, reason = "lives on the stack, for one attempt")]
 pub(crate) enum Way<'a, Req, Resp> {
     /// To an engine in this process, with the value itself.
     Local { call: LocalCall<Req, Resp>, data: Req },
@@ -34,7 +36,7 @@ pub(crate) enum Way<'a, Req, Resp> {
         format: PayloadFormat,
         request: OutgoingRequest,
         /// The result of sending at once, if a connection was up.
-        opened: Option<Result<Started, Error>>,
+        opened: Option<Result<Pin<Box<Remote<Resp>>>, Error>>,
     },
 }
 
@@ -45,10 +47,10 @@ where
     /// Sends the request at once if that needs no wait. False if a connection has to be made first;
     /// then nothing was sent.
     pub(crate) fn send_now(&mut self) -> bool {
-        let Way::Remote { routes, request, opened, .. } = &mut self.way else { return true };
+        let Way::Remote { routes, format, request, opened } = &mut self.way else { return true };
         let registry = self.shared.client.addressed().registry();
         let Some(sent) = registry.open_now(routes, request) else { return false };
-        *opened = Some(sent.map(Started::sent));
+        *opened = Some(sent.map(|sent| Remote::sent(sent, *format, self.context)));
         self.sent.store(true, Ordering::Relaxed);
         true
     }
@@ -74,18 +76,17 @@ where
             }
             Way::Remote { routes, format, request, opened } => {
                 let own = request.context.clone();
-                let mut started = match opened {
+                let mut response = match opened {
                     Some(opened) => opened?,
                     None => {
                         sent.store(true, Ordering::Relaxed);
                         let opening = shared.client.addressed().open(routes, request);
                         // On the heap, so that the usual way does not pay for its room.
-                        Started::sent(Box::pin(opening).await?)
+                        Remote::sent(Box::pin(opening).await?, format, context)
                     }
                 };
-                started.accepted(&own).await?;
-                let transport = started.transport.clone();
-                Ok((response::remote(started, format, context, active), transport))
+                let transport = response.accepted(&own).await?;
+                Ok((response.into_body(active), transport))
             }
         }
     }

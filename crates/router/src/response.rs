@@ -10,34 +10,12 @@ use serde_core::de::DeserializeOwned;
 use sinew_codec::PayloadFormat;
 use sinew_plane::{
     Body, BodyEnd, BodySource, CancelReason, Code, Context, Error, Executed, Headers, ManyOut,
-    Next, Outcome, StopKind,
+    Next, Outcome, StopKind, TransportId,
 };
+use sinew_registry::Opened;
 use tokio::time::Sleep;
 
 use crate::{Started, active_attempt::ActiveAttempt, addressed::count, payload};
-
-/// The response over a transport.
-pub(crate) fn remote<T: DeserializeOwned + Send + 'static>(
-    started: Started,
-    format: PayloadFormat,
-    context: &Context,
-    attempt: ActiveAttempt,
-) -> ManyOut<T> {
-    let sleep = |at: std::time::Instant| Box::pin(tokio::time::sleep_until(at.into()));
-    let source = Remote {
-        open: Some(started),
-        format,
-        is_bytes: format == PayloadFormat::Raw && payload::is_bytes::<T>(),
-        deadline: context.deadline().map(sleep),
-        context: context.clone(),
-        head: Headers::new(),
-        facts: Headers::new(),
-        is_late: false,
-        unchecked: 0,
-        value: PhantomData,
-    };
-    Body::new(source, context.clone()).on_end(attempt)
-}
 
 /// The error of a request whose deadline has passed.
 pub(crate) fn deadline_exceeded(executed: Executed) -> Error {
@@ -48,7 +26,8 @@ pub(crate) fn deadline_exceeded(executed: Executed) -> Error {
 /// While a worker always has an item ready, the deadline is checked once in so many items.
 const CHECK_EVERY: u8 = 64;
 
-struct Remote<T> {
+/// The response to a request that was sent over a transport.
+pub(crate) struct Remote<T> {
     /// The open stream. Dropping it before its end cancels the handler.
     open: Option<Started>,
     format: PayloadFormat,
@@ -65,6 +44,40 @@ struct Remote<T> {
     /// Items since the last check of the deadline.
     unchecked: u8,
     value: PhantomData<fn() -> T>,
+}
+
+impl<T: DeserializeOwned + Send + 'static> Remote<T> {
+    /// On the heap from the start: it is large, and moves several times before its caller has it.
+    pub(crate) fn sent(opened: Opened, format: PayloadFormat, context: &Context) -> Pin<Box<Self>> {
+        let sleep = |at: std::time::Instant| Box::pin(tokio::time::sleep_until(at.into()));
+        Box::pin(Self {
+            open: Some(Started::sent(opened)),
+            format,
+            is_bytes: format == PayloadFormat::Raw && payload::is_bytes::<T>(),
+            deadline: context.deadline().map(sleep),
+            context: context.clone(),
+            head: Headers::new(),
+            facts: Headers::new(),
+            is_late: false,
+            unchecked: 0,
+            value: PhantomData,
+        })
+    }
+
+    /// Waits until the handler has taken the request, and says what carries it. `own` is the
+    /// context of the attempt.
+    pub(crate) async fn accepted(&mut self, own: &Context) -> Result<TransportId, Error> {
+        // Not reached: it is open until its end, which nobody has asked for.
+        let Some(started) = &mut self.open else { return Err(Error::handler("it has ended")) };
+        started.accepted(own).await?;
+        Ok(started.transport.clone())
+    }
+
+    /// The response as its caller reads it.
+    pub(crate) fn into_body(self: Pin<Box<Self>>, attempt: ActiveAttempt) -> ManyOut<T> {
+        let context = self.context.clone();
+        Body::from_source(self, context).on_end(attempt)
+    }
 }
 
 impl<T: DeserializeOwned + 'static> Remote<T> {
