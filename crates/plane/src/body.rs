@@ -34,7 +34,7 @@ pub struct Body<T> {
     outcome: Option<Outcome>,
     metadata: Option<Box<Metadata>>,
     /// For a response whose engine runs in the task of its reader.
-    watch: Option<Box<Watch>>,
+    watch: Option<Watch>,
 }
 
 /// The head and facts of a response.
@@ -227,7 +227,7 @@ impl<T: 'static> Body<T> {
         let is_new = self.watch.is_none() && self.on_end.is_none() && self.outcome.is_none();
         let mut body = if is_new && self.received == 0 { self } else { self.nested() };
         body.context = context.clone();
-        body.watch = Some(Box::default());
+        body.watch = Some(Watch::default());
         body
     }
 

@@ -177,7 +177,7 @@ impl Client {
 
     /// The instance as this process serves it, if it does and if calls may bypass the transports.
     pub(crate) fn local(&self, instance: &Instance) -> Option<LocalEndpoint> {
-        if !self.is_local(instance) {
+        if !self.may_be_local(instance) {
             return None;
         }
         self.0.locals.get(&self.0.endpoint, instance.id)
@@ -185,10 +185,14 @@ impl Client {
 
     /// True when this process serves the instance.
     pub(crate) fn is_local(&self, instance: &Instance) -> bool {
-        let may_be_ours = !instance.any_id
+        self.may_be_local(instance) && self.0.locals.contains(&self.0.endpoint, instance.id)
+    }
+
+    /// False for an instance that runs in another process, and where calls must take a transport.
+    fn may_be_local(&self, instance: &Instance) -> bool {
+        !instance.any_id
             && *self.0.egress.mode() == RequestTransport::Auto
-            && self.0.here.process.zip(instance.process).is_none_or(|(ours, its)| ours == its);
-        may_be_ours && self.0.locals.contains(&self.0.endpoint, instance.id)
+            && self.0.here.process.zip(instance.process).is_none_or(|(ours, its)| ours == its)
     }
 
     /// The error of a call for which there is no instance, or none that can be reached.

@@ -17,14 +17,21 @@ use crate::{BoxFuture, CancelReason, Code, Context, Error, Executed, Headers, It
 pub(super) struct Watch {
     /// The engine works on a value: it was polled for one and had none yet.
     in_hand: bool,
+    /// Values since the last check of the deadline.
+    unchecked: u8,
+    /// Made when it is first needed. A source that always has a value does without.
+    waits: Option<Box<Waits>>,
+}
+
+/// The reasons for which a wait for a value ends.
+#[derive(Default)]
+struct Waits {
     /// The time limits of the waits for values, if the call has any.
-    wait: Option<Box<ItemWait>>,
+    limits: Option<Box<ItemWait>>,
     /// The wait for a kill, made when the source is first not ready.
     killed: Option<BoxFuture<'static, ()>>,
     /// The timer of the request's deadline, made when it is first needed.
     deadline: Option<Pin<Box<Sleep>>>,
-    /// Values since the last check of the deadline.
-    unchecked: u8,
     /// The end that came during the wait for the head.
     ended: Option<BodyEnd>,
 }
@@ -35,7 +42,7 @@ const CHECK_EVERY: u8 = 64;
 impl Watch {
     /// Limits the waits for values.
     pub(super) fn limit(&mut self, wait: Box<ItemWait>) {
-        self.wait = Some(wait);
+        self.waits.get_or_insert_default().limits = Some(wait);
     }
 
     #[inline]
@@ -45,7 +52,7 @@ impl Watch {
         context: &Context,
         cx: &mut task::Context<'_>,
     ) -> Poll<Next<T>> {
-        if let Some(end) = self.ended.take() {
+        if let Some(end) = self.waits.as_mut().and_then(|waits| waits.ended.take()) {
             return Poll::Ready(Next::End(end));
         }
         if context.is_stopped() && (context.is_killed() || !self.in_hand) {
@@ -56,14 +63,14 @@ impl Watch {
         match catch_unwind(AssertUnwindSafe(|| source.poll_value(cx))) {
             Ok(Poll::Ready(Next::Item(value))) => {
                 self.in_hand = false;
-                if let Some(wait) = &mut self.wait {
-                    wait.on_item();
+                if let Some(limits) = self.waits.as_mut().and_then(|waits| waits.limits.as_mut()) {
+                    limits.on_item();
                 }
                 self.unchecked += 1;
                 if self.unchecked == CHECK_EVERY {
                     self.unchecked = 0;
                     if self.poll_deadline(context, cx).is_ready() {
-                        self.ended = Some(cancelled(context));
+                        self.end_later(cancelled(context));
                     }
                 }
                 Poll::Ready(Next::Item(value))
@@ -77,7 +84,8 @@ impl Watch {
     /// Called while the source is pending. Ready with the end if the wait has to end.
     fn poll_waiting(&mut self, context: &Context, cx: &mut task::Context<'_>) -> Poll<BodyEnd> {
         self.in_hand = true;
-        let killed = self.killed.get_or_insert_with(|| {
+        let waits = self.waits.get_or_insert_default();
+        let killed = waits.killed.get_or_insert_with(|| {
             let context = context.clone();
             Box::pin(async move { context.killed().await })
         });
@@ -87,19 +95,25 @@ impl Watch {
         if self.poll_deadline(context, cx).is_ready() {
             return Poll::Ready(cancelled(context));
         }
-        let Some(wait) = &mut self.wait else { return Poll::Pending };
-        let error = ready!(wait.poll_passed(cx)).with_executed(Executed::Yes);
+        let limits = self.waits.as_mut().and_then(|waits| waits.limits.as_mut());
+        let Some(limits) = limits else { return Poll::Pending };
+        let error = ready!(limits.poll_passed(cx)).with_executed(Executed::Yes);
         context.kill();
         Poll::Ready(BodyEnd::failed(error))
     }
 }
 
 impl Watch {
+    /// Keeps an end until the next poll for a value, which returns it.
+    fn end_later(&mut self, end: BodyEnd) {
+        self.waits.get_or_insert_default().ended = Some(end);
+    }
+
     /// Ready once the deadline has passed; kills the request then.
     fn poll_deadline(&mut self, context: &Context, cx: &mut task::Context<'_>) -> Poll<()> {
         let Some(deadline) = context.deadline() else { return Poll::Pending };
         let at_deadline = || Box::pin(sleep_until(deadline.into()));
-        let sleep = self.deadline.get_or_insert_with(at_deadline);
+        let sleep = self.waits.get_or_insert_default().deadline.get_or_insert_with(at_deadline);
         ready!(sleep.as_mut().poll(cx));
         context.cancel(StopKind::Kill, CancelReason::DeadlineExceeded);
         Poll::Ready(())
@@ -125,7 +139,7 @@ impl Watch {
             Err(_) => BodyEnd::failed(panicked()),
         };
         let error = end.error.clone();
-        self.ended = Some(end);
+        self.end_later(end);
         Poll::Ready(error.map_or_else(|| Ok(Headers::new()), Err))
     }
 }
