@@ -146,6 +146,7 @@ macro_rules! duplex_suite {
             runs {
                 items_come_in_order_whatever_the_window,
                 a_killed_response_takes_none,
+                an_item_over_the_limit_ends_its_run,
             }
             request {
                 everything_reaches_the_handler,

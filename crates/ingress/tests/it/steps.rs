@@ -2,18 +2,20 @@
 
 use std::{
     collections::HashMap,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context as Poller, Poll},
     time::Duration,
 };
 
 use futures_util::{StreamExt, stream};
 use sinew_ingress::PushHandler;
 use sinew_plane::{
-    AsyncEngine, BoxStream, CancelReason, Code, Context, Error, Executed, Headers, ManyOut,
-    SingleIn, Terminal, engine_fn, header,
+    AsyncEngine, BodyEnd, BodySource, BoxStream, CancelReason, Code, Context, Error, Executed,
+    Headers, ManyOut, Next, SingleIn, Terminal, engine_fn, header,
 };
 use tokio::sync::Semaphore;
 
@@ -198,6 +200,45 @@ async fn stream_out_head_and_facts_go_before_and_after_the_items() {
     assert!(matches!(call.end().await, Terminal::Complete { items: 2 }));
     assert_eq!(call.with(|state| state.head.clone()), Some(named("model")));
     assert_eq!(call.with(|state| state.facts.clone()), named("tokens"));
+}
+
+/// A response whose head arrives with its first value: not there at the first look for it, and there
+/// right after.
+struct HeadWithValue {
+    looks: usize,
+    values: u32,
+}
+
+impl BodySource<u32> for HeadWithValue {
+    fn poll_value(mut self: Pin<&mut Self>, _: &mut Poller<'_>) -> Poll<Next<u32>> {
+        self.values += 1;
+        Poll::Ready(match self.values {
+            1 => Next::Item(1),
+            _ => Next::End(BodyEnd::complete()),
+        })
+    }
+
+    fn poll_head(mut self: Pin<&mut Self>, _: &mut Poller<'_>) -> Poll<Result<Headers, Error>> {
+        self.looks += 1;
+        if self.looks == 1 {
+            return Poll::Pending;
+        }
+        let mut head = Headers::new();
+        head.insert("model", "m").unwrap();
+        Poll::Ready(Ok(head))
+    }
+}
+
+#[tokio::test]
+async fn stream_out_a_head_that_comes_with_the_first_item_goes_before_it() {
+    let fixture = Fixture::new();
+    let _served = fixture.serve(PushHandler::new(engine_fn(|_: SingleIn<u32>| async {
+        Ok::<_, Error>(ManyOut::new(HeadWithValue { looks: 0, values: 0 }, Context::new()))
+    })));
+    let call = fixture.call("0");
+    assert!(matches!(call.end().await, Terminal::Complete { items: 1 }));
+    let head = call.with(|state| state.head.clone()).expect("it goes before the item");
+    assert_eq!((head.get("model"), call.texts()), (Some("m"), vec!["1".to_owned()]));
 }
 
 #[tokio::test]

@@ -66,11 +66,12 @@ impl BodyEnd {
 /// A [`Body`] calls
 /// 1. [`poll_head`](Self::poll_head) and [`poll_value`](Self::poll_value), each as often as its
 ///    reader asks, in any order, until `poll_value` returns [`Next::End`];
-/// 2. then [`source_facts`](Self::source_facts), once, and `poll_head` once more, so that a head
-///    which the reader has not asked for yet is kept;
+/// 2. then [`source_facts`](Self::source_facts), and `poll_head` once more, so that a head which the
+///    reader has not asked for yet is kept;
 /// 3. then it drops the source.
 ///
-/// It does not poll for values again after [`Next::End`]. Only one task polls at a time. A body may
+/// A reader that stops early may ask for the facts before the end
+/// ([`Body::facts_by_now`]). The body does not poll for values again after [`Next::End`]. Only one task polls at a time. A body may
 /// also drop its source earlier, when its reader drops the body or its request is cancelled.
 ///
 /// # Cancel safety

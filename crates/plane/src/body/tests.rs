@@ -196,5 +196,81 @@ async fn the_waits_of_a_response_are_limited_whether_it_was_watched_before_or_no
         assert_eq!(begun.elapsed(), Duration::from_secs(1));
         assert_eq!((error.code(), error.executed()), (Code::IdleTimedOut, Executed::Yes));
         assert!(context.is_killed() && body.next().await.is_none());
+        assert_eq!(context.reason(), Some(CancelReason::Caller), "the call sets its limits");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_shorter_of_two_nested_limits_ends_the_wait() {
+    let idle = |seconds| {
+        let idle = Some(Duration::from_secs(seconds));
+        ItemWait::new(CallLimits { idle, ..CallLimits::UNLIMITED })
+    };
+    for (within, around) in [(1, 5), (5, 1)] {
+        let (inner, outer) = (Context::new(), Context::new());
+        let values = stream::iter([Ok(1)]).chain(stream::pending::<Result<u8, Error>>());
+        let body = ManyOut::new(values, Context::new()).watched(&inner, idle(within));
+        let mut body = body.watched(&outer, idle(around));
+        body.next().await.unwrap().unwrap();
+        let begun = tokio::time::Instant::now();
+        let error = body.next().await.unwrap().unwrap_err();
+        assert_eq!((begun.elapsed(), error.code()), (Duration::from_secs(1), Code::IdleTimedOut));
+        assert!(inner.is_killed(), "the engine within ends in both cases");
+        assert_eq!(outer.is_killed(), around < within);
+    }
+}
+
+#[tokio::test]
+async fn a_response_that_a_stop_ends_has_its_facts() {
+    let context = Context::new();
+    let values = stream::iter([Ok(1)]).chain(stream::pending::<Result<u8, Error>>());
+    let body = ManyOut::new(values, Context::new()).with_facts(|| head_of("tokens"));
+    let mut body = body.watched(&context, None);
+    body.next().await.unwrap().unwrap();
+    context.stop();
+    assert_eq!(body.next().await.unwrap().unwrap_err().code(), Code::Cancelled);
+    assert_eq!(body.facts(), head_of("tokens"));
+}
+
+#[tokio::test]
+async fn a_panic_of_the_facts_leaves_the_values_and_the_end() {
+    let facts = || -> Headers { panic!("a bug") };
+    let body = ManyOut::new(stream::iter([Ok::<u8, Error>(1)]), Context::new()).with_facts(facts);
+    let mut body = body.watched(&Context::new(), None);
+    assert_eq!(body.by_ref().count().await, 1);
+    assert!(matches!(body.outcome(), Some(Outcome::Complete { items: 1 })));
+    assert!(body.facts().is_empty());
+}
+
+/// Notes its own drop.
+struct Dropped(std::sync::Arc<std::sync::Mutex<Vec<&'static str>>>, &'static str);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.lock().unwrap().push(self.1);
+    }
+}
+
+impl OnBodyEnd for Dropped {
+    fn ended(self: Box<Self>, _: &Outcome, _: Option<&Error>) {}
+}
+
+/// What `on_end` counts is released after the engine has gone, at the end and at a drop before it.
+#[tokio::test]
+async fn the_source_goes_before_what_its_end_releases() {
+    for is_read in [false, true] {
+        let order = std::sync::Arc::default();
+        let held = Dropped(std::sync::Arc::clone(&order), "source");
+        let values = stream::iter([Ok::<u8, Error>(1)]).inspect(move |_| {
+            let _ = &held;
+        });
+        let body = ManyOut::new(values, Context::new());
+        let mut body = body.on_end(Dropped(std::sync::Arc::clone(&order), "count"));
+        if is_read {
+            assert_eq!(body.by_ref().count().await, 1);
+        } else {
+            drop(body);
+        }
+        assert_eq!(*order.lock().unwrap(), ["source", "count"], "read: {is_read}");
     }
 }

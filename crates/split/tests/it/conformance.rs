@@ -216,6 +216,7 @@ macro_rules! split_suite {
             runs: runs {
                 items_come_in_order_whatever_the_window,
                 a_killed_response_takes_none,
+                an_item_over_the_limit_ends_its_run,
             }
             request: request {
                 everything_reaches_the_handler,

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 
 use bytes::Bytes;
-use sinew_plane::{ItemRun, Window};
+use sinew_plane::{Code, ItemRun, Window};
 
 use crate::{
     Harness,
@@ -95,4 +95,29 @@ pub async fn a_killed_response_takes_none(harness: &dyn Harness) {
     }
     drop(stream);
     assert_eq!(within("the end", ends.recv()).await, Some(true));
+}
+
+/// The items of a run before one that is over the limit arrive; the run then says so.
+pub async fn an_item_over_the_limit_ends_its_run(harness: &dyn Harness) {
+    let handler = spawned(|mut call| async move {
+        let mut run = ItemRun::new();
+        for item in [&b"one"[..], b"two", &vec![7; call.number() as usize], b"four"] {
+            run.push(item);
+        }
+        let error = loop {
+            match call.sink.try_send_run(&mut run) {
+                Err(error) => break error,
+                // The items before it may need credit of their own.
+                Ok(_) if poll_fn(|cx| call.sink.poll_ready(cx)).await.is_ok() => {}
+                Ok(_) => return,
+            }
+        };
+        call.sink.fail(error);
+    });
+    let served = harness.serve(handler).await;
+    let limit = served.client.capabilities().max_message_bytes;
+    let call = served.call(request((limit + 1).to_string()));
+    let received = within("the end", call).await;
+    assert_eq!(received.failed().code(), Code::TooLarge, "{:?}", received.error);
+    assert_eq!(received.items, ["one", "two"]);
 }
