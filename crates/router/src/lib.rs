@@ -4,8 +4,8 @@
 //! sends the request there, and sends it to another instance if that is safe. Its parts are traits
 //! that a program can implement: a [`LoadBalancer`] chooses an instance, perhaps by a [`Load`]; an
 //! [`OutlierPolicy`] ejects instances; a [`RetryPolicy`] decides what is sent again, within a
-//! [`RetryBudget`]. They take time as an argument. The crate knows no wire format, and no transport
-//! by name.
+//! [`RetryBudget`]; an [`Interceptor`] changes the headers of each attempt. They take time as an
+//! argument. The crate knows no wire format, and no transport by name.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -64,6 +64,7 @@ mod engine;
 mod explain;
 mod in_flight;
 mod in_process;
+mod interceptor;
 mod load_balancer;
 mod mode;
 mod no_instance;
@@ -88,6 +89,7 @@ pub use crate::{
     ejection::Ejections,
     explain::{Explanation, LOCAL},
     in_flight::InFlightGuard,
+    interceptor::{ContentType, Interceptor, OutgoingAttempt, TraceContext},
     load_balancer::{Candidate, Candidates, LoadBalancer, SelectionCriteria},
     mode::RouterMode,
     outlier::{AttemptOutcome, EjectFailed, OutlierPolicy},

@@ -1,13 +1,12 @@
 //! Encodes typed requests into bodies, and decodes items into values.
 
-use std::{any::Any, sync::OnceLock};
+use std::any::Any;
 
 use bytes::Bytes;
 use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_codec::PayloadFormat;
 use sinew_discovery::Instance;
-use sinew_plane::{Code, Error, Executed, Headers, header, same_type};
-use sinew_telemetry::{TraceParent, trace};
+use sinew_plane::{Code, Error, Executed, same_type};
 
 /// The format for an instance: the first of its list that this build can encode.
 pub(crate) fn format_for(instance: &Instance) -> Result<PayloadFormat, Error> {
@@ -64,46 +63,6 @@ fn unreadable(reason: &str) -> Error {
     Error::new(Code::InvalidPayload, message).with_executed(Executed::Yes)
 }
 
-/// The headers of one attempt: the caller's, the payload format, and a span of its own in the
-/// caller's trace. Raw bytes keep the content type that the caller set.
-pub(crate) fn headers(base: &Headers, format: PayloadFormat) -> Result<Headers, Error> {
-    let observed = tracing::enabled!(target: trace::TARGET, tracing::Level::DEBUG);
-    let parent = TraceParent::for_hop(base, observed);
-    if base.is_empty() && parent.is_none() {
-        return Ok(content_type_alone(format));
-    }
-    let mut headers = base.clone();
-    let given = format == PayloadFormat::Raw && base.get(header::CONTENT_TYPE).is_some();
-    let mut inserted = Ok(());
-    if !given {
-        inserted = headers.insert(header::CONTENT_TYPE, format.content_type());
-    }
-    if let Some(parent) = parent {
-        inserted = inserted.and(parent.inject(&mut headers));
-    }
-    inserted.map_err(|error| {
-        let message = format!("the request's headers leave no room for Sinew's own: {error}");
-        Error::new(Code::TooLarge, message).with_source(error)
-    })?;
-    Ok(headers)
-}
-
-/// The headers of most requests, made once for each format.
-fn content_type_alone(format: PayloadFormat) -> Headers {
-    static OF_FORMAT: OnceLock<Vec<(PayloadFormat, Headers)>> = OnceLock::new();
-    let of_format = OF_FORMAT.get_or_init(|| {
-        let alone = |format: PayloadFormat| {
-            let mut headers = Headers::new();
-            // One short header is within every limit.
-            let _ = headers.insert(header::CONTENT_TYPE, format.content_type());
-            (format, headers)
-        };
-        PayloadFormat::ALL.into_iter().map(alone).collect()
-    });
-    let found = of_format.iter().find(|(known, _)| *known == format);
-    found.map_or_else(Headers::new, |(_, headers)| headers.clone())
-}
-
 /// The body in the format that was used last, so that a resend does not have to encode again.
 #[derive(Default)]
 pub(crate) struct BodyCache(Option<(PayloadFormat, Bytes)>);
@@ -152,30 +111,5 @@ mod tests {
         assert_eq!(body.as_ptr(), bytes.as_ptr(), "not copied");
         let back: Bytes = same(body).unwrap();
         assert_eq!(back.as_ptr(), bytes.as_ptr());
-    }
-
-    #[test]
-    fn a_content_type_is_kept_for_raw_bytes_only() {
-        let mut base = Headers::new();
-        base.insert(header::CONTENT_TYPE, "application/json; charset=utf-8").unwrap();
-        base.insert("authorization", "token").unwrap();
-        let typed = headers(&base, PayloadFormat::Msgpack).unwrap();
-        assert_eq!(typed.get(header::CONTENT_TYPE), Some("application/msgpack"));
-        assert_eq!(typed.get("authorization"), Some("token"));
-        let raw = headers(&base, PayloadFormat::Raw).unwrap();
-        assert_eq!(raw.get(header::CONTENT_TYPE), base.get(header::CONTENT_TYPE));
-        let plain = headers(&Headers::new(), PayloadFormat::Raw).unwrap();
-        assert_eq!(plain.get(header::CONTENT_TYPE), Some("application/octet-stream"));
-    }
-
-    #[test]
-    fn a_trace_goes_on_with_a_new_span() {
-        let mut base = Headers::new();
-        let given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        base.insert(header::TRACEPARENT, given).unwrap();
-        let sent = headers(&base, PayloadFormat::Json).unwrap();
-        let sent = sent.get(header::TRACEPARENT).unwrap();
-        assert_eq!(&sent[..35], &given[..35]);
-        assert_ne!(&sent[36..52], &given[36..52]);
     }
 }

@@ -16,8 +16,8 @@ use sinew_plane::{
 };
 
 use crate::{
-    Client, Explanation, LoadBalancer, OutlierPolicy, RetryConfig, RetryPolicy, RouterMode,
-    deadline::until_deadline, payload, request::Request, router_state::RouterState,
+    Client, Explanation, Interceptor, LoadBalancer, OutlierPolicy, RetryConfig, RetryPolicy,
+    RouterMode, deadline::until_deadline, payload, request::Request, router_state::RouterState,
 };
 
 /// Calls an endpoint: one typed request in, a stream of typed values out. Its [`RouterMode`] says
@@ -44,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) window: Option<Window>,
     pub(crate) limits: CallLimits,
     pub(crate) prefer_local: bool,
+    /// Those of the program, in the order in which they run.
+    pub(crate) interceptors: Vec<Arc<dyn Interceptor>>,
 }
 
 impl<Req, Resp> PushRouter<Req, Resp>
@@ -67,8 +69,10 @@ where
         // Bytes are their own encoding, whatever the instance would like to read.
         let format = payload::is_bytes::<Req>().then_some(PayloadFormat::Raw);
         let limits = client.limits();
+        let interceptors = Vec::new();
+        let (window, prefer_local) = (None, false);
         let shared =
-            Shared { client, state, retry, format, window: None, limits, prefer_local: false };
+            Shared { client, state, retry, format, window, limits, prefer_local, interceptors };
         Self { shared: Arc::new(shared), mode, types: PhantomData }
     }
 
@@ -155,6 +159,12 @@ where
     #[must_use]
     pub fn with_requirements(self, required: TransportRequirements) -> Self {
         self.change(|shared| shared.client = shared.client.with_requirements(required))
+    }
+
+    /// Returns the router with one more interceptor, which runs after those that were added before.
+    #[must_use]
+    pub fn with_interceptor(self, interceptor: impl Interceptor + 'static) -> Self {
+        self.change(|shared| shared.interceptors.push(Arc::new(interceptor)))
     }
 
     fn change(mut self, change: impl FnOnce(&mut Shared)) -> Self {

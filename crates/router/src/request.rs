@@ -16,12 +16,12 @@ use sinew_plane::{
 };
 
 use crate::{
-    AttemptReport, LoadBalancer, Verdict,
+    AttemptReport, LoadBalancer, OutgoingAttempt, Verdict,
     active_attempt::ActiveAttempt,
     addressed::cancelled,
     attempt::{Attempt, Way},
     client::Members,
-    no_instance,
+    interceptor, no_instance,
     payload::{self, BodyCache},
     push_router::Shared,
     retry_config::Attempts,
@@ -169,7 +169,8 @@ where
         // The id of the context is that of the response stream, and the stream of another attempt
         // may be under way, or be kept somewhere for a resume.
         let context = if number == 0 { self.context.clone() } else { self.context.child() };
-        let headers = payload::headers(self.context.headers(), format)?;
+        let attempt = OutgoingAttempt { instance, format, context: self.context, number };
+        let headers = interceptor::headers(&attempt, &self.shared.interceptors)?;
         let endpoint = instance.endpoint.clone();
         let mut request = OutgoingRequest::in_context(context, endpoint, id, body);
         request.headers = headers;

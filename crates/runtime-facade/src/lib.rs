@@ -255,9 +255,9 @@ pub use sinew_router::PushRouter;
 #[doc(inline)]
 pub use sinew_router::RetryConfig;
 pub use sinew_router::{
-    AttemptOutcome, AttemptReport, Backoff, Candidate, Candidates, Client, Explanation, Jitter,
-    LeastLoaded, Load, LoadBalancer, OutlierPolicy, PowerOfTwoChoices, RetryBudgetConfig,
-    RetryPolicy, RouterMode, SelectionCriteria, Verdict, Why,
+    AttemptOutcome, AttemptReport, Backoff, Candidate, Candidates, Client, Explanation,
+    Interceptor, Jitter, LeastLoaded, Load, LoadBalancer, OutgoingAttempt, OutlierPolicy,
+    PowerOfTwoChoices, RetryBudgetConfig, RetryPolicy, RouterMode, SelectionCriteria, Verdict, Why,
 };
 pub use sinew_transport_tcp::{DriverConfig, ListenConfig, TcpConfig};
 

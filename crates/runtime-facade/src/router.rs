@@ -9,7 +9,9 @@ use sinew_plane::{
     AsyncEngine, BoxFuture, CallLimits, EngineLayer, Error, Executed, InstanceId, ManyOut,
     SingleIn, StopKind, TransportRequirements, Window, within,
 };
-use sinew_router::{Client, LoadBalancer, PushRouter, RetryConfig, RetryPolicy, RouterMode};
+use sinew_router::{
+    Client, Interceptor, LoadBalancer, PushRouter, RetryConfig, RetryPolicy, RouterMode,
+};
 
 use crate::Call;
 
@@ -98,6 +100,13 @@ where
     #[must_use]
     pub fn retry_policy(self, policy: impl RetryPolicy + 'static) -> Self {
         self.change(|router| router.with_retry_policy(policy))
+    }
+
+    /// Adds an interceptor, which changes the headers of each attempt after those that were added
+    /// before.
+    #[must_use]
+    pub fn interceptor(self, interceptor: impl Interceptor + 'static) -> Self {
+        self.change(|router| router.with_interceptor(interceptor))
     }
 
     /// Sets the time limits of calls that set none themselves.

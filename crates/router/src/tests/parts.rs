@@ -9,12 +9,12 @@ use std::{
 use futures_util::StreamExt;
 use parking_lot::Mutex;
 use sinew_discovery::Instance;
-use sinew_plane::{Code, Context, Executed, Headers, InstanceId, SingleIn};
+use sinew_plane::{AppCode, Code, Context, Error, Executed, Headers, InstanceId, SingleIn, header};
 
 use super::world::{Script, World, refuses, says};
 use crate::{
-    AttemptOutcome, AttemptReport, Candidate, LeastLoaded, LoadBalancer, OutlierPolicy,
-    PowerOfTwoChoices, RetryPolicy, RouterMode, SelectionCriteria, Verdict, Why,
+    AttemptOutcome, AttemptReport, Candidate, LeastLoaded, LoadBalancer, OutgoingAttempt,
+    OutlierPolicy, PowerOfTwoChoices, RetryPolicy, RouterMode, SelectionCriteria, Verdict, Why,
 };
 
 /// The instance that a header names, and what became of it.
@@ -77,6 +77,54 @@ async fn a_strategy_chooses_by_what_the_request_says() {
     let weights = HashMap::from([(InstanceId(1), 0.5)]);
     router.update_weights(weights.clone());
     assert_eq!(strategy.0.lock().weights, weights);
+}
+
+#[tokio::test]
+async fn an_interceptor_changes_the_headers_of_each_attempt() {
+    let world = World::with(&[refuses(Code::Draining), says(&["2"])]).await;
+    let attempts = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&attempts);
+    let audience = move |attempt: &OutgoingAttempt<'_>, headers: &mut Headers| {
+        noted.lock().push((attempt.instance.id.0, attempt.number));
+        assert_eq!(headers.get(header::CONTENT_TYPE), Some(attempt.format.content_type()));
+        assert_eq!(attempt.context.headers().get("at"), Some("x"));
+        headers.insert("audience", &attempt.instance.id.to_string()).unwrap();
+        Ok(())
+    };
+    let second = |_: &OutgoingAttempt<'_>, headers: &mut Headers| {
+        let audience = headers.get("audience").unwrap().to_owned();
+        headers.insert("seen", &audience).unwrap();
+        Ok(())
+    };
+    let router = world.router(RouterMode::RoundRobin).await;
+    let intercepted = router.clone().with_interceptor(audience).with_interceptor(second);
+    // In rotation, so that one of the two begins at the instance that refuses.
+    for _ in 0..2 {
+        let mut response = intercepted.generate(at("x")).await.unwrap();
+        assert_eq!(response.next().await.unwrap().unwrap(), "2");
+    }
+    let expected = attempts.lock().clone();
+    assert!(expected.windows(2).any(|pair| pair == [(1, 0), (2, 1)]), "{expected:?}");
+    let sent: Vec<_> = world.seen().into_iter().map(|seen| seen.request).collect();
+    assert_eq!(sent.len(), expected.len());
+    for (request, (id, number)) in sent.iter().zip(&expected) {
+        assert_eq!(u64::from(request.attempt), *number as u64);
+        for name in ["audience", "seen"] {
+            assert_eq!(request.headers.get(name), Some(id.to_string().as_str()));
+        }
+    }
+
+    // The router that it was made from has none, and one that fails sends nothing.
+    drop(router.direct(at("x"), InstanceId(2)).await.unwrap());
+    assert_eq!(world.seen().last().unwrap().request.headers.get("audience"), None);
+    let before = world.asked().len();
+    let refuses = |_: &OutgoingAttempt<'_>, _: &mut Headers| {
+        Err(Error::application(AppCode::UNAUTHENTICATED, "no key"))
+    };
+    let error = router.with_interceptor(refuses).generate(at("x")).await.unwrap_err();
+    let expected = (Some(AppCode::UNAUTHENTICATED), Executed::No);
+    assert_eq!((error.app_code(), error.executed()), expected);
+    assert_eq!(world.asked().len(), before);
 }
 
 #[tokio::test(start_paused = true)]
