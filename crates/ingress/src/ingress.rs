@@ -215,7 +215,11 @@ impl RequestHandler for Ingress {
     fn reserve(&self, endpoint: &str, id: InstanceId) -> Result<Option<Permit>, Error> {
         match self.0.table.find(endpoint, id) {
             Some(instance) => instance.reserve().map(Some),
-            None => Err(refusal::unknown_endpoint(endpoint, id)),
+            None => {
+                let error = refusal::unknown_endpoint(endpoint, id);
+                self.0.unknown.refused(error.fault());
+                Err(error)
+            }
         }
     }
 }

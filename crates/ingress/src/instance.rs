@@ -57,6 +57,7 @@ impl Instance {
         match self.admit(&context, body.len(), entry) {
             Ok(mut permit) => {
                 self.process.transports.count(transport, |meter| permit.over(meter));
+                let context = context.received();
                 let sink = ParkLimit::wrap(sink, &context, self.park_limit);
                 let admitted = AdmittedRequest { body, context, transport, peer, attempt, permit };
                 self.handler.serves.handle(admitted, sink);
@@ -104,7 +105,7 @@ impl Instance {
 
     /// Reserves a place for a request that is about to arrive.
     pub(crate) fn reserve(self: &Arc<Self>) -> Result<sinew_plane::Permit, Error> {
-        self.enter_both()?;
+        self.enter_both().inspect_err(|error| self.metrics.refused(error.fault()))?;
         Ok(sinew_plane::Permit::new(Arc::clone(self) as _))
     }
 

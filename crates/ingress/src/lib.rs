@@ -97,5 +97,5 @@ pub use crate::{
     raw_handler::{IncomingOwned, RawHandler},
     registration::SystemHealth,
     served::ServedEndpoint,
-    typed_push::{TypedPush, ValueRefused, ValueSink},
+    typed_push::{TrySendValueError, TypedPush, ValueRefused, ValueSink},
 };

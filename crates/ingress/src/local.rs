@@ -73,7 +73,8 @@ impl<E: ?Sized> LocalEngine<E> {
         Resp: Send + 'static,
         E: AsyncEngine<Req, Resp>,
     {
-        let context = request.context().clone();
+        let (data, context) = request.into_parts();
+        let request = SingleIn::with_context(data, context.clone().received());
         let entry = match reserved {
             Some(place) => {
                 place.take_over();

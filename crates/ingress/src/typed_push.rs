@@ -69,6 +69,36 @@ pub struct ValueSink<T> {
     values: PhantomData<fn(T)>,
 }
 
+/// Why a value was not sent.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum TrySendValueError {
+    /// The window is full: the caller has to take items first. The value may be sent again later.
+    Full,
+    /// The value cannot be encoded. The stream goes on without it.
+    Invalid(Error),
+    /// The stream is over, cancelled or lost.
+    Closed(Error),
+}
+
+impl std::fmt::Display for TrySendValueError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Full => f.write_str("the window of the response is full"),
+            Self::Invalid(error) | Self::Closed(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for TrySendValueError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Full => None,
+            Self::Invalid(error) | Self::Closed(error) => Some(error),
+        }
+    }
+}
+
 impl<T: Serialize + 'static> ValueSink<T> {
     /// Sends a value, waiting for credit, and lets it leave. Cancel-safe: if the future is dropped,
     /// the value was not sent.
@@ -83,11 +113,15 @@ impl<T: Serialize + 'static> ValueSink<T> {
     /// Sends a value if there is credit; it leaves as an item of [`ResponseSink::try_send`] does.
     ///
     /// # Errors
-    /// [`TrySendError::Full`] without credit: the value was not sent, and may be sent again later.
-    /// [`TrySendError::Closed`] when the stream is over, or the value cannot be encoded.
-    pub fn try_send(&mut self, value: &T) -> Result<(), TrySendError> {
-        let item = self.encode(value).map_err(TrySendError::Closed)?;
-        self.sink.try_send(item)
+    /// [`TrySendValueError::Full`] without credit: the value was not sent, and may be sent again
+    /// later. [`TrySendValueError::Invalid`] if the value cannot be encoded: the stream goes on.
+    /// [`TrySendValueError::Closed`] when the stream is over.
+    pub fn try_send(&mut self, value: &T) -> Result<(), TrySendValueError> {
+        let item = self.encode(value).map_err(TrySendValueError::Invalid)?;
+        self.sink.try_send(item).map_err(|error| match error {
+            TrySendError::Full(_) => TrySendValueError::Full,
+            TrySendError::Closed(error) => TrySendValueError::Closed(error),
+        })
     }
 
     fn encode(&mut self, value: &T) -> Result<Bytes, Error> {

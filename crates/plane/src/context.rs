@@ -25,7 +25,12 @@ const KILLED: u8 = 2;
 /// Clones are handles to the same context. The state only moves forward: running, stopped, killed.
 /// A stop after a kill changes nothing.
 #[derive(Clone)]
-pub struct Context(Arc<Inner>);
+pub struct Context(
+    Arc<Inner>,
+    /// Of a request that this process serves. Of the handle, as a caller in the same process has
+    /// another one.
+    bool,
+);
 
 struct Inner {
     id: StreamId,
@@ -69,7 +74,8 @@ impl Context {
         let mut builder = Self::builder().headers(headers);
         builder.deadline = self.0.deadline;
         builder.limits = self.0.limits;
-        let child = builder.build();
+        let mut child = builder.build();
+        child.1 = self.1;
         let listener = Arc::downgrade(&child.0);
         self.on_cancel(listener);
         child
@@ -80,6 +86,21 @@ impl Context {
     /// other.
     pub fn link(&self, follower: &Self) {
         self.on_cancel(Arc::downgrade(&follower.0));
+    }
+
+    /// This context, as a handler has it: marked as that of a request that this process serves, for
+    /// this handle, its clones and its children.
+    #[must_use]
+    pub fn received(mut self) -> Self {
+        self.1 = true;
+        self
+    }
+
+    /// True if this process serves the request of this context, or of one that it is a child of. A
+    /// router passes the [credentials](Headers::CREDENTIALS) of such a request on only if it is
+    /// told to.
+    pub fn is_received(&self) -> bool {
+        self.1
     }
 
     /// The request's id, which is also the id of its response stream.
@@ -347,17 +368,20 @@ impl ContextBuilder {
 
     /// Makes the context.
     pub fn build(self) -> Context {
-        Context(Arc::new(Inner {
-            id: self.id.unwrap_or_else(StreamId::random),
-            headers: self.headers,
-            deadline: self.deadline,
-            limits: self.limits,
-            used: AtomicBool::new(false),
-            state: AtomicU8::new(RUNNING),
-            reason: AtomicU8::new(0),
-            changed: Notify::new(),
-            listeners: Mutex::default(),
-        }))
+        Context(
+            Arc::new(Inner {
+                id: self.id.unwrap_or_else(StreamId::random),
+                headers: self.headers,
+                deadline: self.deadline,
+                limits: self.limits,
+                used: AtomicBool::new(false),
+                state: AtomicU8::new(RUNNING),
+                reason: AtomicU8::new(0),
+                changed: Notify::new(),
+                listeners: Mutex::default(),
+            }),
+            false,
+        )
     }
 }
 
@@ -490,5 +514,15 @@ mod tests {
         context.kill();
         waiting.await.unwrap();
         context.stopped().await;
+    }
+
+    #[test]
+    fn a_received_context_says_so_to_its_children_and_not_to_its_caller() {
+        let callers = Context::new();
+        let received = callers.clone().received();
+        assert!(received.is_received() && !callers.is_received());
+        assert!(received.clone().is_received() && received.child().is_received());
+        assert!(received.child_with(Headers::new()).is_received());
+        assert!(received.is_same(&callers) && !callers.child().is_received());
     }
 }

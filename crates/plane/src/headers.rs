@@ -86,6 +86,23 @@ impl Headers {
         entries(&self.block).map(|(name, value)| (text(name), text(value)))
     }
 
+    /// The names of headers that show who calls: `authorization`, `proxy-authorization` and
+    /// `cookie`. A router passes those of a request that it serves on only if it is told to.
+    pub const CREDENTIALS: [&'static str; 3] = ["authorization", "proxy-authorization", "cookie"];
+
+    /// The same headers without those names. Clones the block if it has none of them.
+    #[must_use]
+    pub fn without(&self, names: &[&str]) -> Self {
+        if !self.iter().any(|(name, _)| names.contains(&name)) {
+            return self.clone();
+        }
+        let mut block = BytesMut::with_capacity(self.block.len());
+        for (name, value) in self.iter().filter(|(name, _)| !names.contains(name)) {
+            put_entry(&mut block, name, value);
+        }
+        Self { block: block.freeze() }
+    }
+
     /// Sets the value of a name, in place of an earlier value.
     ///
     /// # Errors
@@ -222,6 +239,18 @@ mod tests {
         headers.insert("a", "3").unwrap();
         assert_eq!(headers.iter().collect::<Vec<_>>(), [("b", "2"), ("a", "3")]);
         assert_eq!(Headers::decode(headers.as_block().clone()).unwrap(), headers);
+    }
+
+    #[test]
+    fn names_that_are_left_out_leave_the_rest() {
+        let mut headers = Headers::new();
+        for (name, value) in [("a", "1"), ("cookie", "2"), ("b", "3")] {
+            headers.insert(name, value).unwrap();
+        }
+        let left = headers.without(&Headers::CREDENTIALS);
+        assert_eq!(left.iter().collect::<Vec<_>>(), [("a", "1"), ("b", "3")]);
+        assert_eq!(Headers::decode(left.as_block().clone()).unwrap(), left);
+        assert_eq!(left.without(&Headers::CREDENTIALS), left);
     }
 
     #[test]

@@ -98,6 +98,7 @@ pub use crate::{
     retry_budget::{RetryBudget, RetryBudgetConfig},
     retry_config::RetryConfig,
     retry_policy::{AttemptReport, RetryPolicy, Verdict},
+    router_state::RouterMemory,
     strategy::{Direct, LeastLoaded, Load, PowerOfTwoChoices, RandomChoice, RoundRobin},
 };
 pub use sinew_plane::{Backoff, Jitter, random::Rng as Random};

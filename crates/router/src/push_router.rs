@@ -12,12 +12,17 @@ use std::{
 use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_codec::PayloadFormat;
 use sinew_plane::{
-    CallLimits, Error, InstanceId, ManyOut, SingleIn, TransportRequirements, Window, clock,
+    CallLimits, Context, Error, Headers, InstanceId, ManyOut, SingleIn, TransportRequirements,
+    Window, clock,
 };
 
 use crate::{
     Client, Explanation, Interceptor, LoadBalancer, OutlierPolicy, RetryConfig, RetryPolicy,
-    RouterMode, deadline::until_deadline, payload, request::Request, router_state::RouterState,
+    RouterMode,
+    deadline::until_deadline,
+    payload,
+    request::Request,
+    router_state::{RouterMemory, RouterState},
 };
 
 /// Calls an endpoint: one typed request in, a stream of typed values out. Its [`RouterMode`] says
@@ -39,13 +44,13 @@ pub struct PushRouter<Req, Resp> {
 pub(crate) struct Shared {
     pub(crate) client: Client,
     pub(crate) state: Arc<RouterState>,
-    pub(crate) retry: RetryConfig,
     pub(crate) format: Option<PayloadFormat>,
     pub(crate) window: Option<Window>,
     pub(crate) limits: CallLimits,
     pub(crate) prefer_local: bool,
     /// Those of the program, in the order in which they run.
     pub(crate) interceptors: Vec<Arc<dyn Interceptor>>,
+    pub(crate) forward_credentials: bool,
 }
 
 impl<Req, Resp> PushRouter<Req, Resp>
@@ -64,25 +69,36 @@ where
 
     /// As [`from_client`](Self::from_client), without the async signature of the design documents.
     pub fn new(client: Client, mode: RouterMode) -> Self {
-        let retry = RetryConfig::default();
-        let state = Arc::new(RouterState::new(&retry, clock::now()));
+        Self::with_memory(client, mode, &RouterMemory::new())
+    }
+
+    /// As [`new`](Self::new), with a memory that other routers of the endpoint share.
+    pub fn with_memory(client: Client, mode: RouterMode, memory: &RouterMemory) -> Self {
+        let state = Arc::clone(&memory.0);
         // Bytes are their own encoding, whatever the instance would like to read.
         let format = payload::is_bytes::<Req>().then_some(PayloadFormat::Raw);
         let limits = client.limits();
-        let interceptors = Vec::new();
-        let (window, prefer_local) = (None, false);
-        let shared =
-            Shared { client, state, retry, format, window, limits, prefer_local, interceptors };
+        let (prefer_local, forward_credentials) = (false, false);
+        let shared = Shared {
+            client,
+            state,
+            format,
+            window: None,
+            limits,
+            prefer_local,
+            interceptors: Vec::new(),
+            forward_credentials,
+        };
         Self { shared: Arc::new(shared), mode, types: PhantomData }
     }
 
     /// Sets other retry rules, and begins with a full budget and no ejections. The result shares
-    /// the round-robin position and the counts of requests in flight with this router.
+    /// the round-robin position and the counts of requests in flight with this router. Your own
+    /// policies stay.
     #[must_use]
     pub fn with_retry(self, retry: RetryConfig) -> Self {
         self.change(|shared| {
             shared.state = Arc::new(shared.state.with_retry(&retry, clock::now()));
-            shared.retry = retry;
         })
     }
 
@@ -97,8 +113,7 @@ where
     }
 
     /// Sets a policy that decides which requests are sent again, in place of the rules of
-    /// [`RetryConfig`]; the budget stays. Call it after [`with_retry`](Self::with_retry), which
-    /// sets its own policy.
+    /// [`RetryConfig`]; the budget stays.
     #[must_use]
     pub fn with_retry_policy(self, policy: impl RetryPolicy + 'static) -> Self {
         let policy = Arc::new(policy);
@@ -106,8 +121,7 @@ where
     }
 
     /// Sets a policy that decides which instances are ejected, in place of
-    /// [`RetryConfig::ejection`]. Call it after [`with_retry`](Self::with_retry), which sets its
-    /// own policy.
+    /// [`RetryConfig::ejection`].
     #[must_use]
     pub fn with_outlier_policy(self, policy: impl OutlierPolicy + 'static) -> Self {
         let policy = Arc::new(policy);
@@ -142,8 +156,16 @@ where
     /// Sets whether the router prefers instances in this process over all others. The default is
     /// false.
     #[must_use]
-    pub fn prefer_local(self, prefer: bool) -> Self {
+    pub fn with_prefer_local(self, prefer: bool) -> Self {
         self.change(|shared| shared.prefer_local = prefer)
+    }
+
+    /// Sets whether requests that this process serves keep their
+    /// [credentials](Headers::CREDENTIALS) when the router sends them on. The default is false:
+    /// the next worker may be another party, to which the caller has shown nothing.
+    #[must_use]
+    pub fn with_forward_credentials(self, forward: bool) -> Self {
+        self.change(|shared| shared.forward_credentials = forward)
     }
 
     /// Sets another mode, also in place of your own strategy.
@@ -281,6 +303,7 @@ where
         request: SingleIn<Req>,
     ) -> Result<(ManyOut<Resp>, Explanation), Error> {
         let (data, context) = request.into_parts();
+        let context = self.with_or_without_credentials(context);
         let (sent, mut direct) = (AtomicBool::new(false), None);
         let state = &self.shared.state;
         let strategy = match state.custom().filter(|_| mode.is_none()) {
@@ -289,6 +312,18 @@ where
         };
         let request = Request::new(&self.shared, strategy, &context, data, &sent);
         until_deadline(&context, &sent, pin!(request.run())).await
+    }
+}
+
+impl<Req, Resp> PushRouter<Req, Resp> {
+    /// The context of a request that is sent: without the credentials of a caller that this process
+    /// serves.
+    fn with_or_without_credentials(&self, context: Context) -> Context {
+        if !context.is_received() || self.shared.forward_credentials {
+            return context;
+        }
+        let headers = context.headers().without(&Headers::CREDENTIALS);
+        if headers == *context.headers() { context } else { context.child_with(headers) }
     }
 }
 

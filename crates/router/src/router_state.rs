@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use parking_lot::Mutex;
 use sinew_discovery::Instance;
-use sinew_plane::{Error, Headers, InstanceId};
+use sinew_plane::{Error, Headers, InstanceId, clock};
 
 use crate::{
     AttemptOutcome, AttemptReport, Choice, EjectFailed, InFlightGuard, LoadBalancer, OutlierPolicy,
@@ -23,6 +23,9 @@ pub(crate) struct RouterState {
     custom: Option<Arc<dyn LoadBalancer>>,
     outliers: Arc<dyn OutlierPolicy>,
     retry: Arc<dyn RetryPolicy>,
+    /// The user's own, which stay with other retry rules.
+    has_own_outliers: bool,
+    has_own_retry: bool,
     budget: Arc<Mutex<RetryBudget>>,
 }
 
@@ -36,6 +39,36 @@ pub(crate) struct Chosen {
     pub(crate) in_spite: bool,
 }
 
+/// What a router remembers from one request to the next: its retry budget, which instances failed,
+/// the requests in flight and the round-robin position. Clones share one memory, and so do routers
+/// that are made with it.
+#[derive(Clone)]
+pub struct RouterMemory(pub(crate) Arc<RouterState>);
+
+impl RouterMemory {
+    /// A memory with a full budget of the default [`RetryConfig`].
+    pub fn new() -> Self {
+        Self(Arc::new(RouterState::new(&RetryConfig::default(), clock::now())))
+    }
+
+    /// True if a router or another clone has it too.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+}
+
+impl Default for RouterMemory {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl std::fmt::Debug for RouterMemory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RouterMemory")
+    }
+}
+
 impl RouterState {
     pub(crate) fn new(config: &RetryConfig, now: Instant) -> Self {
         let picker = Picker::new();
@@ -45,14 +78,19 @@ impl RouterState {
             custom: None,
             outliers: Arc::new(EjectFailed::new(config.ejection)),
             retry: Arc::new(config.clone()),
+            has_own_outliers: false,
+            has_own_retry: false,
             budget: Arc::new(Mutex::new(RetryBudget::new(config.budget, now))),
         }
     }
 
     /// Returns a state with other retry rules that shares the counts and the round-robin position.
     pub(crate) fn with_retry(&self, config: &RetryConfig, now: Instant) -> Self {
-        let Self { picker, strategies, custom, .. } = self.clone();
-        Self { picker, strategies, custom, ..Self::new(config, now) }
+        let rules = Self::new(config, now);
+        let outliers = if self.has_own_outliers { &self.outliers } else { &rules.outliers };
+        let retry = if self.has_own_retry { &self.retry } else { &rules.retry };
+        let (outliers, retry) = (Arc::clone(outliers), Arc::clone(retry));
+        Self { outliers, retry, budget: rules.budget, ..self.clone() }
     }
 
     pub(crate) fn with_load_balancer(&self, custom: Arc<dyn LoadBalancer>) -> Self {
@@ -64,11 +102,11 @@ impl RouterState {
     }
 
     pub(crate) fn with_outlier_policy(&self, outliers: Arc<dyn OutlierPolicy>) -> Self {
-        Self { outliers, ..self.clone() }
+        Self { outliers, has_own_outliers: true, ..self.clone() }
     }
 
     pub(crate) fn with_retry_policy(&self, retry: Arc<dyn RetryPolicy>) -> Self {
-        Self { retry, ..self.clone() }
+        Self { retry, has_own_retry: true, ..self.clone() }
     }
 
     pub(crate) fn custom(&self) -> Option<&dyn LoadBalancer> {

@@ -3,9 +3,9 @@
 
 use sinew_plane::BindPolicy;
 use sinew_plane_call_home::{TcpStreamClientConfig, TcpStreamServerConfig};
-use sinew_transport_tcp::ListenConfig;
+use sinew_transport_tcp::{ListenConfig, TcpConfig};
 
-use crate::{Config, ConfigError};
+use crate::{Config, ConfigError, RequestPlane};
 
 /// Returns an error for a changed field of a nested configuration that a field of [`Config`]
 /// decides.
@@ -29,6 +29,54 @@ pub(crate) fn check(config: &Config) -> Result<(), ConfigError> {
         #[cfg(feature = "dynamo")]
         ("frame_server.budget", config.frame_server.budget.is_some(), "memory_budget"),
     ];
+    decided(&fields)?;
+    check_etcd(config)?;
+    check_once(config)
+}
+
+/// Returns an error for two fields that say the same thing, each in its own way.
+fn check_once(config: &Config) -> Result<(), ConfigError> {
+    let both = |one: &str, other: &str| {
+        Err(ConfigError::new(one, format!("and {other} contradict each other: leave one out")))
+    };
+    let (mux, default) = (&config.tcp.driver.mux, TcpConfig::default().driver.mux);
+    let has_checks =
+        mux.integrity != default.integrity || mux.verify_checks != default.verify_checks;
+    if config.frame_checks.is_some() && has_checks {
+        return both("tcp.driver.mux.integrity or verify_checks", "frame_checks");
+    }
+    // A configuration that was checked before has the budget that was made of the number.
+    let budget = config.tcp.driver.budget.as_ref();
+    if budget.zip(config.memory_budget).is_some_and(|(budget, bytes)| budget.limit() != bytes) {
+        return both("tcp.driver.budget", "memory_budget");
+    }
+    if config.request_plane == RequestPlane::Tcp && !config.nats.is_empty() {
+        return both("nats", "request_plane, which is `tcp`,");
+    }
+    Ok(())
+}
+
+#[cfg(feature = "etcd")]
+fn check_etcd(config: &Config) -> Result<(), ConfigError> {
+    let default = sinew_discovery::EtcdConfig::default();
+    let fields = [
+        ("etcd.endpoints", config.etcd.endpoints != default.endpoints, "discovery"),
+        (
+            "etcd.startup_timeout",
+            config.etcd.startup_timeout != default.startup_timeout,
+            "startup_wait",
+        ),
+    ];
+    decided(&fields)
+}
+
+#[cfg(not(feature = "etcd"))]
+fn check_etcd(_: &Config) -> Result<(), ConfigError> {
+    Ok(())
+}
+
+/// Returns an error for the first of the fields that is set.
+fn decided(fields: &[(&str, bool, &str)]) -> Result<(), ConfigError> {
     match fields.iter().find(|(_, is_set, _)| *is_set) {
         Some((field, _, decides)) => {
             Err(ConfigError::new(*field, format!("is decided by {decides}: set that instead")))
@@ -51,6 +99,7 @@ mod tests {
     use sinew_plane::ProcessId;
 
     use super::*;
+    use crate::FrameChecks;
 
     #[test]
     fn a_field_that_another_decides_is_refused_with_that_one() {
@@ -81,7 +130,41 @@ mod tests {
                 "frame_checks",
             ),
         ];
-        for (change, field, decides) in cases {
+        let more: &[(Change, &str, &str)] = &[
+            #[cfg(feature = "etcd")]
+            (|it| it.etcd.endpoints = vec!["h:1".into()], "etcd.endpoints", "discovery"),
+            #[cfg(feature = "etcd")]
+            (
+                |it| it.etcd.startup_timeout = Duration::from_secs(1),
+                "etcd.startup_timeout",
+                "startup_wait",
+            ),
+            (
+                |it| {
+                    it.tcp.driver.mux.integrity = true;
+                    it.frame_checks = Some(FrameChecks::Off);
+                },
+                "tcp.driver.mux.integrity or verify_checks",
+                "frame_checks",
+            ),
+            (
+                |it| {
+                    it.tcp.driver.budget = Some(sinew_plane::Budget::new(64 << 20));
+                    it.memory_budget = Some(32 << 20);
+                },
+                "tcp.driver.budget",
+                "memory_budget",
+            ),
+            (
+                |it| {
+                    it.nats = vec!["nats://h:1".into()];
+                    it.request_plane = RequestPlane::Tcp;
+                },
+                "nats",
+                "request_plane",
+            ),
+        ];
+        for (change, field, decides) in cases.iter().chain(more) {
             let mut config = Config::default();
             change(&mut config);
             let error = config.checked().unwrap_err();

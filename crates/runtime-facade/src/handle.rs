@@ -1,14 +1,14 @@
 //! The handlers of a typed endpoint: plain async functions, engines, and functions that keep the
 //! sink.
 
-use std::future::ready;
+use std::{future::ready, marker::PhantomData};
 
 use futures_util::{Stream, StreamExt, stream};
 use serde_core::{Serialize, de::DeserializeOwned};
-use sinew_ingress::{Handler, PushEngineHandler, PushHandler, TypedPush, ValueRefused, ValueSink};
-use sinew_plane::{AsyncEngine, Context, Error, ManyOut, SingleIn, engine_fn, same_type};
+use sinew_ingress::{Handler, PushEngineHandler, TypedPush, ValueRefused, ValueSink};
+use sinew_plane::{AsyncEngine, BoxFuture, Context, Error, ManyOut, SingleIn, same_type};
 
-use crate::Failure;
+use crate::{Failure, Typed};
 
 /// A handler of requests `Req` with responses `Resp`, for
 /// [`Runtime::serve`](crate::Runtime::serve). It is implemented for
@@ -30,8 +30,12 @@ use crate::Failure;
             `Context` may be a second argument, and `E` is an error, a `HandlerError` or `anyhow::Error`"
 )]
 pub trait Handle<Req, Resp, Kind>: Send + Sync + 'static {
-    /// Converts it into the handler type of the ingress.
-    fn into_handler(self) -> Handler;
+    /// What the [builder](crate::ServeBuilder) holds: an engine takes an
+    /// [`EngineLayer`](crate::EngineLayer), a function that keeps the sink takes none.
+    type Served: Into<Handler> + Send + 'static;
+
+    /// Converts it into what the builder holds.
+    fn into_served(self) -> Self::Served;
 }
 
 /// The output of a handler's future: one value, or a stream.
@@ -88,6 +92,42 @@ pub mod kind {
     pub struct Push;
 }
 
+/// An async function as an engine.
+pub struct Function<F, K> {
+    function: F,
+    kind: PhantomData<fn() -> K>,
+}
+
+impl<F, K> Function<F, K> {
+    fn new(function: F) -> Self {
+        Self { function, kind: PhantomData }
+    }
+}
+
+impl<Req, Resp, F, Fut, K> AsyncEngine<Req, Resp> for Function<F, kind::OfValue<K>>
+where
+    F: Fn(Req) -> Fut + Send + Sync,
+    Fut: Future<Output: Answer<Resp, K>> + Send + 'static,
+{
+    fn generate(&self, request: SingleIn<Req>) -> BoxFuture<'_, Result<ManyOut<Resp>, Error>> {
+        let (value, context) = request.into_parts();
+        let answer = (self.function)(value);
+        Box::pin(async move { answer.await.into_response(context) })
+    }
+}
+
+impl<Req, Resp, F, Fut, K> AsyncEngine<Req, Resp> for Function<F, kind::WithContext<K>>
+where
+    F: Fn(Req, Context) -> Fut + Send + Sync,
+    Fut: Future<Output: Answer<Resp, K>> + Send + 'static,
+{
+    fn generate(&self, request: SingleIn<Req>) -> BoxFuture<'_, Result<ManyOut<Resp>, Error>> {
+        let (value, context) = request.into_parts();
+        let answer = (self.function)(value, context.clone());
+        Box::pin(async move { answer.await.into_response(context) })
+    }
+}
+
 impl<Req, Resp, F, Fut, K> Handle<Req, Resp, kind::OfValue<K>> for F
 where
     F: Fn(Req) -> Fut + Send + Sync + 'static,
@@ -96,13 +136,10 @@ where
     Resp: Serialize + Send + Sync + 'static,
     K: 'static,
 {
-    fn into_handler(self) -> Handler {
-        let engine = engine_fn(move |request: SingleIn<Req>| {
-            let (value, context) = request.into_parts();
-            let answer = self(value);
-            async move { answer.await.into_response(context) }
-        });
-        PushHandler::new(engine).into()
+    type Served = Typed<Function<F, kind::OfValue<K>>, Req, Resp>;
+
+    fn into_served(self) -> Self::Served {
+        Typed::new(Function::new(self))
     }
 }
 
@@ -114,13 +151,10 @@ where
     Resp: Serialize + Send + Sync + 'static,
     K: 'static,
 {
-    fn into_handler(self) -> Handler {
-        let engine = engine_fn(move |request: SingleIn<Req>| {
-            let (value, context) = request.into_parts();
-            let answer = self(value, context.clone());
-            async move { answer.await.into_response(context) }
-        });
-        PushHandler::new(engine).into()
+    type Served = Typed<Function<F, kind::WithContext<K>>, Req, Resp>;
+
+    fn into_served(self) -> Self::Served {
+        Typed::new(Function::new(self))
     }
 }
 
@@ -130,8 +164,19 @@ where
     Req: DeserializeOwned + Send + 'static,
     Resp: Serialize + Send + Sync + 'static,
 {
-    fn into_handler(self) -> Handler {
-        PushHandler::new(self).into()
+    type Served = Typed<E, Req, Resp>;
+
+    fn into_served(self) -> Self::Served {
+        Typed::new(self)
+    }
+}
+
+/// A function that keeps the sink, as the ingress takes it.
+pub struct Pushed(Handler);
+
+impl From<Pushed> for Handler {
+    fn from(pushed: Pushed) -> Self {
+        pushed.0
     }
 }
 
@@ -141,7 +186,9 @@ where
     Req: DeserializeOwned + Send + 'static,
     Resp: Serialize + Send + Sync + 'static,
 {
-    fn into_handler(self) -> Handler {
-        PushEngineHandler::new(TypedPush::new(self)).into()
+    type Served = Pushed;
+
+    fn into_served(self) -> Self::Served {
+        Pushed(PushEngineHandler::new(TypedPush::new(self)).into())
     }
 }

@@ -58,6 +58,7 @@ mod frame_checks;
 mod handle;
 mod handler_error;
 mod health;
+mod memories;
 mod request_plane;
 mod response;
 mod router;
@@ -76,7 +77,7 @@ pub use crate::{
     endpoint::Endpoint,
     error::{ServeError, StartError},
     frame_checks::FrameChecks,
-    handle::{Answer, Handle, kind as handler_kind},
+    handle::{Answer, Function, Handle, Pushed, kind as handler_kind},
     handler_error::{BoxError, Failure, HandlerError, HandlerResult},
     health::Health,
     request_plane::RequestPlane,
@@ -90,8 +91,8 @@ pub use sinew_discovery::{
     Change, FileConfig, FolderRules, Instance, InstanceKey, Owners, Snapshot, View,
 };
 pub use sinew_ingress::{
-    AdmittedHandler, AdmittedRequest, Handler, HandlerLayer, IncomingOwned, ValueRefused,
-    ValueSink, handler_layer_fn,
+    AdmittedHandler, AdmittedRequest, Handler, HandlerLayer, IncomingOwned, TrySendValueError,
+    ValueRefused, ValueSink, handler_layer_fn,
 };
 /// # Examples
 /// A request with a timeout of two seconds, which the caller cancels earlier:

@@ -1,23 +1,29 @@
 //! The calling side of a typed endpoint.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_codec::PayloadFormat;
 use sinew_discovery::Instance;
 use sinew_plane::{
-    AsyncEngine, BoxFuture, CallLimits, EngineLayer, Error, Executed, InstanceId, ManyOut,
+    AsyncEngine, BoxFuture, CallLimits, Code, EngineLayer, Error, Executed, InstanceId, ManyOut,
     SingleIn, StopKind, TransportRequirements, Window, within,
 };
 use sinew_router::{
-    Client, Interceptor, LoadBalancer, PushRouter, RetryConfig, RetryPolicy, RouterMode,
+    Client, Interceptor, LoadBalancer, OutlierPolicy, PushRouter, RetryConfig, RetryPolicy,
+    RouterMemory, RouterMode,
 };
 
 use crate::Call;
 
 /// Calls a typed endpoint. [`Runtime::router`](crate::Runtime::router) makes one, which is ready
-/// for calls at once. Clones share the round-robin position, the counts of requests in flight, the
-/// retry budget and the record of instances that failed.
+/// for calls at once. All routers of an endpoint in a runtime share the round-robin position and the
+/// counts of requests in flight, and those without [retry rules](Self::retry) of their own the retry
+/// budget and the record of instances that failed.
 ///
 /// It wraps a [`PushRouter`], the router of the design documents.
 ///
@@ -47,8 +53,9 @@ use crate::Call;
 pub struct Router<Req, Resp> {
     router: PushRouter<Req, Resp>,
     layers: Layers<Req, Resp>,
-    /// The router with all layers around it, if there are any.
-    layered: Option<Arc<dyn AsyncEngine<Req, Resp>>>,
+    /// The router with all layers around it, if there are any. The first call makes it.
+    layered: Arc<OnceLock<Arc<dyn AsyncEngine<Req, Resp>>>>,
+    given: Given,
 }
 
 /// The innermost first.
@@ -59,9 +66,9 @@ where
     Req: Serialize + Send + Sync + 'static,
     Resp: DeserializeOwned + Send + 'static,
 {
-    pub(crate) fn new(client: Client) -> Self {
-        let router = PushRouter::new(client, RouterMode::RoundRobin);
-        Self { router, layers: Vec::new(), layered: None }
+    pub(crate) fn new(client: Client, memory: &RouterMemory) -> Self {
+        let router = PushRouter::with_memory(client, RouterMode::RoundRobin, memory);
+        Self { router, layers: Vec::new(), layered: Arc::default(), given: Given::default() }
     }
 
     /// Makes a call, which is sent when it is awaited.
@@ -69,36 +76,47 @@ where
         Call::new(self, value.into())
     }
 
-    /// Sets how the router chooses an instance. The default is round robin.
+    /// Sets how the router chooses an instance. The default is round robin. With a
+    /// [strategy](Self::load_balancer) of your own beside it, every call fails.
     #[must_use]
-    pub fn mode(self, mode: RouterMode) -> Self {
+    pub fn mode(mut self, mode: RouterMode) -> Self {
+        self.given.mode = true;
         self.change(|router| router.with_mode(mode))
     }
 
-    /// Sets your own strategy for the choice of an instance, instead of a [mode](Self::mode).
+    /// Sets your own strategy for the choice of an instance, instead of a [mode](Self::mode). With
+    /// both, every call fails.
     #[must_use]
-    pub fn load_balancer(self, strategy: impl LoadBalancer + 'static) -> Self {
+    pub fn load_balancer(mut self, strategy: impl LoadBalancer + 'static) -> Self {
+        self.given.load_balancer = true;
         self.change(|router| router.with_load_balancer(strategy))
     }
 
     /// Puts a layer around the router and around the layers given before. Every call passes through
-    /// it first, also a call to a given instance.
+    /// it first, also a call to a given instance. The first call makes the layers, once for all
+    /// clones of the router. A layer that sends a request on in another context than that of the
+    /// request or a child of it lets the router choose the instance.
     #[must_use]
     pub fn layer(mut self, layer: impl EngineLayer<Req, Resp> + 'static) -> Self {
         self.layers.push(Arc::new(layer));
         self.change(|router| router)
     }
 
-    /// Sets when a request is sent again. The retry budget begins anew.
+    /// Sets when a request is sent again. The router has a retry budget of its own then, and its
+    /// own record of instances that failed; without it all routers of an endpoint in a runtime
+    /// share these.
     #[must_use]
-    pub fn retry(self, retry: RetryConfig) -> Self {
+    pub fn retry(mut self, retry: RetryConfig) -> Self {
+        self.given.retry = Some(retry.clone());
         self.change(|router| router.with_retry(retry))
     }
 
-    /// Sets your own rules for which requests are sent again, and when. Call it after
-    /// [`retry`](Self::retry), which sets a policy too.
+    /// Sets your own rules for which requests are sent again, and when. With
+    /// [`retry`](Self::retry) beside it, which then sets the budget and the ejections alone, every
+    /// call fails if that changes the attempts, the backoff or the longest wait.
     #[must_use]
-    pub fn retry_policy(self, policy: impl RetryPolicy + 'static) -> Self {
+    pub fn retry_policy(mut self, policy: impl RetryPolicy + 'static) -> Self {
+        self.given.retry_policy = true;
         self.change(|router| router.with_retry_policy(policy))
     }
 
@@ -107,6 +125,14 @@ where
     #[must_use]
     pub fn interceptor(self, interceptor: impl Interceptor + 'static) -> Self {
         self.change(|router| router.with_interceptor(interceptor))
+    }
+
+    /// Sets your own rules for which instances are ejected. With [`retry`](Self::retry) beside it,
+    /// every call fails if that changes the ejection.
+    #[must_use]
+    pub fn outlier_policy(mut self, policy: impl OutlierPolicy + 'static) -> Self {
+        self.given.outlier_policy = true;
+        self.change(|router| router.with_outlier_policy(policy))
     }
 
     /// Sets the time limits of calls that set none themselves.
@@ -130,13 +156,21 @@ where
     /// Makes the router prefer instances in this process over all others.
     #[must_use]
     pub fn prefer_local(self, prefer: bool) -> Self {
-        self.change(|router| router.prefer_local(prefer))
+        self.change(|router| router.with_prefer_local(prefer))
+    }
+
+    /// Sets whether requests that this process serves keep their
+    /// [credentials](crate::Headers::CREDENTIALS) when the router sends them on. The default is
+    /// false.
+    #[must_use]
+    pub fn forward_credentials(self, forward: bool) -> Self {
+        self.change(|router| router.with_forward_credentials(forward))
     }
 
     /// Sets what a transport has to offer to carry the calls, such as encryption. The default
     /// requires a response stream and nothing else.
     #[must_use]
-    pub fn require(self, required: TransportRequirements) -> Self {
+    pub fn requirements(self, required: TransportRequirements) -> Self {
         self.change(|router| router.with_requirements(required))
     }
 
@@ -159,30 +193,33 @@ where
         change: impl FnOnce(PushRouter<Req, Resp>) -> PushRouter<Req, Resp>,
     ) -> Self {
         self.router = change(self.router);
-        let layered = !self.layers.is_empty();
-        self.layered = layered.then(|| self.around(Arc::new(self.router.clone())));
+        self.layered = Arc::default();
         self
     }
 
-    fn around(&self, engine: Arc<dyn AsyncEngine<Req, Resp>>) -> Arc<dyn AsyncEngine<Req, Resp>> {
-        self.layers.iter().fold(engine, |engine, layer| layer.layer(engine))
+    fn layered(&self) -> &Arc<dyn AsyncEngine<Req, Resp>> {
+        self.layered.get_or_init(|| {
+            let router: Arc<dyn AsyncEngine<Req, Resp>> = Arc::new(Innermost(self.router.clone()));
+            self.layers.iter().fold(router, |engine, layer| layer.layer(engine))
+        })
     }
 
-    /// Sends a request through the layers, to a given instance if there is one.
+    /// Sends a request through the layers, to an instance if one is given.
     pub(crate) async fn send(
         &self,
         request: SingleIn<Req>,
         instance: Option<InstanceId>,
     ) -> Result<ManyOut<Resp>, Error> {
-        let layered = match (&self.layered, instance) {
-            (None, None) => return self.router.generate(request).await,
-            (None, Some(id)) => return self.router.direct(request, id).await,
-            (Some(layered), None) => Arc::clone(layered),
-            (Some(_), Some(id)) => self.around(Arc::new(At(self.router.clone(), id))),
+        self.given.check()?;
+        let request = match (self.layers.is_empty(), instance) {
+            (true, None) => return self.router.generate(request).await,
+            (true, Some(id)) => return self.router.direct(request, id).await,
+            (false, None) => request,
+            (false, Some(id)) => at(request, id)?,
         };
         // The router watches the deadline of what it sends, and a layer may wait before that.
         let context = request.context().clone();
-        let response = within(&context, StopKind::Kill, layered.generate(request)).await;
+        let response = within(&context, StopKind::Kill, self.layered().generate(request)).await;
         response.unwrap_or_else(|reason| {
             context.cancel(StopKind::Kill, reason);
             Err(Error::cancelled(reason).with_executed(Executed::Maybe))
@@ -190,24 +227,111 @@ where
     }
 }
 
-/// Calls to one instance as an engine, for the layers around it.
-struct At<Req, Resp>(PushRouter<Req, Resp>, InstanceId);
-
-impl<Req, Resp> AsyncEngine<Req, Resp> for At<Req, Resp>
+/// A router is an engine, with all its layers: a service that serves it passes its requests on. The
+/// request goes on in a [child](crate::Context::child) of its context, without its
+/// [credentials](crate::Headers::CREDENTIALS) unless the router [forwards](Router::forward_credentials)
+/// them.
+impl<Req, Resp> AsyncEngine<Req, Resp> for Router<Req, Resp>
 where
     Req: Serialize + Send + Sync + 'static,
     Resp: DeserializeOwned + Send + 'static,
 {
     fn generate(&self, request: SingleIn<Req>) -> BoxFuture<'_, Result<ManyOut<Resp>, Error>> {
+        let (data, context) = request.into_parts();
+        // Only a call of this router says at which instance.
+        let headers = context.headers().without(&[AT]);
+        let request = SingleIn::with_context(data, context.child_with(headers));
+        Box::pin(self.send(request, None))
+    }
+}
+
+/// The header with the instance of a call, from the call to the router within its layers.
+const AT: &str = "sinew-call-at";
+
+fn at<Req>(request: SingleIn<Req>, id: InstanceId) -> Result<SingleIn<Req>, Error> {
+    request.with_header(AT, &id.0.to_string()).map_err(|error| {
+        let message = format!("the call has no room for the header with its instance: {error}");
+        Error::new(Code::InvalidPayload, message).with_executed(Executed::No)
+    })
+}
+
+/// The router within its layers.
+struct Innermost<Req, Resp>(PushRouter<Req, Resp>);
+
+impl<Req, Resp> AsyncEngine<Req, Resp> for Innermost<Req, Resp>
+where
+    Req: Serialize + Send + Sync + 'static,
+    Resp: DeserializeOwned + Send + 'static,
+{
+    fn generate(&self, request: SingleIn<Req>) -> BoxFuture<'_, Result<ManyOut<Resp>, Error>> {
+        let (data, context) = request.into_parts();
+        let instance = context.headers().get(AT).and_then(|id| id.parse().ok().map(InstanceId));
         // What a layer does with the response does not end the request that it is part of.
-        Box::pin(self.0.direct(request.into_child(), self.1))
+        let context = match instance {
+            None => context.child(),
+            Some(_) => context.child_with(context.headers().without(&[AT])),
+        };
+        let request = SingleIn::with_context(data, context);
+        Box::pin(async move {
+            match instance {
+                None => self.0.generate(request).await,
+                Some(id) => self.0.direct(request, id).await,
+            }
+        })
+    }
+}
+
+/// Which settings were given, as some of them contradict each other.
+#[derive(Clone, Default)]
+struct Given {
+    mode: bool,
+    load_balancer: bool,
+    retry: Option<RetryConfig>,
+    retry_policy: bool,
+    outlier_policy: bool,
+}
+
+impl Given {
+    /// Fails where one setting could only be ignored beside another.
+    fn check(&self) -> Result<(), Error> {
+        match self.contradiction() {
+            None => Ok(()),
+            Some(message) => {
+                let message =
+                    format!("the settings of the router contradict each other: {message}");
+                Err(Error::new(Code::InvalidPayload, message).with_executed(Executed::No))
+            }
+        }
+    }
+
+    fn contradiction(&self) -> Option<&'static str> {
+        if self.mode && self.load_balancer {
+            return Some("`mode` and `load_balancer` both choose the instance");
+        }
+        let retry = self.retry.as_ref().filter(|_| self.retry_policy || self.outlier_policy)?;
+        let default = RetryConfig::default();
+        let RetryConfig { max_attempts, budget: _, backoff, max_wait, ejection } = retry;
+        let rules = (max_attempts, backoff, max_wait);
+        let is_changed = rules != (&default.max_attempts, &default.backoff, &default.max_wait);
+        if self.retry_policy && is_changed {
+            let message = "`retry_policy` decides, and not the `max_attempts`, `backoff` and \
+                           `max_wait` of `retry`";
+            return Some(message);
+        }
+        let has_ejection = self.outlier_policy && *ejection != default.ejection;
+        has_ejection.then_some("`outlier_policy` decides, and not the `ejection` of `retry`")
     }
 }
 
 impl<Req, Resp> Clone for Router<Req, Resp> {
     fn clone(&self) -> Self {
-        let Self { router, layers, layered } = self;
-        Self { router: router.clone(), layers: layers.clone(), layered: layered.clone() }
+        let Self { router, layers, layered, given } = self;
+        Self {
+            router: router.clone(),
+            layers: layers.clone(),
+            layered: Arc::clone(layered),
+            given: given.clone(),
+        }
     }
 }
 

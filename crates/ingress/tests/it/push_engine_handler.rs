@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use sinew_ingress::{PushEngineHandler, ServedEndpoint};
+use serde_core::{Serialize, Serializer};
+use sinew_ingress::{
+    PushEngineHandler, ServedEndpoint, TrySendValueError, TypedPush, ValueRefused, ValueSink,
+};
 use sinew_plane::{
     CancelReason, Code, Context, Error, Executed, Headers, ResponseSink, SingleIn, Terminal,
     TrySendError, push_engine_fn,
@@ -163,4 +166,38 @@ async fn credit_is_the_callers_and_comes_through() {
     call.grant(1);
     assert!(matches!(call.end().await, Terminal::Complete { items: 2 }));
     assert_eq!(call.texts(), ["a", "b"]);
+}
+
+/// A value that may have no encoding.
+struct Encodes(bool);
+
+impl Serialize for Encodes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            true => serializer.serialize_bool(true),
+            false => Err(serde_core::ser::Error::custom("there is no such number")),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_value_that_cannot_be_encoded_does_not_look_like_a_stream_that_is_over() {
+    let fixture = Fixture::new();
+    let sinks = Arc::new(Mutex::new(Vec::new()));
+    let keep = Arc::clone(&sinks);
+    let accept = move |_: SingleIn<u32>, sink: ValueSink<Encodes>| {
+        keep.lock().push(sink);
+        Ok::<(), ValueRefused<Encodes>>(())
+    };
+    let _served = fixture.serve(PushEngineHandler::new(TypedPush::new(accept)));
+    let call = fixture.call("1");
+    let mut sink = sinks.lock().pop().unwrap();
+    let error = sink.try_send(&Encodes(false)).unwrap_err();
+    let TrySendValueError::Invalid(error) = error else { panic!("{error:?}") };
+    assert_eq!(error.code(), Code::InvalidPayload);
+    assert_eq!(sink.sent(), 0);
+    sink.try_send(&Encodes(true)).unwrap();
+    call.context.kill();
+    let error = sink.try_send(&Encodes(true)).unwrap_err();
+    assert!(matches!(error, TrySendValueError::Closed(_)), "{error:?}");
 }

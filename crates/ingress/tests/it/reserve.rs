@@ -51,6 +51,7 @@ async fn a_place_is_kept_for_its_request_or_given_back() {
     assert_eq!((refusal.code(), refusal.executed()), (Code::Overloaded, Executed::No));
     assert!(matches!(call(permit, Context::new()).end().await, Terminal::Complete { .. }));
     fixture.assert_idle();
+    assert_eq!(fixture.errors("resource"), 2, "a request without a place, and a reservation");
 
     drop(reserve(&fixture).unwrap());
     assert!(matches!(fixture.call("another").end().await, Terminal::Complete { .. }));

@@ -68,3 +68,32 @@ async fn a_function_hands_on_the_response_of_a_router_as_it_is() {
     // Of a response in a response, the outer one would know the error alone.
     assert!(matches!(response.outcome(), Some(Outcome::Truncated { .. })));
 }
+
+#[tokio::test]
+async fn the_credentials_of_a_request_that_is_served_go_on_only_if_that_is_asked_for() {
+    let world = World::with(&[says(&["a"])]).await;
+    let router = world.router(RouterMode::RoundRobin).await;
+    let mut headers = Headers::new();
+    for (name, value) in [("authorization", "token"), ("cookie", "id"), ("tenant", "red")] {
+        headers.insert(name, value).unwrap();
+    }
+    let own = Context::builder().headers(headers).build();
+    let received = own.clone().received();
+    let forwarding = router.clone().with_forward_credentials(true);
+    for (router, context, shown) in [
+        (&router, &own, true),
+        (&router, &received, false),
+        (&router, &received.child(), false),
+        (&forwarding, &received, true),
+    ] {
+        let request = || SingleIn::with_context("hi".to_owned(), context.clone());
+        drop(router.generate(request()).await.unwrap());
+        drop(AsyncEngine::generate(router, request()).await.unwrap());
+        for seen in world.seen().iter().rev().take(2) {
+            let headers = &seen.request.headers;
+            assert_eq!(headers.get("authorization").is_some(), shown);
+            assert_eq!(headers.get("cookie").is_some(), shown);
+            assert_eq!(headers.get("tenant"), Some("red"));
+        }
+    }
+}

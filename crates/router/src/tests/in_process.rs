@@ -135,7 +135,7 @@ async fn a_closed_gate_sends_the_request_elsewhere() {
 async fn local_instances_can_be_preferred() {
     let (world, _guard) = world(countdown()).await;
     world.add(2, says(&[])).await;
-    let router = world.typed::<Opaque, Opaque>(RouterMode::Random).await.prefer_local(true);
+    let router = world.typed::<Opaque, Opaque>(RouterMode::Random).await.with_prefer_local(true);
     for _ in 0..20 {
         router.generate(Opaque(1)).await.unwrap();
     }

@@ -14,7 +14,8 @@ use sinew_plane::{AppCode, Code, Context, Error, Executed, Headers, InstanceId, 
 use super::world::{Script, World, refuses, says};
 use crate::{
     AttemptOutcome, AttemptReport, Candidate, LeastLoaded, LoadBalancer, OutgoingAttempt,
-    OutlierPolicy, PowerOfTwoChoices, RetryPolicy, RouterMode, SelectionCriteria, Verdict, Why,
+    OutlierPolicy, PowerOfTwoChoices, RetryConfig, RetryPolicy, RouterMode, SelectionCriteria,
+    Verdict, Why,
 };
 
 /// The instance that a header names, and what became of it.
@@ -263,4 +264,23 @@ async fn an_outlier_policy_hears_nothing_of_what_is_the_callers_own() {
     let request = SingleIn::with_context("hi".to_owned(), context);
     assert_eq!(router.generate(request).await.unwrap_err().code(), Code::Cancelled);
     assert!(heard.0.lock().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_of_the_users_own_stays_when_the_retry_rules_change() {
+    let world = World::with(&[refuses(Code::Draining), says(&["2"])]).await;
+    let router = world.router(RouterMode::RoundRobin).await;
+    let router = router.with_outlier_policy(Twice::default()).with_retry(RetryConfig::default());
+    for _ in 0..12 {
+        drop(router.generate("hi".to_owned()).await.unwrap());
+    }
+    let first = world.asked().iter().filter(|id| **id == 1).count();
+    assert_eq!(first, 2, "the rules themselves leave it out after one failure");
+
+    let world = World::with(&[]).await;
+    world.add_with(1, refuses(Code::HandlerFailed), |one| one.idempotent = true).await;
+    let router = world.router(RouterMode::RoundRobin).await;
+    let router = router.with_retry_policy(Stubborn(4)).with_retry(RetryConfig::none());
+    router.generate("hi".to_owned()).await.unwrap_err();
+    assert_eq!(world.asked().len(), 4);
 }

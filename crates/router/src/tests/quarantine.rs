@@ -195,7 +195,7 @@ async fn the_near_come_first_and_those_left_out_last() {
         let handler = |_: IncomingRequest<'_>, sink: ResponseSink| sink.complete();
         let local = LocalEndpoint::new(Arc::new(handler));
         let _guard = world.locals.insert(&world.name, InstanceId(3), local);
-        let router = world.router(mode).await.prefer_local(true);
+        let router = world.router(mode).await.with_prefer_local(true);
         meet(&world, &router, refuses(Code::Draining)).await;
         for id in [1, 2, 3] {
             world.script(id, refuses(Code::Draining));

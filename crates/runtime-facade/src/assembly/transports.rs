@@ -10,7 +10,7 @@ use crate::{CheckedConfig, StartError};
 /// Makes transports for the calls of a process. A [`Runtime`](crate::Runtime) has a list of
 /// factories. When it starts, it calls each once and registers the transports that they make.
 ///
-/// [`RuntimeBuilder::transports`](crate::RuntimeBuilder::transports) adds your own to the list.
+/// [`RuntimeBuilder::transport_factory`](crate::RuntimeBuilder::transport_factory) adds your own to the list.
 pub trait TransportFactory: Send + Sync {
     /// Makes the transports, each with an id that no other transport of the process has. No
     /// connection is made yet.

@@ -107,6 +107,11 @@ impl Draft {
         self.config.request_plane = chosen.request_plane.unwrap_or(self.config.request_plane);
         if !chosen.nats.is_empty() {
             self.config.nats = chosen.nats;
+        } else if self.config.request_plane == RequestPlane::Tcp
+            && self.given_as("SINEW_NATS_SERVER") != "SINEW_NATS_SERVER"
+        {
+            // Dynamo's variable names the servers also for what is not its request plane.
+            self.config.nats.clear();
         }
         self.finish_etcd()?;
         self.finish_nats(build)?;

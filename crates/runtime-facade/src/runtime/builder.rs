@@ -3,8 +3,8 @@
 use std::{fmt, sync::Arc};
 
 use crate::{
-    CheckedConfig, Config, DiscoveryFactory, DiscoverySource, Listener, Runtime, StartError,
-    TransportFactory, assembly::Assembly,
+    CheckedConfig, Config, ConfigError, DiscoveryFactory, DiscoverySource, Listener, Runtime,
+    StartError, TransportFactory, assembly::Assembly,
 };
 
 /// Settings of a [`Runtime`] before it starts, and the listeners, transports and discovery that the
@@ -30,9 +30,10 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Adds a discovery of your own, instead of the one that the settings name. After several calls
-    /// all of them are merged into one view; a [`DiscoverySource`] can be among them. A discovery that
-    /// is open already is passed as `Arc<dyn Discovery>`.
+    /// Adds a discovery of your own. After several calls all of them are merged into one view; a
+    /// [`DiscoverySource`] can be among them. A discovery that is open already is passed as
+    /// `Arc<dyn Discovery>`. With a [`discovery`](Self::discovery) in the settings beside it, the
+    /// start fails.
     pub fn custom_discovery(mut self, discovery: impl DiscoveryFactory + 'static) -> Self {
         self.parts.discoveries.push(Arc::new(discovery));
         self
@@ -46,7 +47,7 @@ impl RuntimeBuilder {
     }
 
     /// Adds transports for calls to those that the settings ask for.
-    pub fn transports(mut self, factory: impl TransportFactory + 'static) -> Self {
+    pub fn transport_factory(mut self, factory: impl TransportFactory + 'static) -> Self {
         self.parts.assembly.factories.push(Arc::new(factory));
         self
     }
@@ -70,6 +71,13 @@ impl RuntimeBuilder {
     /// As [`Runtime::new`], and for settings that do not fit together.
     pub async fn build(self) -> Result<Runtime, StartError> {
         let Self { config, parts } = self;
+        if !parts.discoveries.is_empty() && config.discovery != Config::default().discovery {
+            let reason = format!(
+                "is {}, and custom_discovery is given too: leave one out",
+                config.discovery
+            );
+            return Err(ConfigError::new("discovery", reason).into());
+        }
         let config: CheckedConfig = config.checked()?;
         Box::pin(Runtime::start(config, parts, &|_| {})).await
     }
@@ -78,5 +86,25 @@ impl RuntimeBuilder {
 impl fmt::Debug for RuntimeBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RuntimeBuilder").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sinew_discovery::{Discovery, MemoryDiscovery};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_discovery_that_the_settings_name_beside_one_of_your_own_is_refused() {
+        let own = || {
+            let memory: Arc<dyn Discovery> = Arc::new(MemoryDiscovery::new());
+            Runtime::builder().custom_discovery(memory)
+        };
+        let both = own().discovery(DiscoverySource::Memory).build().await.unwrap_err();
+        let StartError::Config(error) = &both else { panic!("{both:?}") };
+        assert_eq!(error.setting(), "discovery");
+        assert!(error.reason().contains("custom_discovery"), "{error}");
+        own().build().await.unwrap();
     }
 }

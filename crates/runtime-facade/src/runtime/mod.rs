@@ -28,7 +28,8 @@ use crate::{
     CheckedConfig, Config, Endpoint, Handle, Health, Router, StartError, TransportFactory,
     assembly::{self, Listeners, assemble, open_discoveries},
     health::ReadyInstances,
-    serve::{Announced, ServeBuilder, Typed},
+    memories::Memories,
+    serve::{Announced, ServeBuilder},
 };
 
 /// One process's share in a network of endpoints: it serves some, calls others, or both.
@@ -80,6 +81,7 @@ pub(crate) struct Inner {
     pub(crate) listeners: Arc<Listeners>,
     factories: Vec<Arc<dyn TransportFactory>>,
     pub(crate) health: Arc<ReadyInstances>,
+    memories: Memories,
     pub(crate) announced: Mutex<Vec<Weak<Announced>>>,
     /// The task that shows the use of the budget as a metric. Ends with this value.
     _budget_shown: Option<AbortOnDropHandle<()>>,
@@ -149,6 +151,7 @@ impl Runtime {
             listeners: Arc::new(Listeners::new(parts.listeners)),
             factories: parts.factories,
             health,
+            memories: Memories::default(),
             announced: Mutex::default(),
             _budget_shown: budget_shown,
             closing: AtomicBool::new(false),
@@ -193,12 +196,15 @@ impl Runtime {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn serve<Req, Resp, Kind>(
+    pub fn serve<Req, Resp, Kind, H>(
         &self,
         endpoint: &Endpoint<Req, Resp>,
-        handler: impl Handle<Req, Resp, Kind>,
-    ) -> ServeBuilder<Typed> {
-        ServeBuilder::new(self.clone(), endpoint.name(), Typed(handler.into_handler()))
+        handler: H,
+    ) -> ServeBuilder<H::Served>
+    where
+        H: Handle<Req, Resp, Kind>,
+    {
+        ServeBuilder::new(self.clone(), endpoint.name(), handler.into_served())
     }
 
     /// Serves an endpoint whose name is known at run time, or whose requests are bytes: the
@@ -214,7 +220,9 @@ impl Runtime {
         Req: Serialize + Send + Sync + 'static,
         Resp: DeserializeOwned + Send + 'static,
     {
-        Router::new(self.client(endpoint.name()))
+        let name = endpoint.name();
+        let memory = self.0.memories.of(&name);
+        Router::new(self.client(name), &memory)
     }
 
     /// The instances of an endpoint, for a [`PushRouter`](crate::PushRouter).

@@ -2,7 +2,7 @@
 
 mod served;
 
-use std::{fmt, future::IntoFuture, sync::Arc, time::Duration};
+use std::{fmt, future::IntoFuture, marker::PhantomData, sync::Arc, time::Duration};
 
 use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_codec::PayloadFormat;
@@ -10,7 +10,10 @@ use sinew_discovery::Instance;
 use sinew_ingress::{
     EndpointConfig, Handler, HandlerLayer, PushEngineHandler, PushHandler, RawHandler, SystemHealth,
 };
-use sinew_plane::{AsyncEngine, BoxFuture, EndpointName, InstanceId, PushEngine, ResponseSink};
+use sinew_plane::{
+    AsyncEngine, BoxFuture, EndpointName, EngineLayer, InstanceId, LayeredEngine, PushEngine,
+    ResponseSink,
+};
 use tokio::sync::{Mutex, OnceCell};
 
 pub(crate) use self::served::Announced;
@@ -100,19 +103,27 @@ impl<H> ServeBuilder<H> {
         self
     }
 
-    /// Puts a layer around the handler and around the layers given before: it gets the headers and
-    /// the bytes of each request first. Calls from this process then go over a transport too, see
-    /// [`Handler::with_layer`]. With a layer around the engine ([`AsyncEngine::with_layer`]) they
-    /// remain direct.
-    pub fn layer(mut self, layer: impl HandlerLayer + 'static) -> Self {
+    /// Puts a layer around the handler and around the layers of this kind given before: it gets the
+    /// headers and the bytes of each request first. Calls from this process then go over a transport
+    /// too, see [`Handler::with_layer`]. With a layer around the engine they remain direct.
+    pub fn handler_layer(mut self, layer: impl HandlerLayer + 'static) -> Self {
         self.layers.push(Box::new(layer));
         self
     }
 
     fn with_handler<I>(self, handler: I) -> ServeBuilder<I> {
+        self.replace_handler(handler).1
+    }
+
+    fn take_handler(self) -> (H, ServeBuilder) {
+        self.replace_handler(())
+    }
+
+    fn replace_handler<I>(self, handler: I) -> (H, ServeBuilder<I>) {
+        let before = self.handler;
         let Self { runtime, endpoint, instance, weight, idempotent, codecs, .. } = self;
         let Self { annotated, limits, layers, .. } = self;
-        ServeBuilder {
+        let builder = ServeBuilder {
             handler,
             runtime,
             endpoint,
@@ -123,7 +134,8 @@ impl<H> ServeBuilder<H> {
             annotated,
             limits,
             layers,
-        }
+        };
+        (before, builder)
     }
 }
 
@@ -139,7 +151,7 @@ impl ServeBuilder {
         Resp: Serialize + Send + Sync + 'static,
         E: AsyncEngine<Req, Resp> + 'static,
     {
-        self.with_handler(Typed(PushHandler::new(engine).into())).await
+        self.with_handler(Typed::new(engine)).await
     }
 
     /// Serves bytes with an engine that stores the sinks and pushes items into them.
@@ -166,10 +178,46 @@ impl ServeBuilder {
     }
 }
 
-/// A handler of values, which are encoded in the formats of the process.
-pub struct Typed(pub(crate) Handler);
+impl<E, Req, Resp> ServeBuilder<Typed<E, Req, Resp>>
+where
+    E: AsyncEngine<Req, Resp> + 'static,
+{
+    /// Puts a layer around the engine or function and around the layers of this kind given before:
+    /// it gets the value of each request first, and its headers in its context. Calls from this
+    /// process pass through it too.
+    pub fn layer(
+        self,
+        layer: impl EngineLayer<Req, Resp>,
+    ) -> ServeBuilder<Typed<LayeredEngine<Req, Resp>, Req, Resp>> {
+        let (engine, builder) = self.take_handler();
+        builder.with_handler(Typed::new(engine.engine.with_layer(layer)))
+    }
+}
 
-impl IntoFuture for ServeBuilder<Typed> {
+/// An engine of values, which are encoded in the formats of the process.
+pub struct Typed<E, Req, Resp> {
+    engine: E,
+    types: PhantomData<fn(Req) -> Resp>,
+}
+
+impl<E, Req, Resp> Typed<E, Req, Resp> {
+    pub(crate) fn new(engine: E) -> Self {
+        Self { engine, types: PhantomData }
+    }
+}
+
+impl<E, Req, Resp> From<Typed<E, Req, Resp>> for Handler
+where
+    E: AsyncEngine<Req, Resp> + 'static,
+    Req: DeserializeOwned + Send + 'static,
+    Resp: Serialize + Send + Sync + 'static,
+{
+    fn from(typed: Typed<E, Req, Resp>) -> Self {
+        PushHandler::new(typed.engine).into()
+    }
+}
+
+impl<H: Into<Handler> + Send + 'static> IntoFuture for ServeBuilder<H> {
     type Output = Result<Served, ServeError>;
     type IntoFuture = BoxFuture<'static, Self::Output>;
 
@@ -179,13 +227,13 @@ impl IntoFuture for ServeBuilder<Typed> {
             _ => ["msgpack", "json"],
         };
         Box::pin(async move {
-            let handler = self.handler.0.clone();
-            self.start(handler, &codecs).await
+            let (handler, builder) = self.take_handler();
+            builder.start(handler.into(), &codecs).await
         })
     }
 }
 
-impl<H> ServeBuilder<H> {
+impl ServeBuilder {
     async fn start(self, handler: Handler, codecs: &[&str]) -> Result<Served, ServeError> {
         let layers = self.layers.iter();
         let handler = layers.fold(handler, |handler, layer| handler.with_layer(&**layer));

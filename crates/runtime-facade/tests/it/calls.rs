@@ -106,7 +106,7 @@ async fn a_router_goes_by_what_it_was_told() {
     assert_eq!(error.code(), Code::NoInstances, "{error}");
 
     let required = TransportRequirements { encrypted: true, ..TransportRequirements::default() };
-    let encrypted = router.require(required).retry(sinew::RetryConfig::none());
+    let encrypted = router.requirements(required).retry(sinew::RetryConfig::none());
     let error = encrypted.call(1_u32).unary().await.unwrap_err();
     assert_eq!(error.code(), Code::NoTransport, "{error}");
     drop(one);

@@ -5,4 +5,5 @@ mod calls;
 mod handlers;
 mod lifecycle;
 mod peers;
+mod routers;
 mod support;

@@ -63,7 +63,7 @@ async fn a_layer_sees_the_peer_over_tcp_a_unix_socket_and_within_the_process() {
         let folder = tempfile::tempdir().unwrap();
         let (worker, caller) = (runtime(&folder, 7, unix).await, runtime(&folder, 8, unix).await);
         let seen = Seen::default();
-        let served = worker.serve(&ECHO, echo).layer(seen.layer()).await.unwrap();
+        let served = worker.serve(&ECHO, echo).handler_layer(seen.layer()).await.unwrap();
 
         call(&caller).await;
         let (transport, peer) = seen.take();

@@ -93,7 +93,7 @@ impl Shared {
             endpoint: &received.endpoint,
             instance: received.instance,
             body: received.body,
-            context: received.context,
+            context: received.context.received(),
             transport: &received.transport,
             peer: &received.peer,
             attempt: received.attempt,

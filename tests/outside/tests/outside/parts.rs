@@ -120,7 +120,7 @@ async fn a_worker_asks_for_a_token_and_a_caller_shows_it() {
         counted.fetch_add(1, Ordering::Relaxed);
         async move { Ok::<_, Error>(stream::iter([Ok(request.data().clone())])) }
     });
-    let guarded = worker.serve_named(endpoint()).layer(RequireToken::new("secret"));
+    let guarded = worker.serve_named(endpoint()).handler_layer(RequireToken::new("secret"));
     let served = guarded.engine(engine).await.unwrap();
     let (caller, router) = place.router(1).await;
 

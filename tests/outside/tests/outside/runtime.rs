@@ -57,7 +57,7 @@ async fn a_runtime_serves_over_a_listener_that_is_added() {
     assert_eq!(served.addresses().iter().filter(masked).count(), 1, "{:?}", served.addresses());
     assert!(worker.health().listeners.contains(&(MASKED.as_str().to_owned(), true)));
 
-    let caller = Runtime::builder().discovery(source()).transports(MaskedTransports);
+    let caller = Runtime::builder().discovery(source()).transport_factory(MaskedTransports);
     let caller = caller.build().await.unwrap();
     let client = caller.client(endpoint()).with_transport(RequestTransport::Only(MASKED));
     client.wait_for_instances(Duration::from_secs(30)).await.unwrap();
