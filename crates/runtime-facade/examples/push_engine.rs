@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use futures_util::future;
 use sinew::{
-    Code, DiscoverySource, Endpoint, Error, Router, Runtime, SingleIn, TrySendError, ValueSink,
-    burst,
+    Code, DiscoverySource, Endpoint, Error, Router, Runtime, SingleIn, TrySendValueError,
+    ValueSink, burst,
 };
 use tokio::sync::mpsc;
 
@@ -95,9 +95,9 @@ fn emit(mut slot: Slot) -> Option<Slot> {
     match slot.sink.try_send(&token) {
         Ok(()) => slot.emitted += 1,
         // This caller reads slowly: it skips the step, and nobody else waits for it.
-        Err(TrySendError::Full(_)) => {}
+        Err(TrySendValueError::Full) => {}
         // It went away: its place in the batch is free.
-        Err(TrySendError::Closed(_)) => return None,
+        Err(_) => return None,
     }
     Some(slot)
 }
