@@ -197,7 +197,8 @@ async fn a_value_that_cannot_be_encoded_does_not_look_like_a_stream_that_is_over
     assert_eq!(error.code(), Code::InvalidPayload);
     assert_eq!(sink.sent(), 0);
     sink.try_send(&Encodes(true)).unwrap();
-    call.context.kill();
+    let gone = Error::new(Code::ConnectionLost, "the caller has gone");
+    call.with(|state| state.refuse_items_with = Some(gone));
     let error = sink.try_send(&Encodes(true)).unwrap_err();
     assert!(matches!(error, TrySendValueError::Closed(_)), "{error:?}");
 }
