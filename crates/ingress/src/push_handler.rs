@@ -35,7 +35,8 @@ const ITEMS_PER_UNIT: usize = 8;
 
 /// Serves an [`AsyncEngine`] of values.
 ///
-/// Each request runs in a task of its own: decode, context, response stream, generate, stream out,
+/// Requests run beside each other, each in a task that has no other request meanwhile; an idle task
+/// takes the next one. The steps: decode, context, response stream, generate, stream out,
 /// completion. Request and items are in the format that the request's `content-type` names, or in
 /// JSON without one. Items are gathered while the engine has the next one ready, and sent as soon
 /// as it has not.
@@ -128,7 +129,8 @@ where
     E: AsyncEngine<Req, Resp> + ?Sized + 'static,
 {
     async fn run(self) {
-        let Self { request, engine, span, _counted, .. } = self;
+        // Bound first, so dropped last: a shutdown that has waited for it finds the engine free.
+        let Self { _counted, request, engine, span, .. } = self;
         answer(&*engine, request).instrument(span).await;
     }
 }

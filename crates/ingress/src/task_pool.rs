@@ -10,9 +10,9 @@ use std::{
 use parking_lot::Mutex;
 use tokio::runtime::{Handle, Id};
 
-/// Most tasks of one pool that wait for a job. It bounds the memory that a burst leaves behind, to
-/// a few KiB for each; jobs beyond it get tasks that end with them.
-const MAX_IDLE: usize = 64;
+/// Most tasks of one pool, and so of one endpoint, that wait for a job. It bounds the memory that a
+/// burst leaves, to a few KiB for each; jobs beyond it get tasks that end with them.
+const MAX_IDLE: usize = 32;
 
 /// What a pool runs.
 pub(crate) trait Job: Send + 'static {
@@ -22,6 +22,8 @@ pub(crate) trait Job: Send + 'static {
 /// Runs each job in a task, as `tokio::spawn` does: jobs run beside each other, and a panic ends the
 /// job and its task alone. A task that has done its job waits for the next one, which costs a wake in
 /// place of the room and the bookkeeping of a new task. Idle tasks end with the pool.
+///
+/// Only the runtime that runs the first job keeps tasks. Jobs of another runtime get a task each.
 pub(crate) struct TaskPool<J> {
     idle: Mutex<Vec<Arc<Slot<J>>>>,
     /// The runtime whose tasks are kept.
@@ -245,6 +247,35 @@ mod tests {
         while slot.strong_count() > 0 {
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test]
+    async fn a_job_runs_to_its_end_after_its_pool() {
+        let (ran, mut tasks) = mpsc::unbounded_channel();
+        let pool = TaskPool::new();
+        let (end, until) = oneshot::channel();
+        pool.run(Told { until: Some(until), ..job(&ran) });
+        tasks.recv().await.unwrap();
+        drop((pool, ran));
+        assert!(!end.is_closed(), "the job still waits");
+        end.send(()).unwrap();
+        assert_eq!(tasks.recv().await, None, "its task has ended");
+    }
+
+    #[test]
+    fn a_job_that_was_never_polled_is_dropped_with_its_runtime() {
+        let (ran, mut tasks) = mpsc::unbounded_channel();
+        let pool = TaskPool::new();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            pool.run(job(&ran));
+            tasks.recv().await.unwrap();
+            idle(&pool, 1).await;
+            // Nothing else is awaited: the task has no time to run it.
+            pool.run(job(&ran));
+        });
+        drop((runtime, ran));
+        assert_eq!(tasks.blocking_recv(), None, "it did not run, and its sender is gone");
     }
 
     #[test]

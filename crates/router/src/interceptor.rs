@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use sinew_codec::PayloadFormat;
 use sinew_discovery::Instance;
 use sinew_plane::{Code, Context, Error, Executed, Headers, HeadersError, header};
@@ -77,7 +78,9 @@ impl ContentType {
                 let mut headers = Headers::new();
                 // One short header is within every limit.
                 let _ = headers.insert(header::CONTENT_TYPE, format.content_type());
-                (format, headers)
+                // Static, so that the cores that send requests share no count of its clones.
+                let block = Bytes::from_static(headers.as_block().to_vec().leak());
+                (format, Headers::decode(block).unwrap_or_default())
             };
             PayloadFormat::ALL.into_iter().map(alone).collect()
         });
