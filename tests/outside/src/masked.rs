@@ -1,7 +1,6 @@
 //! A transport: the mux over masked bytes, on the port of an ordinary `TcpServer`.
 //!
-//! A caller begins with a preface; each byte after it is inverted, in both directions. That hides
-//! nothing from anybody: it stands where TLS would.
+//! Each byte after a caller's preface is inverted. That hides nothing: it stands where TLS would.
 
 use std::{io, pin::Pin, sync::Arc, task::Context, task::Poll, task::ready};
 
@@ -19,10 +18,9 @@ const PREFACE: &[u8] = b"masked 1\n";
 /// Most bytes that a write takes and keeps until the socket has room for them.
 const KEPT_BYTES: usize = 16 << 10;
 
-/// The calling side.
+/// The calling side. It does not say that it encrypts, as one over TLS would.
 pub fn masked_transport(config: CheckedDriverConfig) -> MuxTransport {
     let connector = Arc::new(MaskedConnector(config.socket_connector()));
-    // It hides nothing, so it does not say that it encrypts, as one over TLS would.
     let offers = TransportCapabilities::streaming(config.mux.max_message_bytes);
     MuxTransport::new(MASKED, offers, connector, config)
 }
