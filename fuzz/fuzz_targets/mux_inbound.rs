@@ -26,9 +26,9 @@ use sinew_mux::{
     CallerStream, CheckedMuxConfig, Connection, Detached, MuxConfig, PREFACE, ReceivedRequest,
     Role, Serving, Sessions,
 };
-use sinew_plane::{ProcessId, 
-    Budget, Code, EndpointName, Error, InstanceId, ItemBatch, OutgoingRequest, ResponseSink,
-    ResponseSource, SinkTarget, SourceEvent, StreamId, Window,
+use sinew_plane::{
+    Budget, Code, EndpointName, Error, InstanceId, ItemBatch, OutgoingRequest, ProcessId,
+    ResponseSink, ResponseSource, SinkTarget, SourceEvent, StreamId, Window,
 };
 
 use crate::manual::{End, Manual};

@@ -26,14 +26,14 @@
 //! # }
 //! ```
 //!
-//! | backend | known to | feature |
+//! | backend | visible to | feature |
 //! |---|---|---|
 //! | [`MemoryDiscovery`] | one process | always there |
-//! | [`StaticDiscovery`] | whoever was given the same addresses; read-only | always there |
-//! | `FileDiscovery` | whoever sees the directory, Dynamo's peers too | `file`, on by default |
-//! | `EtcdDiscovery` | whoever uses the cluster, Dynamo's peers too | `etcd`; TLS with `etcd-tls` |
-//! | `DnsDiscovery` | whoever asks the same name; read-only | `dns` |
-//! | [`MergedDiscovery`] | what several of these know, as one view | always there |
+//! | [`StaticDiscovery`] | processes with the same list of addresses; read-only | always there |
+//! | `FileDiscovery` | processes that can read the directory, Dynamo's peers included | `file`, on by default |
+//! | `EtcdDiscovery` | processes that use the cluster, Dynamo's peers included | `etcd`; TLS with `etcd-tls` |
+//! | `DnsDiscovery` | processes that query the same name; read-only | `dns` |
+//! | [`MergedDiscovery`] | several of these, merged into one view | always there |
 //!
 //! The [`record`] module has the stored form of an instance.
 

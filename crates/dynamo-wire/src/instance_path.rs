@@ -17,7 +17,7 @@ pub struct InstancePath<'a> {
 
 impl<'a> InstancePath<'a> {
     /// Reads a path; `None` when it is none. Only the endpoints of others have parts that need an
-    /// escape, so of those that hold a slash nothing is told but that they are not ours.
+    /// escape, so a path whose names hold a slash is only known not to be one of Sinew's.
     pub fn parse(path: &'a str) -> Option<Self> {
         let (instance, endpoint) = path.split_once('/')?;
         let is_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);

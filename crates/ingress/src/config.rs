@@ -8,9 +8,9 @@ use crate::SystemHealth;
 #[derive(Clone)]
 pub struct IngressConfig {
     /// Most requests in flight over all endpoints. Further requests are refused as `Overloaded`.
-    /// Default 8,192. The memory budget of the transport bounds the items that they keep for slow
-    /// callers; without a budget it is one window each (256 KiB, or 1 MiB for callers that ask for
-    /// more).
+    /// Default 8,192. The memory budget of the transport bounds the items that are kept for slow
+    /// callers. Without a budget each request may keep one window (256 KiB, or 1 MiB if its caller
+    /// asks for more).
     pub max_in_flight: usize,
     /// Where every served endpoint reports whether it takes requests, over all transports. An
     /// endpoint that is registered with its own [`SystemHealth`] reports to that one instead.

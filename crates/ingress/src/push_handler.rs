@@ -35,11 +35,10 @@ const ITEMS_PER_UNIT: usize = 8;
 
 /// Serves an [`AsyncEngine`] of values.
 ///
-/// Requests run beside each other, each in a task that has no other request meanwhile; an idle task
-/// takes the next one. The steps: decode, context, response stream, generate, stream out,
-/// completion. Request and items are in the format that the request's `content-type` names, or in
-/// JSON without one. Items are gathered while the engine has the next one ready, and sent as soon
-/// as it has not.
+/// Requests run concurrently, one at a time per task; an idle task is reused. The steps: decode,
+/// context, response stream, generate, stream out, completion. Request and items are in the format
+/// that the request's `content-type` names, or in JSON without one. Items are batched while the
+/// engine's next item is ready at once. When the engine has to wait, the batch is sent.
 ///
 /// - A *kill* and a passed deadline drop the engine's future or stream at once.
 /// - A *stop* lets the engine finish the current item, which is sent; then the stream is dropped.

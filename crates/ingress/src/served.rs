@@ -31,8 +31,8 @@ impl ServedEndpoint {
         Self { instance, ingress, local, announced, health }
     }
 
-    /// From now on this instance gets the requests, of all with its name and id. Call it on one
-    /// that was [prepared](crate::Ingress::prepare).
+    /// From now on this instance gets the requests, instead of any other with the same name and id.
+    /// For an instance that was [prepared](crate::Ingress::prepare).
     pub fn take_over(&self) {
         self.ingress.table.take_over(&self.instance);
         if let Some(announced) = &self.announced {

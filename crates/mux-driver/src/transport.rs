@@ -36,10 +36,11 @@ struct Inner {
 impl MuxTransport {
     /// Makes the transport `id`, for addresses with that scheme, to which `connector` connects.
     ///
-    /// `capabilities` says what the carriers of `connector` offer, as that they
-    /// [encrypt](TransportCapabilities::with_encryption) or
-    /// [how far](TransportCapabilities::with_latency) they reach. Of the two limits for messages, in
-    /// bytes, the smaller one counts; whether streams resume is what `config` says.
+    /// `capabilities` says what the carriers of `connector` offer, for example
+    /// [encryption](TransportCapabilities::with_encryption) or
+    /// [how far](TransportCapabilities::with_latency) they reach. The message limit is the smaller of
+    /// that in `capabilities` and `config.mux.max_message_bytes`. Whether streams resume is set by
+    /// `config`.
     pub fn new(
         id: TransportId,
         capabilities: TransportCapabilities,

@@ -64,8 +64,8 @@ impl fmt::Display for ConnectionError {
 impl std::error::Error for ConnectionError {}
 
 impl From<ConnectionError> for Error {
-    /// What streams on the connection end with. For them abuse is a breach of protocol as any
-    /// other: the limit that was reached is the peer's, not theirs or their handlers'.
+    /// The error with which the streams of the connection end. For streams, `Abuse` becomes
+    /// `Violation`: the peer reached the limit, not the stream or its handler.
     fn from(error: ConnectionError) -> Self {
         let code = match error {
             ConnectionError::Abuse(_) => Code::Violation,

@@ -123,8 +123,9 @@ impl Hello {
         self.capabilities & RESUME != 0 && self.process.is_known()
     }
 
-    /// Checks that the process that answers is the one that discovery named. Any may answer where
-    /// `expected` is [`ProcessId::UNKNOWN`]; one that shows it where another is expected is not that one.
+    /// Checks that the process that answers is the one that discovery named. If `expected`
+    /// is [`ProcessId::UNKNOWN`], any process may answer. If it is known, a peer that shows `UNKNOWN`
+    /// fails the check.
     ///
     /// # Errors
     /// [`Code::WrongPeer`]: another process has taken the address.

@@ -29,8 +29,8 @@ pub trait Carrier: AsyncRead + Send + Unpin {
     /// The name of the transport, in metrics and logs.
     fn transport(&self) -> TransportId;
 
-    /// The other end, as far as the carrier knows. One that encrypts says so, and is asked before it is
-    /// split.
+    /// What the carrier knows about the other end. A carrier that encrypts must report that here. This
+    /// method is called before [`split`](Self::split).
     fn peer(&self) -> PeerFacts;
 
     /// Splits the carrier into its two directions. Bytes that were read before are not read again.

@@ -29,8 +29,8 @@ pub struct TcpStreamServerConfig {
     pub port: u16,
     /// Longest wait for the first message of a connection.
     pub handshake_timeout: Duration,
-    /// Longest wait for a worker to dial in, and then again for its message that the handler has
-    /// begun.
+    /// Longest wait for a worker to connect. The same limit applies again to its message that the
+    /// handler has started.
     pub prologue_timeout: Duration,
     /// Longest wait for an item while the consumer reads. `None` means no limit.
     pub item_timeout: Option<Duration>,

@@ -77,8 +77,8 @@ impl fmt::Display for Incarnation {
 pub struct ProcessId(pub u64);
 
 impl ProcessId {
-    /// What a process shows that does not say which one it is. Nothing is expected of it, and none
-    /// of its streams outlives a connection.
+    /// The id that an anonymous process shows. It is not compared with the id in discovery, and no
+    /// stream of such a process outlives its connection.
     pub const UNKNOWN: Self = Self(0);
 
     /// A random id, unique with the odds of 64 random bits, and never [`UNKNOWN`](Self::UNKNOWN).

@@ -67,8 +67,8 @@ pub enum Origin {
 }
 
 impl PeerFacts {
-    /// A peer of which nothing is known. All of them count as one, and none as a process of this
-    /// host: what those may ask for, a stranger may not.
+    /// A peer of which nothing is known. All unknown peers count as the same peer. None counts as a
+    /// process of this host, so an unknown peer may not ask for what such a process may.
     pub const UNKNOWN: Self = Self::from_origin(Origin::Peer(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
 
     /// The same process.

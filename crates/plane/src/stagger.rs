@@ -8,8 +8,8 @@ use std::{
 };
 
 /// How long one attempt to connect runs alone before the next one starts in parallel: the delay
-/// that RFC 8305 recommends. The kernel completes a connect to a process that is stopped, so the
-/// attempt includes the peer's hello.
+/// that RFC 8305 recommends. The kernel completes a connect even if the peer process is
+/// suspended, so an attempt also waits for the peer's hello.
 pub const CONNECT_ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// Runs attempts until one succeeds, and returns its result. `next` starts an attempt; it is called

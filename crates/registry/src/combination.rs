@@ -7,7 +7,8 @@ use sinew_plane::TransportId;
 pub enum Exchange {
     /// The response comes back on the connection that carried the request.
     Duplex,
-    /// The request is acknowledged, and the response dials back.
+    /// The worker acknowledges the request, then connects to the caller and sends the response on
+    /// that connection.
     Split,
 }
 

@@ -20,7 +20,7 @@ const MAX_FAILURES: usize = 1024;
 /// When a request is sent over the next transport.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FallbackConfig {
-    /// How long an address to which no connection could be made is tried last.
+    /// After a failed or slow connect, the time for which the address is tried after all others.
     pub hold_down: Duration,
     /// Most routes that are tried for one request to one instance. 1 turns the fallback off.
     pub max_routes: usize,

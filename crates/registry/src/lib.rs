@@ -25,8 +25,8 @@
 //! - *Trigger*: no usable connection was made (`ConnectFailed`, `ConnectTimedOut`, `WrongPeer`,
 //!   `Version`, `NoTransport`), and only where the peer cannot have seen the request.
 //! - *Slow*: if the peer at an address has not answered within 250 ms, the next address is tried in
-//!   parallel, and the first peer that answers gets the request. (The kernel still completes a
-//!   connect to a process that is stopped.) Only connections are made in parallel; the request is
+//!   parallel, and the first peer that answers gets the request. (The kernel completes a
+//!   connect even if the peer process is suspended.) Only connections are made in parallel; the request is
 //!   sent once.
 //! - *Hold-down*: an address that failed or was slower is tried last for 5 seconds
 //!   ([`FallbackConfig::hold_down`]), so that not every request waits for it. A success ends the

@@ -152,7 +152,7 @@ pub struct LocalGuard {
 }
 
 impl LocalGuard {
-    /// From now on calls get this entry, of those with its name and id.
+    /// From now on calls get this entry instead of any other with the same name and id.
     pub fn take_over(&self) {
         self.table.change(self.id, |entries| {
             if let Some(of_name) = entries.get_mut(&self.endpoint)

@@ -12,9 +12,8 @@ use sinew_telemetry::{TraceParent, trace};
 /// Changes the headers of each attempt before the router sends it:
 /// [`PushRouter::with_interceptor`](crate::PushRouter::with_interceptor) adds one.
 ///
-/// Unlike an [`EngineLayer`](sinew_plane::EngineLayer), which sees a request once, it sees each
-/// attempt and the instance that was picked for it, as a signature for one instance needs it. A
-/// request to an engine of the same process is passed on as a value, without an interceptor.
+/// An [`EngineLayer`](sinew_plane::EngineLayer) sees a request once. An interceptor sees each attempt
+/// and the chosen instance, so it can, for example, sign a request for that instance. A request to an engine of the same process is passed on as a value, without an interceptor.
 ///
 /// [`ContentType`] and [`TraceContext`] run in every router, in this order, and those of the program
 /// after them. A function of these arguments is an interceptor.
@@ -32,8 +31,9 @@ use sinew_telemetry::{TraceParent, trace};
 /// });
 /// ```
 pub trait Interceptor: Send + Sync {
-    /// Changes `headers`, those of the caller at first, within their limits ([`Headers`]). It runs in
-    /// the caller's task for each attempt, so it must return at once.
+    /// Changes `headers` within their limits ([`Headers`]). They begin as the caller's headers, already
+    /// changed by earlier interceptors. The method runs in the caller's task for each attempt, so it
+    /// must return at once.
     ///
     /// # Errors
     /// The attempt fails with this error before anything is sent, as one that did not run. The retry policy decides what

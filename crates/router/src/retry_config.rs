@@ -26,9 +26,9 @@ pub struct RetryConfig {
     /// Longest wait that a worker may ask for in place of the backoff. If it asks for more, the
     /// request fails, and its error has the time to wait.
     pub max_wait: Duration,
-    /// How long an instance is ejected that could not be reached, does not serve the endpoint or
-    /// was lost during a response; also the longest ejection of an overloaded instance. Zero turns
-    /// ejection off.
+    /// For how long the router ejects an instance that could not be reached, does not serve the
+    /// endpoint or was lost during a response; also the longest ejection of an overloaded instance.
+    /// Zero turns ejection off.
     pub ejection: Duration,
 }
 

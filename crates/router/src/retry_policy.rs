@@ -13,9 +13,9 @@ const MAX_REFUSALS: usize = 16;
 
 /// Decides what follows an attempt that failed. [`RetryConfig`] is the default policy of a router.
 ///
-/// A resend that it asks for also needs room in the router's budget, an instance, time until the
-/// deadline, and the value: the router no longer has it after it passed it to an engine in this
-/// process.
+/// Even if the policy answers [`Verdict::Again`], the router resends only if its budget has room, an
+/// instance is left, the deadline has not passed, and the router still has the value: it gives the
+/// value away when it calls an engine in this process.
 ///
 /// The router also asks it, while the connection to an instance is slow, what would follow an
 /// attempt that fails with [`ConnectTimedOut`](sinew_plane::Code::ConnectTimedOut). If the answer is

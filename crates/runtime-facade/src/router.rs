@@ -94,8 +94,8 @@ where
 
     /// Puts a layer around the router and around the layers given before. Every call passes through
     /// it first, also a call to a given instance. The first call makes the layers, once for all
-    /// clones of the router. A layer that sends a request on in another context than that of the
-    /// request or a child of it lets the router choose the instance.
+    /// clones of the router. If a layer passes the request on with a context that is neither the
+    /// request's nor a child of it, a given instance is ignored and the router picks one.
     #[must_use]
     pub fn layer(mut self, layer: impl EngineLayer<Req, Resp> + 'static) -> Self {
         self.layers.push(Arc::new(layer));
@@ -111,9 +111,9 @@ where
         self.change(|router| router.with_retry(retry))
     }
 
-    /// Sets your own rules for which requests are sent again, and when. With
-    /// [`retry`](Self::retry) beside it, which then sets the budget and the ejections alone, every
-    /// call fails if that changes the attempts, the backoff or the longest wait.
+    /// Sets your own rules for which requests are sent again, and when. You may also call
+    /// [`retry`](Self::retry), but then it may set only the budget and the ejection. If it changes
+    /// the attempts, the backoff or the longest wait, every call fails.
     #[must_use]
     pub fn retry_policy(mut self, policy: impl RetryPolicy + 'static) -> Self {
         self.given.retry_policy = true;

@@ -21,7 +21,7 @@
 //! # Install first, make handles second
 //!
 //! A handle is bound to the recorder that is installed when the handle is made. Handles made
-//! earlier count into nothing for ever. So a program calls `Metrics::install` (or installs its
+//! before that never count anything. So a program calls `Metrics::install` (or installs its
 //! own recorder and calls [`enable_timing`]) before it builds transports and endpoints.
 //!
 //! Without a recorder every handle is empty: counting is a test of a null pointer, and the clock

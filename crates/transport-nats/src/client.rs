@@ -15,7 +15,7 @@ const SERVICE_ERROR: &str = "Nats-Service-Error";
 /// | what happened | error | may it be sent again |
 /// |---|---|---|
 /// | no connection | `ConnectFailed`, at once | yes |
-/// | nobody serves the subject | `UnknownEndpoint`, at once | yes |
+/// | no worker serves the subject | `UnknownEndpoint`, at once | yes |
 /// | over the server's `max_payload` | `TooLarge`, with [`PayloadTooLarge`](crate::PayloadTooLarge) as source | no |
 /// | the worker refuses | `Overloaded`, `Draining`, `UnknownEndpoint` | yes |
 /// | no acknowledgement in time, connection broke | `ConnectionLost` | only if idempotent |

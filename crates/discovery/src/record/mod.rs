@@ -6,10 +6,10 @@
 //!
 //! | written by | read by Dynamo | read here |
 //! |---|---|---|
-//! | Dynamo | as ever | one address of scheme `dynamo-tcp` or `dynamo-nats` |
-//! | us, [`serves_dynamo`](Instance::serves_dynamo), with a `tcp` address | an ordinary TCP worker | everything |
-//! | us, the same with a `nats` address and no `tcp` one | an ordinary NATS worker | everything |
-//! | us, any other | a transport that it does not know: skipped with a warning | everything |
+//! | Dynamo | unchanged | one address of scheme `dynamo-tcp` or `dynamo-nats` |
+//! | Sinew, [`serves_dynamo`](Instance::serves_dynamo), with a `tcp` address | an ordinary TCP worker | everything |
+//! | Sinew, the same with a `nats` address and no `tcp` one | an ordinary NATS worker | everything |
+//! | Sinew, any other | a transport that it does not know: skipped with a warning | everything |
 //!
 //! ```
 //! use sinew_discovery::{Instance, record::{self, Record}};

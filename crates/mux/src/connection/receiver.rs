@@ -193,8 +193,8 @@ impl<D: Driver> Receiver<D> {
         }
     }
 
-    /// Ends the stream whose frame broke the rules with that error. The other streams only lose
-    /// their connection.
+    /// Ends the stream that caused the protocol error as failed with that error. The other streams
+    /// only lose their connection.
     pub fn blame(&self) {
         let Some(stream) = self.inbound.faulty_stream() else { return };
         if let Some(call) = self.connection.streams.lock().calls.get(&stream) {

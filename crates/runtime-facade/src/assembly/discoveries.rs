@@ -70,9 +70,9 @@ pub trait DiscoveryFactory: Send + Sync {
     /// finds where there are several. No password is in it.
     fn name(&self) -> String;
 
-    /// Opens it. One that waits for a server tells `waiting` the name of that before, and waits for
+    /// Opens it. A factory that waits for a server calls `waiting` with its name first, and waits for
     /// no longer than [`Config::startup_wait`](crate::Config::startup_wait). Dropping the future
-    /// gives the start up.
+    /// abandons the start.
     ///
     /// # Errors
     /// Why it cannot be opened: the runtime does not start then.

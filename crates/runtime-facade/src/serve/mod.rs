@@ -89,7 +89,9 @@ impl<H> ServeBuilder<H> {
         self
     }
 
-    /// Sets the most requests in flight. Further requests are refused as `Overloaded`.
+    /// Sets the most requests in flight at this instance: 1,024 without it. Further requests are
+    /// refused as `Overloaded`. [`Config::max_in_flight`](crate::Config::max_in_flight) limits those
+    /// of the whole process as well.
     pub fn max_in_flight(mut self, requests: usize) -> Self {
         self.limits.max_in_flight = requests.max(1);
         self
