@@ -35,6 +35,8 @@ pub struct Context(
 struct Inner {
     id: StreamId,
     headers: Headers,
+    /// Of a child that has other headers than the request that this process serves: that request's.
+    received: Option<Box<Headers>>,
     deadline: Option<Instant>,
     limits: CallLimits,
     /// A stream was opened under the id.
@@ -58,6 +60,7 @@ impl Context {
         ContextBuilder {
             id: None,
             headers: Headers::new(),
+            received: None,
             deadline: None,
             limits: CallLimits::default(),
         }
@@ -71,9 +74,12 @@ impl Context {
 
     /// A [`child`](Self::child) with headers of its own.
     pub fn child_with(&self, headers: Headers) -> Self {
+        let received = self.received_headers().filter(|received| **received != headers);
+        let received = received.map(|received| Box::new(received.clone()));
         let mut builder = Self::builder().headers(headers);
         builder.deadline = self.0.deadline;
         builder.limits = self.0.limits;
+        builder.received = received;
         let mut child = builder.build();
         child.1 = self.1;
         let listener = Arc::downgrade(&child.0);
@@ -101,6 +107,12 @@ impl Context {
     /// told to.
     pub fn is_received(&self) -> bool {
         self.1
+    }
+
+    /// The headers of the request that this process serves, as its caller sent them, where this
+    /// context [is that of one](Self::is_received) or a child of it. A child may have other headers.
+    pub fn received_headers(&self) -> Option<&Headers> {
+        self.1.then(|| self.0.received.as_deref().unwrap_or(&self.0.headers))
     }
 
     /// The request's id, which is also the id of its response stream.
@@ -304,6 +316,7 @@ impl fmt::Debug for Context {
 pub struct ContextBuilder {
     id: Option<StreamId>,
     headers: Headers,
+    received: Option<Box<Headers>>,
     deadline: Option<Instant>,
     limits: CallLimits,
 }
@@ -372,6 +385,7 @@ impl ContextBuilder {
             Arc::new(Inner {
                 id: self.id.unwrap_or_else(StreamId::random),
                 headers: self.headers,
+                received: self.received,
                 deadline: self.deadline,
                 limits: self.limits,
                 used: AtomicBool::new(false),

@@ -11,7 +11,7 @@ use std::{
 
 use parking_lot::Mutex;
 use sinew_discovery::Instance;
-use sinew_plane::{AppCode, Code, Error};
+use sinew_plane::{AppCode, Code, Error, Executed, Fault};
 
 use crate::Ejections;
 
@@ -90,7 +90,15 @@ impl OutlierPolicy for EjectFailed {
 
 /// The outcome of an attempt that failed; `None` for an error of the caller.
 pub(crate) fn outcome_of(error: &Error) -> Option<AttemptOutcome<'_>> {
+    // The handler ran, where this code alone would not say so: it passes on an error of a service
+    // that it called itself.
+    let is_passed_on = |code: Code| {
+        error.executed() == Executed::Yes
+            && code.executed() != Executed::Yes
+            && matches!(error.fault(), Fault::Transport | Fault::Resource)
+    };
     match error.code() {
+        code if is_passed_on(code) => Some(AttemptOutcome::Served),
         Code::Cancelled | Code::DeadlineExceeded | Code::InvalidPayload | Code::TooLarge => None,
         Code::HandlerFailed if error.app_code().is_some_and(is_of_the_request) => {
             Some(AttemptOutcome::Served)
@@ -137,5 +145,17 @@ mod tests {
         for code in [AppCode::INTERNAL, AppCode::UNAVAILABLE] {
             assert!(matches!(outcome_of(&says(code)), Some(AttemptOutcome::Failed(_))), "{code:?}");
         }
+    }
+
+    #[test]
+    fn an_error_that_a_handler_passes_on_says_nothing_of_its_instance() {
+        for code in [Code::ConnectFailed, Code::ConnectionLost, Code::Draining, Code::Overloaded] {
+            let own = Error::new(code, "");
+            assert!(matches!(outcome_of(&own), Some(AttemptOutcome::Failed(_))), "{code}");
+            let passed_on = own.with_executed(Executed::Yes);
+            assert!(matches!(outcome_of(&passed_on), Some(AttemptOutcome::Served)), "{code}");
+        }
+        let truncated = Error::new(Code::Truncated, "").with_executed(Executed::Yes);
+        assert!(matches!(outcome_of(&truncated), Some(AttemptOutcome::Failed(_))));
     }
 }

@@ -147,10 +147,14 @@ where
     }
 
     /// Sets the time limits of calls whose context sets none. For a limit that is `None` here, the
-    /// client's limit applies.
+    /// client's limit applies. The router has ejections and a retry budget of its own then: an
+    /// instance that is too slow for it may serve other routers.
     #[must_use]
     pub fn with_limits(self, limits: CallLimits) -> Self {
-        self.change(|shared| shared.limits = limits.or(shared.client.limits()))
+        self.change(|shared| {
+            shared.limits = limits.or(shared.client.limits());
+            shared.state = Arc::new(shared.state.apart(clock::now()));
+        })
     }
 
     /// Sets whether the router prefers instances in this process over all others. The default is
@@ -162,7 +166,8 @@ where
 
     /// Sets whether requests that this process serves keep their
     /// [credentials](Headers::CREDENTIALS) when the router sends them on. The default is false:
-    /// the next worker may be another party, to which the caller has shown nothing.
+    /// the next worker may be another party, to which the caller has shown nothing. A credential
+    /// that a layer or a handler has set itself is sent in either case.
     #[must_use]
     pub fn with_forward_credentials(self, forward: bool) -> Self {
         self.change(|shared| shared.forward_credentials = forward)
@@ -177,10 +182,14 @@ where
         Self { mode, ..router }
     }
 
-    /// Restricts the calls to transports that have what is required.
+    /// Restricts the calls to transports that have what is required. The router has ejections and a
+    /// retry budget of its own then: an instance that it cannot reach may serve other routers.
     #[must_use]
     pub fn with_requirements(self, required: TransportRequirements) -> Self {
-        self.change(|shared| shared.client = shared.client.with_requirements(required))
+        self.change(|shared| {
+            shared.client = shared.client.with_requirements(required);
+            shared.state = Arc::new(shared.state.apart(clock::now()));
+        })
     }
 
     /// Returns the router with one more interceptor, which runs after those that were added before.
@@ -319,11 +328,16 @@ impl<Req, Resp> PushRouter<Req, Resp> {
     /// The context of a request that is sent: without the credentials of a caller that this process
     /// serves.
     fn with_or_without_credentials(&self, context: Context) -> Context {
-        if !context.is_received() || self.shared.forward_credentials {
+        if self.shared.forward_credentials {
             return context;
         }
-        let headers = context.headers().without(&Headers::CREDENTIALS);
-        if headers == *context.headers() { context } else { context.child_with(headers) }
+        let Some(received) = context.received_headers() else { return context };
+        let headers = context.headers();
+        // What the service has set itself, in place of the caller's, is its own.
+        let is_the_callers =
+            |name: &&str| headers.get(name).is_some_and(|value| received.get(name) == Some(value));
+        let names: Vec<_> = Headers::CREDENTIALS.into_iter().filter(is_the_callers).collect();
+        if names.is_empty() { context } else { context.child_with(headers.without(&names)) }
     }
 }
 

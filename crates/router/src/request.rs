@@ -48,6 +48,8 @@ pub(crate) struct Request<'a, Req, Resp> {
     last: Option<Arc<Instance>>,
     /// How many attempts were prepared.
     begun: usize,
+    /// An interceptor failed, which says nothing of the instance.
+    is_unprepared: bool,
     /// How many choices were dropped before anything was sent.
     passed_over: usize,
     /// True from the moment when the request may have reached an instance.
@@ -76,6 +78,7 @@ where
             attempts: Attempts::default(),
             last: None,
             begun: 0,
+            is_unprepared: false,
             passed_over: 0,
             sent,
             response: PhantomData,
@@ -170,7 +173,9 @@ where
         // may be under way, or be kept somewhere for a resume.
         let context = if number == 0 { self.context.clone() } else { self.context.child() };
         let attempt = OutgoingAttempt { instance, format, context: self.context, number };
-        let headers = interceptor::headers(&attempt, &self.shared.interceptors)?;
+        let headers = interceptor::headers(&attempt, &self.shared.interceptors);
+        self.is_unprepared = headers.is_err();
+        let headers = headers?;
         let endpoint = instance.endpoint.clone();
         let mut request = OutgoingRequest::in_context(context, endpoint, id, body);
         request.headers = headers;
@@ -185,7 +190,9 @@ where
 
     /// Records a failed attempt, for this request and for the ejections.
     pub(crate) fn failed(&mut self, instance: &Arc<Instance>, error: Error, now: Instant) {
-        self.shared.state.failed(instance, &error, now);
+        if !std::mem::take(&mut self.is_unprepared) {
+            self.shared.state.failed(instance, &error, now);
+        }
         self.last = Some(Arc::clone(instance));
         self.attempts.failed(instance.id, error);
     }

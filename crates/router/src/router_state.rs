@@ -27,6 +27,8 @@ pub(crate) struct RouterState {
     has_own_outliers: bool,
     has_own_retry: bool,
     budget: Arc<Mutex<RetryBudget>>,
+    /// What the ejections and the budget were made of.
+    config: Arc<RetryConfig>,
 }
 
 /// The chosen instance, which counts one more request in flight from now on.
@@ -53,7 +55,8 @@ impl RouterMemory {
 
     /// True if a router or another clone has it too.
     pub fn is_shared(&self) -> bool {
-        Arc::strong_count(&self.0) > 1
+        // A router with rules of its own has a state of its own, and the picker of this one.
+        Arc::strong_count(&self.0) > 1 || Arc::strong_count(&self.0.picker) > 1
     }
 }
 
@@ -81,7 +84,14 @@ impl RouterState {
             has_own_outliers: false,
             has_own_retry: false,
             budget: Arc::new(Mutex::new(RetryBudget::new(config.budget, now))),
+            config: Arc::new(config.clone()),
         }
+    }
+
+    /// Returns a state with the same rules that shares the counts and the round-robin position, and
+    /// has its own ejections and budget.
+    pub(crate) fn apart(&self, now: Instant) -> Self {
+        self.with_retry(&self.config, now)
     }
 
     /// Returns a state with other retry rules that shares the counts and the round-robin position.
@@ -90,7 +100,8 @@ impl RouterState {
         let outliers = if self.has_own_outliers { &self.outliers } else { &rules.outliers };
         let retry = if self.has_own_retry { &self.retry } else { &rules.retry };
         let (outliers, retry) = (Arc::clone(outliers), Arc::clone(retry));
-        Self { outliers, retry, budget: rules.budget, ..self.clone() }
+        let Self { budget, config, .. } = rules;
+        Self { outliers, retry, budget, config, ..self.clone() }
     }
 
     pub(crate) fn with_load_balancer(&self, custom: Arc<dyn LoadBalancer>) -> Self {

@@ -161,14 +161,15 @@ where
 
     /// Sets whether requests that this process serves keep their
     /// [credentials](crate::Headers::CREDENTIALS) when the router sends them on. The default is
-    /// false.
+    /// false. A credential that a layer or a handler has set itself is sent in either case.
     #[must_use]
     pub fn forward_credentials(self, forward: bool) -> Self {
         self.change(|router| router.with_forward_credentials(forward))
     }
 
     /// Sets what a transport has to offer to carry the calls, such as encryption. The default
-    /// requires a response stream and nothing else.
+    /// requires a response stream and nothing else. The router has a retry budget and a record of
+    /// failed instances of its own then.
     #[must_use]
     pub fn requirements(self, required: TransportRequirements) -> Self {
         self.change(|router| router.with_requirements(required))

@@ -96,4 +96,17 @@ async fn the_credentials_of_a_request_that_is_served_go_on_only_if_that_is_asked
             assert_eq!(headers.get("tenant"), Some("red"));
         }
     }
+    // What a service sets itself goes on.
+    let mut own = Headers::new();
+    own.insert("authorization", "of the service").unwrap();
+    let request = SingleIn::with_context("hi".to_owned(), received.child_with(own));
+    drop(router.generate(request).await.unwrap());
+    let request = SingleIn::with_context("hi".to_owned(), received.clone());
+    let request = request.with_header("authorization", "of the service").unwrap();
+    drop(AsyncEngine::generate(&router, request).await.unwrap());
+    for seen in world.seen().iter().rev().take(2) {
+        let headers = &seen.request.headers;
+        assert_eq!(headers.get("authorization"), Some("of the service"));
+        assert_eq!(headers.get("cookie"), None);
+    }
 }

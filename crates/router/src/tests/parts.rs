@@ -9,13 +9,16 @@ use std::{
 use futures_util::StreamExt;
 use parking_lot::Mutex;
 use sinew_discovery::Instance;
-use sinew_plane::{AppCode, Code, Context, Error, Executed, Headers, InstanceId, SingleIn, header};
+use sinew_plane::{
+    AppCode, Code, Context, Error, Executed, Headers, InstanceId, SingleIn, TransportRequirements,
+    header,
+};
 
 use super::world::{Script, World, refuses, says};
 use crate::{
     AttemptOutcome, AttemptReport, Candidate, LeastLoaded, LoadBalancer, OutgoingAttempt,
-    OutlierPolicy, PowerOfTwoChoices, RetryConfig, RetryPolicy, RouterMode, SelectionCriteria,
-    Verdict, Why,
+    OutlierPolicy, PowerOfTwoChoices, PushRouter, RetryConfig, RetryPolicy, RouterMemory,
+    RouterMode, SelectionCriteria, Verdict, Why,
 };
 
 /// The instance that a header names, and what became of it.
@@ -283,4 +286,35 @@ async fn a_policy_of_the_users_own_stays_when_the_retry_rules_change() {
     let router = router.with_retry_policy(Stubborn(4)).with_retry(RetryConfig::none());
     router.generate("hi".to_owned()).await.unwrap_err();
     assert_eq!(world.asked().len(), 4);
+}
+
+#[tokio::test]
+async fn an_interceptor_that_fails_says_nothing_of_the_instance() {
+    let world = World::with(&[says(&["1"])]).await;
+    let heard = Arc::new(Twice::default());
+    let router = world.router(RouterMode::RoundRobin).await;
+    let router = router.with_outlier_policy(Arc::clone(&heard)).with_retry(RetryConfig::none());
+    let busy = router.clone().with_interceptor(|_: &OutgoingAttempt<'_>, _: &mut Headers| {
+        Err(Error::new(Code::Overloaded, "the source of tokens is busy"))
+    });
+    assert_eq!(busy.generate("hi".to_owned()).await.unwrap_err().code(), Code::Overloaded);
+    assert!(heard.0.lock().is_empty() && world.asked().is_empty());
+    drop(router.generate("hi".to_owned()).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_router_that_requires_more_leaves_the_instances_of_others_alone() {
+    let world = World::with(&[says(&["1"])]).await;
+    let memory = RouterMemory::new();
+    let client = world.router(RouterMode::RoundRobin).await.client().clone();
+    let router = PushRouter::<String, String>::with_memory(client, RouterMode::RoundRobin, &memory);
+    let encrypted = TransportRequirements { encrypted: true, ..TransportRequirements::default() };
+    let strict = router.clone().with_requirements(encrypted);
+    assert_eq!(strict.generate("hi".to_owned()).await.unwrap_err().code(), Code::NoTransport);
+    let instance = &router.client().instances()[0];
+    assert!(!router.shared().state.is_ejected(instance, Instant::now()));
+    drop(router);
+    assert!(memory.is_shared(), "a router with rules of its own has its counts");
+    drop(strict);
+    assert!(!memory.is_shared());
 }

@@ -108,9 +108,11 @@ impl Draft {
         if !chosen.nats.is_empty() {
             self.config.nats = chosen.nats;
         } else if self.config.request_plane == RequestPlane::Tcp
-            && self.given_as("SINEW_NATS_SERVER") != "SINEW_NATS_SERVER"
+            && (self.given_as("SINEW_NATS_SERVER") != "SINEW_NATS_SERVER"
+                || chosen.request_plane.is_some())
         {
-            // Dynamo's variable names the servers also for what is not its request plane.
+            // Dynamo's variable names the servers also for what is not its request plane, and an
+            // option of the command line comes before a variable.
             self.config.nats.clear();
         }
         self.finish_etcd()?;

@@ -49,6 +49,29 @@ async fn a_served_router_passes_on_headers_and_credentials_only_if_it_is_told_to
     world.end().await;
 }
 
+#[tokio::test]
+async fn a_served_router_shows_a_token_of_its_own() {
+    let world = World::new().await;
+    let inner = Endpoint::<String, String>::new("text/names/inner-own");
+    let _inner = world.worker.serve(&inner, shown).await.unwrap();
+    let outer = Endpoint::<String, String>::new("text/names/outer-own");
+    let with_token = layer_fn(|inner: Arc<dyn AsyncEngine<String, String>>| {
+        engine_fn(move |request: SingleIn<String>| {
+            let inner = Arc::clone(&inner);
+            let request = request.with_header("authorization", "of-the-service");
+            async move { inner.generate(request.map_err(|e| Error::handler(e.to_string()))?).await }
+        })
+    });
+    let onward = world.router(&inner).await.layer(with_token);
+    let _outer = world.worker.serve(&outer, onward).await.unwrap();
+    let router = world.router(&outer).await;
+    for token in ["of-the-caller", "another"] {
+        let call = router.call("hi").header("authorization", token);
+        assert_eq!(call.unary().await.unwrap(), "hi of-the-service none");
+    }
+    world.end().await;
+}
+
 /// Counts how often it is put around an engine, and the requests that pass.
 fn counted(
     made: &Arc<AtomicUsize>,

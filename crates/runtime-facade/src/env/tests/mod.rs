@@ -474,6 +474,18 @@ fn what_this_build_lacks_is_refused_also_for_a_server_of_an_option() {
     }
 }
 
+/// What the command says to do when the server of a variable is down.
+#[test]
+fn a_request_plane_of_an_option_does_without_the_nats_server_of_a_variable() {
+    let pairs = [("SINEW_NATS_SERVER", "nats://h:1")];
+    let without = Overrides::default().request_plane(RequestPlane::Tcp);
+    let config = with_options(&pairs, without, Features::THIS).unwrap();
+    assert!(config.nats.is_empty() && config.checked().is_ok());
+    let pairs = [("SINEW_NATS_SERVER", "nats://h:1"), ("SINEW_REQUEST_PLANE", "tcp")];
+    let both = with_options(&pairs, Overrides::default(), Features::THIS).unwrap();
+    assert_eq!(both.checked().unwrap_err().setting(), "nats", "of equal rank they contradict");
+}
+
 #[test]
 fn waits_and_graces_of_dynamo_give_way_to_ours() {
     let wait = |pairs: &[(&str, &str)]| config(pairs).unwrap().startup_wait.as_secs();
