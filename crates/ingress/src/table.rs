@@ -99,14 +99,24 @@ impl Table {
     pub(crate) fn find(&self, endpoint: &str, id: InstanceId) -> Option<Arc<Instance>> {
         let entries = self.part(endpoint).load();
         let of_key = entries.get(endpoint)?;
-        let load = |instance: &&Arc<Instance>| {
+        let load = |instance: &Arc<Instance>| {
             (instance.in_flight.is_draining(), instance.in_flight.count())
         };
-        let id = match id {
-            InstanceId(0) => of_key.iter().min_by_key(load)?.id,
-            id => id,
-        };
-        of_key.iter().rfind(|instance| instance.id == id).cloned()
+        if id != InstanceId(0) {
+            return of_key.iter().rfind(|instance| instance.id == id).cloned();
+        }
+        // Of those with one id only the last gets requests. The few that are the best so far are
+        // looked at, as there may be thousands.
+        let is_last = |place: usize, id| !of_key[place + 1..].iter().any(|later| later.id == id);
+        let mut best = None;
+        for (place, instance) in of_key.iter().enumerate() {
+            let load = load(instance);
+            let is_better = best.is_none_or(|(least, _)| load < least);
+            if is_better && is_last(place, instance.id) {
+                best = Some((load, instance));
+            }
+        }
+        best.map(|(_, instance)| Arc::clone(instance))
     }
 
     /// Every instance that exists.

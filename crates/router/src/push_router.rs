@@ -128,8 +128,8 @@ where
         self.change(|shared| shared.state = Arc::new(shared.state.with_outlier_policy(policy)))
     }
 
-    /// Sets weights for this router and its clones, in place of those in discovery: see
-    /// [`LoadBalancer::update_weights`].
+    /// Sets weights for this router and all that share its [memory](RouterMemory), in place of those in
+    /// discovery: see [`LoadBalancer::update_weights`].
     pub fn update_weights(&self, weights: HashMap<InstanceId, f64>) {
         self.shared.state.update_weights(weights);
     }
@@ -218,8 +218,8 @@ where
         self.mode
     }
 
-    /// How many requests of this router and its clones an instance has in flight: each counts from
-    /// the choice until the attempt fails, or the response ends or is dropped.
+    /// How many requests of this router, and of all that share its [memory](RouterMemory), an instance
+    /// has in flight: each counts from the choice until the attempt fails, or the response ends or is dropped.
     pub fn in_flight(&self, id: impl Into<InstanceId>) -> u32 {
         self.shared.state.in_flight(id.into())
     }

@@ -8,8 +8,8 @@ use std::sync::{
 use futures_util::stream;
 use sinew_ingress::{EndpointConfig, IncomingOwned, IngressConfig, PushHandler, RawHandler};
 use sinew_plane::{
-    AsyncEngine, CancelReason, Code, Context, Error, Executed, ResponseSink, SingleIn, Terminal,
-    engine_fn,
+    AsyncEngine, CancelReason, Code, Context, Error, Executed, InstanceId, ResponseSink, SingleIn,
+    Terminal, engine_fn,
 };
 use tokio::sync::watch;
 
@@ -168,4 +168,28 @@ async fn an_endpoint_that_is_gone_frees_its_engine() {
     drop(served);
     fixture.ingress.shutdown(std::time::Duration::ZERO).await;
     assert_eq!(Arc::strong_count(&alive), 1);
+}
+
+/// A request that names no instance does not go by one that gets no requests.
+#[tokio::test]
+async fn an_instance_beneath_another_draws_no_request_to_it() {
+    let fixture = Fixture::new();
+    let (_wait, until) = watch::channel(false);
+    let (_go, at_once) = watch::channel(true);
+    let config = EndpointConfig::default;
+    let _first = fixture.serve_as(1, config(), PushHandler::new(held(&until, 1)));
+    let _two = fixture.serve_as(2, config(), PushHandler::new(held(&at_once, 2)));
+    let _in_flight = fixture.call("1");
+    let third = PushHandler::new(held(&at_once, 3));
+    let beneath =
+        fixture.ingress.prepare(NAME.parse().unwrap(), InstanceId(1), config(), third, None);
+    let ask = || fixture.send(NAME, 0, "1", Consumer::new(4, Context::new()));
+    let answer = async |call: Arc<Consumer>| {
+        call.end().await;
+        call.with(|state| state.items.clone())
+    };
+    assert_eq!(answer(ask()).await, ["2"], "the first is busy, and what is beneath it has no turn");
+    beneath.take_over();
+    let answers = [answer(ask()).await, answer(ask()).await];
+    assert!(answers.iter().all(|items| items[0] != "1"), "{answers:?}");
 }

@@ -91,8 +91,9 @@ pub trait Announcement: Send + Sync {
     }
 
     /// Ends the announcement without losing a request that is still on its way. The runtime calls
-    /// it when the endpoint is drained: no request is in flight and new ones are refused. The
-    /// default does nothing, because the runtime drops the announcement next.
+    /// it when the endpoint is drained: no request is in flight and new ones are refused. If
+    /// that is cut short, a later shutdown calls it again. The default does nothing, because the runtime
+    /// drops the announcement next.
     fn leave(&self) -> BoxFuture<'_, ()> {
         Box::pin(ready(()))
     }

@@ -73,7 +73,7 @@ impl RuntimeBuilder {
         let Self { config, parts } = self;
         if !parts.discoveries.is_empty() && config.discovery != Config::default().discovery {
             let reason = format!(
-                "is {}, and custom_discovery is given too: leave one out",
+                "is {} (a variable may have set it), and custom_discovery is given too: leave one out",
                 config.discovery
             );
             return Err(ConfigError::new("discovery", reason).into());
