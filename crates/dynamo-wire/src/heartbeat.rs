@@ -23,7 +23,7 @@ impl Heartbeats {
         Self { since: now, seen: 0 }
     }
 
-    /// One has come. False when there were too many.
+    /// Counts one received heartbeat. False if the connection has received more than it may.
     #[must_use]
     pub fn accept(&mut self, now: Instant) -> bool {
         self.seen += 1;

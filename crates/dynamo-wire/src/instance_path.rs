@@ -16,8 +16,8 @@ pub struct InstancePath<'a> {
 }
 
 impl<'a> InstancePath<'a> {
-    /// Reads a path; `None` when it is none. Only the endpoints of others have parts that need an
-    /// escape, so a path whose names hold a slash is only known not to be one of Sinew's.
+    /// Parses a path. `None` if the text does not have this form, or if a name in it contains an
+    /// escaped slash (`%2F`), because no Sinew endpoint has such a name.
     pub fn parse(path: &'a str) -> Option<Self> {
         let (instance, endpoint) = path.split_once('/')?;
         let is_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);

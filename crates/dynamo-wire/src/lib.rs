@@ -6,15 +6,15 @@
 //! and reads no clock; its caller passes the bytes in. They may come from a hostile peer, so every
 //! length has a limit, and no input makes it panic.
 //!
-//! | what is said | where it is |
+//! | part of the protocol | module or type |
 //! |---|---|
-//! | a request: who asks, how it is written, where its response goes | [`RequestControlMessage`] |
-//! | the headers and the path beside it | [`request_headers`], [`InstancePath`] |
-//! | the answer to it | [`acknowledgement`] |
-//! | where to dial back, and for which stream | [`TcpStreamConnectionInfo`], [`Subject`] |
-//! | what is said on the connection that dialled back | [`CallHomeHandshake`], [`Message`] |
-//! | that the peer lives | [`Heartbeats`] |
-//! | an error | [`TypedError`] |
+//! | control message of a request: id, format, response address | [`RequestControlMessage`] |
+//! | headers and path of a request | [`request_headers`], [`InstancePath`] |
+//! | acknowledgement of a request | [`acknowledgement`] |
+//! | address to dial back, and id of the stream | [`TcpStreamConnectionInfo`], [`Subject`] |
+//! | messages on the connection that the worker dials back | [`CallHomeHandshake`], [`Message`] |
+//! | limit of heartbeats | [`Heartbeats`] |
+//! | errors | [`TypedError`] |
 //!
 //! `sinew-compat-dynamo` has the wrapping of items, `complete_final` and annotations;
 //! [`sinew_codec`] has the frames.

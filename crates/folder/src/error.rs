@@ -32,7 +32,7 @@ pub enum FolderError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Why {
-    /// It belongs to this user, who is not trusted.
+    /// The user with this number owns the folder and is not trusted.
     OtherOwner(u32),
     /// Its group, or all users, may write in it; these are its permissions.
     OpenToOthers(u32),
@@ -42,7 +42,7 @@ pub enum Why {
     NotSticky(u32),
     /// It is a symbolic link, in a place where links are not followed.
     Link,
-    /// It is a symbolic link of this user, who is not trusted.
+    /// It is a symbolic link, and the user with this number, who owns it, is not trusted.
     LinkOf(u32),
 }
 

@@ -117,8 +117,9 @@ impl Hello {
         Some(())
     }
 
-    /// True if it takes attaches for the streams that it produces. They are found by the process of
-    /// their consumer, so a side without a process id resumes nothing.
+    /// True if the sender of this hello lets consumers attach again to the streams that it
+    /// produces. A producer finds these streams by the process id of the consumer, so a side
+    /// without a process id resumes nothing.
     pub fn resumes(&self) -> bool {
         self.capabilities & RESUME != 0 && self.process.is_known()
     }

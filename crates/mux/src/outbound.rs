@@ -259,7 +259,7 @@ impl Outbound {
         self.outbox.terminal(stream, terminal, items, &Headers::new());
     }
 
-    /// Sends the peer, with the next write, that a stream's end has arrived here.
+    /// Reports to the peer, with the next write, that this side has received the end of a stream.
     pub fn done(&mut self, stream: u32) {
         self.done.push(stream);
         if self.done.len() >= MAX_DONE_STREAMS {

@@ -184,7 +184,7 @@ impl Producer {
         self.pushed() == 0 && self.metadata.head().is_none() && self.metadata.facts().is_empty()
     }
 
-    /// For how many items at the front of the run there is credit, and their bytes.
+    /// Returns how many items at the front of the run the credit covers, and their total bytes.
     ///
     /// # Errors
     /// The stream has ended, or what was pushed before was dropped.

@@ -245,8 +245,9 @@ impl Seat {
 }
 
 impl Place {
-    /// The token that is cancelled when the connection, or all connections, have to end. Not
-    /// cancelled for a place that has an [occupant](Self::is_taken_by) to make room for another.
+    /// The token that is cancelled when the connection, or all connections, have to end. To make
+    /// room for another connection, the admission calls [`Occupant::make_room`] instead if the
+    /// place has an [occupant](Self::is_taken_by).
     pub fn leave(&self) -> &CancellationToken {
         &self.seat.leave
     }

@@ -119,8 +119,8 @@ impl<T> Body<T> {
         }
     }
 
-    /// The facts that the engine has set by now, for a caller of this method that reads no further
-    /// although the response has not ended. After the end, as [`facts`](Self::facts).
+    /// Returns the facts that the engine has set so far. Use it in code that stops reading before
+    /// the response has ended. After the end it returns the same headers as [`facts`](Self::facts).
     pub fn facts_by_now(&mut self) -> Headers {
         if let Some(source) = &self.source {
             let facts = source.source_facts();
@@ -200,14 +200,14 @@ impl<T> Body<T> {
 }
 
 impl<T: 'static> Body<T> {
-    /// Makes this the response to the request of `context`, whose engine runs in the task of the
-    /// reader: the response ends when the request is cancelled or its deadline passes, dropping it
-    /// before its end kills the request, and a panic of the engine fails it. If the engine passes on
-    /// the response to a request of its own, that response keeps its own watch and its own
-    /// listeners.
+    /// Makes this the response to the request of `context`. Use it for an engine that runs in the
+    /// task of the reader. A cancel or the deadline of the request ends the response, a drop before
+    /// the end kills the request, and a panic of the engine fails the response. If the engine
+    /// returns the response to a request that it has sent itself, this inner response keeps its own
+    /// watch and its own listeners.
     ///
-    /// `wait` limits the waits for values. A response that is watched for this request already, as
-    /// the ingress of the same process does it, keeps its watch and takes the limits.
+    /// `wait` limits the waits for values. A response that is already watched for this request, for
+    /// example by the ingress of the same process, keeps its watch and gets these limits.
     #[must_use]
     pub fn watched(self, context: &Context, wait: Option<Box<ItemWait>>) -> Self {
         let mut body = if self.is_watched(context) { self } else { self.watched_anew(context) };

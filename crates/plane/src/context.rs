@@ -102,15 +102,16 @@ impl Context {
         self
     }
 
-    /// True if this process serves the request of this context, or of one that it is a child of. A
-    /// router passes the [credentials](Headers::CREDENTIALS) of such a request on only if it is
-    /// told to.
+    /// True if this context, or an ancestor of it, belongs to a request that this process serves. A
+    /// router forwards the [credentials](Headers::CREDENTIALS) of such a request only if it is
+    /// configured to do so.
     pub fn is_received(&self) -> bool {
         self.1
     }
 
-    /// The headers of the request that this process serves, as its caller sent them, where this
-    /// context [is that of one](Self::is_received) or a child of it. A child may have other headers.
+    /// The headers of the received request, as its caller sent them. `None` unless this context
+    /// [belongs to a request that this process serves](Self::is_received). The headers of a child
+    /// context may differ from them.
     pub fn received_headers(&self) -> Option<&Headers> {
         self.1.then(|| self.0.received.as_deref().unwrap_or(&self.0.headers))
     }

@@ -86,8 +86,9 @@ impl Headers {
         entries(&self.block).map(|(name, value)| (text(name), text(value)))
     }
 
-    /// The names of headers that show who calls: `authorization`, `proxy-authorization` and
-    /// `cookie`. A router passes those of a request that it serves on only if it is told to.
+    /// The names of headers that prove the identity of a caller: `authorization`,
+    /// `proxy-authorization` and `cookie`. A router forwards those of a received request only if it
+    /// is configured to do so.
     pub const CREDENTIALS: [&'static str; 3] = ["authorization", "proxy-authorization", "cookie"];
 
     /// The same headers without those names. Clones the block if it has none of them.

@@ -59,11 +59,12 @@ impl fmt::Display for Incarnation {
     }
 }
 
-/// One process of Sinew, from its start to its end: random for each start, and not the number that
-/// the operating system gives it.
+/// The id of one run of a Sinew process. Each start of the process draws a new random id; it is not
+/// the process number of the operating system.
 ///
-/// A process says it in the hello of its connections and in its discovery records, so a caller sees
-/// when another process answers at an address, and a stream comes back to the process that has it.
+/// A process sends its id in the hello of each connection and publishes it in its discovery
+/// records. A caller therefore notices when another process answers at an address, and attaches a
+/// stream only to the process that holds the stream.
 /// Everybody may read it, so it proves nothing.
 ///
 /// ```

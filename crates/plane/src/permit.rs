@@ -4,8 +4,8 @@ use std::{fmt, sync::Arc};
 
 use crate::{IncomingRequest, ResponseSink};
 
-/// The place behind a [`Permit`], which code that admits requests implements. A place is either
-/// used once or released once.
+/// The place that a [`Permit`] stands for. Code that admits requests implements it. A place is
+/// either used once or released once.
 pub trait Place: Send + Sync {
     /// Serves a request in the place, and releases the place when the request has ended. Returns at
     /// once.

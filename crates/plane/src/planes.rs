@@ -128,8 +128,8 @@ pub trait ResponsePlaneClient: Send + Sync {
         Decision::Now(Ok(()))
     }
 
-    /// The address that `connection_info` names, if it can be read. It tells callers apart. Must
-    /// return at once.
+    /// Returns the address that `connection_info` names; `None` if the plane cannot read it. The
+    /// worker uses the address to distinguish callers. Must return at once.
     fn address<'a>(&self, _connection_info: &'a str) -> Option<Cow<'a, str>> {
         None
     }

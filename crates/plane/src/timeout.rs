@@ -19,9 +19,9 @@ const LATE: Duration = Duration::from_millis(250);
 /// What lies in a socket by then is fetched in this time.
 const GRACE: Duration = Duration::from_millis(250);
 
-/// Returns when to check again if `now` is so long after `deadline` that this process did not run
-/// meanwhile: what it waits for may have arrived and not been read yet. `None` if the check is on
-/// time and counts.
+/// Returns the time of a second check if `now` is more than 250 ms after `deadline`. Such a delay
+/// means that this process did not run, so the awaited data may have arrived without being read.
+/// `None` if the check is on time; the deadline has then passed.
 ///
 /// ```
 /// use std::time::Duration;

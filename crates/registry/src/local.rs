@@ -238,10 +238,10 @@ impl LocalEndpoint {
         Self { handler, engine: None, admitting: None }
     }
 
-    /// Adds a typed engine. Callers call it directly and bypass the handler, so this engine has to
-    /// do what the handler does before it calls its engine: admission, counting, deadlines. The
-    /// router does not send a request that this engine refuses to another instance; use an
-    /// [`AdmittingEngine`](Self::with_admitting_engine) for an engine that refuses.
+    /// Adds a typed engine. Callers call this engine directly and bypass the handler, so the engine
+    /// itself has to admit and count requests and enforce their deadlines. If this engine refuses a
+    /// request, the router does not try another instance; add an engine that refuses requests with
+    /// [`with_admitting_engine`](Self::with_admitting_engine).
     #[must_use]
     pub fn with_engine<Req: 'static, Resp: 'static>(
         mut self,

@@ -239,8 +239,8 @@ impl TransportRegistry {
     /// is avoided. Dropping the future cancels the request if it was sent.
     ///
     /// # Errors
-    /// The last failure to connect, the first failure that is not one, or
-    /// [`Code::NoTransport`] without any route.
+    /// [`Code::NoTransport`] if there is no route. Otherwise the first error that is not a connect
+    /// failure or, if no route could be connected, the last connect failure.
     pub async fn open(&self, routes: &[Route], request: OutgoingRequest) -> Result<Opened, Error> {
         match self.open_now(routes, &request) {
             Some(opened) => opened,

@@ -16,8 +16,9 @@ use sinew_plane::{Code, Error, Incarnation, InstanceId};
 /// [`RetryBudgetConfig`]: crate::RetryBudgetConfig
 const OVERLOAD_REST: Duration = Duration::from_millis(100);
 
-/// Instances that get no requests for a short time because they could not be reached or refused a
-/// request, so that not every request goes to a dead worker until discovery removes it.
+/// The instances to which the router sends no requests for a short time, because it could not reach
+/// them or they refused a request. Without ejections, the router would send requests to a dead
+/// worker until discovery removes it.
 ///
 /// Ejection is advice: if all instances are ejected, the router ignores the ejections. An ejection
 /// does not apply to an instance that registers again under another incarnation.

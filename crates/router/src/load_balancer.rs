@@ -49,9 +49,9 @@ pub trait LoadBalancer: Send + Sync {
     /// weights ignores the call.
     fn update_weights(&self, _weights: HashMap<InstanceId, f64>) {}
 
-    /// Called when the router ejects an instance, because it could not be reached or refused a
-    /// request. The router leaves it out of the candidates; a strategy that keeps a choice for
-    /// later has to drop it.
+    /// The router calls this method when it ejects an instance: it could not reach the instance, or
+    /// the instance refused a request. The router leaves the instance out of the candidates; a
+    /// strategy that stores its choices has to drop those of this instance.
     fn remove_unhealthy_node(&self, _id: InstanceId) {}
 
     /// The only instance that the strategy ever chooses, if there is one. The router sends requests

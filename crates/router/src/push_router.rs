@@ -147,8 +147,8 @@ where
     }
 
     /// Sets the time limits of calls whose context sets none. For a limit that is `None` here, the
-    /// client's limit applies. The router has ejections and a retry budget of its own then: an
-    /// instance that is too slow for it may serve other routers.
+    /// client's limit applies. The returned router has its own ejections and its own retry budget,
+    /// because an instance that is too slow for this router may still serve others.
     #[must_use]
     pub fn with_limits(self, limits: CallLimits) -> Self {
         self.change(|shared| {
@@ -182,8 +182,9 @@ where
         Self { mode, ..router }
     }
 
-    /// Restricts the calls to transports that have what is required. The router has ejections and a
-    /// retry budget of its own then: an instance that it cannot reach may serve other routers.
+    /// Restricts the calls to transports that have what is required. The returned router has its own
+    /// ejections and its own retry budget, because an instance that it cannot reach may still serve
+    /// others.
     #[must_use]
     pub fn with_requirements(self, required: TransportRequirements) -> Self {
         self.change(|shared| {

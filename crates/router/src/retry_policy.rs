@@ -17,9 +17,9 @@ const MAX_REFUSALS: usize = 16;
 /// instance is left, the deadline has not passed, and the router still has the value: it gives the
 /// value away when it calls an engine in this process.
 ///
-/// The router also asks it, while the connection to an instance is slow, what would follow an
-/// attempt that fails with [`ConnectTimedOut`](sinew_plane::Code::ConnectTimedOut). If the answer is
-/// [`Verdict::GiveUp`], it connects to no other instance beside that one.
+/// While the connection to an instance is slow, the router also calls the policy in advance, as if
+/// the attempt had failed with [`ConnectTimedOut`](sinew_plane::Code::ConnectTimedOut). If the
+/// policy answers [`Verdict::GiveUp`], the router does not connect to another instance in parallel.
 ///
 /// A request that may have run ([`Error::is_safe_to_resend`] is false) is sent again only if its
 /// endpoint declares itself idempotent, and no request is sent more than 64 times, whatever the

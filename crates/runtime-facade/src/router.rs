@@ -21,9 +21,9 @@ use sinew_router::{
 use crate::Call;
 
 /// Calls a typed endpoint. [`Runtime::router`](crate::Runtime::router) makes one, which is ready
-/// for calls at once. All routers of an endpoint in a runtime share the round-robin position and the
-/// counts of requests in flight, and those without [retry rules](Self::retry) of their own the retry
-/// budget and the record of instances that failed.
+/// for calls at once. All routers of an endpoint in a runtime share the round-robin position and
+/// the counts of requests in flight. Routers without [retry rules](Self::retry) of their own also
+/// share the retry budget and the record of instances that failed.
 ///
 /// It wraps a [`PushRouter`], the router of the design documents.
 ///
@@ -168,8 +168,8 @@ where
     }
 
     /// Sets what a transport has to offer to carry the calls, such as encryption. The default
-    /// requires a response stream and nothing else. The router has a retry budget and a record of
-    /// failed instances of its own then.
+    /// requires a response stream and nothing else. The returned router has its own retry budget and
+    /// its own record of failed instances.
     #[must_use]
     pub fn requirements(self, required: TransportRequirements) -> Self {
         self.change(|router| router.with_requirements(required))

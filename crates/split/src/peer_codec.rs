@@ -17,23 +17,24 @@ use crate::LateFrames;
 /// Its methods are called for each request and item, under locks of a response: they must not
 /// block, and may call only their arguments.
 pub trait PeerCodec: fmt::Debug + Send + Sync {
-    /// Makes what a request to such a worker carries in addition to its body.
+    /// Makes the headers, the metadata and the item format of a request to a worker of the other
+    /// system.
     ///
     /// # Errors
-    /// The request cannot be sent to such a worker. No handler ran.
+    /// The request cannot be sent to a worker of the other system. No handler ran.
     fn write_headers(&self, request: &OutgoingRequest) -> Result<PeerHeaders, Error>;
 
-    /// Decodes a frame of such a worker's response.
+    /// Decodes a frame of a response from a worker of the other system.
     ///
     /// # Errors
     /// The frame breaks the rules, which ends the response.
     fn read_item(&self, format: ItemFormat, frame: &Bytes) -> Result<Frame, Error>;
 
-    /// The name of the transport for a request of such a caller that arrived over `plane`.
+    /// The name of the transport for a request that a caller of the other system sent over `plane`.
     fn transport(&self, plane: &TransportId) -> TransportId;
 
-    /// The headers of a request from such a caller: those that arrived `beside` it, its content
-    /// type, and those of its metadata that are valid headers.
+    /// The headers of a request from a caller of the other system: those that arrived `beside` it,
+    /// its content type, and those of its metadata that are valid headers.
     fn read_headers(
         &self,
         beside: &Headers,
@@ -41,8 +42,8 @@ pub trait PeerCodec: fmt::Debug + Send + Sync {
         metadata: &BTreeMap<String, String>,
     ) -> Headers;
 
-    /// Makes the sink for the handler of such a caller's request. It wraps the items that the
-    /// handler sends, and writes errors in the form that such a caller reads.
+    /// Makes the sink for the handler of a request from a caller of the other system. The sink wraps
+    /// the items that the handler sends, and writes errors in the form that the caller reads.
     fn item_sink(&self, response: PeerResponse) -> ResponseSink;
 }
 

@@ -61,10 +61,11 @@ const SECONDS: &[f64] = &[
 /// format), `GET /livez`, and `GET /health` once a program
 /// [reports](Self::report_health) its state.
 ///
-/// The server takes one request per connection, at most 32 connections at once, of which the oldest
-/// make room for new ones, 5 seconds for the head of each request and 10 for all of it, and runs as
-/// one task that this value owns. Dropping the value stops the server; the recorder stays, because
-/// the `metrics` crate allows no second one.
+/// The server takes one request per connection, and at most 32 connections at once. For a further
+/// connection it closes the oldest one that has sent no request yet, or else the oldest one. The
+/// head of a request may take 5 seconds, and the whole connection 10. The server runs as one task
+/// that this value owns. Dropping the value stops the server; the recorder stays, because the
+/// `metrics` crate allows no second one.
 #[derive(Debug)]
 pub struct Metrics {
     handle: PrometheusHandle,

@@ -30,10 +30,11 @@ pub fn within<F: Future>(awaited: impl Display, future: F) -> impl Future<Output
     }
 }
 
-/// Waits, for at most [`PATIENCE`], until something holds that nobody tells of.
+/// Waits, for at most [`PATIENCE`], until `holds` returns true. Calls `holds` again and again, for
+/// conditions without a notification.
 ///
 /// # Panics
-/// When that is over, as [`within`].
+/// `holds` does not return true within [`PATIENCE`]. The message is that of [`within`].
 #[track_caller]
 pub fn until(awaited: impl Display, mut holds: impl FnMut() -> bool) -> impl Future<Output = ()> {
     within(awaited, async move {

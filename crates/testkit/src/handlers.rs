@@ -52,9 +52,9 @@ impl Call {
     }
 }
 
-/// Answers each request with an async function. The sink has to get into it: an `async move`
-/// block that uses other fields of the [`Call`] only leaves the sink behind, which ends the
-/// stream.
+/// Answers each request with an async function, which has to use the sink: an `async move` block
+/// captures only those fields of the [`Call`] that it uses. If the sink is not among them, it is
+/// dropped, and the stream ends.
 ///
 /// # Panics
 /// Outside of a tokio runtime.

@@ -30,8 +30,8 @@ pub trait Harness: Send + Sync {
         Window { items: 1024, bytes: 256 << 10 }
     }
 
-    /// Breaks everything between the server and its clients, without a farewell where that can
-    /// be done. Streams that run must be lost by it, not ended.
+    /// Breaks everything between the server and its clients, if possible without a closing message.
+    /// Open streams must be truncated by it, and must not end in another way.
     fn cut<'a>(&'a self, served: &'a Served) -> BoxFuture<'a, ()> {
         Box::pin(async {
             served.server.shutdown(Duration::ZERO).await;

@@ -123,8 +123,9 @@ impl fmt::Display for Violation {
 
 impl std::error::Error for Violation {}
 
-/// Checks one stream whose consumer has read it to the end. Which kind of violation is named
-/// among those of I2 is a guess where items are equal; that there is one is not.
+/// Checks one stream whose consumer has read it to the end. If items are equal, the error for a
+/// violation of I2 may name another kind than the one that happened, for example a missing item
+/// instead of a swap. It reports a violation only if there is one.
 ///
 /// # Errors
 /// The first violation, by invariant.

@@ -25,7 +25,7 @@ pub enum EnvelopeError {
         /// The versions this codec accepts.
         accepted: RangeInclusive<u16>,
     },
-    /// The payload is, or says it is, longer than allowed.
+    /// The declared or actual length of the payload is over the limit.
     TooLarge {
         /// Payload length in bytes.
         size: u64,

@@ -21,9 +21,9 @@ pub const MAX_CONTROL_DEPTH: usize = 16;
 
 /// Decodes a header part of at most `max_bytes` bytes.
 ///
-/// On top of what [`Json`] refuses: nesting beyond [`MAX_CONTROL_DEPTH`], and repeated keys anywhere,
-/// known to `T` or not. Keys unknown to `T` are otherwise ignored, so newer peers may add some.
-/// Costs two passes over the text, linear in its length.
+/// Refuses everything that [`Json`] refuses, and also nesting beyond [`MAX_CONTROL_DEPTH`] and any
+/// repeated key, even one that `T` does not have. Ignores other keys that `T` does not have, so
+/// newer peers may add keys. Makes two passes over the text, each linear in its length.
 pub fn decode_control<T: DeserializeOwned>(
     header: &[u8],
     max_bytes: usize,

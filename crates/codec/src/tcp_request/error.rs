@@ -24,19 +24,20 @@ pub enum TcpRequestError {
     },
     /// The path is not UTF-8 or holds control characters.
     PathText,
-    /// The headers are longer than 65,535 bytes. Only on encode: a frame cannot say more.
+    /// The headers are longer than 65,535 bytes. Only encoding returns this error, because the
+    /// length field of a frame cannot hold a larger number.
     HeadersTooLarge {
         /// Their length in bytes.
         len: usize,
     },
-    /// The frame is, or says it is, longer than allowed.
+    /// The declared or actual length of the frame is over the limit.
     MessageTooLarge {
         /// Whole frame in bytes, as far as it is known: at least this.
         frame_len: u64,
         /// The codec's limit.
         limit: usize,
     },
-    /// The acknowledgement is, or says it is, longer than allowed.
+    /// The declared or actual length of the acknowledgement is over the limit.
     AnswerTooLarge {
         /// Its length in bytes.
         len: usize,

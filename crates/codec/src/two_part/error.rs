@@ -18,14 +18,14 @@ pub enum TwoPartError {
         /// What the first bytes look like.
         looks_like: ForeignProtocol,
     },
-    /// The header part is, or says it is, longer than allowed.
+    /// The declared or actual length of the header part is over the limit.
     HeaderTooLarge {
         /// Length of the header part in bytes.
         header_len: u64,
         /// The codec's limit.
         limit: usize,
     },
-    /// The frame is, or says it is, longer than allowed.
+    /// The declared or actual length of the frame is over the limit.
     MessageTooLarge {
         /// Whole frame in bytes, prefix included; `u64::MAX` when the sum does not fit.
         frame_len: u64,

@@ -100,8 +100,8 @@ impl<D: Driver> Connection<D> {
         self.out.lock().stalled.take()
     }
 
-    /// Puts such a batch back. Its frames are written in part, so the last frames have to follow
-    /// their rest.
+    /// Stores a batch that may be written in part. The task that closes the connection has to write
+    /// the rest of this batch before the last frames.
     pub fn keep_stalled(&self, batch: Batch) {
         self.out.lock().stalled = Some(batch);
     }

@@ -275,7 +275,8 @@ pub async fn a_dropped_stream_frees_a_parked_producer(harness: &dyn Harness) {
     assert_eq!(ended.next("that the producer was freed").await, Code::Cancelled);
 }
 
-/// It is refused, or the handler is born killed; either way the caller is told.
+/// The transport refuses the request, or the handler starts with a killed context. In both cases
+/// the caller gets the error `Cancelled`.
 pub async fn a_context_killed_before_the_call_never_completes(harness: &dyn Harness) {
     let served = harness.serve(parked()).await;
     let context = Context::new();
@@ -317,7 +318,7 @@ pub async fn a_cancel_leaves_other_streams_alone(harness: &dyn Harness) {
     assert!(!hear(&mut heard).await.killed);
 }
 
-/// The end stands.
+/// A stop or a kill after the end of a stream does not change its outcome.
 pub async fn a_cancel_after_the_end_changes_nothing(harness: &dyn Harness) {
     let served = harness.serve(counting()).await;
     let mut stream = served.open(request("3")).await;

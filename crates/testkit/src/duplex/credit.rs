@@ -100,7 +100,7 @@ pub async fn the_byte_window_parks_the_producer(harness: &dyn Harness) {
     }
 }
 
-/// Nobody gets an endless window by not asking for one.
+/// If a call sets no window, the window of the transport limits its producer.
 pub async fn the_window_of_the_transport_parks_the_producer(harness: &dyn Harness) {
     let window = harness.window();
     let (handler, mut parked) = filling(1);

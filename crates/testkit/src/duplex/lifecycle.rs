@@ -79,7 +79,8 @@ pub async fn the_address_and_the_capabilities_fit(harness: &dyn Harness) {
     assert!(capabilities.satisfy(&TransportRequirements::default()));
 }
 
-/// No connection: told before the patience of a caller is over, and safe to send elsewhere.
+/// If no server listens at the address, a call fails soon with an error that it could not connect,
+/// and the request is safe to send to another instance.
 pub async fn nobody_there_fails_fast_and_safely(harness: &dyn Harness) {
     let client = harness.client();
     let tries = async {
@@ -147,7 +148,7 @@ pub async fn an_idle_shutdown_is_quick_and_may_be_repeated(harness: &dyn Harness
     }
 }
 
-/// Neither for clients that were connected nor for new ones.
+/// A server that has shut down serves neither clients that were connected nor new ones.
 pub async fn nothing_is_served_after_a_shutdown(harness: &dyn Harness) {
     let Gated { handler, runs, .. } = gated();
     let served = harness.serve(handler).await;
@@ -160,7 +161,9 @@ pub async fn nothing_is_served_after_a_shutdown(harness: &dyn Harness) {
     assert_eq!(runs.load(Ordering::Relaxed), 1);
 }
 
-/// The caller's side of a cut: counted, told to both ends, and nothing opens any more.
+/// A client that closes cuts the streams that are left after the grace, and returns their number.
+/// The caller reads its stream as truncated, the handler's context is killed, and the client opens
+/// no further streams.
 pub async fn a_closed_client_cuts_what_outlives_the_grace(harness: &dyn Harness) {
     let cancelled = Arc::new(Notify::new());
     let heard = Arc::clone(&cancelled);

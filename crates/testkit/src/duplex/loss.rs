@@ -1,4 +1,4 @@
-//! The way between the ends breaks, and nobody mistakes that for an end.
+//! The connection between the two ends breaks, and no caller takes the loss for an end.
 
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ fn holding() -> (Arc<dyn RequestHandler>, Reports<&'static str>) {
     (handler, told)
 }
 
-/// The items are a prefix, and their number is told.
+/// The caller gets a prefix of the items, and the truncated stream reports how many it received.
 pub async fn a_loss_between_items_truncates(harness: &dyn Harness) {
     let (handler, _told) = holding();
     let served = harness.serve(handler).await;

@@ -138,7 +138,7 @@ pub async fn head_and_facts_may_be_read_at_the_end(harness: &dyn Harness) {
     }
 }
 
-/// The largest header block is no head, and no facts, too many.
+/// A head and facts that are as large as a header block may be arrive unchanged.
 pub async fn the_largest_head_and_facts_arrive(harness: &dyn Harness) {
     let served = harness.serve(telling(largest(), largest())).await;
     for count in ["0", "2"] {

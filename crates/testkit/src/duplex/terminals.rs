@@ -40,7 +40,7 @@ pub async fn complete_is_told(harness: &dyn Harness) {
     assert_eq!(Received::read(&mut stream).await.complete(), ["0", "1", "2"]);
 }
 
-/// Out of `started()` and out of the stream: everything that an error has.
+/// Both `started()` and the stream return the handler's error with all its fields.
 pub async fn an_error_before_the_first_item_comes_whole(harness: &dyn Harness) {
     let error = detailed(Code::HandlerFailed);
     let served = harness.serve(failing(error.clone())).await;
@@ -54,7 +54,7 @@ pub async fn an_error_before_the_first_item_comes_whole(harness: &dyn Harness) {
     assert_same_error(received.failed(), &error);
 }
 
-/// Out of the stream, behind every item that was sent.
+/// The stream returns every item that the handler sent, and then its error with all its fields.
 pub async fn an_error_after_items_comes_whole(harness: &dyn Harness) {
     let error = detailed(Code::Overloaded);
     let served = harness.serve(failing(error.clone())).await;
@@ -82,8 +82,8 @@ pub async fn every_code_survives(harness: &dyn Harness) {
     }
 }
 
-/// I7: a handler that passes on the refusal of somebody it asked has run all the same, and must
-/// not be run again.
+/// I7: a handler that fails has run, even if its error is the refusal of a service that it called.
+/// The request is not safe to send again.
 pub async fn a_failed_handler_has_run_whatever_its_error_says(harness: &dyn Harness) {
     for executed in [Executed::No, Executed::Maybe, Executed::Yes] {
         for code in [Code::HandlerFailed, Code::Overloaded, Code::ConnectFailed] {
@@ -96,7 +96,7 @@ pub async fn a_failed_handler_has_run_whatever_its_error_says(harness: &dyn Harn
     }
 }
 
-/// Whatever the code says.
+/// A request that the handler rejects is safe to send again, whatever the code of the error is.
 pub async fn a_rejected_request_is_safe_to_resend(harness: &dyn Harness) {
     for code in [Code::Overloaded, Code::UnknownEndpoint, Code::HandlerFailed] {
         let served = harness.serve(refusing(Error::new(code, "not here"))).await;

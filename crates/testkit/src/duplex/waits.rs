@@ -120,7 +120,7 @@ async fn assert_limited(harness: &dyn Harness, items: u64, limits: CallLimits) -
     received.failed().clone()
 }
 
-/// Named in the error, and the handler is cancelled.
+/// The stream fails with an error that names the limit, and the context of the handler is killed.
 pub async fn the_first_item_limit_ends_a_silent_stream(harness: &dyn Harness) {
     let limits = CallLimits { first_item: Some(LIMIT), ..CallLimits::default() };
     let error = assert_limited(harness, 0, limits).await;
@@ -129,7 +129,8 @@ pub async fn the_first_item_limit_ends_a_silent_stream(harness: &dyn Harness) {
     assert_ne!(error.executed(), Executed::No);
 }
 
-/// Named in the error, behind the items that came, and the handler is cancelled.
+/// After the items that arrived, the stream fails with an error that names the limit, and the
+/// context of the handler is killed.
 pub async fn the_idle_limit_ends_a_stream_that_falls_silent(harness: &dyn Harness) {
     let limits = CallLimits { idle: Some(LIMIT), ..CallLimits::default() };
     let error = assert_limited(harness, 3, limits).await;
