@@ -1,12 +1,6 @@
 //! What the workers do, and what they are asked.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{Stream, stream};
 use serde::{Deserialize, Serialize};
@@ -41,13 +35,13 @@ pub(crate) struct Item {
 /// What the workers of one test have in common.
 pub(crate) struct Shop {
     /// Handlers that were run.
-    begun: AtomicU64,
+    begun: watch::Sender<u64>,
     is_open: watch::Sender<bool>,
 }
 
 impl Shop {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { begun: AtomicU64::new(0), is_open: watch::Sender::new(false) })
+        Arc::new(Self { begun: watch::Sender::new(0), is_open: watch::Sender::new(false) })
     }
 
     /// Lets those that are held go on.
@@ -57,13 +51,19 @@ impl Shop {
 
     /// Handlers that were run so far.
     pub(crate) fn begun(&self) -> u64 {
-        self.begun.load(Ordering::SeqCst)
+        *self.begun.borrow()
+    }
+
+    /// Waits until so many were run.
+    pub(crate) async fn has_begun(&self, handlers: u64) {
+        // The sender is in this value.
+        let _ = self.begun.subscribe().wait_for(|begun| *begun >= handlers).await;
     }
 
     pub(crate) async fn serve(self: &Arc<Self>, builder: ServeBuilder, id: InstanceId) -> Served {
         let shop = Arc::clone(self);
         let engine = engine_fn(move |request: SingleIn<Job>| {
-            shop.begun.fetch_add(1, Ordering::SeqCst);
+            shop.begun.send_modify(|begun| *begun += 1);
             let items = items(*request.data(), id.0, shop.is_open.subscribe());
             async move { Ok::<_, Error>(items) }
         });

@@ -99,11 +99,13 @@ async fn of_too_many_over_nats_those_over_the_limit_hear_so() {
         assert_eq!(failure.error.executed(), Executed::No, "{failure:?}");
         refused += 1;
     }
-    assert_eq!(place.shop.begun(), 4);
+    // They have their places since before the refusals, and begin when the worker has dialled back.
+    soon("those in time to begin", place.shop.has_begun(4)).await;
     place.shop.open_gate();
     for end in soon("those in time to end", calls.join_all()).await {
         assert_eq!(end.unwrap(), worker.id());
     }
+    assert_eq!(place.shop.begun(), 4);
     let load = Load::start(&caller.router, 2);
     load.uses(&[worker.id()]).await;
     load.ends_without_failure().await;
