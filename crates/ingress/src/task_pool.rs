@@ -14,7 +14,7 @@ use tokio::runtime::{Handle, Id};
 /// burst leaves, to a few KiB for each; jobs beyond it get tasks that end with them.
 const MAX_IDLE: usize = 32;
 
-/// What a pool runs.
+/// The work that a pool runs, from its start to its end.
 pub(crate) trait Job: Send + 'static {
     fn run(self) -> impl Future<Output = ()> + Send;
 }
@@ -97,7 +97,7 @@ struct Slot<J>(Mutex<State<J>>);
 enum State<J> {
     Waiting(Option<Waker>),
     Given(J),
-    /// Nobody takes a job here any more.
+    /// The task has ended, or is to end: it takes no job.
     Closed,
 }
 

@@ -40,6 +40,29 @@ pub(crate) enum Way<'a, Req, Resp> {
     },
 }
 
+/// Why an attempt failed.
+#[derive(Debug)]
+pub(crate) enum AttemptError {
+    /// The request could not be encoded, or an interceptor failed: that says nothing of the
+    /// instance.
+    Unprepared(Error),
+    /// An error of the instance, or of the way to it.
+    Instance(Error),
+}
+
+impl AttemptError {
+    pub(crate) fn error(&self) -> &Error {
+        let (Self::Unprepared(error) | Self::Instance(error)) = self;
+        error
+    }
+}
+
+impl From<Error> for AttemptError {
+    fn from(error: Error) -> Self {
+        Self::Instance(error)
+    }
+}
+
 impl<Req, Resp> Attempt<'_, Req, Resp>
 where
     Resp: DeserializeOwned + Send + 'static,

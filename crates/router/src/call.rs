@@ -3,7 +3,7 @@
 use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_plane::{Error, ManyOut, clock};
 
-use crate::{Explanation, request::Request};
+use crate::{Explanation, attempt::AttemptError, request::Request};
 
 impl<Req, Resp> Request<'_, Req, Resp>
 where
@@ -50,13 +50,13 @@ where
                         Box::pin(self.connect(&members, &choice)).await
                     };
                     match elsewhere {
-                        Ok(None) => attempt.run().await,
+                        Ok(None) => attempt.run().await.map_err(AttemptError::from),
                         Ok(Some(other)) => {
                             drop(attempt);
                             quicker = Some((members, other));
                             continue;
                         }
-                        Err(error) => Err(error),
+                        Err(error) => Err(error.into()),
                     }
                 }
                 Err(error) => Err(error),
@@ -69,12 +69,13 @@ where
                     let attempts = self.attempts.into_failed();
                     return Ok((response, Explanation { instance, transport, why, attempts }));
                 }
-                Err(error) => {
+                Err(failed) => {
+                    let error = failed.error();
                     tracing::debug!(
                         instance = %instance.key(), code = %error.code(), %error, "attempt failed"
                     );
                     now = clock::now();
-                    self.failed(instance, error, now);
+                    self.failed(instance, failed, now);
                     self.again(now).await?;
                 }
             }

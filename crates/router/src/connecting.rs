@@ -124,7 +124,7 @@ where
     fn not_connected(&mut self, members: &Members, choice: &Choice, error: Error) {
         let instance = &members.instances[choice.index];
         tracing::debug!(instance = %instance.key(), code = %error.code(), %error, "not connected");
-        self.failed(instance, error, clock::now());
+        self.failed(instance, error.into(), clock::now());
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     AttemptReport, LoadBalancer, OutgoingAttempt, Verdict,
     active_attempt::ActiveAttempt,
     addressed::cancelled,
-    attempt::{Attempt, Way},
+    attempt::{Attempt, AttemptError, Way},
     client::Members,
     interceptor, no_instance,
     payload::{self, BodyCache},
@@ -48,8 +48,6 @@ pub(crate) struct Request<'a, Req, Resp> {
     last: Option<Arc<Instance>>,
     /// How many attempts were prepared.
     begun: usize,
-    /// An interceptor failed, which says nothing of the instance.
-    is_unprepared: bool,
     /// How many choices were dropped before anything was sent.
     passed_over: usize,
     /// True from the moment when the request may have reached an instance.
@@ -78,7 +76,6 @@ where
             attempts: Attempts::default(),
             last: None,
             begun: 0,
-            is_unprepared: false,
             passed_over: 0,
             sent,
             response: PhantomData,
@@ -101,7 +98,7 @@ where
         &mut self,
         members: &'m Arc<Members>,
         chosen: Chosen,
-    ) -> Result<Option<Attempt<'m, Req, Resp>>, Error>
+    ) -> Result<Option<Attempt<'m, Req, Resp>>, AttemptError>
     where
         'a: 'm,
     {
@@ -113,13 +110,13 @@ where
                 let routes = &members.routes[choice.index];
                 if routes.is_empty() {
                     let registry = self.shared.client.addressed().registry();
-                    return Err(registry.no_transport(&instance.key(), &instance.addresses));
+                    return Err(registry.no_transport(&instance.key(), &instance.addresses).into());
                 }
                 let format = match self.shared.format {
                     Some(format) => format,
                     None => payload::format_for(instance)?,
                 };
-                let request = self.outgoing(instance, format)?;
+                let request = self.outgoing(instance, format).map_err(AttemptError::Unprepared)?;
                 let may_look = self.passed_over < MAX_PASSED_OVER;
                 if may_look && !self.still_holds(members, instance, in_spite) {
                     self.passed_over += 1;
@@ -173,9 +170,7 @@ where
         // may be under way, or be kept somewhere for a resume.
         let context = if number == 0 { self.context.clone() } else { self.context.child() };
         let attempt = OutgoingAttempt { instance, format, context: self.context, number };
-        let headers = interceptor::headers(&attempt, &self.shared.interceptors);
-        self.is_unprepared = headers.is_err();
-        let headers = headers?;
+        let headers = interceptor::headers(&attempt, &self.shared.interceptors)?;
         let endpoint = instance.endpoint.clone();
         let mut request = OutgoingRequest::in_context(context, endpoint, id, body);
         request.headers = headers;
@@ -188,11 +183,15 @@ where
         Ok(request)
     }
 
-    /// Records a failed attempt, for this request and for the ejections.
-    pub(crate) fn failed(&mut self, instance: &Arc<Instance>, error: Error, now: Instant) {
-        if !std::mem::take(&mut self.is_unprepared) {
-            self.shared.state.failed(instance, &error, now);
-        }
+    /// Records a failed attempt for this request, and for the ejections if the instance failed.
+    pub(crate) fn failed(&mut self, instance: &Arc<Instance>, error: AttemptError, now: Instant) {
+        let error = match error {
+            AttemptError::Unprepared(error) => error,
+            AttemptError::Instance(error) => {
+                self.shared.state.failed(instance, &error, now);
+                error
+            }
+        };
         self.last = Some(Arc::clone(instance));
         self.attempts.failed(instance.id, error);
     }

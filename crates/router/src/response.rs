@@ -67,7 +67,7 @@ impl<T: DeserializeOwned + Send + 'static> Remote<T> {
     /// Waits until the handler has taken the request, and says what carries it. `own` is the
     /// context of the attempt.
     pub(crate) async fn accepted(&mut self, own: &Context) -> Result<TransportId, Error> {
-        // Not reached: it is open until its end, which nobody has asked for.
+        // Not reached: the stream is open until its end, and the caller has not polled it yet.
         let Some(started) = &mut self.open else { return Err(Error::handler("it has ended")) };
         started.accepted(own).await?;
         Ok(started.transport.clone())

@@ -74,17 +74,17 @@ impl std::fmt::Debug for RouterMemory {
 
 impl RouterState {
     pub(crate) fn new(config: &RetryConfig, now: Instant) -> Self {
-        let picker = Picker::new();
+        let (picker, config) = (Picker::new(), Arc::new(config.clone()));
         Self {
             strategies: picker.strategies(),
             picker: Arc::new(Mutex::new(picker)),
             custom: None,
             outliers: Arc::new(EjectFailed::new(config.ejection)),
-            retry: Arc::new(config.clone()),
+            retry: Arc::clone(&config) as _,
             has_own_outliers: false,
             has_own_retry: false,
             budget: Arc::new(Mutex::new(RetryBudget::new(config.budget, now))),
-            config: Arc::new(config.clone()),
+            config,
         }
     }
 

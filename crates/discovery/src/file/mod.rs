@@ -91,8 +91,8 @@ const MAX_NAME_BYTES: usize = 255;
 /// followed, and the root, its folders and the records must not be links. All this is checked
 /// through open descriptors, whenever the path leads to another folder than before, and four times
 /// per TTL. A record is used if it is a regular file of this user or of root, has one name, and no
-/// other user may write to it. [`FileConfig::trust`] lists further users with whom a directory may
-/// be shared. A directory that is not trusted fails the first call with
+/// other user may write to it. [`FileConfig::trust`] lists further users who may share a
+/// directory. A directory that is not trusted fails the first call with
 /// [`DiscoveryError::Untrusted`], and counts as an outage later.
 ///
 /// All file system calls are made by one thread, which ends with

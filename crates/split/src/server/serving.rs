@@ -4,7 +4,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use sinew_plane::{
     ACCEPTANCE_LOOK, Acceptance, Code, Error, IncomingRequest, Permit as Place, RequestStream,
-    ResponseSink,
+    ResponseSink, timeout,
 };
 
 use super::{
@@ -48,7 +48,7 @@ impl Shared {
     /// What reaches a caller, for as long as it may take.
     async fn in_time<T>(&self, reach: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         let limit = self.config.reach_timeout;
-        let reached = tokio::time::timeout(limit, reach).await;
+        let reached = timeout(limit, reach).await;
         reached.unwrap_or_else(|_| {
             let message = format!("the caller was not reached within {limit:?}");
             Err(Error::new(Code::ConnectTimedOut, message))
