@@ -8,8 +8,8 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sinew_plane::{
-    CancelReason, Context, Error, Executed, Headers, ItemRun, OnCancel, ResponseSink, SinkTarget,
-    StopKind, Terminal, TrySendError,
+    CancelReason, Checkpoint, Context, Error, Executed, Headers, ItemRun, OnCancel, ResponseSink,
+    SinkTarget, StopKind, Terminal, TrySendError,
 };
 use tokio::runtime::Handle;
 
@@ -101,6 +101,13 @@ impl SinkTarget for MeteredSink {
     fn set_facts(&self, facts: Headers) {
         if let Some(open) = &mut *self.open.lock() {
             open.sink.set_facts(facts);
+        }
+    }
+
+    fn checkpoint(&self, checkpoint: Checkpoint) {
+        if let Some(open) = &mut *self.open.lock() {
+            // Its length was checked by the sink in front.
+            let _ = open.sink.checkpoint_behind(checkpoint.items, checkpoint.state);
         }
     }
 

@@ -10,8 +10,8 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sinew_plane::{
-    Code, Context, Error, Executed, Headers, ItemRun, ResponseSink, SinkTarget, Terminal,
-    TrySendError,
+    Checkpoint, Code, Context, Error, Executed, Headers, ItemRun, ResponseSink, SinkTarget,
+    Terminal, TrySendError,
 };
 use tokio::time::{Sleep, sleep};
 
@@ -89,6 +89,13 @@ impl SinkTarget for ParkLimit {
     fn set_facts(&self, facts: Headers) {
         if let Some(sink) = &mut self.state.lock().sink {
             sink.set_facts(facts);
+        }
+    }
+
+    fn checkpoint(&self, checkpoint: Checkpoint) {
+        if let Some(sink) = &mut self.state.lock().sink {
+            // Its length was checked by the sink in front.
+            let _ = sink.checkpoint_behind(checkpoint.items, checkpoint.state);
         }
     }
 

@@ -1,7 +1,7 @@
 //! The receiving end of one stream.
 
 use bytes::Bytes;
-use sinew_plane::{Headers, ItemBatch, ResponseMetadata, Terminal, Window};
+use sinew_plane::{Checkpoint, Headers, ItemBatch, ResponseMetadata, Terminal, Window};
 
 use crate::{Arrived, Items, StreamViolation, items, items::RunSize};
 
@@ -108,7 +108,7 @@ impl Consumer {
         self.received
     }
 
-    /// Bytes of the items that wait to be taken, of the head and of the facts.
+    /// Bytes of the items that wait to be taken, of the head, the facts and the checkpoint.
     #[inline]
     pub fn queued_bytes(&self) -> usize {
         let items = usize::try_from(self.queued_bytes).unwrap_or(usize::MAX);
@@ -125,6 +125,11 @@ impl Consumer {
     /// The facts that came with the terminal.
     pub fn facts(&self) -> &Headers {
         self.metadata.facts()
+    }
+
+    /// The newest checkpoint that has arrived.
+    pub fn checkpoint(&self) -> Option<&Checkpoint> {
+        self.metadata.checkpoint()
     }
 
     /// True once the handler is known to have begun.
@@ -172,6 +177,23 @@ impl Consumer {
         }
         self.started = true;
         Ok(self.metadata.set_head(head))
+    }
+
+    /// Handles a checkpoint, which replaces an earlier one. False if it covers no more items than
+    /// that, as after an attach, which sends it again.
+    ///
+    /// # Errors
+    /// It covers items that have not arrived, it stands inside an item, or the stream has ended.
+    pub fn on_checkpoint(&mut self, checkpoint: Checkpoint) -> Result<bool, StreamViolation> {
+        self.check_open()?;
+        if self.partial {
+            return Err(StreamViolation("a checkpoint inside an item"));
+        }
+        if checkpoint.items > self.received {
+            return Err(StreamViolation("a checkpoint for items that have not arrived"));
+        }
+        self.started = true;
+        Ok(self.metadata.set_checkpoint(checkpoint))
     }
 
     /// Handles whole items.
@@ -294,7 +316,7 @@ impl Consumer {
         (self.received, self.report())
     }
 
-    /// Drops head and facts, for a caller that stops reading.
+    /// Drops head, facts and checkpoint, for a caller that stops reading.
     pub fn drop_metadata(&mut self) {
         self.metadata = ResponseMetadata::new();
     }

@@ -1,7 +1,7 @@
 //! The events that a peer's bytes decode to.
 
 use bytes::Bytes;
-use sinew_plane::{CancelReason, Error, Headers, StopKind, Terminal};
+use sinew_plane::{CancelReason, Checkpoint, Error, Headers, StopKind, Terminal};
 
 use crate::{Attach, Credit, Hello, Items, Open};
 
@@ -54,6 +54,13 @@ pub enum Event {
         stream: u32,
         /// What the handler says of the response.
         head: Headers,
+    },
+    /// A checkpoint of a response.
+    Checkpoint {
+        /// The stream.
+        stream: u32,
+        /// The items that it covers, and the state.
+        checkpoint: Checkpoint,
     },
     /// Whole items of one stream that follow one another.
     Items {

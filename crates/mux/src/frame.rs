@@ -74,6 +74,8 @@ kinds! {
     GoAway = 0x12,
     /// What the handler says of the response before its first item.
     Head = 0x13,
+    /// The state of the handler behind an item.
+    Checkpoint = 0x14,
 }
 
 /// A frame's length, kind and stream as they stand on the wire.
@@ -150,7 +152,7 @@ mod tests {
         }
         assert_eq!(Kind::from_wire(0), None);
         assert!(FrameHeader { len: 0, kind: 0x91, stream: 0 }.may_be_ignored());
-        assert!(!FrameHeader { len: 0, kind: 0x14, stream: 0 }.may_be_ignored());
+        assert!(!FrameHeader { len: 0, kind: 0x15, stream: 0 }.may_be_ignored());
     }
 
     #[test]

@@ -262,6 +262,7 @@ impl Inbound {
             Kind::Item => Ok(None),
             Kind::Accept
             | Kind::Head
+            | Kind::Checkpoint
             | Kind::ItemBegin
             | Kind::Chunk
             | Kind::Complete

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sinew_plane::{
-    AppCode, CancelReason, Code, Error, Executed, Headers, InstanceId, StopKind, StreamId,
-    Terminal, Window,
+    AppCode, CancelReason, Code, Error, Executed, Headers, InstanceId, ProcessId, StopKind,
+    StreamId, Terminal, Window,
 };
 
 use crate::{ConnectionError, Credit};
@@ -133,6 +133,8 @@ pub struct Attach {
     pub next_item: u64,
     /// How much it has consumed, and how much more may be sent.
     pub credit: Credit,
+    /// The process that opened the stream; [`ProcessId::UNKNOWN`] if it is the one that attaches.
+    pub origin: ProcessId,
 }
 
 impl Attach {
@@ -142,6 +144,7 @@ impl Attach {
         out.extend(self.counter.to_be_bytes());
         out.extend(self.next_item.to_be_bytes());
         encode_credit(&self.credit, out);
+        out.extend(self.origin.0.to_be_bytes());
     }
 
     pub(crate) fn decode(payload: &[u8]) -> Option<Self> {
@@ -152,6 +155,7 @@ impl Attach {
             counter: fields.u32()?,
             next_item: fields.u64()?,
             credit: decode_credit(&mut fields)?,
+            origin: ProcessId(fields.u64()?),
         })
     }
 }

@@ -3,7 +3,9 @@
 mod kept_items;
 
 use bytes::Bytes;
-use sinew_plane::{CancelReason, Error, Headers, ItemRun, ResponseMetadata, Terminal, Window};
+use sinew_plane::{
+    CancelReason, Checkpoint, Error, Headers, ItemRun, ResponseMetadata, Terminal, Window,
+};
 
 use self::kept_items::{KeptItem, KeptItems};
 use crate::{
@@ -130,8 +132,8 @@ impl Producer {
         self.items.len()
     }
 
-    /// Cost of what is kept, in bytes: the items with [`ITEM_COST_BYTES`] for each, the head and
-    /// the facts.
+    /// Cost of what is kept, in bytes: the items with [`ITEM_COST_BYTES`] for each, the head,
+    /// the facts and the checkpoints.
     #[inline]
     pub fn kept_bytes(&self) -> usize {
         let bytes = usize::try_from(self.pushed_bytes - self.base_bytes).unwrap_or(usize::MAX);
@@ -175,6 +177,14 @@ impl Producer {
     pub fn set_facts(&mut self, facts: Headers) {
         if self.terminal.is_none() {
             self.metadata.set_facts(facts);
+        }
+    }
+
+    /// Keeps a checkpoint, to be sent behind the items that it covers. Changes nothing when the
+    /// stream has ended.
+    pub fn add_checkpoint(&mut self, checkpoint: Checkpoint) {
+        if !self.refuses() {
+            self.metadata.add_unsent(checkpoint);
         }
     }
 
@@ -334,6 +344,7 @@ impl Producer {
             self.accept = Accept::Due;
         }
         self.head_due = next_item == 0 && self.metadata.head().is_some();
+        self.metadata.resend_checkpoint();
         self.attached = true;
         Ok(())
     }
@@ -342,6 +353,7 @@ impl Producer {
     pub fn has_output(&self) -> bool {
         // A terminal goes behind everything, and makes an accept that is still due needless.
         let untold = self.accept == Accept::Due || self.next < self.pushed() || self.head_due;
+        let untold = untold || self.metadata.has_checkpoint_due(self.next);
         self.attached && !self.terminal_sent && (untold || self.terminal.is_some())
     }
 
@@ -360,8 +372,12 @@ impl Producer {
                 self.send_chunk(stream, outbox);
             }
             if self.has_output() {
+                self.send_checkpoint(stream, outbox);
                 return PollFrame::More;
             }
+        }
+        if !self.send_checkpoint(stream, outbox) {
+            return PollFrame::More;
         }
         if let Some(terminal) = &self.terminal {
             let items = self.base + self.items.len() as u64;
@@ -386,6 +402,23 @@ impl Producer {
             outbox.payload(Kind::Head, stream, b"", head.as_block());
         }
         (self.head_due, self.accept) = (false, Accept::Told);
+        true
+    }
+
+    /// Sends the checkpoint that is due, unless an item is sent in part. False when there is no room
+    /// for it.
+    #[inline]
+    fn send_checkpoint(&mut self, stream: u32, outbox: &mut Outbox) -> bool {
+        if self.partial > 0 || !self.metadata.has_checkpoint_due(self.next) {
+            return true;
+        }
+        if !outbox.has_room() {
+            return false;
+        }
+        if let Some(Checkpoint { items, state }) = self.metadata.send_checkpoint(self.next) {
+            outbox.payload(Kind::Checkpoint, stream, &items.to_be_bytes(), state);
+            self.accept = Accept::Told;
+        }
         true
     }
 

@@ -33,6 +33,7 @@ pub mod budget;
 mod burst;
 mod cancel;
 mod capabilities;
+mod checkpoint;
 pub mod clock;
 mod code;
 mod config_error;
@@ -81,6 +82,7 @@ pub use crate::{
         Directions, LatencyClass, PlaneType, TransportCapabilities, TransportId,
         TransportRequirements,
     },
+    checkpoint::Checkpoint,
     code::{Code, Executed, Fault},
     config_error::ConfigError,
     context::{Context, ContextBuilder},

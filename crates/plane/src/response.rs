@@ -12,8 +12,8 @@ use bytes::Bytes;
 use futures_core::Stream;
 
 use crate::{
-    CallLimits, Code, Context, Error, Executed, Fault, Headers, ItemBatch, ItemWait, Outcome,
-    StopKind, Terminal, limits::accept_timed_out, timeout,
+    CallLimits, Checkpoint, Code, Context, Error, Executed, Fault, Headers, ItemBatch, ItemWait,
+    Outcome, StopKind, Terminal, limits::accept_timed_out, timeout,
 };
 
 /// The result of polling a [`ResponseSource`].
@@ -41,6 +41,12 @@ pub trait ResponseSource: Send + Sync {
 
     /// The facts that arrived with the terminal; empty before it, and if there are none.
     fn facts(&self) -> Headers;
+
+    /// The newest checkpoint that has arrived, with items that may not have been taken yet. The
+    /// default is none, for a transport that cannot carry checkpoints.
+    fn checkpoint(&self) -> Option<Checkpoint> {
+        None
+    }
 
     /// Moves all items that have arrived to the end of `batch`. The items of the last batch count
     /// as consumed now, which grants new credit, so call it with an empty batch only.
@@ -199,6 +205,13 @@ impl ResponseStream {
             Some(_) => self.source.facts(),
             None => Headers::new(),
         }
+    }
+
+    /// The newest checkpoint that the handler has attached to an item. After the end of the stream
+    /// it covers no more than the items that were taken. `None` if the handler attached none, or the
+    /// transport cannot carry checkpoints.
+    pub fn checkpoint(&self) -> Option<Checkpoint> {
+        self.source.checkpoint()
     }
 
     /// A limit passed: the producer is to end, and nobody waits for it.

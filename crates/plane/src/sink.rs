@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::{CancelReason, Code, Context, Error, Executed, Headers, ItemRun, Terminal};
+use crate::{CancelReason, Checkpoint, Code, Context, Error, Executed, Headers, ItemRun, Terminal};
 
 /// Why an item was not taken. The error returns the item if it can still be sent.
 #[derive(Debug)]
@@ -34,6 +34,14 @@ pub trait SinkTarget: Send + Sync {
     /// Sets the facts that are sent with the terminal. The last call before
     /// [`finish`](Self::finish) counts. A transport that cannot carry them leaves them out.
     fn set_facts(&self, facts: Headers);
+
+    /// Keeps a checkpoint, and sends it behind the items that it covers, of which the last may not
+    /// have come yet. It needs no credit. A later checkpoint may replace it before it is sent. A
+    /// transport that cannot carry checkpoints leaves them out, as the default does; a router then
+    /// continues from an earlier item.
+    fn checkpoint(&self, checkpoint: Checkpoint) {
+        let _ = checkpoint;
+    }
 
     /// Takes as many items from the front of the run as there is credit for, as
     /// [`try_send`](Self::try_send) does with each. Returns how many more it would take now, as far
@@ -136,6 +144,31 @@ impl ResponseSink {
         self.has_head = true;
         self.target.head(head);
         self.target.flush();
+        Ok(())
+    }
+
+    /// Attaches a checkpoint to the next item: the state of the handler behind that item, with which
+    /// another instance can continue the response if this one ends early. The router of an endpoint
+    /// that declares checkpoints keeps the newest one that has arrived.
+    ///
+    /// # Errors
+    /// The state is over [`Checkpoint::MAX_BYTES`]. The stream continues without it.
+    pub fn checkpoint(&mut self, state: impl Into<Bytes>) -> Result<(), Error> {
+        self.checkpoint_behind(self.sent + 1, state)
+    }
+
+    /// As [`checkpoint`](Self::checkpoint), for a state that covers the first `items` items of the
+    /// stream, for code that gathers items before it sends them.
+    ///
+    /// # Errors
+    /// As [`checkpoint`](Self::checkpoint).
+    pub fn checkpoint_behind(&mut self, items: u64, state: impl Into<Bytes>) -> Result<(), Error> {
+        let state = state.into();
+        Checkpoint::check(&state)?;
+        self.target.checkpoint(Checkpoint { items, state });
+        if items <= self.sent {
+            self.target.flush();
+        }
         Ok(())
     }
 

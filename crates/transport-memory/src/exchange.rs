@@ -10,9 +10,9 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sinew_plane::{
-    Budget, CancelReason, Code, Context, Error, Executed, Headers, InFlightEntry, InFlightSet,
-    ItemBatch, OnCancel, ResponseMetadata, ResponseSource, Shutdown, SinkTarget, SourceEvent,
-    StopKind, Terminal, TrySendError, Window,
+    Budget, CancelReason, Checkpoint, Code, Context, Error, Executed, Headers, InFlightEntry,
+    InFlightSet, ItemBatch, OnCancel, ResponseMetadata, ResponseSource, Shutdown, SinkTarget,
+    SourceEvent, StopKind, Terminal, TrySendError, Window,
 };
 
 use crate::{charge::Charge, config::MemoryConfig, window::Credit};
@@ -57,8 +57,8 @@ struct State {
     /// The handler has taken the request, by its word or by an item.
     begun: bool,
     end: Option<End>,
-    /// The handler has sent an item.
-    has_sent: bool,
+    /// Items that the handler has sent.
+    sent: u64,
     /// Not charged to the budget: it is the handler's own memory, and not copied.
     metadata: ResponseMetadata,
     reader: Option<Waker>,
@@ -88,7 +88,7 @@ impl Exchange {
             credit: Credit::new(window),
             begun: false,
             end: None,
-            has_sent: false,
+            sent: 0,
             metadata: ResponseMetadata::new(),
             reader: None,
             writer: None,
@@ -179,7 +179,7 @@ impl ResponseSource for Exchange {
         if let Some(head) = state.metadata.head() {
             return Poll::Ready(head.clone());
         }
-        if state.has_sent || state.end.is_some() {
+        if state.sent > 0 || state.end.is_some() {
             return Poll::Ready(Headers::new());
         }
         state.reader = Some(cx.waker().clone());
@@ -193,6 +193,10 @@ impl ResponseSource for Exchange {
             Some(End::Declared(_)) => state.metadata.facts().clone(),
             Some(End::Lost(_)) | None => Headers::new(),
         }
+    }
+
+    fn checkpoint(&self) -> Option<Checkpoint> {
+        self.state.lock().metadata.checkpoint().cloned()
     }
 
     fn poll_batch(&self, cx: &mut task::Context<'_>, batch: &mut ItemBatch) -> Poll<SourceEvent> {
@@ -287,7 +291,12 @@ impl SinkTarget for Exchange {
             state.charge.cover(waiting, self.budget.as_ref());
             state.item_count += 1;
             state.items.push(item);
-            (state.begun, state.has_sent) = (true, true);
+            state.sent += 1;
+            let sent = state.sent;
+            if state.metadata.has_checkpoint_due(sent) {
+                state.metadata.send_checkpoint(sent);
+            }
+            state.begun = true;
             state.reader.take()
         };
         if let Some(reader) = reader {
@@ -299,7 +308,7 @@ impl SinkTarget for Exchange {
     fn head(&self, head: Headers) {
         let reader = {
             let mut state = self.state.lock();
-            if state.end.is_some() || state.has_sent {
+            if state.end.is_some() || state.sent > 0 {
                 return;
             }
             state.begun = true;
@@ -315,6 +324,13 @@ impl SinkTarget for Exchange {
         let mut state = self.state.lock();
         if state.end.is_none() {
             state.metadata.set_facts(facts);
+        }
+    }
+
+    fn checkpoint(&self, checkpoint: Checkpoint) {
+        let mut state = self.state.lock();
+        if state.end.is_none() {
+            state.metadata.add_unsent(checkpoint);
         }
     }
 

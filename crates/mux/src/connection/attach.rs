@@ -45,7 +45,10 @@ impl<D: Driver> Connection<D> {
         now: Instant,
         effects: &mut Effects<D>,
     ) -> Result<(), ConnectionError> {
-        let session = self.session.get().filter(|_| self.resumes());
+        // Streams of other processes are not given out.
+        let is_own = !attach.origin.is_known()
+            || self.peer().is_some_and(|hello| hello.process == attach.origin);
+        let session = self.session.get().filter(|_| self.resumes() && is_own);
         let _one = session.map(|session| session.attaching());
         let Some(response) = session.and_then(|session| session.claim(attach)) else {
             let is_new = session.is_some_and(|session| session.never_begins(attach.id, now));

@@ -126,6 +126,10 @@ impl<D: Driver> Receiver<D> {
                 Some(call) => call.on_head(wakers, head)?,
                 None => false,
             },
+            Event::Checkpoint { stream, checkpoint } => match streams.calls.get(&stream) {
+                Some(call) => call.on_checkpoint(checkpoint)?,
+                None => false,
+            },
             Event::Ended { stream, terminal, items, facts } => {
                 let end = (terminal, items, facts);
                 end_call(connection, streams, (stream, end), effects)?

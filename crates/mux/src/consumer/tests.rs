@@ -155,3 +155,19 @@ fn a_lost_carrier_takes_the_begun_item_back() {
     consumer.on_items(item(1)).unwrap();
     assert_eq!(consumer.received(), 3);
 }
+
+#[test]
+fn the_newest_checkpoint_is_kept_and_covers_what_has_arrived() {
+    let checkpoint = |items| Checkpoint { items, state: Bytes::from_static(b"state") };
+    let mut consumer = Consumer::new(WINDOW);
+    assert!(consumer.on_checkpoint(checkpoint(1)).is_err(), "no item has arrived");
+    consumer.on_items(item(1)).unwrap();
+    assert_eq!(consumer.on_checkpoint(checkpoint(1)), Ok(true));
+    let waiting = consumer.queued_bytes();
+    consumer.on_items(item(1)).unwrap();
+    assert_eq!(consumer.on_checkpoint(checkpoint(2)), Ok(true));
+    assert_eq!(consumer.queued_bytes(), waiting + 1, "in place of the one before");
+    assert_eq!(consumer.on_checkpoint(checkpoint(2)), Ok(false));
+    consumer.on_lost();
+    assert_eq!(consumer.checkpoint(), Some(&checkpoint(2)), "for who continues the stream");
+}

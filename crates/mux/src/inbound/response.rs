@@ -1,7 +1,7 @@
 //! Received frames of responses to streams that this side opened.
 
 use bytes::Bytes;
-use sinew_plane::{CancelReason, Executed, Headers, Terminal};
+use sinew_plane::{CancelReason, Checkpoint, Executed, Headers, Terminal};
 
 use super::{Inbound, Phase};
 use crate::{
@@ -113,6 +113,17 @@ impl Inbound {
             Kind::Head => {
                 let head = message::decode_headers(&payload)?;
                 Ok(Some(Event::Head { stream, head }))
+            }
+            Kind::Checkpoint => {
+                let items = fields.u64().ok_or(broken)?;
+                let state = payload.slice(8..);
+                if state.len() > Checkpoint::MAX_BYTES {
+                    return Err(StreamViolation("a checkpoint over the limit").into());
+                }
+                // It may be kept for as long as the stream runs, so not in the read buffer.
+                let state = Bytes::copy_from_slice(&state);
+                let checkpoint = Checkpoint { items, state };
+                Ok(Some(Event::Checkpoint { stream, checkpoint }))
             }
             Kind::Chunk => Ok(self.read_chunk(stream, &payload)?),
             Kind::ItemBegin => {

@@ -328,3 +328,40 @@ fn accept_is_told_once_and_not_when_an_item_tells_it() {
     silent.poll_frame(3, &mut outbox);
     assert_eq!(outbox.take_batch().remaining(), 8);
 }
+
+fn checkpoint(items: u64) -> Checkpoint {
+    Checkpoint { items, state: Bytes::from_static(b"state") }
+}
+
+const CHECKPOINT: u8 = Kind::Checkpoint as u8;
+
+#[test]
+fn a_checkpoint_goes_behind_its_item_and_before_the_end() {
+    let mut producer = Producer::new(WINDOW);
+    producer.add_checkpoint(checkpoint(1));
+    assert!(!producer.has_output(), "its item is still to come");
+    producer.push(item(1)).unwrap();
+    assert_eq!(written(&mut producer).1, [ITEM, CHECKPOINT]);
+    producer.push(item(1)).unwrap();
+    producer.add_checkpoint(checkpoint(2));
+    producer.add_checkpoint(checkpoint(3));
+    producer.finish(Terminal::Complete { items: 2 });
+    assert_eq!(written(&mut producer).1, [ITEM, CHECKPOINT, COMPLETE], "item 3 never came");
+    producer.add_checkpoint(checkpoint(4));
+    assert_eq!(producer.kept_bytes(), 2 * (1 + ITEM_COST_BYTES) + 2 * 5, "nothing after the end");
+}
+
+#[test]
+fn a_checkpoint_is_sent_again_to_a_consumer_that_attaches() {
+    let mut producer = Producer::new(WINDOW);
+    producer.add_checkpoint(checkpoint(1));
+    (0..2).for_each(|_| producer.push(item(1)).unwrap());
+    assert_eq!(written(&mut producer).1, [ITEM, ITEM, CHECKPOINT]);
+    producer.on_carrier_lost();
+    assert!(!producer.has_output());
+    producer.on_attach(1, credit(1)).unwrap();
+    assert_eq!(written(&mut producer).1, [ITEM, CHECKPOINT]);
+    producer.on_carrier_lost();
+    producer.on_attach(2, credit(2)).unwrap();
+    assert_eq!(written(&mut producer).1, [CHECKPOINT], "its items are known, it may not be");
+}

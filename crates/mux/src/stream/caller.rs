@@ -6,8 +6,8 @@ use std::{sync::Arc, task::Waker};
 
 use bytes::Bytes;
 use sinew_plane::{
-    BudgetUse, CancelReason, Code, Error, Executed, Headers, ItemBatch, OnCancel, SourceEvent,
-    StopKind, StreamId, Terminal, Window,
+    BudgetUse, CancelReason, Checkpoint, Code, Error, Executed, Headers, ItemBatch, OnCancel,
+    ProcessId, SourceEvent, StopKind, StreamId, Terminal, Window,
     budget::{Tally, Work},
 };
 
@@ -140,6 +140,19 @@ impl<D: Driver> CallerStream<D> {
         }
         wakers.extend(state.waker.take());
         Ok(is_first)
+    }
+
+    /// A checkpoint arrived. False when it says nothing new.
+    pub(crate) fn on_checkpoint(&self, checkpoint: Checkpoint) -> Result<bool, StreamViolation> {
+        let mut state = self.state.lock();
+        let (state, at) = state.parts();
+        if state.abandoned {
+            return Ok(true);
+        }
+        let taken = state.consumer.on_checkpoint(checkpoint);
+        let is_newer = state.judge(taken)?;
+        state.charge(at);
+        Ok(is_newer)
     }
 
     /// An item of `total` bytes began. False when nobody wants it any more.
@@ -289,7 +302,8 @@ impl<D: Driver> CallerStream<D> {
         let (next_item, credit) = state.consumer.attach();
         let id = StreamId(u128::from_ne_bytes(self.id));
         let (secret, counter) = (self.state.first().secret(id), state.attaches() + 1);
-        let stream = send(&Attach { id, secret, counter, next_item, credit })?;
+        let origin = ProcessId::UNKNOWN;
+        let stream = send(&Attach { id, secret, counter, next_item, credit, origin })?;
         {
             let (state, old) = state.parts();
             if let Some(account) = &old.connection.account {

@@ -14,8 +14,8 @@ use std::{
 
 use bytes::Bytes;
 use sinew_plane::{
-    BudgetUse, CancelReason, Context, Error, Executed, Headers, ItemRun, OnCancel, SinkTarget,
-    StopKind, StreamId, Terminal, TrySendError,
+    BudgetUse, CancelReason, Checkpoint, Context, Error, Executed, Headers, ItemRun, OnCancel,
+    SinkTarget, StopKind, StreamId, Terminal, TrySendError,
     budget::{Stalled, Tally, Work},
     clock, defer_flush, try_send_each,
 };
@@ -226,7 +226,7 @@ impl State {
         charged
     }
 
-    /// Charges head and facts as far as the budget has room: they are kept without it too, since
+    /// Charges head, facts and checkpoints as far as the budget has room: they are kept without it too, since
     /// each is small and their handler has nothing to wait for.
     fn charge_metadata<D: Driver>(&mut self, at: At<'_, D>) {
         if let Some(account) = &at.connection.account {
@@ -365,6 +365,19 @@ impl<D: Driver> SinkTarget for ProducerStream<D> {
         if state.lost.is_none() && !state.over {
             state.producer.set_facts(facts);
             state.charge_metadata(at);
+        }
+    }
+
+    fn checkpoint(&self, checkpoint: Checkpoint) {
+        let mut state = self.state.lock();
+        let (state, at) = state.parts();
+        if state.lost.is_none() && !state.over {
+            state.producer.add_checkpoint(checkpoint);
+            state.charge_metadata(at);
+            // Mostly it belongs to an item that is still to come.
+            if state.producer.has_output() {
+                state.send(at);
+            }
         }
     }
 

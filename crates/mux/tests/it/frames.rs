@@ -24,6 +24,7 @@ pub(crate) mod kind {
     pub(crate) const PONG: u8 = 0x11;
     pub(crate) const GOAWAY: u8 = 0x12;
     pub(crate) const HEAD: u8 = 0x13;
+    pub(crate) const CHECKPOINT: u8 = 0x14;
 }
 
 /// Longest payload of a frame.

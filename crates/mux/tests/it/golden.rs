@@ -11,8 +11,8 @@ use sinew_mux::{
     Attach, Consumer, Credit, Event, MuxConfig, Open, Outbound, Outbox, PREFACE, Producer, Role,
 };
 use sinew_plane::{
-    AppCode, CancelReason, Code, Error, Executed, Headers, InstanceId, ItemBatch, ProcessId,
-    StopKind, StreamId, Terminal, Window,
+    AppCode, CancelReason, Checkpoint, Code, Error, Executed, Headers, InstanceId, ItemBatch,
+    ProcessId, StopKind, StreamId, Terminal, Window,
 };
 
 use crate::{
@@ -25,8 +25,14 @@ const WINDOW: Window = Window { items: 4, bytes: 1024 };
 const FULL: Window = Window { items: 1024, bytes: 256 << 10 };
 const CREDIT: Credit = Credit { consumed: 512, items: FULL.items, bytes: FULL.bytes };
 const ID: StreamId = StreamId(0x0011_2233_4455_6677_8899_AABB_CCDD_EEFF);
-const ATTACH: Attach =
-    Attach { id: ID, secret: 0x8877_6655_4433_2211, counter: 3, next_item: 515, credit: CREDIT };
+const ATTACH: Attach = Attach {
+    id: ID,
+    secret: 0x8877_6655_4433_2211,
+    counter: 3,
+    next_item: 515,
+    credit: CREDIT,
+    origin: ProcessId(0x0102_0304_0506_0708),
+};
 const TOKEN: u64 = 0x0102_0304_0506_0708;
 
 struct Golden {
@@ -75,6 +81,21 @@ const GOLDEN: &[Golden] = &[
             producer.poll_frame(1, outbound.outbox());
         },
         means: |event| matches!(event, Event::Head { stream: 1, head } if *head == headers("model", "words-1")),
+    },
+    Golden {
+        name: "checkpoint",
+        reader: Role::Dialler,
+        write: |outbound| {
+            let mut producer = Producer::new(WINDOW);
+            producer.push("to".into()).unwrap();
+            producer.poll_frame(1, &mut Outbox::default());
+            producer.add_checkpoint(Checkpoint { items: 1, state: "seen: to".into() });
+            producer.poll_frame(1, outbound.outbox());
+        },
+        means: |event| {
+            let checkpoint = Checkpoint { items: 1, state: "seen: to".into() };
+            matches!(event, Event::Checkpoint { stream: 1, checkpoint: it } if *it == checkpoint)
+        },
     },
     Golden {
         name: "item",

@@ -13,7 +13,7 @@ use parking_lot::{Mutex, MutexGuard};
 use sinew_dynamo_wire::{ControlMessage, Subject};
 use sinew_mux_driver::Call;
 use sinew_plane::{
-    CancelReason, Error, Headers, ItemBatch, OnCancel, OutgoingRequest, ProcessId,
+    CancelReason, Checkpoint, Error, Headers, ItemBatch, OnCancel, OutgoingRequest, ProcessId,
     ResponseMetadata, ResponseSource, SourceEvent, StopKind, Terminal, clock,
 };
 use tokio::time::Sleep;
@@ -307,6 +307,15 @@ impl ResponseSource for Response {
 
     fn facts(&self) -> Headers {
         self.state.lock().last.facts()
+    }
+
+    /// A connection with one response carries none.
+    fn checkpoint(&self) -> Option<Checkpoint> {
+        let state = self.state.lock();
+        match (&state.phase, &state.last) {
+            (Phase::Shared(call), _) | (Phase::Ended(_), Last::Shared(call)) => call.checkpoint(),
+            _ => None,
+        }
     }
 
     fn poll_batch(&self, cx: &mut task::Context<'_>, batch: &mut ItemBatch) -> Poll<SourceEvent> {

@@ -11,8 +11,9 @@ use bytes::Bytes;
 use futures_core::Stream;
 use parking_lot::Mutex;
 use sinew_plane::{
-    CancelReason, Code, Context, Error, Executed, Headers, InFlightEntry, InFlightSet, ItemBatch,
-    Outcome, RequestRegistration, ResponseSource, ResponseStream, SourceEvent, StopKind, Terminal,
+    CancelReason, Checkpoint, Code, Context, Error, Executed, Headers, InFlightEntry, InFlightSet,
+    ItemBatch, Outcome, RequestRegistration, ResponseSource, ResponseStream, SourceEvent, StopKind,
+    Terminal,
 };
 
 use crate::{Content, peer_codec::PeerItems};
@@ -255,6 +256,10 @@ impl ResponseSource for SplitResponse {
 
     fn facts(&self) -> Headers {
         self.state.lock().inner.as_ref().map_or_else(Headers::new, ResponseStream::facts)
+    }
+
+    fn checkpoint(&self) -> Option<Checkpoint> {
+        self.state.lock().inner.as_ref()?.checkpoint()
     }
 
     fn poll_batch(&self, cx: &mut task::Context<'_>, batch: &mut ItemBatch) -> Poll<SourceEvent> {

@@ -2,7 +2,9 @@
 
 use std::task::{self, Poll};
 
-use sinew_plane::{CancelReason, Error, Headers, ItemBatch, ResponseSource, SourceEvent, StopKind};
+use sinew_plane::{
+    CancelReason, Checkpoint, Error, Headers, ItemBatch, ResponseSource, SourceEvent, StopKind,
+};
 
 use super::CallerStream;
 use crate::Driver;
@@ -31,6 +33,10 @@ impl<D: Driver> ResponseSource for CallerStream<D> {
 
     fn facts(&self) -> Headers {
         self.state.lock().consumer.facts().clone()
+    }
+
+    fn checkpoint(&self) -> Option<Checkpoint> {
+        self.state.lock().consumer.checkpoint().cloned()
     }
 
     fn poll_batch(&self, cx: &mut task::Context<'_>, batch: &mut ItemBatch) -> Poll<SourceEvent> {

@@ -44,7 +44,7 @@ fn other_protocols_are_known_by_the_first_byte_that_differs() {
 
 #[test]
 fn a_hello_comes_first_and_once() {
-    for kind in [kind::OPEN, kind::PING, kind::GOAWAY, kind::HEAD, 0x80, 0x14] {
+    for kind in [kind::OPEN, kind::PING, kind::GOAWAY, kind::HEAD, 0x80, 0x14, 0x15] {
         let bytes = [&PREFACE[..], &frame(kind, 0, &[0; 60])].concat();
         let (events, error) = outcome(&bytes);
         assert_eq!(events, 0);
@@ -131,7 +131,7 @@ fn the_frames_before_one_over_the_limit_are_looked_at_first() {
     let (events, error) = behind_hello(Role::Acceptor, &config(), &[ping, claimed.clone()]);
     assert_eq!(events, ["Ping { token: 0 }"]);
     assert!(matches!(error, Some(ConnectionError::FrameTooLarge { .. })));
-    let (_, error) = behind_hello(Role::Acceptor, &config(), &[frame(0x14, 0, b""), claimed]);
+    let (_, error) = behind_hello(Role::Acceptor, &config(), &[frame(0x15, 0, b""), claimed]);
     assert!(matches!(error, Some(ConnectionError::Violation(_))));
 }
 

@@ -21,10 +21,11 @@ fn conversation() -> Vec<Vec<u8>> {
         frame(kind::CHUNK, 3, b"cdef"),
         frame(kind::CREDIT, 1, &credit(0, 5, 2000)),
         frame(0x80, 0, b"skipped"),
-        frame(kind::ATTACH, 5, &[&[1; 36][..], &credit(0, 5, 2000)].concat()),
+        frame(kind::ATTACH, 5, &[&[1; 36][..], &credit(0, 5, 2000), &[0; 8]].concat()),
         frame(kind::ACCEPT, 2, b""),
         frame(kind::HEAD, 2, b"\x01a\0\x01b"),
         frame(kind::ITEM, 2, b"item"),
+        frame(kind::CHECKPOINT, 2, b"\0\0\0\0\0\0\0\x01state"),
         frame(kind::ITEM_BEGIN, 2, b"\0\0\0\x05in"),
         frame(kind::CHUNK, 2, b"two"),
         frame(kind::COMPLETE, 2, &2_u64.to_be_bytes()),
@@ -131,7 +132,7 @@ fn a_flipped_bit_is_never_taken_for_something_else() {
 }
 
 fn kinds() -> impl Strategy<Value = u8> {
-    prop_oneof![8 => 0x02..0x14_u8, 1 => any::<u8>()]
+    prop_oneof![8 => 0x02..0x15_u8, 1 => any::<u8>()]
 }
 
 /// A frame whose parts are likely, and may be wrong.

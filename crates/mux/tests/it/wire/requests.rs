@@ -10,7 +10,8 @@ use crate::{
 
 fn attach(stream: u32) -> Vec<u8> {
     let (secret, counter, next) = (5_u64.to_be_bytes(), 1_u32.to_be_bytes(), 3_u64.to_be_bytes());
-    let payload = [&[0; 15][..], &[9], &secret, &counter, &next, &credit(1, 4, 100)].concat();
+    let id = [&[0; 15][..], &[9]].concat();
+    let payload = [&id, &secret[..], &counter, &next, &credit(1, 4, 100), &[0; 8]].concat();
     frame(kind::ATTACH, stream, &payload)
 }
 

@@ -44,6 +44,7 @@ fn consume(frames: &[Vec<u8>]) -> (Consumer, Option<ConnectionError>) {
             Event::ItemEnd { item, .. } => consumer.on_item_end(item)?,
             Event::Chunk { .. } => consumer.on_chunk()?,
             Event::Head { head, .. } => consumer.on_head(head).map(drop)?,
+            Event::Checkpoint { checkpoint, .. } => consumer.on_checkpoint(checkpoint).map(drop)?,
             Event::Ended { terminal, items, facts, .. } => {
                 consumer.on_terminal(terminal, items, facts)?;
             }
@@ -77,6 +78,33 @@ fn items_come_whole_and_in_chunks() {
     let mut items = sinew_plane::ItemBatch::new();
     consumer.take(&mut items);
     assert_eq!(items.collect::<Vec<_>>(), ["", "abcd", "e"]);
+}
+
+fn checkpoint(items: u64, state: &[u8]) -> Vec<u8> {
+    frame(kind::CHECKPOINT, 1, &[&items.to_be_bytes(), state].concat())
+}
+
+#[test]
+fn a_checkpoint_covers_items_that_have_come() {
+    let longest = vec![7; 65_536];
+    let frames = [checkpoint(0, b"begin"), item(b"x"), checkpoint(1, &longest), item(b"y")];
+    let (consumer, error) = consume(&frames);
+    let newest = consumer.checkpoint().map(|it| (it.items, it.state.len()));
+    assert_eq!((newest, error), (Some((1, 65_536)), None));
+    assert!(consumer.is_started());
+    let (consumer, error) = consume(&[item(b"x"), checkpoint(1, b"one"), checkpoint(0, b"none")]);
+    assert_eq!((consumer.checkpoint().map(|it| it.items), error), (Some(1), None));
+    let too_long = [&longest[..], b"x"].concat();
+    let rules = [
+        (vec![checkpoint(1, b"")], "a checkpoint for items that have not arrived"),
+        (vec![item_begin(4, b"x"), checkpoint(0, b"")], "a checkpoint inside an item"),
+        (vec![complete(0), checkpoint(0, b"")], "a frame after the end of its stream"),
+        (vec![checkpoint(0, &too_long)], "a checkpoint over the limit"),
+        (vec![frame(kind::CHECKPOINT, 1, &[0; 7])], "a response frame that cannot be read"),
+    ];
+    for (frames, broken) in rules {
+        assert_eq!(rule(&frames), broken);
+    }
 }
 
 fn with_facts(kind: u8, fields: &[u8], length: u32, block: &[u8]) -> Vec<u8> {
