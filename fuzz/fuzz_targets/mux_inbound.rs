@@ -43,7 +43,7 @@ const WINDOW: Window = Window { items: 4, bytes: 100 };
 const BUDGET_BYTES: usize = 1 << 34;
 const MOST_HELD: usize = 128 << 20;
 
-const GRACE: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(20);
 
 fn config(settings: u8) -> CheckedMuxConfig {
     let mut config = MuxConfig {

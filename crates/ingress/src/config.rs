@@ -42,10 +42,15 @@ pub struct EndpointConfig {
     /// `Exhausted`, which frees its memory and its place. Off by default: a slow reader blocks its
     /// own producer and no other.
     pub park_limit: Option<Duration>,
+    /// How long a response is kept for its caller after the loss of its connection. `None`, the
+    /// default: as the transport is set. Zero: it ends with the connection. Not shorter than the
+    /// caller's keep-alive bound, or a worker that sees a loss at once gives up before its caller
+    /// notices. Without effect over transports that keep no streams.
+    pub resume_grace: Option<Duration>,
 }
 
 impl Default for EndpointConfig {
     fn default() -> Self {
-        Self { max_in_flight: 1_024, park_limit: None }
+        Self { max_in_flight: 1_024, park_limit: None, resume_grace: None }
     }
 }

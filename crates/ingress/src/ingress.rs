@@ -130,6 +130,7 @@ impl Ingress {
             subject,
             in_flight: InFlight::new(config.max_in_flight),
             park_limit: config.park_limit,
+            resume_grace: config.resume_grace,
             contexts: InFlightContexts::new(),
             process: Arc::clone(&self.0.process),
             handler,

@@ -35,6 +35,8 @@ pub(crate) struct Instance {
     pub(crate) in_flight: InFlight,
     /// Longest time that an item may wait for its reader.
     pub(crate) park_limit: Option<Duration>,
+    /// How long a response is kept for its caller after the loss of its connection.
+    pub(crate) resume_grace: Option<Duration>,
     pub(crate) contexts: InFlightContexts,
     pub(crate) process: Arc<Process>,
     pub(crate) handler: Handler,
@@ -58,6 +60,9 @@ impl Instance {
             Ok(mut permit) => {
                 self.process.transports.count(transport, |meter| permit.over(meter));
                 let context = context.received();
+                if let Some(grace) = self.resume_grace {
+                    sink.keep_for(grace);
+                }
                 let sink = ParkLimit::wrap(sink, &context, self.park_limit);
                 let admitted = AdmittedRequest { body, context, transport, peer, attempt, permit };
                 self.handler.serves.handle(admitted, sink);

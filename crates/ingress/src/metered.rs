@@ -3,6 +3,7 @@
 use std::{
     sync::{Arc, Weak},
     task::{self, Poll, Waker},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -141,6 +142,12 @@ impl SinkTarget for MeteredSink {
     fn flush(&self) {
         if let Some(open) = &*self.open.lock() {
             open.sink.flush();
+        }
+    }
+
+    fn keep_for(&self, grace: Duration) {
+        if let Some(open) = &*self.open.lock() {
+            open.sink.keep_for(grace);
         }
     }
 }

@@ -128,6 +128,12 @@ impl SinkTarget for ParkLimit {
             sink.flush();
         }
     }
+
+    fn keep_for(&self, grace: Duration) {
+        if let Some(sink) = &self.state.lock().sink {
+            sink.keep_for(grace);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -45,7 +45,9 @@ pub struct MuxConfig {
     /// the same process. Off if [`process`](Self::process) is not set.
     pub resume: bool,
     /// How long a producer keeps a stream whose connection is lost, and how long a consumer tries
-    /// to attach again.
+    /// to attach again. Each end goes by its own setting, which an endpoint and a call can override.
+    /// At least `keepalive_timeout`: a producer may see the loss at once and its consumer only by
+    /// the silence, and must not have given up by then.
     pub resume_grace: Duration,
 }
 
@@ -66,7 +68,7 @@ impl Default for MuxConfig {
             integrity: false,
             verify_checks: true,
             resume: true,
-            resume_grace: Duration::from_secs(10),
+            resume_grace: Duration::from_secs(20),
         }
     }
 }
@@ -74,6 +76,11 @@ impl Default for MuxConfig {
 /// Largest `max_message_bytes`: lengths are 32 bits on the wire, and this leaves room for
 /// arithmetic on 32-bit machines.
 const MAX_MESSAGE_CEILING: usize = 1 << 30;
+
+/// Why a resume grace is refused.
+const GRACE_RULE: &str = "must be at least keepalive_timeout: a producer that sees a loss would give \
+                          its streams up before its consumers find their connection silent; `resume` \
+                          turns both off";
 
 impl MuxConfig {
     /// Turns checksums on if `writes` is true, and their verification off if `verifies` is false.
@@ -113,14 +120,14 @@ impl MuxConfig {
         if self.body_timeout.is_zero() {
             return fault("body_timeout", "must be longer than zero");
         }
-        if self.resume_grace.is_zero() {
-            return fault("resume_grace", "must be longer than zero; `resume` turns it off");
-        }
         if self.keepalive_interval.is_zero() || self.keepalive_timeout <= self.keepalive_interval {
             return fault(
                 "keepalive_timeout",
                 "must be larger than keepalive_interval, both over 0",
             );
+        }
+        if self.resume && self.resume_grace < self.keepalive_timeout {
+            return fault("resume_grace", GRACE_RULE);
         }
         Ok(CheckedMuxConfig { config: self, token: None })
     }
@@ -183,6 +190,11 @@ mod tests {
         for (config, field) in cases {
             assert_eq!(config.checked().unwrap_err().field, field);
         }
+        let short = MuxConfig { resume_grace: Duration::from_secs(14), ..base() };
+        let refusal = short.clone().checked().unwrap_err();
+        assert_eq!(refusal.field, "resume_grace");
+        assert!(refusal.reason.contains("keepalive_timeout"), "{refusal}");
+        assert!(MuxConfig { resume: false, ..short }.checked().is_ok());
         assert!(base().checked().is_ok());
     }
 }

@@ -4,9 +4,15 @@
 //! [`Detached`], until it is attached to another connection.
 
 mod detached;
+mod grace;
 mod ids;
 mod served;
 mod sessions;
 
 pub use self::{detached::Detached, sessions::Sessions};
-pub(crate) use self::{ids::duplicate, served::Session, sessions::Presence};
+pub(crate) use self::{
+    grace::Grace,
+    ids::duplicate,
+    served::{Loss, Session},
+    sessions::Presence,
+};

@@ -380,6 +380,14 @@ impl ContextBuilder {
         self
     }
 
+    /// Sets how long its streams wait for another connection when they have lost their own; zero
+    /// ends them with it.
+    #[must_use]
+    pub fn resume_grace(mut self, grace: Duration) -> Self {
+        self.limits.resume_grace = Some(grace);
+        self
+    }
+
     /// Makes the context.
     pub fn build(self) -> Context {
         Context(

@@ -1,4 +1,4 @@
-//! Time limits of a call: for the acceptance, the first item, and each further item.
+//! Time limits of a call: for the acceptance, the first item, each further item, and a lost connection.
 
 use std::time::Duration;
 
@@ -27,14 +27,20 @@ pub struct CallLimits {
     /// Longest wait for each further item, counted while the caller waits for one. Fails with
     /// [`Code::IdleTimedOut`].
     pub idle: Option<Duration>,
+    /// How long the stream waits to be attached to another connection after the loss of its own.
+    /// Zero: it ends with the connection, and its worker, which is told so with the request, gives
+    /// it up as well. Where no place sets it, the setting of the transport applies. A grace that is
+    /// longer than the worker's own is of no use, because the worker then has let go of the stream.
+    pub resume_grace: Option<Duration>,
 }
 
 impl CallLimits {
-    /// No limits at all.
+    /// No limits at all; the grace of a lost connection is that of the transport.
     pub const UNLIMITED: Self = Self {
         accept: Some(Duration::MAX),
         first_item: Some(Duration::MAX),
         idle: Some(Duration::MAX),
+        resume_grace: None,
     };
 
     /// These limits, with those of `others` where these are `None`.
@@ -44,6 +50,7 @@ impl CallLimits {
             accept: self.accept.or(others.accept),
             first_item: self.first_item.or(others.first_item),
             idle: self.idle.or(others.idle),
+            resume_grace: self.resume_grace.or(others.resume_grace),
         }
     }
 

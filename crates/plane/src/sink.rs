@@ -4,6 +4,7 @@ use std::{
     fmt,
     sync::{Arc, Weak},
     task::{self, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -62,6 +63,13 @@ pub trait SinkTarget: Send + Sync {
 
     /// Writes the gathered output, or leaves that to the running burst.
     fn flush(&self);
+
+    /// Sets how long the stream is kept for its consumer after the loss of its connection, instead
+    /// of the transport's own setting; zero ends it with the connection. A transport that keeps no
+    /// streams, as is the default, does nothing.
+    fn keep_for(&self, grace: Duration) {
+        let _ = grace;
+    }
 }
 
 /// Sends a run item by item, for a target that cannot take runs, and for a run that it cannot take
@@ -114,6 +122,13 @@ impl ResponseSink {
     pub fn with_context(mut self, context: Context) -> Self {
         self.context = context;
         self
+    }
+
+    /// Sets how long the stream is kept for its consumer after the loss of its connection, instead
+    /// of the transport's own setting; zero ends it with the connection. Without effect over a
+    /// transport that keeps no streams.
+    pub fn keep_for(&self, grace: Duration) {
+        self.target.keep_for(grace);
     }
 
     /// The request's context.

@@ -27,6 +27,7 @@ pub(crate) struct Attempt<'a, Req, Resp> {
     pub(super) way: Way<'a, Req, Resp>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "in a box it would cost each call an allocation")]
 pub(crate) enum Way<'a, Req, Resp> {
     /// To an engine in this process, with the value itself.
     Local { call: LocalCall<Req, Resp>, data: Req },

@@ -72,6 +72,14 @@ where
         self
     }
 
+    /// Sets how long the response waits for another connection when it has lost its own, instead of
+    /// what the settings of the process say; zero ends it with the connection. The worker's end has
+    /// a grace of its own, beyond which a longer one here is of no use.
+    pub fn resume_grace(mut self, grace: Duration) -> Self {
+        self.context = self.context.resume_grace(grace);
+        self
+    }
+
     /// Adds a header, which the handler finds in the context of the request. A header that is not
     /// valid fails the call before anything is sent.
     pub fn header(mut self, name: &str, value: &str) -> Self {

@@ -50,6 +50,15 @@ pub enum ServeError {
         #[source]
         error: DiscoveryError,
     },
+    /// A setting of the endpoint contradicts those of the process.
+    #[error("{endpoint} is not served: {error}")]
+    Setting {
+        /// The endpoint.
+        endpoint: EndpointName,
+        /// The setting, and the rule that it breaks.
+        #[source]
+        error: ConfigError,
+    },
     /// The program called this after the shutdown of the runtime had begun.
     #[error("{endpoint} is not served: the runtime is shutting down")]
     ShuttingDown {
@@ -64,6 +73,7 @@ impl ServeError {
         match self {
             Self::Listener { endpoint, .. }
             | Self::Discovery { endpoint, .. }
+            | Self::Setting { endpoint, .. }
             | Self::ShuttingDown { endpoint } => endpoint,
         }
     }
@@ -83,6 +93,7 @@ impl ServeError {
                  callers know the address by themselves"
             }
             Self::Discovery { .. } => "mend what discovery names, and serve again",
+            Self::Setting { .. } => "change the setting that the error names",
             Self::ShuttingDown { .. } => "serve before the shutdown, or with another runtime",
         }
     }

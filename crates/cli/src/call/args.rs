@@ -58,6 +58,10 @@ pub(crate) struct CallArgs {
     /// Longest wait for each further item. Default: $SINEW_IDLE_TIMEOUT, else none.
     #[arg(long, time(), value_parser = duration::limit)]
     idle_timeout: Option<Duration>,
+    /// How long the response waits for another connection when it has lost its own; 0s ends it then.
+    /// Without it, what SINEW_RESUME_GRACE says.
+    #[arg(long, time(), value_parser = duration::parse)]
+    resume_grace: Option<Duration>,
     /// How long to wait for an instance to appear; 0s looks once.
     #[arg(long, time(), default_value = "1s", value_parser = duration::parse)]
     pub(crate) wait: Duration,
@@ -81,6 +85,7 @@ impl CallArgs {
             accept: self.accept_timeout,
             first_item: self.first_item_timeout,
             idle: self.idle_timeout,
+            resume_grace: self.resume_grace,
         }
     }
 }

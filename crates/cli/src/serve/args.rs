@@ -80,6 +80,10 @@ pub(crate) struct ServeArgs {
     /// for ever, while there is memory.
     #[arg(long, time(), value_parser = duration::parse)]
     pub(crate) park_limit: Option<Duration>,
+    /// How long an answer is kept for a caller that has lost its connection; 0s: not at all. At least
+    /// 15s. Default: $SINEW_RESUME_GRACE, else 20s.
+    #[arg(long, time(), value_parser = duration::parse)]
+    pub(crate) resume_grace: Option<Duration>,
     /// How long requests may take to finish after the first signal. Default: 30s.
     #[arg(long, time(), value_parser = duration::parse)]
     pub(crate) grace: Option<Duration>,

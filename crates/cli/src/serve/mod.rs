@@ -169,6 +169,9 @@ async fn serve(runtime: &Runtime, args: &ServeArgs, work: &Work) -> Result<Serve
     if let Some(limit) = args.park_limit {
         builder = builder.park_limit(limit);
     }
+    if let Some(grace) = args.resume_grace {
+        builder = builder.resume_grace(grace);
+    }
     if let Some(instance) = args.instance {
         builder = builder.instance(instance);
     }

@@ -60,9 +60,9 @@ impl<D: Driver> Connection<D> {
             // The connection was lost meanwhile: the stream waits for the next.
             let error = Error::new(Code::ConnectionLost, "the connection was lost");
             drop(streams);
-            let place = (now + self.limits.grace, self.limits.max_streams);
+            let loss = self.loss(now, &error);
             let others = match session.zip(self.sessions.get()) {
-                Some((session, sessions)) => sessions.keep(session, vec![response], place, &error),
+                Some((session, sessions)) => sessions.keep(session, vec![response], &loss),
                 None => vec![response],
             };
             for response in others {

@@ -5,9 +5,10 @@ use std::{sync::Arc, time::Instant};
 use rustc_hash::FxHashMap;
 use sinew_plane::{CancelReason, Error, ProcessId, StopKind, budget::Account};
 
-use super::{Connection, Driver};
+use super::{Connection, Driver, Limits};
 use crate::{
     ConnectionError, Detached,
+    session::Loss,
     stream::{CallerStream, ProducerStream},
 };
 
@@ -53,8 +54,8 @@ impl<D: Driver> Connection<D> {
     /// streams, the open streams wait for another connection to the same peer; otherwise they end
     /// with `error`.
     pub fn lost(&self, error: &Error, now: Instant) {
-        let until = self.resumes().then(|| now.checked_add(self.limits.grace)).flatten();
-        self.end_streams(error, until);
+        let kept_from = self.resumes().then_some(now);
+        self.end_streams(error, kept_from);
     }
 
     /// Takes no further stream and ends the open ones with `error`.
@@ -62,7 +63,14 @@ impl<D: Driver> Connection<D> {
         self.end_streams(error, None);
     }
 
-    fn end_streams(&self, error: &Error, until: Option<Instant>) {
+    /// What the streams that are kept have to know of the loss of this connection.
+    pub(super) fn loss<'a>(&self, now: Instant, error: &'a Error) -> Loss<'a> {
+        let Limits { grace, max_streams: most, .. } = self.limits;
+        Loss { now, grace, most, error }
+    }
+
+    /// Streams that come back are kept from `kept_from` on; without it none is.
+    fn end_streams(&self, error: &Error, kept_from: Option<Instant>) {
         let (calls, responses, finished, mut waiting, _gone) = {
             let mut streams = self.streams.lock();
             streams.closed = true;
@@ -74,14 +82,13 @@ impl<D: Driver> Connection<D> {
             let mut responses = streams.take_responses(self.account.as_ref());
             let mut finished = streams.take_all_finished();
             // Under the lock: an attach finds each stream either here or among those that are kept.
-            let kept = until.is_some_and(|until| {
-                self.keep_responses(&mut responses, &mut finished, error, until)
-            });
+            let kept = kept_from
+                .is_some_and(|now| self.keep_responses(&mut responses, &mut finished, error, now));
             (calls, responses, finished, kept, gone)
         };
-        match (until, &self.detached) {
-            (Some(until), Some(detached)) => {
-                waiting |= self.keep_calls(calls, detached, error, until);
+        match (kept_from, &self.detached) {
+            (Some(now), Some(detached)) => {
+                waiting |= self.keep_calls(calls, detached, error, now);
             }
             _ => self.end_calls(calls, error),
         }
@@ -106,7 +113,7 @@ impl<D: Driver> Connection<D> {
         responses: &mut FxHashMap<u32, Arc<ProducerStream<D>>>,
         finished: &mut Vec<Arc<ProducerStream<D>>>,
         error: &Error,
-        until: Instant,
+        now: Instant,
     ) -> bool {
         let Some((session, sessions)) = self.session.get().zip(self.sessions.get()) else {
             return false;
@@ -119,7 +126,7 @@ impl<D: Driver> Connection<D> {
         let streams = responses.drain().map(|(_, response)| response).chain(finished.drain(..));
         let streams: Vec<_> = streams.inspect(|response| response.detach()).collect();
         let any = !streams.is_empty();
-        *finished = sessions.keep(session, streams, (until, self.limits.max_streams), error);
+        *finished = sessions.keep(session, streams, &self.loss(now, error));
         any
     }
 
@@ -129,20 +136,20 @@ impl<D: Driver> Connection<D> {
         calls: FxHashMap<u32, Arc<CallerStream<D>>>,
         detached: &Detached<D>,
         error: &Error,
-        until: Instant,
+        now: Instant,
     ) -> bool {
         let mut kept = Vec::new();
         for (_, call) in calls {
-            match call.detach(error) {
-                true => kept.push(call),
-                false => end_call(&call, error),
+            match call.grace().until(now, self.limits.grace) {
+                Some(until) if call.detach(error) => kept.push((call, until)),
+                _ => end_call(&call, error),
             }
             self.stream_gone();
         }
         let any = !kept.is_empty();
         let process = self.peer().map_or(ProcessId::UNKNOWN, |hello| hello.process);
         if any {
-            detached.keep(process, kept, until, error);
+            detached.keep(process, kept, error);
         }
         any
     }

@@ -8,7 +8,7 @@ use std::{
 use sinew_plane::{CancelReason, Code, Error, Executed, OutgoingRequest, StreamId};
 
 use super::{Connection, Driver};
-use crate::{Open, Refusal, stream::CallerStream};
+use crate::{Open, Refusal, session::Grace, stream::CallerStream};
 
 impl<D: Driver> Connection<D> {
     /// Sends the request if there is room at once. `endpoint` is the name that the open frame
@@ -45,7 +45,10 @@ impl<D: Driver> Connection<D> {
             let mut out = self.out.lock();
             let window = out.outbound.grant_window(request.window);
             let mut open = Open::new(id, endpoint, request.instance, window);
-            open.secret = self.secret(id);
+            let grace = request.context.limits().resume_grace;
+            let grace = Grace::new(grace.or(request.limits.resume_grace));
+            // What does not come back tells its producer so.
+            open.secret = if grace.is_off() { 0 } else { self.secret(id) };
             open.headers = request.headers.clone();
             open.remaining = remaining;
             open.attempt = request.attempt;
@@ -57,7 +60,7 @@ impl<D: Driver> Connection<D> {
                 }
             };
             drop(out);
-            let call = Arc::new(CallerStream::new(id, (Arc::clone(self), stream), window));
+            let call = Arc::new(CallerStream::new((id, grace), (Arc::clone(self), stream), window));
             streams.calls.insert(stream, Arc::clone(&call));
             self.active.fetch_add(1, Ordering::AcqRel);
             (call, sent)

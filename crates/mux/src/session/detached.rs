@@ -36,15 +36,14 @@ impl<D: Driver> Default for Detached<D> {
 }
 
 impl<D: Driver> Detached<D> {
-    /// Takes streams in that a connection to this process has lost.
+    /// Takes streams in that a connection to this process has lost, each with the end of its grace.
     pub(crate) fn keep(
         &self,
         process: ProcessId,
-        streams: Vec<Arc<CallerStream<D>>>,
-        until: Instant,
+        streams: Vec<(Arc<CallerStream<D>>, Instant)>,
         error: &Error,
     ) {
-        let lost = |stream| Lost { stream, error: error.clone(), process, until };
+        let lost = |(stream, until)| Lost { stream, error: error.clone(), process, until };
         let mut lost: Vec<_> = streams.into_iter().map(lost).collect();
         {
             let mut state = self.0.lock();

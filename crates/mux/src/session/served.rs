@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, Weak},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rustc_hash::FxHashMap;
@@ -34,6 +34,16 @@ struct Streams<D: Driver> {
     detached: FxHashMap<StreamId, DetachedStream<D>>,
     /// Streams were let go of whose consumers may not have their ends.
     has_dropped: bool,
+}
+
+/// The loss of a connection whose streams are to be kept.
+pub(crate) struct Loss<'a> {
+    pub(crate) now: Instant,
+    /// How long those wait that have no grace of their own.
+    pub(crate) grace: Duration,
+    /// Most streams that are kept for one caller.
+    pub(crate) most: usize,
+    pub(crate) error: &'a Error,
 }
 
 /// A stream that waits for its consumer.
@@ -114,26 +124,29 @@ impl<D: Driver> Session<D> {
         found.or_else(|| self.streams.lock().claim_detached(attach))
     }
 
-    /// Keeps streams, up to `most` of them; returns the others.
+    /// Keeps streams, up to `most` of them. Returns the others, and until when those wait that are
+    /// kept, in order.
     pub(super) fn keep(
         &self,
         streams: Vec<Arc<ProducerStream<D>>>,
-        (until, most): (Instant, usize),
-        error: &Error,
-    ) -> Vec<Arc<ProducerStream<D>>> {
+        Loss { now, grace, most, error }: &Loss<'_>,
+    ) -> (Vec<Arc<ProducerStream<D>>>, Vec<Instant>) {
         let detached = &mut self.streams.lock().detached;
-        let mut others = Vec::new();
+        let (mut others, mut ends) = (Vec::new(), Vec::new());
         for stream in streams {
-            match stream.hold_request() {
-                Ok(hold) if detached.len() < most => {
-                    let waiting =
-                        DetachedStream { until, error: error.clone(), _hold: hold, stream };
-                    detached.insert(waiting.stream.id(), waiting);
-                }
-                _ => others.push(stream),
+            let until = stream.waits_until(*now, *grace).filter(|_| detached.len() < *most);
+            let Some((until, Ok(hold))) = until.map(|until| (until, stream.hold_request())) else {
+                others.push(stream);
+                continue;
+            };
+            // Mostly all of them have one grace.
+            if let Err(place) = ends.binary_search(&until) {
+                ends.insert(place, until);
             }
+            let waiting = DetachedStream { until, error: Error::clone(error), _hold: hold, stream };
+            detached.insert(waiting.stream.id(), waiting);
         }
-        others
+        (others, ends)
     }
 
     /// Takes the streams out whose time is over; all of them without a time.

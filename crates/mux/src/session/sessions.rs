@@ -9,7 +9,7 @@ use std::{
 use rustc_hash::FxHashMap;
 use sinew_plane::{Budget, Error, ProcessId};
 
-use super::served::{DetachedStream, Session};
+use super::served::{DetachedStream, Loss, Session};
 use crate::{Connection, Driver, stream::ProducerStream, sync::Mutex};
 
 /// Callers without a connection that are remembered, in the order in which they left. One that
@@ -75,21 +75,25 @@ impl<D: Driver> Sessions<D> {
         (Presence { sessions: Arc::clone(self), process, connection }, session)
     }
 
-    /// Keeps streams that have lost their connection for their consumers, up to `most` of a caller.
-    /// Returns those for which there is no place.
+    /// Keeps streams that have lost their connection for their consumers. Returns those that are not
+    /// kept: there is no place for them, or they end with their connection.
     pub(crate) fn keep(
         &self,
         session: &Arc<Session<D>>,
         streams: Vec<Arc<ProducerStream<D>>>,
-        (until, most): (Instant, usize),
-        error: &Error,
+        loss: &Loss<'_>,
     ) -> Vec<Arc<ProducerStream<D>>> {
         let mut losses = self.losses.lock();
         if losses.is_closed || streams.is_empty() {
             return streams;
         }
-        losses.waiting.push_back((until, Arc::downgrade(session)));
-        session.keep(streams, (until, most), error)
+        let (others, ends) = session.keep(streams, loss);
+        for until in ends {
+            // Mostly the last.
+            let place = losses.waiting.partition_point(|(other, _)| *other <= until);
+            losses.waiting.insert(place, (until, Arc::downgrade(session)));
+        }
+        others
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout); `None` while no stream waits.

@@ -14,6 +14,7 @@ use sinew_plane::{
 use super::place::{At, Placed};
 use crate::{
     Arrived, Attach, Connection, Consumer, Driver, Ended, READ_BYTES, Refusal, StreamViolation,
+    session::Grace,
 };
 
 /// Items that came together are copied for a consumer that lags if they are at most this many
@@ -25,6 +26,8 @@ const COPY_BYTES: usize = READ_BYTES / 4;
 pub struct CallerStream<D: Driver> {
     /// As bytes, which take no more room than their own.
     id: [u8; 16],
+    /// How long it waits for another connection.
+    grace: Grace,
     state: Placed<D, State>,
 }
 
@@ -52,7 +55,7 @@ struct State {
 
 impl<D: Driver> CallerStream<D> {
     pub(crate) fn new(
-        id: StreamId,
+        (id, grace): (StreamId, Grace),
         (connection, stream): (Arc<Connection<D>>, u32),
         window: Window,
     ) -> Self {
@@ -69,7 +72,7 @@ impl<D: Driver> CallerStream<D> {
             is_detached: false,
             loss: None,
         };
-        Self { id: id.0.to_ne_bytes(), state: Placed::new(connection, stream, state) }
+        Self { id: id.0.to_ne_bytes(), grace, state: Placed::new(connection, stream, state) }
     }
 
     /// Leaves the rest of the body to the line.
@@ -280,10 +283,12 @@ impl<D: Driver> CallerStream<D> {
     }
 
     /// The connection is gone, and the stream may come back over another. False when it cannot: its
-    /// request is not sent, it broke the connection, or nobody wants more of it.
+    /// request is not sent, it broke the connection, its call wants no more after a loss, or it has
+    /// ended.
     pub(crate) fn detach(&self, error: &Error) -> bool {
         let mut state = self.state.lock();
-        if state.body.is_some() || state.broke || state.consumer.ended().is_some() {
+        let is_over = state.broke || state.consumer.ended().is_some();
+        if self.grace.is_off() || state.body.is_some() || is_over {
             return false;
         }
         state.consumer.on_carrier_lost();
@@ -319,6 +324,11 @@ impl<D: Driver> CallerStream<D> {
             connection.out.lock().outbound.cancel(stream, kind, CancelReason::Caller);
         }
         Ok(stream)
+    }
+
+    /// How long it waits for another connection when it has lost its own.
+    pub(crate) fn grace(&self) -> Grace {
+        self.grace
     }
 
     /// What the consumer let the producer send ahead.

@@ -7,9 +7,12 @@ pub(crate) use self::attach::Attached;
 
 use std::{
     num::NonZeroUsize,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU32, Ordering},
+    },
     task::{self, Poll, Waker},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -21,7 +24,10 @@ use sinew_plane::{
 };
 
 use super::place::{At, Placed};
-use crate::{Connection, Credit, Driver, Open, Outbound, PollFrame, Producer, StreamViolation};
+use crate::{
+    Connection, Credit, Driver, Open, Outbound, PollFrame, Producer, StreamViolation,
+    session::Grace,
+};
 
 /// Bytes that a request costs besides its body: its entries in tables, its context, its task.
 pub(crate) const REQUEST_COST_BYTES: usize = 1 << 10;
@@ -33,6 +39,8 @@ pub struct ProducerStream<D: Driver> {
     secret: u64,
     /// Bytes of the request that the connection charges until this ends.
     request_bytes: usize,
+    /// How long it is kept after the loss of its connection: a [`Grace`].
+    grace: AtomicU32,
     state: Placed<D, State>,
     /// Itself, to be told of a cancel while somebody waits.
     this: Weak<Self>,
@@ -85,6 +93,7 @@ impl<D: Driver> ProducerStream<D> {
             context,
             secret: open.secret,
             request_bytes,
+            grace: AtomicU32::new(Grace::new(None).to_bits()),
             state: Placed::new(connection, stream, state),
             this: this.clone(),
         })
@@ -446,5 +455,9 @@ impl<D: Driver> SinkTarget for ProducerStream<D> {
         if !defer_flush(&connection) {
             D::transmit(&connection);
         }
+    }
+
+    fn keep_for(&self, grace: Duration) {
+        self.grace.store(Grace::new(Some(grace)).to_bits(), Ordering::Relaxed);
     }
 }

@@ -18,7 +18,7 @@ use tokio::sync::{Mutex, OnceCell};
 
 pub(crate) use self::served::Announced;
 pub use self::served::Served;
-use crate::{Declaration, IncomingOwned, Runtime, ServeError, health::HealthEntry};
+use crate::{ConfigError, Declaration, IncomingOwned, Runtime, ServeError, health::HealthEntry};
 
 /// The settings of an endpoint that is not served yet. A builder from [`Runtime::serve`] has its
 /// handler, and awaiting it serves the endpoint; a builder from [`Runtime::serve_named`] still
@@ -102,6 +102,16 @@ impl<H> ServeBuilder<H> {
     /// the memory budget of the process stays spent.
     pub fn park_limit(mut self, limit: Duration) -> Self {
         self.limits.park_limit = Some(limit);
+        self
+    }
+
+    /// Sets how long a response is kept for its caller after the loss of its connection, instead of
+    /// what the settings of the process say (20 s). Zero: it ends with the connection. Serving fails
+    /// with a grace that is shorter than the keep-alive timeout of the process
+    /// (`tcp.driver.mux.keepalive_timeout`): the response would be given up before its caller notices a
+    /// connection that is silent.
+    pub fn resume_grace(mut self, grace: Duration) -> Self {
+        self.limits.resume_grace = Some(grace);
         self
     }
 
@@ -235,12 +245,25 @@ impl<H: Into<Handler> + Send + 'static> IntoFuture for ServeBuilder<H> {
     }
 }
 
+/// A response is kept at least until its caller has found a silent connection.
+fn check_grace(grace: Option<Duration>, keep_alive: Duration) -> Result<(), ConfigError> {
+    let Some(grace) = grace.filter(|it| !it.is_zero() && *it < keep_alive) else { return Ok(()) };
+    let reason = format!(
+        "is {grace:?}; it must be zero or at least tcp.driver.mux.keepalive_timeout, {keep_alive:?}"
+    );
+    Err(ConfigError::new("resume_grace", reason))
+}
+
 impl ServeBuilder {
     async fn start(self, handler: Handler, codecs: &[&str]) -> Result<Served, ServeError> {
         let layers = self.layers.iter();
         let handler = layers.fold(handler, |handler, layer| handler.with_layer(&**layer));
         let inner = &self.runtime.0;
         let (endpoint, id) = (self.endpoint, self.instance);
+        let keep_alive = inner.config.tcp().driver.mux.keepalive_timeout;
+        if let Err(error) = check_grace(self.limits.resume_grace, keep_alive) {
+            return Err(ServeError::Setting { endpoint, error });
+        }
         inner.listeners.start(&endpoint, &inner.config, &inner.handler).await?;
         let health: Option<Arc<dyn SystemHealth>> =
             Some(Arc::new(HealthEntry::new(&inner.health, &endpoint, id)));

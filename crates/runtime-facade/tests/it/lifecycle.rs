@@ -9,7 +9,7 @@ use std::{
 };
 
 use sinew::{
-    Announcement, CheckedConfig, Code, Declaration, DiscoverySource, Endpoint, Error,
+    Announcement, CheckedConfig, Code, Config, Declaration, DiscoverySource, Endpoint, Error,
     HandlerResult, InstanceId, Listener, Runtime, ServeError, Shutdown,
     layers::plane::{BoxFuture, RequestHandler},
 };
@@ -166,4 +166,25 @@ async fn a_shutdown_waits_for_no_listener_beyond_the_grace() {
     // What callers learn of the withdrawal in, and what the listener has to let go.
     let waited = began.elapsed();
     assert!(waited >= grace * 2 && waited < grace * 2 + Duration::from_secs(1), "{waited:?}");
+}
+
+#[tokio::test]
+async fn a_grace_within_which_a_caller_may_not_notice_the_loss_is_refused() {
+    let mut config = Config::default();
+    config.tcp.driver.mux.resume_grace = Duration::from_secs(5);
+    let refusal = config.checked().unwrap_err().to_string();
+    assert!(refusal.contains("resume_grace") && refusal.contains("keepalive_timeout"), "{refusal}");
+    let witness = Witness::default();
+    witness.0.announcing.add_permits(2);
+    let runtime = with(&witness).await;
+    let serve = |secs| {
+        runtime.serve(&NAME, named("one")).instance(ID).resume_grace(Duration::from_secs(secs))
+    };
+    let refusal = serve(5).await.unwrap_err();
+    assert!(matches!(refusal, ServeError::Setting { .. }), "{refusal:?}");
+    let refusal = refusal.to_string();
+    assert!(refusal.contains("resume_grace") && refusal.contains("keepalive_timeout"), "{refusal}");
+    for secs in [0, 60] {
+        drop(serve(secs).await.unwrap());
+    }
 }

@@ -152,8 +152,12 @@ pub async fn the_limits_of_the_call_come_first(harness: &dyn Harness) {
 /// A stream that keeps its limits is none the worse for them, also when its reader is slow.
 pub async fn limits_that_are_kept_change_nothing(harness: &dyn Harness) {
     let served = harness.serve(counting()).await;
-    let limits =
-        CallLimits { accept: Some(LIMIT * 4), first_item: Some(LIMIT * 4), idle: Some(LIMIT * 4) };
+    let limits = CallLimits {
+        accept: Some(LIMIT * 4),
+        first_item: Some(LIMIT * 4),
+        idle: Some(LIMIT * 4),
+        ..CallLimits::default()
+    };
     let mut stream = served.open(request("1000").with_limits(limits)).await;
     let received = Received::read(&mut stream).await;
     assert_eq!(received.complete().len(), 1_000);

@@ -37,6 +37,13 @@ fn settings(process: u64) -> sinew_transport_tcp::TcpConfig {
     driver(|it| it.mux = MuxConfig { process: ProcessId(process), ..MuxConfig::default() })
 }
 
+/// A grace of 100 ms, and keep-alive within it.
+fn short_grace(config: MuxConfig) -> MuxConfig {
+    let [interval, timeout] = [30, 100].map(Duration::from_millis);
+    let (keepalive_interval, keepalive_timeout) = (interval, timeout);
+    MuxConfig { resume_grace: timeout, keepalive_interval, keepalive_timeout, ..config }
+}
+
 /// Answers with numbered items.
 fn count(_: IncomingRequest<'_>, mut sink: ResponseSink) {
     tokio::spawn(async move {
@@ -282,11 +289,11 @@ async fn a_cancel_while_the_connection_is_gone_reaches_the_handler() {
 async fn a_handler_whose_caller_does_not_come_back_is_cancelled_in_time() {
     let (mut sinks, handler) = keeping();
     let mut serving = settings(1);
-    serving.driver.mux.resume_grace = Duration::from_millis(100);
+    serving.driver.mux = short_grace(serving.driver.mux);
     let server = crate::fixture::server(serving, handler);
     let way = way_to(&server).await;
     let mut calling = settings(2);
-    calling.driver.mux.resume_grace = Duration::from_millis(100);
+    calling.driver.mux = short_grace(calling.driver.mux);
     let client = TcpTransport::new(calling.checked().unwrap());
     let mut stream = client.open(&way.address, request("")).await.unwrap();
     let mut sink = soon("the request", sinks.recv()).await.unwrap();
@@ -350,4 +357,48 @@ async fn an_instance_of_another_process_is_not_attached_to() {
     let error = soon("the end", stream.next()).await.unwrap().unwrap_err();
     assert_eq!(error.code(), Code::Truncated, "{error}");
     drop(second);
+}
+
+/// A call that wants nothing back ends with its connection, and its worker knows.
+#[tokio::test]
+async fn a_call_without_a_grace_ends_with_its_connection_at_both_ends() {
+    let (mut sinks, handler) = keeping();
+    let server = crate::fixture::server(settings(1), handler);
+    let way = way_to(&server).await;
+    let client = TcpTransport::new(settings(2).checked().unwrap());
+    let mut asked = request("");
+    asked.limits.resume_grace = Some(Duration::ZERO);
+    let mut stream = client.open(&way.address, asked).await.unwrap();
+    let mut other = client.open(&way.address, request("")).await.unwrap();
+    let mut sink = soon("the request", sinks.recv()).await.unwrap();
+    let mut kept = soon("the request", sinks.recv()).await.unwrap();
+    for (sink, stream) in [(&mut sink, &mut stream), (&mut kept, &mut other)] {
+        sink.send(Bytes::from("one")).await.unwrap();
+        soon("an item", stream.next()).await.unwrap().unwrap();
+    }
+    way.cut.send_modify(|cuts| *cuts += 1);
+    let error = soon("the end", stream.next()).await.unwrap().unwrap_err();
+    assert_eq!(error.code(), Code::Truncated, "{error}");
+    soon("the handler to be cancelled", sink.context().killed()).await;
+    kept.send(Bytes::from("two")).await.unwrap();
+    assert_eq!(soon("an item", other.next()).await.unwrap().unwrap(), "two");
+}
+
+/// The endpoint's own grace counts at the worker, whatever its process has.
+#[tokio::test]
+async fn an_endpoint_without_a_grace_keeps_nothing() {
+    let (mut sinks, handler) = keeping();
+    let server = crate::fixture::server(settings(1), handler);
+    let way = way_to(&server).await;
+    let client = TcpTransport::new(settings(2).checked().unwrap());
+    let mut stream = client.open(&way.address, request("")).await.unwrap();
+    let mut sink = soon("the request", sinks.recv()).await.unwrap();
+    sink.keep_for(Duration::ZERO);
+    sink.send(Bytes::from("one")).await.unwrap();
+    soon("an item", stream.next()).await.unwrap().unwrap();
+    way.cut.send_modify(|cuts| *cuts += 1);
+    soon("the handler to be cancelled", sink.context().killed()).await;
+    let error = soon("the end", stream.next()).await.unwrap().unwrap_err();
+    assert_eq!(error.code(), Code::Truncated, "{error}");
+    assert!(matches!(stream.outcome(), Some(Outcome::Truncated { received: 1 })));
 }

@@ -1,6 +1,10 @@
 //! Detaches a producing stream from a lost connection and attaches it to another.
 
-use std::{sync::Arc, task::Waker};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    task::Waker,
+    time::{Duration, Instant},
+};
 
 use sinew_plane::{
     BudgetUse,
@@ -8,7 +12,7 @@ use sinew_plane::{
 };
 
 use super::{ProducerStream, REQUEST_COST_BYTES};
-use crate::{Attach, Connection, Driver, StreamViolation};
+use crate::{Attach, Connection, Driver, StreamViolation, session::Grace};
 
 /// What became of an attach.
 pub(crate) enum Attached {
@@ -25,6 +29,13 @@ impl<D: Driver> ProducerStream<D> {
         // One that was evicted has nothing to resend.
         let is_kept = self.secret != 0 && state.lost.is_none();
         is_kept && attach.secret == self.secret && attach.counter > state.attaches()
+    }
+
+    /// Until when it waits for its consumer that has lost its connection now; `None` if it does not.
+    pub(crate) fn waits_until(&self, now: Instant, of_connection: Duration) -> Option<Instant> {
+        let grace = Grace::from_bits(self.grace.load(Ordering::Relaxed));
+        // Without a secret nobody comes back for it.
+        if self.secret == 0 { None } else { grace.until(now, of_connection) }
     }
 
     /// True until its handler has ended it.

@@ -16,7 +16,7 @@ use super::{
 use crate::manual::{End, Manual};
 
 /// How long streams are kept after the loss of their carrier.
-pub(crate) const GRACE: Duration = Duration::from_secs(10);
+pub(crate) const GRACE: Duration = Duration::from_secs(20);
 
 /// More than everything here needs.
 const BUDGET_BYTES: usize = 1 << 30;

@@ -39,6 +39,23 @@ pub(super) const SETTINGS: &[Setting] = &[
     )
     .alias(&["DYN_TCP_CONNECT_TIMEOUT"]),
     Setting::new(
+        "SINEW_RESUME_GRACE",
+        Form::Seconds {
+            least: 0,
+            most: 86_400,
+            set: |draft, time| {
+                let mux = &mut draft.config.tcp.driver.mux;
+                mux.resume = !time.is_zero();
+                if mux.resume {
+                    mux.resume_grace = time;
+                }
+            },
+        },
+        "20",
+        "how long a stream that has lost its connection waits for another, at both ends; at least \
+         the keep-alive timeout, which is 15; 0: it ends with its connection",
+    ),
+    Setting::new(
         "SINEW_ACK_TIMEOUT",
         Form::Seconds {
             least: 1,

@@ -171,6 +171,9 @@ pub(super) const CASES: &[Case] = &[
     Case::new("SINEW_CONNECT_TIMEOUT", "7", |it| {
         [frames(it).0, it.tcp.driver.connect_timeout] == [SECONDS(7); 2]
     }),
+    Case::new("SINEW_RESUME_GRACE", "27", |it| {
+        it.tcp.driver.mux.resume && it.tcp.driver.mux.resume_grace == SECONDS(27)
+    }),
     #[cfg(feature = "dynamo")]
     Case::new("SINEW_ACK_TIMEOUT", "7", |it| it.frames.request_timeout == SECONDS(7)),
     #[cfg(feature = "dynamo")]
