@@ -9,24 +9,27 @@ pub mod cancel;
 pub mod concurrency;
 pub mod credit;
 pub mod deadline;
+pub mod detached;
 pub mod lifecycle;
 pub mod limits;
 pub mod loss;
 pub mod metadata;
 pub mod order;
 pub mod request;
+pub mod resume;
 pub mod runs;
 pub mod sizes;
 pub mod terminals;
 pub mod waits;
 
 /// The sources of the cases, whose documentation is the list of the rules.
-const SOURCES: [(&str, &str); 15] = [
+const SOURCES: [(&str, &str); 17] = [
     ("burst", include_str!("duplex/burst.rs")),
     ("cancel", include_str!("duplex/cancel.rs")),
     ("concurrency", include_str!("duplex/concurrency.rs")),
     ("credit", include_str!("duplex/credit.rs")),
     ("deadline", include_str!("duplex/deadline.rs")),
+    ("detached", include_str!("duplex/detached.rs")),
     ("lifecycle", include_str!("duplex/lifecycle.rs")),
     ("limits", include_str!("duplex/limits.rs")),
     ("loss", include_str!("duplex/loss.rs")),
@@ -34,6 +37,7 @@ const SOURCES: [(&str, &str); 15] = [
     ("order", include_str!("duplex/order.rs")),
     ("runs", include_str!("duplex/runs.rs")),
     ("request", include_str!("duplex/request.rs")),
+    ("resume", include_str!("duplex/resume.rs")),
     ("sizes", include_str!("duplex/sizes.rs")),
     ("terminals", include_str!("duplex/terminals.rs")),
     ("waits", include_str!("duplex/waits.rs")),

@@ -8,7 +8,7 @@ use sinew_plane::{
     OutgoingRequest, RequestHandler, ResponseStream, Window,
 };
 
-use crate::{received::Received, within};
+use crate::{Way, received::Received, within};
 
 /// Starts servers and clients of one transport. Each case gets a harness of its own.
 ///
@@ -36,6 +36,21 @@ pub trait Harness: Send + Sync {
         Box::pin(async {
             served.server.shutdown(Duration::ZERO).await;
         })
+    }
+
+    /// As [`serve`](Self::serve), with something in front of the server that breaks connections, as
+    /// [`CuttingProxy`](crate::CuttingProxy) does, and both ends as processes with an identity. The
+    /// address is the one in front. Both ends must find a silent connection within 5 s, and give a
+    /// lost stream up within 10 s.
+    ///
+    /// `None`: the transport is not resumable. One that says in its capabilities that it is must have
+    /// this, and passes [`resume_suite!`](crate::resume_suite).
+    fn serve_resuming(
+        &self,
+        handler: Arc<dyn RequestHandler>,
+    ) -> Option<BoxFuture<'_, (Served, Arc<dyn Way>)>> {
+        let _ = handler;
+        None
     }
 }
 

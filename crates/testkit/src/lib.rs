@@ -37,16 +37,20 @@ pub mod payload;
 mod guard;
 mod harness;
 mod invariants;
+mod proxy;
 mod received;
 mod report;
 mod suite;
+mod way;
 
 pub use crate::{
     guard::{PATIENCE, until, within},
     handlers::Call,
     harness::{Harness, Served, request},
     invariants::{Observed, Produced, Record, Violation, check},
+    proxy::{CutMade, Cuts, CuttingProxy, Listen, any_seed},
     received::Received,
     report::{Reporter, Reports, reports},
     suite::run,
+    way::{Cut, Way},
 };

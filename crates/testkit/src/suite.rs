@@ -109,6 +109,7 @@ macro_rules! duplex_suite {
                 nothing_is_served_after_a_shutdown,
                 a_closed_client_cuts_what_outlives_the_grace,
                 a_closing_client_waits_for_what_runs,
+                a_transport_that_says_that_it_resumes_does,
             }
             limits {
                 a_body_at_the_limit_passes,
@@ -203,6 +204,39 @@ macro_rules! duplex_suite {
     )+};
 }
 
+/// As [`duplex_suite!`](crate::duplex_suite), for what a resumable transport must do besides: streams
+/// outlive their connections. Its harness has
+/// [`serve_resuming`](crate::Harness::serve_resuming).
+#[macro_export]
+macro_rules! resume_suite {
+    ($harness:expr) => {
+        $crate::duplex_suite! { @modules $harness;
+            resume {
+                a_cut_between_items_loses_none,
+                a_connection_that_falls_silent_is_found_and_left,
+                a_cut_inside_a_large_item_sends_it_again,
+                a_cut_before_the_first_item_loses_nothing,
+                a_cut_at_any_byte_loses_nothing,
+                cuts_one_after_another_lose_nothing,
+                many_streams_come_back_together,
+                cuts_under_load_leave_each_item_once,
+                a_parked_producer_goes_on_where_it_was,
+                no_request_runs_twice,
+            }
+            detached {
+                what_is_sent_without_a_connection_arrives,
+                a_terminal_that_was_lost_comes_again,
+                an_error_without_a_connection_arrives,
+                the_head_and_the_facts_survive,
+                a_stop_without_a_connection_reaches_the_handler,
+                a_kill_without_a_connection_reaches_the_handler,
+                a_stream_dropped_without_a_connection_cancels_its_handler,
+                a_stream_that_stays_alone_is_truncated_and_its_handler_cancelled,
+            }
+        }
+    };
+}
+
 #[cfg(test)]
 mod tests {
     use std::{collections::BTreeSet, fs, path::Path};
@@ -224,17 +258,18 @@ mod tests {
         cases
     }
 
-    /// `module::case` of every case in the list above.
+    /// `module::case` of every case in the two lists above.
     fn listed() -> Vec<String> {
-        let text = include_str!("suite.rs");
-        let list = text.split("@modules $harness;\n").nth(1).unwrap();
-        let list = list.split("(@modules").next().unwrap();
+        let text = include_str!("suite.rs").split("#[cfg(test)]").next().unwrap();
+        let lists = text.split("@modules $harness;\n").skip(1);
         let (mut module, mut cases) = ("", Vec::new());
-        for line in list.lines().map(str::trim) {
-            if let Some(name) = line.strip_suffix(" {") {
-                module = name;
-            } else if let Some(case) = line.strip_suffix(',') {
-                cases.push(format!("{module}::{case}"));
+        for list in lists {
+            for line in list.split("\n        }\n").next().unwrap().lines().map(str::trim) {
+                if let Some(name) = line.strip_suffix(" {") {
+                    module = name;
+                } else if let Some(case) = line.strip_suffix(',') {
+                    cases.push(format!("{module}::{case}"));
+                }
             }
         }
         cases

@@ -15,9 +15,10 @@ use sinew_plane::{
 use tokio::sync::Notify;
 
 use crate::{
-    Harness, PATIENCE, Received, Served,
-    handlers::{echo, spawned},
+    Cut, Harness, PATIENCE, Received, Served,
+    handlers::{counting, echo, spawned},
     harness::refusal,
+    payload::numbered,
     request, within,
 };
 
@@ -198,4 +199,27 @@ pub async fn a_closing_client_waits_for_what_runs(harness: &dyn Harness) {
     let (cut, received) = within("the close", async { tokio::join!(close, reading) }).await;
     assert_eq!((cut.cut_streams, received.outcome.as_str()), (0, "complete"));
     assert_eq!(received.items, ["after"]);
+}
+
+/// Its capabilities say whether streams outlive their connections, and what they say is true.
+pub async fn a_transport_that_says_that_it_resumes_does(harness: &dyn Harness) {
+    let resumes = |served: &Served| served.client.capabilities().resumable;
+    let plain = harness.serve(counting()).await;
+    let Some(resuming) = harness.serve_resuming(counting()) else {
+        assert!(
+            !resumes(&plain),
+            "it says that it resumes, and its harness has no `serve_resuming`"
+        );
+        return;
+    };
+    let (served, way) = resuming.await;
+    assert!(
+        resumes(&served),
+        "its harness has `serve_resuming`, and it says that it does not resume"
+    );
+    let mut stream = served.open(request("2000")).await;
+    let first = within("the first item", stream.next()).await;
+    assert_eq!(first.map(Result::ok), Some(Some(numbered(0))));
+    way.cut(Cut::Fin);
+    assert_eq!(Received::read(&mut stream).await.complete().len(), 1_999);
 }
