@@ -11,7 +11,7 @@ use clap::Args;
 
 use crate::servers::{self, ALL, Life, Running};
 use crate::steps::Report;
-use crate::tools::{self, ETCDCTL};
+use crate::tools::{self, ETCDCTL, PYTHON};
 use crate::workspace::Workspace;
 use crate::{interop, process};
 
@@ -27,7 +27,7 @@ Examples:
   cargo xtask test -p sinew-mux -- credit        # one package, tests with `credit` in their name
   cargo xtask test --interop                     # among unmodified Dynamo peers, built for it
 
-etcd, etcdctl and nats-server are installed with apt when they are missing and you are root; else the
+etcd, etcdctl, nats-server and python3 are installed with apt when they are missing and you are root; else the
 command to run is printed. They listen on free ports of 127.0.0.1, and end when this ends.
 If SINEW_TEST_ETCD or SINEW_TEST_NATS is set already, that server is used instead.
 Without arguments test programs run side by side; what each one prints is shown when it has ended,
@@ -118,7 +118,7 @@ fn with_servers(
     workspace: &Workspace,
     work: impl FnOnce(&[(&str, String)]) -> Result<()>,
 ) -> Result<()> {
-    tools::ensure(&[ETCDCTL])?;
+    tools::ensure(&[ETCDCTL, PYTHON])?;
     let folder = workspace.target().join("test-servers");
     let mut running: Vec<Running> = Vec::new();
     let mut variables = Vec::new();

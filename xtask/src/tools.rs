@@ -36,6 +36,12 @@ pub(crate) const NATS: Tool = Tool {
     brew_formula: "nats-server",
     reason: "to test the NATS transport against a real server",
 };
+pub(crate) const PYTHON: Tool = Tool {
+    program: "python3",
+    debian_package: "python3-minimal",
+    brew_formula: "python",
+    reason: "to run a client that is written in another language",
+};
 pub(crate) const VALGRIND: Tool = Tool {
     program: "valgrind",
     debian_package: "valgrind",

@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use self::{
-    relay::{Ended, Order, relay},
+    relay::{Limits, Order, relay},
     socket::{Listener, Socket},
 };
 use crate::{Cut, Way};
@@ -101,6 +101,7 @@ pub struct CuttingProxy {
 /// What the proxy and the tasks of its connections share.
 struct Shared {
     made: AtomicU64,
+    passed: AtomicU64,
     /// What all connections are told; each looks at what is new to it.
     orders: watch::Sender<Order>,
     held: watch::Sender<bool>,
@@ -129,6 +130,7 @@ impl CuttingProxy {
         let address = listener.address(&target)?;
         let shared = Arc::new(Shared {
             made: AtomicU64::new(0),
+            passed: AtomicU64::new(0),
             orders: watch::channel(Order::default()).0,
             held: watch::channel(false).0,
             state: Mutex::new(State {
@@ -163,6 +165,11 @@ impl CuttingProxy {
         state.random = Rng::with_seed(cuts.seed);
         state.drawn = 0;
         state.cuts = cuts;
+    }
+
+    /// How many bytes all connections have passed to clients until now.
+    pub fn passed(&self) -> u64 {
+        self.shared.passed.load(Ordering::Acquire)
     }
 
     /// The cuts since this was last asked, the last 65,536 at the most.
@@ -276,9 +283,7 @@ async fn connection(
         let cut = CutMade { connection: number, how, bytes, at: clock::now().into() };
         shared.state().log(cut);
     };
-    match relay(near, far, limit, seen, orders, log).await {
-        Ended::Cut | Ended::Closed => {}
-    }
+    relay(near, far, Limits { limit, seen, orders }, &shared.passed, log).await;
 }
 
 /// A seed for [`Cuts`] that differs from run to run: print it, so that the run can be repeated.

@@ -1,6 +1,9 @@
 //! One connection: passes bytes both ways, and is cut.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf},
@@ -35,37 +38,35 @@ impl Order {
     }
 }
 
-/// What became of a connection.
-pub(super) enum Ended {
-    /// It was cut.
-    Cut,
-    /// One of its ends has closed it.
-    Closed,
+/// What cuts a connection: a number of bytes, or an order that is newer than those it has seen.
+pub(super) struct Limits {
+    pub(super) limit: Option<(u64, Cut)>,
+    pub(super) seen: u64,
+    pub(super) orders: watch::Receiver<Order>,
 }
 
-/// Passes bytes until an end closes the connection or it is cut: by `limit`, or by an order that is
-/// newer than `seen`. Tells `log` of each cut, with the bytes that were passed to the client.
+/// Passes bytes until an end closes the connection or it is cut. Counts the bytes to the client in
+/// `total`, and tells `log` of each cut, with those of this connection.
 pub(super) async fn relay(
     near: Socket,
     far: Socket,
-    limit: Option<(u64, Cut)>,
-    seen: u64,
-    mut orders: watch::Receiver<Order>,
+    limits: Limits,
+    total: &AtomicU64,
     log: impl Fn(Cut, u64),
-) -> Ended {
+) {
+    let Limits { limit, seen, mut orders } = limits;
     let (mut from_near, mut to_near) = tokio::io::split(near);
     let (mut from_far, mut to_far) = tokio::io::split(far);
-    let mut back = Back { passed: 0, limit, seen };
+    let mut back = Back { passed: 0, limit, seen, total };
     let how = tokio::select! {
         biased;
         how = back.pass(&mut from_far, &mut to_near, &mut orders) => how,
         _ = forth(&mut from_near, &mut to_far) => None,
     };
     let (near, far) = (from_near.unsplit(to_near), from_far.unsplit(to_far));
-    let Some(how) = how else { return Ended::Closed };
+    let Some(how) = how else { return };
     log(how, back.passed);
     cut(near, far, how, orders, &|how| log(how, back.passed)).await;
-    Ended::Cut
 }
 
 /// Bytes to the server, until an end closes.
@@ -78,13 +79,14 @@ async fn forth(from: &mut ReadHalf<Socket>, to: &mut WriteHalf<Socket>) -> Optio
 }
 
 /// The direction to the client, whose bytes are counted.
-struct Back {
+struct Back<'a> {
     passed: u64,
     limit: Option<(u64, Cut)>,
     seen: u64,
+    total: &'a AtomicU64,
 }
 
-impl Back {
+impl Back<'_> {
     /// Returns how the connection is to be cut, or `None` when an end has closed it.
     async fn pass(
         &mut self,
@@ -114,6 +116,7 @@ impl Back {
                 how = Self::told_at_once(orders) => return Some(how),
             }
             self.passed += read as u64;
+            self.total.fetch_add(read as u64, Ordering::Release);
         }
     }
 
