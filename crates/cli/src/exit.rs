@@ -25,6 +25,7 @@ macro_rules! exit_codes {
     7  the serving side ended the stream, as when it shuts down
     8  set-up failed: etcd, NATS, the discovery or an address cannot be used, or the id of
        --instance is taken; nothing ran
+    9  serve, drain: requests had not ended when their grace was over, and were cut
   130  cancelled by SIGINT (Ctrl-C) or SIGTERM, or nothing reads the output any more"
     };
 }
@@ -52,6 +53,8 @@ pub(crate) enum Exit {
     /// What the command needs before it can begin is not there: a server of discovery or requests,
     /// a folder, a free port, a free id.
     SetUp = 8,
+    /// A drain cut requests that had not ended in time.
+    Cut = 9,
     /// Interrupted, or nothing reads the output any more.
     Cancelled = 130,
 }
@@ -377,6 +380,7 @@ mod tests {
             Exit::Refused,
             Exit::ShutDown,
             Exit::SetUp,
+            Exit::Cut,
             Exit::Cancelled,
         ];
         // A line that goes on has no number.

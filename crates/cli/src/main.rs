@@ -7,6 +7,7 @@ mod completions;
 mod config;
 mod demo;
 mod descriptors;
+mod drain;
 mod duration;
 mod exit;
 mod ls;
@@ -84,6 +85,7 @@ fn run(cli: Cli, begun: Instant) -> Result<Exit, Failure> {
             Command::Serve(args) => serve::run(&cli.settings, args).await,
             Command::Call(args) => call::run(&cli.settings, args, begun).await,
             Command::Ls(args) => ls::run(&cli.settings, args).await,
+            Command::Drain(args) => drain::run(&cli.settings, args).await,
             Command::Completions(args) => completions::run(&args),
             Command::Demo(args) => {
                 // It has settings of its own; what is wrong with the others is said all the same.

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use sinew_plane::{
     EndpointName, Error, InFlight, IncomingRequest, InstanceId, Permit, RequestHandler,
-    ResponseSink, Shutdown,
+    ResponseSink,
 };
 use sinew_registry::{LocalEndpoint, LocalEndpoints, LocalGuard};
 use sinew_telemetry::EndpointMetrics;
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    EndpointConfig, Handler, IngressConfig, ServedEndpoint, SystemHealth,
+    Drained, EndpointConfig, Handler, IngressConfig, ServedEndpoint, SystemHealth,
     contexts::InFlightContexts,
     deadline::Deadlines,
     instance::{Instance, InstanceHandler, Process},
@@ -174,9 +174,10 @@ impl Ingress {
     /// and a second call waits again.
     ///
     /// Shut transports down after it, so that they still send the last terminals.
-    pub async fn shutdown(&self, grace: Duration) -> Shutdown {
+    pub async fn shutdown(&self, grace: Duration) -> Drained {
         let process = &self.0.process;
         process.in_flight.drain();
+        let count = process.in_flight.count();
         // Over or not: what is left is counted next.
         let _ = timeout(grace, process.in_flight.drained()).await;
         let cut_streams = process.in_flight.count();
@@ -188,7 +189,7 @@ impl Ingress {
         let joined = timeout(JOIN_LIMIT, process.tasks.wait()).await;
         let cut_tasks = if joined.is_ok() { 0 } else { process.tasks.len() };
         tracing::debug!(cut_streams, cut_tasks, "the ingress is shut down");
-        Shutdown { cut_streams, cut_tasks }
+        Drained { cut_tasks, ..Drained::of(count, 0, cut_streams) }
     }
 }
 

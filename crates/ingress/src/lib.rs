@@ -67,6 +67,7 @@
 mod config;
 mod contexts;
 mod deadline;
+mod drained;
 mod end;
 mod handler;
 mod ingress;
@@ -90,6 +91,7 @@ mod typed_push;
 
 pub use crate::{
     config::{EndpointConfig, IngressConfig},
+    drained::Drained,
     handler::{AdmittedHandler, AdmittedRequest, Handler, HandlerLayer, handler_layer_fn},
     ingress::Ingress,
     push_engine_handler::PushEngineHandler,

@@ -6,7 +6,7 @@ use sinew_plane::{AsyncEngine, EndpointName, InstanceId};
 use sinew_registry::{LocalEndpoint, LocalGuard};
 use tokio::time::timeout;
 
-use crate::{SystemHealth, ingress::Shared, instance::Instance};
+use crate::{Drained, SystemHealth, ingress::Shared, instance::Instance};
 
 /// A served instance of an endpoint. Dropping it withdraws the endpoint and kills its requests in
 /// flight, with the reason `Shutdown`; call [`drain`](Self::drain) first to lose none.
@@ -62,6 +62,11 @@ impl ServedEndpoint {
         self.instance.in_flight.count()
     }
 
+    /// True once new requests are refused.
+    pub fn is_draining(&self) -> bool {
+        self.instance.in_flight.is_draining()
+    }
+
     /// Refuses new requests, as `Draining`, and waits until none is in flight. A drain cannot be
     /// undone. Cancel-safe: if the future is dropped, new requests stay refused.
     pub async fn drain(&self) {
@@ -71,16 +76,18 @@ impl ServedEndpoint {
     }
 
     /// As [`drain`](Self::drain), for at most `limit`. Then it kills the rest with the reason
-    /// `Shutdown` and returns how many there were. A caller in this process that holds its stream
-    /// unread gets the cancel at its next read.
-    pub async fn drain_within(&self, limit: Duration) -> usize {
+    /// `Shutdown`. A caller in this process that holds its stream unread gets the cancel at its
+    /// next read. Returns what became of the requests that were in flight.
+    pub async fn drain_within(&self, limit: Duration) -> Drained {
+        self.instance.in_flight.drain();
+        let count = self.in_flight();
         // Over or not: what is left is counted next.
         let _ = timeout(limit, self.drain()).await;
         let cut = self.in_flight();
         if cut > 0 {
             self.instance.contexts.cut();
         }
-        cut
+        Drained::of(count, 0, cut)
     }
 
     /// The entry that callers in this process use without a transport.

@@ -49,6 +49,7 @@ mod call;
 mod config;
 mod config_error;
 mod config_overlaps;
+pub mod control;
 mod discovery_source;
 mod endpoint;
 mod env;
@@ -91,8 +92,8 @@ pub use sinew_discovery::{
     Change, FileConfig, FolderRules, Instance, InstanceKey, Owners, Snapshot, View,
 };
 pub use sinew_ingress::{
-    AdmittedHandler, AdmittedRequest, Handler, HandlerLayer, IncomingOwned, TrySendValueError,
-    ValueRefused, ValueSink, handler_layer_fn,
+    AdmittedHandler, AdmittedRequest, Drained, Handler, HandlerLayer, IncomingOwned,
+    TrySendValueError, ValueRefused, ValueSink, handler_layer_fn,
 };
 /// # Examples
 /// A request with a timeout of two seconds, which the caller cancels earlier:

@@ -12,6 +12,7 @@ use sinew_net::{
 use sinew_plane::{
     Address, BoxFuture, Code, DuplexServer, Error, RequestHandler, RequestPlaneServer, Shutdown,
 };
+use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::CheckedTcpConfig;
@@ -27,8 +28,8 @@ pub struct TcpServer {
 }
 
 struct Bound {
-    tcp: SocketAddr,
-    advertised: Address,
+    /// What was bound, and the address to advertise.
+    tcp: Option<(SocketAddr, Address)>,
     unix: Option<Arc<SocketFile>>,
 }
 
@@ -90,9 +91,27 @@ impl TcpServer {
         Ok(server)
     }
 
+    /// Makes a server and starts it on a Unix domain socket in [`TcpConfig::unix_dir`] alone, where
+    /// only processes of this user and of root reach it.
+    ///
+    /// [`TcpConfig::unix_dir`]: crate::TcpConfig::unix_dir
+    ///
+    /// # Errors
+    /// No folder is configured, or the socket cannot be made.
+    pub fn bind_unix(
+        config: CheckedTcpConfig,
+        handler: Arc<dyn RequestHandler>,
+    ) -> Result<Self, Error> {
+        let server = Self::new(config, handler);
+        let Some(unix) = server.listen_unix()? else {
+            return Err(refused("no folder for a Unix socket is configured".to_owned()));
+        };
+        *server.bound.lock() = Some(Bound { tcp: None, unix: Some(server.accept_unix(unix)) });
+        Ok(server)
+    }
+
     fn listen(&self, address: SocketAddr) -> Result<(), Error> {
-        let CheckedTcpConfig { listen, unix_dir, .. } = &self.shared.config;
-        let refused = |message: String| Error::new(Code::Exhausted, message);
+        let CheckedTcpConfig { listen, .. } = &self.shared.config;
         listen.bind_policy.check(address).map_err(|error| refused(error.to_string()))?;
         let mut bound = self.bound.lock();
         if bound.is_some() || self.shared.stop_accepting.is_cancelled() {
@@ -102,26 +121,32 @@ impl TcpServer {
         let (listener, tcp) = listening.map_err(|cause| {
             refused(format!("cannot listen on {address}: {cause}")).with_source(cause)
         })?;
-        let unix = match unix_dir {
-            Some(dir) => Some(SocketFile::bind(dir).map_err(|cause| {
-                let place = dir.display();
-                refused(format!("cannot listen on a socket in {place}: {cause}")).with_source(cause)
-            })?),
-            None => None,
-        };
+        let unix = self.listen_unix()?;
         self.spawn_acceptor(listener);
-        let unix = unix.map(|(listener, file)| {
-            self.spawn_acceptor(listener);
-            let file = Arc::new(file);
-            let watching = watch_socket_file(Arc::downgrade(&file));
-            let until = self.shared.stop_accepting.clone();
-            self.shared.connections().spawn(until.run_until_cancelled_owned(watching));
-            file
-        });
+        let unix = unix.map(|unix| self.accept_unix(unix));
         let advertised = Address::new("tcp", &listen.advertised(tcp));
         let advertised = advertised.unwrap_or_else(|_| Address::tcp(tcp));
-        *bound = Some(Bound { tcp, advertised, unix });
+        *bound = Some(Bound { tcp: Some((tcp, advertised)), unix });
         Ok(())
+    }
+
+    /// Makes the Unix socket, if the configuration names a folder for one.
+    fn listen_unix(&self) -> Result<Option<(UnixListener, SocketFile)>, Error> {
+        let Some(dir) = &self.shared.config.unix_dir else { return Ok(None) };
+        let made = SocketFile::bind(dir).map_err(|cause| {
+            let place = dir.display();
+            refused(format!("cannot listen on a socket in {place}: {cause}")).with_source(cause)
+        });
+        made.map(Some)
+    }
+
+    fn accept_unix(&self, (listener, file): (UnixListener, SocketFile)) -> Arc<SocketFile> {
+        self.spawn_acceptor(listener);
+        let file = Arc::new(file);
+        let watching = watch_socket_file(Arc::downgrade(&file));
+        let until = self.shared.stop_accepting.clone();
+        self.shared.connections().spawn(until.run_until_cancelled_owned(watching));
+        file
     }
 
     fn spawn_acceptor(&self, listener: impl Accept) {
@@ -130,7 +155,7 @@ impl TcpServer {
 
     /// The TCP address that was bound, with its port.
     pub fn local_address(&self) -> Option<SocketAddr> {
-        self.bound.lock().as_ref().map(|bound| bound.tcp)
+        self.bound.lock().as_ref()?.tcp.as_ref().map(|(address, _)| *address)
     }
 
     /// The number of open connections, of all protocols.
@@ -149,6 +174,10 @@ impl TcpServer {
         self.bound.lock().take();
         Shutdown { cut_streams, cut_tasks: 0 }
     }
+}
+
+fn refused(message: String) -> Error {
+    Error::new(Code::Exhausted, message)
 }
 
 impl Admit for Shared {
@@ -209,7 +238,8 @@ impl DuplexServer for TcpServer {
         let bound = self.bound.lock();
         let Some(bound) = bound.as_ref() else { return Vec::new() };
         let unix = bound.unix.as_ref().and_then(|file| file.address());
-        unix.into_iter().chain([bound.advertised.clone()]).collect()
+        let tcp = bound.tcp.as_ref().map(|(_, advertised)| advertised.clone());
+        unix.into_iter().chain(tcp).collect()
     }
 
     fn drain(&self) {
@@ -235,8 +265,7 @@ impl RequestPlaneServer for TcpServer {
     }
 
     fn public_address(&self) -> Option<Address> {
-        let bound = self.bound.lock();
-        bound.as_ref().map(|bound| bound.advertised.clone())
+        self.bound.lock().as_ref()?.tcp.as_ref().map(|(_, advertised)| advertised.clone())
     }
 }
 

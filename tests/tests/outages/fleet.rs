@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use sinew::{
     Config, DiscoverySource, EndpointName, InstanceId, PushRouter, RequestPlane, RouterMode,
-    Runtime, Served, Shutdown, layers::codec::PayloadFormat,
+    Runtime, Served, layers::codec::PayloadFormat,
 };
 use tokio::task::JoinHandle;
 
@@ -123,7 +123,7 @@ impl Worker {
         soon("a worker to drain", self.served.drain()).await;
         drop(self.served);
         let cut = soon("a runtime to end", self.runtime.shutdown(Duration::from_secs(20))).await;
-        assert_eq!(cut, Shutdown::default(), "a worker that has drained cuts nothing");
+        assert!(cut.is_clean(), "a worker that has drained cuts nothing: {cut}");
     }
 }
 

@@ -15,8 +15,9 @@ use crate::duration::{self, TimeOption as _};
 /// other than 0 fails the request with the end of standard error. A cancel sends SIGTERM to the
 /// command's process group, and SIGKILL after --kill-grace.
 ///
-/// SIGINT and SIGTERM withdraw the endpoint, finish what is under way and exit with 0; a second
-/// one cuts.
+/// SIGINT, SIGTERM and `sinew drain` withdraw the endpoint and finish what is under way. The last
+/// line says how many requests finished, were handed over and were cut. The exit code is 0, or 9
+/// if any was cut. A second signal cuts at once.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   sinew serve text/words/split -- tr ' ' '\\n'

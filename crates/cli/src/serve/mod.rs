@@ -20,7 +20,9 @@ mod supervision;
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use sinew::layers::plane::budget::Account;
-use sinew::{BindPolicy, Config, DiscoverySource, IncomingOwned, ResponseSink, Runtime, Served};
+use sinew::{
+    BindPolicy, Config, DiscoverySource, Drained, IncomingOwned, ResponseSink, Runtime, Served,
+};
 use sinew_telemetry::{HealthReport, Metrics, MetricsError, console::tell};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
@@ -77,26 +79,33 @@ pub(crate) async fn run(settings: &Settings, args: ServeArgs) -> Result<Exit, Fa
     tokio::select! {
         biased;
         () = interrupts.next() => {}
+        () = served.closed() => {}
         never = report_repeats() => match never {},
     }
     if served.in_flight() > 0 {
         let (count, grace) = (served.in_flight(), grace.as_secs_f32());
         tell(&format!("finishing {count} requests within {grace} s; interrupt again to cut them"));
     }
-    let exit = tokio::select! {
+    let (drained, exit) = tokio::select! {
         biased;
-        () = drain(&runtime, grace, &work) => Exit::Complete,
+        drained = drain(&runtime, &served, &work) => {
+            let exit = if drained.is_clean() { Exit::Complete } else { Exit::Cut };
+            (Some(drained), exit)
+        }
         () = interrupts.next() => {
             // The requests first, so that their callers hear of a shutdown, and not of programs
             // that were killed.
-            let _ = tokio::time::timeout(CUT_MARGIN, runtime.shutdown(Duration::ZERO)).await;
+            let ended = tokio::time::timeout(CUT_MARGIN, runtime.shutdown(Duration::ZERO)).await;
             work.cut().await;
-            Exit::Cancelled
+            (ended.ok(), Exit::Cancelled)
         }
     };
     supervision.close().await;
     if let Some(metrics) = metrics {
         metrics.shutdown().await;
+    }
+    if let Some(drained) = drained {
+        tell(&format!("ended; requests in flight: {drained}"));
     }
     Ok(exit)
 }
@@ -209,10 +218,13 @@ fn say_where(
     tell(&format!("serving {name} at {place}: {command}; call it: {call}"));
 }
 
-async fn drain(runtime: &Runtime, grace: Duration, work: &Work) {
-    let left = runtime.shutdown(grace).await;
+/// Drains the endpoint, or waits for the drain that somebody else has begun, and ends the runtime.
+async fn drain(runtime: &Runtime, served: &Served, work: &Work) -> Drained {
+    let drained = served.drain().await;
+    let left = runtime.shutdown(Duration::ZERO).await;
     tracing::debug!(?left, "the runtime has ended");
     work.finish().await;
+    drained
 }
 
 /// What answers the requests, and the tasks it runs in.

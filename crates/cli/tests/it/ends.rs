@@ -85,5 +85,5 @@ fn requests_that_outlast_the_grace_are_told_so() {
     lines.read_line(&mut String::new()).unwrap();
     server.signal(Signal::TERM);
     assert_code(&call.finish(), 7);
-    assert_eq!(server.code(), Some(0));
+    assert_eq!(server.code(), Some(9));
 }

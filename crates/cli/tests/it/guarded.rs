@@ -83,7 +83,7 @@ fn a_hangup_is_an_orderly_end() {
     let world = World::new();
     let (mut server, call, pids) = family(&world, &["--grace", "100ms", "--kill-grace", "300ms"]);
     server.signal(Signal::HUP);
-    assert_eq!(server.code(), Some(0));
+    assert_eq!(server.code(), Some(9));
     // The worker has waited for them: they are gone when it is.
     assert_eq!(pids.iter().find(|pid| runs(**pid)), None);
     assert_code(&call.0.finish(), 7);

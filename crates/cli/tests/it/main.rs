@@ -6,6 +6,7 @@ mod call;
 mod config;
 mod deadline;
 mod demo;
+mod drain;
 mod ends;
 mod frames;
 mod guarded;

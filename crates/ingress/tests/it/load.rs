@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
-use sinew_ingress::PushHandler;
-use sinew_plane::{Context, Error, Shutdown, SingleIn, Terminal, engine_fn};
+use sinew_ingress::{Drained, PushHandler};
+use sinew_plane::{Context, Error, SingleIn, Terminal, engine_fn};
 
 use crate::support::{Consumer, Fixture, NAME};
 
@@ -43,7 +43,7 @@ async fn a_thousand_concurrent_requests_get_their_own_answers() {
     assert_eq!(served.in_flight(), 0);
     assert_eq!(fixture.metric("ingress_requests_total", ""), 1_000);
     fixture.assert_idle();
-    assert_eq!(fixture.ingress.shutdown(Duration::from_secs(60)).await, Shutdown::default());
+    assert_eq!(fixture.ingress.shutdown(Duration::from_secs(60)).await, Drained::default());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -11,12 +11,16 @@ use std::{
 use sinew_plane::{Address, EndpointName, Error, RequestHandler, Shutdown};
 use tokio::sync::Mutex;
 
-use crate::{Announcement, CheckedConfig, Declaration, Listener, ServeError};
+use crate::{
+    Announcement, CheckedConfig, Declaration, Listener, ServeError, control::ControlServer,
+};
 
 /// All listeners, in the order in which they start. They stop in the opposite order, so that a
 /// listener may depend on those before it.
 pub(crate) struct Listeners {
     all: Vec<Entry>,
+    /// Starts first and stops last. No request comes through it.
+    control: ControlServer,
     /// Held while the listeners start, so that of two endpoints that are served at the same time
     /// the second waits for the first. True once the listeners have stopped.
     stopped: Mutex<bool>,
@@ -30,7 +34,12 @@ struct Entry {
 impl Listeners {
     pub(crate) fn new(all: Vec<Arc<dyn Listener>>) -> Self {
         let entry = |listener| Entry { listener, started: AtomicBool::new(false) };
-        Self { all: all.into_iter().map(entry).collect(), stopped: Mutex::default() }
+        let all = all.into_iter().map(entry).collect();
+        Self { all, control: ControlServer::default(), stopped: Mutex::default() }
+    }
+
+    pub(crate) fn control(&self) -> &ControlServer {
+        &self.control
     }
 
     /// Starts the listeners that are not running yet.
@@ -44,6 +53,7 @@ impl Listeners {
         if *stopped {
             return Err(ServeError::ShuttingDown { endpoint: endpoint.clone() });
         }
+        self.control.start(config);
         for Entry { listener, started } in &self.all {
             if started.load(Ordering::Acquire) {
                 continue;
@@ -101,6 +111,7 @@ impl Listeners {
             cut = cut + one.listener.stop(grace).await;
             one.started.store(false, Ordering::Release);
         }
+        self.control.stop(grace).await;
         cut
     }
 }

@@ -15,12 +15,12 @@ use futures_util::future::join_all;
 use parking_lot::Mutex;
 use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_discovery::{Discovery, DiscoveryError, View, host_id};
-use sinew_ingress::{Ingress, IngressConfig};
-use sinew_plane::{Address, Budget, EndpointName, RequestHandler, Shutdown};
+use sinew_ingress::{Drained, Ingress, IngressConfig};
+use sinew_plane::{Address, Budget, EndpointName, RequestHandler};
 use sinew_registry::{LocalEndpoints, LocalProcess, TransportRegistration, TransportRegistry};
 use sinew_router::Client;
 use sinew_telemetry::{BudgetMetrics, is_timing_enabled};
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use self::builder::Parts;
 pub use self::builder::RuntimeBuilder;
@@ -83,6 +83,8 @@ pub(crate) struct Inner {
     pub(crate) health: Arc<ReadyInstances>,
     memories: Memories,
     pub(crate) announced: Mutex<Vec<Weak<Announced>>>,
+    /// The drains that run for others than their callers. Each ends by itself.
+    drains: TaskTracker,
     /// The task that shows the use of the budget as a metric. Ends with this value.
     _budget_shown: Option<AbortOnDropHandle<()>>,
     /// True once the shutdown has begun: no further endpoint is served.
@@ -139,7 +141,7 @@ impl Runtime {
         let process = Some(config.tcp().driver.mux.process);
         let here = LocalProcess { host: host_id(), process, addresses: parts.own_addresses };
         let budget_shown = show_budget(config.budget());
-        Ok(Self(Arc::new(Inner {
+        let runtime = Self(Arc::new(Inner {
             config,
             here,
             discovery,
@@ -153,9 +155,12 @@ impl Runtime {
             health,
             memories: Memories::default(),
             announced: Mutex::default(),
+            drains: TaskTracker::new(),
             _budget_shown: budget_shown,
             closing: AtomicBool::new(false),
-        })))
+        }));
+        runtime.0.listeners.control().control(runtime.downgrade());
+        Ok(runtime)
     }
 
     /// Starts a runtime with the defaults, changed by the environment: see [`Config::from_env`].
@@ -282,12 +287,10 @@ impl Runtime {
     ///
     /// The withdrawal, the delay until callers know of it, the requests and the listeners may take
     /// `grace` each. The withdrawal and the listeners get at least one second.
-    pub async fn shutdown(&self, grace: Duration) -> Shutdown {
+    pub async fn shutdown(&self, grace: Duration) -> Drained {
         self.0.closing.store(true, Ordering::Release);
-        let announced: Vec<_> = {
-            let mut announced = self.0.announced.lock();
-            announced.drain(..).filter_map(|one| one.upgrade()).collect()
-        };
+        let mut announced = self.announced();
+        announced.retain(|one| !one.is_closed());
         // Out of the view first, so that routers stop asking before they are refused. A discovery
         // that does not answer in time ends the entries with their leases.
         let limit = grace.max(LAST_WORDS);
@@ -299,13 +302,26 @@ impl Runtime {
         self.0.listeners.drain();
         let requests = self.0.ingress.shutdown(grace).await;
         join_all(announced.iter().map(|one| one.leave(limit))).await;
+        self.0.drains.close();
+        // Their requests have ended, so they do soon.
+        let _ = tokio::time::timeout(LAST_WORDS, self.0.drains.wait()).await;
         // The requests had their grace; what their connections still carry is their ends.
         let connections = self.0.listeners.stop(LAST_WORDS).await;
         let calls = self.0.registry.close(LAST_WORDS).await;
         let shared = assembly::close(&self.0.factories, LAST_WORDS).await;
         // Bounded by itself.
         self.0.discovery.shutdown().await;
-        requests + connections + calls + shared
+        requests.and(connections + calls + shared)
+    }
+
+    /// What is served.
+    pub(crate) fn announced(&self) -> Vec<Arc<Announced>> {
+        self.0.announced.lock().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Runs a drain to its end, whatever becomes of its caller.
+    pub(crate) fn spawn_drain(&self, drain: impl Future<Output = ()> + Send + 'static) {
+        self.0.drains.spawn(drain);
     }
 
     /// True once the runtime shuts down.

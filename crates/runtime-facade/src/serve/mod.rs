@@ -15,6 +15,7 @@ use sinew_plane::{
     ResponseSink,
 };
 use tokio::sync::{Mutex, OnceCell};
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::served::Announced;
 pub use self::served::Served;
@@ -296,6 +297,8 @@ impl ServeBuilder {
             registration: Mutex::new(Some(registration)),
             grace: inner.config.grace,
             left: OnceCell::new(),
+            drained: OnceCell::new(),
+            closed: CancellationToken::new(),
         });
         {
             let mut all = inner.announced.lock();

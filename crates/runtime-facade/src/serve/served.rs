@@ -4,14 +4,15 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use sinew_discovery::Registration;
-use sinew_ingress::ServedEndpoint;
-use sinew_plane::{Address, EndpointName, InstanceId, Shutdown};
+use sinew_ingress::{Drained, ServedEndpoint};
+use sinew_plane::{Address, EndpointName, InstanceId};
 use tokio::{
     sync::{Mutex, OnceCell},
     time::timeout,
 };
+use tokio_util::sync::CancellationToken;
 
-use crate::{Announcement, assembly::Listeners, runtime::LAST_WORDS};
+use crate::{Announcement, assembly::Listeners, control::EndpointStatus, runtime::LAST_WORDS};
 
 /// An endpoint that is served and announced.
 pub(crate) struct Announced {
@@ -23,9 +24,54 @@ pub(crate) struct Announced {
     pub(super) grace: Duration,
     /// Set when the listeners have released the endpoint.
     pub(super) left: OnceCell<()>,
+    /// What became of the requests, once the drain has ended.
+    pub(super) drained: OnceCell<Drained>,
+    /// Cancelled when the drain has ended.
+    pub(super) closed: CancellationToken,
 }
 
 impl Announced {
+    pub(crate) fn endpoint(&self) -> &EndpointName {
+        self.served.endpoint()
+    }
+
+    pub(crate) fn instance(&self) -> InstanceId {
+        self.served.instance()
+    }
+
+    /// True once the drain has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.is_cancelled()
+    }
+
+    pub(crate) fn grace(&self) -> Duration {
+        self.grace
+    }
+
+    pub(crate) fn status(&self) -> EndpointStatus {
+        EndpointStatus {
+            endpoint: self.endpoint().clone(),
+            instance: self.instance(),
+            in_flight: self.served.in_flight(),
+            draining: self.served.is_draining(),
+        }
+    }
+
+    /// Drains the endpoint, once, whoever asks for it.
+    pub(crate) async fn drain(&self) -> Drained {
+        let drained = self.drained.get_or_init(|| async {
+            let Self { served, listeners, grace, .. } = self;
+            // A discovery that does not answer in time ends the entry with its lease.
+            let _ = timeout((*grace).max(LAST_WORDS), self.withdraw()).await;
+            tokio::time::sleep(listeners.withdrawal_delay().min(*grace)).await;
+            let drained = served.drain_within(*grace).await;
+            self.leave((*grace).max(LAST_WORDS)).await;
+            self.closed.cancel();
+            drained
+        });
+        *drained.await
+    }
+
     /// Withdraws the endpoint from discovery. It is still served to callers that have its address.
     pub(crate) async fn withdraw(&self) {
         if let Some(registration) = self.registration.lock().await.take()
@@ -77,21 +123,21 @@ impl Served {
     }
 
     /// Withdraws the endpoint from discovery, refuses new requests, waits for those in flight for
-    /// at most [`Config::grace`](crate::Config::grace), and cuts the rest. Returns what it had to
-    /// cut. If discovery does not answer, the withdrawal may take as long again, and so may the
+    /// at most [`Config::grace`](crate::Config::grace), and cuts the rest. Returns what became of
+    /// them. If discovery does not answer, the withdrawal may take as long again, and so may the
     /// listeners until they have released the endpoint. A response that a caller in this process
     /// holds unread counts as in flight, because its engine runs only while the caller reads. If
     /// Dynamo callers can reach the endpoint, it takes new requests for another half second, until
     /// the withdrawal has reached them, because Dynamo does not send a refused request to another
     /// instance. Cancel-safe: if the future is dropped, the endpoint stays withdrawn.
-    pub async fn drain(&self) -> Shutdown {
-        let Announced { served, listeners, grace, .. } = &*self.announced;
-        // A discovery that does not answer in time ends the entry with its lease.
-        let _ = timeout((*grace).max(LAST_WORDS), self.announced.withdraw()).await;
-        tokio::time::sleep(listeners.withdrawal_delay().min(*grace)).await;
-        let cut_streams = served.drain_within(*grace).await;
-        self.announced.leave((*grace).max(LAST_WORDS)).await;
-        Shutdown { cut_streams, cut_tasks: 0 }
+    pub async fn drain(&self) -> Drained {
+        self.announced.drain().await
+    }
+
+    /// Waits until the endpoint is drained, whoever asked for it: [`drain`](Self::drain) or
+    /// `sinew drain`. A process that serves nothing else may end then. Cancel-safe.
+    pub async fn closed(&self) {
+        self.announced.closed.cancelled().await;
     }
 }
 
