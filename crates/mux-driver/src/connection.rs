@@ -234,6 +234,11 @@ impl Connection {
         !self.is_closed() && !self.0.is_retired()
     }
 
+    /// True once the peer has said that it drains.
+    pub fn peer_leaves(&self) -> bool {
+        self.0.peer_leaves()
+    }
+
     /// Waits until no stream is left and their ends are written.
     pub(crate) async fn drained(&self) {
         let Tasks { idle, written, closed, .. } = self.tasks();

@@ -5,7 +5,7 @@ use std::{
         Arc, OnceLock, Weak,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use sinew_mux::{Detached, Role, Sessions};
 use sinew_net::{Carrier, Place};
-use sinew_plane::{Budget, Code, Error, RequestHandler, TransportId, clock};
+use sinew_plane::{Budget, Code, Error, ProcessId, RequestHandler, TransportId, clock};
 use sinew_telemetry::{ActiveConnection, ConnectionMeters, ConnectionMetrics, Side};
 use tokio::{runtime::Handle, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -21,6 +21,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     CheckedDriverConfig, budget_keeper,
     connection::{Connection, Keeping, MuxConnection, Sending, Tasks},
+    lost_streams::LostStreams,
     read::Reader,
     write::run_writer,
 };
@@ -33,8 +34,9 @@ pub(crate) struct Arrival {
     pub(crate) place: Option<Place>,
 }
 
-/// Where streams wait that come back, and who has them come back.
-type ComesBack = (Arc<Detached<Tasks>>, Arc<Notify>);
+/// Where streams of this side wait that come back, if this side opens any; and who is woken when
+/// streams of either side have lost a connection.
+type ComesBack = (Option<Arc<Detached<Tasks>>>, Arc<Notify>);
 
 /// The connections that are open, by numbers of their own.
 #[derive(Default)]
@@ -93,8 +95,8 @@ impl ConnectionSet {
         self.start_with(None, carrier, role, config, (handler, None))
     }
 
-    /// The same, whose own streams come back over another connection when this one is lost:
-    /// `comes_back` is where they wait, and wakes who has them come back.
+    /// The same, whose streams come back over another connection when this one is lost:
+    /// `comes_back` is where those of this side wait, and wakes who has them come back.
     pub(crate) fn start_resuming(
         self: &Arc<Self>,
         carrier: Box<dyn Carrier>,
@@ -118,6 +120,20 @@ impl ConnectionSet {
         self.start_with(Some(arrival), carrier, Role::Acceptor, config, (handler, None))
     }
 
+    /// As [`start_accepted`](Self::start_accepted), for a connection on which this side opens the
+    /// streams: those that lose it wait in `lost`.
+    pub fn start_accepted_resuming(
+        self: &Arc<Self>,
+        carrier: Box<dyn Carrier>,
+        (first, place): (BytesMut, Option<Place>),
+        config: Arc<CheckedDriverConfig>,
+        lost: &LostStreams,
+    ) -> Connection {
+        let arrival = Arrival { first, place };
+        let comes_back = config.mux.resumes().then(|| lost.comes_back());
+        self.start_with(Some(arrival), carrier, Role::Acceptor, config, (None, comes_back))
+    }
+
     fn start_with(
         self: &Arc<Self>,
         arrival: Option<Arrival>,
@@ -138,7 +154,7 @@ impl ConnectionSet {
         }
         let mut keeping = Keeping { detached: None, wakes: vec![Arc::clone(&self.session_timer)] };
         if let Some((detached, wake)) = comes_back {
-            keeping.detached = Some(detached);
+            keeping.detached = detached;
             keeping.wakes.push(wake);
         }
         let connection = Connection::new(role, transport, config, handler, sending, keeping);
@@ -233,6 +249,12 @@ impl ConnectionSet {
     /// The metrics of the connections over a transport.
     pub fn metrics(&self, transport: &TransportId) -> ConnectionMetrics {
         self.meters.of(transport)
+    }
+
+    /// Until when the last of the streams that this side serves to a process, and that have lost
+    /// their connection, waits for its consumer; `None` while none waits.
+    pub fn kept_until(&self, process: ProcessId) -> Option<Instant> {
+        self.sessions.kept_until(process)
     }
 
     /// How many connections are open.

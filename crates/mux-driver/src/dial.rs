@@ -87,6 +87,14 @@ impl Dialer {
         self
     }
 
+    /// Sets who is woken when a connection is lost with streams that the other side has opened: it
+    /// comes back for them if there is another connection.
+    #[must_use]
+    pub fn with_wake(mut self, wake: Arc<Notify>) -> Self {
+        self.on_detached = wake;
+        self
+    }
+
     /// The last connection, open or not.
     pub fn current(&self) -> Option<Connection> {
         self.current.load_full().map(Connection)
@@ -180,8 +188,12 @@ impl Dialer {
 
     fn start(self: &Arc<Self>, carrier: Box<dyn Carrier>) -> Connection {
         let (config, handler) = (Arc::clone(&self.config), self.handler.clone());
-        if handler.is_some() || !config.mux.resumes() {
+        if !config.mux.resumes() {
             return self.connections.start(carrier, Role::Dialler, config, handler);
+        }
+        if handler.is_some() {
+            let comes_back = (None, Arc::clone(&self.on_detached));
+            return self.connections.start_resuming(carrier, config, handler, comes_back);
         }
         self.reattaching.get_or_init(|| {
             let task = reattach::run(Arc::downgrade(self), Arc::clone(&self.on_detached));
@@ -192,7 +204,7 @@ impl Dialer {
                 detached.close();
             });
         });
-        let comes_back = (Arc::clone(&self.detached), Arc::clone(&self.on_detached));
+        let comes_back = (Some(Arc::clone(&self.detached)), Arc::clone(&self.on_detached));
         self.connections.start_resuming(carrier, config, handler, comes_back)
     }
 

@@ -34,6 +34,7 @@ mod connection;
 mod connection_set;
 mod dial;
 mod input;
+mod lost_streams;
 mod mux_protocol;
 mod open;
 mod read;
@@ -46,6 +47,7 @@ pub use crate::{
     connection::{Call, Connection, Tasks},
     connection_set::ConnectionSet,
     dial::Dialer,
+    lost_streams::LostStreams,
     mux_protocol::MuxProtocol,
     transport::MuxTransport,
 };

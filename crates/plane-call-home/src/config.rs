@@ -13,9 +13,11 @@ use crate::worker::Network;
 /// [`TcpStreamServerConfig::default`].
 #[derive(Debug, Clone)]
 pub struct TcpStreamServerConfig {
-    /// Limits of shared connections; `write_timeout` and `budget` apply to all connections. When a
-    /// shared connection breaks before a stream has begun on it, `open_timeout` is the longest wait
-    /// for another one.
+    /// Limits of shared connections; `write_timeout` and `budget` apply to all connections. A stream
+    /// that has lost its shared connection waits for another one of its worker for
+    /// `mux.resume_grace`, and goes on there. Where it cannot (`mux.resume` is off at either end, or
+    /// the worker does not know the stream) and has not begun, it is asked for again, and
+    /// `open_timeout` is the longest wait for the connection.
     pub driver: DriverConfig,
     /// Limits of the listener.
     pub listen: ListenConfig,
@@ -96,6 +98,13 @@ pub struct CheckedTcpStreamServerConfig {
 }
 
 impl CheckedTcpStreamServerConfig {
+    /// True if streams over shared connections outlive these: [`pool`](TcpStreamServerConfig::pool)
+    /// and `driver.mux.resume` are on, and the process has an identity. A worker that has either off
+    /// has its streams end with their connections.
+    pub fn resumes(&self) -> bool {
+        self.pool && self.driver.mux().resumes()
+    }
+
     /// A codec for the frames of this side, which checks what the settings say.
     pub(crate) fn two_part_codec(&self) -> TwoPartCodec {
         two_part_codec(self.max_frame_bytes, self.frame_checks)
@@ -120,7 +129,8 @@ impl std::ops::Deref for CheckedTcpStreamServerConfig {
 #[derive(Debug, Clone)]
 pub struct TcpStreamClientConfig {
     /// Limits of shared connections. `connect_timeout` covers all attempts to reach a caller
-    /// together, and a shared connection is closed after `idle_timeout` without a stream.
+    /// together, and a shared connection is closed after `idle_timeout` without a stream. When one is
+    /// lost with streams, the worker keeps them for `mux.resume_grace`, and dials the caller again.
     pub driver: DriverConfig,
     /// As [`TcpStreamServerConfig::frame_checks`].
     pub frame_checks: Option<ChecksumMode>,
@@ -229,8 +239,6 @@ fn checked_driver(
     mode: Option<ChecksumMode>,
 ) -> Result<CheckedDriverConfig, ConfigError> {
     let mut driver = driver.clone();
-    // A response that loses its shared connection is asked for anew, or lost.
-    driver.mux.resume = false;
     driver.mux.check_frames(writes_checks(mode), mode != Some(ChecksumMode::Write));
     driver.checked()
 }

@@ -150,6 +150,12 @@ pub trait ResponsePlaneServer: Send + Sync {
 
     /// The address that requests give to workers.
     fn public_address(&self) -> Option<Address>;
+
+    /// True if this side has the responses of Sinew workers go on over another connection when
+    /// theirs is lost. Whether a response does depends on its worker as well.
+    fn resumes(&self) -> bool {
+        false
+    }
 }
 
 /// A response stream with which a worker is expected to dial back. Dropping it ends the

@@ -117,6 +117,8 @@ struct State {
     /// Connections that were made, of those that are cut by themselves.
     drawn: usize,
     log: Vec<CutMade>,
+    /// The bytes that count are those to the server.
+    counts_to_server: bool,
 }
 
 impl CuttingProxy {
@@ -141,10 +143,19 @@ impl CuttingProxy {
                 next: None,
                 drawn: 0,
                 log: Vec::new(),
+                counts_to_server: false,
             }),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared))).abort_handle();
         Ok(Self { address, shared, accepting })
+    }
+
+    /// Counts the bytes to the server instead of those to the client, for connections that are made
+    /// from now on: where workers dial their callers, what the workers send is the answer.
+    #[must_use]
+    pub fn counting_to_server(self) -> Self {
+        self.shared.state().counts_to_server = true;
+        self
     }
 
     /// Where clients reach the server through this proxy. The scheme is that of the server's address,
@@ -273,9 +284,9 @@ async fn connection(
         _ = holding.changed() => return,
         _ = held.wait_for(|held| !*held) => {}
     }
-    let (target, limit) = {
+    let (target, limit, counts_to_server) = {
         let mut state = shared.state();
-        (state.target.clone(), state.draw())
+        (state.target.clone(), state.draw(), state.counts_to_server)
     };
     // A server that is not there: the client's connection closes.
     let Ok(far) = Socket::connect(&target).await else { return };
@@ -283,6 +294,8 @@ async fn connection(
         let cut = CutMade { connection: number, how, bytes, at: clock::now().into() };
         shared.state().log(cut);
     };
+    // What comes from the second is counted.
+    let (near, far) = if counts_to_server { (far, near) } else { (near, far) };
     relay(near, far, Limits { limit, seen, orders }, &shared.passed, log).await;
 }
 

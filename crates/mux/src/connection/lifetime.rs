@@ -18,6 +18,11 @@ impl<D: Driver> Connection<D> {
         self.out.lock().outbound.is_retired()
     }
 
+    /// True once the peer has said that it drains: it has sent a goaway for that.
+    pub fn peer_leaves(&self) -> bool {
+        self.streams.lock().peer_leaves
+    }
+
     /// Takes no new streams from the peer, and sends it a goaway: streams above `last_stream` were
     /// not begun. Open streams continue.
     pub fn drain(&self, last_stream: u32) {

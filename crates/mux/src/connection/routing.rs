@@ -2,7 +2,7 @@
 
 use std::{collections::hash_map::Entry, sync::Arc, time::Instant};
 
-use sinew_plane::{Headers, Terminal};
+use sinew_plane::{Code, Headers, Terminal};
 
 use super::{Connection, Driver, Effects, Receiver, Serving, streams::Streams};
 use crate::{ConnectionError, DoneStreams, Event};
@@ -168,6 +168,7 @@ impl<D: Driver> Receiver<D> {
                     connection.forget_id(&response);
                     streams.gone.push(response);
                 }
+                None if streams.was_let_go() => {}
                 None => self.inbound.on_ineffective_frame(now)?,
             }
         }
@@ -186,7 +187,7 @@ impl<D: Driver> Receiver<D> {
                 connection.out.lock().outbound.on_hello(hello);
                 // Set once: the machine admits one hello.
                 let _ = connection.peer.set(hello);
-                if connection.serving == Serving::Admits {
+                if connection.serving != Serving::Nothing {
                     let budget = connection.account.as_ref().map(|account| account.budget());
                     let resuming = connection.resumes().then_some(connection);
                     let (presence, session) = self.sessions.enter(hello.process, budget, resuming);
@@ -204,6 +205,7 @@ impl<D: Driver> Receiver<D> {
             }
             Event::GoAway { last_stream, error } => {
                 connection.out.lock().outbound.on_go_away();
+                streams.peer_leaves |= error.code() == Code::Draining;
                 effects.room_made = true;
                 let unseen: Vec<u32> =
                     streams.calls.keys().copied().filter(|stream| *stream > last_stream).collect();

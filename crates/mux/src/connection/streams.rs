@@ -30,6 +30,8 @@ pub(super) struct Streams<D: Driver> {
     /// Those that have ended, until the peer says that it has their ends: the oldest first.
     pub(super) finished: VecDeque<Finished<D>>,
     finished_bytes: usize,
+    /// Streams of which the peer will say that it has the end, and that are not kept any more.
+    let_go: u32,
     /// Those that are kept no more. One is let go of for each that comes, as the allocator has a few
     /// blocks of a size at hand and puts the rest away; those left, when all that was read is routed.
     pub(super) gone: Vec<Arc<ProducerStream<D>>>,
@@ -40,6 +42,8 @@ pub(super) struct Streams<D: Driver> {
     pub(super) unanswered: Unanswered<u32>,
     /// No new ones: drained or closed.
     pub(super) draining: bool,
+    /// The peer has said that it drains.
+    pub(super) peer_leaves: bool,
     pub(super) closed: bool,
 }
 
@@ -58,11 +62,13 @@ impl<D: Driver> Default for Streams<D> {
             responses: FxHashMap::default(),
             finished: VecDeque::new(),
             finished_bytes: 0,
+            let_go: 0,
             gone: Vec::new(),
             requests_hold: 0,
             charged: Tally::default(),
             unanswered: Unanswered::default(),
             draining: false,
+            peer_leaves: false,
             closed: false,
         }
     }
@@ -136,6 +142,7 @@ impl<D: Driver> Streams<D> {
         let is_full =
             self.finished.len() >= MAX_FINISHED || self.finished_bytes + bytes > MAX_FINISHED_BYTES;
         let oldest = if is_full { self.remove_finished(0) } else { None };
+        self.let_go += u32::from(oldest.is_some());
         self.finished_bytes += bytes;
         self.finished.push_back(Finished { stream, bytes, response });
         oldest
@@ -154,9 +161,19 @@ impl<D: Driver> Streams<D> {
         Some(response)
     }
 
+    /// The peer has the end of a stream that is not kept. True when it was let go of for others, so
+    /// that its peer could not know.
+    pub(super) fn was_let_go(&mut self) -> bool {
+        let (before, any) = (self.let_go, self.let_go > 0);
+        self.let_go = before.saturating_sub(1);
+        any
+    }
+
     /// Takes all of them out.
     pub(super) fn take_all_finished(&mut self) -> Vec<Arc<ProducerStream<D>>> {
         self.finished_bytes = 0;
+        let count = u32::try_from(self.finished.len()).unwrap_or(u32::MAX);
+        self.let_go = self.let_go.saturating_add(count);
         self.finished.drain(..).map(|it| it.response).collect()
     }
 

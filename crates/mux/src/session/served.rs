@@ -189,6 +189,10 @@ impl<D: Driver> Session<D> {
         !self.streams.lock().detached.is_empty()
     }
 
+    pub(super) fn kept_until(&self) -> Option<Instant> {
+        self.streams.lock().detached.values().map(|waiting| waiting.until).max()
+    }
+
     pub(super) fn has_dropped(&self) -> bool {
         self.streams.lock().has_dropped
     }

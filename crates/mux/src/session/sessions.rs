@@ -101,6 +101,13 @@ impl<D: Driver> Sessions<D> {
         self.losses.lock().waiting.front().map(|(until, _)| *until)
     }
 
+    /// Until when the last of the streams of this process waits for its consumer; `None` while none
+    /// waits.
+    pub fn kept_until(&self, process: ProcessId) -> Option<Instant> {
+        let session = self.state.lock().by_process.get(&process).map(Arc::clone);
+        session?.kept_until()
+    }
+
     /// Ends the streams whose consumers have not attached in time.
     pub fn handle_timeout(&self, now: Instant) {
         loop {

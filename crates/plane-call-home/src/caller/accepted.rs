@@ -1,11 +1,12 @@
 //! An accepted connection: its peer, and the stream that it is for.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use sinew_codec::TwoPartCodec;
 use sinew_dynamo_wire::{ControlMessage, MAX_HANDSHAKE_BYTES, StreamType, Subject, read_handshake};
 use sinew_mux::PREFACE;
+use sinew_mux_driver::LostStreams;
 use sinew_net::{Admit, Peer, Socket, TCP};
 use sinew_plane::{Code, Error};
 use tokio::{io::AsyncReadExt, net::TcpStream, time::Instant};
@@ -15,10 +16,14 @@ use super::{
     expected::Entry,
     response_connection::{OpenGuard, ResponseConnection},
     server::Shared,
+    worker_connections::Attached,
 };
 
 /// Room for the first read: a handshake, and the prologue and the first items behind it.
 const FIRST_READ_BYTES: usize = 4 << 10;
+
+/// Pause until streams for which the connections of their worker had no room try again.
+const ROOM_PAUSE: Duration = Duration::from_millis(50);
 
 impl Admit for Shared {
     fn stop_accepting(&self) -> &CancellationToken {
@@ -88,7 +93,9 @@ async fn recognise(stream: &mut TcpStream, first: &mut BytesMut) -> Option<First
     }
 }
 
-/// Runs the mux over a worker's shared connection, and has it known while it lives.
+/// Runs the mux over a worker's shared connection, and has it known while it lives. Streams that it
+/// loses attach to another one of the worker: to one that is up here, and else to the next by
+/// [`add`](super::worker_connections::WorkerConnections::add). This task ends those that wait too long.
 async fn share(
     shared: &Arc<Shared>,
     stream: TcpStream,
@@ -103,7 +110,10 @@ async fn share(
     }
     // It is counted among the mux connections from here on.
     let arrived = (first, counted.into_place());
-    let connection = shared.connections.start_accepted(Box::new(socket), arrived, config, None);
+    let lost = CloseOnDrop(LostStreams::default());
+    let CloseOnDrop(lost) = &lost;
+    let socket = Box::new(socket);
+    let connection = shared.connections.start_accepted_resuming(socket, arrived, config, lost);
     if tokio::time::timeout_at(until, connection.established()).await.is_err() {
         let error = Error::new(Code::ConnectTimedOut, "the worker did not say hello in time");
         connection.close(&error);
@@ -120,7 +130,25 @@ async fn share(
         return;
     }
     connection.closed().await;
-    shared.workers.remove(process, &connection);
+    shared.workers.remove(process, &connection, lost);
+    while !lost.is_empty() {
+        match shared.workers.attach(process, lost) {
+            Attached::All => {}
+            Attached::InPart => lost.expired(Some(ROOM_PAUSE)).await,
+            // It has closed its connections on purpose, and dials no more.
+            Attached::Nowhere if connection.peer_leaves() => shared.workers.end_lost(process),
+            Attached::Nowhere => lost.expired(None).await,
+        }
+    }
+}
+
+/// Ends the streams that wait when nobody looks after them any more.
+struct CloseOnDrop(LostStreams);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 /// Reads the handshake and hands the connection to its stream.

@@ -31,6 +31,10 @@ use super::{
 };
 use crate::config::CheckedTcpStreamServerConfig;
 
+/// How long a worker that discovery has removed, and that has no connection here, may take to dial
+/// again: one that drains is removed too, and dials at once.
+const REMOVED_GRACE: Duration = Duration::from_secs(2);
+
 /// The caller's end of the call-home plane: it expects response streams, and request streams that
 /// workers fetch, and listens for workers that dial back.
 ///
@@ -236,6 +240,22 @@ impl Shared {
         }
     }
 
+    /// An instance of this process was removed. If the process has no connection here, it is most
+    /// likely gone: its streams do not wait for the whole grace.
+    fn give_up_soon(self: &Arc<Self>, process: ProcessId) {
+        if !self.workers.has_lost(process) {
+            return;
+        }
+        let (this, closing) = (Arc::clone(self), self.closing.clone());
+        let later = async move {
+            let pause = tokio::time::sleep(REMOVED_GRACE);
+            if closing.run_until_cancelled(pause).await.is_some() {
+                this.workers.end_lost(process);
+            }
+        };
+        self.connections.spawn_on(later, &self.runtime);
+    }
+
     /// Lets a connection end decently, without holding up who ends it.
     pub(crate) fn linger(&self, connection: ResponseConnection) {
         // Ending streams works from outside the runtime too.
@@ -266,6 +286,7 @@ impl ResponsePlaneServer for TcpStreamServer {
         self.shared.removed.set(endpoint, instance, self.shared.config.tombstone_ttl);
         let message = "the worker was removed before its response began";
         let error = Error::new(Code::ConnectionLost, message);
+        let mut processes = Vec::new();
         for entry in self.shared.streams.all() {
             if let Entry::Response(source) = entry
                 && let Some(source) = source.upgrade()
@@ -273,12 +294,22 @@ impl ResponsePlaneServer for TcpStreamServer {
                 && source.request.endpoint == *endpoint
             {
                 source.end_if_pending(&error);
+                processes.extend(source.request.process);
             }
+        }
+        processes.sort_unstable();
+        processes.dedup();
+        for process in processes {
+            self.shared.give_up_soon(process);
         }
     }
 
     fn public_address(&self) -> Option<Address> {
         Address::new("tcp", &self.advertised).ok()
+    }
+
+    fn resumes(&self) -> bool {
+        self.shared.config.resumes()
     }
 }
 

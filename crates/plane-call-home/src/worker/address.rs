@@ -27,6 +27,9 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 const KEPT: Duration = Duration::from_secs(30);
 const MAX_NAMES: usize = 1_024;
 
+/// Further addresses of a name that are tried for streams whose connection is lost.
+const MAX_OTHERS: usize = 4;
+
 /// Finds out where a response is dialled to.
 pub(crate) struct CallerAddresses {
     pub(crate) policy: DialPolicy,
@@ -85,6 +88,16 @@ impl CallerAddresses {
             None => self.look_up(text).await?,
         };
         self.choose(&addresses, text, origin)
+    }
+
+    /// The other addresses of a name that was [resolved](Self::resolve) to `first` and may be dialled
+    /// for a request of this origin.
+    pub(crate) fn others(&self, text: &str, first: SocketAddr, origin: Origin) -> Vec<SocketAddr> {
+        let known = self.known(text, Duration::MAX);
+        let addresses = known.iter().flat_map(|addresses| addresses.iter().copied());
+        let may_be_dialled =
+            |it: &SocketAddr| *it != first && self.policy.judge(*it, origin).is_ok();
+        addresses.filter(may_be_dialled).take(MAX_OTHERS).collect()
     }
 
     fn known(&self, name: &str, kept: Duration) -> Option<Arc<[SocketAddr]>> {

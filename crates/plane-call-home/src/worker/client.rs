@@ -178,6 +178,10 @@ impl TcpStreamClient {
             let token = Token::from_bytes(token);
             let (at, dial_budget) =
                 (At { address, token, process: offer.process() }, &mut dial_budget);
+            let others = self.addresses.others(&info.address, address, origin);
+            if !others.is_empty() {
+                self.pool.note_others(at, others);
+            }
             match self.pool.stream(at, &info.subject, &context, dial_budget).await {
                 Ok(sink) => return Ok(sink),
                 Err(error) if error.code() == Code::Cancelled => return Err(error),

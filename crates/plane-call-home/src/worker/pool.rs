@@ -1,11 +1,13 @@
 //! Connections to callers that many responses share.
 
+mod redial;
+
 use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{
         Arc, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -18,6 +20,7 @@ use sinew_plane::{
     Address, Code, Context, Error, Executed, ProcessId, RequestHandler, ResponseSink, clock,
 };
 use sinew_telemetry::{Side, Stopwatch, TcpPoolMetrics};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -81,13 +84,19 @@ struct Inner {
     claimed: AtomicU64,
     reused: AtomicU64,
     metrics: TcpPoolMetrics,
+    /// A connection was lost with streams on it.
+    lost: Arc<Notify>,
     stop: CancellationToken,
 }
 
 /// One address, and a place for each connection to it.
-#[derive(Default)]
 struct Caller {
+    at: At,
     places: Mutex<Vec<Arc<Dialer>>>,
+    /// Further addresses of the same name, which may be dialled too.
+    others: Mutex<Arc<[SocketAddr]>>,
+    /// A task dials it again for the streams that are kept.
+    is_redialled: AtomicBool,
 }
 
 /// What a caller's places have to offer.
@@ -112,13 +121,14 @@ impl Pool {
             claimed: AtomicU64::new(0),
             reused: AtomicU64::new(0),
             metrics: TcpPoolMetrics::new(),
+            lost: Arc::default(),
             stop: CancellationToken::new(),
         });
         if let Some(budget) = &inner.config.driver.budget {
             inner.connections.keep_budget(budget);
         }
         let (weak, stop) = (Arc::downgrade(&inner), inner.stop.clone());
-        inner.connections.spawn(maintain(weak, addresses, stop));
+        inner.connections.spawn(maintain(weak, addresses, Arc::clone(&inner.lost), stop));
         Self(inner)
     }
 
@@ -147,6 +157,13 @@ impl Pool {
         inner.grow(at);
         inner.metrics.acquired(since);
         answer.join(context)
+    }
+
+    /// Notes further addresses of a caller, for the case that the one which is dialled first is lost.
+    pub(crate) fn note_others(&self, at: At, others: Vec<SocketAddr>) {
+        if let Ok(caller) = self.0.caller(at) {
+            *caller.others.lock() = others.into();
+        }
     }
 
     /// The stream that the caller asks for under this subject, over a shared connection.
@@ -301,12 +318,12 @@ impl Inner {
                 return Err(Error::new(Code::Exhausted, message));
             }
         }
-        Ok(Arc::clone(callers.entry(key).or_default()))
+        Ok(Arc::clone(callers.entry(key).or_insert_with(|| Arc::new(Caller::new(at)))))
     }
 
     fn choose(self: &Arc<Self>, caller: &Caller, at: At) -> Choice {
         let mut places = caller.places.lock();
-        let live = |place: &Arc<Dialer>| place.current().filter(|it| it.is_usable());
+        let live = |place: &Arc<Dialer>| place.usable();
         let load = |it: &Connection| it.active_streams();
         let best = places.iter().filter_map(live).min_by_key(load);
         let dead = places.iter().find(|place| live(place).is_none()).cloned();
@@ -325,27 +342,54 @@ impl Inner {
         }
     }
 
+    /// The first place at an address, for a caller that has no connection.
+    fn first_place(self: &Arc<Self>, caller: &Caller, at: At) -> Arc<Dialer> {
+        let mut places = caller.places.lock();
+        match places.first() {
+            Some(place) => Arc::clone(place),
+            None => self.place(&mut places, at),
+        }
+    }
+
     fn place(self: &Arc<Self>, places: &mut Vec<Arc<Dialer>>, at: At) -> Arc<Dialer> {
         let config = Arc::new(self.config.driver.clone().with_token(at.token));
         let (address, connector) = (Address::tcp(at.address), Arc::new(config.socket_connector()));
         let target = Dialer::new(address, connector, config, Arc::clone(&self.connections));
         let handler = Arc::new(self.questions.of(at.address)) as Arc<dyn RequestHandler>;
-        let place = Arc::new(target.with_handler(handler, Arc::clone(&self.created)));
+        let target = target.with_handler(handler, Arc::clone(&self.created));
+        let place = Arc::new(target.with_wake(Arc::clone(&self.lost)));
         places.push(Arc::clone(&place));
         place
     }
 }
 
-/// Gives up on old questions, keeps the gauges true, and has the addresses of this host looked at
-/// again now and then, until the pool ends.
-async fn maintain(pool: Weak<Inner>, addresses: Arc<CallerAddresses>, stop: CancellationToken) {
-    for tick in 1_u32.. {
-        tokio::select! {
+/// Has callers dialled again whose streams have lost their connection, gives up on old questions,
+/// keeps the gauges true, and has the addresses of this host looked at again now and then, until the
+/// pool ends.
+async fn maintain(
+    pool: Weak<Inner>,
+    addresses: Arc<CallerAddresses>,
+    lost: Arc<Notify>,
+    stop: CancellationToken,
+) {
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + TICK, TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut tick = 0_u32;
+    loop {
+        let is_lost = tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(TICK) => {}
-        }
+            () = lost.notified() => true,
+            _ = ticks.tick() => false,
+        };
         let Some(pool) = pool.upgrade() else { return };
+        // With each tick as well: streams that are refused room on their connection wait for the
+        // next, without a loss.
+        pool.redial_lost();
+        if is_lost {
+            continue;
+        }
+        tick = tick.wrapping_add(1);
         if tick.is_multiple_of(INTERFACE_TICKS) {
             addresses.policy.look_again();
         }
@@ -355,14 +399,31 @@ async fn maintain(pool: Weak<Inner>, addresses: Arc<CallerAddresses>, stop: Canc
 }
 
 impl Caller {
+    fn new(at: At) -> Self {
+        let (places, others) = (Mutex::default(), Mutex::new(Arc::from([])));
+        Self { at, places, others, is_redialled: AtomicBool::new(false) }
+    }
+
     fn is_of_use(&self) -> bool {
+        self.is_redialled.load(Ordering::Acquire) || self.live().is_some()
+    }
+
+    /// A connection that is up.
+    fn live(&self) -> Option<Connection> {
+        self.places.lock().iter().find_map(|place| place.usable())
+    }
+
+    /// The process that has answered there.
+    fn process(&self) -> Option<ProcessId> {
         let places = self.places.lock();
-        places.iter().any(|place| place.current().is_some_and(|it| it.is_usable()))
+        let mut answered = places.iter().filter_map(|place| place.current());
+        answered.find_map(|it| it.peer().map(|hello| hello.process))
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        self.stop.cancel();
         let error = Error::new(Code::ConnectionLost, "the worker's response client was dropped");
         self.connections.close_all(&error);
     }

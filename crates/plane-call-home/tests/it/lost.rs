@@ -22,7 +22,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::{
     delivery::{any_caller, arrived, caller, connect, drain, plain, request, worker},
     fixture::{soon, until},
-    pooled::{CALLER, WORKER, bridged_with, driver, pair_for, pooled, pooled_caller, to_worker},
+    pooled::{
+        CALLER, WORKER, bridged_with, driver, forgetful, pair_for, pooled, pooled_caller, to_worker,
+    },
     wire::{READY, RawWorker, header},
 };
 
@@ -156,8 +158,9 @@ async fn a_stop_is_passed_on_to_a_worker_that_comes_another_way() {
     assert_eq!(other.control().await.as_deref(), Some("\"stop\""));
 }
 
+/// Keeps no streams, so that those which have not begun are asked for again.
 fn patient(open_timeout: Duration) -> DriverConfig {
-    DriverConfig { open_timeout, ..driver(CALLER) }
+    DriverConfig { open_timeout, ..forgetful(driver(CALLER)) }
 }
 
 /// The limit on the prologue is one minute by default: nobody comes any more long before.

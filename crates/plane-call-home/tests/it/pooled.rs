@@ -34,6 +34,12 @@ pub(crate) fn driver(process: ProcessId) -> DriverConfig {
     DriverConfig { mux: MuxConfig { process, ..MuxConfig::default() }, ..DriverConfig::default() }
 }
 
+/// Of an end that keeps no streams without their connection.
+pub(crate) fn forgetful(mut driver: DriverConfig) -> DriverConfig {
+    driver.mux.resume = false;
+    driver
+}
+
 pub(crate) fn pooled_caller() -> TcpStreamServer {
     caller(TcpStreamServerConfig { driver: driver(CALLER), ..TcpStreamServerConfig::default() })
 }
@@ -358,8 +364,9 @@ pub(crate) async fn bridged_with(driver: DriverConfig) -> (Bridge, TcpStreamServ
 }
 
 #[tokio::test]
-async fn a_connection_that_is_cut_ends_its_streams_and_is_made_anew() {
-    let ((bridge, caller), worker) = (bridged().await, worker(pooled()));
+async fn without_resume_a_cut_ends_its_streams_and_the_connection_is_made_anew() {
+    let ((bridge, caller), worker) =
+        (bridged_with(forgetful(driver(CALLER))).await, worker(pooled()));
     let mut streams = Vec::new();
     for _ in 0..10 {
         let (mut stream, mut sink) = pair(&caller, &worker).await;

@@ -103,6 +103,11 @@ impl ResponsePlaneServer for CallHome {
     fn public_address(&self) -> Option<Address> {
         self.server().ok()?.public_address()
     }
+
+    // Without a port: it is asked for when the transport is made.
+    fn resumes(&self) -> bool {
+        self.config.resumes()
+    }
 }
 
 #[cfg(test)]

@@ -47,6 +47,11 @@ impl SplitTransport {
     /// Makes a transport for the addresses of one scheme, whose workers are Sinew processes.
     /// `max_message_bytes` is the largest body and the largest item; the request plane must carry
     /// about 130 KiB more, for headers and control message.
+    ///
+    /// Its capabilities say that it is resumable if `responses` [is](ResponsePlaneServer::resumes).
+    /// They are known before any worker is, so they speak of this side: a response resumes if its
+    /// worker keeps streams and shares connections too, as Sinew workers do by default, and ends
+    /// with its connection otherwise.
     pub fn new(
         scheme: SplitScheme,
         max_message_bytes: usize,
@@ -55,13 +60,16 @@ impl SplitTransport {
     ) -> Self {
         let mut capabilities = TransportCapabilities::streaming(max_message_bytes);
         capabilities.latency = scheme.latency();
+        capabilities.resumable = responses.resumes();
         let (id, in_flight) = (scheme.transport(), Arc::new(Streams::new(usize::MAX)));
         Self { scheme, peer: None, id, capabilities, requests, responses, in_flight }
     }
 
-    /// Sets the codec for workers that are not Sinew processes.
+    /// Sets the codec for workers that are not Sinew processes. Their streams end with their
+    /// connections.
     #[must_use]
-    pub fn with_peer(self, peer: Arc<dyn PeerCodec>) -> Self {
+    pub fn with_peer(mut self, peer: Arc<dyn PeerCodec>) -> Self {
+        self.capabilities.resumable = false;
         Self { peer: Some(peer), ..self }
     }
 

@@ -10,10 +10,11 @@ use sinew_plane::{
     Address, BoxFuture, DuplexServer, DuplexTransport, Error, OutgoingRequest, ProcessId,
     RequestHandler, ResponseStream, Shutdown, TransportCapabilities, TransportId, Window,
 };
+use sinew_plane_call_home::TcpStreamServer;
 use sinew_split::{SplitServerConfig, SplitTransport};
-use sinew_testkit::{Harness, Served};
+use sinew_testkit::{Cuts, CuttingProxy, Harness, Listen, Served, Way};
 
-use crate::fixture::{Worker, response_server, transport};
+use crate::fixture::{Worker, response_server, response_server_at, transport};
 
 struct Split {
     /// Whether many responses share connections.
@@ -27,6 +28,11 @@ type Processes = Arc<Mutex<HashMap<Address, ProcessId>>>;
 impl Split {
     fn new(pool: bool) -> Self {
         Self { pool, processes: Processes::default() }
+    }
+
+    fn client_of(&self, responses: Arc<TcpStreamServer>) -> Arc<dyn DuplexTransport> {
+        let processes = Arc::clone(&self.processes);
+        Arc::new(Informed { transport: transport(responses), processes })
     }
 }
 
@@ -97,9 +103,26 @@ impl Harness for Split {
         })
     }
 
+    /// The worker is the one that dials, so the proxy stands before the caller's port.
+    fn serve_resuming(
+        &self,
+        handler: Arc<dyn RequestHandler>,
+    ) -> Option<BoxFuture<'_, (Served, Arc<dyn Way>)>> {
+        self.pool.then(|| -> BoxFuture<'_, _> {
+            Box::pin(async move {
+                let proxy =
+                    CuttingProxy::start(Listen::loopback(), self.nowhere(), Cuts::when_told());
+                let proxy = proxy.await.unwrap().counting_to_server();
+                let responses = response_server_at(true, Some(proxy.address().rest().to_owned()));
+                proxy.retarget(Address::tcp(responses.local_address()));
+                let served = self.serve(handler).await;
+                (Served { client: self.client_of(responses), ..served }, Arc::new(proxy) as _)
+            })
+        })
+    }
+
     fn client(&self) -> Arc<dyn DuplexTransport> {
-        let transport = transport(response_server(self.pool));
-        Arc::new(Informed { transport, processes: Arc::clone(&self.processes) })
+        self.client_of(response_server(self.pool))
     }
 
     fn nowhere(&self) -> Address {
@@ -179,6 +202,7 @@ macro_rules! split_suite {
                 nothing_is_served_after_a_shutdown,
                 a_closed_client_cuts_what_outlives_the_grace,
                 a_closing_client_waits_for_what_runs,
+                a_transport_that_says_that_it_resumes_does,
             }
             limits: limits {
                 a_body_at_the_limit_passes,
@@ -289,6 +313,7 @@ mod pooled {
             a_burst_fills_no_more_than_the_windows,
         }
     }
+    sinew_testkit::resume_suite!(crate::conformance::Split::new(true));
 }
 
 #[tokio::test]

@@ -15,7 +15,8 @@ use sinew_plane::{
     RequestHandler, RequestPlaneServer, ResponseSink,
 };
 use sinew_plane_call_home::{
-    ListenHost, TcpStreamClient, TcpStreamClientConfig, TcpStreamServer, TcpStreamServerConfig,
+    DriverConfig, ListenConfig, ListenHost, TcpStreamClient, TcpStreamClientConfig,
+    TcpStreamServer, TcpStreamServerConfig,
 };
 use sinew_plane_request_tcp::{
     TcpRequestClient, TcpRequestConfig, TcpRequestServer, TcpRequestServerConfig,
@@ -42,14 +43,29 @@ pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     }
 }
 
+/// What a connection that falls silent is found by, and a stream given up: cases wait for both.
+fn hurry(driver: &mut DriverConfig) {
+    driver.backoff_max = Duration::from_millis(50);
+    driver.mux.keepalive_interval = Duration::from_millis(500);
+    driver.mux.keepalive_timeout = Duration::from_secs(2);
+    driver.mux.resume_grace = Duration::from_secs(4);
+}
+
 /// Where a caller waits for responses.
 pub(crate) fn response_server(pool: bool) -> Arc<TcpStreamServer> {
+    response_server_at(pool, None)
+}
+
+/// Which tells workers another address than its own, `HOST:PORT`.
+pub(crate) fn response_server_at(pool: bool, advertise: Option<String>) -> Arc<TcpStreamServer> {
     let mut config = TcpStreamServerConfig {
         host: ListenHost::Ip([127, 0, 0, 1].into()),
         max_frame_bytes: MAX_MESSAGE_BYTES + FRAME_PREFIX_BYTES,
         pool,
+        listen: ListenConfig { advertise, ..ListenConfig::default() },
         ..TcpStreamServerConfig::default()
     };
+    hurry(&mut config.driver);
     config.driver.mux.max_message_bytes = MAX_MESSAGE_BYTES;
     config.driver.mux.process = ProcessId::random();
     Arc::new(TcpStreamServer::bind(config.checked().unwrap()).unwrap())
@@ -95,6 +111,7 @@ impl Worker {
             pool,
             ..TcpStreamClientConfig::default()
         };
+        hurry(&mut back.driver);
         back.driver.mux.max_message_bytes = MAX_MESSAGE_BYTES;
         let process = ProcessId::random();
         back.driver.mux.process = process;
