@@ -1,16 +1,20 @@
 //! NATS goes away and comes back, or brings more requests than workers take.
 
-use std::time::Duration;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
-use sinew::{Code, Context, Executed, RetryConfig, SingleIn};
+use sinew::{Address, Code, Context, Executed, RetryConfig, SingleIn};
+use sinew_testkit::{Cut, Cuts, CuttingProxy, Listen, Way};
 use tokio::task::JoinSet;
 
 use crate::{
     engine::Job,
     fleet::Place,
     load::{Failure, Held, Load, call},
-    servers::Nats,
-    wait::soon,
+    servers::{Nats, free_ports},
+    wait::{soon, until},
 };
 
 /// Far more than a refusal at once takes, and less than any wait for a server.
@@ -75,6 +79,39 @@ async fn nats_restarted_under_load_hangs_nobody_and_needs_no_new_registration() 
     let unsure = account.failed.iter().filter(|one| one.error.executed() != Executed::No).count();
     let begun = place.shop.begun();
     assert!((completed..=completed + unsure as u64).contains(&begun), "{begun} of {completed}");
+}
+
+/// The worker dials its caller again; NATS has no part in that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_of_requests_over_nats_outlive_the_connections_of_their_responses() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut nats = Nats::start().await;
+    let place = Place::folder(folder.path()).over(&nats);
+    let workers = [place.worker().await, place.worker().await];
+    let [port] = free_ports();
+    let target = Address::tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    let proxy = CuttingProxy::start(Listen::loopback(), target, Cuts::when_told()).await.unwrap();
+    let mut behind = place.clone();
+    behind.config.call_home.port = port;
+    behind.config.call_home.listen.advertise = Some(proxy.address().rest().to_owned());
+    let caller = behind.caller(2).await;
+    let load = Load::start(&caller.router, 8);
+    load.uses(&workers.each_ref().map(|worker| worker.id())).await;
+    let held = Held::begin(&caller.router, 40, workers[0].id()).await;
+    for how in [Cut::Reset, Cut::Fin, Cut::Reset] {
+        let made = proxy.made();
+        (&proxy as &dyn Way).cut(how);
+        until("both workers to dial again", async || proxy.made() >= made + 2).await;
+        load.completes(50).await;
+    }
+    let account = load.end().await;
+    assert!(account.failed.is_empty(), "{:#?}", account.failed);
+    nats.kill();
+    let made = proxy.made();
+    (&proxy as &dyn Way).cut(Cut::Reset);
+    until("a worker to dial again", async || proxy.made() > made).await;
+    place.shop.open_gate();
+    held.complete().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,15 +6,17 @@ use bytes::Bytes;
 use sinew_dynamo_wire::TcpStreamConnectionInfo;
 use sinew_plane::{ProcessId, ResponsePlaneServer, ResponseRegistration};
 use sinew_plane_call_home::TcpStreamServer;
+use sinew_testkit::{Cut, Way};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 
 use crate::{
-    delivery::{connect, drain, worker},
-    fixture::soon,
-    pooled::{WORKER, pooled, pooled_caller, to_worker},
+    delivery::{connect, drain, next, worker},
+    fixture::{soon, until},
+    pooled::{CALLER, WORKER, driver, pooled, pooled_caller, to_worker},
+    resume::behind_proxy,
 };
 
 /// Another process that requests were sent to.
@@ -23,6 +25,7 @@ const OTHER: ProcessId = ProcessId(0x07E4);
 /// Kinds of frame.
 const HELLO: u8 = 0x01;
 const OPEN: u8 = 0x02;
+const ATTACH: u8 = 0x0C;
 
 /// What a process says when it makes a shared connection, and the token that it shows with it.
 fn greeting(process: ProcessId, token: Option<&[u8]>) -> Vec<u8> {
@@ -36,6 +39,8 @@ fn greeting(process: ProcessId, token: Option<&[u8]>) -> Vec<u8> {
     put(2, &16_384_u32.to_be_bytes());
     put(3, &(1_u32 << 20).to_be_bytes());
     put(4, &(1_u32 << 20).to_be_bytes());
+    // It keeps streams.
+    put(6, &1_u64.to_be_bytes());
     if let Some(token) = token {
         put(7, token);
     }
@@ -47,7 +52,7 @@ fn greeting(process: ProcessId, token: Option<&[u8]>) -> Vec<u8> {
     bytes
 }
 
-/// Reads what the caller says until it opens a stream or ends the connection: the name of the
+/// Reads what the caller says until it opens or attaches a stream or ends the connection: the name of the
 /// stream, or none.
 async fn opened(caller: &TcpStreamServer, greeting: &[u8]) -> Option<String> {
     let mut socket = TcpStream::connect(caller.local_address()).await.unwrap();
@@ -64,6 +69,9 @@ async fn opened(caller: &TcpStreamServer, greeting: &[u8]) -> Option<String> {
             if head[3] == OPEN {
                 let name = usize::from(u16::from_be_bytes([payload[56], payload[57]]));
                 return Some(String::from_utf8(payload[59..59 + name].to_vec()).unwrap());
+            }
+            if head[3] == ATTACH {
+                return Some("an attach".to_owned());
             }
         }
     };
@@ -119,6 +127,39 @@ async fn a_stream_is_opened_to_the_token_of_its_worker_and_to_nothing_else() {
         let name = opened(&caller, &greeting(process, Some(&token))).await;
         assert_eq!(name, Some(format!("call-home/{}", read(registered).subject)));
     }
+}
+
+/// Streams whose worker is cut off wait for that worker.
+#[tokio::test]
+async fn a_stream_attaches_to_the_token_and_the_process_of_its_worker_alone() {
+    let (proxy, caller) = behind_proxy(driver(CALLER)).await;
+    let worker = worker(pooled());
+    let registered = register(&caller, WORKER);
+    let (token, other) = (token_of(&registered), token_of(&register(&caller, OTHER)));
+    let mut sink = connect(&worker, &registered.connection_info).await;
+    sink.send(Bytes::from("one")).await.unwrap();
+    let mut stream = registered.stream;
+    assert_eq!(next(&mut stream).await.unwrap().unwrap(), "one");
+    proxy.hold();
+    (&proxy as &dyn Way).cut(Cut::Reset);
+    until("the worker to dial again", || proxy.made() == 2).await;
+    for (process, shown) in [
+        (WORKER, None),
+        (WORKER, Some(vec![0; 16])),
+        (WORKER, Some(other.clone())),
+        (OTHER, Some(token)),
+    ] {
+        let name = opened(&caller, &greeting(process, shown.as_deref())).await;
+        assert_eq!(name, None, "{process} with {shown:?}");
+    }
+    // Another worker of this caller, which may open its own streams there.
+    let _others = register(&caller, OTHER);
+    let name = opened(&caller, &greeting(OTHER, Some(&other))).await;
+    assert_ne!(name.as_deref(), Some("an attach"));
+    sink.send(Bytes::from("two")).await.unwrap();
+    sink.complete();
+    proxy.release();
+    assert_eq!(drain(stream).await.0, ["two"]);
 }
 
 /// Forged connections beside it take nothing from the worker.

@@ -12,4 +12,5 @@ mod lost;
 mod metadata;
 mod pooled;
 mod refused;
+mod resume;
 mod wire;

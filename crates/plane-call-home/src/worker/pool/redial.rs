@@ -145,3 +145,6 @@ impl Drop for Redial {
         self.caller.is_redialled.store(false, Ordering::Release);
     }
 }
+
+#[cfg(test)]
+mod tests;
