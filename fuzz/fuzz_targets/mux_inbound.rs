@@ -28,7 +28,7 @@ use sinew_mux::{
 };
 use sinew_plane::{
     Budget, Code, EndpointName, Error, InstanceId, ItemBatch, OutgoingRequest, ProcessId,
-    ResponseSink, ResponseSource, SinkTarget, SourceEvent, StreamId, Window,
+    ResponseSink, ResponseSource, ResumeReason, SinkTarget, SourceEvent, StreamId, Window,
 };
 
 use crate::manual::{End, Manual};
@@ -240,9 +240,10 @@ impl Peer {
             let due = self.end.poll_timeout();
             self.log.push(format!("looks: {:?}", self.end.handle_timeout(due)));
             self.act();
-            self.end.connection.lost(&Error::new(Code::ConnectionLost, "lost"), due);
+            let error = Error::new(Code::ConnectionLost, "lost");
+            self.end.connection.lost(&error, ResumeReason::Lost, due);
             self.sessions.handle_timeout(due + GRACE);
-            self.detached.end();
+            self.detached.handle_timeout(due + GRACE);
         }
         let mut rest = BytesMut::new();
         self.end.write_rest(&mut rest);

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use sinew_mux::{CheckedMuxConfig, MuxConfig, Token};
 use sinew_net::SocketConnector;
-use sinew_plane::{Budget, ConfigError};
+use sinew_plane::{Budget, ConfigError, ConnectionEvents};
 
 /// Settings of the connections of one side. Start from [`DriverConfig::default`].
 #[derive(Debug, Clone)]
@@ -32,6 +32,9 @@ pub struct DriverConfig {
     /// message is at most seven eighths of the share of one connection, which is a quarter of the
     /// budget.
     pub budget: Option<Arc<Budget>>,
+    /// Who hears of the connections that this side makes for its calls, and of their streams that
+    /// go on over others. Nobody by default, which costs nothing.
+    pub events: ConnectionEvents,
 }
 
 impl Default for DriverConfig {
@@ -47,6 +50,7 @@ impl Default for DriverConfig {
             idle_timeout: Duration::from_secs(300),
             max_targets: 4_096,
             budget: None,
+            events: ConnectionEvents::default(),
         }
     }
 }

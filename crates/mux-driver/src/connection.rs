@@ -6,21 +6,27 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
-use sinew_mux::{Detached, Driver, Hello, Refusal, Role, Serving};
+use sinew_mux::{Driver, Hello, Refusal, Role, Serving};
 use sinew_net::{CONNECTION_COST_BYTES, Occupant, WriteHalf};
 use sinew_plane::{
-    BudgetUse, Code, Error, Fault, OutgoingRequest, PeerFacts, RequestHandler, StreamId,
-    TransportId,
+    Address, BoxFuture, BudgetUse, Code, Error, Fault, OutgoingRequest, PeerFacts, RequestHandler,
+    ResumeReason, StreamId, TransportId, Way,
     budget::{Hold, Work},
     clock,
 };
-use sinew_telemetry::ConnectionMetrics;
+use sinew_telemetry::{ConnectionMetrics, StreamMetrics};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{CheckedDriverConfig, write::Writer};
+use crate::{
+    CheckedDriverConfig,
+    coming_back::{ComingBack, Losing},
+    moving,
+    write::Writer,
+};
 
 /// The streams of a connection, and what moves its bytes.
 pub(crate) type MuxConnection = sinew_mux::Connection<Tasks>;
@@ -59,6 +65,9 @@ pub struct Tasks {
     idle: Notify,
     /// Wakes who looks after streams that have lost this connection.
     on_detached: Vec<Arc<Notify>>,
+    /// Where streams go that lose this connection.
+    losing: Option<Losing>,
+    pub(crate) streams: StreamMetrics,
     /// How far the connection has come.
     stage: watch::Sender<Stage>,
     /// Ends both tasks.
@@ -80,8 +89,9 @@ pub(crate) struct Sending {
 
 /// Where streams go that lose their connection, and who looks after them there.
 pub(crate) struct Keeping {
-    pub(crate) detached: Option<Arc<Detached<Tasks>>>,
+    pub(crate) losing: Option<Losing>,
     pub(crate) wakes: Vec<Arc<Notify>>,
+    pub(crate) metrics: StreamMetrics,
 }
 
 /// How far a connection has come.
@@ -90,6 +100,29 @@ enum Stage {
     Handshake,
     Established,
     Closed(Error),
+}
+
+impl Tasks {
+    /// The address that was dialled, where streams may leave it for another.
+    pub(crate) fn address(&self) -> Option<&Address> {
+        self.coming_back().map(|back| &back.address)
+    }
+
+    /// What this side goes on from, if it dialled and its streams may go on over another connection.
+    pub(crate) fn coming_back(&self) -> Option<&ComingBack> {
+        match &self.losing {
+            Some(Losing::Dialled(back)) => Some(back),
+            _ => None,
+        }
+    }
+
+    /// Counts streams that have moved here, and tells of them.
+    pub(crate) fn moved(&self, streams: usize, why: ResumeReason) {
+        self.streams.resumed(why, streams);
+        if let Some(address) = self.address() {
+            self.config.events.attached(address, streams, why, Duration::ZERO);
+        }
+    }
 }
 
 impl Driver for Tasks {
@@ -117,6 +150,14 @@ impl Driver for Tasks {
 
     fn on_detached(&self) {
         self.on_detached.iter().for_each(|task| task.notify_one());
+    }
+
+    fn on_truncated(&self) {
+        self.streams.truncated();
+    }
+
+    fn move_call(call: Arc<Call>, way: Way) -> BoxFuture<'static, Result<(), Error>> {
+        Box::pin(moving::move_call(call, way))
     }
 }
 
@@ -153,13 +194,16 @@ impl Connection {
             room: Notify::new(),
             idle: Notify::new(),
             on_detached: keeping.wakes,
+            losing: keeping.losing,
+            streams: keeping.metrics,
             stage: watch::Sender::new(Stage::Handshake),
             closed: CancellationToken::new(),
             hurried: AtomicBool::new(false),
             read_ended: CancellationToken::new(),
         };
+        let detached = tasks.losing.as_ref().and_then(Losing::detached).map(Arc::clone);
         let connection = MuxConnection::new(role, &config.mux, serving, account, tasks);
-        Self(Arc::new(match keeping.detached {
+        Self(Arc::new(match detached {
             Some(detached) => connection.with_detached(detached),
             None => connection,
         }))
@@ -287,8 +331,26 @@ impl Connection {
 
     /// The carrier is gone: ends the connection. Its streams wait for another one to the same peer,
     /// where both ends keep them.
-    pub(crate) fn lost(&self, error: &Error) {
-        self.close_with(error, |connection| connection.lost(error, clock::now()));
+    pub(crate) fn lost(&self, error: &Error, why: ResumeReason) {
+        self.telling(error, |connection| connection.lost(error, why, clock::now()));
+    }
+
+    /// The peer is at fault: ends the connection and every stream on it.
+    pub(crate) fn fail(&self, error: &Error) {
+        self.telling(error, |connection| connection.end(error));
+    }
+
+    /// Closes the connection and tells those who hear of it, if it was up.
+    fn telling(&self, error: &Error, end_streams: impl FnOnce(&MuxConnection)) {
+        let streams = self.active_streams();
+        let tasks = self.tasks();
+        self.close_with(error, |connection| {
+            // Before its streams are attached elsewhere, of which is told as well.
+            if let Some(address) = tasks.address().filter(|_| connection.peer().is_some()) {
+                tasks.config.events.lost(address, streams, error);
+            }
+            end_streams(connection);
+        });
     }
 
     fn close_with(&self, error: &Error, end_streams: impl FnOnce(&MuxConnection)) {

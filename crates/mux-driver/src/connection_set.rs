@@ -11,15 +11,16 @@ use std::{
 use bytes::BytesMut;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
-use sinew_mux::{Detached, Role, Sessions};
+use sinew_mux::{Role, Sessions};
 use sinew_net::{Carrier, Place};
 use sinew_plane::{Budget, Code, Error, ProcessId, RequestHandler, TransportId, clock};
-use sinew_telemetry::{ActiveConnection, ConnectionMeters, ConnectionMetrics, Side};
+use sinew_telemetry::{ActiveConnection, ConnectionMeters, ConnectionMetrics, Side, StreamMetrics};
 use tokio::{runtime::Handle, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     CheckedDriverConfig, budget_keeper,
+    coming_back::Losing,
     connection::{Connection, Keeping, MuxConnection, Sending, Tasks},
     lost_streams::LostStreams,
     read::Reader,
@@ -33,10 +34,6 @@ pub(crate) struct Arrival {
     /// Its place, for as long as it lives.
     pub(crate) place: Option<Place>,
 }
-
-/// Where streams of this side wait that come back, if this side opens any; and who is woken when
-/// streams of either side have lost a connection.
-type ComesBack = (Option<Arc<Detached<Tasks>>>, Arc<Notify>);
 
 /// The connections that are open, by numbers of their own.
 #[derive(Default)]
@@ -64,6 +61,7 @@ pub struct ConnectionSet {
     /// Writes that reached a socket.
     writes: Arc<AtomicU64>,
     meters: ConnectionMeters,
+    streams: StreamMetrics,
 }
 
 impl ConnectionSet {
@@ -80,6 +78,7 @@ impl ConnectionSet {
             timing: OnceLock::new(),
             writes: Arc::default(),
             meters: ConnectionMeters::new(side),
+            streams: StreamMetrics::new(side),
         })
     }
 
@@ -95,16 +94,16 @@ impl ConnectionSet {
         self.start_with(None, carrier, role, config, (handler, None))
     }
 
-    /// The same, whose streams come back over another connection when this one is lost:
-    /// `comes_back` is where those of this side wait, and wakes who has them come back.
+    /// The same, whose streams come back over another connection when this one is lost: `losing` says
+    /// where they wait, and who has them come back.
     pub(crate) fn start_resuming(
         self: &Arc<Self>,
         carrier: Box<dyn Carrier>,
         config: Arc<CheckedDriverConfig>,
         handler: Option<Arc<dyn RequestHandler>>,
-        comes_back: ComesBack,
+        losing: Losing,
     ) -> Connection {
-        self.start_with(None, carrier, Role::Dialler, config, (handler, Some(comes_back)))
+        self.start_with(None, carrier, Role::Dialler, config, (handler, Some(losing)))
     }
 
     /// As [`start`](Self::start), over a carrier that a listener accepted. `first` has the bytes
@@ -130,8 +129,8 @@ impl ConnectionSet {
         lost: &LostStreams,
     ) -> Connection {
         let arrival = Arrival { first, place };
-        let comes_back = config.mux.resumes().then(|| lost.comes_back());
-        self.start_with(Some(arrival), carrier, Role::Acceptor, config, (None, comes_back))
+        let losing = config.mux.resumes().then(|| lost.losing());
+        self.start_with(Some(arrival), carrier, Role::Acceptor, config, (None, losing))
     }
 
     fn start_with(
@@ -140,7 +139,7 @@ impl ConnectionSet {
         carrier: Box<dyn Carrier>,
         role: Role,
         config: Arc<CheckedDriverConfig>,
-        (handler, comes_back): (Option<Arc<dyn RequestHandler>>, Option<ComesBack>),
+        (handler, losing): (Option<Arc<dyn RequestHandler>>, Option<Losing>),
     ) -> Connection {
         let transport = carrier.transport();
         let meter = self.meters.of(&transport);
@@ -152,10 +151,11 @@ impl ConnectionSet {
         if config.mux.resumes() && handler.is_some() {
             self.look_after_sessions();
         }
-        let mut keeping = Keeping { detached: None, wakes: vec![Arc::clone(&self.session_timer)] };
-        if let Some((detached, wake)) = comes_back {
-            keeping.detached = detached;
-            keeping.wakes.push(wake);
+        let wakes = vec![Arc::clone(&self.session_timer)];
+        let mut keeping = Keeping { losing: None, wakes, metrics: self.streams.clone() };
+        if let Some(losing) = losing {
+            keeping.wakes.push(Arc::clone(losing.wake()));
+            keeping.losing = Some(losing);
         }
         let connection = Connection::new(role, transport, config, handler, sending, keeping);
         if let Some(account) = connection.0.account() {
@@ -190,9 +190,10 @@ impl ConnectionSet {
     fn look_after_sessions(&self) {
         self.timing.get_or_init(|| {
             let (sessions, timer) = (Arc::clone(&self.sessions), Arc::clone(&self.session_timer));
-            let ending = self.ending.clone();
+            let (ending, shown) = (self.ending.clone(), self.streams.detached());
             self.tasks.spawn(async move {
                 loop {
+                    shown.set(sessions.waiting());
                     let until = sessions.poll_timeout();
                     tokio::select! {
                         biased;
@@ -255,6 +256,11 @@ impl ConnectionSet {
     /// their connection, waits for its consumer; `None` while none waits.
     pub fn kept_until(&self, process: ProcessId) -> Option<Instant> {
         self.sessions.kept_until(process)
+    }
+
+    /// The metrics of streams that lose their connections.
+    pub(crate) fn stream_metrics(&self) -> &StreamMetrics {
+        &self.streams
     }
 
     /// How many connections are open.

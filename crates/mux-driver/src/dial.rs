@@ -1,28 +1,28 @@
 //! One address to which a client keeps a connection, dialled when it is first needed, and again
 //! after it was lost.
 
-use std::{
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicU64, Ordering},
 };
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
-use sinew_mux::{Detached, Role};
+use sinew_mux::Role;
 use sinew_net::{Attempt, Carrier, Connector};
 use sinew_plane::{
-    Address, Backoff, CONNECT_ATTEMPT_DELAY, Code, Error, Executed, Failure, Jitter,
-    RequestHandler, clock, staggered,
+    Address, Backoff, CONNECT_ATTEMPT_DELAY, Code, ConnectionEvents, Error, Executed, Failure,
+    Jitter, ProcessId, RequestHandler, clock, staggered,
 };
+use sinew_telemetry::DetachedStreams;
 use tokio::sync::{Notify, watch};
 
 use crate::{
     CheckedDriverConfig, ConnectionSet,
-    connection::{Connection, MuxConnection, Tasks},
-    reattach,
+    coming_back::{ComingBack, Losing},
+    connection::{Connection, MuxConnection},
+    reach::Reach,
+    resume,
     write::Writer,
 };
 
@@ -42,12 +42,17 @@ pub struct Dialer {
     handler: Option<Arc<dyn RequestHandler>>,
     /// Connections that were made.
     made: Arc<AtomicU64>,
-    /// The streams of this side that have lost their connection, and who is woken for them. None where
-    /// the other side opens streams.
-    detached: Arc<Detached<Tasks>>,
-    on_detached: Arc<Notify>,
+    /// The streams of this side that have lost their connection. None where the other side opens
+    /// streams.
+    back: Arc<ComingBack>,
+    /// How many, for people.
+    shown: DetachedStreams,
     /// The task that has them come back was started.
-    reattaching: OnceLock<()>,
+    resuming: OnceLock<()>,
+    /// Who is woken for streams of the other side that have lost their connection.
+    wake: Option<Arc<Notify>>,
+    /// The other addresses of the instance.
+    reach: Option<Arc<Reach>>,
 }
 
 /// What came of a dial; `None` while it is under way.
@@ -63,6 +68,8 @@ impl Dialer {
         connections: Arc<ConnectionSet>,
     ) -> Self {
         Self {
+            back: Arc::new(ComingBack::new(address.clone())),
+            shown: connections.stream_metrics().detached(),
             address,
             connector,
             config,
@@ -72,9 +79,9 @@ impl Dialer {
             failure: Mutex::new(None),
             handler: None,
             made: Arc::default(),
-            detached: Arc::default(),
-            on_detached: Arc::default(),
-            reattaching: OnceLock::new(),
+            resuming: OnceLock::new(),
+            wake: None,
+            reach: None,
         }
     }
 
@@ -91,7 +98,15 @@ impl Dialer {
     /// comes back for them if there is another connection.
     #[must_use]
     pub fn with_wake(mut self, wake: Arc<Notify>) -> Self {
-        self.on_detached = wake;
+        self.wake = Some(wake);
+        self
+    }
+
+    /// Sets where it finds the other addresses of its instance, over which streams go on that have
+    /// lost their connection.
+    #[must_use]
+    pub(crate) fn with_reach(mut self, reach: Arc<Reach>) -> Self {
+        self.reach = Some(reach);
         self
     }
 
@@ -112,7 +127,19 @@ impl Dialer {
         if let Some(connection) = self.usable() {
             return Ok(connection);
         }
-        let mut dial = self.join_dial()?;
+        self.joined(self.join_dial(true)?).await
+    }
+
+    /// As [`connection`](Self::connection), also while the hold-down of a failed dial lasts: for
+    /// streams that wait, which have a backoff of their own.
+    pub(crate) async fn connection_at_once(self: &Arc<Self>) -> Result<Connection, Error> {
+        if let Some(connection) = self.usable() {
+            return Ok(connection);
+        }
+        self.joined(self.join_dial(false)?).await
+    }
+
+    async fn joined(&self, mut dial: Dial) -> Result<Connection, Error> {
         // The task that dials always says how it went, unless its runtime ends.
         match dial.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(outcome)) => outcome.clone(),
@@ -122,12 +149,12 @@ impl Dialer {
 
     /// The dial under way, or a new one, in a task of its own: a request that is in a hurry must
     /// not take it along when it gives up.
-    fn join_dial(self: &Arc<Self>) -> Result<Dial, Error> {
+    fn join_dial(self: &Arc<Self>, heeds_pause: bool) -> Result<Dial, Error> {
         let mut dialling = self.dialling.lock();
         if let Some(dial) = &*dialling {
             return Ok(dial.clone());
         }
-        if let Some(error) = self.pausing() {
+        if let Some(error) = self.pausing().filter(|_| heeds_pause) {
             return Err(error);
         }
         let (done, dial) = watch::channel(None);
@@ -176,14 +203,45 @@ impl Dialer {
         *failure = Some(Failure::new(failure.as_ref(), error, &backoff, clock::now()));
     }
 
-    /// The streams that wait to come back.
-    pub(crate) fn detached(&self) -> &Detached<Tasks> {
-        &self.detached
+    /// Where its streams wait that are to come back.
+    pub(crate) fn coming_back(&self) -> &ComingBack {
+        &self.back
     }
 
-    /// The pause between two tries to have them come back.
-    pub(crate) fn pause(&self) -> Duration {
-        self.config.backoff_base
+    /// Shows how many those are.
+    pub(crate) fn show_detached(&self) {
+        self.shown.set(self.back.detached.len());
+    }
+
+    /// True while somebody needs it: its connection takes streams, or streams wait for one.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.usable().is_some() || !self.back.detached.is_empty()
+    }
+
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    pub(crate) fn config(&self) -> &CheckedDriverConfig {
+        &self.config
+    }
+
+    pub(crate) fn connections(&self) -> &Arc<ConnectionSet> {
+        &self.connections
+    }
+
+    pub(crate) fn events(&self) -> &ConnectionEvents {
+        &self.config.events
+    }
+
+    /// The process for which it dials.
+    pub(crate) fn own_process(&self) -> ProcessId {
+        self.config.mux.process
+    }
+
+    /// The diallers of the other addresses of the instance.
+    pub(crate) fn others(&self) -> Vec<Arc<Self>> {
+        self.reach.as_ref().map(|reach| reach.others(self)).unwrap_or_default()
     }
 
     fn start(self: &Arc<Self>, carrier: Box<dyn Carrier>) -> Connection {
@@ -192,26 +250,33 @@ impl Dialer {
             return self.connections.start(carrier, Role::Dialler, config, handler);
         }
         if handler.is_some() {
-            let comes_back = (None, Arc::clone(&self.on_detached));
-            return self.connections.start_resuming(carrier, config, handler, comes_back);
+            let wake = self.wake.as_ref().unwrap_or(&self.back.wake);
+            let losing = Losing::Served(Arc::clone(wake));
+            return self.connections.start_resuming(carrier, config, handler, losing);
         }
-        self.reattaching.get_or_init(|| {
-            let task = reattach::run(Arc::downgrade(self), Arc::clone(&self.on_detached));
+        self.resuming.get_or_init(|| {
+            let back = Arc::clone(&self.back);
+            let task = resume::run(Arc::downgrade(self), Arc::clone(&back));
             let ending = self.connections.ending().clone();
-            let detached = Arc::clone(&self.detached);
             self.connections.spawn(async move {
                 let _ = ending.run_until_cancelled(task).await;
-                detached.close();
+                back.detached.close();
             });
         });
-        let comes_back = (Some(Arc::clone(&self.detached)), Arc::clone(&self.on_detached));
-        self.connections.start_resuming(carrier, config, handler, comes_back)
+        let losing = Losing::Dialled(Arc::clone(&self.back));
+        self.connections.start_resuming(carrier, config, handler, losing)
     }
 
     /// Dials all that the address stands for, beside each other where one is slow, and keeps the
     /// first connection whose peer says hello.
     async fn dial(self: &Arc<Self>) -> Result<Connection, Error> {
-        self.dial_first(self.connector.attempts(&self.address).await?).await
+        let begun = clock::now();
+        let attempts = self.connector.attempts(&self.address).await?;
+        let connection = self.dial_first(attempts).await?;
+        if let Some(peer) = connection.peer() {
+            self.events().connected(&self.address, peer.process, clock::since(begun));
+        }
+        Ok(connection)
     }
 
     async fn dial_first(self: &Arc<Self>, attempts: Vec<Attempt>) -> Result<Connection, Error> {
@@ -299,7 +364,7 @@ impl std::fmt::Debug for Dialer {
 /// Ends the streams that wait for another connection, because no dial will follow.
 impl Drop for Dialer {
     fn drop(&mut self) {
-        self.detached.close();
-        self.on_detached.notify_one();
+        self.back.detached.close();
+        self.back.wake.notify_one();
     }
 }

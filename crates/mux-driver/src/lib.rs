@@ -29,16 +29,19 @@
 //! ```
 
 mod budget_keeper;
+mod coming_back;
 mod config;
 mod connection;
 mod connection_set;
 mod dial;
 mod input;
 mod lost_streams;
+mod moving;
 mod mux_protocol;
 mod open;
+mod reach;
 mod read;
-mod reattach;
+mod resume;
 mod transport;
 mod write;
 

@@ -9,7 +9,10 @@ use sinew_mux::Detached;
 use sinew_plane::clock;
 use tokio::sync::Notify;
 
-use crate::connection::{Connection, Tasks};
+use crate::{
+    coming_back::Losing,
+    connection::{Connection, Tasks},
+};
 
 /// Where the streams wait that this side has opened on one accepted connection and that have lost it.
 ///
@@ -23,20 +26,22 @@ pub struct LostStreams {
 }
 
 impl LostStreams {
-    pub(crate) fn comes_back(&self) -> (Option<Arc<Detached<Tasks>>>, Arc<Notify>) {
-        (Some(Arc::clone(&self.detached)), Arc::clone(&self.wake))
+    pub(crate) fn losing(&self) -> Losing {
+        Losing::Accepted(Arc::clone(&self.detached), Arc::clone(&self.wake))
     }
 
     /// True while no stream waits.
     pub fn is_empty(&self) -> bool {
-        self.detached.poll_timeout().is_none()
+        self.detached.is_empty()
     }
 
     /// Attaches the streams to this connection of the same peer, with one write. True when none
-    /// waits any more; otherwise the connection takes no more streams, for now or for good. Streams
-    /// of another process than that of the connection end.
+    /// waits any more; otherwise the connection takes no more streams, for now or for good.
     pub fn attach(&self, connection: &Connection) -> bool {
-        let all = self.is_empty() || self.detached.reattach(&connection.0) == Ok(0);
+        if let Ok(done) = self.detached.reattach(&connection.0) {
+            connection.tasks().streams.resumed_all(&done.streams);
+        }
+        let all = self.is_empty();
         if all {
             // Who waits for what is due has nothing to wait for.
             self.wake.notify_one();

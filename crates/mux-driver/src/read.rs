@@ -10,7 +10,8 @@ use bytes::BytesMut;
 use sinew_mux::{ConnectionError, Effects, Opened, ReceivedRequest, Sessions};
 use sinew_net::{Place, ReadHalf};
 use sinew_plane::{
-    BudgetUse, Code, Error, Executed, IncomingRequest, PeerFacts, ResponseSink, SinkTarget,
+    BudgetUse, Code, Error, Executed, IncomingRequest, PeerFacts, ResponseSink, ResumeReason,
+    SinkTarget,
     budget::{Tally, Work},
     burst, clock,
 };
@@ -54,14 +55,15 @@ enum End {
 }
 
 impl End {
-    /// True when the carrier failed, and neither end is to blame: another may do better.
-    fn is_loss(&self) -> bool {
+    /// What kind of loss it is when the carrier failed, and neither end is to blame: another may do
+    /// better.
+    fn loss(&self) -> Option<ResumeReason> {
         match self {
-            Self::Finished | Self::Broken(_) => true,
-            Self::Refused(error) => {
-                matches!(error, ConnectionError::Silent | ConnectionError::Corrupt)
+            Self::Refused(ConnectionError::Silent) => Some(ResumeReason::Silence),
+            Self::Refused(ConnectionError::Corrupt) | Self::Finished | Self::Broken(_) => {
+                Some(ResumeReason::Lost)
             }
-            Self::Closed => false,
+            Self::Refused(_) | Self::Closed => None,
         }
     }
 }
@@ -144,7 +146,7 @@ impl Reader {
     /// room for each place that a value is moved to.
     pub(crate) async fn run(mut self: Box<Self>) {
         let end = self.read().await;
-        let is_loss = end.is_loss();
+        let (loss, is_fault) = (end.loss(), !matches!(end, End::Closed));
         let error = match end {
             End::Closed => {
                 // What is still on its way was not begun, and its sender may send it elsewhere.
@@ -167,9 +169,10 @@ impl Reader {
                 Error::from(cause.clone()).with_executed(executed)
             }
         };
-        match is_loss {
-            true => self.connection.lost(&error),
-            false => self.connection.close(&error),
+        match loss {
+            Some(why) => self.connection.lost(&error, why),
+            None if is_fault => self.connection.fail(&error),
+            None => self.connection.close(&error),
         }
         self.connection.tasks().read_ended.cancel();
         self.discard_input().await;
@@ -346,6 +349,16 @@ impl Reader {
         }
         if std::mem::take(&mut self.effects.room_made) {
             self.connection.tasks().room.notify_waiters();
+        }
+        if std::mem::take(&mut self.effects.went_away) && self.connection.active_streams() > 0 {
+            // The streams of this side go on elsewhere, if the peer still takes connections.
+            if let Some(back) = tasks.coming_back() {
+                back.leave(&self.connection.0);
+            }
+        }
+        if !self.effects.heard.is_empty() {
+            let heard = self.effects.heard.drain(..);
+            heard.for_each(|since| tasks.streams.gap(clock::since(since)));
         }
         self.effects.perform();
     }

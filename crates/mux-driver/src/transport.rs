@@ -1,17 +1,19 @@
 //! The calling side: one shared connection per address.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{any::Any, pin::pin, sync::Arc, time::Duration};
 
 use parking_lot::RwLock;
 use rustc_hash::FxHashMap;
 use sinew_net::Connector;
 use sinew_plane::{
-    Address, BoxFuture, Code, DuplexTransport, Error, Executed, OutgoingRequest, ResponseStream,
-    Shutdown, StopKind, TransportCapabilities, TransportId, within,
+    Address, BoxFuture, Code, DuplexTransport, Error, Executed, OutgoingRequest, ProcessId,
+    ResponseStream, Shutdown, StopKind, TransportCapabilities, TransportId, Way, Ways, within,
 };
 use sinew_telemetry::Side;
 
-use crate::{CheckedDriverConfig, connection_set::ConnectionSet, dial::Dialer};
+use crate::{
+    CheckedDriverConfig, Connection, connection_set::ConnectionSet, dial::Dialer, reach::Reach,
+};
 
 /// The calling side of the mux, over the carriers that a [`Connector`] makes.
 ///
@@ -31,6 +33,8 @@ struct Inner {
     connections: Arc<ConnectionSet>,
     /// Few, and looked up for every call; the addresses come from discovery, not from peers.
     dialers: RwLock<FxHashMap<Address, Arc<Dialer>>>,
+    /// The other ways to the instances behind those addresses.
+    reach: Arc<Reach>,
 }
 
 impl MuxTransport {
@@ -58,6 +62,7 @@ impl MuxTransport {
             config: Arc::new(config),
             connections: ConnectionSet::new(Side::Calling),
             dialers: RwLock::default(),
+            reach: Arc::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -73,13 +78,25 @@ impl MuxTransport {
         self.inner.connections.writes()
     }
 
-    fn dialer(&self, address: &Address) -> Result<Arc<Dialer>, Error> {
+    /// The process for which it calls.
+    pub(crate) fn own_process(&self) -> ProcessId {
+        self.inner.config.mux.process
+    }
+
+    /// The open connections that were dialled at this address.
+    pub(crate) fn connections_to(&self, address: &Address) -> Vec<Connection> {
+        let mut all = self.inner.connections.all();
+        all.retain(|it| it.tasks().address() == Some(address));
+        all
+    }
+
+    pub(crate) fn dialer(&self, address: &Address) -> Result<Arc<Dialer>, Error> {
         if let Some(dialer) = self.inner.dialers.read().get(address) {
             return Ok(Arc::clone(dialer));
         }
         let mut dialers = self.inner.dialers.write();
         if dialers.len() >= self.inner.config.max_targets {
-            dialers.retain(|_, dialer| dialer.current().is_some_and(|it| it.is_usable()));
+            dialers.retain(|_, dialer| dialer.is_in_use());
             if dialers.len() >= self.inner.config.max_targets {
                 let message = "connections to too many addresses at once (max_targets)";
                 return Err(Error::new(Code::Exhausted, message));
@@ -89,7 +106,8 @@ impl MuxTransport {
             let config = Arc::clone(&self.inner.config);
             let connections = Arc::clone(&self.inner.connections);
             let connector = Arc::clone(&self.inner.connector);
-            Arc::new(Dialer::new(address.clone(), connector, config, connections))
+            let dialer = Dialer::new(address.clone(), connector, config, connections);
+            Arc::new(dialer.with_reach(Arc::clone(&self.inner.reach)))
         });
         Ok(Arc::clone(dialer))
     }
@@ -199,6 +217,23 @@ impl DuplexTransport for MuxTransport {
 
     fn connect<'a>(&'a self, address: &'a Address) -> Option<BoxFuture<'a, Result<(), Error>>> {
         self.wait_for_connection(address)
+    }
+
+    fn find_ways(&self, ways: Arc<dyn Ways>) {
+        self.inner.reach.set(ways);
+    }
+
+    fn carrier_of_streams(&self) -> Option<&(dyn Any + Send + Sync)> {
+        Some(self)
+    }
+
+    fn move_streams<'a>(
+        &'a self,
+        from: &'a Address,
+        to: &'a Way,
+        most: usize,
+    ) -> BoxFuture<'a, Result<usize, Error>> {
+        Box::pin(self.move_from(from, to, most))
     }
 
     fn close(&self, grace: Duration) -> BoxFuture<'_, Shutdown> {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use sinew_mux::Batch;
-use sinew_plane::{ACCEPTANCE_LOOK, Code, Error, timeout};
+use sinew_plane::{ACCEPTANCE_LOOK, Code, Error, ResumeReason, timeout};
 use tokio::time::Instant;
 
 use crate::connection::{Connection, MuxConnection, Tasks};
@@ -270,5 +270,6 @@ async fn close_broken(connection: &Connection) {
         () = tokio::time::sleep(LAST_READS) => {}
     }
     let message = format!("the connection broke while writing: {cause}");
-    connection.lost(&Error::new(Code::ConnectionLost, message).with_source(Arc::clone(cause)));
+    let error = Error::new(Code::ConnectionLost, message).with_source(Arc::clone(cause));
+    connection.lost(&error, ResumeReason::Lost);
 }

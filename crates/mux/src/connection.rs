@@ -10,13 +10,14 @@ use std::{
 };
 
 use sinew_plane::{
-    Error, Fault, Flush, Window,
+    BoxFuture, Code, Error, Fault, Flush, Way, Window,
     budget::{Account, Holder, Stalled},
 };
 
 mod attach;
 mod effects;
 mod lifetime;
+mod moving;
 mod open;
 mod receiver;
 mod routing;
@@ -30,7 +31,8 @@ pub use self::{
 };
 use self::{streams::Streams, transmit::SendState};
 use crate::{
-    CheckedMuxConfig, Detached, Hello, Outbound, Role, Sessions, session::Session, sync::Mutex,
+    CallerStream, CheckedMuxConfig, Detached, Hello, Outbound, Role, Sessions, session::Session,
+    sync::Mutex,
 };
 
 /// The driver of connections, which reads, writes and wakes tasks. Each connection holds a value of
@@ -55,8 +57,19 @@ pub trait Driver: Send + Sync + Sized + 'static {
     fn on_refused(&self, fault: Fault);
 
     /// Streams have lost this connection and wait in their [`Sessions`](crate::Sessions) or in
-    /// [`Detached`], which have a timeout from now on.
+    /// [`Detached`], which have a timeout from now on; or one that waited there was attached.
     fn on_detached(&self);
+
+    /// A stream of this side ends as truncated. Called while locks are held, so it only counts.
+    fn on_truncated(&self) {}
+
+    /// Moves a stream of this side to another way to its process. The future fails if the way
+    /// cannot be used. The default is for drivers that make no connections.
+    fn move_call(call: Arc<CallerStream<Self>>, way: Way) -> BoxFuture<'static, Result<(), Error>> {
+        let _ = (call, way);
+        let error = Error::new(Code::NoTransport, "this stream cannot be moved");
+        Box::pin(std::future::ready(Err(error)))
+    }
 }
 
 /// One open connection. It is what the reader, the writer and the streams share; the [`Receiver`]

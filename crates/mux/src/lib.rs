@@ -70,7 +70,7 @@ pub use crate::{
     outbound::{Outbound, Refusal},
     outbox::{CHUNK_BYTES, Outbox},
     producer::{ITEM_COST_BYTES, PollFrame, Producer, PushError},
-    session::{Detached, Sessions},
+    session::{Detached, Reattached, Sessions},
     stream::{CallerStream, ProducerStream},
     token::Token,
 };

@@ -189,15 +189,19 @@ impl Outbound {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn attach(&mut self, attach: &Attach) -> Result<u32, Refusal> {
-        let Some(peer) = self.peer.filter(|_| !self.is_retired()) else {
-            return Err(Refusal::Retired);
-        };
-        if self.open_streams >= peer.max_streams {
-            return Err(Refusal::Streams);
-        }
+        self.may_attach()?;
         let stream = self.take_number();
         self.outbox.control(Kind::Attach, stream, |out| attach.encode(out));
         Ok(stream)
+    }
+
+    /// Whether a stream can be attached.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn may_attach(&self) -> Result<(), Refusal> {
+        let peer = self.peer.filter(|_| !self.is_retired()).ok_or(Refusal::Retired)?;
+        if self.open_streams < peer.max_streams { Ok(()) } else { Err(Refusal::Streams) }
     }
 
     /// Grants a window for a new stream: the wanted one, or less if this connection has granted

@@ -9,8 +9,12 @@ mod ids;
 mod served;
 mod sessions;
 
-pub use self::{detached::Detached, sessions::Sessions};
+pub use self::{
+    detached::{Detached, Reattached},
+    sessions::Sessions,
+};
 pub(crate) use self::{
+    detached::{Lost, behind},
     grace::Grace,
     ids::duplicate,
     served::{Loss, Session},

@@ -1,10 +1,11 @@
 //! The traits of duplex transports, whose responses come back on the connection that carried the
 //! request.
 
-use std::time::Duration;
+use std::{any::Any, sync::Arc, time::Duration};
 
 use crate::{
-    Address, BoxFuture, Error, OutgoingRequest, ResponseStream, TransportCapabilities, TransportId,
+    Address, BoxFuture, Code, Error, OutgoingRequest, ResponseStream, TransportCapabilities,
+    TransportId, Way, Ways,
 };
 
 /// The calling side of a duplex transport.
@@ -54,6 +55,40 @@ pub trait DuplexTransport: Send + Sync {
     fn connect<'a>(&'a self, address: &'a Address) -> Option<BoxFuture<'a, Result<(), Error>>> {
         let _ = address;
         None
+    }
+
+    /// Tells the transport where it finds the other ways to the instances that it calls. A registry
+    /// calls it once, when the transport is registered. A transport whose streams survive their
+    /// connection then attaches them over any of those ways. The default does nothing.
+    fn find_ways(&self, ways: Arc<dyn Ways>) {
+        let _ = ways;
+    }
+
+    /// The transport, as others that speak the same protocol know it: one that recognises the type
+    /// can attach its streams over the connections of this one. A transport that wraps another
+    /// returns what that returns. `None`, the default: no stream of another transport is attached
+    /// here.
+    fn carrier_of_streams(&self) -> Option<&(dyn Any + Send + Sync)> {
+        None
+    }
+
+    /// Moves up to `most` running streams from the connection to `from` to a connection over `to`,
+    /// which leads to the same process. They go on from the item that they need next, while the
+    /// connection that they leave stays up. Returns how many were moved; a stream whose handler is
+    /// not known to have begun stays. Dropping the future moves none, or all that it would have
+    /// moved.
+    ///
+    /// The future fails if `to` cannot be connected, leads to another process, or is of a transport
+    /// that does not speak the same protocol. All streams then stay where they are.
+    fn move_streams<'a>(
+        &'a self,
+        from: &'a Address,
+        to: &'a Way,
+        most: usize,
+    ) -> BoxFuture<'a, Result<usize, Error>> {
+        let _ = (from, to, most);
+        let message = format!("the streams of {} cannot be moved", self.id());
+        Box::pin(std::future::ready(Err(Error::new(Code::NoTransport, message))))
     }
 
     /// Closes all connections. Streams in flight get `grace` to end; the rest are cut.

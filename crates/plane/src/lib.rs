@@ -37,6 +37,7 @@ mod checkpoint;
 pub mod clock;
 mod code;
 mod config_error;
+mod connection_event;
 mod context;
 mod duplex;
 mod engine;
@@ -67,6 +68,7 @@ mod tower;
 mod typed;
 mod unanswered;
 mod wait;
+mod ways;
 mod within;
 
 pub use crate::{
@@ -85,6 +87,7 @@ pub use crate::{
     checkpoint::Checkpoint,
     code::{Code, Executed, Fault},
     config_error::ConfigError,
+    connection_event::{ConnectionEvent, ConnectionEvents, OnConnectionEvent, ResumeReason},
     context::{Context, ContextBuilder},
     duplex::{DuplexServer, DuplexTransport, Shutdown},
     engine::{AsyncEngine, PushEngine, Refused, engine_fn, push_engine_fn},
@@ -117,6 +120,7 @@ pub use crate::{
     typed::SingleIn,
     unanswered::{ACCEPTANCE_LOOK, Unanswered},
     wait::ItemWait,
+    ways::{Way, Ways},
     within::{unless_cancelled, within},
 };
 

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use futures_core::Stream;
 
 use crate::{
-    CallLimits, Checkpoint, Code, Context, Error, Executed, Fault, Headers, ItemBatch, ItemWait,
-    Outcome, StopKind, Terminal, limits::accept_timed_out, timeout,
+    BoxFuture, CallLimits, Checkpoint, Code, Context, Error, Executed, Fault, Headers, ItemBatch,
+    ItemWait, Outcome, StopKind, Terminal, Way, limits::accept_timed_out, timeout,
 };
 
 /// The result of polling a [`ResponseSource`].
@@ -61,6 +61,15 @@ pub trait ResponseSource: Send + Sync {
 
     /// Cancels the producer. Must not block. The stream still ends with a terminal.
     fn cancel(&self, kind: StopKind);
+
+    /// Moves the stream to a connection over another way to the same process, while the one that it
+    /// is on stays up. The future fails if the way cannot be used; the stream then stays where it
+    /// is. The default is for sources whose streams are bound to their connection.
+    fn move_to(self: Arc<Self>, way: Way) -> BoxFuture<'static, Result<(), Error>> {
+        let _ = way;
+        let error = Error::new(Code::NoTransport, "this stream cannot be moved");
+        Box::pin(std::future::ready(Err(error)))
+    }
 
     /// Called when the consumer will not poll again: kill the producer and free the stream.
     fn abandon(&self);
@@ -230,6 +239,18 @@ impl ResponseStream {
             wait.accepted();
         }
         wait.poll_passed(cx)
+    }
+
+    /// Moves the running stream to a connection over another way to the same process. Its items go
+    /// on without a gap and without a double. The future needs no access to the stream, which can be
+    /// read meanwhile. Dropping it before its end leaves the stream where it is, or where it was to
+    /// go.
+    ///
+    /// The future fails if the way cannot be connected, leads to another process or is of another
+    /// protocol, and if the stream has ended, or its handler is not known to have begun. It then
+    /// stays where it is.
+    pub fn move_to(&self, way: Way) -> BoxFuture<'static, Result<(), Error>> {
+        Arc::clone(&self.source).move_to(way)
     }
 
     /// The request's context: stop, kill, deadline.

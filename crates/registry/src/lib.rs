@@ -39,6 +39,7 @@ mod combination;
 mod connecting;
 mod error;
 mod fallback;
+mod known_ways;
 mod local;
 mod proximity;
 mod registration;

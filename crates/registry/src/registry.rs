@@ -23,6 +23,7 @@ use crate::{
     Combination, Exchange, FallbackConfig, Opened, Proximity, RegistryError, Route,
     TransportRegistration,
     fallback::Fallback,
+    known_ways::KnownWays,
     route::{self, Duplex},
 };
 
@@ -35,6 +36,7 @@ pub struct TransportRegistry {
     writer: Mutex<()>,
     revision: AtomicU64,
     fallback: Fallback,
+    ways: Arc<KnownWays>,
 }
 
 /// Each table has few entries, so a scan is cheaper than a map.
@@ -88,6 +90,7 @@ impl TransportRegistry {
             writer: Mutex::new(()),
             revision: AtomicU64::new(0),
             fallback: Fallback::new(config),
+            ways: Arc::default(),
         }
     }
 
@@ -136,9 +139,12 @@ impl TransportRegistry {
         transport: Arc<dyn DuplexTransport>,
     ) -> Result<(), RegistryError> {
         let metrics = TransportMetrics::new(transport.id(), Side::Calling);
+        let added = Arc::clone(&transport);
         self.register(None, registration, |tables, registration| {
             tables.duplex.push(Duplex { registration, transport, metrics });
-        })
+        })?;
+        added.find_ways(Arc::clone(&self.ways) as _);
+        Ok(())
     }
 
     fn register(
@@ -225,13 +231,23 @@ impl TransportRegistry {
     /// The routes to an instance at these addresses, in the order in which they are tried: within
     /// the process, within the host, then by priority, latency class and the order of the
     /// addresses. Addresses that no transport of this process dials are left out.
+    ///
+    /// For as long as one of the routes is kept, the transports know the others: a stream that has
+    /// lost its connection is attached over any of them.
     pub fn resolve(
         &self,
         addresses: &[Address],
         proximity: Proximity,
         required: &TransportRequirements,
     ) -> Vec<Route> {
-        route::routes(&self.tables.load().duplex, addresses, proximity, required)
+        let mut routes = route::routes(&self.tables.load().duplex, addresses, proximity, required);
+        self.ways.learn(&mut routes);
+        routes
+    }
+
+    #[cfg(test)]
+    pub(crate) fn known_addresses(&self) -> usize {
+        self.ways.len()
     }
 
     /// Sends a request over the first of the routes that can be connected. The [fallback

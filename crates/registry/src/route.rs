@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, fmt, sync::Arc};
 
-use sinew_plane::{Address, DuplexTransport, LatencyClass, TransportRequirements};
+use sinew_plane::{Address, DuplexTransport, LatencyClass, TransportRequirements, Way};
 use sinew_telemetry::{Side, TransportMetrics};
 
 use crate::{Proximity, TransportRegistration};
@@ -15,6 +15,9 @@ pub struct Route {
     /// The address.
     pub address: Address,
     pub(crate) metrics: TransportMetrics,
+    /// All ways to the instance, which its transports find by its addresses for as long as a route
+    /// to it is kept.
+    pub(crate) ways: Option<Arc<[Way]>>,
 }
 
 impl Route {
@@ -22,7 +25,7 @@ impl Route {
     /// is used often.
     pub fn new(transport: Arc<dyn DuplexTransport>, address: Address) -> Self {
         let metrics = TransportMetrics::new(transport.id(), Side::Calling);
-        Self { transport, address, metrics }
+        Self { transport, address, metrics, ways: None }
     }
 }
 
@@ -73,6 +76,7 @@ pub(crate) fn routes(
                     transport: Arc::clone(&duplex.transport),
                     address: address.clone(),
                     metrics: duplex.metrics.clone(),
+                    ways: None,
                 };
                 found.push((order, route));
             }

@@ -17,7 +17,7 @@ use sinew_plane::{
     ItemBatch, LatencyClass, Origin, OutgoingRequest, PlaneType, RequestPlaneClient,
     RequestPlaneServer, ResponsePlaneClient, ResponseSink, ResponseSource, ResponseStream,
     Shutdown, SourceEvent, StopKind, Terminal, TransportCapabilities, TransportId,
-    TransportRequirements,
+    TransportRequirements, Ways,
 };
 
 use crate::{Exchange, Proximity, RegistryError, Route, TransportRegistration, TransportRegistry};
@@ -30,6 +30,7 @@ struct Scripted {
     /// How long the peer takes to say hello; nothing is waited for without it.
     hello: Mutex<Option<Duration>>,
     dials: AtomicUsize,
+    ways: Mutex<Option<Arc<dyn Ways>>>,
 }
 
 impl Scripted {
@@ -42,6 +43,7 @@ impl Scripted {
             fails_with: Mutex::new(None),
             hello: Mutex::new(None),
             dials: AtomicUsize::new(0),
+            ways: Mutex::new(None),
         })
     }
 
@@ -89,6 +91,10 @@ impl DuplexTransport for Scripted {
             *self.hello.lock() = None;
             self.fails_with.lock().map_or(Ok(()), |code| Err(Error::new(code, "as told")))
         }))
+    }
+
+    fn find_ways(&self, ways: Arc<dyn Ways>) {
+        *self.ways.lock() = Some(ways);
     }
 
     fn close(&self, _: Duration) -> BoxFuture<'_, Shutdown> {
@@ -384,4 +390,36 @@ async fn planes_are_registered_apart_and_combine() {
     let sent = sent.send_request("http://a:1".into(), Bytes::from("x"), Headers::new());
     assert_eq!(sent.await.unwrap(), "x");
     assert_eq!(registry.close(Duration::ZERO).await.cut_streams, 1);
+}
+
+#[test]
+fn transports_know_the_ways_to_an_instance_while_its_routes_are_kept() {
+    let registry = TransportRegistry::new();
+    let unix = Scripted::new("unix", LatencyClass::Host);
+    register(&registry, &unix, 0);
+    register(&registry, &Scripted::new("tcp", LatencyClass::Network), 0);
+    let known = unix.ways.lock().clone().unwrap();
+    let ways = |address: &Address| -> Vec<String> {
+        known.ways(address).iter().map(|way| way.address.to_string()).collect()
+    };
+    let theirs = ["unix:///a", "tcp://a:1", "quic://a:2"];
+    let both = addresses(&theirs);
+    let required = TransportRequirements::default();
+    let resolve = |of: &[Address]| registry.resolve(of, Proximity::Host, &required);
+    assert!(ways(&both[0]).is_empty());
+    // Two endpoints of one process: the later routes may go first.
+    let (first, second) = (resolve(&both), resolve(&both));
+    drop(second);
+    for address in &both[..2] {
+        assert_eq!(ways(address), theirs[..2]);
+    }
+    assert!(ways(&both[2]).is_empty(), "nothing dials it");
+    drop(first);
+    assert!(ways(&both[0]).is_empty());
+    // Whatever comes and goes, the table does not grow.
+    for number in 0..1_000 {
+        let there = addresses(&[&format!("unix:///{number}"), &format!("tcp://b:{number}")]);
+        assert_eq!(resolve(&there).len(), 2);
+    }
+    assert!(registry.known_addresses() < 200, "{}", registry.known_addresses());
 }

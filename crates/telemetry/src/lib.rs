@@ -55,6 +55,7 @@ mod printable;
 mod prometheus;
 #[cfg(feature = "subscriber")]
 mod repeats;
+mod streams;
 mod timing;
 mod transport;
 
@@ -66,6 +67,7 @@ pub use crate::{
     names::describe,
     pool::TcpPoolMetrics,
     printable::{printable, printable_lines},
+    streams::{DetachedStreams, StreamMetrics},
     timing::{Stopwatch, enable_timing, is_timing_enabled},
     trace::{TraceParent, TraceParentError},
     transport::{ActiveStream, Side, TransportMetrics},

@@ -48,6 +48,20 @@ pub const TCP_POOL_LATENCY: &str = "tcp_pool_acquisition_latency_seconds";
 /// [`USE`].
 pub const BUDGET_BYTES: &str = "budget_bytes";
 
+/// Streams that have lost their connection and wait to be attached to another one. Gauge, up to
+/// date within a moment; label [`SIDE`].
+pub const STREAMS_DETACHED: &str = "streams_detached";
+/// Streams of calls that were attached to another connection. Counter; label [`REASON`].
+pub const STREAMS_RESUMED: &str = "streams_resumed_total";
+/// Streams of calls that ended as truncated, because their connection was lost and they could not be
+/// attached to another one. Counter.
+pub const STREAMS_TRUNCATED: &str = "streams_truncated_total";
+/// From the loss of a connection until the first frame after the attach, for each stream of a call,
+/// in seconds. Histogram.
+pub const RESUME_GAP: &str = "resume_gap_seconds";
+
+/// Label: why a stream was attached: `lost`, `silence`, `goaway` or `moved`.
+pub const REASON: &str = "reason";
 /// Label: the use of bytes of the budget: `bodies`, `frames`, `kept`, `queued`, ...
 pub const USE: &str = "use";
 /// Label: the name of a transport, an open set: `tcp`, `unix`, `memory`, ...
@@ -128,6 +142,10 @@ pub const ALL: &[Metric] = {
         metric(TCP_POOL_ACTIVE, Gauge, Count, &[], "Shared connections with streams"),
         metric(TCP_POOL_IDLE, Gauge, Count, &[], "Shared connections without streams"),
         metric(TCP_POOL_LATENCY, Histogram, Seconds, &[], "Until a response has its stream"),
+        metric(STREAMS_DETACHED, Gauge, Count, &[SIDE], "Streams without a connection"),
+        metric(STREAMS_RESUMED, Counter, Count, &[REASON], "Streams that were attached"),
+        metric(STREAMS_TRUNCATED, Counter, Count, &[], "Streams that were not"),
+        metric(RESUME_GAP, Histogram, Seconds, &[], "From the loss to the first frame after it"),
         metric(BUDGET_BYTES, Gauge, Bytes, &[USE], "Held on behalf of peers"),
     ]
 };

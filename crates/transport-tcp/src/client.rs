@@ -1,12 +1,12 @@
 //! The calling side over sockets.
 
-use std::sync::Arc;
+use std::{any::Any, sync::Arc};
 
 use sinew_mux_driver::MuxTransport;
 use sinew_net::{TCP, UNIX};
 use sinew_plane::{
     Address, BoxFuture, DuplexTransport, Error, LatencyClass, OutgoingRequest, ResponseStream,
-    Shutdown, TransportCapabilities, TransportId,
+    Shutdown, TransportCapabilities, TransportId, Way, Ways,
 };
 
 use crate::CheckedTcpConfig;
@@ -79,6 +79,23 @@ impl DuplexTransport for TcpTransport {
 
     fn connect<'a>(&'a self, address: &'a Address) -> Option<BoxFuture<'a, Result<(), Error>>> {
         self.0.connect(address)
+    }
+
+    fn find_ways(&self, ways: Arc<dyn Ways>) {
+        self.0.find_ways(ways);
+    }
+
+    fn carrier_of_streams(&self) -> Option<&(dyn Any + Send + Sync)> {
+        self.0.carrier_of_streams()
+    }
+
+    fn move_streams<'a>(
+        &'a self,
+        from: &'a Address,
+        to: &'a Way,
+        most: usize,
+    ) -> BoxFuture<'a, Result<usize, Error>> {
+        self.0.move_streams(from, to, most)
     }
 
     fn close(&self, grace: std::time::Duration) -> BoxFuture<'_, Shutdown> {

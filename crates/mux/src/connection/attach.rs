@@ -7,7 +7,10 @@ use std::{
 
 use sinew_plane::{Code, Error, Executed, Terminal};
 
-use super::{Connection, Driver, Effects, Serving};
+use super::{
+    Connection, Driver, Effects, Serving,
+    streams::{Resumed, Streams},
+};
 use crate::{
     Attach, ConnectionError, Refusal,
     stream::{Attached, CallerStream, ProducerStream},
@@ -19,20 +22,33 @@ impl<D: Driver> Connection<D> {
         self.limits.resumes && self.peer().is_some_and(|hello| hello.resumes())
     }
 
-    /// Brings a stream of this side back that has lost its connection.
-    pub(crate) fn reattach(self: &Arc<Self>, call: &Arc<CallerStream<D>>) -> Result<(), Refusal> {
-        let mut streams = self.streams.lock();
+    /// True if streams of this side that lose this connection wait for another one.
+    pub fn keeps_calls(&self) -> bool {
+        self.detached.is_some() && self.resumes()
+    }
+
+    /// Brings a stream of this side back that has lost its connection at `since`.
+    pub(crate) fn reattach(
+        self: &Arc<Self>,
+        call: &Arc<CallerStream<D>>,
+        since: Instant,
+    ) -> Result<(), Refusal> {
+        self.take_call(&mut self.streams.lock(), call, since)
+    }
+
+    /// Attaches a stream of this side here.
+    pub(super) fn take_call(
+        self: &Arc<Self>,
+        streams: &mut Streams<D>,
+        call: &Arc<CallerStream<D>>,
+        since: Instant,
+    ) -> Result<(), Refusal> {
         if streams.closed {
             return Err(Refusal::Retired);
         }
-        let window = call.window();
-        let stream = call.reattach(self, |attach| {
-            let mut out = self.out.lock();
-            let stream = out.outbound.attach(attach)?;
-            out.outbound.take_over_window(window);
-            Ok(stream)
-        })?;
+        let (stream, received) = call.reattach(self)?;
         streams.calls.insert(stream, Arc::clone(call));
+        streams.resumed.insert(stream, Resumed { since, received });
         self.active.fetch_add(1, Ordering::AcqRel);
         Ok(())
     }
@@ -86,6 +102,8 @@ impl<D: Driver> Connection<D> {
         // Also where it went wrong: the end of the connection ends it.
         streams.take_over(stream, response, self.account.as_ref());
         self.active.fetch_add(1, Ordering::AcqRel);
+        // One more or less that waits.
+        self.driver.on_detached();
         if let Attached::Here(waker) = attached? {
             effects.wakers.extend(waker);
         }

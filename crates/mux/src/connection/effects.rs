@@ -1,6 +1,6 @@
 //! The work for the driver that received frames cause.
 
-use std::{sync::Arc, task::Waker};
+use std::{sync::Arc, task::Waker, time::Instant};
 
 use sinew_plane::{CancelReason, Context, StopKind};
 
@@ -36,6 +36,12 @@ pub struct Effects<D: Driver> {
     pub is_idle: bool,
     /// A stream has ended: code that waits to open one may try again.
     pub room_made: bool,
+    /// The peer takes no new streams here: those of this side may be moved to another connection to
+    /// it.
+    pub went_away: bool,
+    /// Of streams that were attached to this connection something has arrived: since when each was
+    /// without a connection. The driver takes them out.
+    pub heard: Vec<Instant>,
     /// Who is to be woken.
     pub(super) wakers: Vec<Waker>,
     /// What is to be cancelled.
@@ -52,6 +58,8 @@ impl<D: Driver> Default for Effects<D> {
             is_quiet: false,
             is_idle: false,
             room_made: false,
+            went_away: false,
+            heard: Vec::new(),
             wakers: Vec::new(),
             cancels: Vec::new(),
         }

@@ -3,12 +3,12 @@
 use std::{sync::Arc, time::Instant};
 
 use rustc_hash::FxHashMap;
-use sinew_plane::{CancelReason, Error, ProcessId, StopKind, budget::Account};
+use sinew_plane::{CancelReason, Error, ProcessId, ResumeReason, StopKind, budget::Account};
 
 use super::{Connection, Driver, Limits};
 use crate::{
     ConnectionError, Detached,
-    session::Loss,
+    session::{Loss, Lost},
     stream::{CallerStream, ProducerStream},
 };
 
@@ -57,9 +57,9 @@ impl<D: Driver> Connection<D> {
 
     /// Handles the loss of the carrier. No stream can be opened any more. If both ends keep
     /// streams, the open streams wait for another connection to the same peer; otherwise they end
-    /// with `error`.
-    pub fn lost(&self, error: &Error, now: Instant) {
-        let kept_from = self.resumes().then_some(now);
+    /// with `error`. `why` says what kind of loss it is, for those who count.
+    pub fn lost(&self, error: &Error, why: ResumeReason, now: Instant) {
+        let kept_from = self.resumes().then_some((now, why));
         self.end_streams(error, kept_from);
     }
 
@@ -75,7 +75,7 @@ impl<D: Driver> Connection<D> {
     }
 
     /// Streams that come back are kept from `kept_from` on; without it none is.
-    fn end_streams(&self, error: &Error, kept_from: Option<Instant>) {
+    fn end_streams(&self, error: &Error, kept_from: Option<(Instant, ResumeReason)>) {
         let (calls, responses, finished, mut waiting, _gone) = {
             let mut streams = self.streams.lock();
             streams.closed = true;
@@ -87,13 +87,14 @@ impl<D: Driver> Connection<D> {
             let mut responses = streams.take_responses(self.account.as_ref());
             let mut finished = streams.take_all_finished();
             // Under the lock: an attach finds each stream either here or among those that are kept.
-            let kept = kept_from
-                .is_some_and(|now| self.keep_responses(&mut responses, &mut finished, error, now));
+            let kept = kept_from.is_some_and(|(now, _)| {
+                self.keep_responses(&mut responses, &mut finished, error, now)
+            });
             (calls, responses, finished, kept, gone)
         };
         match (kept_from, &self.detached) {
-            (Some(now), Some(detached)) => {
-                waiting |= self.keep_calls(calls, detached, error, now);
+            (Some(loss), Some(detached)) => {
+                waiting |= self.keep_calls(calls, detached, error, loss);
             }
             _ => self.end_calls(calls, error),
         }
@@ -141,20 +142,24 @@ impl<D: Driver> Connection<D> {
         calls: FxHashMap<u32, Arc<CallerStream<D>>>,
         detached: &Detached<D>,
         error: &Error,
-        now: Instant,
+        (now, reason): (Instant, ResumeReason),
     ) -> bool {
+        let process = self.peer().map_or(ProcessId::UNKNOWN, |hello| hello.process);
         let mut kept = Vec::new();
         for (_, call) in calls {
             match call.grace().until(now, self.limits.grace) {
-                Some(until) if call.detach(error) => kept.push((call, until)),
+                Some(until) if call.detach(error) => {
+                    let error = error.clone();
+                    let (stream, since) = (call, now);
+                    kept.push(Lost { stream, error, process, since, until, reason });
+                }
                 _ => end_call(&call, error),
             }
             self.stream_gone();
         }
         let any = !kept.is_empty();
-        let process = self.peer().map_or(ProcessId::UNKNOWN, |hello| hello.process);
         if any {
-            detached.keep(process, kept, error);
+            detached.keep(kept);
         }
         any
     }

@@ -22,7 +22,7 @@ impl<D: Driver> Receiver<D> {
         let mut streams = connection.streams.lock();
         self.is_unfinished = true;
         while effects.requests.len() < MAX_REQUESTS {
-            self.take_items(&streams, now, effects)?;
+            self.take_items(&mut streams, now, effects)?;
             match self.inbound.poll_event(now)? {
                 Some(Event::Opened(opened)) => {
                     connection.take_request(&mut streams, opened, effects);
@@ -42,13 +42,16 @@ impl<D: Driver> Receiver<D> {
                 }
             }
         }
+        if !streams.resumed.is_empty() {
+            streams.take_heard(&mut effects.heard);
+        }
         Ok(())
     }
 
     /// Hands items to their streams until something else is next.
     fn take_items(
         &mut self,
-        streams: &Streams<D>,
+        streams: &mut Streams<D>,
         now: Instant,
         effects: &mut Effects<D>,
     ) -> Result<(), ConnectionError> {
@@ -58,7 +61,9 @@ impl<D: Driver> Receiver<D> {
                 continue;
             }
             for _ in 0..arrived.count() {
-                self.inbound.on_ineffective_frame(now)?;
+                if !streams.is_void() {
+                    self.inbound.on_ineffective_frame(now)?;
+                }
             }
         }
         Ok(())
@@ -114,7 +119,14 @@ impl<D: Driver> Receiver<D> {
             Event::Accept { stream }
                 if streams.calls.get(&stream).is_some_and(|it| it.is_started()) =>
             {
-                false
+                // A stream that was attached and has nothing to send says so.
+                match streams.resumed.remove(&stream) {
+                    Some(resumed) => {
+                        effects.heard.push(resumed.since);
+                        true
+                    }
+                    None => false,
+                }
             }
             Event::Accept { stream } => match streams.calls.get(&stream) {
                 Some(call) => {
@@ -151,7 +163,7 @@ impl<D: Driver> Receiver<D> {
                 true
             }
         };
-        if known { Ok(()) } else { self.inbound.on_ineffective_frame(now) }
+        if known || streams.is_void() { Ok(()) } else { self.inbound.on_ineffective_frame(now) }
     }
 
     /// The peer has the ends of these streams.
@@ -206,7 +218,7 @@ impl<D: Driver> Receiver<D> {
             Event::GoAway { last_stream, error } => {
                 connection.out.lock().outbound.on_go_away();
                 streams.peer_leaves |= error.code() == Code::Draining;
-                effects.room_made = true;
+                (effects.room_made, effects.went_away) = (true, true);
                 let unseen: Vec<u32> =
                     streams.calls.keys().copied().filter(|stream| *stream > last_stream).collect();
                 for stream in unseen {

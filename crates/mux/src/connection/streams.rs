@@ -1,6 +1,6 @@
 //! The streams of a connection by their numbers, and the memory that their requests hold.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use rustc_hash::FxHashMap;
 use sinew_plane::{
@@ -40,11 +40,24 @@ pub(super) struct Streams<D: Driver> {
     charged: Tally,
     /// Those among them whose callers may not have heard of their admission.
     pub(super) unanswered: Unanswered<u32>,
+    /// Streams of this side that were attached here and of which nothing has arrived since.
+    pub(super) resumed: FxHashMap<u32, Resumed>,
+    /// Frames that may still arrive for streams of this side that have left for another connection
+    /// while this one is up. They are not held against the peer, which has sent them in good faith.
+    pub(super) void_frames: u64,
     /// No new ones: drained or closed.
     pub(super) draining: bool,
     /// The peer has said that it drains.
     pub(super) peer_leaves: bool,
     pub(super) closed: bool,
+}
+
+/// A stream of this side that was attached.
+pub(super) struct Resumed {
+    /// When it lost its connection, or left it.
+    pub(super) since: Instant,
+    /// The items that it had then.
+    pub(super) received: u64,
 }
 
 /// A stream that has ended, and whose peer may not know.
@@ -67,6 +80,8 @@ impl<D: Driver> Default for Streams<D> {
             requests_hold: 0,
             charged: Tally::default(),
             unanswered: Unanswered::default(),
+            resumed: FxHashMap::default(),
+            void_frames: 0,
             draining: false,
             peer_leaves: false,
             closed: false,
@@ -189,10 +204,32 @@ impl<D: Driver> Streams<D> {
         std::mem::take(&mut self.responses)
     }
 
+    /// True if a frame without effect may be one for a stream that has left.
+    #[cold]
+    pub(super) fn is_void(&mut self) -> bool {
+        let is_void = self.void_frames > 0;
+        self.void_frames = self.void_frames.saturating_sub(1);
+        is_void
+    }
+
+    /// Takes those out of the resumed streams of which something has arrived, and adds since when
+    /// each was without a connection.
+    #[cold]
+    pub(super) fn take_heard(&mut self, to: &mut Vec<Instant>) {
+        let Self { calls, resumed, .. } = self;
+        let is_heard = |stream: &u32, it: &mut Resumed| {
+            calls.get(stream).is_none_or(|call| call.has_more_than(it.received))
+        };
+        to.extend(resumed.extract_if(|stream, it| is_heard(stream, it)).map(|(_, it)| it.since));
+    }
+
     /// Lets go of tables that nothing is in.
     pub(super) fn shrink(&mut self) {
         if self.calls.is_empty() && self.calls.capacity() > 0 {
             self.calls = FxHashMap::default();
+        }
+        if self.resumed.is_empty() && self.resumed.capacity() > 0 {
+            self.resumed = FxHashMap::default();
         }
         if self.responses.is_empty() && self.responses.capacity() > 0 {
             self.responses = FxHashMap::default();

@@ -1,7 +1,10 @@
 //! The streams that this side serves to one process.
 
 use std::{
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -23,6 +26,8 @@ pub(crate) struct Session<D: Driver> {
     /// Held from the look for a stream until it is where it was attached: one that looks for it
     /// meanwhile, over yet another connection, finds it there. Taken before all other locks.
     attaching: Mutex<()>,
+    /// Streams that wait, of all sessions of the server.
+    waiting: Arc<AtomicUsize>,
 }
 
 struct Streams<D: Driver> {
@@ -58,7 +63,11 @@ pub(super) struct DetachedStream<D: Driver> {
 
 impl<D: Driver> Session<D> {
     /// Without a stream. `has_dropped`: others of the same process may have let go of some.
-    pub(super) fn new(budget: Option<&Arc<Budget>>, has_dropped: bool) -> Arc<Self> {
+    pub(super) fn new(
+        budget: Option<&Arc<Budget>>,
+        has_dropped: bool,
+        waiting: Arc<AtomicUsize>,
+    ) -> Arc<Self> {
         let streams = Mutex::new(Streams {
             ids: StreamIds::charged_to(budget),
             count: 0,
@@ -66,7 +75,7 @@ impl<D: Driver> Session<D> {
             detached: FxHashMap::default(),
             has_dropped,
         });
-        Arc::new(Self { streams, attaching: Mutex::default() })
+        Arc::new(Self { streams, attaching: Mutex::default(), waiting })
     }
 
     /// A stream wants to begin under a number. False when one of its id runs or has ended lately.
@@ -113,7 +122,7 @@ impl<D: Driver> Session<D> {
         let (number, connections) = {
             let mut streams = self.streams.lock();
             if streams.detached.contains_key(&attach.id) {
-                return streams.claim_detached(attach);
+                return self.claimed(streams.claim_detached(attach));
             }
             (streams.ids.number(attach.id)?, streams.connections.clone())
         };
@@ -121,7 +130,12 @@ impl<D: Driver> Session<D> {
         let mut connections = connections.iter().filter_map(Weak::upgrade);
         let found = connections.find_map(|it| it.release(attach, number));
         // Or that was lost while this side looked.
-        found.or_else(|| self.streams.lock().claim_detached(attach))
+        found.or_else(|| self.claimed(self.streams.lock().claim_detached(attach)))
+    }
+
+    fn claimed(&self, stream: Option<Arc<ProducerStream<D>>>) -> Option<Arc<ProducerStream<D>>> {
+        self.waiting.fetch_sub(usize::from(stream.is_some()), Ordering::Relaxed);
+        stream
     }
 
     /// Keeps streams, up to `most` of them. Returns the others, and until when those wait that are
@@ -145,6 +159,7 @@ impl<D: Driver> Session<D> {
             }
             let waiting = DetachedStream { until, error: Error::clone(error), _hold: hold, stream };
             detached.insert(waiting.stream.id(), waiting);
+            self.waiting.fetch_add(1, Ordering::Relaxed);
         }
         (others, ends)
     }
@@ -156,6 +171,7 @@ impl<D: Driver> Session<D> {
         let due: Vec<_> =
             detached.extract_if(|_, waiting| is_due(waiting)).map(|(_, waiting)| waiting).collect();
         *has_dropped |= !due.is_empty();
+        self.waiting.fetch_sub(due.len(), Ordering::Relaxed);
         due.iter().for_each(|waiting| ids.end(waiting.stream.id()));
         due
     }

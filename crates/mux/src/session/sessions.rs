@@ -2,7 +2,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Instant,
 };
 
@@ -25,6 +28,8 @@ pub struct Sessions<D: Driver> {
     state: Mutex<State<D>>,
     /// Losses of connections, in the order in which their streams are given up.
     losses: Mutex<Losses<D>>,
+    /// Streams that wait, of all sessions.
+    waiting: Arc<AtomicUsize>,
 }
 
 struct State<D: Driver> {
@@ -53,6 +58,7 @@ impl<D: Driver> Default for Sessions<D> {
         Self {
             state: Mutex::new(State { by_process, parted, has_forgotten: false }),
             losses: Mutex::new(Losses { waiting: VecDeque::new(), is_closed: false }),
+            waiting: Arc::default(),
         }
     }
 }
@@ -68,7 +74,7 @@ impl<D: Driver> Sessions<D> {
     ) -> (Presence<D>, Arc<Session<D>>) {
         let mut state = self.state.lock();
         let State { by_process, has_forgotten, .. } = &mut *state;
-        let new = || Session::new(budget, *has_forgotten);
+        let new = || Session::new(budget, *has_forgotten, Arc::clone(&self.waiting));
         let session = Arc::clone(by_process.entry(process).or_insert_with(new));
         let connection = resuming.map_or_else(Weak::new, Arc::downgrade);
         session.arrive(resuming.map(|_| &connection));
@@ -94,6 +100,11 @@ impl<D: Driver> Sessions<D> {
             losses.waiting.insert(place, (until, Arc::downgrade(session)));
         }
         others
+    }
+
+    /// How many streams wait for their consumers.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout); `None` while no stream waits.

@@ -14,7 +14,7 @@ use sinew_plane::{
 use super::place::{At, Placed};
 use crate::{
     Arrived, Attach, Connection, Consumer, Driver, Ended, READ_BYTES, Refusal, StreamViolation,
-    session::Grace,
+    session::{Grace, behind},
 };
 
 /// Items that came together are copied for a consumer that lags if they are at most this many
@@ -261,12 +261,13 @@ impl<D: Driver> CallerStream<D> {
             && error.code() == Code::ResumeExpired
         {
             // The producer does not have it any more: it ends as by the loss of its connection.
-            let mut loss = loss.clone();
+            let mut loss = behind(loss, &format!("its worker: {}", error.message()));
             if error.executed() == Executed::No {
                 // Nor did it ever: the request was lost with the connection.
                 loss = loss.with_executed(Executed::No);
             }
-            state.lose(&loss);
+            let (state, at) = state.parts();
+            state.lose(&loss, at);
             wakers.extend(state.waker.take());
             return Ok(state.consumer.window());
         }
@@ -296,19 +297,25 @@ impl<D: Driver> CallerStream<D> {
         true
     }
 
-    /// What to say over this connection to come back, under the number that `send` gives it. The
-    /// stream is on it from then on.
-    pub(crate) fn reattach(
-        &self,
-        connection: &Arc<Connection<D>>,
-        send: impl FnOnce(&Attach) -> Result<u32, Refusal>,
-    ) -> Result<u32, Refusal> {
+    /// Attaches the stream to this connection, with the items that it has. It may have lost its
+    /// connection, or leave one that is up, whose frames do not reach it any more. Returns its new
+    /// number and how many items it has.
+    pub(crate) fn reattach(&self, connection: &Arc<Connection<D>>) -> Result<(u32, u64), Refusal> {
         let mut state = self.state.lock();
-        let (next_item, credit) = state.consumer.attach();
-        let id = StreamId(u128::from_ne_bytes(self.id));
-        let (secret, counter) = (self.state.first().secret(id), state.attaches() + 1);
-        let origin = ProcessId::UNKNOWN;
-        let stream = send(&Attach { id, secret, counter, next_item, credit, origin })?;
+        let (secret, counter) = (self.state.first().secret(self.id()), state.attaches() + 1);
+        let (stream, next_item) = {
+            let mut out = connection.out.lock();
+            // Before anything is changed that a refusal would have to undo.
+            out.outbound.may_attach()?;
+            let consumer = &mut state.consumer;
+            consumer.on_carrier_lost();
+            let (id, (next_item, credit)) = (self.id(), consumer.attach());
+            let origin = ProcessId::UNKNOWN;
+            let attach = Attach { id, secret, counter, next_item, credit, origin };
+            let stream = out.outbound.attach(&attach)?;
+            out.outbound.take_over_window(state.consumer.window());
+            (stream, next_item)
+        };
         {
             let (state, old) = state.parts();
             if let Some(account) = &old.connection.account {
@@ -323,7 +330,37 @@ impl<D: Driver> CallerStream<D> {
             // What was asked for over the lost connection may be lost with it.
             connection.out.lock().outbound.cancel(stream, kind, CancelReason::Caller);
         }
-        Ok(stream)
+        Ok((stream, next_item))
+    }
+
+    /// Whether the stream may leave a connection that is up: its handler has begun, so that the
+    /// attach does not overtake the open, its request is sent, and it goes on. Returns whether an
+    /// item has arrived in part. `error` is for the case that its peer does not take it.
+    pub(crate) fn may_leave(&self, error: &Error) -> Option<bool> {
+        let mut state = self.state.lock();
+        let goes_on = state.consumer.is_started() && state.consumer.ended().is_none();
+        if !goes_on || state.body.is_some() || state.broke || self.grace.is_off() {
+            return None;
+        }
+        state.loss = Some(error.clone());
+        Some(state.consumer.is_inside_item())
+    }
+
+    /// True if something has arrived beyond those items.
+    pub(crate) fn has_more_than(&self, received: u64) -> bool {
+        let state = self.state.lock();
+        let consumer = &state.consumer;
+        consumer.received() > received || consumer.is_inside_item() || consumer.ended().is_some()
+    }
+
+    /// The connection that it is on, and its number there.
+    pub(crate) fn place(&self) -> (Arc<Connection<D>>, u32) {
+        let (connection, number) = self.state.lock().current();
+        (Arc::clone(&connection), number)
+    }
+
+    fn id(&self) -> StreamId {
+        StreamId(u128::from_ne_bytes(self.id))
     }
 
     /// How long it waits for another connection when it has lost its own.
@@ -345,14 +382,16 @@ impl<D: Driver> CallerStream<D> {
             Some(loss) if state.attaches() > 0 => loss.clone(),
             _ => error.clone().with_executed(Executed::No),
         };
-        state.lose(&error);
+        let (state, at) = state.parts();
+        state.lose(&error, at);
         state.waker.take()
     }
 
     /// The connection is gone. Returns who is to be woken.
     pub(crate) fn on_connection_lost(&self, error: &Error) -> Option<Waker> {
         let mut state = self.state.lock();
-        state.lose(error);
+        let (state, at) = state.parts();
+        state.lose(error, at);
         state.waker.take()
     }
 
@@ -440,7 +479,8 @@ impl State {
     }
 
     /// The connection is gone for good.
-    fn lose(&mut self, error: &Error) {
+    fn lose<D: Driver>(&mut self, error: &Error, at: At<'_, D>) {
+        let is_over = self.consumer.ended().is_some() || self.abandoned;
         self.consumer.on_lost();
         self.body = None;
         let error = if self.broke {
@@ -449,6 +489,9 @@ impl State {
         } else if self.consumer.is_started() {
             let received = self.consumer.received();
             let message = format!("the stream broke off after {received} items: {error}");
+            if !is_over {
+                at.connection.driver().on_truncated();
+            }
             Error::new(Code::Truncated, message)
         } else {
             error.clone()

@@ -65,6 +65,11 @@ enum Op {
     },
     Connect,
     Reach,
+    /// Up to so many streams leave a carrier that is up for the newest.
+    Move {
+        carrier: usize,
+        most: usize,
+    },
     /// Some more bytes arrive, and the ends are lost one after the other, or only the first.
     Lose {
         carrier: usize,
@@ -147,6 +152,7 @@ fn op(longest: u64) -> impl Strategy<Value = Op> {
         6 => carrier().prop_map(|carrier| Op::Exchange { carrier }),
         2 => Just(Op::Connect),
         8 => Just(Op::Reach),
+        3 => (carrier(), 1..=STREAMS).prop_map(|(carrier, most)| Op::Move { carrier, most }),
         4 => lose(),
         3 => (0..longest).prop_map(|ms| Op::Pass { time: Duration::from_millis(ms) }),
     ]
@@ -184,6 +190,11 @@ fn run(world: &mut World, op: &Op) {
         Op::Abandon { stream } => world.stream(stream, |stream| stream.caller.abandon()),
         Op::Connect => world.connect(),
         Op::Reach => world.reach(),
+        Op::Move { carrier, most } => {
+            if let Some(at) = world.pick(carrier) {
+                world.move_streams(at, most);
+            }
+        }
         Op::Pass { time } => world.pass(time),
         Op::Write { carrier, side, bytes } => {
             if let Some(at) = world.pick(carrier) {

@@ -27,25 +27,25 @@ use tokio::{
 use crate::fixture::{config, driver, request, soon, until};
 
 const STREAMS: usize = 50;
-const ITEMS: u64 = 400;
+pub(crate) const ITEMS: u64 = 400;
 const ITEM_BYTES: usize = 64;
 
 /// Cuts a connection behind as many bytes to the caller as 200 items have, with their headers.
 const CUT_BYTES: usize = 200 * (ITEM_BYTES + 8);
 
-fn settings(process: u64) -> sinew_transport_tcp::TcpConfig {
+pub(crate) fn settings(process: u64) -> sinew_transport_tcp::TcpConfig {
     driver(|it| it.mux = MuxConfig { process: ProcessId(process), ..MuxConfig::default() })
 }
 
 /// A grace of 100 ms, and keep-alive within it.
-fn short_grace(config: MuxConfig) -> MuxConfig {
+pub(crate) fn short_grace(config: MuxConfig) -> MuxConfig {
     let [interval, timeout] = [30, 100].map(Duration::from_millis);
     let (keepalive_interval, keepalive_timeout) = (interval, timeout);
     MuxConfig { resume_grace: timeout, keepalive_interval, keepalive_timeout, ..config }
 }
 
 /// Answers with numbered items.
-fn count(_: IncomingRequest<'_>, mut sink: ResponseSink) {
+pub(crate) fn count(_: IncomingRequest<'_>, mut sink: ResponseSink) {
     tokio::spawn(async move {
         for number in 0..ITEMS {
             let mut item = vec![0; ITEM_BYTES];
@@ -59,7 +59,7 @@ fn count(_: IncomingRequest<'_>, mut sink: ResponseSink) {
 }
 
 /// Reads a stream to its end: the numbers of its items must be in order, without a gap or a double.
-async fn read(mut stream: ResponseStream) -> (u64, Option<Outcome>) {
+pub(crate) async fn read(mut stream: ResponseStream) -> (u64, Option<Outcome>) {
     let mut next = 0;
     while let Some(item) = soon("an item", stream.next()).await {
         let Ok(item) = item else { break };
@@ -71,7 +71,7 @@ async fn read(mut stream: ResponseStream) -> (u64, Option<Outcome>) {
 }
 
 /// Passes bytes on both ways and breaks off behind a number of bytes to the caller.
-async fn pass(
+pub(crate) async fn pass(
     near: impl AsyncRead + AsyncWrite,
     far: impl AsyncRead + AsyncWrite,
     mut left: usize,
@@ -210,7 +210,7 @@ async fn way_to(server: &TcpServer) -> Way {
 }
 
 /// Keeps each sink for the test.
-fn keeping()
+pub(crate) fn keeping()
 -> (tokio::sync::mpsc::UnboundedReceiver<ResponseSink>, impl Fn(IncomingRequest<'_>, ResponseSink))
 {
     let (give, take) = tokio::sync::mpsc::unbounded_channel();

@@ -1,9 +1,13 @@
 //! The response source of a stream, for its caller.
 
-use std::task::{self, Poll};
+use std::{
+    sync::Arc,
+    task::{self, Poll},
+};
 
 use sinew_plane::{
-    CancelReason, Checkpoint, Error, Headers, ItemBatch, ResponseSource, SourceEvent, StopKind,
+    BoxFuture, CancelReason, Checkpoint, Error, Headers, ItemBatch, ResponseSource, SourceEvent,
+    StopKind, Way,
 };
 
 use super::CallerStream;
@@ -69,6 +73,10 @@ impl<D: Driver> ResponseSource for CallerStream<D> {
 
     fn cancel(&self, kind: StopKind) {
         self.ask_to_end(kind, CancelReason::Caller);
+    }
+
+    fn move_to(self: Arc<Self>, way: Way) -> BoxFuture<'static, Result<(), Error>> {
+        D::move_call(self, way)
     }
 
     fn abandon(&self) {

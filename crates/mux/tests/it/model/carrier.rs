@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use sinew_mux::ConnectionError;
-use sinew_plane::{Code, Error};
+use sinew_plane::{Code, Error, ResumeReason};
 
 use crate::manual::End;
 
@@ -102,7 +102,8 @@ impl Carrier {
         if loss == Loss::GivenUp {
             end.refuse_peer(&ConnectionError::Silent);
         }
-        end.connection.lost(&Error::new(Code::ConnectionLost, "it broke"), now);
+        let error = Error::new(Code::ConnectionLost, "it broke");
+        end.connection.lost(&error, ResumeReason::Lost, now);
         if loss == Loss::GivenUp {
             end.write_rest(&mut self.wires[side.other() as usize]);
         }

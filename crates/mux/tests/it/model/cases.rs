@@ -221,3 +221,47 @@ fn a_producer_that_keeps_less_than_it_was_granted_goes_on() {
     assert!(taken > 1_000, "{taken} items");
     world.end();
 }
+
+#[test]
+fn streams_that_move_between_carriers_that_are_up_lose_and_double_nothing() {
+    let window = Window { items: 10, bytes: 1 << 20 };
+    let streams = (0..STREAMS).map(|number| Stream::new(number, window, 0)).collect();
+    let mut world = World::new(streams, settings(Role::Acceptor, false));
+    begin(&mut world);
+    world.connect();
+    for at in 0..2 {
+        world.exchange(at);
+    }
+    for round in 0..40 {
+        for stream in 0..STREAMS {
+            // Some arrives before the move, and some is on the way over the carrier that is left.
+            run(&mut world, &Op::Push { stream, lens: vec![3, 70_000], flush: true });
+        }
+        for at in 0..2 {
+            world.write(at, Side::Server, usize::MAX);
+            world.deliver(at, Side::Caller, 40_000);
+        }
+        // A connection more each time, as streams go to the newest alone.
+        world.connect();
+        let newest = round + 2;
+        world.exchange(newest);
+        world.exchange(newest);
+        let moved: usize = (0..newest).map(|at| world.move_streams(at, usize::MAX)).sum();
+        assert!(moved == STREAMS || round == 0, "{moved} in round {round}");
+        for at in 0..=newest {
+            world.exchange(at);
+        }
+        for stream in 0..STREAMS {
+            run(&mut world, &Op::Take { stream });
+        }
+        for at in 0..=newest {
+            world.exchange(at);
+        }
+    }
+    world.settle(None);
+    for stream in &world.streams {
+        let taken = stream.caller.taken();
+        assert!(taken > 30, "{taken} items");
+    }
+    world.end();
+}

@@ -89,7 +89,7 @@ impl Process {
 
     fn handle_timeout(&self, now: Instant) {
         if self.detached.poll_timeout().is_some_and(|due| due <= now) {
-            self.detached.end();
+            self.detached.handle_timeout(now);
         }
         self.sessions.handle_timeout(now);
     }
@@ -146,6 +146,14 @@ impl World {
             }
         }
         let _ = self.processes[Side::Caller as usize].detached.reattach(&end.connection);
+    }
+
+    /// Streams leave a carrier that is up for the newest one. Returns how many.
+    pub(crate) fn move_streams(&mut self, at: usize, most: usize) -> usize {
+        let newest = self.newest().and_then(|at| self.carriers[at].end(Side::Caller));
+        let Some(to) = newest.filter(|end| end.is_established) else { return 0 };
+        let Some(from) = self.carriers[at].end(Side::Caller) else { return 0 };
+        from.connection.move_calls(&to.connection, most, self.now)
     }
 
     pub(crate) fn stream(&mut self, number: usize, act: impl FnOnce(&mut Stream)) {
