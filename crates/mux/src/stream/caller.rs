@@ -1,5 +1,6 @@
 //! A stream that this side opened: the receiving end of a response.
 
+mod attach;
 mod source;
 
 use std::{sync::Arc, task::Waker};
@@ -7,13 +8,13 @@ use std::{sync::Arc, task::Waker};
 use bytes::Bytes;
 use sinew_plane::{
     BudgetUse, CancelReason, Checkpoint, Code, Error, Executed, Headers, ItemBatch, OnCancel,
-    ProcessId, SourceEvent, StopKind, StreamId, Terminal, Window,
+    SourceEvent, StopKind, StreamId, Terminal, Window,
     budget::{Tally, Work},
 };
 
 use super::place::{At, Placed};
 use crate::{
-    Arrived, Attach, Connection, Consumer, Driver, Ended, READ_BYTES, Refusal, StreamViolation,
+    Arrived, Connection, Consumer, Driver, Ended, READ_BYTES, StreamViolation,
     session::{Grace, behind},
 };
 
@@ -281,91 +282,6 @@ impl<D: Driver> CallerStream<D> {
             wakers.extend(state.waker.take());
         }
         Ok(state.consumer.window())
-    }
-
-    /// The connection is gone, and the stream may come back over another. False when it cannot: its
-    /// request is not sent, it broke the connection, its call wants no more after a loss, or it has
-    /// ended.
-    pub(crate) fn detach(&self, error: &Error) -> bool {
-        let mut state = self.state.lock();
-        let is_over = state.broke || state.consumer.ended().is_some();
-        if self.grace.is_off() || state.body.is_some() || is_over {
-            return false;
-        }
-        state.consumer.on_carrier_lost();
-        (state.is_detached, state.loss) = (true, Some(error.clone()));
-        true
-    }
-
-    /// Attaches the stream to this connection, with the items that it has. It may have lost its
-    /// connection, or leave one that is up, whose frames do not reach it any more. Returns its new
-    /// number and how many items it has.
-    pub(crate) fn reattach(&self, connection: &Arc<Connection<D>>) -> Result<(u32, u64), Refusal> {
-        let mut state = self.state.lock();
-        let (secret, counter) = (self.state.first().secret(self.id()), state.attaches() + 1);
-        let (stream, next_item) = {
-            let mut out = connection.out.lock();
-            // Before anything is changed that a refusal would have to undo.
-            out.outbound.may_attach()?;
-            let consumer = &mut state.consumer;
-            consumer.on_carrier_lost();
-            let (id, (next_item, credit)) = (self.id(), consumer.attach());
-            let origin = ProcessId::UNKNOWN;
-            let attach = Attach { id, secret, counter, next_item, credit, origin };
-            let stream = out.outbound.attach(&attach)?;
-            out.outbound.take_over_window(state.consumer.window());
-            (stream, next_item)
-        };
-        {
-            let (state, old) = state.parts();
-            if let Some(account) = &old.connection.account {
-                state.queued.clear(BudgetUse::Queued, account);
-            }
-        }
-        state.move_to(connection, stream, counter);
-        let (state, at) = state.parts();
-        state.is_detached = false;
-        state.charge(at);
-        if let Some(kind) = state.cancelled {
-            // What was asked for over the lost connection may be lost with it.
-            connection.out.lock().outbound.cancel(stream, kind, CancelReason::Caller);
-        }
-        Ok((stream, next_item))
-    }
-
-    /// Whether the stream may leave a connection that is up: its handler has begun, so that the
-    /// attach does not overtake the open, its request is sent, and it goes on. Returns whether an
-    /// item has arrived in part. `error` is for the case that its peer does not take it.
-    pub(crate) fn may_leave(&self, error: &Error) -> Option<bool> {
-        let mut state = self.state.lock();
-        let goes_on = state.consumer.is_started() && state.consumer.ended().is_none();
-        if !goes_on || state.body.is_some() || state.broke || self.grace.is_off() {
-            return None;
-        }
-        state.loss = Some(error.clone());
-        Some(state.consumer.is_inside_item())
-    }
-
-    /// True if something has arrived beyond those items.
-    pub(crate) fn has_more_than(&self, received: u64) -> bool {
-        let state = self.state.lock();
-        let consumer = &state.consumer;
-        consumer.received() > received || consumer.is_inside_item() || consumer.ended().is_some()
-    }
-
-    /// The connection that it is on, and its number there.
-    pub(crate) fn place(&self) -> (Arc<Connection<D>>, u32) {
-        let (connection, number) = self.state.lock().current();
-        (Arc::clone(&connection), number)
-    }
-
-    fn id(&self) -> StreamId {
-        StreamId(u128::from_ne_bytes(self.id))
-    }
-
-    /// How long it waits for another connection when it has lost its own.
-    pub(crate) fn grace(&self) -> Grace {
-        self.grace
     }
 
     /// What the consumer let the producer send ahead.

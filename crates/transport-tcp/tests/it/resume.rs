@@ -188,9 +188,11 @@ async fn streams_end_at_once_when_no_address_has_a_listener_and_say_so() {
 #[tokio::test]
 async fn a_silent_connection_is_found_by_its_keep_alive_and_its_streams_go_on() {
     let (mut sinks, handler) = keeping();
-    let mut calling = MuxConfig::default();
-    calling.keepalive_interval = Duration::from_millis(50);
-    calling.keepalive_timeout = Duration::from_millis(200);
+    let calling = MuxConfig {
+        keepalive_interval: Duration::from_millis(50),
+        keepalive_timeout: Duration::from_millis(200),
+        ..MuxConfig::default()
+    };
     let house = House::with(calling, handler).await;
     let (mut stream, mut sink) = begun(&house.tcp, &mut sinks).await;
     house.tcp.0.stall();
@@ -279,7 +281,8 @@ async fn streams_move_between_unix_sockets_and_tcp_and_back_while_their_items_fl
     }
     let mut reading = std::pin::pin!(join_all(streams.into_iter().map(read)));
     let moving = async {
-        for round in 0_usize.. {
+        // Far from what a server takes for a flood of attaches.
+        for round in 0..200_usize {
             let is_unix = round.is_multiple_of(2);
             let [from, _] = house.ways(is_unix);
             // A share at a time.
@@ -289,11 +292,12 @@ async fn streams_move_between_unix_sockets_and_tcp_and_back_while_their_items_fl
                 tokio::task::yield_now().await;
             }
         }
+        std::future::pending::<()>().await;
     };
     let ended = tokio::select! {
         biased;
         ended = &mut reading => ended,
-        () = moving => unreachable!("it moves for ever"),
+        () = moving => unreachable!("it does not end"),
     };
     for (items, outcome) in ended {
         assert!(matches!(outcome, Some(Outcome::Complete { items: ITEMS })), "{items} {outcome:?}");
