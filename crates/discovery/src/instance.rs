@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sinew_plane::{Address, EndpointName, Incarnation, InstanceId, ProcessId};
+use sinew_plane::{Address, Continuation, EndpointName, Incarnation, InstanceId, ProcessId};
 
 use crate::Unreachable;
 
@@ -38,6 +38,8 @@ pub struct Instance {
     pub process: Option<ProcessId>,
     /// Its handler may run twice for one request without harm.
     pub idempotent: bool,
+    /// What a router may do with a stream of which this worker has died or which it hands over.
+    pub continuation: Continuation,
     /// NVIDIA Dynamo callers can use it as well, at its `tcp` or else its `nats` address, because
     /// its record is one that they read. If false, or without such an address, only Sinew callers
     /// find it.
@@ -65,6 +67,7 @@ impl Instance {
             host: None,
             process: None,
             idempotent: false,
+            continuation: Continuation::None,
             serves_dynamo: false,
             any_id: false,
             source: None,
@@ -97,6 +100,7 @@ impl PartialEq for Instance {
             host,
             process,
             idempotent,
+            continuation,
             serves_dynamo,
             any_id,
             source: _,
@@ -111,6 +115,7 @@ impl PartialEq for Instance {
             && *host == other.host
             && *process == other.process
             && *idempotent == other.idempotent
+            && *continuation == other.continuation
             && *serves_dynamo == other.serves_dynamo
             && *any_id == other.any_id
     }

@@ -1,5 +1,6 @@
 //! A response, as an engine makes it and as its caller reads it. Both use the same type.
 
+mod events;
 mod source;
 mod watch;
 
@@ -14,10 +15,13 @@ use futures_core::Stream;
 
 use self::watch::Watch;
 pub use self::{
+    events::{BodyEvent, BodyEvents},
     source::{BodyEnd, BodySource, BoxSource, Next, OnBodyEnd},
     watch::panicked,
 };
-use crate::{CancelReason, Context, Error, Headers, ItemWait, Outcome, StopKind};
+use crate::{
+    CancelReason, Context, Error, Headers, ItemWait, Migrated, Migrations, Outcome, StopKind,
+};
 
 /// The response to one request: a stream of values, then exactly one end.
 ///
@@ -43,6 +47,8 @@ struct Metadata {
     head: Headers,
     facts: Headers,
     make_facts: Option<Box<dyn FnOnce() -> Headers + Send>>,
+    /// Of a response that may move to another instance.
+    migrations: Option<Migrations>,
 }
 
 /// The name of a response in the design documents.
@@ -132,6 +138,30 @@ impl<T> Body<T> {
     /// The facts that arrived with the end; empty before it, and if there are none.
     pub fn facts(&self) -> Headers {
         self.metadata.as_ref().map_or_else(Headers::new, |metadata| metadata.facts.clone())
+    }
+
+    /// Sets where the source notes that the response has moved to another instance.
+    #[must_use]
+    pub fn with_migrations(mut self, migrations: Migrations) -> Self {
+        self.metadata.get_or_insert_default().migrations = Some(migrations);
+        self
+    }
+
+    /// The moves of the response to other instances so far, in their order: its worker was lost or
+    /// drained, and the endpoint declares a [`Continuation`](crate::Continuation). The values are an
+    /// unbroken sequence across them. [`events`](Self::events) shows them between the values.
+    pub fn migrations(&self) -> Vec<Migrated> {
+        self.noted().map_or_else(Vec::new, Migrations::all)
+    }
+
+    fn noted(&self) -> Option<&Migrations> {
+        self.metadata.as_ref()?.migrations.as_ref()
+    }
+
+    /// Returns the response as a stream of its values and of its moves to other instances, each
+    /// between the two values where it happened.
+    pub fn events(self) -> BodyEvents<T> {
+        BodyEvents::new(self)
     }
 
     /// The request's context: stop, kill, deadline.
@@ -253,7 +283,12 @@ impl<T: 'static> Body<T> {
     /// A response with this one as its source.
     fn nested(self) -> Self {
         let context = self.context.clone();
-        Self::from_source(Box::pin(Nested(self)), context)
+        let migrations = self.noted().cloned();
+        let nested = Self::from_source(Box::pin(Nested(self)), context);
+        match migrations {
+            Some(migrations) => nested.with_migrations(migrations),
+            None => nested,
+        }
     }
 }
 

@@ -151,6 +151,11 @@ codes! {
     Exhausted = 406, "resource.exhausted", Resource, No;
     /// The producer no longer keeps the requested part of the stream.
     ResumeExpired = 407, "resource.resume_expired", Resource, Yes;
+    /// The worker drains and has ended the stream, so that its router goes on with it elsewhere.
+    HandedOver = 408, "resource.handed_over", Resource, Yes;
+    /// The request was run again for a stream whose worker was lost, and the new run differs from the
+    /// items that the caller has. See [`Error::diverged_at`](crate::Error::diverged_at).
+    Diverged = 409, "application.diverged", Application, Yes;
 }
 
 impl fmt::Display for Code {

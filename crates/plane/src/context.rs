@@ -10,10 +10,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::{CallLimits, CancelReason, Headers, OnCancel, StopKind, StreamId, clock};
+use crate::{
+    CallLimits, CancelReason, Checkpoint, Checkpoints, Continued, Error, Headers, OnCancel,
+    StopKind, StreamId, clock,
+};
 
 const RUNNING: u8 = 0;
 const STOPPED: u8 = 1;
@@ -35,8 +39,8 @@ pub struct Context(
 struct Inner {
     id: StreamId,
     headers: Headers,
-    /// Of a child that has other headers than the request that this process serves: that request's.
-    received: Option<Box<Headers>>,
+    /// What few contexts have.
+    rare: Option<Box<Rare>>,
     deadline: Option<Instant>,
     limits: CallLimits,
     /// A stream was opened under the id.
@@ -47,6 +51,22 @@ struct Inner {
     /// Whoever wants to hear of a cancel: the transport that carries the request, and child
     /// contexts. Dead ones are swept when the list would grow.
     listeners: Mutex<Listeners>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Rare {
+    /// Of a child that has other headers than the request that this process serves: that request's.
+    received: Option<Headers>,
+    /// Of a request whose endpoint declares checkpoints, and of its children.
+    checkpoints: Option<Arc<Checkpoints>>,
+}
+
+impl Rare {
+    /// On the heap, unless it is empty.
+    fn boxed(self) -> Option<Box<Self>> {
+        let is_empty = self.received.is_none() && self.checkpoints.is_none();
+        (!is_empty).then(|| Box::new(self))
+    }
 }
 
 impl Context {
@@ -60,7 +80,7 @@ impl Context {
         ContextBuilder {
             id: None,
             headers: Headers::new(),
-            received: None,
+            rare: None,
             deadline: None,
             limits: CallLimits::default(),
         }
@@ -74,12 +94,12 @@ impl Context {
 
     /// A [`child`](Self::child) with headers of its own.
     pub fn child_with(&self, headers: Headers) -> Self {
-        let received = self.received_headers().filter(|received| **received != headers);
-        let received = received.map(|received| Box::new(received.clone()));
+        let received = self.received_headers().filter(|received| **received != headers).cloned();
+        let checkpoints = self.checkpoints().cloned();
         let mut builder = Self::builder().headers(headers);
         builder.deadline = self.0.deadline;
         builder.limits = self.0.limits;
-        builder.received = received;
+        builder.rare = Rare { received, checkpoints }.boxed();
         let mut child = builder.build();
         child.1 = self.1;
         let listener = Arc::downgrade(&child.0);
@@ -113,7 +133,71 @@ impl Context {
     /// [belongs to a request that this process serves](Self::is_received). The headers of a child
     /// context may differ from them.
     pub fn received_headers(&self) -> Option<&Headers> {
-        self.1.then(|| self.0.received.as_deref().unwrap_or(&self.0.headers))
+        let received = || self.0.rare.as_ref().and_then(|rare| rare.received.as_ref());
+        self.1.then(|| received().unwrap_or(&self.0.headers))
+    }
+
+    /// A context of the same request, with the same id, deadline and limits, and with other headers
+    /// and checkpoints. A cancel of either cancels the other. For code that passes requests to
+    /// handlers; the [sink](crate::ResponseSink::with_context) of the request gets it as well.
+    #[must_use]
+    pub fn replaced(&self, headers: Headers, checkpoints: Option<Arc<Checkpoints>>) -> Self {
+        let mut builder = Self::builder().id(self.0.id).headers(headers);
+        builder.deadline = self.0.deadline;
+        builder.limits = self.0.limits;
+        builder.rare = Rare { received: None, checkpoints }.boxed();
+        let mut other = builder.build();
+        other.1 = self.1;
+        self.link(&other);
+        other.link(self);
+        other
+    }
+
+    /// The checkpoints of the request, if its endpoint declares
+    /// [`Continuation::Checkpoint`](crate::Continuation::Checkpoint) and its caller is not in this
+    /// process.
+    pub fn checkpoints(&self) -> Option<&Arc<Checkpoints>> {
+        self.0.rare.as_ref()?.checkpoints.as_ref()
+    }
+
+    /// Where the handler has to begin, if the request goes on with a response that another handler
+    /// has begun. `None` for a new request. Only an endpoint that declares
+    /// [`Continuation::Checkpoint`](crate::Continuation::Checkpoint) gets such requests.
+    pub fn continued(&self) -> Option<&Continued> {
+        self.checkpoints()?.continued()
+    }
+
+    /// Attaches a checkpoint to the next item that the handler yields or sends: the state after that
+    /// item, in a form of the handler's own, from which another handler can go on. The router keeps
+    /// the newest. Call it as often as a repetition of the work since the last one would cost more
+    /// than the checkpoint. Before the item is yielded, a second checkpoint takes the place of the
+    /// first. Has no effect where nobody could go on: at an endpoint with another declaration, for a
+    /// caller in this process, and over a transport without a place for it.
+    ///
+    /// # Errors
+    /// The state has more than [`Checkpoint::MAX_BYTES`] (65,536) bytes. Nothing is attached.
+    pub fn checkpoint(&self, state: impl Into<Bytes>) -> Result<(), Error> {
+        let state = state.into();
+        Checkpoint::check(&state)?;
+        if let Some(checkpoints) = self.checkpoints() {
+            checkpoints.set(state);
+        }
+        Ok(())
+    }
+
+    /// True while a draining worker asks for a checkpoint, until the handler has yielded an item
+    /// with one. A handler that attaches checkpoints to few items looks here for each.
+    pub fn is_checkpoint_wanted(&self) -> bool {
+        self.checkpoints().is_some_and(|checkpoints| checkpoints.is_wanted())
+    }
+
+    /// Waits until a draining worker asks for a checkpoint. Pending for ever where nobody could go
+    /// on. Cancel-safe.
+    pub async fn checkpoint_wanted(&self) {
+        match self.checkpoints() {
+            Some(checkpoints) => checkpoints.wanted().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// The request's id, which is also the id of its response stream.
@@ -317,7 +401,7 @@ impl fmt::Debug for Context {
 pub struct ContextBuilder {
     id: Option<StreamId>,
     headers: Headers,
-    received: Option<Box<Headers>>,
+    rare: Option<Box<Rare>>,
     deadline: Option<Instant>,
     limits: CallLimits,
 }
@@ -394,7 +478,7 @@ impl ContextBuilder {
             Arc::new(Inner {
                 id: self.id.unwrap_or_else(StreamId::random),
                 headers: self.headers,
-                received: self.received,
+                rare: self.rare,
                 deadline: self.deadline,
                 limits: self.limits,
                 used: AtomicBool::new(false),

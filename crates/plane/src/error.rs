@@ -72,6 +72,52 @@ impl Error {
         Self::new(Code::HandlerFailed, message)
     }
 
+    /// The error of a stream whose worker was lost and whose second run gives other items: see
+    /// [`diverged_at`](Self::diverged_at).
+    pub fn diverged(at_item: u64) -> Self {
+        let message = format!(
+            "the worker was lost, and the request gives other items when it is run again: they \
+             differ at item {at_item} or before it"
+        );
+        Self::new(Code::Diverged, message).with_numbers(&[at_item])
+    }
+
+    /// The error of a part of a stream that is no longer kept, where the items `oldest` to
+    /// `newest - 1` are: see [`resume_window`](Self::resume_window).
+    pub fn resume_expired(oldest: u64, newest: u64, message: impl Into<String>) -> Self {
+        Self::new(Code::ResumeExpired, message).with_numbers(&[oldest, newest])
+    }
+
+    /// Sets details that are numbers of 8 bytes, big-endian: see docs/protocol.md, section 13.
+    fn with_numbers(mut self, numbers: &[u64]) -> Self {
+        let details: Vec<u8> = numbers.iter().flat_map(|number| number.to_be_bytes()).collect();
+        Arc::make_mut(&mut self.0).details = details.into();
+        self
+    }
+
+    /// The number at this place of the details of an error with this code.
+    fn number(&self, code: Code, place: usize) -> Option<u64> {
+        if self.code() != code {
+            return None;
+        }
+        self.0.details.chunks_exact(8).nth(place)?.try_into().ok().map(u64::from_be_bytes)
+    }
+
+    /// For [`Code::Diverged`]: the number of the item at which the second run is known to differ
+    /// from the first. It is exact for the last 128 items that the caller has. If the runs differ
+    /// earlier, it is the number of an item behind the one that differs: only a running hash of
+    /// all items is kept for those. All items that the caller has are of the first run. `None` for
+    /// any other code, and where the error came from a peer that does not say.
+    pub fn diverged_at(&self) -> Option<u64> {
+        self.number(Code::Diverged, 0)
+    }
+
+    /// For [`Code::ResumeExpired`]: the numbers of the oldest item that is kept and of the item after
+    /// the newest. `None` for any other code, and where nothing of the stream is kept.
+    pub fn resume_window(&self) -> Option<(u64, u64)> {
+        self.number(Code::ResumeExpired, 0).zip(self.number(Code::ResumeExpired, 1))
+    }
+
     /// Replaces the message, which is cut after 4,096 bytes. This error becomes the source of the
     /// new one, which does not count as [remembered](Self::remembered).
     #[must_use]
@@ -297,6 +343,22 @@ mod tests {
         let over = error.with_details(vec![7; 8_193]).unwrap_err();
         assert_eq!(over.code(), Code::HandlerFailed);
         assert!(over.message().contains("8193") && over.message().contains("no model"), "{over}");
+    }
+
+    #[test]
+    fn numbers_stand_in_the_details_of_their_codes_alone() {
+        let diverged = Error::diverged(258);
+        assert_eq!((diverged.diverged_at(), diverged.resume_window()), (Some(258), None));
+        assert_eq!(&diverged.details()[..], [0, 0, 0, 0, 0, 0, 1, 2]);
+        let expired = Error::resume_expired(3, u64::MAX, "not kept");
+        assert_eq!((expired.diverged_at(), expired.resume_window()), (None, Some((3, u64::MAX))));
+        assert_eq!(expired.details().len(), 16);
+        // As from a peer that says less, or of a later version that says more.
+        let of = |code, bytes: usize| Error::new(code, "").with_details(vec![0; bytes]).unwrap();
+        assert_eq!(of(Code::Diverged, 7).diverged_at(), None);
+        assert_eq!(of(Code::Diverged, 24).diverged_at(), Some(0));
+        assert_eq!(of(Code::ResumeExpired, 15).resume_window(), None);
+        assert_eq!(of(Code::HandlerFailed, 16).diverged_at(), None);
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub mod header {
     pub const TRACESTATE: &str = "tracestate";
     /// The request's id as logs show it.
     pub const REQUEST_ID: &str = "request-id";
+    /// Where the handler of a [continued](crate::Continued) request begins. Handlers do not see it.
+    pub const CONTINUE_AT: &str = "continue-at";
 }
 
 /// Names and values, in the order in which they were set.

@@ -39,6 +39,7 @@ mod code;
 mod config_error;
 mod connection_event;
 mod context;
+mod continuation;
 mod duplex;
 mod engine;
 mod error;
@@ -76,7 +77,10 @@ pub use crate::{
     app_code::AppCode,
     backoff::{Backoff, Jitter, Retries},
     batch::{FirstItem, ItemBatch, SplitItem},
-    body::{Body, BodyEnd, BodySource, BoxSource, ManyOut, Next, OnBodyEnd, panicked},
+    body::{
+        Body, BodyEnd, BodyEvent, BodyEvents, BodySource, BoxSource, ManyOut, Next, OnBodyEnd,
+        panicked,
+    },
     budget::{Budget, BudgetUse},
     burst::{Flush, burst, defer_flush},
     cancel::{CancelReason, OnCancel, StopKind},
@@ -89,6 +93,7 @@ pub use crate::{
     config_error::ConfigError,
     connection_event::{ConnectionEvent, ConnectionEvents, OnConnectionEvent, ResumeReason},
     context::{Context, ContextBuilder},
+    continuation::{Checkpoints, Continuation, Continued, Migrated, MigrationCause, Migrations},
     duplex::{DuplexServer, DuplexTransport, Shutdown},
     engine::{AsyncEngine, PushEngine, Refused, engine_fn, push_engine_fn},
     error::Error,

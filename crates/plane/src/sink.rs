@@ -131,6 +131,11 @@ impl ResponseSink {
         self.target.keep_for(grace);
     }
 
+    /// As [`with_context`](Self::with_context), in place.
+    pub fn set_context(&mut self, context: Context) {
+        self.context = context;
+    }
+
     /// The request's context.
     pub fn context(&self) -> &Context {
         &self.context

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
-use sinew_plane::{EndpointName, InstanceId, ProcessId};
+use sinew_plane::{Continuation, EndpointName, InstanceId, ProcessId};
 
 use super::*;
 use crate::{MAX_ADDRESSES, Obstacle};
@@ -44,6 +44,7 @@ fn our_record() -> Record {
         host: Some("aa-11".to_owned()),
         process: Some(ProcessId(0xfedc_ba98_7654_3210)),
         idempotent: true,
+        continuation: Continuation::None,
         serves_dynamo: true,
         any_id: false,
         source: None,
@@ -196,6 +197,27 @@ fn a_worker_that_is_reached_over_nats_alone_says_so_to_stock_clients() {
     record.instance.addresses.retain(|address| address.scheme() == "nats");
     assert_eq!(stock_transport(&record), Some(StockTransport::Nats(subject.to_owned())));
     assert_eq!(decode(&stock_key(), &encode(&record).unwrap()).unwrap(), record);
+}
+
+#[test]
+fn a_continuation_is_one_more_word_and_an_unknown_one_is_none() {
+    for (continuation, word) in
+        [(Continuation::Replayable, "replayable"), (Continuation::Checkpoint, "checkpoint")]
+    {
+        let mut record = our_record();
+        record.instance.continuation = continuation;
+        let bytes = encode(&record).unwrap();
+        let written = OURS.replace(
+            r#""idempotent":true"#,
+            &format!(r#""idempotent":true,"continuation":"{word}""#),
+        );
+        assert_eq!(String::from_utf8(bytes.clone()).unwrap(), written);
+        assert_eq!(decode_on(Some("aa-11"), &stock_key(), &bytes).unwrap(), record);
+    }
+    for other in [json!("none"), json!("teleport"), json!(""), json!(7), json!({"kind": "x"})] {
+        let record = decode_changed(|value| value["sinew"]["continuation"] = other.clone());
+        assert_eq!(record.unwrap(), our_record(), "{other}");
+    }
 }
 
 #[test]

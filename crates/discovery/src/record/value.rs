@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Number, Value as Json};
-use sinew_plane::{Address, Incarnation, ProcessId};
+use sinew_plane::{Address, Continuation, Incarnation, ProcessId};
 
 use super::{MAX_WEIGHT, Owner, Record, RecordError, codecs};
 use crate::{Instance, InstanceKey, MAX_ADDRESSES, fingerprint::fingerprint};
@@ -57,6 +57,9 @@ pub(super) struct Sinew {
     start: Option<u64>,
     #[serde(default)]
     idempotent: bool,
+    /// Left out for `none`, and read as it if it is no text: a later version may have another form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    continuation: Option<Json>,
 }
 
 fn one() -> Number {
@@ -78,6 +81,10 @@ impl Sinew {
             pid: record.owner.map(|owner| owner.pid),
             start: record.owner.map(|owner| owner.start),
             idempotent: instance.idempotent,
+            continuation: match instance.continuation {
+                Continuation::None => None,
+                other => Some(other.as_str().into()),
+            },
         }
     }
 
@@ -106,6 +113,8 @@ impl Sinew {
         instance.host = self.host.filter(is_host);
         instance.process = self.process.as_deref().and_then(ProcessId::from_hex);
         instance.idempotent = self.idempotent;
+        let continuation = self.continuation.as_ref().and_then(Json::as_str);
+        instance.continuation = continuation.map(Continuation::from_name).unwrap_or_default();
         let owner = self.pid.zip(self.start).map(|(pid, start)| Owner { pid, start });
         Record { instance, owner }
     }
