@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use sinew_plane::Continuation;
+
 use crate::SystemHealth;
 
 /// Settings of the ingress of a process.
@@ -47,10 +49,19 @@ pub struct EndpointConfig {
     /// caller's keep-alive bound, or a worker that sees a loss at once gives up before its caller
     /// notices. Without effect over transports that keep no streams.
     pub resume_grace: Option<Duration>,
+    /// What routers may do with the requests of this endpoint when its worker dies; the record in
+    /// discovery has to say the same. With [`Continuation::Checkpoint`] the handler gets continued
+    /// requests and may attach checkpoints. Default `None`.
+    pub continuation: Continuation,
 }
 
 impl Default for EndpointConfig {
     fn default() -> Self {
-        Self { max_in_flight: 1_024, park_limit: None, resume_grace: None }
+        Self {
+            max_in_flight: 1_024,
+            park_limit: None,
+            resume_grace: None,
+            continuation: Continuation::None,
+        }
     }
 }

@@ -131,6 +131,7 @@ impl Ingress {
             in_flight: InFlight::new(config.max_in_flight),
             park_limit: config.park_limit,
             resume_grace: config.resume_grace,
+            continuation: config.continuation,
             contexts: InFlightContexts::new(),
             process: Arc::clone(&self.0.process),
             handler,

@@ -3,14 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use sinew_plane::{
-    Closed, Context, EndpointName, Error, InFlight, InFlightKey, IncomingRequest, InstanceId,
-    Place, RequestHandler, ResponseSink, clock,
+    Closed, Context, Continuation, EndpointName, Error, InFlight, InFlightKey, IncomingRequest,
+    InstanceId, Place, RequestHandler, ResponseSink, clock,
 };
 use sinew_telemetry::{EndpointMetrics, trace};
 use tokio_util::task::TaskTracker;
 
 use crate::{
     contexts::InFlightContexts,
+    continued,
     deadline::{DeadlineKey, Deadlines},
     handler::{AdmittedRequest, Handler},
     park_limit::ParkLimit,
@@ -37,6 +38,8 @@ pub(crate) struct Instance {
     pub(crate) park_limit: Option<Duration>,
     /// How long a response is kept for its caller after the loss of its connection.
     pub(crate) resume_grace: Option<Duration>,
+    /// What routers may do with its requests when it dies.
+    pub(crate) continuation: Continuation,
     pub(crate) contexts: InFlightContexts,
     pub(crate) process: Arc<Process>,
     pub(crate) handler: Handler,
@@ -55,8 +58,19 @@ impl Instance {
     }
 
     fn serve(self: &Arc<Self>, request: IncomingRequest<'_>, sink: ResponseSink, entry: Entry) {
-        let IncomingRequest { body, context, transport, peer, attempt, .. } = request;
-        match self.admit(&context, body.len(), entry) {
+        let IncomingRequest { mut body, mut context, transport, peer, attempt, .. } = request;
+        let mut sink = sink;
+        // A first attempt at another endpoint is no continued request.
+        let is_plain = attempt == 0 && self.continuation == Continuation::None;
+        let admitted = if is_plain {
+            self.admit(&context, body.len(), entry)
+        } else {
+            let bytes = body.len();
+            continued::prepare(self.continuation, &mut body, &mut context, &mut sink)
+                .map_err(|error| self.refuse(entry, error))
+                .and_then(|()| self.admit(&context, bytes, entry))
+        };
+        match admitted {
             Ok(mut permit) => {
                 self.process.transports.count(transport, |meter| permit.over(meter));
                 let context = context.received();
@@ -82,13 +96,7 @@ impl Instance {
         entry: Entry,
     ) -> Result<RequestGuard, Error> {
         if let Err(error) = self.enter(context, entry) {
-            self.metrics.refused(error.fault());
-            tracing::debug!(
-                endpoint = self.name.as_str(),
-                code = error.code().as_str(),
-                "refused a request"
-            );
-            return Err(error);
+            return Err(self.refused(error));
         }
         // Counted before it can be cut: what is in flight is in the gauge.
         let metrics = Some(self.metrics.admitted(request_bytes));
@@ -96,6 +104,27 @@ impl Instance {
         let watch = |deadline| self.process.deadlines.watch(deadline, context, &self.process.tasks);
         let deadline = context.deadline().map(watch);
         Ok(RequestGuard { instance: Arc::clone(self), key, deadline, metrics })
+    }
+
+    /// Counts a refusal.
+    #[cold]
+    fn refused(&self, error: Error) -> Error {
+        self.metrics.refused(error.fault());
+        tracing::debug!(
+            endpoint = self.name.as_str(),
+            code = error.code().as_str(),
+            "refused a request"
+        );
+        error
+    }
+
+    /// Refuses a request that was not admitted yet: its place, if it has one, is free again.
+    #[cold]
+    fn refuse(&self, entry: Entry, error: Error) -> Error {
+        if entry == Entry::Reserved {
+            self.release();
+        }
+        self.refused(error)
     }
 
     fn enter(&self, context: &Context, entry: Entry) -> Result<(), Error> {

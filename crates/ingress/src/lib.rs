@@ -53,7 +53,8 @@
 //! | endpoint or process drains | `Draining` |
 //! | endpoint or process is at its limit | `Overloaded`, with a hint when to come back |
 //! | the deadline passed on the way | `DeadlineExceeded` |
-//! | the payload cannot be decoded | `InvalidPayload` or `TooLarge` |
+//! | the payload cannot be decoded, or `continue-at` has another form | `InvalidPayload` or `TooLarge` |
+//! | the request is a continued one, and the endpoint has no checkpoints | `InvalidPayload` |
 //!
 //! An error of an [`AsyncEngine`](sinew_plane::AsyncEngine) always counts as executed, also if the
 //! engine passes on a refusal by another service: the engine has done work of its own before that
@@ -66,6 +67,7 @@
 
 mod config;
 mod contexts;
+mod continued;
 mod deadline;
 mod drained;
 mod end;

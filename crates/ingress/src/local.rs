@@ -73,7 +73,11 @@ impl<E: ?Sized> LocalEngine<E> {
         Resp: Send + 'static,
         E: AsyncEngine<Req, Resp>,
     {
-        let (data, context) = request.into_parts();
+        let (data, mut context) = request.into_parts();
+        if context.checkpoints().is_some() {
+            // Those of a request that the caller serves itself.
+            context = context.replaced(context.headers().clone(), None);
+        }
         let request = SingleIn::with_context(data, context.clone().received());
         let entry = match reserved {
             Some(place) => {

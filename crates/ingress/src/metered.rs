@@ -9,8 +9,8 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sinew_plane::{
-    CancelReason, Checkpoint, Context, Error, Executed, Headers, ItemRun, OnCancel, ResponseSink,
-    SinkTarget, StopKind, Terminal, TrySendError,
+    CancelReason, Checkpoint, Checkpoints, Context, Error, Executed, Headers, ItemRun, OnCancel,
+    ResponseSink, SinkTarget, StopKind, Terminal, TrySendError,
 };
 use tokio::runtime::Handle;
 
@@ -31,6 +31,16 @@ struct Open {
     permit: RequestGuard,
     /// The waker of the task that waits for credit, woken when a kill ends the response here.
     waiting: Option<Waker>,
+}
+
+impl Open {
+    /// Attaches the checkpoint that the handler has put into its context to the next item.
+    fn take_checkpoint(&mut self, checkpoints: &Checkpoints) {
+        if let Some(state) = checkpoints.take() {
+            // Its length was checked when the handler attached it.
+            let _ = self.sink.checkpoint(state);
+        }
+    }
 }
 
 impl MeteredSink {
@@ -87,6 +97,9 @@ impl SinkTarget for MeteredSink {
         let mut open = self.open.lock();
         let Some(open) = &mut *open else { return Err(TrySendError::Closed(self.over())) };
         let bytes = item.len();
+        if let Some(checkpoints) = self.context.checkpoints() {
+            open.take_checkpoint(checkpoints);
+        }
         open.sink.try_send(item)?;
         open.permit.items(bytes);
         Ok(())
@@ -116,6 +129,9 @@ impl SinkTarget for MeteredSink {
         let mut open = self.open.lock();
         let Some(open) = &mut *open else { return Err(self.over()) };
         let (count, bytes) = (run.count(), run.bytes());
+        if let Some(checkpoints) = self.context.checkpoints() {
+            open.take_checkpoint(checkpoints);
+        }
         let room = open.sink.try_send_run(run);
         if run.count() < count {
             open.permit.items(bytes - run.bytes());

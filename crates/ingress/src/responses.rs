@@ -5,7 +5,9 @@ use std::{any::Any, future::poll_fn};
 use bytes::Bytes;
 use serde_core::Serialize;
 use sinew_codec::{DEFAULT_MAX_MESSAGE_SIZE, PayloadFormat};
-use sinew_plane::{Context, Error, Executed, Headers, ItemRun, ResponseSink, TrySendError};
+use sinew_plane::{
+    Checkpoint, Checkpoints, Context, Error, Executed, Headers, ItemRun, ResponseSink, TrySendError,
+};
 
 use crate::{end::End, payload::payload_error, request_guard::RequestGuard};
 
@@ -31,6 +33,13 @@ pub(crate) struct Responses<'a> {
     room: usize,
     unflushed: bool,
     accepted: bool,
+    /// Raw bytes, or an endpoint that declares checkpoints: one look for both, since all others have
+    /// neither.
+    is_special: bool,
+    /// Of an endpoint that declares checkpoints.
+    checkpoints: Option<&'a Checkpoints>,
+    /// The newest checkpoint, with the item to which it belongs in the run or behind it.
+    checkpoint: Option<Checkpoint>,
 }
 
 /// The result of adding a value.
@@ -51,6 +60,8 @@ impl<'a> Responses<'a> {
         sink: &'a mut ResponseSink,
         permit: &'a mut RequestGuard,
     ) -> Self {
+        let checkpoints = context.checkpoints().map(|checkpoints| &**checkpoints);
+        let is_special = format == PayloadFormat::Raw || checkpoints.is_some();
         Self {
             sink,
             permit,
@@ -61,6 +72,28 @@ impl<'a> Responses<'a> {
             room: 1,
             unflushed: false,
             accepted: false,
+            is_special,
+            checkpoints,
+            checkpoint: None,
+        }
+    }
+
+    /// Takes the checkpoint that the engine has attached to the value that is pushed next. It is sent
+    /// behind the run with that value: only the newest counts for the router.
+    fn take_checkpoint(&mut self, checkpoints: &Checkpoints) {
+        if let Some(state) = checkpoints.take() {
+            let items = self.sink.sent() + self.run.count() as u64 + 1;
+            self.checkpoint = Some(Checkpoint { items, state });
+        }
+    }
+
+    #[cold]
+    fn send_checkpoint(&mut self) {
+        if let Some(Checkpoint { items, state }) =
+            self.checkpoint.take_if(|checkpoint| checkpoint.items <= self.sink.sent())
+        {
+            // Its length was checked when the engine attached it.
+            let _ = self.sink.checkpoint_behind(items, state);
         }
     }
 
@@ -103,11 +136,26 @@ impl<'a> Responses<'a> {
     /// Encodes a value, and sends the run once it is large enough.
     #[inline]
     pub(crate) fn push<T: Serialize + 'static>(&mut self, value: &T) -> Result<Pushed, End> {
+        if self.is_special {
+            return self.push_special(value);
+        }
+        self.push_encoded(value)
+    }
+
+    fn push_special<T: Serialize + 'static>(&mut self, value: &T) -> Result<Pushed, End> {
+        if let Some(checkpoints) = self.checkpoints {
+            self.take_checkpoint(checkpoints);
+        }
         if self.format == PayloadFormat::Raw
             && let Some(bytes) = (value as &dyn Any).downcast_ref::<Bytes>()
         {
             return self.push_bytes(bytes);
         }
+        self.push_encoded(value)
+    }
+
+    #[inline]
+    fn push_encoded<T: Serialize + 'static>(&mut self, value: &T) -> Result<Pushed, End> {
         let format = self.format;
         self.run
             .write(|buffer| format.encode_into(value, buffer, DEFAULT_MAX_MESSAGE_SIZE))
@@ -173,6 +221,9 @@ impl<'a> Responses<'a> {
         // An item says that the handler has begun.
         (self.accepted, self.unflushed) = (true, true);
         self.permit.items(bytes);
+        if self.checkpoint.is_some() {
+            self.send_checkpoint();
+        }
     }
 
     /// Sends the run once there is credit for it.

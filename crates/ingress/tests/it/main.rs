@@ -8,6 +8,7 @@
 
 mod admission;
 mod cancel;
+mod continued;
 mod layers;
 mod load;
 mod local;

@@ -11,8 +11,9 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use parking_lot::Mutex;
 use sinew_ingress::{EndpointConfig, Handler, Ingress, IngressConfig, ServedEndpoint};
 use sinew_plane::{
-    Code, Context, Error, Executed, Headers, IncomingRequest, InstanceId, ItemRun, PeerFacts,
-    RequestHandler, ResponseSink, SinkTarget, Terminal, TransportId, TrySendError, try_send_each,
+    Checkpoint, Code, Context, Error, Executed, Headers, IncomingRequest, InstanceId, ItemRun,
+    PeerFacts, RequestHandler, ResponseSink, SinkTarget, Terminal, TransportId, TrySendError,
+    try_send_each,
 };
 use tokio::{sync::Notify, time::timeout};
 
@@ -135,6 +136,8 @@ pub(crate) struct State {
     pub(crate) accepted: bool,
     pub(crate) head: Option<Headers>,
     pub(crate) facts: Headers,
+    /// Each with the number of items that had come before it.
+    pub(crate) checkpoints: Vec<(Checkpoint, usize)>,
     pub(crate) flushes: usize,
     pub(crate) refuse_items_with: Option<Error>,
     /// Called as the end arrives, before anyone else knows of it.
@@ -242,6 +245,14 @@ impl SinkTarget for Consumer {
 
     fn set_facts(&self, facts: Headers) {
         self.change(|state| state.facts = facts);
+    }
+
+    fn checkpoint(&self, checkpoint: Checkpoint) {
+        self.change(|state| {
+            assert!(state.terminals.is_empty(), "nothing follows the end");
+            let items = state.items.len();
+            state.checkpoints.push((checkpoint, items));
+        });
     }
 
     fn try_send_run(&self, run: &mut ItemRun) -> Result<usize, Error> {
