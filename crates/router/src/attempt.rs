@@ -10,9 +10,7 @@ use sinew_codec::PayloadFormat;
 use sinew_plane::{Context, Error, ManyOut, OutgoingRequest, TransportId};
 use sinew_registry::{LocalCall, Route};
 
-use crate::{
-    LOCAL, active_attempt::ActiveAttempt, in_process, push_router::Shared, response::Remote,
-};
+use crate::{active_attempt::ActiveAttempt, in_process, push_router::Shared, response::Remote};
 
 /// An attempt that is ready to be sent. It holds the count of its instance and does not borrow the
 /// request, so that two attempts of one request can run at once. Dropping it cancels what it has
@@ -39,6 +37,14 @@ pub(crate) enum Way<'a, Req, Resp> {
         /// The result of sending at once, if a connection was up.
         opened: Option<Result<Pin<Box<Remote<Resp>>>, Error>>,
     },
+}
+
+/// What a worker that has accepted the request answers.
+pub(crate) enum Answer<Resp> {
+    /// An engine in this process.
+    Local(ManyOut<Resp>),
+    /// A worker, over a transport.
+    Remote { response: Pin<Box<Remote<Resp>>>, active: ActiveAttempt, transport: TransportId },
 }
 
 /// Why an attempt failed.
@@ -86,17 +92,17 @@ where
         registry.connect(routes, self.context).is_some()
     }
 
-    /// Waits until a worker has accepted the request. Returns the response and the transport.
+    /// Waits until a worker has accepted the request.
     ///
     /// # Errors
     /// No connection, a refusal, a failure before the first item, or the cancel.
-    pub(crate) async fn run(self) -> Result<(ManyOut<Resp>, TransportId), Error> {
+    pub(crate) async fn run(self) -> Result<Answer<Resp>, Error> {
         let Self { shared, context, sent, active, way } = self;
         match way {
             Way::Local { call, data } => {
                 sent.store(true, Ordering::Relaxed);
                 let response = in_process::call(call, data, context, shared.limits, active);
-                Ok((response.await?, LOCAL))
+                Ok(Answer::Local(response.await?))
             }
             Way::Remote { routes, format, request, opened } => {
                 let own = request.context.clone();
@@ -110,7 +116,7 @@ where
                     }
                 };
                 let transport = response.accepted(&own).await?;
-                Ok((response.into_body(active), transport))
+                Ok(Answer::Remote { response, active, transport })
             }
         }
     }

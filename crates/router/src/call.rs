@@ -1,9 +1,13 @@
 //! The loop of one call: pick an instance, attempt the request there, classify the result.
 
 use serde_core::{Serialize, de::DeserializeOwned};
-use sinew_plane::{Error, ManyOut, clock};
+use sinew_plane::{Continuation, Error, ManyOut, clock};
 
-use crate::{Explanation, attempt::AttemptError, request::Request};
+use crate::{
+    Explanation, LOCAL,
+    attempt::{Answer, AttemptError},
+    request::Request,
+};
 
 impl<Req, Resp> Request<'_, Req, Resp>
 where
@@ -63,8 +67,18 @@ where
             };
             let instance = &members.instances[choice.index];
             match result {
-                Ok((response, transport)) => {
+                Ok(answer) => {
                     self.shared.state.served(instance, now);
+                    let (response, transport) = match answer {
+                        Answer::Local(response) => (response, LOCAL),
+                        Answer::Remote { response, active, transport } => {
+                            let response = match instance.continuation {
+                                Continuation::None => response.into_body(active),
+                                _ => self.continuing(response, active),
+                            };
+                            (response, transport)
+                        }
+                    };
                     let (instance, why) = (choice.id, choice.why);
                     let attempts = self.attempts.into_failed();
                     return Ok((response, Explanation { instance, transport, why, attempts }));

@@ -149,6 +149,11 @@ impl Client {
         }
     }
 
+    /// A view of its own, in which what is known now counts as seen.
+    pub(crate) fn view(&self) -> View {
+        self.0.view.clone()
+    }
+
     pub(crate) fn members(&self) -> Arc<Members> {
         let snapshot = self.0.view.snapshot();
         let seen = Some((snapshot.revision(), self.0.egress.registry().revision()));

@@ -58,6 +58,7 @@ mod call;
 mod choice;
 mod client;
 mod connecting;
+mod continuation;
 mod deadline;
 mod ejection;
 mod engine;

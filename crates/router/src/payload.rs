@@ -25,6 +25,11 @@ pub(crate) fn format_for(instance: &Instance) -> Result<PayloadFormat, Error> {
     })
 }
 
+/// True if the instance reads and writes the format.
+pub(crate) fn reads(instance: &Instance, format: PayloadFormat) -> bool {
+    instance.codecs.iter().any(|name| PayloadFormat::from_name(name).ok() == Some(format))
+}
+
 /// True for `Bytes`, which is passed on unchanged.
 pub(crate) fn is_bytes<T: 'static>() -> bool {
     std::any::TypeId::of::<T>() == std::any::TypeId::of::<Bytes>()
@@ -68,6 +73,11 @@ fn unreadable(reason: &str) -> Error {
 pub(crate) struct BodyCache(Option<(PayloadFormat, Bytes)>);
 
 impl BodyCache {
+    /// Takes the body that was made last, and its format.
+    pub(crate) fn take(&mut self) -> Option<(PayloadFormat, Bytes)> {
+        self.0.take()
+    }
+
     pub(crate) fn body<T: Serialize + 'static>(
         &mut self,
         format: PayloadFormat,

@@ -317,8 +317,11 @@ where
         let (sent, mut direct) = (AtomicBool::new(false), None);
         let state = &self.shared.state;
         let strategy = match state.custom().filter(|_| mode.is_none()) {
-            Some(custom) => custom,
-            None => state.strategies().of(mode.unwrap_or(self.mode), &mut direct),
+            Some(custom) => (custom, None),
+            None => {
+                let mode = mode.unwrap_or(self.mode);
+                (state.strategies().of(mode, &mut direct), Some(mode))
+            }
         };
         let request = Request::new(&self.shared, strategy, &context, data, &sent);
         until_deadline(&context, &sent, pin!(request.run())).await

@@ -3,27 +3,31 @@
 
 use std::{
     marker::PhantomData,
+    pin::Pin,
     sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use serde_core::Serialize;
+use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_codec::PayloadFormat;
 use sinew_discovery::Instance;
 use sinew_plane::{
-    Context, Error, Executed, InstanceId, OutgoingRequest, StopKind, clock, unless_cancelled,
+    Context, Error, Executed, InstanceId, ManyOut, OutgoingRequest, StopKind, clock,
+    unless_cancelled,
 };
 
 use crate::{
-    AttemptReport, LoadBalancer, OutgoingAttempt, Verdict,
+    AttemptReport, LoadBalancer, OutgoingAttempt, RouterMode, Verdict,
     active_attempt::ActiveAttempt,
     addressed::cancelled,
     attempt::{Attempt, AttemptError, Way},
     client::Members,
+    continuation::{Continuing, Original},
     interceptor, no_instance,
     payload::{self, BodyCache},
     push_router::Shared,
+    response::Remote,
     retry_config::Attempts,
     router_state::Chosen,
 };
@@ -40,6 +44,8 @@ pub(crate) struct Request<'a, Req, Resp> {
     pub(crate) shared: &'a Shared,
     pub(crate) strategy: &'a dyn LoadBalancer,
     pub(crate) context: &'a Context,
+    /// The mode whose strategy it is; `None` for the program's own strategy.
+    mode: Option<RouterMode>,
     /// `None` after the value was passed to an engine in this process.
     data: Option<Req>,
     bodies: BodyCache,
@@ -62,7 +68,7 @@ where
 {
     pub(crate) fn new(
         shared: &'a Shared,
-        strategy: &'a dyn LoadBalancer,
+        (strategy, mode): (&'a dyn LoadBalancer, Option<RouterMode>),
         context: &'a Context,
         data: Req,
         sent: &'a AtomicBool,
@@ -71,6 +77,7 @@ where
             shared,
             strategy,
             context,
+            mode,
             data: Some(data),
             bodies: BodyCache::default(),
             attempts: Attempts::default(),
@@ -163,24 +170,35 @@ where
             // Not reached: without data no further attempt is made.
             None => Bytes::new(),
         };
-        let id = if instance.any_id { InstanceId(0) } else { instance.id };
         // Those that failed were begun as well, or passed by while they were connected to.
         let number = self.attempts.count().max(self.begun);
         // The id of the context is that of the response stream, and the stream of another attempt
         // may be under way, or be kept somewhere for a resume.
         let context = if number == 0 { self.context.clone() } else { self.context.child() };
         let attempt = OutgoingAttempt { instance, format, context: self.context, number };
-        let headers = interceptor::headers(&attempt, &self.shared.interceptors)?;
-        let endpoint = instance.endpoint.clone();
-        let mut request = OutgoingRequest::in_context(context, endpoint, id, body);
-        request.headers = headers;
-        request.window = self.shared.window;
-        request.limits = self.shared.limits;
-        request.process = instance.process;
-        // There are at most as many attempts as RetryConfig says; beyond 255 the number on the
-        // wire stands still.
-        request.attempt = u8::try_from(number).unwrap_or(u8::MAX);
-        Ok(request)
+        outgoing(self.shared, &attempt, context, body)
+    }
+
+    /// The response as its caller reads it, at an instance that allows its continuation elsewhere.
+    #[cold]
+    pub(crate) fn continuing(
+        &mut self,
+        response: Pin<Box<Remote<Resp>>>,
+        active: ActiveAttempt,
+    ) -> ManyOut<Resp>
+    where
+        Resp: DeserializeOwned,
+    {
+        // Who names an instance wants that one, and who turned resending off wants one run.
+        let may_continue =
+            self.strategy.named().is_none() && self.shared.state.config().max_attempts > 1;
+        let Some((format, body)) = self.bodies.take().filter(|_| may_continue) else {
+            return response.into_body(active);
+        };
+        let shared = Shared::clone(self.shared);
+        let number = self.attempts.count().max(self.begun);
+        let original = Original::new(shared, self.mode, self.context.clone(), format, body, number);
+        Continuing::body(original, response, active)
     }
 
     /// Records a failed attempt for this request, and for the ejections if the instance failed.
@@ -320,6 +338,27 @@ where
         let attempts = std::mem::take(&mut self.attempts);
         attempts.give_up(because).unwrap_or_else(|| self.shared.client.no_instances())
     }
+}
+
+/// The request of one attempt.
+pub(crate) fn outgoing(
+    shared: &Shared,
+    attempt: &OutgoingAttempt<'_>,
+    context: Context,
+    body: Bytes,
+) -> Result<OutgoingRequest, Error> {
+    let OutgoingAttempt { instance, number, .. } = *attempt;
+    let id = if instance.any_id { InstanceId(0) } else { instance.id };
+    let headers = interceptor::headers(attempt, &shared.interceptors)?;
+    let mut request = OutgoingRequest::in_context(context, instance.endpoint.clone(), id, body);
+    request.headers = headers;
+    request.window = shared.window;
+    request.limits = shared.limits;
+    request.process = instance.process;
+    // There are at most as many attempts as RetryConfig says; beyond 255 the number on the wire
+    // stands still.
+    request.attempt = u8::try_from(number).unwrap_or(u8::MAX);
+    Ok(request)
 }
 
 /// Picks the next instance for a request.

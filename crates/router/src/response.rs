@@ -9,8 +9,8 @@ use std::{
 use serde_core::de::DeserializeOwned;
 use sinew_codec::PayloadFormat;
 use sinew_plane::{
-    Body, BodyEnd, BodySource, CancelReason, Code, Context, Error, Executed, Headers, ManyOut,
-    Next, Outcome, StopKind, TransportId,
+    Body, BodyEnd, BodySource, CancelReason, Checkpoint, Code, Context, Error, Executed, Headers,
+    ManyOut, Next, Outcome, ResponseStream, StopKind, TransportId,
 };
 use sinew_registry::Opened;
 use tokio::time::Sleep;
@@ -80,19 +80,112 @@ impl<T: DeserializeOwned + Send + 'static> Remote<T> {
     }
 }
 
+/// How a stream ended: its outcome, if it does not follow from the error, and the error if it is one.
+pub(crate) struct StreamEnd {
+    pub(crate) outcome: Option<Outcome>,
+    pub(crate) error: Option<Error>,
+}
+
 impl<T: DeserializeOwned + 'static> Remote<T> {
-    fn end(&mut self, outcome: Option<Outcome>, error: Option<Error>) -> Poll<Next<T>> {
+    /// Polls for the next value. `see` gets the item as it was received. After the end the stream is
+    /// there until [`close`](Self::close).
+    #[inline]
+    pub(crate) fn poll_item(
+        &mut self,
+        cx: &mut task::Context<'_>,
+        see: impl FnOnce(&[u8]),
+    ) -> Poll<Result<T, StreamEnd>> {
+        let (format, is_bytes) = (self.format, self.is_bytes);
+        let polled = self.poll_as(cx, |stream, cx| {
+            if is_bytes {
+                let item = futures_core::Stream::poll_next(Pin::new(&mut *stream), cx);
+                return item.map(|item| {
+                    item.map(|item| {
+                        item.map(|item| {
+                            see(&item);
+                            payload::same(item)
+                        })
+                    })
+                });
+            }
+            stream.poll_item(cx, |item| {
+                see(item);
+                payload::decode(format, item)
+            })
+        });
+        // It came, so the handler ran.
+        let unread = |error| StreamEnd { outcome: None, error: Some(error) };
+        polled.map(|polled| polled.and_then(|value| value.map_err(unread)))
+    }
+
+    /// As [`poll_item`](Self::poll_item), for an item whose value is not wanted.
+    pub(crate) fn poll_unread(
+        &mut self,
+        cx: &mut task::Context<'_>,
+        see: impl FnOnce(&[u8]),
+    ) -> Poll<Result<(), StreamEnd>> {
+        self.poll_as(cx, |stream, cx| stream.poll_item(cx, see))
+    }
+
+    #[inline]
+    fn poll_as<V>(
+        &mut self,
+        cx: &mut task::Context<'_>,
+        poll: impl FnOnce(&mut ResponseStream, &mut task::Context<'_>) -> Poll<Option<Result<V, Error>>>,
+    ) -> Poll<Result<V, StreamEnd>> {
+        if self.is_late {
+            return Poll::Ready(Err(Self::late()));
+        }
+        let Some(Started { stream, .. }) = &mut self.open else {
+            return Poll::Ready(Err(StreamEnd { outcome: None, error: None }));
+        };
+        match poll(stream, cx) {
+            Poll::Ready(Some(Ok(value))) => {
+                self.unchecked += 1;
+                if self.unchecked == CHECK_EVERY {
+                    self.unchecked = 0;
+                    // When it has, the next poll says so.
+                    let _ = self.poll_deadline(cx);
+                }
+                Poll::Ready(Ok(value))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                let outcome = stream.outcome().cloned();
+                Poll::Ready(Err(StreamEnd { outcome, error: Some(error) }))
+            }
+            Poll::Ready(None) => {
+                let outcome = stream.outcome().cloned();
+                Poll::Ready(Err(StreamEnd { outcome, error: None }))
+            }
+            Poll::Pending => {
+                ready!(self.poll_deadline(cx));
+                Poll::Ready(Err(Self::late()))
+            }
+        }
+    }
+
+    /// The newest checkpoint that has arrived; none after [`close`](Self::close).
+    pub(crate) fn checkpoint(&self) -> Option<Checkpoint> {
+        self.open.as_ref()?.stream.checkpoint()
+    }
+
+    /// Lets go of the stream, and counts the error with which it ended. Head and facts are kept.
+    pub(crate) fn close(&mut self, error: Option<&Error>) {
         if let Some(Started { mut stream, metrics, .. }) = self.open.take() {
             let mut no_waker = task::Context::from_waker(task::Waker::noop());
             if let Poll::Ready(Ok(head)) = stream.poll_head(&mut no_waker) {
                 self.head = head;
             }
             self.facts = stream.facts();
-            if let Some(error) = &error {
+            if let Some(error) = error {
                 count(&metrics, error);
             }
         }
-        Poll::Ready(Next::End(BodyEnd::of(outcome, error)))
+    }
+
+    /// The head and the facts that [`close`](Self::close) has kept.
+    pub(crate) fn kept(&self) -> (&Headers, &Headers) {
+        (&self.head, &self.facts)
     }
 
     /// Ready once the deadline has passed; the handler is then cancelled.
@@ -104,49 +197,20 @@ impl<T: DeserializeOwned + 'static> Remote<T> {
         Poll::Ready(())
     }
 
-    fn end_late(&mut self) -> Poll<Next<T>> {
+    fn late() -> StreamEnd {
         let outcome = Outcome::Cancelled { reason: CancelReason::DeadlineExceeded };
-        self.end(Some(outcome), Some(deadline_exceeded(Executed::Yes)))
+        let error = deadline_exceeded(Executed::Yes);
+        StreamEnd { outcome: Some(outcome), error: Some(error) }
     }
 }
 
 impl<T: DeserializeOwned + 'static> BodySource<T> for Remote<T> {
     fn poll_value(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Next<T>> {
-        let this = &mut *self;
-        if this.is_late {
-            return this.end_late();
-        }
-        let Some(Started { stream, .. }) = &mut this.open else { return this.end(None, None) };
-        let format = this.format;
-        let polled = if this.is_bytes {
-            let item = futures_core::Stream::poll_next(Pin::new(&mut *stream), cx);
-            item.map(|item| item.map(|item| item.map(payload::same)))
-        } else {
-            stream.poll_item(cx, |item| payload::decode(format, item))
-        };
-        match polled {
-            Poll::Ready(Some(Ok(Ok(value)))) => {
-                this.unchecked += 1;
-                if this.unchecked == CHECK_EVERY {
-                    this.unchecked = 0;
-                    // When it has, the next poll says so.
-                    let _ = this.poll_deadline(cx);
-                }
-                Poll::Ready(Next::Item(value))
-            }
-            // It came, so the handler ran.
-            Poll::Ready(Some(Ok(Err(error)))) => this.end(None, Some(error)),
-            Poll::Ready(Some(Err(error))) => {
-                let outcome = stream.outcome().cloned();
-                this.end(outcome, Some(error))
-            }
-            Poll::Ready(None) => {
-                let outcome = stream.outcome().cloned();
-                this.end(outcome, None)
-            }
-            Poll::Pending => {
-                ready!(this.poll_deadline(cx));
-                this.end_late()
+        match ready!(self.poll_item(cx, |_| {})) {
+            Ok(value) => Poll::Ready(Next::Item(value)),
+            Err(StreamEnd { outcome, error }) => {
+                self.close(error.as_ref());
+                Poll::Ready(Next::End(BodyEnd::of(outcome, error)))
             }
         }
     }

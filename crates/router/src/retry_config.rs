@@ -92,6 +92,11 @@ impl Attempts {
         self.passed_by += 1;
     }
 
+    /// Excludes an instance from the choice.
+    pub(crate) fn leave_out(&mut self, id: InstanceId) {
+        self.asked.push((id, RetryHint::Never));
+    }
+
     pub(crate) fn was_asked(&self, id: InstanceId) -> bool {
         self.asked.iter().any(|(asked, _)| *asked == id) || self.connecting.contains(&id)
     }

@@ -120,6 +120,11 @@ impl RouterState {
         Self { retry, has_own_retry: true, ..self.clone() }
     }
 
+    /// The configured rules. A policy of the program may decide in place of some of them.
+    pub(crate) fn config(&self) -> &RetryConfig {
+        &self.config
+    }
+
     pub(crate) fn custom(&self) -> Option<&dyn LoadBalancer> {
         self.custom.as_deref()
     }

@@ -43,6 +43,7 @@ mod capped;
 mod connection;
 #[cfg(feature = "subscriber")]
 pub mod console;
+mod continuation;
 mod endpoint;
 mod first_few;
 #[cfg(feature = "subscriber")]
@@ -62,6 +63,7 @@ mod transport;
 pub use crate::{
     budget::BudgetMetrics,
     connection::{ActiveConnection, ConnectionMeters, ConnectionMetrics},
+    continuation::stream_continued,
     endpoint::{EndpointMetrics, RequestMetrics},
     first_few::first_few,
     names::describe,

@@ -60,8 +60,13 @@ pub const STREAMS_TRUNCATED: &str = "streams_truncated_total";
 /// in seconds. Histogram.
 pub const RESUME_GAP: &str = "resume_gap_seconds";
 
+/// Response streams that a router continued at another instance. Counter; label [`WHY`].
+pub const STREAMS_CONTINUED: &str = "streams_continued_total";
+
 /// Label: why a stream was attached: `lost`, `silence`, `goaway` or `moved`.
 pub const REASON: &str = "reason";
+/// Label: why a stream was continued: `lost`, `handed_over` or `shut_down`.
+pub const WHY: &str = "why";
 /// Label: the use of bytes of the budget: `bodies`, `frames`, `kept`, `queued`, ...
 pub const USE: &str = "use";
 /// Label: the name of a transport, an open set: `tcp`, `unix`, `memory`, ...
@@ -146,6 +151,7 @@ pub const ALL: &[Metric] = {
         metric(STREAMS_RESUMED, Counter, Count, &[REASON], "Streams that were attached"),
         metric(STREAMS_TRUNCATED, Counter, Count, &[], "Streams that were not"),
         metric(RESUME_GAP, Histogram, Seconds, &[], "From the loss to the first frame after it"),
+        metric(STREAMS_CONTINUED, Counter, Count, &[WHY], "Streams continued at another instance"),
         metric(BUDGET_BYTES, Gauge, Bytes, &[USE], "Held on behalf of peers"),
     ]
 };

@@ -6,7 +6,9 @@ use futures_util::{FutureExt, StreamExt};
 use sinew_plane::{Context, InstanceId, clock};
 
 use super::world::{Script, World, says};
-use crate::{Direct, PushRouter, RouterMode, request::Request, router_state::Chosen};
+use crate::{
+    Direct, PushRouter, RouterMode, attempt::Answer, request::Request, router_state::Chosen,
+};
 
 fn counts(router: &PushRouter<String, String>) -> [u32; 2] {
     [1, 2].map(|id| router.in_flight(InstanceId(id)))
@@ -20,7 +22,7 @@ async fn two_attempts_are_alive_at_once_and_the_loser_is_cancelled_alone() {
     let (shared, members) = (router.shared(), router.client().members());
     let strategy = Direct(InstanceId(1));
     let data = "hi".to_owned();
-    let mut request = Request::<_, String>::new(shared, &strategy, &context, data, &sent);
+    let mut request = Request::<_, String>::new(shared, (&strategy, None), &context, data, &sent);
     let choose = |request: &Request<'_, String, String>, id| -> Chosen {
         let (strategy, headers) = (Direct(InstanceId(id)), context.headers());
         let (attempts, now) = (&request.attempts, clock::now());
@@ -34,7 +36,8 @@ async fn two_attempts_are_alive_at_once_and_the_loser_is_cancelled_alone() {
     let chosen = choose(&request, 2);
     let second = request.attempt(&members, chosen).unwrap().unwrap();
     assert_eq!(counts(&router), [1, 1]);
-    let (mut response, _) = second.run().await.unwrap();
+    let Answer::Remote { response, active, .. } = second.run().await.unwrap() else { panic!() };
+    let mut response = response.into_body(active);
     assert!(first.as_mut().now_or_never().is_none(), "both are under way");
     let seen = world.seen();
     assert_eq!([&seen[0], &seen[1]].map(|seen| seen.request.attempt), [0, 1]);

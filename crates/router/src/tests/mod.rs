@@ -3,6 +3,7 @@
 mod attempts;
 mod calls;
 mod connecting;
+mod continuation;
 mod engine;
 mod failover;
 mod in_process;

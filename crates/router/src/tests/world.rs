@@ -15,9 +15,9 @@ use parking_lot::Mutex;
 use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_discovery::{Discovery, Instance, MemoryDiscovery, Registration};
 use sinew_plane::{
-    Address, BoxFuture, Code, DuplexTransport, EndpointName, Error, Headers, InstanceId, ItemBatch,
-    OutgoingRequest, ResponseSource, ResponseStream, Shutdown, SourceEvent, StopKind, Terminal,
-    TransportCapabilities, TransportId,
+    Address, BoxFuture, CancelReason, Checkpoint, Code, DuplexTransport, EndpointName, Error,
+    Headers, InstanceId, ItemBatch, OutgoingRequest, ResponseSource, ResponseStream, Shutdown,
+    SourceEvent, StopKind, Terminal, TransportCapabilities, TransportId,
 };
 use sinew_registry::{LocalEndpoints, LocalProcess, TransportRegistration, TransportRegistry};
 
@@ -40,6 +40,12 @@ pub(super) enum Script {
     Items(Vec<Bytes>),
     /// These items, then the connection is lost.
     Break(Vec<Bytes>),
+    /// These items, then the connection is lost; the worker has sent this checkpoint.
+    BreakBehind(Vec<Bytes>, Checkpoint),
+    /// These items, then nothing more.
+    Silence(Vec<Bytes>),
+    /// These items, then the stream is cancelled by the worker.
+    Cut(Vec<Bytes>, CancelReason),
     /// These items, then an error of the handler.
     Fail(Vec<Bytes>, Error),
     /// The handler never takes it.
@@ -137,10 +143,12 @@ struct Source {
     items: Mutex<VecDeque<Bytes>>,
     /// `None` for a handler that says nothing more.
     end: Option<End>,
+    checkpoint: Option<Checkpoint>,
     record: Arc<Record>,
 }
 
 enum End {
+    Cancelled(CancelReason),
     Complete(u64),
     Failed(Error),
     Lost,
@@ -150,6 +158,7 @@ impl End {
     fn event(&self) -> SourceEvent {
         match self {
             Self::Complete(items) => SourceEvent::Ended(Terminal::Complete { items: *items }),
+            Self::Cancelled(reason) => SourceEvent::Ended(Terminal::Cancelled { reason: *reason }),
             Self::Failed(error) => SourceEvent::Ended(Terminal::Failed { error: error.clone() }),
             Self::Lost => SourceEvent::Lost(Error::new(Code::ConnectionLost, "as told")),
         }
@@ -158,6 +167,10 @@ impl End {
 
 impl Source {
     fn new(script: Script, record: Arc<Record>) -> Self {
+        let checkpoint = match &script {
+            Script::BreakBehind(_, checkpoint) => Some(checkpoint.clone()),
+            _ => None,
+        };
         let (started, items, end) = match script {
             Script::FailOpen(_)
             | Script::NeverConnect
@@ -168,12 +181,16 @@ impl Source {
                 let end = End::Complete(items.len() as u64);
                 (Some(Ok(())), items, Some(end))
             }
-            Script::Break(items) => (Some(Ok(())), items, Some(End::Lost)),
+            Script::Break(items) | Script::BreakBehind(items, _) => {
+                (Some(Ok(())), items, Some(End::Lost))
+            }
+            Script::Silence(items) => (Some(Ok(())), items, None),
+            Script::Cut(items, reason) => (Some(Ok(())), items, Some(End::Cancelled(reason))),
             Script::Fail(items, error) => (Some(Ok(())), items, Some(End::Failed(error))),
             Script::NeverStart => (None, Vec::new(), None),
             Script::StartThenSilence => (Some(Ok(())), Vec::new(), None),
         };
-        Self { started, items: Mutex::new(items.into()), end, record }
+        Self { started, items: Mutex::new(items.into()), end, checkpoint, record }
     }
 }
 
@@ -189,6 +206,10 @@ impl ResponseSource for Source {
 
     fn facts(&self) -> Headers {
         Headers::new()
+    }
+
+    fn checkpoint(&self) -> Option<Checkpoint> {
+        self.checkpoint.clone()
     }
 
     fn poll_batch(&self, _: &mut task::Context<'_>, batch: &mut ItemBatch) -> Poll<SourceEvent> {
@@ -309,7 +330,12 @@ impl World {
 
 /// JSON strings, and then complete.
 pub(super) fn says(items: &[&str]) -> Script {
-    Script::Items(items.iter().map(|item| Bytes::from(format!("\"{item}\""))).collect())
+    Script::Items(texts(items))
+}
+
+/// JSON strings.
+pub(super) fn texts(items: &[&str]) -> Vec<Bytes> {
+    items.iter().map(|item| Bytes::from(format!("\"{item}\""))).collect()
 }
 
 pub(super) fn refuses(code: Code) -> Script {
