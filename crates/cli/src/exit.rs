@@ -144,9 +144,8 @@ impl From<Error> for Failure {
             (Code::Cancelled, ..) => Exit::ShutDown,
             (_, _, Executed::No) => Exit::Refused,
             // The stream is known to lack its end.
-            (Code::Corrupt | Code::Violation | Code::DuplicateStream | Code::ResumeExpired, ..) => {
-                Exit::Truncated
-            }
+            (Code::Corrupt | Code::Violation | Code::DuplicateStream, ..)
+            | (Code::ResumeExpired | Code::HandedOver | Code::Diverged, ..) => Exit::Truncated,
             (_, Fault::Transport, _) => Exit::Truncated,
             _ => Exit::Failed,
         };
@@ -266,7 +265,8 @@ fn failed(error: &Error, context: &Context) -> Failure {
         (_, Code::IdleTimedOut) if context.limits().idle.is_some() => {
             Failure::request(Exit::TimedOut, error)
         }
-        (Executed::Yes, Code::Corrupt | Code::Violation | Code::ResumeExpired) => {
+        (Executed::Yes, Code::Corrupt | Code::Violation | Code::ResumeExpired)
+        | (Executed::Yes, Code::HandedOver | Code::Diverged) => {
             Failure::request(Exit::Truncated, error)
         }
         (Executed::Yes, _) | (_, Code::NoInstances | Code::DeadlineExceeded) => {
@@ -360,8 +360,14 @@ mod tests {
         };
         for handed_on in Code::ALL {
             let exit = code(*handed_on, Executed::Yes);
-            let is_broken =
-                matches!(handed_on, Code::Corrupt | Code::Violation | Code::ResumeExpired);
+            let is_broken = matches!(
+                handed_on,
+                Code::Corrupt
+                    | Code::Violation
+                    | Code::ResumeExpired
+                    | Code::HandedOver
+                    | Code::Diverged
+            );
             assert_eq!(exit, if is_broken { 3 } else { 1 }, "{handed_on}");
             assert_ne!(code(*handed_on, Executed::Maybe), 6, "{handed_on}");
         }

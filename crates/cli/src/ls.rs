@@ -5,7 +5,9 @@ use std::time::Duration;
 use clap::Args;
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
-use sinew::{Change, DiscoverySource, EndpointName, Instance, Runtime, Snapshot, View};
+use sinew::{
+    Change, Continuation, DiscoverySource, EndpointName, Instance, Runtime, Snapshot, View,
+};
 use sinew_telemetry::{
     console::{Label, tell, tell_labelled},
     printable,
@@ -157,21 +159,31 @@ fn block(one: &Instance) -> String {
     }
     text.push_str(&format!("  codecs {}\n", printable(&one.codecs.join(","))));
     text.push_str(&format!("  weight {}\n", one.weight));
+    if one.continuation != Continuation::None {
+        text.push_str(&format!("  continuation {}\n", one.continuation));
+    }
     if let Some(source) = &one.source {
         text.push_str(&format!("  source {}\n", printable(source)));
     }
     text
 }
 
-/// With several discoveries a column says which one told.
+/// With several discoveries a column says which one told, and a column says what may happen when a
+/// worker dies where any declares it.
 fn table<'a>(instances: impl Iterator<Item = &'a Instance>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     let instances: Vec<_> = instances.collect();
     let is_merged = instances.iter().any(|one| one.source.is_some());
-    let columns = ["ENDPOINT", "INSTANCE", "ADDRESSES", "CODECS", "WEIGHT", "SOURCE"];
-    let shown = if is_merged { columns.len() } else { columns.len() - 1 };
-    table.set_header(&columns[..shown]);
+    let any_continues = instances.iter().any(|one| one.continuation != Continuation::None);
+    let columns =
+        ["ENDPOINT", "INSTANCE", "ADDRESSES", "CODECS", "WEIGHT", "CONTINUATION", "SOURCE"];
+    let is_shown = [true, true, true, true, true, any_continues, is_merged];
+    let shown = |cells: [String; 7]| {
+        let cells = cells.into_iter().zip(is_shown);
+        cells.filter_map(|(cell, is_shown)| is_shown.then_some(cell))
+    };
+    table.set_header(shown(columns.map(str::to_owned)));
     for one in instances {
         let cells = [
             printable(one.endpoint.as_str()).into_owned(),
@@ -179,9 +191,10 @@ fn table<'a>(instances: impl Iterator<Item = &'a Instance>) -> String {
             printable_places(one).join("\n"),
             printable(&one.codecs.join(",")).into_owned(),
             one.weight.to_string(),
+            one.continuation.to_string(),
             printable(one.source.as_deref().unwrap_or_default()).into_owned(),
         ];
-        table.add_row(cells.into_iter().take(shown));
+        table.add_row(shown(cells));
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
@@ -231,6 +244,7 @@ fn as_json(instance: &Instance) -> Value {
         "codecs": instance.codecs,
         "weight": instance.weight,
         "idempotent": instance.idempotent,
+        "continuation": instance.continuation.as_str(),
     });
     if !instance.unreachable.is_empty() {
         let unreachable = instance.unreachable.iter();

@@ -171,7 +171,8 @@ async fn all<T>(values: &mut ManyOut<T>) -> Result<Vec<T>, Error> {
 
 /// The head and the facts of a response that has ended, with its value.
 async fn whole<T, V>(value: V, mut values: ManyOut<T>) -> Result<Response<V>, Error> {
-    Ok(Response::new(value, values.head().await?, values.facts()))
+    let head = values.head().await?;
+    Ok(Response::new(value, head, values.facts(), values.migrations()))
 }
 
 impl<'a, Req, Resp> IntoFuture for Call<'a, Req, Resp>

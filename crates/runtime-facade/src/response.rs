@@ -1,6 +1,6 @@
 //! A whole response: its value with what was said beside it.
 
-use sinew_plane::Headers;
+use sinew_plane::{Headers, Migrated};
 
 /// The value of a call with the head and the facts of its response:
 /// [`Call::unary_response`](crate::Call::unary_response) and
@@ -47,11 +47,15 @@ pub struct Response<T> {
     /// What the handler said of the whole response at its end, such as what it cost; empty if it said
     /// nothing.
     pub facts: Headers,
+    /// The moves of the response to other instances, in their order, each with how many items were
+    /// made again: see [`Continuation`](crate::Continuation). Usually empty. The head is that of the
+    /// first run that has one, the facts are those of the last.
+    pub migrations: Vec<Migrated>,
 }
 
 impl<T> Response<T> {
-    pub(crate) fn new(value: T, head: Headers, facts: Headers) -> Self {
-        Self { value, head, facts }
+    pub(crate) fn new(value: T, head: Headers, facts: Headers, migrations: Vec<Migrated>) -> Self {
+        Self { value, head, facts, migrations }
     }
 
     /// The value alone.
@@ -61,7 +65,7 @@ impl<T> Response<T> {
 
     /// The same response with another value.
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Response<U> {
-        let Self { value, head, facts } = self;
-        Response { value: change(value), head, facts }
+        let Self { value, head, facts, migrations } = self;
+        Response { value: change(value), head, facts, migrations }
     }
 }

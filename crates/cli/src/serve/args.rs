@@ -2,8 +2,8 @@
 
 use std::{ffi::OsString, net::SocketAddr, num::NonZeroUsize, time::Duration};
 
-use clap::Args;
-use sinew::{ByteSize, EndpointName, FrameChecks, InstanceId, Network};
+use clap::{Args, ValueEnum};
+use sinew::{ByteSize, Continuation, EndpointName, FrameChecks, InstanceId, Network};
 
 use crate::duration::{self, TimeOption as _};
 
@@ -44,6 +44,13 @@ pub(crate) struct ServeArgs {
     /// again whose fate is not known.
     #[arg(long)]
     pub(crate) idempotent: bool,
+    /// What callers may do when this worker dies while it answers.
+    ///
+    /// none: their stream ends as truncated. replayable: the command gives the same items for the
+    /// same request each time, so callers run the request again at another instance and go on behind
+    /// the items that they have; if the items differ, the stream fails.
+    #[arg(long, value_name = "HOW", default_value = "none")]
+    pub(crate) continuation: Continues,
     /// Id of this instance, in hexadecimal. Default: random.
     #[arg(long, value_name = "HEX", value_parser = instance)]
     pub(crate) instance: Option<InstanceId>,
@@ -101,6 +108,22 @@ pub(crate) struct ServeArgs {
     /// The program and its arguments.
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
+}
+
+/// Handlers of commands attach no checkpoints, so theirs are two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Continues {
+    None,
+    Replayable,
+}
+
+impl From<Continues> for Continuation {
+    fn from(continues: Continues) -> Self {
+        match continues {
+            Continues::None => Self::None,
+            Continues::Replayable => Self::Replayable,
+        }
+    }
 }
 
 fn at_least_one(text: &str) -> Result<NonZeroUsize, String> {

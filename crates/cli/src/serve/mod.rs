@@ -174,6 +174,7 @@ async fn serve(runtime: &Runtime, args: &ServeArgs, work: &Work) -> Result<Serve
         .serve_named(args.name.clone())
         .weight(args.weight)
         .idempotent(args.idempotent)
+        .continuation(args.continuation.into())
         .max_in_flight(args.concurrency.get());
     if let Some(limit) = args.park_limit {
         builder = builder.park_limit(limit);

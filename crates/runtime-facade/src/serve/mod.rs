@@ -11,8 +11,8 @@ use sinew_ingress::{
     EndpointConfig, Handler, HandlerLayer, PushEngineHandler, PushHandler, RawHandler, SystemHealth,
 };
 use sinew_plane::{
-    AsyncEngine, BoxFuture, EndpointName, EngineLayer, InstanceId, LayeredEngine, PushEngine,
-    ResponseSink,
+    AsyncEngine, BoxFuture, Continuation, EndpointName, EngineLayer, InstanceId, LayeredEngine,
+    PushEngine, ResponseSink,
 };
 use tokio::sync::{Mutex, OnceCell};
 use tokio_util::sync::CancellationToken;
@@ -71,6 +71,16 @@ impl<H> ServeBuilder<H> {
     /// a request again if it does not know whether the first attempt ran.
     pub fn idempotent(mut self, idempotent: bool) -> Self {
         self.idempotent = idempotent;
+        self
+    }
+
+    /// Declares what a router may do with a stream of which this worker has died or which it hands
+    /// over: run the request again elsewhere ([`Continuation::Replayable`]), let another handler go
+    /// on from a [checkpoint](crate::Context::checkpoint) ([`Continuation::Checkpoint`]), or nothing,
+    /// which is the default. Each instance of the endpoint should declare the same. Calls within this
+    /// process are not continued.
+    pub fn continuation(mut self, continuation: Continuation) -> Self {
+        self.limits.continuation = continuation;
         self
     }
 
@@ -260,6 +270,7 @@ impl ServeBuilder {
         let layers = self.layers.iter();
         let handler = layers.fold(handler, |handler, layer| handler.with_layer(&**layer));
         let inner = &self.runtime.0;
+        let continuation = self.limits.continuation;
         let (endpoint, id) = (self.endpoint, self.instance);
         let keep_alive = inner.config.tcp().driver.mux.keepalive_timeout;
         if let Err(error) = check_grace(self.limits.resume_grace, keep_alive) {
@@ -280,6 +291,7 @@ impl ServeBuilder {
             self.codecs.unwrap_or_else(|| codecs.iter().map(|name| (*name).to_owned()).collect());
         instance.weight = self.weight;
         instance.idempotent = self.idempotent;
+        instance.continuation = continuation;
         instance.serves_dynamo = cfg!(feature = "dynamo");
         instance.host = inner.here.host.clone();
         instance.process = inner.here.process;
