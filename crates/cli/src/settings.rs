@@ -5,7 +5,8 @@ use std::{convert::Infallible, fmt::Write, time::Duration};
 use clap::Args;
 use parking_lot::Mutex;
 use sinew::{
-    Config, ConfigError, DiscoverySource, RequestPlane, Runtime, StartError, settings::Overrides,
+    Config, ConfigError, ConnectionEvents, DiscoverySource, RequestPlane, Runtime, StartError,
+    settings::Overrides,
 };
 use sinew_telemetry::{console::tell, printable};
 
@@ -95,7 +96,17 @@ impl Settings {
         &self,
         waiting: &(dyn Fn(&str) + Sync),
     ) -> Result<Runtime, Failure> {
+        self.runtime_telling(ConnectionEvents::default(), waiting).await
+    }
+
+    /// As [`runtime`](Self::runtime); `events` hear of its connections.
+    pub(crate) async fn runtime_telling(
+        &self,
+        events: ConnectionEvents,
+        waiting: &(dyn Fn(&str) + Sync),
+    ) -> Result<Runtime, Failure> {
         let mut config = self.config()?;
+        config.tcp.driver.events = events;
         config.startup_wait = config.startup_wait.min(PATIENCE);
         Ok(start(config, waiting).await?)
     }

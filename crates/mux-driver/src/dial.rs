@@ -273,7 +273,8 @@ impl Dialer {
         let begun = clock::now();
         let attempts = self.connector.attempts(&self.address).await?;
         let connection = self.dial_first(attempts).await?;
-        if let Some(peer) = connection.peer() {
+        // Where the other side opens the streams, it is not for calls of this one.
+        if let Some(peer) = connection.peer().filter(|_| self.handler.is_none()) {
             self.events().connected(&self.address, peer.process, clock::since(begun));
         }
         Ok(connection)

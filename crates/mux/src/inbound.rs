@@ -35,6 +35,11 @@ const INEFFECTIVE_PER_SECOND: u32 = 200;
 const ATTACH_BURST: u32 = 65_536;
 const ATTACHES_PER_SECOND: u32 = 5_000;
 
+/// Attaches that found no stream: a worker that was started anew knows none of those that a connection
+/// had, by default at most so many.
+const REFUSED_ATTACH_BURST: u32 = 16_384;
+const REFUSED_ATTACHES_PER_SECOND: u32 = 200;
+
 /// What an attach adds to the frames without effect, as an open with the default window does: credit
 /// and cancels that cross its end, and the word that its end has arrived.
 const ATTACH_CROSSING: u32 = 16;
@@ -85,6 +90,7 @@ pub struct Inbound {
     peer_granted: u64,
     ineffective_frames: RateLimit,
     attaches: RateLimit,
+    refused_attaches: RateLimit,
     cancels: RateLimit,
     keep_alive: KeepAlive,
     /// The stream whose frame broke the protocol.
@@ -112,6 +118,11 @@ impl Inbound {
             peer_granted: 0,
             ineffective_frames: RateLimit::new(INEFFECTIVE_BURST, INEFFECTIVE_PER_SECOND, now),
             attaches: RateLimit::new(ATTACH_BURST, ATTACHES_PER_SECOND, now),
+            refused_attaches: RateLimit::new(
+                REFUSED_ATTACH_BURST,
+                REFUSED_ATTACHES_PER_SECOND,
+                now,
+            ),
             cancels: RateLimit::new(CANCEL_BURST, CANCELS_PER_SECOND, now),
             keep_alive: KeepAlive::new(config.keepalive_interval, config.keepalive_timeout, now),
             faulty: None,
@@ -232,6 +243,17 @@ impl Inbound {
         }
         self.ineffective_frames.refund(ATTACH_CROSSING);
         Ok(())
+    }
+
+    /// The attach found no stream.
+    ///
+    /// # Errors
+    /// [`ConnectionError::Abuse`] when there are too many of them.
+    pub(crate) fn on_refused_attach(&mut self, now: Instant) -> Result<(), ConnectionError> {
+        if self.refused_attaches.try_acquire(now) {
+            return Ok(());
+        }
+        Err(ConnectionError::Abuse("attaches without effect"))
     }
 
     fn read_frame(

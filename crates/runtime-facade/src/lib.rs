@@ -184,11 +184,12 @@ pub use sinew_plane::Headers;
 pub use sinew_plane::push_engine_fn;
 pub use sinew_plane::{
     Address, AppCode, AsyncEngine, BindPolicy, BodyEvent, BodyEvents, Budget, BudgetUse,
-    CallLimits, CancelReason, Checkpoint, Code, ContextBuilder, Continuation, Continued,
-    EndpointName, EngineLayer, Error, Executed, Fault, HeadersError, InstanceId, LayeredEngine,
-    ManyOut, Migrated, MigrationCause, NameError, Origin, Outcome, PeerFacts, PeerIdentity,
-    ProcessId, PushEngine, Refused, ResponseSink, ResponseStream, Shutdown, SingleIn, StopKind,
-    StreamId, Terminal, TransportId, TrySendError, Window, burst, engine_fn, layer_fn,
+    CallLimits, CancelReason, Checkpoint, Code, ConnectionEvent, ConnectionEvents, ContextBuilder,
+    Continuation, Continued, EndpointName, EngineLayer, Error, Executed, Fault, HeadersError,
+    InstanceId, LayeredEngine, ManyOut, Migrated, MigrationCause, NameError, OnConnectionEvent,
+    Origin, Outcome, PeerFacts, PeerIdentity, ProcessId, PushEngine, Refused, ResponseSink,
+    ResponseStream, ResumeReason, Shutdown, SingleIn, StopKind, StreamId, Terminal, TransportId,
+    TrySendError, Window, burst, engine_fn, layer_fn,
 };
 #[cfg(feature = "tower")]
 pub use sinew_plane::{EngineService, ServiceEngine};

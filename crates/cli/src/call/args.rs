@@ -45,6 +45,10 @@ pub(crate) struct CallArgs {
     /// Say on standard error who served the call, why, and what was tried before.
     #[arg(long)]
     pub(crate) explain: bool,
+    /// Say on standard error, as it happens, when a connection is made or lost, and when the response
+    /// goes on over another one.
+    #[arg(long)]
+    pub(crate) trace: bool,
     /// Longest time for the whole command, such as 500ms or 10s. Default: none.
     #[arg(long, time(), value_parser = duration::parse_some)]
     pub(crate) timeout: Option<Duration>,

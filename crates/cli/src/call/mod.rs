@@ -16,8 +16,11 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
-use sinew::{Client, Error, Instance, ManyOut, Outcome, PushRouter, RouterMode, Runtime};
-use sinew_telemetry::console::tell;
+use sinew::{
+    Client, ConnectionEvent, ConnectionEvents, Error, Instance, ManyOut, Outcome, PushRouter,
+    RouterMode, Runtime,
+};
+use sinew_telemetry::{console::tell, printable};
 use tokio::time::{sleep, timeout};
 
 pub(crate) use self::args::CallArgs;
@@ -57,6 +60,15 @@ pub(crate) async fn run(
     Ok(exit)
 }
 
+/// What `--trace` says: a line for each event, at the time since the command began to call.
+fn tracing_events() -> ConnectionEvents {
+    let begun = Instant::now();
+    ConnectionEvents::to(Arc::new(move |event: &ConnectionEvent| {
+        let line = format!("{:>9.3}s {event}", begun.elapsed().as_secs_f64());
+        tell(&printable(&line));
+    }))
+}
+
 /// One call on its way.
 struct Call<'a> {
     settings: &'a Settings,
@@ -71,7 +83,8 @@ impl Call<'_> {
         let data = self.args.input.read().await?;
         self.progress.at(Stage::Starting);
         let waiting = |what: &str| self.progress.at(Stage::WaitingFor(what.to_owned()));
-        let runtime = self.settings.runtime(&waiting).await?;
+        let events = if self.args.trace { tracing_events() } else { ConnectionEvents::default() };
+        let runtime = self.settings.runtime_telling(events, &waiting).await?;
         self.progress.started(runtime.clone());
         self.progress.at(Stage::Looking);
         let client = runtime.client(self.args.name.clone());

@@ -251,3 +251,17 @@ fn the_deadline_holds_also_when_the_output_is_stuck() {
     assert_code(&call.finish(), 5);
     drop(lines);
 }
+
+#[test]
+fn a_traced_call_says_on_standard_error_what_connection_it_made() {
+    let world = World::new();
+    let _server = world.serve(["test/trace/echo", "--", "cat"]);
+    let output = world.run(["call", "test/trace/echo", "--data", "hello", "--trace"]);
+    assert_code(&output, 0);
+    assert_eq!(stdout(&output).trim_end(), "hello");
+    let told = stderr(&output);
+    let lines: Vec<_> = told.lines().collect();
+    assert!(lines.len() == 1 && lines[0].contains("s connected to unix:///"), "{told}");
+    let output = world.run(["call", "test/trace/echo", "--data", "hello"]);
+    assert_eq!(stderr(&output), "");
+}

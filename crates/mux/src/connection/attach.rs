@@ -54,13 +54,13 @@ impl<D: Driver> Connection<D> {
     }
 
     /// A consumer comes back for its stream. Takes it from where it is; one connection's streams are
-    /// locked at a time.
+    /// locked at a time. False when there is no such stream for it.
     pub(super) fn take_attach(
         self: &Arc<Self>,
         (stream, attach): (u32, &Attach),
         now: Instant,
         effects: &mut Effects<D>,
-    ) -> Result<(), ConnectionError> {
+    ) -> Result<bool, ConnectionError> {
         // Streams of other processes are not given out.
         let is_own = !attach.origin.is_known()
             || self.peer().is_some_and(|hello| hello.process == attach.origin);
@@ -69,7 +69,7 @@ impl<D: Driver> Connection<D> {
         let Some(response) = session.and_then(|session| session.claim(attach)) else {
             let is_new = session.is_some_and(|session| session.never_begins(attach.id, now));
             self.refuse_attach(stream, attach, is_new);
-            return Ok(());
+            return Ok(false);
         };
         let mut streams = self.streams.lock();
         if streams.closed {
@@ -86,7 +86,7 @@ impl<D: Driver> Connection<D> {
                 response.on_connection_lost(&error);
             }
             self.driver.on_detached();
-            return Ok(());
+            return Ok(true);
         }
         let is_admitted = self.serving == Serving::Admits;
         let attached = response.attach(self, stream, (attach, is_admitted));
@@ -94,7 +94,7 @@ impl<D: Driver> Connection<D> {
             drop(streams);
             self.drop_id(&response);
             self.refuse_attach(stream, attach, false);
-            return Ok(());
+            return Ok(true);
         }
         if let Some(session) = session {
             session.renumber(attach.id, stream);
@@ -107,7 +107,7 @@ impl<D: Driver> Connection<D> {
         if let Attached::Here(waker) = attached? {
             effects.wakers.extend(waker);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The stream is not kept here; `is_new` says that none of its id has begun or will.

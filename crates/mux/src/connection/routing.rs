@@ -31,7 +31,9 @@ impl<D: Driver> Receiver<D> {
                 Some(Event::Attach { stream, attach }) => {
                     drop(streams);
                     self.inbound.on_attach(now)?;
-                    connection.take_attach((stream, &attach), now, effects)?;
+                    if !connection.take_attach((stream, &attach), now, effects)? {
+                        self.inbound.on_refused_attach(now)?;
+                    }
                     streams = connection.streams.lock();
                 }
                 Some(event) => self.route_event(&connection, &mut streams, event, now, effects)?,

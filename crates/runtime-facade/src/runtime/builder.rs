@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+use sinew_plane::{ConnectionEvents, OnConnectionEvent};
+
 use crate::{
     CheckedConfig, Config, ConfigError, DiscoveryFactory, DiscoverySource, Listener, Runtime,
     StartError, TransportFactory, assembly::Assembly,
@@ -49,6 +51,27 @@ impl RuntimeBuilder {
     /// Adds transports for calls to those that the settings ask for.
     pub fn transport_factory(mut self, factory: impl TransportFactory + 'static) -> Self {
         self.parts.assembly.factories.push(Arc::new(factory));
+        self
+    }
+
+    /// Sets who hears of the connections that this process makes for its calls: when one is up, when
+    /// one is lost, and when streams go on over another one or are given up. `listener` is a
+    /// function or a type of your own, and must not block. The later of two calls counts.
+    ///
+    /// # Examples
+    /// ```
+    /// use sinew::{ConnectionEvent, Runtime};
+    ///
+    /// let builder = Runtime::builder().on_connection_event(|event: &ConnectionEvent| match event {
+    ///     ConnectionEvent::Lost { address, streams, .. } if *streams > 0 => {
+    ///         eprintln!("{streams} streams have lost {address}");
+    ///     }
+    ///     other => eprintln!("{other}"),
+    /// });
+    /// # drop(builder);
+    /// ```
+    pub fn on_connection_event(mut self, listener: impl OnConnectionEvent + 'static) -> Self {
+        self.config.tcp.driver.events = ConnectionEvents::to(Arc::new(listener));
         self
     }
 

@@ -38,7 +38,7 @@ pub(crate) fn settings(process: u64) -> sinew_transport_tcp::TcpConfig {
 }
 
 /// A grace of 100 ms, and keep-alive within it.
-pub(crate) fn short_grace(config: MuxConfig) -> MuxConfig {
+fn short_grace(config: MuxConfig) -> MuxConfig {
     let [interval, timeout] = [30, 100].map(Duration::from_millis);
     let (keepalive_interval, keepalive_timeout) = (interval, timeout);
     MuxConfig { resume_grace: timeout, keepalive_interval, keepalive_timeout, ..config }
@@ -356,6 +356,10 @@ async fn an_instance_of_another_process_is_not_attached_to() {
     let second = TcpServer::bind(settings(3).checked().unwrap(), at, Arc::new(count)).unwrap();
     let error = soon("the end", stream.next()).await.unwrap().unwrap_err();
     assert_eq!(error.code(), Code::Truncated, "{error}");
+    assert!(matches!(stream.outcome(), Some(Outcome::Truncated { received: 1 })));
+    // Between the two nobody listens for a moment.
+    let text = error.to_string();
+    assert!(text.contains("another process answers") || text.contains("nobody listens"), "{text}");
     drop(second);
 }
 

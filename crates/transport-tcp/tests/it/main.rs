@@ -9,6 +9,7 @@ mod conformance;
 mod fixture;
 mod gate;
 mod hostile;
+mod hostile_resume;
 mod hostile_worker;
 mod mux_peer;
 mod recovery;

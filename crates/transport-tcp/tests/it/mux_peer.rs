@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use sinew_mux::{Event, Inbound, MuxConfig, Open, Outbound, Role};
-use sinew_plane::{InstanceId, StreamId, Terminal, Window};
+use sinew_plane::{InstanceId, ProcessId, StreamId, Terminal, Window};
 use sinew_transport_tcp::TcpServer;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -27,9 +27,19 @@ impl MuxPeer {
         Self::greet_over(TcpStream::connect(server.local_address().unwrap()).await.unwrap()).await
     }
 
+    /// Connects and exchanges hellos, as one of this process, which resumes.
+    pub(crate) async fn greet_as(server: &TcpServer, process: ProcessId) -> Self {
+        let socket = TcpStream::connect(server.local_address().unwrap()).await.unwrap();
+        Self::greet_with(socket, MuxConfig { process, ..MuxConfig::default() }).await
+    }
+
     /// Exchanges hellos over a connection that is made already.
     pub(crate) async fn greet_over(socket: TcpStream) -> Self {
-        let config = MuxConfig::default().checked().unwrap();
+        Self::greet_with(socket, MuxConfig::default()).await
+    }
+
+    async fn greet_with(socket: TcpStream, config: MuxConfig) -> Self {
+        let config = config.checked().unwrap();
         let mut peer = Self {
             socket,
             inbound: Inbound::new(Role::Dialler, &config, Instant::now()),
