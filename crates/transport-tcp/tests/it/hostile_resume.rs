@@ -51,7 +51,7 @@ fn keeps(
 
 /// The next end, which has to be a refusal of an attach.
 async fn refused(peer: &mut MuxPeer) -> Executed {
-    let (_, terminal, _) = peer.next_end().await.expect("an answer, not a lost connection");
+    let (_, terminal, _) = peer.next_end().await.unwrap();
     let Terminal::Failed { error } = terminal else { panic!("{terminal:?}") };
     assert_eq!(error.code(), Code::ResumeExpired, "{error}");
     error.executed()
