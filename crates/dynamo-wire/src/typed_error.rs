@@ -137,7 +137,8 @@ fn words_of(code: Code) -> (&'static str, &'static str, &'static str) {
         Code::ConnectFailed | Code::NoTransport | Code::WrongPeer => {
             ("CannotConnect", "Unavailable", "transport.cannot_connect")
         }
-        Code::ConnectionLost | Code::Truncated => {
+        // What Dynamo's own router goes on with elsewhere.
+        Code::ConnectionLost | Code::Truncated | Code::HandedOver => {
             ("Disconnected", "Unavailable", "transport.disconnected")
         }
         Code::ConnectTimedOut => {
@@ -240,6 +241,17 @@ mod tests {
             let back = read(&text);
             assert_eq!((back.app_code(), back.details().len()), (Some(AppCode::NOT_FOUND), 0));
         }
+    }
+
+    #[test]
+    fn numbers_come_back_and_dynamo_goes_on_with_what_was_handed_over() {
+        let text = |error: &Error| serde_json::to_string(&TypedError::from_error(error)).unwrap();
+        assert_eq!(read(&text(&Error::diverged(7))).diverged_at(), Some(7));
+        let expired = Error::resume_expired(3, 9, "not kept");
+        assert_eq!(read(&text(&expired)).resume_window(), Some((3, 9)));
+        let mut as_dynamo = TypedError::from_error(&Error::new(Code::HandedOver, "drains"));
+        as_dynamo.sinew = None;
+        assert_eq!(as_dynamo.to_error().code(), Code::ConnectionLost);
     }
 
     /// Peers that do not know the hint send none, and get no key that they do not need.

@@ -48,8 +48,15 @@
 //! At most one handler runs for a request. The router sends it to another instance if the first
 //! could not be reached or refused it (draining, overloaded, not served there), because no handler
 //! ran. If the connection broke before an answer, it does so only if the instance declares itself
-//! idempotent. It never sends a request again after the first item, after the deadline, or beyond
+//! idempotent. It never sends a request again after the deadline, or beyond
 //! the budget: see [`RetryConfig`].
+//!
+//! After the first item it does so only if the instance declares a
+//! [`Continuation`](sinew_plane::Continuation), and its worker was lost or has handed the response
+//! over. The response then goes on at another instance: the items that the caller has are dropped
+//! and compared, and the caller reads one unbroken stream. [`Body::migrations`] lists the moves.
+//!
+//! [`Body::migrations`]: sinew_plane::Body::migrations
 
 mod active_attempt;
 mod addressed;

@@ -11,7 +11,8 @@ use crate::RetryBudgetConfig;
 ///
 /// The router sends it again if the worker cannot have run it ([`Error::is_safe_to_resend`]), or if
 /// the instance declares itself idempotent and the connection broke before an answer; never after
-/// the first item, never after the deadline, never beyond the budget.
+/// the deadline, never beyond the budget. After the first item it does so only if the instance
+/// declares a [`Continuation`](sinew_plane::Continuation).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetryConfig {
     /// Most attempts of one request, the first included. A request that is refused may be sent to

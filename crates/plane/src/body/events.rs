@@ -60,12 +60,6 @@ impl<T> BodyEvents<T> {
         &self.body
     }
 
-    /// The response as a stream of values. A value that was read ahead of a migration that was not
-    /// shown yet is lost, so call it before the first poll or after the end.
-    pub fn into_body(self) -> Body<T> {
-        self.body
-    }
-
     fn next_migration(&mut self) -> Option<Migrated> {
         let migrated = self.body.noted()?.get(self.shown)?;
         self.shown += 1;

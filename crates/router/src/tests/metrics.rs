@@ -2,7 +2,7 @@
 
 use futures_util::StreamExt;
 use metrics_exporter_prometheus::PrometheusBuilder;
-use sinew_plane::{Code, InstanceId};
+use sinew_plane::{Code, Continuation, InstanceId};
 
 use super::world::{Script, World, refuses, says};
 use crate::RouterMode;
@@ -40,4 +40,23 @@ async fn each_transport_counts_requests_latency_errors_and_streams() {
     let broken = router.direct("hi".to_owned(), InstanceId(1)).await.unwrap();
     assert_eq!(broken.count().await, 2);
     shows("transport_errors_total{transport=\"fake\",side=\"calling\",category=\"transport\"} 2");
+}
+
+#[tokio::test]
+async fn a_response_that_goes_on_elsewhere_is_counted_with_the_reason() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let world = World::new();
+    let add = async |id, script| {
+        world.add_with(id, script, |one| one.continuation = Continuation::Replayable).await;
+    };
+    add(1, Script::Break(vec!["\"a\"".into()])).await;
+    let router = world.router(RouterMode::RoundRobin).await;
+    let mut response = router.generate("hi".to_owned()).await.unwrap();
+    assert_eq!(response.next().await.unwrap().unwrap(), "a");
+    add(2, says(&["a", "b"])).await;
+    assert_eq!(response.next().await.unwrap().unwrap(), "b");
+    let text = recorder.handle().render();
+    let line = "streams_continued_total{why=\"lost\"} 1";
+    assert!(text.lines().any(|shown| shown == line), "{text}");
 }
