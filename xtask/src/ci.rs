@@ -9,7 +9,8 @@ use crate::ahead::Ahead;
 use crate::steps::{Report, Step};
 use crate::workspace::Workspace;
 use crate::{
-    checks, dependencies, fuzz, guards, interop, layers, outside, pictures, publish, test, tidy,
+    checks, dependencies, fuzz, guards, interop, layers, outside, pictures, publish, release, soak,
+    test, tidy,
 };
 
 /// Cheap checks first, so that a slip is known within a minute; then what needs a build.
@@ -49,13 +50,24 @@ const STEPS: &[Step] = &[
         run: |workspace| interop::run(workspace, &["--locked"]),
     },
     Step { name: "publish", about: "every crate packs and compiles packed", run: publish::dry_run },
+    Step {
+        name: "soak",
+        about: "streams outlive cut connections: every item once and in order, memory flat",
+        run: soak::briefly,
+    },
     Step { name: "fuzz", about: "decoders survive a short fuzzing", run: fuzz::briefly },
     Step { name: "demo", about: "the demo runs in release mode", run: checks::demo },
 ];
 
 /// Builds of which nothing is shared with other steps: the step that needs one, the step with which
 /// it begins, and how. They take what others leave.
-const AHEAD: &[(&str, &str, Begin)] = &[("interop", "clippy", interop::ahead)];
+const AHEAD: &[(&str, &str, Begin)] = &[
+    ("interop", "clippy", interop::ahead),
+    // Tests wait more than they compute.
+    ("guards", "test", release::ahead),
+    // The soak leaves most of the processors, and nothing else is left to be compiled.
+    ("fuzz", "soak", fuzz::ahead),
+];
 
 /// Begins a build, unless there is nothing to build.
 type Begin = fn(&Workspace) -> Result<Option<Ahead>>;

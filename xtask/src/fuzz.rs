@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::Args;
 
+use crate::ahead::Ahead;
 use crate::process;
 use crate::side_by_side::{self, Job};
 use crate::tools::{self, CXX};
@@ -92,8 +94,21 @@ fn targets(workspace: &Workspace, folder: &Path) -> Result<Vec<String>> {
     Ok(packages.into_iter().flat_map(|package| package.binaries).collect())
 }
 
+/// Begins to build all targets in the background.
+pub(crate) fn ahead(workspace: &Workspace) -> Result<Option<Ahead>> {
+    let folder = workspace.root.join("fuzz");
+    tools::ensure(&[CXX])?;
+    let cargo = cargo_build(workspace, &folder, &targets(workspace, &folder)?)?;
+    Ahead::begin(&cargo, &workspace.target().join("fuzz/build.log")).map(Some)
+}
+
 /// Returns the folder of the programs.
 fn build(workspace: &Workspace, folder: &Path, targets: &[String]) -> Result<PathBuf> {
+    process::run(&mut cargo_build(workspace, folder, targets)?)?;
+    Ok(workspace.target().join("fuzz").join(process::host_triple()?).join("release"))
+}
+
+fn cargo_build(workspace: &Workspace, folder: &Path, targets: &[String]) -> Result<Command> {
     let host = process::host_triple()?;
     let produced = workspace.target().join("fuzz");
     let mut cargo = process::cargo(folder);
@@ -101,8 +116,8 @@ fn build(workspace: &Workspace, folder: &Path, targets: &[String]) -> Result<Pat
     for target in targets {
         cargo.args(["--bin", target]);
     }
-    process::run(cargo.env("RUSTFLAGS", INSTRUMENTED).env_remove("CARGO_ENCODED_RUSTFLAGS"))?;
-    Ok(produced.join(host).join("release"))
+    cargo.env("RUSTFLAGS", INSTRUMENTED).env_remove("CARGO_ENCODED_RUSTFLAGS");
+    Ok(cargo)
 }
 
 fn job(

@@ -82,7 +82,7 @@ pub(crate) const LAYERS: &[Layer] = &[
 const TESTKIT: (&str, u8) = ("testkit", 1);
 
 /// Programs and tests of the repository. They may use everything; nothing may use them.
-const LEAVES: &[&str] = &["xtask", "tests", "interop", "benches", "guards"];
+const LEAVES: &[&str] = &["xtask", "tests", "interop", "soak", "benches", "guards"];
 
 /// What several of these programs share. Nothing else may use it.
 const SHARED_BY_LEAVES: &[&str] = &["svg"];

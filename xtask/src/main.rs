@@ -27,6 +27,7 @@ mod release;
 mod servers;
 mod services;
 mod side_by_side;
+mod soak;
 mod steps;
 mod test;
 mod tidy;
@@ -61,6 +62,7 @@ enum Chore {
     Outside(outside::Options),
     Publish(publish::Options),
     Pictures(pictures::Options),
+    Soak(soak::Options),
     #[command(hide = true)]
     Record(test::program::Options),
 }
@@ -93,6 +95,7 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         Chore::Outside(options) => outside::run(&workspace, &options),
         Chore::Publish(options) => publish::run(&workspace, &options),
         Chore::Pictures(options) => pictures::run(&workspace, &options),
+        Chore::Soak(options) => soak::run(&workspace, &options),
         Chore::Record(options) => test::program::record(&options),
     })
 }

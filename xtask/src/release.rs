@@ -1,10 +1,11 @@
-//! How `ci` compiles what is measured as released: the command and the guards, from one set of
+//! How `ci` compiles what runs as released: the command, the guards and the soak, from one set of
 //! libraries.
 //!
 //! Cargo compiles a library once for each set of features that it is asked for. Asked for alone, the
 //! guards want fewer than the command, and nearly everything would be optimised twice. Asked for with
 //! the command beside them, the guards measure the code that the command has, and the command is what
-//! it is alone: what the guards bring to shared libraries are derive macros that it does not use.
+//! it is alone: what the guards bring to shared libraries are derive macros that it does not use, and
+//! the soak brings nothing.
 
 use std::env;
 use std::path::PathBuf;
@@ -12,11 +13,22 @@ use std::process::Command;
 
 use anyhow::Result;
 
+use crate::ahead::Ahead;
 use crate::process;
 use crate::workspace::Workspace;
 
-/// Whose features are on: those of the command as it is installed, and of the guards.
-pub(crate) const PACKAGES: [&str; 2] = ["sinew-cli", "sinew-guards"];
+/// Whose features are on: those of the command as it is installed, of the guards, and of the soak.
+pub(crate) const PACKAGES: [&str; 3] = ["sinew-cli", "sinew-guards", "sinew-soak"];
+
+/// All that the steps of `ci` want, one after another.
+const PROGRAMS: [&str; 4] = ["sinew", "sinew-guards", "sinew-guards-load", "sinew-soak"];
+
+/// Begins to compile in the background what `guards`, `demo` and `soak` run: they compile nothing then.
+pub(crate) fn ahead(workspace: &Workspace) -> Result<Option<Ahead>> {
+    let mut cargo = process::cargo(&workspace.root);
+    cargo.args(arguments("release", &PROGRAMS)).arg("--locked");
+    Ahead::begin(&cargo, &workspace.target().join("release-build.log")).map(Some)
+}
 
 /// Compiles `programs` with `profile`; `extra` goes to cargo.
 pub(crate) fn build(
@@ -53,21 +65,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_packages_are_asked_for_whichever_program_is_wanted() {
+    fn all_packages_are_asked_for_whichever_program_is_wanted() {
         assert_eq!(
             arguments("release", &["sinew"]).join(" "),
-            "build --profile release --package sinew-cli --package sinew-guards --bin sinew"
+            "build --profile release --package sinew-cli --package sinew-guards --package sinew-soak \
+             --bin sinew"
         );
         let guards = arguments("profiling", &["sinew-guards", "sinew-guards-load"]);
         let wanted = "--bin sinew-guards --bin sinew-guards-load";
         assert!(guards.join(" ").ends_with(wanted), "{guards:?}");
-        assert_eq!(&guards[3..7], &arguments("release", &["sinew"])[3..7]);
+        assert_eq!(&guards[3..9], &arguments("release", &["sinew"])[3..9]);
     }
 
-    /// What the guards switch on in a library of the command must not change the command: each name
-    /// is a feature of a library that both use, and only the guards want.
+    /// What the others switch on in a library of the command must not change the command: each name
+    /// is a feature of a library that both use, and only the others want.
     #[test]
-    fn the_guards_add_nothing_to_the_command() {
+    fn neither_the_guards_nor_the_soak_add_anything_to_the_command() {
         let workspace = Workspace::find().unwrap();
         let features = |packages: &[&str]| {
             let mut cargo = process::cargo(&workspace.root);

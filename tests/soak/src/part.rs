@@ -1,0 +1,72 @@
+//! A process of the run.
+
+use std::process::Stdio;
+
+use anyhow::{Context, Result};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, ChildStdin, Command},
+    sync::watch,
+    task::JoinHandle,
+};
+
+use crate::{caller::Told, memory::Memory};
+
+/// A process that was started, and what is known of it. It ends when this is dropped.
+pub(crate) struct Part {
+    pub(crate) name: String,
+    pub(crate) memory: Memory,
+    child: Child,
+    /// Its end is a worker's signal to drain.
+    input: Option<ChildStdin>,
+}
+
+impl Part {
+    /// Starts this program with other arguments.
+    pub(crate) fn start(name: String, arguments: &[String]) -> Result<Self> {
+        let program = std::env::current_exe().context("finding this program")?;
+        let mut child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("starting {name}"))?;
+        let input = child.stdin.take();
+        Ok(Self { name, memory: Memory::default(), child, input })
+    }
+
+    pub(crate) fn process(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// What a caller reports, from now on.
+    pub(crate) fn reports(&mut self) -> Result<(watch::Receiver<Told>, JoinHandle<()>)> {
+        let output = self.child.stdout.take().context("the process has no output")?;
+        let (tell, told) = watch::channel(Told::default());
+        let reading = tokio::spawn(async move {
+            let mut lines = BufReader::new(output).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                if let Ok(report) = serde_json::from_str(&line) {
+                    tell.send_replace(report);
+                }
+            }
+        });
+        Ok((told, reading))
+    }
+
+    /// True if the process has ended by itself.
+    pub(crate) fn is_gone(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Ends it: a worker drains first.
+    pub(crate) async fn end(mut self) -> Result<()> {
+        drop(self.input.take());
+        let limit = std::time::Duration::from_secs(20);
+        let status = tokio::time::timeout(limit, self.child.wait()).await;
+        let status = status.with_context(|| format!("{} did not end", self.name))??;
+        anyhow::ensure!(status.success(), "{} ended with {status}", self.name);
+        Ok(())
+    }
+}

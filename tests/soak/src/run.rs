@@ -1,0 +1,279 @@
+//! The run: starts the processes and the proxies in front of the workers, watches, and judges.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use sinew::Address;
+use sinew_testkit::{Cut, Cuts, CuttingProxy, Listen, any_seed};
+use tokio::{sync::watch, task::JoinHandle, time};
+
+use crate::{
+    caller::Told,
+    content::MEAN_FRAME_BYTES,
+    memory::Memory,
+    part::Part,
+    report::{self, Group},
+};
+
+/// The lengths of a run of five minutes; a shorter one has proportionally fewer items.
+const WHOLE: Duration = Duration::from_secs(300);
+/// Streams have this part of the run, so that a loss near the end finds time to be worked on.
+const STREAMING: f64 = 0.75;
+/// Between two looks at everybody.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Between two lines of progress.
+const SAY_EVERY: Duration = Duration::from_secs(5);
+/// Beside the length of the run, for all that a loaded machine delays.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Run streams over connections that are cut, and check every item
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// About how long the run takes
+    #[arg(long, default_value_t = 5.0)]
+    minutes: f64,
+    /// The seed of the items and the cuts [default: another one each time]
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+/// Streams that share workers, callers and the way in which connections are cut.
+struct Plan {
+    name: &'static str,
+    endpoint: &'static str,
+    workers: usize,
+    callers: u64,
+    streams_each: u64,
+    /// In a whole run.
+    items: u64,
+    cut_every: u64,
+    ways: Vec<Cut>,
+}
+
+fn plans() -> [Plan; 2] {
+    let in_turn = [Cut::Fin, Cut::Reset];
+    // One in twenty: of about a thousand cuts, fifty.
+    let mut ways: Vec<_> = in_turn.iter().copied().cycle().take(19).collect();
+    ways.insert(9, Cut::Silence);
+    [
+        Plan {
+            name: "many",
+            endpoint: "soak/many/count",
+            workers: 3,
+            callers: 2,
+            streams_each: 100,
+            items: 10_000,
+            cut_every: 2_000,
+            ways,
+        },
+        Plan {
+            name: "one",
+            endpoint: "soak/one/count",
+            workers: 1,
+            callers: 1,
+            streams_each: 1,
+            items: 100_000,
+            cut_every: 50,
+            ways: in_turn.to_vec(),
+        },
+    ]
+}
+
+/// The processes of one plan.
+struct Fleet {
+    plan: Plan,
+    items: u64,
+    workers: Vec<Part>,
+    callers: Vec<Part>,
+    told: Vec<(watch::Receiver<Told>, JoinHandle<()>)>,
+    proxies: Vec<CuttingProxy>,
+    cuts: Vec<Cut>,
+}
+
+pub(crate) async fn run(options: &Options) -> Result<()> {
+    if !(0.05..=600.0).contains(&options.minutes) {
+        bail!("--minutes must be from 0.05 to 600");
+    }
+    let seed = options.seed.unwrap_or_else(any_seed);
+    let length = Duration::from_secs_f64(options.minutes * 60.0);
+    println!("seed {seed}; about {} s", length.as_secs());
+    let folder = tempfile::tempdir()?;
+    let begun = Instant::now();
+    let mut fleets = Vec::new();
+    for (number, plan) in (0..).zip(plans()) {
+        let seed = seed.wrapping_add(number);
+        fleets.push(Fleet::start(plan, folder.path(), seed, length).await?);
+    }
+    let streaming = begun.elapsed();
+    let mut own = Memory::default();
+    watch(&mut fleets, &mut own, begun, length + PATIENCE).await?;
+    let ran = (streaming, begun.elapsed());
+    let groups: Vec<_> = fleets.iter().map(Fleet::group).collect();
+    let parts = fleets.iter().flat_map(|fleet| fleet.workers.iter().chain(&fleet.callers));
+    let mut memories: Vec<_> = parts.map(|part| (part.name.clone(), &part.memory)).collect();
+    memories.push(("proxies".to_owned(), &own));
+    let (table, mut faults) = report::table(&groups, &memories, ran);
+    println!("\n{table}");
+    for fleet in fleets {
+        faults.extend(fleet.end().await);
+    }
+    if !faults.is_empty() {
+        bail!("seed {seed}: {} faults\n  {}", faults.len(), faults.join("\n  "));
+    }
+    println!("seed {seed}: every item once and in order, every stream complete, memory flat");
+    Ok(())
+}
+
+impl Fleet {
+    async fn start(plan: Plan, folder: &Path, seed: u64, length: Duration) -> Result<Self> {
+        let part = length.as_secs_f64() / WHOLE.as_secs_f64();
+        let items = ((plan.items as f64 * part) as u64).max(plan.cut_every);
+        let pace = length.mul_f64(STREAMING) / u32::try_from(items)?;
+        let folder = folder.display().to_string();
+        let (mut workers, mut proxies) = (Vec::new(), Vec::new());
+        for number in 0..plan.workers {
+            let listen = free_address()?;
+            let cuts = Cuts {
+                seed: seed.wrapping_add(number as u64),
+                mean_bytes: Some(plan.cut_every * MEAN_FRAME_BYTES),
+                ways: plan.ways.clone(),
+            };
+            let target = Address::tcp(listen);
+            let proxy = CuttingProxy::start(Listen::loopback(), target, cuts).await?;
+            let arguments = [
+                "worker",
+                "--folder",
+                &folder,
+                "--endpoint",
+                plan.endpoint,
+                "--listen",
+                &listen.to_string(),
+                "--advertise",
+                proxy.address().rest(),
+            ];
+            let arguments: Vec<_> = arguments.iter().map(|text| (*text).to_owned()).collect();
+            workers.push(Part::start(format!("worker {} {number}", plan.name), &arguments)?);
+            proxies.push(proxy);
+        }
+        let (mut callers, mut told) = (Vec::new(), Vec::new());
+        for number in 0..plan.callers {
+            let arguments = [
+                ("--folder", folder.clone()),
+                ("--endpoint", plan.endpoint.to_owned()),
+                ("--first", (number * plan.streams_each).to_string()),
+                ("--streams", plan.streams_each.to_string()),
+                ("--items", items.to_string()),
+                ("--pace-micros", pace.as_micros().to_string()),
+                ("--seed", seed.to_string()),
+            ];
+            let arguments = arguments.into_iter().flat_map(|(name, value)| [name.into(), value]);
+            let arguments: Vec<_> = std::iter::once("call".to_owned()).chain(arguments).collect();
+            let mut caller = Part::start(format!("caller {} {number}", plan.name), &arguments)?;
+            told.push(caller.reports()?);
+            callers.push(caller);
+        }
+        Ok(Self { plan, items, workers, callers, told, proxies, cuts: Vec::new() })
+    }
+
+    fn look(&mut self, at: Duration) -> Result<()> {
+        for part in self.workers.iter_mut().chain(&mut self.callers) {
+            if let Some(process) = part.process() {
+                part.memory.sample(at, process);
+            }
+        }
+        for worker in &mut self.workers {
+            if worker.is_gone() {
+                bail!("{} is gone", worker.name);
+            }
+        }
+        let logs = self.proxies.iter().flat_map(CuttingProxy::take_log);
+        self.cuts.extend(logs.map(|cut| cut.how));
+        Ok(())
+    }
+
+    /// All callers have ended, well or not.
+    fn is_over(&mut self) -> bool {
+        let read = self.told.iter().all(|(_, reading)| reading.is_finished());
+        read && self.callers.iter_mut().all(Part::is_gone)
+    }
+
+    fn told(&self) -> Vec<Told> {
+        self.told.iter().map(|(told, _)| told.borrow().clone()).collect()
+    }
+
+    fn progress(&self) -> String {
+        let told = self.told();
+        let sum = |of: fn(&Told) -> u64| told.iter().map(of).sum::<u64>();
+        let streams = self.plan.callers * self.plan.streams_each;
+        format!(
+            "{}: {}/{streams} ended, {} of {} items, {} cuts",
+            self.plan.name,
+            sum(|told| told.ended),
+            sum(|told| told.items),
+            streams * self.items,
+            self.cuts.len()
+        )
+    }
+
+    fn group(&self) -> Group {
+        Group {
+            name: self.plan.name,
+            streams: self.plan.callers * self.plan.streams_each,
+            items: self.items,
+            cut_every: self.plan.cut_every,
+            told: self.told(),
+            cuts: self.cuts.clone(),
+        }
+    }
+
+    /// Ends the workers; what went wrong with a process.
+    async fn end(self) -> Vec<String> {
+        let mut faults = Vec::new();
+        for part in self.callers.into_iter().chain(self.workers) {
+            faults.extend(part.end().await.err().map(|error| format!("{error:#}")));
+        }
+        faults
+    }
+}
+
+/// Looks at everybody until all streams have ended.
+async fn watch(
+    fleets: &mut [Fleet],
+    own: &mut Memory,
+    begun: Instant,
+    limit: Duration,
+) -> Result<()> {
+    let mut looks = time::interval(LOOK_EVERY);
+    let mut said = begun;
+    loop {
+        looks.tick().await;
+        let at = begun.elapsed();
+        own.sample(at, std::process::id());
+        for fleet in &mut *fleets {
+            fleet.look(at)?;
+        }
+        if said.elapsed() >= SAY_EVERY {
+            said = Instant::now();
+            let progress: Vec<_> = fleets.iter().map(Fleet::progress).collect();
+            println!("{:>4} s  {}", at.as_secs(), progress.join("; "));
+        }
+        if fleets.iter_mut().all(Fleet::is_over) {
+            return Ok(());
+        }
+        if at > limit {
+            let progress: Vec<_> = fleets.iter().map(Fleet::progress).collect();
+            bail!("not over after {} s: {}", at.as_secs(), progress.join("; "));
+        }
+    }
+}
+
+/// An address of loopback that is free now.
+fn free_address() -> Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("finding a free port")?;
+    Ok(listener.local_addr()?)
+}

@@ -1,0 +1,80 @@
+//! A worker: answers each request with numbered items at an even pace, until its input ends.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use anyhow::Result;
+use bytes::Bytes;
+use clap::Args;
+use sinew::{
+    Code, Config, DiscoverySource, EndpointName, Error, ResponseSink, Runtime, push_engine_fn,
+};
+use tokio::{
+    io::AsyncReadExt,
+    time::{self, MissedTickBehavior},
+};
+
+use crate::content::Ask;
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// The folder of discovery
+    #[arg(long)]
+    folder: PathBuf,
+    #[arg(long)]
+    endpoint: EndpointName,
+    #[arg(long)]
+    listen: SocketAddr,
+    /// What callers are told: the proxy
+    #[arg(long)]
+    advertise: String,
+}
+
+/// What both ends have in common: keep-alive finds a silent connection within a second.
+pub(crate) fn settings(config: &mut Config) {
+    config.unix = false;
+    config.tcp.driver.mux.keepalive_interval = Duration::from_millis(400);
+    config.tcp.driver.mux.keepalive_timeout = Duration::from_secs(1);
+}
+
+pub(crate) async fn run(options: &Options) -> Result<()> {
+    let source = DiscoverySource::File(options.folder.clone());
+    let runtime = Runtime::builder().discovery(source).configure(|config| {
+        settings(config);
+        config.listen = options.listen;
+        config.advertise = Some(options.advertise.clone());
+    });
+    let runtime = runtime.build().await?;
+    let engine = push_engine_fn(|request, sink| {
+        let (body, _) = request.into_parts();
+        match serde_json::from_slice(&body) {
+            Ok(ask) => {
+                tokio::spawn(answer(ask, sink));
+                Ok(())
+            }
+            Err(error) => {
+                let error = Error::new(Code::InvalidPayload, error.to_string());
+                Err(Box::new((error, sink)))
+            }
+        }
+    });
+    let served = runtime.serve_named(options.endpoint.clone()).push_engine(engine).await?;
+    // The parent's end of the pipe closes when the parent ends, however it ends.
+    let _ = tokio::io::stdin().read_to_end(&mut Vec::new()).await;
+    served.drain().await;
+    runtime.shutdown(Duration::from_secs(5)).await;
+    Ok(())
+}
+
+async fn answer(ask: Ask, mut sink: ResponseSink) {
+    let mut ticks = time::interval(ask.pace().max(Duration::from_micros(1)));
+    // What was due while the window was full leaves at once, so that the pace holds on average.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    for number in 0..ask.items {
+        ticks.tick().await;
+        let item: Bytes = ask.item(number);
+        if sink.send(item).await.is_err() {
+            return;
+        }
+    }
+    sink.complete();
+}
