@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     Contestant, Workload, cell,
     elsewhere::{self, elsewhere},
+    gap,
     machine::{LoadWatch, Machine},
     report::{self, Conditions},
     rounds::{FULL, Plan, QUICK},
@@ -37,6 +38,7 @@ Examples:
   sinew-bench --quick                           # all, in about 4 minutes, without a report
   sinew-bench --only raw-muxi,sinew-tcp --workload stream --rounds 9
   sinew-bench --item-bytes 16 --callers 4,128   # does the order of the peers stay?
+  sinew-bench gap                               # what a cut costs a stream: about 2 minutes
 
 With all peers (cargo xtask bench --peers) a run takes about 35 minutes, with --quick about 9."
 )]
@@ -71,16 +73,31 @@ struct Cli {
 /// What the program starts itself as.
 #[derive(Subcommand)]
 enum Part {
+    Gap(gap::Options),
     #[command(hide = true)]
-    Serve { peer: String },
+    GapServe(gap::ServeOptions),
     #[command(hide = true)]
-    Consume { peer: String, streams: usize, addresses: Vec<String> },
+    Serve {
+        peer: String,
+    },
+    #[command(hide = true)]
+    Consume {
+        peer: String,
+        streams: usize,
+        addresses: Vec<String>,
+    },
     /// Workload and pace are JSON
     #[command(hide = true)]
-    Cell { peer: String, workload: String, pace: String },
+    Cell {
+        peer: String,
+        workload: String,
+        pace: String,
+    },
     /// Says which peers it has, for another program that takes them in; workloads are JSON
     #[command(hide = true)]
-    List { workloads: String },
+    List {
+        workloads: String,
+    },
 }
 
 /// Runs the program with these peers and those of other such programs; the status to exit with.
@@ -114,6 +131,12 @@ fn dispatch(
             println!("{}", serde_json::to_string(&sample)?);
             Ok(())
         }
+        Some(Part::Gap(options)) => gap::run(options),
+        Some(Part::GapServe(options)) => tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(cell::WORKERS)
+            .enable_all()
+            .build()?
+            .block_on(gap::serve(options)),
         Some(Part::List { workloads }) => {
             elsewhere::list(&peers, &serde_json::from_str::<Vec<_>>(workloads)?)
         }

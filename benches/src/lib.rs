@@ -23,6 +23,7 @@ mod contestant;
 mod control;
 mod elsewhere;
 mod engine;
+mod gap;
 mod machine;
 mod measure;
 mod message;

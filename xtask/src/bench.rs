@@ -33,6 +33,7 @@ Examples:
   cargo xtask bench --peers --quick --only sinew-tcp,tonic --workload unary
   cargo xtask bench --peers --item-bytes 16 --callers 4,128
                                    # other sizes and concurrency: the order of the peers
+  cargo xtask bench gap            # without items after a cut, and from cancel to handler
   cargo xtask bench -- --help      # what the benchmark program itself offers
 
 On 2 idle cores a run takes about 12 minutes, with --quick 4; with --peers about 35, with --peers
