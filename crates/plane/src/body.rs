@@ -1,5 +1,6 @@
 //! A response, as an engine makes it and as its caller reads it. Both use the same type.
 
+mod cancel;
 mod events;
 mod source;
 mod watch;

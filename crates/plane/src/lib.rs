@@ -24,6 +24,7 @@
 //! # Ok::<(), sinew_plane::NameError>(())
 //! ```
 
+mod acknowledged;
 mod address;
 mod app_code;
 mod backoff;
@@ -73,6 +74,7 @@ mod ways;
 mod within;
 
 pub use crate::{
+    acknowledged::Acknowledged,
     address::{Address, AddressError, BindPolicy},
     app_code::AppCode,
     backoff::{Backoff, Jitter, Retries},

@@ -1,5 +1,7 @@
 //! The response stream of a caller.
 
+mod cancel;
+
 use std::{
     fmt,
     pin::Pin,

@@ -72,6 +72,8 @@ macro_rules! duplex_suite {
                 a_context_killed_before_the_call_never_completes,
                 one_context_cancels_all_its_streams,
                 a_cancel_leaves_other_streams_alone,
+                a_stop_is_answered_by_the_end_of_the_stream,
+                a_kill_is_answered_by_the_end_of_the_stream,
                 a_cancel_after_the_end_changes_nothing,
                 many_dropped_streams_leave_nothing_behind,
             }

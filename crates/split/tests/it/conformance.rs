@@ -177,6 +177,7 @@ macro_rules! split_suite {
                 a_context_killed_before_the_call_never_completes,
                 one_context_cancels_all_its_streams,
                 a_cancel_leaves_other_streams_alone,
+                a_stop_is_answered_by_the_end_of_the_stream,
                 a_cancel_after_the_end_changes_nothing,
                 many_dropped_streams_leave_nothing_behind,
             }
@@ -283,7 +284,7 @@ macro_rules! split_suite {
 }
 
 /// One connection for each response. The socket's buffer is its window, so the suite's cases
-/// about windows do not apply.
+/// about windows do not apply; and the end of the connection answers a kill, without facts.
 mod plain {
     split_suite! { crate::conformance::Split::new(false);
         credit: credit {
@@ -308,6 +309,9 @@ mod pooled {
             one_stalled_stream_and_fifty_live_ones,
             unread_windows_of_many_streams_hold_up_no_other,
             a_terminal_needs_no_credit,
+        }
+        kills: cancel {
+            a_kill_is_answered_by_the_end_of_the_stream,
         }
         windows: burst {
             a_burst_fills_no_more_than_the_windows,

@@ -3,7 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, future::join_all};
-use sinew_plane::{CancelReason, Code, Context, Outcome, RequestHandler, ResponseStream, Window};
+use sinew_plane::{
+    CancelReason, Code, Context, Headers, Outcome, RequestHandler, ResponseStream, StopKind, Window,
+};
 
 use crate::{
     Harness, Received, Reports, Served,
@@ -316,6 +318,52 @@ pub async fn a_cancel_leaves_other_streams_alone(harness: &dyn Harness) {
     assert!(heard.is_empty(), "the other handler was cancelled");
     right.stop();
     assert!(!hear(&mut heard).await.killed);
+}
+
+/// A stop may be waited for: its caller has the end of the stream, with what its handler says of the
+/// whole response. The items that came before are dropped and counted.
+pub async fn a_stop_is_answered_by_the_end_of_the_stream(harness: &dyn Harness) {
+    is_answered(harness, StopKind::Stop).await;
+}
+
+/// A kill is answered in the same way, and drops what was not sent.
+pub async fn a_kill_is_answered_by_the_end_of_the_stream(harness: &dyn Harness) {
+    is_answered(harness, StopKind::Kill).await;
+}
+
+async fn is_answered(harness: &dyn Harness, kind: StopKind) {
+    let handler = spawned(|mut call| async move {
+        for number in 0..call.number() {
+            if call.sink.send(numbered(number)).await.is_err() {
+                return;
+            }
+        }
+        call.sink.flush();
+        call.context.stopped().await;
+        let mut facts = Headers::new();
+        assert!(facts.insert("tokens", "7").is_ok());
+        call.sink.set_facts(facts);
+        let reason = call.context.reason().unwrap_or(CancelReason::Caller);
+        call.sink.cancelled(reason);
+    });
+    let served = harness.serve(handler).await;
+    for (items, sent) in [("0", 0), ("5", 5)] {
+        let mut stream = served.open(request(items)).await;
+        if sent > 0 {
+            assert_eq!(within("an item", stream.next()).await.map(|it| it.is_ok()), Some(true));
+        }
+        let taken = stream.received();
+        let ended = within("the end", stream.cancel(kind)).await;
+        let Ok(ended) = ended else { panic!("{ended:?}") };
+        let by_caller =
+            matches!(ended.outcome, Outcome::Cancelled { reason: CancelReason::Caller });
+        assert!(by_caller, "{:?}", ended.outcome);
+        let received = stream.received();
+        assert_eq!(received, taken + ended.dropped);
+        assert!(if kind == StopKind::Stop { received == sent } else { received <= sent });
+        assert_eq!(stream.facts().get("tokens"), Some("7"), "with {items} items");
+        assert!(within("the end", stream.next()).await.is_none());
+    }
 }
 
 /// A stop or a kill after the end of a stream does not change its outcome.
