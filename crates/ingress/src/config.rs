@@ -2,9 +2,9 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use sinew_plane::Continuation;
+use sinew_plane::{Budget, Continuation};
 
-use crate::SystemHealth;
+use crate::{Retain, SystemHealth};
 
 /// Settings of the ingress of a process.
 #[derive(Clone)]
@@ -17,11 +17,14 @@ pub struct IngressConfig {
     /// Where every served endpoint reports whether it takes requests, over all transports. An
     /// endpoint that is registered with its own [`SystemHealth`] reports to that one instead.
     pub health: Option<Arc<dyn SystemHealth>>,
+    /// The memory budget of the process, to which retained responses are charged. Without one only
+    /// [`Retain`] bounds each of them.
+    pub budget: Option<Arc<Budget>>,
 }
 
 impl Default for IngressConfig {
     fn default() -> Self {
-        Self { max_in_flight: 8_192, health: None }
+        Self { max_in_flight: 8_192, health: None, budget: None }
     }
 }
 
@@ -30,6 +33,7 @@ impl fmt::Debug for IngressConfig {
         f.debug_struct("IngressConfig")
             .field("max_in_flight", &self.max_in_flight)
             .field("reports_health", &self.health.is_some())
+            .field("has_budget", &self.budget.is_some())
             .finish()
     }
 }
@@ -53,6 +57,10 @@ pub struct EndpointConfig {
     /// discovery has to say the same. With [`Continuation::Checkpoint`] the handler gets continued
     /// requests and may attach checkpoints. Default `None`.
     pub continuation: Continuation,
+    /// What is kept of each response for readers that come later. `None`, the default: nothing
+    /// beyond what its caller has not acknowledged. It has an effect over transports that keep
+    /// streams, and costs a task for each response.
+    pub retain: Option<Retain>,
 }
 
 impl Default for EndpointConfig {
@@ -62,6 +70,7 @@ impl Default for EndpointConfig {
             park_limit: None,
             resume_grace: None,
             continuation: Continuation::None,
+            retain: None,
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use sinew_plane::{
-    EndpointName, Error, InFlight, IncomingRequest, InstanceId, Permit, RequestHandler,
-    ResponseSink,
+    Closed, EndpointName, Error, InFlight, IncomingRequest, InstanceId, Permit, RequestHandler,
+    ResponseSink, ResumeToken,
 };
 use sinew_registry::{LocalEndpoint, LocalEndpoints, LocalGuard};
 use sinew_telemetry::EndpointMetrics;
@@ -17,6 +17,7 @@ use crate::{
     deadline::Deadlines,
     instance::{Instance, InstanceHandler, Process},
     refusal,
+    retention::Retention,
     table::Table,
     transport_meters::TransportMeters,
 };
@@ -58,6 +59,7 @@ impl Ingress {
             deadlines: Deadlines::new(),
             tasks: TaskTracker::new(),
             transports: TransportMeters::default(),
+            retention: Arc::new(Retention::new(config.budget.as_ref())),
         };
         Self(Arc::new(Shared {
             table: Table::default(),
@@ -132,6 +134,7 @@ impl Ingress {
             park_limit: config.park_limit,
             resume_grace: config.resume_grace,
             continuation: config.continuation,
+            retain: config.retain.filter(|retain| !retain.is_empty()),
             contexts: InFlightContexts::new(),
             process: Arc::clone(&self.0.process),
             handler,
@@ -186,11 +189,37 @@ impl Ingress {
             instance.contexts.cut();
         }
         process.deadlines.close();
+        process.retention.close();
         process.tasks.close();
         let joined = timeout(JOIN_LIMIT, process.tasks.wait()).await;
         let cut_tasks = if joined.is_ok() { 0 } else { process.tasks.len() };
         tracing::debug!(cut_streams, cut_tasks, "the ingress is shut down");
         Drained { cut_tasks, ..Drained::of(count, 0, cut_streams) }
+    }
+}
+
+impl Ingress {
+    /// Adds a reader to a response that an endpoint retains. It counts as a request in flight of the
+    /// process.
+    fn resume(&self, request: &IncomingRequest<'_>, sink: ResponseSink) {
+        let process = Arc::clone(&self.0.process);
+        if let Err(closed) = process.in_flight.enter() {
+            return sink.reject(match closed {
+                Closed::Draining => Error::draining("this process is draining"),
+                Closed::Full { max } => refusal::process_full(max),
+            });
+        }
+        let guard = Reading(Arc::clone(&process));
+        process.retention.resume(request, sink, guard, &process.tasks);
+    }
+}
+
+/// A reader in flight.
+struct Reading(Arc<Process>);
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.0.in_flight.leave();
     }
 }
 
@@ -204,6 +233,7 @@ impl RequestHandler for Ingress {
     fn handle(&self, request: IncomingRequest<'_>, sink: ResponseSink) {
         match self.0.table.find(request.endpoint, request.instance) {
             Some(instance) => instance.take(request, sink),
+            None if request.endpoint == ResumeToken::ENDPOINT => self.resume(&request, sink),
             None => {
                 let error = refusal::unknown_endpoint(request.endpoint, request.instance);
                 self.0.unknown.refused(error.fault());

@@ -17,6 +17,7 @@ use crate::{
     park_limit::ParkLimit,
     refusal,
     request_guard::RequestGuard,
+    retention::{Retain, Retention},
     transport_meters::TransportMeters,
 };
 
@@ -26,6 +27,7 @@ pub(crate) struct Process {
     pub(crate) deadlines: Deadlines,
     pub(crate) tasks: TaskTracker,
     pub(crate) transports: TransportMeters,
+    pub(crate) retention: Arc<Retention>,
 }
 
 pub(crate) struct Instance {
@@ -40,6 +42,8 @@ pub(crate) struct Instance {
     pub(crate) resume_grace: Option<Duration>,
     /// What routers may do with its requests when it dies.
     pub(crate) continuation: Continuation,
+    /// What is kept of each response for readers that come later.
+    pub(crate) retain: Option<Retain>,
     pub(crate) contexts: InFlightContexts,
     pub(crate) process: Arc<Process>,
     pub(crate) handler: Handler,
@@ -58,7 +62,8 @@ impl Instance {
     }
 
     fn serve(self: &Arc<Self>, request: IncomingRequest<'_>, sink: ResponseSink, entry: Entry) {
-        let IncomingRequest { mut body, mut context, transport, peer, attempt, .. } = request;
+        let IncomingRequest { mut body, mut context, transport, peer, attempt, secret, .. } =
+            request;
         let mut sink = sink;
         // A first attempt at another endpoint is no continued request.
         let is_plain = attempt == 0 && self.continuation == Continuation::None;
@@ -78,6 +83,13 @@ impl Instance {
                     sink.keep_for(grace);
                 }
                 let sink = ParkLimit::wrap(sink, &context, self.park_limit);
+                let (context, sink) = match self.retain {
+                    None => (context, sink),
+                    Some(retain) => {
+                        let Process { retention, tasks, .. } = &*self.process;
+                        retention.retain(retain, (context, secret), sink, tasks)
+                    }
+                };
                 let admitted = AdmittedRequest { body, context, transport, peer, attempt, permit };
                 self.handler.serves.handle(admitted, sink);
             }

@@ -85,6 +85,7 @@ mod refusal;
 mod registration;
 mod request_guard;
 mod responses;
+mod retention;
 mod served;
 mod table;
 mod task_pool;
@@ -100,6 +101,7 @@ pub use crate::{
     push_handler::PushHandler,
     raw_handler::{IncomingOwned, RawHandler},
     registration::SystemHealth,
+    retention::Retain,
     served::ServedEndpoint,
     typed_push::{TrySendValueError, TypedPush, ValueRefused, ValueSink},
 };

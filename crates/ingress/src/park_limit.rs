@@ -92,6 +92,10 @@ impl SinkTarget for ParkLimit {
         }
     }
 
+    fn acknowledged(&self) -> Option<u64> {
+        self.state.lock().sink.as_ref()?.acknowledged()
+    }
+
     fn checkpoint(&self, checkpoint: Checkpoint) {
         if let Some(sink) = &mut self.state.lock().sink {
             // Its length was checked by the sink in front.

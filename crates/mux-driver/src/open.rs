@@ -1,12 +1,17 @@
 //! Opens a stream on a connection.
 
-use std::{pin::pin, sync::Arc};
+use std::{
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Instant,
+};
 
 use sinew_mux::Refusal;
 use sinew_plane::{
-    CancelReason, Code, Error, Executed, OutgoingRequest, ResponseSource, ResponseStream, StopKind,
-    clock, timeout, within,
+    CancelReason, Code, Context, Error, Executed, OutgoingRequest, ResponseSource, ResponseStream,
+    ResumeRequest, StopKind, clock, timeout, within,
 };
+use tokio::sync::futures::Notified;
 
 use crate::{Call, Connection};
 
@@ -46,20 +51,54 @@ impl Connection {
                     );
                     return Err(Error::new(Code::TooLarge, message));
                 }
-                Err(Refusal::Streams | Refusal::RequestWindow) => {}
+                Err(Refusal::Streams | Refusal::RequestWindow) => {
+                    self.wait_for_room(&request.context, started, room).await?;
+                }
             }
-            let left = self.tasks().config.open_timeout.saturating_sub(clock::since(started));
-            let room = pin!(within(&request.context, StopKind::Stop, room));
-            match timeout(left, room).await {
-                Ok(Ok(())) => {}
-                Ok(Err(reason)) => {
-                    let error = Error::cancelled_while(reason, "it waited for room");
-                    return Err(error.with_executed(Executed::No));
+        }
+    }
+
+    /// Takes over a stream that another process has opened; `None` when this connection takes no more
+    /// streams for good.
+    pub(crate) async fn take_over(
+        &self,
+        request: &ResumeRequest,
+    ) -> Result<Option<ResponseStream>, Error> {
+        let started = clock::now();
+        loop {
+            // Registered before the try, so that room made in between is not missed.
+            let room = pin!(self.tasks().room.notified());
+            match self.0.try_take_over(request)? {
+                Ok(call) => {
+                    let (source, context) =
+                        (call as Arc<dyn ResponseSource>, request.context.clone());
+                    let stream = ResponseStream::limited(source, context, request.limits);
+                    return Ok(Some(stream.beginning_at(request.token.next_item)));
                 }
-                Err(_) => {
-                    let message = "the connection had no room for another stream in time";
-                    return Err(Error::new(Code::Overloaded, message));
-                }
+                Err(Refusal::Retired) => return Ok(None),
+                Err(_) => self.wait_for_room(&request.context, started, room).await?,
+            }
+        }
+    }
+
+    /// Waits until a stream has ended or the peer has granted more.
+    async fn wait_for_room(
+        &self,
+        context: &Context,
+        started: Instant,
+        room: Pin<&mut Notified<'_>>,
+    ) -> Result<(), Error> {
+        let left = self.tasks().config.open_timeout.saturating_sub(clock::since(started));
+        let room = pin!(within(context, StopKind::Stop, room));
+        match timeout(left, room).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(reason)) => {
+                let error = Error::cancelled_while(reason, "it waited for room");
+                Err(error.with_executed(Executed::No))
+            }
+            Err(_) => {
+                let message = "the connection had no room for another stream in time";
+                Err(Error::new(Code::Overloaded, message))
             }
         }
     }

@@ -388,6 +388,7 @@ fn serve(tasks: &Tasks, request: ReceivedRequest<Tasks>) {
         // It said hello before it asked for anything.
         peer: tasks.peer.get().unwrap_or(&PeerFacts::UNKNOWN),
         attempt: open.attempt,
+        secret: open.secret,
     };
     // A bug in a handler costs its own request: the sink is dropped on the way out.
     let handled = std::panic::AssertUnwindSafe(|| handler.handle(request, sink));

@@ -7,7 +7,8 @@ use rustc_hash::FxHashMap;
 use sinew_net::Connector;
 use sinew_plane::{
     Address, BoxFuture, Code, DuplexTransport, Error, Executed, OutgoingRequest, ProcessId,
-    ResponseStream, Shutdown, StopKind, TransportCapabilities, TransportId, Way, Ways, within,
+    ResponseStream, ResumeRequest, Shutdown, StopKind, TransportCapabilities, TransportId, Way,
+    Ways, within,
 };
 use sinew_telemetry::Side;
 
@@ -179,6 +180,27 @@ impl MuxTransport {
         Err(Error::draining(format!("{address} takes no new streams")))
     }
 
+    async fn take_over(
+        &self,
+        address: &Address,
+        request: ResumeRequest,
+    ) -> Result<ResponseStream, Error> {
+        self.refuse_when_closed()?;
+        let dialer = self.dialer(address)?;
+        // A connection may retire between its look-up and its use, but not twice in a row.
+        for _ in 0..2 {
+            let connecting = pin!(dialer.connection());
+            let connecting = within(&request.context, StopKind::Stop, connecting);
+            let connection = connecting
+                .await
+                .map_err(|reason| Error::cancelled_while(reason, "a connection was made"))??;
+            if let Some(stream) = connection.take_over(&request).await? {
+                return Ok(stream);
+            }
+        }
+        Err(Error::draining(format!("{address} takes no new streams")))
+    }
+
     async fn finish(&self, grace: Duration) -> Shutdown {
         let cut_streams = self.inner.connections.end(grace).await;
         self.inner.dialers.write().clear();
@@ -234,6 +256,14 @@ impl DuplexTransport for MuxTransport {
         most: usize,
     ) -> BoxFuture<'a, Result<usize, Error>> {
         Box::pin(self.move_from(from, to, most))
+    }
+
+    fn resume<'a>(
+        &'a self,
+        address: &'a Address,
+        request: ResumeRequest,
+    ) -> BoxFuture<'a, Result<ResponseStream, Error>> {
+        Box::pin(self.take_over(address, request))
     }
 
     fn close(&self, grace: Duration) -> BoxFuture<'_, Shutdown> {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use sinew_plane::{
-    BoxFuture, Code, Error, Fault, Flush, Way, Window,
+    BoxFuture, Code, Error, Fault, Flush, ProcessId, Way, Window,
     budget::{Account, Holder, Stalled},
 };
 
@@ -116,6 +116,8 @@ pub enum Serving {
 /// What of the settings the streams need.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
+    /// The process of this side.
+    process: ProcessId,
     max_window: Window,
     max_streams: usize,
     /// Streams are kept after the loss of the connection, if the peer does the same, and for how
@@ -138,6 +140,7 @@ impl<D: Driver> Connection<D> {
         Self {
             role,
             limits: Limits {
+                process: config.process,
                 max_window: config.max_window,
                 max_streams: usize::try_from(config.max_streams).unwrap_or(usize::MAX),
                 resumes: config.resumes(),

@@ -47,6 +47,8 @@ pub struct Consumer {
     partial: bool,
     /// An item has begun, if only over a carrier that is lost.
     has_begun_item: bool,
+    /// A whole item has arrived.
+    has_item: bool,
     /// Items that arrived whole, and their bytes; a begun item's bytes are charged too.
     received: u64,
     charged_bytes: u64,
@@ -82,6 +84,7 @@ impl Consumer {
             queued_bytes: 0,
             partial: false,
             has_begun_item: false,
+            has_item: false,
             received: 0,
             charged_bytes: 0,
             taken: 0,
@@ -96,6 +99,16 @@ impl Consumer {
             ended: None,
             metadata: ResponseMetadata::new(),
         }
+    }
+
+    /// Makes the consumer of a stream that it takes over in its middle: the items before `item` count
+    /// as consumed. What the consumer before it has granted is not known, so each item is within the
+    /// credit.
+    #[must_use]
+    pub fn beginning_at(mut self, item: u64) -> Self {
+        (self.received, self.taken, self.consumed, self.reported) = (item, item, item, item);
+        (self.item_limit, self.byte_limit) = (u64::MAX, u64::MAX);
+        self
     }
 
     /// The window it grants.
@@ -118,7 +131,7 @@ impl Consumer {
     /// The head of the response once it is known; empty if an item or the end arrived first.
     /// Returns the same head until the end.
     pub fn head(&self) -> Option<Headers> {
-        let is_late = self.received > 0 || self.has_begun_item || self.ended.is_some();
+        let is_late = self.has_item || self.has_begun_item || self.ended.is_some();
         self.metadata.head().cloned().or_else(|| is_late.then(Headers::new))
     }
 
@@ -172,7 +185,7 @@ impl Consumer {
         self.check_open()?;
         // An item that began over a carrier that is lost came after a head, or there is none.
         let is_late = self.has_begun_item && self.metadata.head().is_none();
-        if self.received > 0 || self.partial || is_late {
+        if self.has_item || self.partial || is_late {
             return Err(StreamViolation("a head after an item"));
         }
         self.started = true;
@@ -225,6 +238,7 @@ impl Consumer {
     }
 
     fn count(&mut self, size: RunSize) {
+        self.has_item = true;
         self.received += u64::from(size.count);
         self.queued_bytes += size.bytes as u64;
     }
@@ -352,8 +366,10 @@ impl Consumer {
     fn report(&mut self) -> Credit {
         self.reported = self.consumed;
         self.reported_bytes = self.consumed_bytes;
-        self.item_limit = self.consumed + u64::from(self.window.items);
-        self.byte_limit = self.consumed_bytes + u64::from(self.window.bytes);
+        let item_limit = self.consumed.saturating_add(self.window.items.into());
+        let byte_limit = self.consumed_bytes + u64::from(self.window.bytes);
+        self.item_limit = self.item_limit.max(item_limit);
+        self.byte_limit = self.byte_limit.max(byte_limit);
         Credit { consumed: self.consumed, items: self.window.items, bytes: self.window.bytes }
     }
 

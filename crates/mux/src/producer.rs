@@ -127,6 +127,17 @@ impl Producer {
         self.base + self.items.len() as u64
     }
 
+    /// Number of items that the consumer has acknowledged.
+    pub fn acknowledged(&self) -> u64 {
+        self.base
+    }
+
+    /// From which item on an attach may ask, and up to which: those that are acknowledged are gone,
+    /// and those that were not sent cannot be asked for.
+    pub(crate) fn resumable(&self) -> (u64, u64) {
+        (self.base, self.next)
+    }
+
     /// Items that are kept because they are not acknowledged.
     pub fn kept(&self) -> usize {
         self.items.len()

@@ -21,7 +21,8 @@ pub use self::{
     watch::panicked,
 };
 use crate::{
-    CancelReason, Context, Error, Headers, ItemWait, Migrated, Migrations, Outcome, StopKind,
+    CancelReason, Context, Error, Headers, ItemWait, Migrated, Migrations, Outcome, ResumeToken,
+    StopKind,
 };
 
 /// The response to one request: a stream of values, then exactly one end.
@@ -124,6 +125,13 @@ impl<T> Body<T> {
         if let Some(head) = head.filter(|head| !head.is_empty()) {
             self.metadata.get_or_insert_default().head = head.clone();
         }
+    }
+
+    /// The token with which another process continues to read the response from the next value on,
+    /// such as after the end of this process. `None` if that is not possible: the response is over,
+    /// comes from within this process, or over a transport that keeps no streams.
+    pub fn resume_token(&self) -> Option<ResumeToken> {
+        self.source.as_ref()?.source_token()
     }
 
     /// Returns the facts that the engine has set so far. Use it in code that stops reading before
@@ -326,6 +334,10 @@ impl<T> BodySource<T> for Nested<T> {
 
     fn source_facts(&self) -> Headers {
         self.0.facts()
+    }
+
+    fn source_token(&self) -> Option<ResumeToken> {
+        self.0.resume_token()
     }
 }
 

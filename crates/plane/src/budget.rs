@@ -69,6 +69,8 @@ uses! {
     Frames = "frames",
     /// Response items that are kept until the consumer has acknowledged them.
     Kept = "kept",
+    /// Response items that an endpoint retains for readers that come later.
+    Retained = "retained",
     /// Items that wait for their consumer or for a socket.
     Queued = "queued",
     /// Read buffers that have grown, and memory of messages that is kept for the next ones.

@@ -1,5 +1,7 @@
 //! The context of a request: cancel, deadline and headers.
 
+mod builder;
+
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -14,6 +16,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+pub use self::builder::ContextBuilder;
 use crate::{
     CallLimits, CancelReason, Checkpoint, Checkpoints, Continued, Error, Headers, OnCancel,
     StopKind, StreamId, clock,
@@ -112,6 +115,20 @@ impl Context {
     /// other.
     pub fn link(&self, follower: &Self) {
         self.on_cancel(Arc::downgrade(&follower.0));
+    }
+
+    /// A context of the same request, with the same id, headers, checkpoints, deadline and limits, that
+    /// no cancel of this one reaches, and whose cancel does not reach this one. For code that decides by
+    /// itself which cancels it passes on.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        let mut builder = Self::builder().id(self.0.id).headers(self.0.headers.clone());
+        builder.deadline = self.0.deadline;
+        builder.limits = self.0.limits;
+        builder.rare = self.0.rare.clone();
+        let mut other = builder.build();
+        other.1 = self.1;
+        other
     }
 
     /// This context, as a handler has it: marked as that of a request that this process serves, for
@@ -393,102 +410,6 @@ impl fmt::Debug for Context {
         debug.field("headers", &self.0.headers);
         debug.field("remaining", &self.remaining());
         debug.field("cancelled", &self.reason()).finish()
-    }
-}
-
-/// A builder for a [`Context`].
-#[derive(Debug)]
-pub struct ContextBuilder {
-    id: Option<StreamId>,
-    headers: Headers,
-    rare: Option<Box<Rare>>,
-    deadline: Option<Instant>,
-    limits: CallLimits,
-}
-
-impl ContextBuilder {
-    /// Sets the id. The default is random.
-    #[must_use]
-    pub fn id(mut self, id: StreamId) -> Self {
-        self.id = Some(id);
-        self
-    }
-
-    /// Sets the headers.
-    #[must_use]
-    pub fn headers(mut self, headers: Headers) -> Self {
-        self.headers = headers;
-        self
-    }
-
-    /// Sets the instant by which the response has to end.
-    #[must_use]
-    pub fn deadline(mut self, deadline: Instant) -> Self {
-        self.deadline = Some(deadline);
-        self
-    }
-
-    /// Sets the deadline to `timeout` from now. A time that is too long to add to the clock means
-    /// no deadline.
-    #[must_use]
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.deadline = clock::now().checked_add(timeout);
-        self
-    }
-
-    /// Sets the time limits of its calls. The router's limits apply where these are `None`.
-    #[must_use]
-    pub fn limits(mut self, limits: CallLimits) -> Self {
-        self.limits = limits;
-        self
-    }
-
-    /// Sets the longest wait until the worker has accepted; [`Duration::MAX`] means no limit.
-    #[must_use]
-    pub fn accept_timeout(mut self, limit: Duration) -> Self {
-        self.limits.accept = Some(limit);
-        self
-    }
-
-    /// Sets the longest wait for the first item; [`Duration::MAX`], the default, means no limit.
-    #[must_use]
-    pub fn first_item_timeout(mut self, limit: Duration) -> Self {
-        self.limits.first_item = Some(limit);
-        self
-    }
-
-    /// Sets the longest wait for each further item; [`Duration::MAX`], the default, means no limit.
-    #[must_use]
-    pub fn idle_timeout(mut self, limit: Duration) -> Self {
-        self.limits.idle = Some(limit);
-        self
-    }
-
-    /// Sets how long its streams wait for another connection when they have lost their own; zero
-    /// ends them with it.
-    #[must_use]
-    pub fn resume_grace(mut self, grace: Duration) -> Self {
-        self.limits.resume_grace = Some(grace);
-        self
-    }
-
-    /// Makes the context.
-    pub fn build(self) -> Context {
-        Context(
-            Arc::new(Inner {
-                id: self.id.unwrap_or_else(StreamId::random),
-                headers: self.headers,
-                rare: self.rare,
-                deadline: self.deadline,
-                limits: self.limits,
-                used: AtomicBool::new(false),
-                state: AtomicU8::new(RUNNING),
-                reason: AtomicU8::new(0),
-                changed: Notify::new(),
-                listeners: Mutex::default(),
-            }),
-            false,
-        )
     }
 }
 

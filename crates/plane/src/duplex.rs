@@ -4,8 +4,8 @@
 use std::{any::Any, sync::Arc, time::Duration};
 
 use crate::{
-    Address, BoxFuture, Code, Error, OutgoingRequest, ResponseStream, TransportCapabilities,
-    TransportId, Way, Ways,
+    Address, BoxFuture, Code, Error, OutgoingRequest, ResponseStream, ResumeRequest,
+    TransportCapabilities, TransportId, Way, Ways,
 };
 
 /// The calling side of a duplex transport.
@@ -89,6 +89,25 @@ pub trait DuplexTransport: Send + Sync {
         let _ = (from, to, most);
         let message = format!("the streams of {} cannot be moved", self.id());
         Box::pin(std::future::ready(Err(Error::new(Code::NoTransport, message))))
+    }
+
+    /// Continues to read a stream that another process has opened. The worker sends the items from
+    /// [`ResumeToken::next_item`] on, if it still has them: what that process has not acknowledged,
+    /// and what the endpoint retains.
+    ///
+    /// The future fails if no connection can be made, or with
+    /// [`Code::ResumeExpired`](crate::Code::ResumeExpired) if the transport keeps no streams, as the
+    /// default does. That the worker does not have the stream any more is the end of the response.
+    ///
+    /// [`ResumeToken::next_item`]: crate::ResumeToken::next_item
+    fn resume<'a>(
+        &'a self,
+        address: &'a Address,
+        request: ResumeRequest,
+    ) -> BoxFuture<'a, Result<ResponseStream, Error>> {
+        let _ = (address, request);
+        let message = format!("streams over {} cannot be resumed", self.id());
+        Box::pin(std::future::ready(Err(Error::new(Code::ResumeExpired, message))))
     }
 
     /// Closes all connections. Streams in flight get `grace` to end; the rest are cut.

@@ -60,6 +60,7 @@ pub mod random;
 mod request;
 mod request_stream;
 mod response;
+mod resume_token;
 mod same_type;
 mod sink;
 mod stagger;
@@ -114,11 +115,12 @@ pub use crate::{
         Decision, PlaneRequest, RequestPlaneClient, RequestPlaneHandler, RequestPlaneServer,
         ResponsePlaneClient, ResponsePlaneServer, ResponseRegistration,
     },
-    request::{IncomingRequest, OutgoingRequest, RequestHandler, Window},
+    request::{IncomingRequest, OutgoingRequest, RequestHandler, ResumeRequest, Window},
     request_stream::{
         RequestRegistration, RequestStream, RequestStreamClient, RequestStreamServer,
     },
     response::{ResponseSource, ResponseStream, SourceEvent},
+    resume_token::{ResumeToken, ResumeTokenError},
     same_type::same_type,
     sink::{Acceptance, ResponseSink, SinkTarget, TrySendError, try_send_each},
     stagger::{CONNECT_ATTEMPT_DELAY, staggered},

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::{
     CallLimits, Context, EndpointName, Error, Headers, InstanceId, PeerFacts, Permit, ProcessId,
-    ResponseSink, TransportId,
+    ResponseSink, ResumeToken, TransportId,
 };
 
 /// The flow-control window of a stream: how much the producer may send before the consumer has
@@ -100,6 +100,19 @@ impl OutgoingRequest {
     }
 }
 
+/// The wish to continue to read a stream that another process has opened.
+#[derive(Debug, Clone)]
+pub struct ResumeRequest {
+    /// The stream, and from which item on.
+    pub token: ResumeToken,
+    /// Cancel and deadline of the reader.
+    pub context: Context,
+    /// Flow-control window, instead of the transport's default.
+    pub window: Option<Window>,
+    /// Time limits where the context sets none.
+    pub limits: CallLimits,
+}
+
 /// A request as the serving side receives it.
 #[derive(Debug)]
 pub struct IncomingRequest<'a> {
@@ -117,6 +130,9 @@ pub struct IncomingRequest<'a> {
     pub peer: &'a PeerFacts,
     /// The number of the attempt, 0 for the first.
     pub attempt: u8,
+    /// What a reader that comes later has to show, with the id of the stream. 0 if no other reader
+    /// can come.
+    pub secret: u64,
 }
 
 /// Handles the requests that a transport receives.

@@ -15,7 +15,7 @@ use futures_core::Stream;
 
 use crate::{
     BoxFuture, CallLimits, Checkpoint, Code, Context, Error, Executed, Fault, Headers, ItemBatch,
-    ItemWait, Outcome, StopKind, Terminal, Way, limits::accept_timed_out, timeout,
+    ItemWait, Outcome, ResumeToken, StopKind, Terminal, Way, limits::accept_timed_out, timeout,
 };
 
 /// The result of polling a [`ResponseSource`].
@@ -47,6 +47,13 @@ pub trait ResponseSource: Send + Sync {
     /// The newest checkpoint that has arrived, with items that may not have been taken yet. The
     /// default is none, for a transport that cannot carry checkpoints.
     fn checkpoint(&self) -> Option<Checkpoint> {
+        None
+    }
+
+    /// What another process needs to read the stream from `next_item` on. `None`, the default, if
+    /// that is not possible: the transport keeps no streams, or the stream is over.
+    fn resume_token(&self, next_item: u64) -> Option<ResumeToken> {
+        let _ = next_item;
         None
     }
 
@@ -94,6 +101,8 @@ pub struct ResponseStream {
     wait: Option<Box<ItemWait>>,
     /// A limit passed: the source was let go of, and this is why.
     given_up: Option<Error>,
+    /// Of a stream that reads what another one has kept, from an item on.
+    reads: Option<Box<ResumeToken>>,
 }
 
 /// How long the start of a request that is admitted already is waited for.
@@ -138,7 +147,25 @@ impl ResponseStream {
             accept,
             wait,
             given_up: None,
+            reads: None,
         }
+    }
+
+    /// Sets the number of the first item, for a stream that is taken over in its middle: as many
+    /// items count as received.
+    #[must_use]
+    pub fn beginning_at(mut self, item: u64) -> Self {
+        self.received = item;
+        self
+    }
+
+    /// Sets that the stream repeats another one from an item on, which the worker retains: as many
+    /// items count as received, and a token leads to the other one.
+    #[must_use]
+    pub fn reading(mut self, token: ResumeToken) -> Self {
+        self.received = token.next_item;
+        self.reads = Some(Box::new(token));
+        self
     }
 
     /// Sets that the request is accepted already: the wait for its start has no limit.
@@ -223,6 +250,20 @@ impl ResponseStream {
     /// transport cannot carry checkpoints.
     pub fn checkpoint(&self) -> Option<Checkpoint> {
         self.source.checkpoint()
+    }
+
+    /// The token with which another process reads the stream from the next item on, that is behind
+    /// the items that were [received](Self::received): see
+    /// [`DuplexTransport::resume`](crate::DuplexTransport::resume). `None` if that is not possible:
+    /// the transport or its peer keeps no streams, or the stream is over.
+    pub fn resume_token(&self) -> Option<ResumeToken> {
+        if self.outcome.is_some() || self.given_up.is_some() {
+            return None;
+        }
+        match &self.reads {
+            Some(token) => Some(token.at(self.received)),
+            None => self.source.resume_token(self.received),
+        }
     }
 
     /// A limit passed: the producer is to end, and nobody waits for it.
@@ -363,8 +404,12 @@ impl ResponseStream {
     }
 
     fn end_by(&mut self, terminal: Terminal) -> Option<Error> {
+        // One that repeats another counts from where it began.
+        let first = self.reads.as_ref().map_or(0, |token| token.next_item);
         self.end(match terminal {
-            Terminal::Complete { items } if items == self.received => Outcome::Complete { items },
+            Terminal::Complete { items } if items.checked_add(first) == Some(self.received) => {
+                Outcome::Complete { items: self.received }
+            }
             Terminal::Complete { items } => {
                 let message =
                     format!("the producer counted {items} items and {} arrived", self.received);

@@ -44,6 +44,12 @@ pub trait SinkTarget: Send + Sync {
         let _ = checkpoint;
     }
 
+    /// How many items the consumer has acknowledged, since the beginning of the stream. `None`, the
+    /// default, if the transport does not know.
+    fn acknowledged(&self) -> Option<u64> {
+        None
+    }
+
     /// Takes as many items from the front of the run as there is credit for, as
     /// [`try_send`](Self::try_send) does with each. Returns how many more it would take now, as far
     /// as it knows; 1 only means that the next item may be tried.
@@ -139,6 +145,11 @@ impl ResponseSink {
     /// The request's context.
     pub fn context(&self) -> &Context {
         &self.context
+    }
+
+    /// How many items the consumer has acknowledged; `None` if the transport does not know.
+    pub fn acknowledged(&self) -> Option<u64> {
+        self.target.acknowledged()
     }
 
     /// How many items were sent.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use sinew_plane::{
     Address, Backoff, BoxFuture, Code, Context, Error, FailureMemory, OutgoingRequest,
-    ResponseStream, TransportId, clock,
+    ResponseStream, ResumeRequest, TransportId, clock,
 };
 use sinew_telemetry::{Stopwatch, TransportMetrics};
 
@@ -106,6 +106,31 @@ impl Fallback {
             let message =
                 format!("no way is known to reach {} {}", request.endpoint, request.instance);
             Error::new(Code::NoTransport, message)
+        }))
+    }
+
+    /// Takes over a stream over the first route that can be connected.
+    pub(crate) async fn resume(
+        &self,
+        routes: &[Route],
+        request: &ResumeRequest,
+    ) -> Result<Opened, Error> {
+        let resumable = |route: &&Route| route.transport.capabilities().resumable;
+        let mut last = None;
+        for route in self.in_order(routes).into_iter().filter(resumable) {
+            let since = route.metrics.start();
+            let resumed = route.transport.resume(&route.address, request.clone()).await;
+            match route.opened(resumed, since) {
+                Err(error) if is_connect_failure(&error) => {
+                    self.note(route, &error);
+                    last = Some(error);
+                }
+                resumed => return resumed,
+            }
+        }
+        Err(last.unwrap_or_else(|| {
+            let message = "no transport to the worker keeps streams";
+            Error::new(Code::ResumeExpired, message)
         }))
     }
 

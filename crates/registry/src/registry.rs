@@ -14,8 +14,8 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use sinew_plane::{
     Address, BoxFuture, Code, Context, DuplexTransport, Error, OutgoingRequest, PlaneType,
-    RequestPlaneClient, RequestPlaneServer, ResponsePlaneClient, ResponsePlaneServer, Shutdown,
-    TransportId, TransportRequirements,
+    RequestPlaneClient, RequestPlaneServer, ResponsePlaneClient, ResponsePlaneServer,
+    ResumeRequest, Shutdown, TransportId, TransportRequirements,
 };
 use sinew_telemetry::{Side, TransportMetrics};
 
@@ -262,6 +262,15 @@ impl TransportRegistry {
             Some(opened) => opened,
             None => self.fallback.open(routes, request).await,
         }
+    }
+
+    /// Takes over a stream that another process has opened, over the first of the routes that can be
+    /// connected.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open). [`Code::ResumeExpired`] if none of the routes keeps streams.
+    pub async fn resume(&self, routes: &[Route], request: &ResumeRequest) -> Result<Opened, Error> {
+        self.fallback.resume(routes, request).await
     }
 
     /// Sends a request over the first of the routes, without waiting, if that route is connected

@@ -82,6 +82,7 @@ mod picker;
 mod push_router;
 mod request;
 mod response;
+mod resume;
 mod retry_budget;
 mod retry_config;
 mod retry_policy;

@@ -10,7 +10,7 @@ use serde_core::de::DeserializeOwned;
 use sinew_codec::PayloadFormat;
 use sinew_plane::{
     Body, BodyEnd, BodySource, CancelReason, Checkpoint, Code, Context, Error, Executed, Headers,
-    ManyOut, Next, Outcome, ResponseStream, StopKind, TransportId,
+    ManyOut, Next, Outcome, ResponseStream, ResumeToken, StopKind, TransportId,
 };
 use sinew_registry::Opened;
 use tokio::time::Sleep;
@@ -164,6 +164,11 @@ impl<T: DeserializeOwned + 'static> Remote<T> {
         }
     }
 
+    /// The token of the stream, until its end.
+    pub(crate) fn token(&self) -> Option<ResumeToken> {
+        self.open.as_ref()?.stream.resume_token()
+    }
+
     /// The newest checkpoint that has arrived; none after [`close`](Self::close).
     pub(crate) fn checkpoint(&self) -> Option<Checkpoint> {
         self.open.as_ref()?.stream.checkpoint()
@@ -231,5 +236,9 @@ impl<T: DeserializeOwned + 'static> BodySource<T> for Remote<T> {
 
     fn source_facts(&self) -> Headers {
         self.facts.clone()
+    }
+
+    fn source_token(&self) -> Option<ResumeToken> {
+        self.token()
     }
 }

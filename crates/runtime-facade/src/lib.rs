@@ -92,7 +92,7 @@ pub use sinew_discovery::{
     Change, FileConfig, FolderRules, Instance, InstanceKey, Owners, Snapshot, View,
 };
 pub use sinew_ingress::{
-    AdmittedHandler, AdmittedRequest, Drained, Handler, HandlerLayer, IncomingOwned,
+    AdmittedHandler, AdmittedRequest, Drained, Handler, HandlerLayer, IncomingOwned, Retain,
     TrySendValueError, ValueRefused, ValueSink, handler_layer_fn,
 };
 /// # Examples
@@ -188,8 +188,8 @@ pub use sinew_plane::{
     Continuation, Continued, EndpointName, EngineLayer, Error, Executed, Fault, HeadersError,
     InstanceId, LayeredEngine, ManyOut, Migrated, MigrationCause, NameError, OnConnectionEvent,
     Origin, Outcome, PeerFacts, PeerIdentity, ProcessId, PushEngine, Refused, ResponseSink,
-    ResponseStream, ResumeReason, Shutdown, SingleIn, StopKind, StreamId, Terminal, TransportId,
-    TrySendError, Window, burst, engine_fn, layer_fn,
+    ResponseStream, ResumeReason, ResumeToken, ResumeTokenError, Shutdown, SingleIn, StopKind,
+    StreamId, Terminal, TransportId, TrySendError, Window, burst, engine_fn, layer_fn,
 };
 #[cfg(feature = "tower")]
 pub use sinew_plane::{EngineService, ServiceEngine};

@@ -10,8 +10,8 @@ use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_codec::PayloadFormat;
 use sinew_discovery::Instance;
 use sinew_plane::{
-    AsyncEngine, BoxFuture, CallLimits, Code, EngineLayer, Error, Executed, InstanceId, ManyOut,
-    SingleIn, StopKind, TransportRequirements, Window, within,
+    AsyncEngine, BoxFuture, CallLimits, Code, Context, EngineLayer, Error, Executed, InstanceId,
+    ManyOut, ResumeToken, SingleIn, StopKind, TransportRequirements, Window, within,
 };
 use sinew_router::{
     Client, Interceptor, LoadBalancer, OutlierPolicy, PushRouter, RetryConfig, RetryPolicy,
@@ -69,6 +69,16 @@ where
     pub(crate) fn new(client: Client, memory: &RouterMemory) -> Self {
         let router = PushRouter::with_memory(client, RouterMode::RoundRobin, memory);
         Self { router, layers: Vec::new(), layered: Arc::default(), given: Given::default() }
+    }
+
+    /// Continues to read the response of a request that another process has sent, as
+    /// [`PushRouter::resume`] does: also after that process has ended. The
+    /// [token](crate::ManyOut::resume_token) names the next item. Layers see nothing of it.
+    ///
+    /// # Errors
+    /// As [`PushRouter::resume`].
+    pub async fn resume(&self, token: &ResumeToken) -> Result<ManyOut<Resp>, Error> {
+        self.router.resume(token, Context::new()).await
     }
 
     /// Makes a call, which is sent when it is awaited.

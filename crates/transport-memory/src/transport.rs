@@ -70,6 +70,7 @@ impl MemoryTransport {
             transport: &MEMORY,
             peer: &PeerFacts::SAME_PROCESS,
             attempt: request.attempt,
+            secret: 0,
         };
         let sink = ResponseSink::new(exchange as Arc<dyn SinkTarget>, context);
         service.handler.handle(incoming, sink);

@@ -6,7 +6,7 @@ use sinew_mux_driver::MuxTransport;
 use sinew_net::{TCP, UNIX};
 use sinew_plane::{
     Address, BoxFuture, DuplexTransport, Error, LatencyClass, OutgoingRequest, ResponseStream,
-    Shutdown, TransportCapabilities, TransportId, Way, Ways,
+    ResumeRequest, Shutdown, TransportCapabilities, TransportId, Way, Ways,
 };
 
 use crate::CheckedTcpConfig;
@@ -87,6 +87,14 @@ impl DuplexTransport for TcpTransport {
 
     fn carrier_of_streams(&self) -> Option<&(dyn Any + Send + Sync)> {
         self.0.carrier_of_streams()
+    }
+
+    fn resume<'a>(
+        &'a self,
+        address: &'a Address,
+        request: ResumeRequest,
+    ) -> BoxFuture<'a, Result<ResponseStream, Error>> {
+        self.0.resume(address, request)
     }
 
     fn move_streams<'a>(

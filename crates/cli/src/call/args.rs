@@ -3,7 +3,7 @@
 use std::{collections::HashSet, time::Duration};
 
 use clap::{Args, ValueEnum};
-use sinew::{CallLimits, EndpointName, InstanceId, RouterMode};
+use sinew::{CallLimits, EndpointName, InstanceId, ResumeToken, RouterMode};
 
 use super::input::Input;
 use crate::{
@@ -49,6 +49,17 @@ pub(crate) struct CallArgs {
     /// goes on over another one.
     #[arg(long)]
     pub(crate) trace: bool,
+    /// Print a resume token on standard error once the request is accepted. Whoever has it can read
+    /// the response: keep it as a secret.
+    #[arg(long)]
+    pub(crate) print_token: bool,
+    /// Go on with the response of an earlier call, also of one that was killed, instead of sending a
+    /// request: the worker has what that call had not taken, and what sinew serve --retain keeps.
+    #[arg(long, value_name = "TOKEN", conflicts_with_all = ["data", "file", "stdin", "headers", "instance", "mode"])]
+    pub(crate) resume: Option<ResumeToken>,
+    /// The number of the first item to print, from 0. Default: the one that the token names.
+    #[arg(long, value_name = "ITEM", requires = "resume")]
+    pub(crate) from: Option<u64>,
     /// Longest time for the whole command, such as 500ms or 10s. Default: none.
     #[arg(long, time(), value_parser = duration::parse_some)]
     pub(crate) timeout: Option<Duration>,
@@ -81,6 +92,12 @@ impl CallArgs {
         let Some(name) = repeated(&self.headers) else { return Ok(&self.headers) };
         let message = format!("--header {name} is given more than once");
         Err(Failure::new(Exit::Usage, message).hint("a request has one value for each name"))
+    }
+
+    /// The response to go on with, and from where.
+    pub(crate) fn token(&self) -> Option<ResumeToken> {
+        let token = self.resume.as_ref()?;
+        Some(self.from.map_or_else(|| token.clone(), |item| token.at(item)))
     }
 
     /// The limits that the command line names.

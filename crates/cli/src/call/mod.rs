@@ -69,6 +69,14 @@ fn tracing_events() -> ConnectionEvents {
     }))
 }
 
+/// Says how another process goes on with the response.
+fn say_token(response: &ManyOut<Bytes>) {
+    match response.resume_token() {
+        Some(token) => tell(&format!("resume token: {token}")),
+        None => tell("resume token: none, as the response is not kept for other processes"),
+    }
+}
+
 /// One call on its way.
 struct Call<'a> {
     settings: &'a Settings,
@@ -80,7 +88,8 @@ struct Call<'a> {
 impl Call<'_> {
     async fn run(&self) -> Result<Exit, Failure> {
         let headers = self.args.headers()?;
-        let data = self.args.input.read().await?;
+        let token = self.args.token();
+        let data = if token.is_some() { None } else { self.args.input.read().await? };
         self.progress.at(Stage::Starting);
         let waiting = |what: &str| self.progress.at(Stage::WaitingFor(what.to_owned()));
         let events = if self.args.trace { tracing_events() } else { ConnectionEvents::default() };
@@ -97,17 +106,24 @@ impl Call<'_> {
         self.progress.asking(context.clone());
         let mode = self.args.instance.map_or(self.args.mode.into(), RouterMode::Direct);
         let router = PushRouter::<Bytes, Bytes>::from_client(client, mode).await?;
-        let response = match router.generate_explained(request).await {
-            Ok((response, explanation)) => {
+        let asked = match &token {
+            Some(token) => router.resume(token, context.clone()).await,
+            None => router.generate_explained(request).await.map(|(response, explanation)| {
                 if self.args.explain {
                     tell(&explain::explained(&explanation));
                 }
                 response
-            }
+            }),
+        };
+        let response = match asked {
+            Ok(response) => response,
             Err(error) => return exit::of_refusal(error, &context),
         };
+        if self.args.print_token {
+            say_token(&response);
+        }
         self.progress.at(Stage::Printing);
-        match answer(response, style).await? {
+        match answer(response, style, self.args.trace).await? {
             // Why it broke off is in the error.
             (Outcome::Truncated { .. }, Some(error)) => exit::of_refusal(error, &context),
             (outcome, _) => exit::of_outcome(&outcome, &context),
@@ -154,8 +170,9 @@ impl Call<'_> {
 async fn answer(
     mut response: ManyOut<Bytes>,
     style: PayloadStyle,
+    traced: bool,
 ) -> Result<(Outcome, Option<Error>), Failure> {
-    let error = match print(&mut response, style).await {
+    let error = match print(&mut response, style, traced).await {
         Ok(error) => error,
         Err(failure) => {
             // The handler is told, and its end waited for a little.
@@ -173,8 +190,9 @@ async fn answer(
 async fn print(
     response: &mut ManyOut<Bytes>,
     style: PayloadStyle,
+    traced: bool,
 ) -> Result<Option<Error>, Failure> {
-    let mut output = Output::stdout();
+    let (mut output, mut moves) = (Output::stdout(), 0);
     loop {
         let ready: Option<Option<Result<Bytes, Error>>> = response.next().now_or_never();
         if ready.is_none() || output.is_full() {
@@ -184,6 +202,11 @@ async fn print(
             Some(next) => next,
             None => response.next().await,
         };
+        if traced {
+            let moved = response.migrations();
+            moved.iter().skip(moves).for_each(|moved| tell(&format!("the response moved {moved}")));
+            moves = moved.len();
+        }
         match next {
             Some(Ok(item)) => style.print(&item, output.buffer())?,
             Some(Err(error)) => return output.finish().await.map(|()| Some(error)),

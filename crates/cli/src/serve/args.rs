@@ -92,6 +92,16 @@ pub(crate) struct ServeArgs {
     /// 15s. Default: $SINEW_RESUME_GRACE, else 20s.
     #[arg(long, time(), value_parser = duration::parse)]
     pub(crate) resume_grace: Option<Duration>,
+    /// Keeps each answer for this time after its end, so that others can read it too: see sinew call
+    /// --resume. Default: not at all.
+    #[arg(long, time(), value_parser = duration::parse)]
+    pub(crate) retain: Option<Duration>,
+    /// Most items that --retain keeps of an answer.
+    #[arg(long, value_name = "N", default_value = "1024", value_parser = at_least_one, requires = "retain")]
+    pub(crate) retain_items: NonZeroUsize,
+    /// Most bytes that --retain keeps of an answer.
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", requires = "retain")]
+    pub(crate) retain_bytes: ByteSize,
     /// How long requests may take to finish after the first signal. Default: 30s.
     #[arg(long, time(), value_parser = duration::parse)]
     pub(crate) grace: Option<Duration>,

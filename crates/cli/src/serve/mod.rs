@@ -21,7 +21,8 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use sinew::layers::plane::budget::Account;
 use sinew::{
-    BindPolicy, Config, DiscoverySource, Drained, IncomingOwned, ResponseSink, Runtime, Served,
+    BindPolicy, Config, DiscoverySource, Drained, IncomingOwned, ResponseSink, Retain, Runtime,
+    Served,
 };
 use sinew_telemetry::{HealthReport, Metrics, MetricsError, console::tell};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -181,6 +182,10 @@ async fn serve(runtime: &Runtime, args: &ServeArgs, work: &Work) -> Result<Serve
     }
     if let Some(grace) = args.resume_grace {
         builder = builder.resume_grace(grace);
+    }
+    if let Some(time) = args.retain {
+        let (items, bytes) = (args.retain_items.get(), args.retain_bytes.0);
+        builder = builder.retain(Retain { items, bytes, time });
     }
     if let Some(instance) = args.instance {
         builder = builder.instance(instance);

@@ -17,6 +17,7 @@ mod metrics;
 mod pause;
 mod persistent;
 mod raw_mux;
+mod resume;
 mod serve;
 mod strangers;
 mod streams;

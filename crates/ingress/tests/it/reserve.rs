@@ -36,6 +36,7 @@ fn call(permit: Permit, context: Context) -> Arc<Consumer> {
         transport: &transport,
         peer: &PeerFacts::UNKNOWN,
         attempt: 0,
+        secret: 0,
     };
     permit.call(request, sink);
     consumer

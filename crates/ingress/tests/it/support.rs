@@ -115,6 +115,7 @@ impl Fixture {
             transport: &TransportId::from_static("test"),
             peer: &PeerFacts::UNKNOWN,
             attempt: 0,
+            secret: 0,
         };
         self.ingress.handle(request, sink);
         consumer

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     Attach, ConnectionError, Refusal,
+    session::Session,
     stream::{Attached, CallerStream, ProducerStream},
 };
 
@@ -61,15 +62,22 @@ impl<D: Driver> Connection<D> {
         now: Instant,
         effects: &mut Effects<D>,
     ) -> Result<bool, ConnectionError> {
-        // Streams of other processes are not given out.
         let is_own = !attach.origin.is_known()
             || self.peer().is_some_and(|hello| hello.process == attach.origin);
-        let session = self.session.get().filter(|_| self.resumes() && is_own);
+        let session = self.session.get().filter(|_| self.resumes());
         let _one = session.map(|session| session.attaching());
-        let Some(response) = session.and_then(|session| session.claim(attach)) else {
-            let is_new = session.is_some_and(|session| session.never_begins(attach.id, now));
-            self.refuse_attach(stream, attach, is_new);
-            return Ok(false);
+        let claimed = match session {
+            Some(session) if is_own => session.claim(attach).ok_or(None),
+            Some(session) => self.claim_of_other(session, (stream, attach)),
+            None => Err(None),
+        };
+        let response = match claimed {
+            Ok(response) => response,
+            Err(kept) => {
+                let is_new = is_own && session.is_some_and(|it| it.never_begins(attach.id, now));
+                self.refuse_attach(stream, attach, is_new, kept);
+                return Ok(false);
+            }
         };
         let mut streams = self.streams.lock();
         if streams.closed {
@@ -93,7 +101,7 @@ impl<D: Driver> Connection<D> {
         if let Ok(Attached::Evicted) = attached {
             drop(streams);
             self.drop_id(&response);
-            self.refuse_attach(stream, attach, false);
+            self.refuse_attach(stream, attach, false, None);
             return Ok(true);
         }
         if let Some(session) = session {
@@ -110,9 +118,34 @@ impl<D: Driver> Connection<D> {
         Ok(true)
     }
 
-    /// The stream is not kept here; `is_new` says that none of its id has begun or will.
-    fn refuse_attach(&self, stream: u32, attach: &Attach, is_new: bool) {
-        let mut error = Error::new(Code::ResumeExpired, "the stream is not kept here");
+    /// Takes a stream of another process over into this session, if that process has lost its
+    /// connection.
+    ///
+    /// # Errors
+    /// It is not kept; or, to one that has its secret, which items of it are.
+    fn claim_of_other(
+        &self,
+        session: &Session<D>,
+        (stream, attach): (u32, &Attach),
+    ) -> Result<Arc<ProducerStream<D>>, Option<(u64, u64)>> {
+        let origin = self.sessions.get().and_then(|sessions| sessions.of(attach.origin));
+        let origin = origin.ok_or(None)?;
+        if !session.begin(attach.id, stream) {
+            return Err(None);
+        }
+        origin.give_away(attach).inspect_err(|_| session.withdraw(attach.id))
+    }
+
+    /// The stream is not kept here, or the items that are asked for are not: those of `kept` are.
+    /// `is_new` says that none of its id has begun or will.
+    fn refuse_attach(&self, stream: u32, attach: &Attach, is_new: bool, kept: Option<(u64, u64)>) {
+        let mut error = match kept {
+            Some((oldest, newest)) => {
+                let message = format!("items {oldest} to before {newest} of the stream are kept");
+                Error::resume_expired(oldest, newest, message)
+            }
+            None => Error::new(Code::ResumeExpired, "the stream is not kept here"),
+        };
         if is_new {
             error = error.with_executed(Executed::No);
         }

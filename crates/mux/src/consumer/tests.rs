@@ -171,3 +171,19 @@ fn the_newest_checkpoint_is_kept_and_covers_what_has_arrived() {
     consumer.on_lost();
     assert_eq!(consumer.checkpoint(), Some(&checkpoint(2)), "for who continues the stream");
 }
+
+#[test]
+fn a_consumer_that_begins_in_the_middle_counts_from_there() {
+    let mut consumer = Consumer::new(WINDOW).beginning_at(40);
+    assert_eq!(consumer.attach(), (40, Credit { consumed: 40, items: 4, bytes: 100 }));
+    assert_eq!(consumer.head(), None, "it may still come");
+    assert_eq!(consumer.on_head(headers("1")), Ok(true));
+    for _ in 0..9 {
+        // More than its own window: the consumer before may have granted it.
+        consumer.on_items(item(1)).unwrap();
+    }
+    assert_eq!(take(&mut consumer), 9);
+    assert_eq!(take(&mut consumer), 0);
+    assert_eq!(consumer.credit_due().map(|credit| credit.consumed), Some(49));
+    assert_eq!(end(&mut consumer, Terminal::Complete { items: 49 }, 49), Ok(()));
+}

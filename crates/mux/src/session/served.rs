@@ -133,6 +133,23 @@ impl<D: Driver> Session<D> {
         found.or_else(|| self.claimed(self.streams.lock().claim_detached(attach)))
     }
 
+    /// Lets another process have a stream that waits for its consumer.
+    ///
+    /// # Errors
+    /// It does not wait here, or the secret is wrong; or, with the right one, which items are kept.
+    pub(crate) fn give_away(
+        &self,
+        attach: &Attach,
+    ) -> Result<Arc<ProducerStream<D>>, Option<(u64, u64)>> {
+        let mut streams = self.streams.lock();
+        let waiting = streams.detached.get(&attach.id).ok_or(None)?;
+        waiting.stream.gives(attach)?;
+        let waiting = streams.detached.remove(&attach.id).ok_or(None)?;
+        streams.ids.end(attach.id);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        Ok(waiting.stream)
+    }
+
     fn claimed(&self, stream: Option<Arc<ProducerStream<D>>>) -> Option<Arc<ProducerStream<D>>> {
         self.waiting.fetch_sub(usize::from(stream.is_some()), Ordering::Relaxed);
         stream

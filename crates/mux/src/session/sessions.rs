@@ -102,6 +102,11 @@ impl<D: Driver> Sessions<D> {
         others
     }
 
+    /// The session of a process, if it is remembered.
+    pub(crate) fn of(&self, process: ProcessId) -> Option<Arc<Session<D>>> {
+        self.state.lock().by_process.get(&process).map(Arc::clone)
+    }
+
     /// How many streams wait for their consumers.
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)

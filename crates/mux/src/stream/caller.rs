@@ -60,19 +60,7 @@ impl<D: Driver> CallerStream<D> {
         (connection, stream): (Arc<Connection<D>>, u32),
         window: Window,
     ) -> Self {
-        let state = State {
-            consumer: Consumer::new(window),
-            read: 0,
-            waker: None,
-            body: None,
-            lost: None,
-            broke: false,
-            queued: Tally::default(),
-            cancelled: None,
-            abandoned: false,
-            is_detached: false,
-            loss: None,
-        };
+        let state = State::new(Consumer::new(window));
         Self { id: id.0.to_ne_bytes(), grace, state: Placed::new(connection, stream, state) }
     }
 
@@ -348,6 +336,22 @@ impl<D: Driver> OnCancel for CallerStream<D> {
 }
 
 impl State {
+    pub(super) fn new(consumer: Consumer) -> Self {
+        Self {
+            consumer,
+            read: 0,
+            waker: None,
+            body: None,
+            lost: None,
+            broke: false,
+            queued: Tally::default(),
+            cancelled: None,
+            abandoned: false,
+            is_detached: false,
+            loss: None,
+        }
+    }
+
     fn judge<T>(&mut self, step: Result<T, StreamViolation>) -> Result<T, StreamViolation> {
         self.broke |= step.is_err();
         step

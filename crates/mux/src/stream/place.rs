@@ -35,6 +35,8 @@ struct Moved<D: Driver> {
     number: u32,
     /// The counter of the attach that moved it.
     counter: u32,
+    /// What attaches show, of a stream that another process has opened.
+    secret: Option<u64>,
 }
 
 /// Where a stream is for as long as its state is locked.
@@ -74,6 +76,19 @@ impl<D: Driver, S> Placed<D, S> {
     pub(super) fn new(first: Arc<Connection<D>>, number: u32, state: S) -> Self {
         let inner = Mutex::new(Inner { moved: None, state });
         Self { first, number, has_moved: AtomicBool::new(false), inner }
+    }
+
+    /// A stream that another process has opened, with the secret that it has. The attach that takes
+    /// it over is the first of this process.
+    pub(super) fn taken_over(
+        (connection, number): (Arc<Connection<D>>, u32),
+        secret: u64,
+        state: S,
+    ) -> Self {
+        let first = Arc::clone(&connection);
+        let moved = Moved { connection, number, counter: 1, secret: Some(secret) };
+        let inner = Mutex::new(Inner { moved: Some(Box::new(moved)), state });
+        Self { first, number, has_moved: AtomicBool::new(true), inner }
     }
 
     /// The connection that the stream began on.
@@ -144,10 +159,16 @@ impl<'a, D: Driver, S> Locked<'a, D, S> {
         self.inner.moved.as_ref().map_or(0, |moved| moved.counter)
     }
 
+    /// What attaches show, of a stream that another process has opened.
+    pub(super) fn secret(&self) -> Option<u64> {
+        self.inner.moved.as_ref()?.secret
+    }
+
     /// The stream is on this connection from now on, by the attach with that counter.
     pub(super) fn move_to(&mut self, connection: &Arc<Connection<D>>, number: u32, counter: u32) {
         let connection = Arc::clone(connection);
-        self.inner.moved = Some(Box::new(Moved { connection, number, counter }));
+        let secret = self.secret();
+        self.inner.moved = Some(Box::new(Moved { connection, number, counter, secret }));
         self.placed.has_moved.store(true, Ordering::Release);
     }
 }

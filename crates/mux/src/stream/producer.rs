@@ -377,6 +377,10 @@ impl<D: Driver> SinkTarget for ProducerStream<D> {
         }
     }
 
+    fn acknowledged(&self) -> Option<u64> {
+        Some(self.state.lock().producer.acknowledged())
+    }
+
     fn checkpoint(&self, checkpoint: Checkpoint) {
         let mut state = self.state.lock();
         let (state, at) = state.parts();

@@ -9,7 +9,7 @@ use futures_core::Stream;
 
 #[cfg(doc)]
 use super::Body;
-use crate::{CancelReason, Error, Headers, Outcome};
+use crate::{CancelReason, Error, Headers, Outcome, ResumeToken};
 
 /// The result of one poll of a [`BodySource`].
 #[derive(Debug)]
@@ -140,6 +140,12 @@ pub trait BodySource<T>: Send {
     /// the default.
     fn source_facts(&self) -> Headers {
         Headers::new()
+    }
+
+    /// The token with which another process continues to read from the next value on. `None`, the
+    /// default, if that is not possible.
+    fn source_token(&self) -> Option<ResumeToken> {
+        None
     }
 }
 

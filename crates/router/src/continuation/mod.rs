@@ -17,6 +17,7 @@ use sinew_discovery::Instance;
 use sinew_plane::{
     Body, BodyEnd, BodySource, BoxFuture, CancelReason, Checkpoint, Code, Error, Executed, Headers,
     InstanceId, ManyOut, Migrated, MigrationCause, Migrations, Next, OnBodyEnd, Outcome,
+    ResumeToken,
 };
 use sinew_telemetry::stream_continued;
 
@@ -314,5 +315,15 @@ impl<T: DeserializeOwned + Send + 'static> BodySource<T> for Continuing<T> {
     /// Those of the last run.
     fn source_facts(&self) -> Headers {
         self.facts.clone()
+    }
+
+    /// None while the response moves, and while its new run repeats what its caller has.
+    fn source_token(&self) -> Option<ResumeToken> {
+        match &self.state {
+            State::Running(Running { response, run, .. }) if !run.is_behind(&self.prefix) => {
+                response.token()
+            }
+            _ => None,
+        }
     }
 }

@@ -128,7 +128,8 @@ impl Runtime {
         let locals = LocalEndpoints::new();
         let health = Arc::new(ReadyInstances::default());
         let max_in_flight = config.max_in_flight;
-        let limits = IngressConfig { max_in_flight, ..IngressConfig::default() };
+        let budget = Some(Arc::clone(config.budget()));
+        let limits = IngressConfig { max_in_flight, budget, ..IngressConfig::default() };
         let ingress = Ingress::with_local(limits, locals.clone());
         let registry = Arc::new(TransportRegistry::new());
         let parts = assemble(&config, &ingress, &view, &registry, parts.assembly, waiting).await?;

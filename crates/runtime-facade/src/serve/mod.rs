@@ -8,7 +8,8 @@ use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_codec::PayloadFormat;
 use sinew_discovery::Instance;
 use sinew_ingress::{
-    EndpointConfig, Handler, HandlerLayer, PushEngineHandler, PushHandler, RawHandler, SystemHealth,
+    EndpointConfig, Handler, HandlerLayer, PushEngineHandler, PushHandler, RawHandler, Retain,
+    SystemHealth,
 };
 use sinew_plane::{
     AsyncEngine, BoxFuture, Continuation, EndpointName, EngineLayer, InstanceId, LayeredEngine,
@@ -113,6 +114,17 @@ impl<H> ServeBuilder<H> {
     /// the memory budget of the process stays spent.
     pub fn park_limit(mut self, limit: Duration) -> Self {
         self.limits.park_limit = Some(limit);
+        self
+    }
+
+    /// Sets what is kept of each response beyond what its caller has not acknowledged, so that others
+    /// read it too, from an item of their choice on: [`Router::resume`](crate::Router::resume). Off
+    /// by default. Serving fails if a part of it is zero.
+    ///
+    /// The handler goes as fast as the fastest reader. It has an effect for callers over TCP and Unix
+    /// sockets, and is charged to the memory budget of the process.
+    pub fn retain(mut self, retain: Retain) -> Self {
+        self.limits.retain = Some(retain);
         self
     }
 
@@ -265,6 +277,17 @@ fn check_grace(grace: Option<Duration>, keep_alive: Duration) -> Result<(), Conf
     Err(ConfigError::new("resume_grace", reason))
 }
 
+fn check_retain(retain: Option<Retain>) -> Result<(), ConfigError> {
+    match retain.filter(Retain::is_empty) {
+        None => Ok(()),
+        Some(_) => {
+            let reason = "must keep at least 1 item and 1 byte for a millisecond; leave it out to \
+                          keep nothing";
+            Err(ConfigError::new("retain", reason))
+        }
+    }
+}
+
 impl ServeBuilder {
     async fn start(self, handler: Handler, codecs: &[&str]) -> Result<Served, ServeError> {
         let layers = self.layers.iter();
@@ -273,7 +296,8 @@ impl ServeBuilder {
         let continuation = self.limits.continuation;
         let (endpoint, id) = (self.endpoint, self.instance);
         let keep_alive = inner.config.tcp().driver.mux.keepalive_timeout;
-        if let Err(error) = check_grace(self.limits.resume_grace, keep_alive) {
+        let grace = check_grace(self.limits.resume_grace, keep_alive);
+        if let Err(error) = grace.and_then(|()| check_retain(self.limits.retain)) {
             return Err(ServeError::Setting { endpoint, error });
         }
         inner.listeners.start(&endpoint, &inner.config, &inner.handler).await?;

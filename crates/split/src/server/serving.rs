@@ -97,6 +97,7 @@ impl Shared {
             transport: &received.transport,
             peer: &received.peer,
             attempt: received.attempt,
+            secret: 0,
         };
         match input {
             Some(Ok((handler, items))) => handler.handle(request, items, sink),

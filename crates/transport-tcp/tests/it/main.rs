@@ -14,4 +14,5 @@ mod hostile_worker;
 mod mux_peer;
 mod recovery;
 mod resume;
+mod take_over;
 mod unwrapping;

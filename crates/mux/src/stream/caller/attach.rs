@@ -2,12 +2,35 @@
 
 use std::sync::Arc;
 
-use sinew_plane::{BudgetUse, CancelReason, Error, ProcessId, StreamId};
+use sinew_plane::{BudgetUse, CancelReason, Error, ProcessId, ResumeToken, StreamId};
 
-use super::CallerStream;
-use crate::{Attach, Connection, Driver, Refusal, session::Grace};
+use super::{CallerStream, Placed, State};
+use crate::{Attach, Connection, Consumer, Driver, Refusal, session::Grace};
 
 impl<D: Driver> CallerStream<D> {
+    /// A stream that another process has opened, and that an attach under this number takes over.
+    pub(crate) fn taken_over(
+        token: &ResumeToken,
+        grace: Grace,
+        place: (Arc<Connection<D>>, u32),
+        consumer: Consumer,
+    ) -> Self {
+        let state = Placed::taken_over(place, token.secret, State::new(consumer));
+        Self { id: token.stream.0.to_ne_bytes(), grace, state }
+    }
+
+    /// What another process needs to take the stream over from an item on, or to read it where it is
+    /// retained.
+    pub(crate) fn token(&self, next_item: u64) -> Option<ResumeToken> {
+        let state = self.state.lock();
+        let first = self.state.first();
+        let secret = state.secret().unwrap_or_else(|| first.secret(self.id()));
+        let goes_on = state.consumer.ended().is_none() && !self.grace.is_off() && secret != 0;
+        let worker = first.peer().map(|hello| hello.process).filter(|_| goes_on)?;
+        let caller = first.own_process();
+        Some(ResumeToken { stream: self.id(), secret, caller, worker, next_item })
+    }
+
     /// How long it waits for another connection when it has lost its own.
     pub(crate) fn grace(&self) -> Grace {
         self.grace
@@ -32,7 +55,8 @@ impl<D: Driver> CallerStream<D> {
     /// number and how many items it has.
     pub(crate) fn reattach(&self, connection: &Arc<Connection<D>>) -> Result<(u32, u64), Refusal> {
         let mut state = self.state.lock();
-        let (secret, counter) = (self.state.first().secret(self.id()), state.attaches() + 1);
+        let counter = state.attaches() + 1;
+        let secret = state.secret().unwrap_or_else(|| self.state.first().secret(self.id()));
         let (stream, next_item) = {
             let mut out = connection.out.lock();
             // Before anything is changed that a refusal would have to undo.

@@ -6,8 +6,8 @@ use std::{
 };
 
 use sinew_plane::{
-    BoxFuture, CancelReason, Checkpoint, Error, Headers, ItemBatch, ResponseSource, SourceEvent,
-    StopKind, Way,
+    BoxFuture, CancelReason, Checkpoint, Error, Headers, ItemBatch, ResponseSource, ResumeToken,
+    SourceEvent, StopKind, Way,
 };
 
 use super::CallerStream;
@@ -37,6 +37,10 @@ impl<D: Driver> ResponseSource for CallerStream<D> {
 
     fn facts(&self) -> Headers {
         self.state.lock().consumer.facts().clone()
+    }
+
+    fn resume_token(&self, next_item: u64) -> Option<ResumeToken> {
+        self.token(next_item)
     }
 
     fn checkpoint(&self) -> Option<Checkpoint> {

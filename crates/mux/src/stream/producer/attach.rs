@@ -31,6 +31,23 @@ impl<D: Driver> ProducerStream<D> {
         is_kept && attach.secret == self.secret && attach.counter > state.attaches()
     }
 
+    /// Whether another process may take the stream over from the item that it asks for.
+    ///
+    /// # Errors
+    /// The secret is wrong; or, with the right one, which items are kept.
+    pub(crate) fn gives(&self, attach: &Attach) -> Result<(), Option<(u64, u64)>> {
+        let state = self.state.lock();
+        let is_kept = self.secret != 0 && state.lost.is_none();
+        if !is_kept || attach.secret != self.secret {
+            return Err(None);
+        }
+        let (oldest, newest) = state.producer.resumable();
+        if (oldest..=newest).contains(&attach.next_item) {
+            return Ok(());
+        }
+        Err(Some((oldest, newest)))
+    }
+
     /// Until when it waits for its consumer that has lost its connection now; `None` if it does not.
     pub(crate) fn waits_until(&self, now: Instant, of_connection: Duration) -> Option<Instant> {
         let grace = Grace::from_bits(self.grace.load(Ordering::Relaxed));

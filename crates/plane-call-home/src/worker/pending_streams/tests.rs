@@ -64,6 +64,7 @@ fn ask(questions: &Arc<PendingStreams>, port: u16, subject: Subject) -> (Arc<Hea
         transport: &TransportId::from_static("tcp"),
         peer: &PeerFacts::UNKNOWN,
         attempt: 0,
+        secret: 0,
     };
     questions.of(caller(port)).handle(request, ResponseSink::new(target, context.clone()));
     (heard, context)

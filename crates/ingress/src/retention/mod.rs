@@ -1,0 +1,121 @@
+//! Responses that are kept beyond the window of their callers, so that others can read them too.
+//!
+//! An endpoint with [`Retain`] keeps each of its responses in a [`Log`](log::Log). The handler
+//! writes into the log, and a task for each reader copies from the log into the sink of that reader:
+//! the caller is the first one, and those that come later with a resume token are the others. Each
+//! gets all items from where it asks. The handler goes as fast as the fastest reader; one that is
+//! slower reads what is retained, or ends with `ResumeExpired` once that is gone.
+
+mod cancel;
+mod handler_sink;
+mod log;
+mod reader;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use sinew_plane::{
+    Budget, Code, Context, Error, IncomingRequest, ResponseSink, ResumeToken, StreamId,
+    budget::Account,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::log::Log;
+
+/// What an endpoint keeps of each of its responses, beyond what its reader has not acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retain {
+    /// Most items that are kept behind the newest that a reader has acknowledged. At least 1.
+    pub items: usize,
+    /// Most bytes of those items. At least 1.
+    pub bytes: usize,
+    /// How long a response is kept after its end, and after its last reader has gone. No item is
+    /// read that is older. At least a millisecond.
+    pub time: Duration,
+}
+
+impl Retain {
+    /// True if nothing would be kept.
+    pub fn is_empty(&self) -> bool {
+        self.items == 0 || self.bytes == 0 || self.time < Duration::from_millis(1)
+    }
+}
+
+/// The retained responses of a process.
+pub(crate) struct Retention {
+    logs: Mutex<HashMap<StreamId, Arc<Log>>>,
+    /// What all of them are charged to.
+    account: Option<Arc<Account>>,
+    /// Cancelled when the process keeps no response any longer.
+    ending: CancellationToken,
+}
+
+impl Retention {
+    pub(crate) fn new(budget: Option<&Arc<Budget>>) -> Self {
+        let account = budget.map(|budget| budget.open());
+        Self { logs: Mutex::default(), account, ending: CancellationToken::new() }
+    }
+
+    /// Puts a log between the handler of a request and its caller, as `retain` says. Returns the
+    /// context and the sink for the handler. A stream whose `secret` is 0 has no other readers, and
+    /// passes unchanged.
+    pub(crate) fn retain(
+        self: &Arc<Self>,
+        retain: Retain,
+        (context, secret): (Context, u64),
+        sink: ResponseSink,
+        tasks: &TaskTracker,
+    ) -> (Context, ResponseSink) {
+        if secret == 0 {
+            return (context, sink);
+        }
+        let (log, handler, handler_sink) = Log::begin(retain, secret, &context, &self.account);
+        self.logs.lock().insert(context.id(), Arc::clone(&log));
+        let (retention, id) = (Arc::clone(self), context.id());
+        let entered = log.enter(0);
+        tasks.spawn(async move {
+            let serving = async {
+                reader::read(&log, entered, context, sink).await;
+                log.expire().await;
+            };
+            retention.ending.run_until_cancelled(serving).await;
+            retention.logs.lock().remove(&id);
+            log.clear();
+        });
+        (handler, handler_sink)
+    }
+
+    /// Serves a request to [`ResumeToken::ENDPOINT`]: adds a reader to a response that is kept, until
+    /// `guard` is dropped.
+    pub(crate) fn resume(
+        self: &Arc<Self>,
+        request: &IncomingRequest<'_>,
+        sink: ResponseSink,
+        guard: impl Send + 'static,
+        tasks: &TaskTracker,
+    ) {
+        let token = std::str::from_utf8(&request.body).ok().and_then(|text| text.parse().ok());
+        let Some(ResumeToken { stream, secret, next_item, .. }) = token else {
+            let message = "the request to resume a stream has no resume token as its body";
+            return sink.reject(Error::new(Code::InvalidPayload, message));
+        };
+        let log = self.logs.lock().get(&stream).cloned();
+        let Some(log) = log.filter(|log| log.is_secret(secret)) else {
+            let error = Error::new(Code::ResumeExpired, "the stream is not retained here");
+            return sink.reject(error);
+        };
+        let (entered, context) = (log.enter(next_item), request.context.clone());
+        let ending = self.ending.clone();
+        tasks.spawn(async move {
+            let _guard = guard;
+            ending.run_until_cancelled(reader::read(&log, entered, context, sink)).await;
+        });
+    }
+
+    /// Keeps nothing any longer, and ends the readers.
+    pub(crate) fn close(&self) {
+        self.ending.cancel();
+    }
+}
