@@ -74,6 +74,8 @@ pub(crate) struct Reader {
     input: Input,
     receiver: sinew_mux::Receiver<Tasks>,
     effects: Effects<Tasks>,
+    /// When the last bytes were read.
+    read_at: Instant,
     /// What the carrier knows of a peer that may send requests, until it says hello.
     peer: Option<PeerFacts>,
     /// At the listener that accepted it.
@@ -133,6 +135,7 @@ impl Reader {
                 clock::now(),
             ),
             effects: Effects::default(),
+            read_at: clock::now(),
             peer,
             place,
             answers: Tally::default(),
@@ -293,6 +296,7 @@ impl Reader {
 
     fn handle_input(&mut self) -> Result<(), ConnectionError> {
         let now = clock::now();
+        self.read_at = now;
         self.effects.timeout_is_earlier |= self.receiver.on_bytes(now);
         let mut has_input = false;
         while self.handle_piece(now)? {
@@ -360,7 +364,11 @@ impl Reader {
             let heard = self.effects.heard.drain(..);
             heard.for_each(|since| tasks.streams.gap(clock::since(since)));
         }
+        let cancels = self.effects.cancels();
         self.effects.perform();
+        if cancels > 0 {
+            tasks.streams.cancelled(cancels, clock::since(self.read_at));
+        }
     }
 
     /// Reads and drops what still comes, so that closing does not destroy what this side has

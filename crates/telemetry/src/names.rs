@@ -60,6 +60,10 @@ pub const STREAMS_TRUNCATED: &str = "streams_truncated_total";
 /// in seconds. Histogram.
 pub const RESUME_GAP: &str = "resume_gap_seconds";
 
+/// From the arrival of a cancel until the context of its handler has it, in seconds: the worker's
+/// part of the way. Histogram.
+pub const CANCEL_PROPAGATION: &str = "cancel_propagation_seconds";
+
 /// Response streams that a router continued at another instance. Counter; label [`WHY`].
 pub const STREAMS_CONTINUED: &str = "streams_continued_total";
 
@@ -151,6 +155,13 @@ pub const ALL: &[Metric] = {
         metric(STREAMS_RESUMED, Counter, Count, &[REASON], "Streams that were attached"),
         metric(STREAMS_TRUNCATED, Counter, Count, &[], "Streams that were not"),
         metric(RESUME_GAP, Histogram, Seconds, &[], "From the loss to the first frame after it"),
+        metric(
+            CANCEL_PROPAGATION,
+            Histogram,
+            Seconds,
+            &[],
+            "From a cancel's arrival to its handler",
+        ),
         metric(STREAMS_CONTINUED, Counter, Count, &[WHY], "Streams continued at another instance"),
         metric(BUDGET_BYTES, Gauge, Bytes, &[USE], "Held on behalf of peers"),
     ]

@@ -24,6 +24,7 @@ struct Handles {
     resumed: [Counter; 4],
     truncated: Counter,
     gap: Histogram,
+    cancel: Histogram,
 }
 
 impl StreamMetrics {
@@ -35,6 +36,7 @@ impl StreamMetrics {
             resumed: ResumeReason::ALL.map(resumed),
             truncated: metrics::counter!(names::STREAMS_TRUNCATED),
             gap: metrics::histogram!(names::RESUME_GAP),
+            cancel: metrics::histogram!(names::CANCEL_PROPAGATION),
         }))
     }
 
@@ -58,6 +60,11 @@ impl StreamMetrics {
     /// Records for how long a stream was without a connection.
     pub fn gap(&self, gap: Duration) {
         self.0.gap.record(gap.as_secs_f64());
+    }
+
+    /// Records how long after their arrival cancels had reached the contexts of their handlers.
+    pub fn cancelled(&self, cancels: usize, took: Duration) {
+        self.0.cancel.record_many(took.as_secs_f64(), cancels);
     }
 
     /// The part of the gauge of detached streams that one owner of streams shows.
@@ -131,5 +138,7 @@ mod tests {
         shows("streams_truncated_total 1");
         metrics.gap(Duration::from_millis(4));
         shows("resume_gap_seconds_count 1");
+        metrics.cancelled(3, Duration::from_micros(20));
+        shows("cancel_propagation_seconds_count 3");
     }
 }

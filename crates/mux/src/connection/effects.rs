@@ -78,6 +78,11 @@ impl<D: Driver> Effects<D> {
         }
     }
 
+    /// How many streams [`perform`](Self::perform) is to cancel.
+    pub fn cancels(&self) -> usize {
+        self.cancels.len()
+    }
+
     /// Frees empty lists.
     pub fn shrink(&mut self) {
         if self.wakers.is_empty() && self.cancels.is_empty() && self.requests.is_empty() {

@@ -361,3 +361,19 @@ async fn what_becomes_of_streams_is_counted() {
     assert!(shows("streams_truncated_total 1"));
     until("no detached stream", || shows("streams_detached{side=\"calling\"} 0")).await;
 }
+
+#[tokio::test]
+async fn the_way_of_a_cancel_to_its_handler_is_timed() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let (mut sinks, handler) = keeping();
+    let server =
+        metrics::with_local_recorder(&recorder, || crate::fixture::server(settings(1), handler));
+    let way = (Gate::tcp(&server).await, crate::fixture::client(settings(2)));
+    let (stream, sink) = begun(&way, &mut sinks).await;
+    stream.context().stop();
+    soon("the stop", sink.context().stopped()).await;
+    stream.context().kill();
+    soon("the kill", sink.context().killed()).await;
+    let shows = |line: &str| recorder.handle().render().lines().any(|it| it == line);
+    until("both in the histogram", || shows("cancel_propagation_seconds_count 2")).await;
+}
