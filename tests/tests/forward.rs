@@ -10,6 +10,9 @@ use sinew::{
 };
 use tokio::sync::Semaphore;
 
+/// Asks the last service how much time it has left, in microseconds.
+const DEADLINE: u64 = 99;
+
 async fn runtime(dir: &Path) -> Runtime {
     let source = DiscoverySource::File(dir.to_path_buf());
     Runtime::builder().discovery(source).build().await.unwrap()
@@ -44,13 +47,18 @@ async fn through(middle_at: usize) {
         let each = Arc::clone(&each);
         async move {
             let end = *request.data();
+            if end == DEADLINE {
+                let left = request.context().remaining().map_or(0, |left| left.as_micros() as u64);
+                return Ok(stream::iter([Ok(left)]).left_stream());
+            }
             if end == 7 {
                 return Err(Error::new(Code::InvalidPayload, "not seven"));
             }
             Ok(stream::unfold((0, each), move |(n, each)| async move {
                 each.acquire().await.ok()?.forget();
                 (n < end).then_some((Ok(n), (n + 1, each)))
-            }))
+            })
+            .right_stream())
         }
     });
     let _last = last.serve_named(back.clone()).engine(count).await.unwrap();
@@ -71,6 +79,16 @@ async fn through(middle_at: usize) {
         Err(error) => error,
     };
     assert!(error.code() == Code::InvalidPayload && error.message().contains("not seven"));
+
+    // What is left of the deadline falls with each hop.
+    let context = Context::builder().timeout(Duration::from_secs(60)).build();
+    let request = SingleIn::with_context(DEADLINE, context.clone());
+    let before = context.remaining().unwrap().as_micros() as u64;
+    let mut response = soon("a response", router.generate(request)).await.unwrap();
+    let last = soon("what is left", response.next()).await.unwrap().unwrap();
+    let after = context.remaining().unwrap().as_micros() as u64;
+    assert!(last < before && last + 1_000_000 > after, "{before} {last} {after}");
+    drop(response);
 
     // A cancel of the caller ends both.
     permits.forget_permits(100);
