@@ -22,7 +22,7 @@ use crate::{ProcessId, StreamId};
 ///     next_item: 40,
 /// };
 /// let printed = token.to_string();
-/// assert_eq!(printed.parse(), Ok(token));
+/// assert_eq!(printed.parse(), Ok(token.clone()));
 /// // The items from 20 on, if they are retained.
 /// assert_eq!(token.at(20).next_item, 20);
 /// ```
