@@ -57,6 +57,10 @@ pub struct EndpointConfig {
     /// discovery has to say the same. With [`Continuation::Checkpoint`] the handler gets continued
     /// requests and may attach checkpoints. Default `None`.
     pub continuation: Continuation,
+    /// Longest time that a drain waits for a checkpoint of a response before it hands the response
+    /// over all the same, and its router has the items since the last checkpoint made again. Default
+    /// 2 s. Without effect unless the endpoint declares [`Continuation::Checkpoint`].
+    pub checkpoint_wait: Duration,
     /// What is kept of each response for readers that come later. `None`, the default: nothing
     /// beyond what its caller has not acknowledged. It has an effect over transports that keep
     /// streams, and costs a task for each response.
@@ -70,6 +74,7 @@ impl Default for EndpointConfig {
             park_limit: None,
             resume_grace: None,
             continuation: Continuation::None,
+            checkpoint_wait: Duration::from_secs(2),
             retain: None,
         }
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use sinew_plane::Shutdown;
+use sinew_telemetry::handovers;
 
 /// What became of the requests that were in flight when a drain began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -27,6 +28,12 @@ impl Drained {
             cut_streams: cut,
             cut_tasks: 0,
         }
+    }
+
+    /// Counts it in the metrics.
+    pub(crate) fn counted(self) -> Self {
+        handovers(self.finished_streams, self.handed_over_streams, self.cut_streams);
+        self
     }
 
     /// Adds what the shutdown of a transport had to cut.

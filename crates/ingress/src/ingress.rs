@@ -8,13 +8,14 @@ use sinew_plane::{
 };
 use sinew_registry::{LocalEndpoint, LocalEndpoints, LocalGuard};
 use sinew_telemetry::EndpointMetrics;
-use tokio::time::timeout;
+use tokio::{task::JoinSet, time::timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::{
     Drained, EndpointConfig, Handler, IngressConfig, ServedEndpoint, SystemHealth,
     contexts::InFlightContexts,
     deadline::Deadlines,
+    hand_over::HandOvers,
     instance::{Instance, InstanceHandler, Process},
     refusal,
     retention::Retention,
@@ -134,6 +135,8 @@ impl Ingress {
             park_limit: config.park_limit,
             resume_grace: config.resume_grace,
             continuation: config.continuation,
+            checkpoint_wait: config.checkpoint_wait,
+            hand_overs: HandOvers::new(),
             retain: config.retain.filter(|retain| !retain.is_empty()),
             contexts: InFlightContexts::new(),
             process: Arc::clone(&self.0.process),
@@ -182,19 +185,28 @@ impl Ingress {
         let process = &self.0.process;
         process.in_flight.drain();
         let count = process.in_flight.count();
+        let instances = self.0.table.all();
+        let mut handing = JoinSet::new();
+        for instance in &instances {
+            let instance = Arc::clone(instance);
+            handing.spawn(async move {
+                instance.hand_overs.hand_over(instance.checkpoint_wait).await;
+            });
+        }
         // Over or not: what is left is counted next.
         let _ = timeout(grace, process.in_flight.drained()).await;
         let cut_streams = process.in_flight.count();
-        for instance in self.0.table.all() {
+        for instance in &instances {
             instance.contexts.cut();
         }
+        let handed_over = instances.iter().map(|instance| instance.hand_overs.count()).sum();
         process.deadlines.close();
         process.retention.close();
         process.tasks.close();
         let joined = timeout(JOIN_LIMIT, process.tasks.wait()).await;
         let cut_tasks = if joined.is_ok() { 0 } else { process.tasks.len() };
         tracing::debug!(cut_streams, cut_tasks, "the ingress is shut down");
-        Drained { cut_tasks, ..Drained::of(count, 0, cut_streams) }
+        Drained { cut_tasks, ..Drained::of(count, handed_over, cut_streams).counted() }
     }
 }
 

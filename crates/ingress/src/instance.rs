@@ -13,6 +13,7 @@ use crate::{
     contexts::InFlightContexts,
     continued,
     deadline::{DeadlineKey, Deadlines},
+    hand_over::{HandOver, HandOvers},
     handler::{AdmittedRequest, Handler},
     park_limit::ParkLimit,
     refusal,
@@ -42,6 +43,10 @@ pub(crate) struct Instance {
     pub(crate) resume_grace: Option<Duration>,
     /// What routers may do with its requests when it dies.
     pub(crate) continuation: Continuation,
+    /// Longest time that a drain waits for checkpoints.
+    pub(crate) checkpoint_wait: Duration,
+    /// Its responses that can be handed over.
+    pub(crate) hand_overs: Arc<HandOvers>,
     /// What is kept of each response for readers that come later.
     pub(crate) retain: Option<Retain>,
     pub(crate) contexts: InFlightContexts,
@@ -90,6 +95,7 @@ impl Instance {
                         retention.retain(retain, (context, secret), sink, tasks)
                     }
                 };
+                let sink = HandOver::wrap(sink, &context, self.continuation, &self.hand_overs);
                 let admitted = AdmittedRequest { body, context, transport, peer, attempt, permit };
                 self.handler.serves.handle(admitted, sink);
             }

@@ -71,6 +71,7 @@ mod continued;
 mod deadline;
 mod drained;
 mod end;
+mod hand_over;
 mod handler;
 mod ingress;
 mod instance;

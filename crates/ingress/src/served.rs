@@ -75,19 +75,24 @@ impl ServedEndpoint {
         self.instance.in_flight.drained().await;
     }
 
-    /// As [`drain`](Self::drain), for at most `limit`. Then it kills the rest with the reason
-    /// `Shutdown`. A caller in this process that holds its stream unread gets the cancel at its
+    /// As [`drain`](Self::drain), for at most `limit`. First it hands over the responses that routers
+    /// can continue at other instances, as [`EndpointConfig::continuation`] says; at the end it kills
+    /// the rest with the reason `Shutdown`. A caller in this process that holds its stream unread gets the cancel at its
     /// next read. Returns what became of the requests that were in flight.
+    ///
+    /// [`EndpointConfig::continuation`]: crate::EndpointConfig::continuation
     pub async fn drain_within(&self, limit: Duration) -> Drained {
         self.instance.in_flight.drain();
         let count = self.in_flight();
+        let Instance { hand_overs, checkpoint_wait, .. } = &*self.instance;
+        let over = async { tokio::join!(hand_overs.hand_over(*checkpoint_wait), self.drain()) };
         // Over or not: what is left is counted next.
-        let _ = timeout(limit, self.drain()).await;
+        let _ = timeout(limit, over).await;
         let cut = self.in_flight();
         if cut > 0 {
             self.instance.contexts.cut();
         }
-        Drained::of(count, 0, cut)
+        Drained::of(count, hand_overs.count(), cut).counted()
     }
 
     /// The entry that callers in this process use without a transport.

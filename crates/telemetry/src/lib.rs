@@ -63,7 +63,7 @@ mod transport;
 pub use crate::{
     budget::BudgetMetrics,
     connection::{ActiveConnection, ConnectionMeters, ConnectionMetrics},
-    continuation::stream_continued,
+    continuation::{handovers, stream_continued},
     endpoint::{EndpointMetrics, RequestMetrics},
     first_few::first_few,
     names::describe,

@@ -64,6 +64,9 @@ pub const RESUME_GAP: &str = "resume_gap_seconds";
 /// part of the way. Histogram.
 pub const CANCEL_PROPAGATION: &str = "cancel_propagation_seconds";
 
+/// Requests in flight at the begin of a drain, by what became of them. Counter; label [`OUTCOME`].
+pub const HANDOVERS: &str = "handovers_total";
+
 /// Response streams that a router continued at another instance. Counter; label [`WHY`].
 pub const STREAMS_CONTINUED: &str = "streams_continued_total";
 
@@ -71,6 +74,8 @@ pub const STREAMS_CONTINUED: &str = "streams_continued_total";
 pub const REASON: &str = "reason";
 /// Label: why a stream was continued: `lost`, `handed_over` or `shut_down`.
 pub const WHY: &str = "why";
+/// Label: what became of a request in a drain: `finished`, `handed_over` or `cut`.
+pub const OUTCOME: &str = "outcome";
 /// Label: the use of bytes of the budget: `bodies`, `frames`, `kept`, `queued`, ...
 pub const USE: &str = "use";
 /// Label: the name of a transport, an open set: `tcp`, `unix`, `memory`, ...
@@ -162,6 +167,7 @@ pub const ALL: &[Metric] = {
             &[],
             "From a cancel's arrival to its handler",
         ),
+        metric(HANDOVERS, Counter, Count, &[OUTCOME], "What drains did with requests"),
         metric(STREAMS_CONTINUED, Counter, Count, &[WHY], "Streams continued at another instance"),
         metric(BUDGET_BYTES, Gauge, Bytes, &[USE], "Held on behalf of peers"),
     ]

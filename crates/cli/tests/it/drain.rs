@@ -65,3 +65,30 @@ fn an_endpoint_that_nobody_serves_is_an_error_that_says_where_it_looked() {
     assert!(stderr(&output).contains("hexadecimal"), "{}", stderr(&output));
     assert_eq!(stdout(&world.run(["call", "a/b/other", "--data", "x"])), "x");
 }
+
+#[test]
+fn a_response_that_can_be_made_again_goes_on_at_another_worker() {
+    let world = World::new();
+    let go = world.path("go");
+    let script = waiting(&go);
+    let serve = |id| {
+        let options = ["a/b/c", "--instance", id, "--continuation", "replayable"];
+        world.serve(options.into_iter().chain(["--", "sh", "-c", &script]))
+    };
+    let mut first = serve("1");
+    let command = world.sinew(["call", "a/b/c", "--trace"]);
+    let (call, mut lines) = Running::start_reading(command);
+    let mut line = String::new();
+    lines.read_line(&mut line).unwrap();
+    let _second = serve("2");
+    first.signal(rustix::process::Signal::TERM);
+    assert_eq!(first.code(), Some(0));
+    let last = first.rest().pop().unwrap();
+    assert_eq!(last, "ended; requests in flight: 0 finished, 1 handed over, 0 cut");
+    world.file("go", "");
+    lines.read_line(&mut line).unwrap();
+    assert_eq!(line, "a\nb\n");
+    let called = call.finish();
+    assert_code(&called, 0);
+    assert!(stderr(&called).contains("moved from 1 to 2 before item 1"), "{}", stderr(&called));
+}

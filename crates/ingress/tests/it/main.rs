@@ -9,6 +9,7 @@
 mod admission;
 mod cancel;
 mod continued;
+mod hand_over;
 mod layers;
 mod load;
 mod local;

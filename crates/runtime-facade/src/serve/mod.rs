@@ -117,6 +117,14 @@ impl<H> ServeBuilder<H> {
         self
     }
 
+    /// Sets the longest time that a drain waits for a checkpoint of a response before it hands the
+    /// response over all the same: 2 s without it. It has an effect with
+    /// [`Continuation::Checkpoint`].
+    pub fn checkpoint_wait(mut self, limit: Duration) -> Self {
+        self.limits.checkpoint_wait = limit;
+        self
+    }
+
     /// Sets what is kept of each response beyond what its caller has not acknowledged, so that others
     /// read it too, from an item of their choice on: [`Router::resume`](crate::Router::resume). Off
     /// by default. Serving fails if a part of it is zero.
