@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
-    io::Read as _,
+    io::{Read as _, Write as _},
     path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -87,7 +87,8 @@ async fn was_worker() -> bool {
         .await
         .unwrap();
     terminated.recv().await;
-    println!("drained: {}", served.drain().await);
+    let drained = served.drain().await;
+    writeln!(std::io::stdout(), "drained: {drained}").unwrap();
     runtime.shutdown(Duration::from_secs(1)).await;
     true
 }
