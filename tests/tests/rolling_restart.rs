@@ -87,8 +87,8 @@ async fn was_worker() -> bool {
         .await
         .unwrap();
     terminated.recv().await;
-    let drained = served.drain().await;
-    writeln!(std::io::stdout(), "drained: {drained}").unwrap();
+    let said = format!("drained: {}\n", served.drain().await);
+    std::io::stdout().write_all(said.as_bytes()).unwrap();
     runtime.shutdown(Duration::from_secs(1)).await;
     true
 }
