@@ -383,11 +383,13 @@ impl Producer {
                 self.send_chunk(stream, outbox);
             }
             if self.has_output() {
-                self.send_checkpoint(stream, outbox);
+                if self.metadata.has_checkpoint_due(self.next) {
+                    self.send_checkpoint(stream, outbox);
+                }
                 return PollFrame::More;
             }
         }
-        if !self.send_checkpoint(stream, outbox) {
+        if self.metadata.has_checkpoint_due(self.next) && !self.send_checkpoint(stream, outbox) {
             return PollFrame::More;
         }
         if let Some(terminal) = &self.terminal {
@@ -418,9 +420,9 @@ impl Producer {
 
     /// Sends the checkpoint that is due, unless an item is sent in part. False when there is no room
     /// for it.
-    #[inline]
+    #[cold]
     fn send_checkpoint(&mut self, stream: u32, outbox: &mut Outbox) -> bool {
-        if self.partial > 0 || !self.metadata.has_checkpoint_due(self.next) {
+        if self.partial > 0 {
             return true;
         }
         if !outbox.has_room() {

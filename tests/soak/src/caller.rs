@@ -58,6 +58,8 @@ pub(crate) struct Told {
     pub(crate) ended: u64,
     /// Requests that were sent again, none of which had run.
     pub(crate) sent_again: u64,
+    /// Moves of streams to other workers.
+    pub(crate) moves: u64,
     /// The longest time that any stream was without an item, in milliseconds.
     pub(crate) longest_wait_millis: u64,
     pub(crate) faults: Faults,
@@ -73,6 +75,7 @@ struct Counts {
     items: AtomicU64,
     ended: AtomicU64,
     sent_again: AtomicU64,
+    moves: AtomicU64,
     longest_wait_millis: AtomicU64,
 }
 
@@ -82,6 +85,7 @@ impl Counts {
             items: self.items.load(Ordering::Relaxed),
             ended: self.ended.load(Ordering::Relaxed),
             sent_again: self.sent_again.load(Ordering::Relaxed),
+            moves: self.moves.load(Ordering::Relaxed),
             longest_wait_millis: self.longest_wait_millis.load(Ordering::Relaxed),
             ..Told::default()
         }
@@ -156,6 +160,7 @@ async fn one(
                 Err(error) => failure = Some(error),
             }
         }
+        counts.moves.fetch_add(stream.migrations().len() as u64, Ordering::Relaxed);
         if failure.is_some_and(|error| stream.received() == 0 && error.is_safe_to_resend()) {
             counts.sent_again.fetch_add(1, Ordering::Relaxed);
             continue;

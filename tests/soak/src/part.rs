@@ -1,6 +1,6 @@
 //! A process of the run.
 
-use std::process::Stdio;
+use std::{process::Stdio, time::Duration};
 
 use anyhow::{Context, Result};
 use tokio::{
@@ -61,9 +61,13 @@ impl Part {
     }
 
     /// Ends it: a worker drains first.
-    pub(crate) async fn end(mut self) -> Result<()> {
+    pub(crate) async fn end(self) -> Result<()> {
+        self.end_within(Duration::from_secs(20)).await
+    }
+
+    /// The same, for at most `limit`.
+    pub(crate) async fn end_within(mut self, limit: Duration) -> Result<()> {
         drop(self.input.take());
-        let limit = std::time::Duration::from_secs(20);
         let status = tokio::time::timeout(limit, self.child.wait()).await;
         let status = status.with_context(|| format!("{} did not end", self.name))??;
         anyhow::ensure!(status.success(), "{} ended with {status}", self.name);

@@ -18,6 +18,9 @@ pub(crate) struct Group {
     pub(crate) cut_every: u64,
     pub(crate) told: Vec<Told>,
     pub(crate) cuts: Vec<Cut>,
+    /// Its workers were to be replaced, and how many were.
+    pub(crate) rolls: bool,
+    pub(crate) replaced: usize,
 }
 
 impl Group {
@@ -46,6 +49,14 @@ impl Group {
                 self.cuts.len()
             ));
         }
+        let moves: u64 = self.told.iter().map(|told| told.moves).sum();
+        if self.rolls && (self.replaced == 0 || moves < self.streams) {
+            let replaced = self.replaced;
+            faults.push(format!(
+                "{}: {replaced} workers were replaced, and streams moved {moves} times",
+                self.name
+            ));
+        }
         for how in Cut::ALL {
             if self.cut_every > 1_000 && self.made(how) == 0 {
                 faults.push(format!("{}: no connection was cut by {how:?}", self.name));
@@ -68,7 +79,7 @@ pub(crate) fn table(
         let _ = text.write_fmt(format_args!("{words}\n"));
     };
     line(format_args!(
-        "{:10} {:>8} {:>10} {:>6} {:>6} {:>8} {:>6} {:>8} {:>8} {:>8} {:>12} {:>11}",
+        "{:10} {:>8} {:>10} {:>6} {:>6} {:>8} {:>6} {:>8} {:>8} {:>8} {:>12} {:>11} {:>6}",
         "streams",
         "ended",
         "items",
@@ -80,14 +91,15 @@ pub(crate) fn table(
         "swapped",
         "damaged",
         "longest wait",
-        "sent again"
+        "sent again",
+        "moved"
     ));
     for group in groups {
         faults.extend(group.faults());
         let sum = |of: fn(&Told) -> u64| group.told.iter().map(of).sum::<u64>();
         let longest = group.told.iter().map(|told| told.longest_wait_millis).max();
         line(format_args!(
-            "{:10} {:>8} {:>10} {:>6} {:>6} {:>8} {:>6} {:>8} {:>8} {:>8} {:>9} ms {:>11}",
+            "{:10} {:>8} {:>10} {:>6} {:>6} {:>8} {:>6} {:>8} {:>8} {:>8} {:>9} ms {:>11} {:>6}",
             group.name,
             format!("{}/{}", sum(|told| told.ended), group.streams),
             sum(|told| told.items),
@@ -100,6 +112,7 @@ pub(crate) fn table(
             sum(|told| told.faults.damaged),
             longest.unwrap_or(0),
             sum(|told| told.sent_again),
+            sum(|told| told.moves),
         ));
     }
     line(format_args!("\n{:14} {:>15} {:>15}", "memory", "second quarter", "last quarter"));
@@ -135,6 +148,8 @@ mod tests {
             cut_every: 2_000,
             told: vec![told],
             cuts: made,
+            rolls: false,
+            replaced: 0,
         }
     }
 
@@ -145,6 +160,8 @@ mod tests {
         let faults = |group: Group| group.faults().join("; ");
         assert!(faults(group(10, Told::default())).contains("not every stream"));
         assert!(faults(group(1, good.clone())).contains("3 cuts where 10"));
+        let still = Group { rolls: true, replaced: 3, ..group(10, good.clone()) };
+        assert!(faults(still).contains("streams moved 0 times"));
         let lost = Faults { lost: 1, ..Faults::default() };
         assert!(faults(group(10, Told { faults: lost, ..good.clone() })).contains("lost: 1"));
         let mut without = group(10, good);

@@ -24,6 +24,11 @@ use crate::{
 const WHOLE: Duration = Duration::from_secs(300);
 /// Streams have this part of the run, so that a loss near the end finds time to be worked on.
 const STREAMING: f64 = 0.75;
+/// The part of the run after which all workers are replaced: early, so that the memory of the new
+/// ones is seen for long.
+const REPLACED_AFTER: f64 = 0.12;
+/// How long a worker may take to end.
+const ENDED_WITHIN: Duration = Duration::from_secs(10);
 /// Between two looks at everybody.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Between two lines of progress.
@@ -53,6 +58,8 @@ struct Plan {
     items: u64,
     cut_every: u64,
     ways: Vec<Cut>,
+    /// Its workers are replaced during the run.
+    rolls: bool,
 }
 
 fn plans() -> [Plan; 2] {
@@ -70,6 +77,7 @@ fn plans() -> [Plan; 2] {
             items: 10_000,
             cut_every: 2_000,
             ways,
+            rolls: true,
         },
         Plan {
             name: "one",
@@ -80,6 +88,7 @@ fn plans() -> [Plan; 2] {
             items: 100_000,
             cut_every: 50,
             ways: in_turn.to_vec(),
+            rolls: false,
         },
     ]
 }
@@ -87,12 +96,16 @@ fn plans() -> [Plan; 2] {
 /// The processes of one plan.
 struct Fleet {
     plan: Plan,
+    seed: u64,
+    folder: String,
     items: u64,
     workers: Vec<Part>,
     callers: Vec<Part>,
     told: Vec<(watch::Receiver<Told>, JoinHandle<()>)>,
     proxies: Vec<CuttingProxy>,
     cuts: Vec<Cut>,
+    /// Workers that were replaced.
+    replaced: usize,
 }
 
 pub(crate) async fn run(options: &Options) -> Result<()> {
@@ -111,7 +124,7 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     }
     let streaming = begun.elapsed();
     let mut own = Memory::default();
-    watch(&mut fleets, &mut own, begun, length + PATIENCE).await?;
+    watch(&mut fleets, &mut own, begun, length).await?;
     let ran = (streaming, begun.elapsed());
     let groups: Vec<_> = fleets.iter().map(Fleet::group).collect();
     let parts = fleets.iter().flat_map(|fleet| fleet.workers.iter().chain(&fleet.callers));
@@ -135,31 +148,60 @@ impl Fleet {
         let items = ((plan.items as f64 * part) as u64).max(plan.cut_every);
         let pace = length.mul_f64(STREAMING) / u32::try_from(items)?;
         let folder = folder.display().to_string();
-        let (mut workers, mut proxies) = (Vec::new(), Vec::new());
-        for number in 0..plan.workers {
-            let listen = free_address()?;
-            let cuts = Cuts {
-                seed: seed.wrapping_add(number as u64),
-                mean_bytes: Some(plan.cut_every * MEAN_FRAME_BYTES),
-                ways: plan.ways.clone(),
-            };
-            let target = Address::tcp(listen);
-            let proxy = CuttingProxy::start(Listen::loopback(), target, cuts).await?;
-            let arguments = [
-                "worker",
-                "--folder",
-                &folder,
-                "--endpoint",
-                plan.endpoint,
-                "--listen",
-                &listen.to_string(),
-                "--advertise",
-                proxy.address().rest(),
-            ];
-            let arguments: Vec<_> = arguments.iter().map(|text| (*text).to_owned()).collect();
-            workers.push(Part::start(format!("worker {} {number}", plan.name), &arguments)?);
-            proxies.push(proxy);
+        let (callers, told) = (Vec::new(), Vec::new());
+        let (workers, proxies, cuts) = (Vec::new(), Vec::new(), Vec::new());
+        let mut fleet =
+            Self { plan, seed, folder, items, workers, callers, told, proxies, cuts, replaced: 0 };
+        for number in 0..fleet.plan.workers {
+            fleet.add_worker(number).await?;
         }
+        fleet.add_callers(pace)?;
+        Ok(fleet)
+    }
+
+    /// Starts a worker, and a proxy in front of it.
+    async fn add_worker(&mut self, number: usize) -> Result<()> {
+        let Self { plan, seed, folder, .. } = &*self;
+        let listen = free_address()?;
+        let cuts = Cuts {
+            seed: seed.wrapping_add(number as u64),
+            mean_bytes: Some(plan.cut_every * MEAN_FRAME_BYTES),
+            ways: plan.ways.clone(),
+        };
+        let target = Address::tcp(listen);
+        let proxy = CuttingProxy::start(Listen::loopback(), target, cuts).await?;
+        let arguments = [
+            "worker",
+            "--folder",
+            folder,
+            "--endpoint",
+            plan.endpoint,
+            "--listen",
+            &listen.to_string(),
+            "--advertise",
+            proxy.address().rest(),
+        ];
+        let arguments: Vec<_> = arguments.iter().map(|text| (*text).to_owned()).collect();
+        self.workers.push(Part::start(format!("worker {} {number}", plan.name), &arguments)?);
+        self.proxies.push(proxy);
+        Ok(())
+    }
+
+    /// Replaces all workers, one after the other: the new one starts first, and the old one hands its
+    /// streams over.
+    async fn roll(&mut self) -> Result<()> {
+        let count = self.plan.workers;
+        for number in 0..count {
+            self.add_worker(count + number).await?;
+            let old = self.workers.remove(0);
+            old.end_within(ENDED_WITHIN).await?;
+            self.replaced += 1;
+        }
+        Ok(())
+    }
+
+    fn add_callers(&mut self, pace: Duration) -> Result<()> {
+        let Self { plan, seed, folder, items, .. } = &*self;
         let (mut callers, mut told) = (Vec::new(), Vec::new());
         for number in 0..plan.callers {
             let arguments = [
@@ -177,7 +219,8 @@ impl Fleet {
             told.push(caller.reports()?);
             callers.push(caller);
         }
-        Ok(Self { plan, items, workers, callers, told, proxies, cuts: Vec::new() })
+        (self.callers, self.told) = (callers, told);
+        Ok(())
     }
 
     fn look(&mut self, at: Duration) -> Result<()> {
@@ -211,12 +254,13 @@ impl Fleet {
         let sum = |of: fn(&Told) -> u64| told.iter().map(of).sum::<u64>();
         let streams = self.plan.callers * self.plan.streams_each;
         format!(
-            "{}: {}/{streams} ended, {} of {} items, {} cuts",
+            "{}: {}/{streams} ended, {} of {} items, {} cuts, {} workers replaced",
             self.plan.name,
             sum(|told| told.ended),
             sum(|told| told.items),
             streams * self.items,
-            self.cuts.len()
+            self.cuts.len(),
+            self.replaced
         )
     }
 
@@ -228,6 +272,8 @@ impl Fleet {
             cut_every: self.plan.cut_every,
             told: self.told(),
             cuts: self.cuts.clone(),
+            rolls: self.plan.rolls,
+            replaced: self.replaced,
         }
     }
 
@@ -246,8 +292,9 @@ async fn watch(
     fleets: &mut [Fleet],
     own: &mut Memory,
     begun: Instant,
-    limit: Duration,
+    length: Duration,
 ) -> Result<()> {
+    let limit = length + PATIENCE;
     let mut looks = time::interval(LOOK_EVERY);
     let mut said = begun;
     loop {
@@ -256,6 +303,11 @@ async fn watch(
         own.sample(at, std::process::id());
         for fleet in &mut *fleets {
             fleet.look(at)?;
+        }
+        for fleet in &mut *fleets {
+            if fleet.plan.rolls && fleet.replaced == 0 && at > length.mul_f64(REPLACED_AFTER) {
+                fleet.roll().await?;
+            }
         }
         if said.elapsed() >= SAY_EVERY {
             said = Instant::now();

@@ -6,7 +6,8 @@ use anyhow::Result;
 use bytes::Bytes;
 use clap::Args;
 use sinew::{
-    Code, Config, DiscoverySource, EndpointName, Error, ResponseSink, Runtime, push_engine_fn,
+    Code, Config, Context, Continuation, DiscoverySource, EndpointName, Error, ResponseSink,
+    Runtime, push_engine_fn,
 };
 use tokio::{
     io::AsyncReadExt,
@@ -14,6 +15,9 @@ use tokio::{
 };
 
 use crate::content::Ask;
+
+/// Items from one checkpoint to the next.
+const CHECKPOINT_EVERY: u64 = 50;
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -45,10 +49,10 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     });
     let runtime = runtime.build().await?;
     let engine = push_engine_fn(|request, sink| {
-        let (body, _) = request.into_parts();
+        let (body, context) = request.into_parts();
         match serde_json::from_slice(&body) {
             Ok(ask) => {
-                tokio::spawn(answer(ask, sink));
+                tokio::spawn(answer(ask, context, sink));
                 Ok(())
             }
             Err(error) => {
@@ -57,7 +61,8 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
             }
         }
     });
-    let served = runtime.serve_named(options.endpoint.clone()).push_engine(engine).await?;
+    let serving = runtime.serve_named(options.endpoint.clone());
+    let served = serving.continuation(Continuation::Checkpoint).push_engine(engine).await?;
     // The parent's end of the pipe closes when the parent ends, however it ends.
     let _ = tokio::io::stdin().read_to_end(&mut Vec::new()).await;
     served.drain().await;
@@ -65,12 +70,19 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-async fn answer(ask: Ask, mut sink: ResponseSink) {
+/// From where the response was continued: the number of the item is all the state there is.
+async fn answer(ask: Ask, context: Context, mut sink: ResponseSink) {
+    let begin = context.continued().map_or(0, |continued| continued.items);
     let mut ticks = time::interval(ask.pace().max(Duration::from_micros(1)));
     // What was due while the window was full leaves at once, so that the pace holds on average.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    for number in 0..ask.items {
+    for number in begin..ask.items {
         ticks.tick().await;
+        let is_due =
+            (number + 1).is_multiple_of(CHECKPOINT_EVERY) || context.is_checkpoint_wanted();
+        if is_due && sink.checkpoint("").is_err() {
+            return;
+        }
         let item: Bytes = ask.item(number);
         if sink.send(item).await.is_err() {
             return;

@@ -17,7 +17,11 @@ mod request_format;
 mod stderr_tail;
 mod supervision;
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use sinew::layers::plane::budget::Account;
 use sinew::{
@@ -89,7 +93,7 @@ pub(crate) async fn run(settings: &Settings, args: ServeArgs) -> Result<Exit, Fa
     }
     let (drained, exit) = tokio::select! {
         biased;
-        drained = drain(&runtime, &served, &work) => {
+        drained = drain(&runtime, &served, grace, &work) => {
             let exit = if drained.is_clean() { Exit::Complete } else { Exit::Cut };
             (Some(drained), exit)
         }
@@ -225,9 +229,11 @@ fn say_where(
 }
 
 /// Drains the endpoint, or waits for the drain that somebody else has begun, and ends the runtime.
-async fn drain(runtime: &Runtime, served: &Served, work: &Work) -> Drained {
+async fn drain(runtime: &Runtime, served: &Served, grace: Duration, work: &Work) -> Drained {
+    let begun = Instant::now();
     let drained = served.drain().await;
-    let left = runtime.shutdown(Duration::ZERO).await;
+    // What is left of the grace is for those who read a retained response.
+    let left = runtime.shutdown(grace.saturating_sub(begun.elapsed())).await;
     tracing::debug!(?left, "the runtime has ended");
     work.finish().await;
     drained

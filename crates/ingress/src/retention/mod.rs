@@ -13,12 +13,12 @@ mod reader;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use sinew_plane::{
-    Budget, Code, Context, Error, IncomingRequest, ResponseSink, ResumeToken, StreamId,
-    budget::Account,
+    Budget, CancelReason, Code, Context, Error, IncomingRequest, ResponseSink, ResumeToken,
+    StopKind, StreamId, budget::Account,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -110,7 +110,12 @@ impl Retention {
         let ending = self.ending.clone();
         tasks.spawn(async move {
             let _guard = guard;
-            ending.run_until_cancelled(reader::read(&log, entered, context, sink)).await;
+            let mut reading = pin!(reader::read(&log, entered, context.clone(), sink));
+            if ending.run_until_cancelled(&mut reading).await.is_none() {
+                // The reader hears why.
+                context.cancel(StopKind::Kill, CancelReason::Shutdown);
+                reading.await;
+            }
         });
     }
 

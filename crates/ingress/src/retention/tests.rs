@@ -380,3 +380,14 @@ async fn what_is_retained_is_charged_and_goes_first_when_the_budget_is_spent() {
     world.close().await;
     assert_eq!(budget.used(BudgetUse::Retained), 0);
 }
+
+#[tokio::test]
+async fn a_reader_hears_that_the_process_shuts_down() {
+    let mut world = World::new(RETAIN, 10);
+    world.send(0..5).await;
+    let (reader, _) = world.attach(0, 1_000);
+    reader.has(5).await;
+    world.close().await;
+    let end = reader.end().await;
+    assert!(matches!(end, Terminal::Cancelled { reason: CancelReason::Shutdown }), "{end:?}");
+}
