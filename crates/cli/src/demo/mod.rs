@@ -1,9 +1,12 @@
-//! `sinew demo`: three workers, 300 requests, one SIGKILL, and what became of each request.
+//! `sinew demo`: three workers, 300 requests, one SIGKILL, and what became of each request; then
+//! streams that outlive their connections and their workers.
 
 mod caller;
+mod cutter;
 mod fleet;
 mod load;
 mod progress;
+mod survival;
 mod tally;
 mod verdict;
 mod words;
@@ -21,6 +24,7 @@ use self::{
     fleet::Fleet,
     load::{Load, REQUESTS},
     progress::Progress,
+    survival::Survival,
     tally::Tally,
     words::Text,
 };
@@ -37,7 +41,10 @@ use crate::{
 /// sends them 300 requests, 1 to 64 at once. Half-way one worker is killed with SIGKILL: its streams
 /// end as truncated. What follows goes through a router that was told three addresses and not of the
 /// kill: it asks the dead worker, is refused, and fails over. Every response is compared with FILE.
-/// Ends with a table, and with exit code 1 if anything was lost silently.
+///
+/// In the second half 200 streams run while every connection is cut twice and all three workers are
+/// replaced; their endpoint attaches checkpoints. Each half ends with a table, and the exit code is 1
+/// if anything was lost silently, or a stream of the second half did not come whole.
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
     /// Whose words are streamed. Default: README.md of the current folder.
@@ -75,22 +82,26 @@ async fn show(args: DemoArgs) -> Result<Exit, Failure> {
     let fleet = Fleet::start(&name, &place, &text_file, &client).await?;
     let (second, told) = Caller::with_addresses(&name, &client).await?;
     let callers = [Caller::discovering(client).await?, second];
-    let load = Load::new(callers, words, fleet, Progress::new(REQUESTS));
+    let load = Load::new(callers, words.clone(), fleet, Progress::new(REQUESTS));
     let (tally, fleet, took) = load.run().await?;
-    let exit = conclude(&tally, took).await;
+    let width = terminal::width();
+    say(&format!("{}{}", tally.report(took, width), tally.meaning(width))).await;
     fleet.end().await;
     told.shutdown(Duration::from_secs(1)).await;
     runtime.shutdown(Duration::from_secs(1)).await;
-    Ok(exit)
+    let survival = survival::run(&name, &dir.path().join("second"), &text_file, &words).await?;
+    say(&survival.report()).await;
+    Ok(conclude(&tally, &survival))
 }
 
-async fn conclude(tally: &Tally, took: Duration) -> Exit {
-    let width = terminal::width();
-    let report = format!("{}{}", tally.report(took, width), tally.meaning(width));
+async fn say(report: &str) {
     let mut stdout = tokio::io::stdout();
     // What became of the requests does not depend on who reads of it.
     if stdout.write_all(report.as_bytes()).await.is_ok() {
         let _ = stdout.flush().await;
     }
-    if tally.total.lost > 0 { Exit::Failed } else { Exit::Complete }
+}
+
+fn conclude(tally: &Tally, survival: &Survival) -> Exit {
+    if tally.total.lost > 0 || !survival.is_whole() { Exit::Failed } else { Exit::Complete }
 }

@@ -1,10 +1,13 @@
 //! One worker process of the demo.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
-use futures_util::stream;
-use sinew::{Code, Config, DiscoverySource, EndpointName, Error, InstanceId, SingleIn, engine_fn};
+use futures_util::{Stream, StreamExt, stream};
+use sinew::{
+    Code, Config, Continuation, DiscoverySource, EndpointName, Error, InstanceId, SingleIn,
+    engine_fn,
+};
 use tokio::io::AsyncReadExt;
 
 use super::words::{Range, Word, split};
@@ -18,6 +21,8 @@ use crate::{
 /// demo would hardly show one that is caught midway.
 const PAUSES: usize = 20;
 const PAUSE: Duration = Duration::from_millis(4);
+/// In the second half they have to last while connections are cut and workers replaced.
+const LONG_PAUSE: Duration = Duration::from_millis(150);
 
 /// One worker process of the demo.
 #[derive(Debug, Args)]
@@ -28,6 +33,13 @@ pub(crate) struct WorkerArgs {
     pub(crate) place: PathBuf,
     #[arg(long, value_parser = instance)]
     pub(crate) id: InstanceId,
+    /// Of the second half: longer pauses, and checkpoints.
+    #[arg(long)]
+    pub(crate) long: bool,
+    #[arg(long)]
+    pub(crate) listen: Option<SocketAddr>,
+    #[arg(long)]
+    pub(crate) advertise: Option<String>,
     /// The text whose words are served.
     pub(crate) text: PathBuf,
 }
@@ -39,13 +51,26 @@ pub(crate) async fn run(args: WorkerArgs) -> Result<Exit, Failure> {
     })?;
     let words: Arc<[String]> = split(&text).into();
     // Not from the environment, which may name one port for all three workers.
-    let config = Config { discovery: DiscoverySource::File(args.place), ..Config::default() };
+    let mut config = Config { discovery: DiscoverySource::File(args.place), ..Config::default() };
+    config.advertise = args.advertise;
+    config.listen = args.listen.unwrap_or(config.listen);
+    // The way of the second half is TCP, as that is what is cut.
+    config.unix = !args.long;
     let runtime = settings::start(config, &|_| {}).await?;
-    let engine = engine_fn(move |request: SingleIn<Range>| {
-        let words = Arc::clone(&words);
-        async move { answer(words, *request.data()) }
-    });
-    let served = runtime.serve_named(args.name).instance(args.id).engine(engine).await?;
+    let builder = runtime.serve_named(args.name).instance(args.id);
+    let served = if args.long {
+        let engine = engine_fn(move |request: SingleIn<Range>| {
+            let words = Arc::clone(&words);
+            async move { Ok::<_, Error>(answer_at_length(words, request)) }
+        });
+        builder.continuation(Continuation::Checkpoint).engine(engine).await?
+    } else {
+        let engine = engine_fn(move |request: SingleIn<Range>| {
+            let words = Arc::clone(&words);
+            async move { answer(words, *request.data()) }
+        });
+        builder.engine(engine).await?
+    };
     let mut stdin = tokio::io::stdin();
     let mut byte = [0];
     while let Ok(1..) = stdin.read(&mut byte).await {}
@@ -75,6 +100,29 @@ fn answer(
             Some((Ok(Word { position, word: words[position].clone() }), position + 1))
         }
     }))
+}
+
+/// As [`answer`], with a text that begins anew, longer pauses and a checkpoint with each word. It goes
+/// on behind the words that another worker has sent.
+fn answer_at_length(
+    words: Arc<[String]>,
+    request: SingleIn<Range>,
+) -> impl Stream<Item = Result<Word, Error>> {
+    let (Range { first, count }, context) = request.into_parts();
+    let had = context.continued().map_or(0, |continued| continued.items);
+    let begin = first + usize::try_from(had).unwrap_or(usize::MAX).min(count);
+    let chunk = count.div_ceil(PAUSES).max(1);
+    stream::iter(begin..first + count).then(move |position| {
+        let (words, context) = (Arc::clone(&words), context.clone());
+        async move {
+            if position > begin && (position - first).is_multiple_of(chunk) {
+                tokio::time::sleep(LONG_PAUSE).await;
+            }
+            // The number of the item is all the state that there is.
+            context.checkpoint("")?;
+            Ok(Word { position, word: words[position % words.len()].clone() })
+        }
+    })
 }
 
 #[cfg(test)]

@@ -45,6 +45,14 @@ fn nothing_is_lost_and_the_table_adds_up() {
     assert!(stderr(&output).contains("SIGKILL to worker 2"), "{}", stderr(&output));
     // There are truncated ones in the table, so "nothing is lost" alone would not be true.
     assert!(table.contains("\nNothing is lost silently. 300 requests = "), "{table}");
+
+    // In the second half every stream outlives its connections and its worker.
+    let second = row(&table, "│ 200 ").unwrap();
+    assert_eq!(second, [200, 200, 0, 120_000, 0, 0, 0], "{table}");
+    let words: Vec<_> = table.lines().last().unwrap().split_whitespace().collect();
+    let [cut, .., moves, "times."] = words[..] else { panic!("{table}") };
+    assert!(cut.parse::<u64>().unwrap() >= 6, "two cuts of three connections: {table}");
+    assert!(moves.parse::<u64>().unwrap() >= 200, "each worker was replaced: {table}");
 }
 
 /// Requests that another worker served after the killed one could not.
