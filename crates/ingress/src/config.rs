@@ -59,7 +59,7 @@ pub struct EndpointConfig {
     pub continuation: Continuation,
     /// Longest time that a drain waits for a checkpoint of a response before it hands the response
     /// over all the same, and its router has the items since the last checkpoint made again. Default
-    /// 2 s. Without effect unless the endpoint declares [`Continuation::Checkpoint`].
+    /// 2 s, and never more than half of the drain's grace. Without effect unless the endpoint declares [`Continuation::Checkpoint`].
     pub checkpoint_wait: Duration,
     /// What is kept of each response for readers that come later. `None`, the default: nothing
     /// beyond what its caller has not acknowledged. It has an effect over transports that keep

@@ -7,7 +7,7 @@
 use std::{
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{self, Poll},
     time::Duration,
@@ -26,7 +26,10 @@ pub(crate) struct HandOvers {
     running: InFlightSet<Weak<HandOver>>,
     /// A response was handed over behind a checkpoint.
     news: Notify,
+    /// Those that were handed over, and are not counted yet.
     count: AtomicUsize,
+    /// Those among them whose handlers have not ended.
+    ending: AtomicUsize,
 }
 
 impl HandOvers {
@@ -35,18 +38,26 @@ impl HandOvers {
             running: InFlightSet::new(usize::MAX),
             news: Notify::new(),
             count: AtomicUsize::new(0),
+            ending: AtomicUsize::new(0),
         })
     }
 
-    /// How many were handed over.
-    pub(crate) fn count(&self) -> usize {
-        self.count.load(Ordering::Acquire)
+    /// How many were handed over since the last call.
+    pub(crate) fn take_count(&self) -> usize {
+        self.count.swap(0, Ordering::AcqRel)
+    }
+
+    /// How many were handed over whose handlers have not ended: requests in flight of which no caller
+    /// waits for anything.
+    pub(crate) fn ending(&self) -> usize {
+        self.ending.load(Ordering::Acquire)
     }
 
     /// Hands all responses over, and each that begins from now on. A handler with checkpoints has
-    /// until `limit` for one that covers all it has sent. Ends when all are handed over or have
-    /// ended.
-    pub(crate) async fn hand_over(&self, limit: Duration) {
+    /// until `limit` for one that covers all it has sent, but no more than half of the `grace`, after
+    /// which it has to have ended. Ends when all are handed over or have ended.
+    pub(crate) async fn hand_over(&self, limit: Duration, grace: Duration) {
+        let limit = limit.min(grace / 2);
         let all: Vec<_> = self.running.cut().iter().filter_map(Weak::upgrade).collect();
         all.iter().for_each(|one| one.begin());
         let handed_over = async {
@@ -73,6 +84,7 @@ pub(crate) struct HandOver {
     /// The handler's.
     context: Context,
     state: Mutex<State>,
+    was_handed_over: AtomicBool,
     key: OnceLock<InFlightKey>,
 }
 
@@ -104,6 +116,7 @@ impl HandOver {
             continuation,
             context: context.clone(),
             state: Mutex::new(state),
+            was_handed_over: AtomicBool::new(false),
             key: OnceLock::new(),
         });
         match all.running.insert(Arc::downgrade(&this)) {
@@ -142,6 +155,8 @@ impl HandOver {
         let message = "the worker drains, and hands the response over to another instance";
         sink.fail(Error::new(Code::HandedOver, message));
         self.all.count.fetch_add(1, Ordering::AcqRel);
+        self.all.ending.fetch_add(1, Ordering::AcqRel);
+        self.was_handed_over.store(true, Ordering::Release);
     }
 
     /// True once the response has ended or is handed over.
@@ -259,6 +274,9 @@ impl Drop for HandOver {
     fn drop(&mut self) {
         if let Some(key) = self.key.get() {
             self.all.running.remove(*key);
+        }
+        if *self.was_handed_over.get_mut() {
+            self.all.ending.fetch_sub(1, Ordering::AcqRel);
         }
     }
 }

@@ -190,16 +190,18 @@ impl Ingress {
         for instance in &instances {
             let instance = Arc::clone(instance);
             handing.spawn(async move {
-                instance.hand_overs.hand_over(instance.checkpoint_wait).await;
+                instance.hand_overs.hand_over(instance.checkpoint_wait, grace).await;
             });
         }
         // Over or not: what is left is counted next.
         let _ = timeout(grace, process.in_flight.drained()).await;
-        let cut_streams = process.in_flight.count();
+        let left = process.in_flight.count();
         for instance in &instances {
             instance.contexts.cut();
         }
-        let handed_over = instances.iter().map(|instance| instance.hand_overs.count()).sum();
+        let ending: usize = instances.iter().map(|instance| instance.hand_overs.ending()).sum();
+        let handed_over = instances.iter().map(|it| it.hand_overs.take_count()).sum();
+        let cut_streams = left.saturating_sub(ending);
         process.deadlines.close();
         process.retention.close();
         process.tasks.close();

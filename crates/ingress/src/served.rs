@@ -85,14 +85,16 @@ impl ServedEndpoint {
         self.instance.in_flight.drain();
         let count = self.in_flight();
         let Instance { hand_overs, checkpoint_wait, .. } = &*self.instance;
-        let over = async { tokio::join!(hand_overs.hand_over(*checkpoint_wait), self.drain()) };
+        let handing = hand_overs.hand_over(*checkpoint_wait, limit);
+        let over = async { tokio::join!(handing, self.drain()) };
         // Over or not: what is left is counted next.
         let _ = timeout(limit, over).await;
-        let cut = self.in_flight();
-        if cut > 0 {
+        let left = self.in_flight();
+        if left > 0 {
             self.instance.contexts.cut();
         }
-        Drained::of(count, hand_overs.count(), cut).counted()
+        let cut = left.saturating_sub(hand_overs.ending());
+        Drained::of(count, hand_overs.take_count(), cut).counted()
     }
 
     /// The entry that callers in this process use without a transport.

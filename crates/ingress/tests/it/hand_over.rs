@@ -155,3 +155,24 @@ async fn the_shutdown_of_a_process_hands_over_too() {
     let drained = timeout(GUARD, drained).await.unwrap().unwrap();
     assert_eq!(drained.to_string(), "0 finished, 1 handed over, 0 cut");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_short_grace_hands_over_too_and_a_handler_that_ends_late_is_not_cut() {
+    let fixture = Fixture::new();
+    let (to, mut running) = unbounded_channel();
+    let served = fixture.serve_as(1, declares(Continuation::Checkpoint), handing(to));
+    let call = fixture.call("1");
+    let (context, mut sink) = next(&mut running).await;
+    sink.send("a".into()).await.unwrap();
+    let grace = Duration::from_secs(1);
+    let begun = tokio::time::Instant::now();
+    let drained = tokio::spawn(async move { served.drain_within(grace).await });
+    assert!(is_handed_over(&call.end().await));
+    assert_eq!(begun.elapsed(), grace / 2);
+    // It holds on to its sink beyond the grace.
+    let drained = drained.await.unwrap();
+    assert_eq!(drained.to_string(), "0 finished, 1 handed over, 0 cut");
+    assert!(context.is_killed());
+    drop(sink);
+    fixture.assert_idle();
+}
