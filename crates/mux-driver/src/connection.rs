@@ -34,6 +34,10 @@ pub(crate) type MuxConnection = sinew_mux::Connection<Tasks>;
 /// A request that was sent, with its response as it arrives.
 pub type Call = sinew_mux::CallerStream<Tasks>;
 
+/// The token of the ping that a side sends to hear which ends its peer has. Those of keep-alive count
+/// from 1.
+const LAST_PING: u64 = u64::MAX;
+
 /// One open connection. Its tasks run until it is closed; a [`ConnectionSet`](crate::ConnectionSet)
 /// starts and joins them. Clones are handles to the same connection.
 #[derive(Debug, Clone)]
@@ -283,16 +287,26 @@ impl Connection {
         self.0.peer_leaves()
     }
 
-    /// Waits until no stream is left and their ends are written.
+    /// Waits until no stream is left and their ends are written. If this side drains, it waits
+    /// until the peer has said that it has them: what is written may lie in a connection that is
+    /// dead already.
     pub(crate) async fn drained(&self) {
         let Tasks { idle, written, closed, .. } = self.tasks();
+        let mut is_asked = false;
         loop {
             let (idle, written) = (idle.notified(), written.notified());
             if closed.is_cancelled() {
                 return;
             }
             if self.active_streams() == 0 && self.0.is_written() {
-                return;
+                if self.0.unacknowledged() == 0 {
+                    return;
+                }
+                if !std::mem::replace(&mut is_asked, true) {
+                    // The peer says it with its next write, which is the answer to this.
+                    self.0.ping(LAST_PING);
+                    Tasks::transmit(&self.0);
+                }
             }
             tokio::select! {
                 biased;
@@ -307,6 +321,11 @@ impl Connection {
     /// continue.
     pub fn drain(&self, last_stream: u32) {
         self.0.drain(last_stream);
+    }
+
+    /// Refuses each new stream of the peer, without a goaway: it may attach those that it has lost.
+    pub(crate) fn refuse_new(&self) {
+        self.0.refuse_new();
     }
 
     /// The peer has said hello; `carrier` is what is known of it besides, where it may send requests.

@@ -58,6 +58,8 @@ pub struct ConnectionSet {
     session_timer: Arc<Notify>,
     /// That task was started.
     timing: OnceLock<()>,
+    /// Told after each change of what waits there.
+    looked: Arc<Notify>,
     /// Writes that reached a socket.
     writes: Arc<AtomicU64>,
     meters: ConnectionMeters,
@@ -76,6 +78,7 @@ impl ConnectionSet {
             sessions: Arc::default(),
             session_timer: Arc::default(),
             timing: OnceLock::new(),
+            looked: Arc::default(),
             writes: Arc::default(),
             meters: ConnectionMeters::new(side),
             streams: StreamMetrics::new(side),
@@ -191,9 +194,11 @@ impl ConnectionSet {
         self.timing.get_or_init(|| {
             let (sessions, timer) = (Arc::clone(&self.sessions), Arc::clone(&self.session_timer));
             let (ending, shown) = (self.ending.clone(), self.streams.detached());
+            let looked = Arc::clone(&self.looked);
             self.tasks.spawn(async move {
                 loop {
                     shown.set(sessions.waiting());
+                    looked.notify_waiters();
                     let until = sessions.poll_timeout();
                     tokio::select! {
                         biased;
@@ -283,24 +288,44 @@ impl ConnectionSet {
         }
     }
 
+    /// True while streams that this side serves, and that have lost their connection, wait for
+    /// their consumers.
+    pub fn keeps_streams(&self) -> bool {
+        self.sessions.waiting() > 0
+    }
+
+    /// Waits for at most `grace` until no stream is left: none on a connection, also not on one that
+    /// is started meanwhile, and none that waits for its consumer. Call it when this side drains.
+    pub async fn settle(&self, grace: Duration) {
+        let settled = async {
+            loop {
+                let looked = self.looked.notified();
+                for connection in self.all() {
+                    connection.drained().await;
+                }
+                // In this order: a stream that is attached leaves the one for the other.
+                let keeps = self.keeps_streams();
+                if !keeps && self.all().iter().all(|it| it.active_streams() == 0) {
+                    return;
+                }
+                if keeps {
+                    looked.await;
+                }
+            }
+        };
+        // Past the grace the rest is cut, and counted then.
+        let _ = tokio::time::timeout(grace, settled).await;
+    }
+
     /// Lets the streams on all connections end within `grace`, closes the connections, and joins
     /// their tasks. Returns how many streams were cut.
     pub async fn end(&self, grace: Duration) -> usize {
         // From here on a connection that is started is closed at once, and a client refuses.
         self.tasks.close();
-        let connections = self.all();
-        let drained = async {
-            for connection in &connections {
-                connection.drained().await;
-            }
-        };
-        // Past the grace the rest is cut, which is what the count below reports.
-        let _ = tokio::time::timeout(grace, drained).await;
-        let cut = connections.iter().map(Connection::active_streams).sum();
-        drop(connections);
+        self.settle(grace).await;
+        let cut: usize = self.all().iter().map(Connection::active_streams).sum();
         self.ending.cancel();
         let error = Error::new(Code::ConnectionLost, "this side shut down");
-        let cut: usize = cut;
         let cut = cut + self.sessions.close(&error);
         // From the list again: one may have been started as the tasks were closed.
         self.close_all(&error);

@@ -131,8 +131,11 @@ impl Dialer {
     }
 
     /// As [`connection`](Self::connection), also while the hold-down of a failed dial lasts: for
-    /// streams that wait, which have a backoff of their own.
-    pub(crate) async fn connection_at_once(self: &Arc<Self>) -> Result<Connection, Error> {
+    /// streams that wait, which have a backoff of their own. Cancel-safe.
+    ///
+    /// # Errors
+    /// As those of [`connection`](Self::connection).
+    pub async fn connection_at_once(self: &Arc<Self>) -> Result<Connection, Error> {
         if let Some(connection) = self.usable() {
             return Ok(connection);
         }

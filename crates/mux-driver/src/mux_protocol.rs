@@ -1,6 +1,9 @@
 //! The serving side: the mux as one of the protocols of a port.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use sinew_mux::PREFACE;
 use sinew_net::{Accepted, Detect, Protocol};
@@ -16,13 +19,14 @@ pub struct MuxProtocol {
     config: Arc<CheckedDriverConfig>,
     handler: Arc<dyn RequestHandler>,
     connections: Arc<ConnectionSet>,
+    is_draining: Arc<AtomicBool>,
 }
 
 impl MuxProtocol {
     /// Makes a protocol that passes the requests of its connections to `handler`.
     pub fn new(config: CheckedDriverConfig, handler: Arc<dyn RequestHandler>) -> Self {
         let connections = ConnectionSet::new(Side::Serving);
-        Self { config: Arc::new(config), handler, connections }
+        Self { config: Arc::new(config), handler, connections, is_draining: Arc::default() }
     }
 
     /// The connections that it serves. They stay open after the futures of
@@ -31,8 +35,10 @@ impl MuxProtocol {
         &self.connections
     }
 
-    /// Takes no new streams on any connection, and sends the peers a goaway. Open streams continue.
+    /// Takes no new streams on any connection, also not on those that are accepted from now on, and
+    /// sends the peers a goaway. Open streams continue.
     pub fn drain(&self) {
+        self.is_draining.store(true, Ordering::Release);
         for connection in self.connections.all() {
             // Streams on their way are refused one by one, which is as safe to resend.
             connection.drain(u32::MAX);
@@ -51,6 +57,10 @@ impl MuxProtocol {
             // The drain has told the connections that it found, and this was not among them.
             connection.close(&Error::draining("the server is shutting down"));
             return;
+        }
+        if self.is_draining.load(Ordering::Acquire) {
+            // It was accepted for the streams that wait for it.
+            connection.refuse_new();
         }
         if tokio::time::timeout_at(until, connection.established()).await.is_err() {
             let error = Error::new(Code::ConnectTimedOut, "the peer did not say hello in time");

@@ -38,6 +38,8 @@ struct Shared {
     config: CheckedTcpConfig,
     port: Arc<Port>,
     mux: Arc<MuxProtocol>,
+    /// The server drains: a connection is accepted only for streams that have lost theirs.
+    draining: CancellationToken,
     /// Ends the listeners.
     stop_accepting: CancellationToken,
     admission: Arc<Admission>,
@@ -53,6 +55,7 @@ impl TcpServer {
             config,
             port: Arc::new(Port::new(vec![Arc::clone(&mux) as _])),
             mux,
+            draining: CancellationToken::new(),
             stop_accepting: CancellationToken::new(),
         };
         Self { shared: Arc::new(shared), bound: Mutex::new(None) }
@@ -114,7 +117,7 @@ impl TcpServer {
         let CheckedTcpConfig { listen, .. } = &self.shared.config;
         listen.bind_policy.check(address).map_err(|error| refused(error.to_string()))?;
         let mut bound = self.bound.lock();
-        if bound.is_some() || self.shared.stop_accepting.is_cancelled() {
+        if bound.is_some() || self.shared.draining.is_cancelled() {
             return Err(refused("the server was started before".to_owned()));
         }
         let listening = listen_tcp(address, listen.backlog);
@@ -170,7 +173,10 @@ impl TcpServer {
 
     async fn finish(&self, grace: Duration) -> Shutdown {
         self.drain();
-        let cut_streams = self.shared.connections().end(grace).await;
+        let connections = self.shared.connections();
+        connections.settle(grace).await;
+        self.shared.stop_accepting.cancel();
+        let cut_streams = connections.end(Duration::ZERO).await;
         self.bound.lock().take();
         Shutdown { cut_streams, cut_tasks: 0 }
     }
@@ -187,6 +193,11 @@ impl Admit for Shared {
 
     /// Serves an accepted socket, or closes it when there are too many.
     fn admit(self: &Arc<Self>, socket: Socket, peer: Peer) {
+        let is_draining = self.draining.is_cancelled();
+        if is_draining && !self.connections().keeps_streams() {
+            // Closed at once, which sends the caller elsewhere.
+            return;
+        }
         if let Socket::Unix(stream) = &socket
             && let Err(error) = check_unix_peer(stream)
         {
@@ -210,7 +221,7 @@ impl Admit for Shared {
             place,
             until: tokio::time::Instant::now() + self.config.driver.handshake_timeout,
             unclassified: self.port.count(),
-            draining: self.stop_accepting.clone(),
+            draining: if is_draining { &self.stop_accepting } else { &self.draining }.clone(),
             ending: self.connections().ending().clone(),
         };
         let port = Arc::clone(&self.port);
@@ -243,7 +254,7 @@ impl DuplexServer for TcpServer {
     }
 
     fn drain(&self) {
-        self.shared.stop_accepting.cancel();
+        self.shared.draining.cancel();
         self.shared.mux.drain();
     }
 
@@ -271,6 +282,7 @@ impl RequestPlaneServer for TcpServer {
 
 impl Drop for TcpServer {
     fn drop(&mut self) {
+        self.shared.draining.cancel();
         self.shared.stop_accepting.cancel();
         self.shared.connections().ending().cancel();
         let error = Error::new(Code::ConnectionLost, "the server was dropped");

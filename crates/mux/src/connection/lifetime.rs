@@ -33,6 +33,19 @@ impl<D: Driver> Connection<D> {
         D::transmit(self);
     }
 
+    /// Takes no new streams from the peer, and refuses each that it opens. Without a goaway the peer
+    /// may attach streams here that have lost their connection.
+    pub fn refuse_new(&self) {
+        self.streams.lock().draining = true;
+    }
+
+    /// How many streams of a connection that drains have ended of which the peer has not said that
+    /// it has the end. [`Driver::on_idle`] is called when it has said so of the last.
+    pub fn unacknowledged(&self) -> usize {
+        let streams = self.streams.lock();
+        if streams.draining { streams.finished.len() } else { 0 }
+    }
+
     /// Sends the peer a goaway: streams above `last_stream` were not begun, for the reason `error`.
     pub fn go_away(&self, last_stream: u32, error: &Error) {
         self.out.lock().outbound.go_away(last_stream, error);

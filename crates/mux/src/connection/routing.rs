@@ -186,6 +186,9 @@ impl<D: Driver> Receiver<D> {
                 None => self.inbound.on_ineffective_frame(now)?,
             }
         }
+        if streams.draining && streams.finished.is_empty() {
+            connection.driver.on_idle();
+        }
         Ok(())
     }
 

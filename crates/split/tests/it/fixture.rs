@@ -48,7 +48,7 @@ fn hurry(driver: &mut DriverConfig) {
     driver.backoff_max = Duration::from_millis(50);
     driver.mux.keepalive_interval = Duration::from_millis(500);
     driver.mux.keepalive_timeout = Duration::from_secs(2);
-    driver.mux.resume_grace = Duration::from_secs(4);
+    driver.mux.resume_grace = Duration::from_secs(8);
 }
 
 /// Where a caller waits for responses.

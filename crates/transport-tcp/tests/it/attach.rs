@@ -24,7 +24,10 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::fixture::{config, driver, request, soon, until};
+use crate::{
+    fixture::{config, driver, request, soon, until},
+    gate::Gate,
+};
 
 const STREAMS: usize = 50;
 pub(crate) const ITEMS: u64 = 400;
@@ -291,17 +294,15 @@ async fn a_handler_whose_caller_does_not_come_back_is_cancelled_in_time() {
     let mut serving = settings(1);
     serving.driver.mux = short_grace(serving.driver.mux);
     let server = crate::fixture::server(serving, handler);
-    let way = way_to(&server).await;
+    let gate = Gate::tcp(&server).await;
     let mut calling = settings(2);
     calling.driver.mux = short_grace(calling.driver.mux);
     let client = TcpTransport::new(calling.checked().unwrap());
-    let mut stream = client.open(&way.address, request("")).await.unwrap();
+    let mut stream = client.open(&gate.address, request("")).await.unwrap();
     let mut sink = soon("the request", sinks.recv()).await.unwrap();
     sink.send(Bytes::from("one")).await.unwrap();
     soon("an item", stream.next()).await.unwrap().unwrap();
-    // A stand-in for the server takes connections and says nothing.
-    server.drain();
-    way.cut.send_modify(|cuts| *cuts += 1);
+    gate.close();
     soon("the handler to be cancelled", sink.context().killed()).await;
     let error = soon("the end", stream.next()).await.unwrap().unwrap_err();
     assert_eq!(error.code(), Code::Truncated, "{error}");

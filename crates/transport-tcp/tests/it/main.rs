@@ -6,6 +6,7 @@ mod attach;
 mod budget;
 mod closing;
 mod conformance;
+mod draining;
 mod fixture;
 mod gate;
 mod hostile;

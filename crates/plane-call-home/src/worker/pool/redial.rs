@@ -28,7 +28,9 @@ impl Inner {
             if !is_cut_off || caller.is_redialled.swap(true, Ordering::AcqRel) {
                 continue;
             }
-            let base = self.config.driver.backoff_base;
+            let driver = &self.config.driver;
+            let base = driver.backoff_base;
+            let longest = driver.backoff_max.min(MAX_PAUSE).max(base);
             let pauses =
                 |max| Retries::new(Backoff::exponential(base, max).with_jitter(Jitter::Half));
             let redial = Redial {
@@ -36,7 +38,7 @@ impl Inner {
                 connections: Arc::clone(&self.connections),
                 caller,
                 process,
-                failed: pauses(MAX_PAUSE.max(base)),
+                failed: pauses(longest),
                 lost: pauses(base * 2),
             };
             self.connections.spawn(redial.run(self.stop.clone()));
@@ -75,14 +77,15 @@ impl Redial {
     async fn dial_until_nothing_waits(&mut self) {
         while let Some(until) = self.connections.kept_until(self.process) {
             let pause = match tokio::time::timeout_at(until.into(), self.attempt()).await {
+                // Streams were attached meanwhile, and have lost their connection again: mostly while
+                // it was up, and perhaps before it was known to be.
+                Ok(_) if self.connections.kept_until(self.process) > Some(until) => {
+                    self.failed.reset();
+                    self.lost.reset();
+                    continue;
+                }
                 Ok(Ok(())) => {
                     self.failed.reset();
-                    // Streams were attached meanwhile, and have lost their connection again.
-                    let had_streams = self.connections.kept_until(self.process) > Some(until);
-                    if had_streams {
-                        self.lost.reset();
-                        continue;
-                    }
                     self.lost.pause()
                 }
                 Ok(Err(error)) => {
@@ -114,7 +117,7 @@ impl Redial {
         }
         let mut last = Error::new(Code::ConnectFailed, "the worker has no address of the caller");
         for place in self.places() {
-            match place.connection().await {
+            match place.connection_at_once().await {
                 Ok(connection) => {
                     if let Some(pool) = self.pool.upgrade() {
                         pool.claim();
