@@ -7,7 +7,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::{Checkpoint, Code, Error, InstanceId};
+use crate::{Checkpoint, Code, Error, Headers, InstanceId};
 
 /// Declares what a router may do with the request of a stream whose worker has died or hands the
 /// stream over. Each instance of an endpoint declares it, and discovery tells the routers.
@@ -237,6 +237,11 @@ pub struct Migrated {
     pub repeated: u64,
     /// Why.
     pub why: MigrationCause,
+    /// The facts of the run that ended: what it has used, for example. [`Body::facts`] are those of
+    /// the last run alone. Empty if the worker was lost with them, or its handler had set none.
+    ///
+    /// [`Body::facts`]: crate::Body::facts
+    pub facts: Headers,
 }
 
 impl Migrated {
@@ -248,13 +253,27 @@ impl Migrated {
         repeated: u64,
         why: MigrationCause,
     ) -> Self {
-        Self { from, to, at_item, repeated, why }
+        Self { from, to, at_item, repeated, why, facts: Headers::new() }
+    }
+
+    /// Adds the facts of the run that ended.
+    #[must_use]
+    pub fn with_facts(self, facts: Headers) -> Self {
+        Self { facts, ..self }
+    }
+
+    /// The sum of a fact that is a whole number (tokens, for example) over the runs that ended with
+    /// these migrations: what a response has cost besides its last run. A run without the fact, or
+    /// with another value, counts as 0; the sum stops at `u64::MAX`.
+    pub fn sum_of(all: &[Self], fact: &str) -> u64 {
+        let values = all.iter().filter_map(|one| one.facts.get(fact)?.parse::<u64>().ok());
+        values.fold(0, u64::saturating_add)
     }
 }
 
 impl fmt::Display for Migrated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { from, to, at_item, repeated, why } = self;
+        let Self { from, to, at_item, repeated, why, .. } = self;
         write!(f, "from {from} to {to} before item {at_item}, {repeated} repeated: {why}")
     }
 }

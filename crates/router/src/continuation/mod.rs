@@ -153,6 +153,7 @@ impl<T: DeserializeOwned + Send + 'static> Continuing<T> {
         };
         let to = active.instance.id;
         let migrated = Migrated::new(from, to, received, received - begin, why);
+        let migrated = migrated.with_facts(std::mem::take(&mut self.facts));
         tracing::debug!(endpoint = %active.instance.endpoint, "a response moved {migrated}");
         stream_continued(why.as_str());
         self.migrations.add(migrated);

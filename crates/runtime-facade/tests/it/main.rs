@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod calls;
+mod continuation;
 mod handlers;
 mod lifecycle;
 mod peers;
