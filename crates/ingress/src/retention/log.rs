@@ -249,10 +249,12 @@ impl Log {
     }
 
     /// A reader was handed the items below `position`, and has acknowledged those below
-    /// `acknowledged`.
+    /// `acknowledged`. Items that are still to come count for neither.
     pub(super) fn advance(&self, position: u64, acknowledged: u64) {
         let waker = {
             let mut state = self.state.lock();
+            let newest = state.newest();
+            let (position, acknowledged) = (position.min(newest), acknowledged.min(newest));
             if acknowledged > state.acknowledged {
                 state.acknowledged_bytes += state.bytes_between(state.acknowledged, acknowledged);
                 state.acknowledged = acknowledged;

@@ -87,8 +87,9 @@ impl Reader<'_> {
                 },
                 Next::Nothing => break Sent::All,
                 Next::Expired { oldest, newest } => {
+                    // Without an advance: its position may be beyond all items.
                     let error = Log::expired(self.position, (oldest, newest));
-                    break Sent::End(End::Expired(error));
+                    return Ok(Sent::End(End::Expired(error)));
                 }
                 Next::End(terminal, facts) => {
                     if !facts.is_empty() {

@@ -286,6 +286,12 @@ async fn what_is_gone_is_named_and_a_wrong_secret_says_nothing() {
     there.has(101 - oldest as usize).await;
     let (beyond, _) = world.attach(500, 1_000);
     assert_eq!(window(&beyond.end().await).map(|it| it.1), Some(101));
+    // It has read nothing, so the others lose nothing by it.
+    world.send(101..130).await;
+    world.first.has(130).await;
+    there.has(130 - oldest as usize).await;
+    assert_eq!(world.first.numbers(), (0..130).collect::<Vec<_>>());
+    assert!(world.first.state.lock().end.is_none() && there.state.lock().end.is_none());
     let (stranger, _) = world.attach_with(SECRET + 1, 100, 1_000);
     assert_eq!(window(&stranger.end().await), None);
     let (garbled, _) = world.ask("s1-what", 1);
