@@ -263,7 +263,8 @@ impl Producer {
             self.discarded.get_or_insert(reason);
         }
         self.pushed_bytes -= bytes as u64;
-        self.partial = 0;
+        // `partial` stays: what the consumer has of an item goes with the terminal, and no checkpoint
+        // may come before that.
         self.head_due = false;
         self.apply_discard();
     }
@@ -379,13 +380,14 @@ impl Producer {
         }
         self.send_small_items(stream, outbox);
         if self.next < self.pushed() {
+            // Before the next item begins, which it would have to wait for.
+            if self.metadata.has_checkpoint_due(self.next) {
+                self.send_checkpoint(stream, outbox);
+            }
             if outbox.has_room() {
                 self.send_chunk(stream, outbox);
             }
             if self.has_output() {
-                if self.metadata.has_checkpoint_due(self.next) {
-                    self.send_checkpoint(stream, outbox);
-                }
                 return PollFrame::More;
             }
         }

@@ -71,10 +71,11 @@ impl ResponseMetadata {
     }
 
     /// Keeps a checkpoint until the items that it covers are sent. One that waits behind another
-    /// is replaced.
+    /// is replaced, and so is one for as many items.
     pub fn add_unsent(&mut self, checkpoint: Checkpoint) {
         let [oldest, newest] = &mut self.0.get_or_insert_default().unsent;
-        let place = if oldest.is_none() { oldest } else { newest };
+        let is_first = oldest.as_ref().is_none_or(|oldest| oldest.items == checkpoint.items);
+        let place = if is_first { oldest } else { newest };
         *place = Some(checkpoint);
     }
 
@@ -193,6 +194,16 @@ mod tests {
         assert_eq!(sent(&mut metadata, 5), Some(5));
         (6..=8).for_each(|items| metadata.add_unsent(checkpoint(items)));
         assert_eq!(sent(&mut metadata, 9), Some(8), "one that is due replaces an older one");
+    }
+
+    #[test]
+    fn of_two_checkpoints_for_as_many_items_the_later_one_is_sent() {
+        let mut metadata = ResponseMetadata::new();
+        for (items, state) in [(1, "a"), (1, "b"), (2, "c"), (2, "d")] {
+            metadata.add_unsent(Checkpoint { items, state: state.into() });
+        }
+        assert_eq!(metadata.send_checkpoint(1).map(|it| &it.state[..]), Some(&b"b"[..]));
+        assert_eq!(metadata.send_checkpoint(2).map(|it| &it.state[..]), Some(&b"d"[..]));
     }
 
     #[test]

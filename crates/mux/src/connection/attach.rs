@@ -67,8 +67,12 @@ impl<D: Driver> Connection<D> {
         let session = self.session.get().filter(|_| self.resumes());
         let _one = session.map(|session| session.attaching());
         let claimed = match session {
-            Some(session) if is_own => session.claim(attach).ok_or(None),
-            Some(session) => self.claim_of_other(session, (stream, attach)),
+            // Also one that an attach of this process has taken over before, and that does not know.
+            Some(session) => match session.claim(attach) {
+                Some(response) => Ok(response),
+                None if is_own => Err(None),
+                None => self.claim_of_other(session, (stream, attach)),
+            },
             None => Err(None),
         };
         let response = match claimed {

@@ -365,3 +365,24 @@ fn a_checkpoint_is_sent_again_to_a_consumer_that_attaches() {
     producer.on_attach(2, credit(2)).unwrap();
     assert_eq!(written(&mut producer).1, [CHECKPOINT], "its items are known, it may not be");
 }
+
+#[test]
+fn no_checkpoint_goes_into_an_item_that_is_sent_in_part() {
+    const BEGIN: u8 = Kind::ItemBegin as u8;
+    const CANCELLED: u8 = Kind::Cancelled as u8;
+    let window = Window { items: 9, bytes: u32::MAX };
+    let mut producer = Producer::new(window);
+    producer.add_checkpoint(checkpoint(1));
+    producer.push(item(1)).unwrap();
+    producer.push(item(CHUNK_BYTES + 1)).unwrap();
+    assert_eq!(written(&mut producer).1, [ITEM, CHECKPOINT, BEGIN], "before the next item");
+    // As a handler that gathers items attaches it.
+    producer.add_checkpoint(checkpoint(1));
+    producer.discard_unsent(CancelReason::Caller);
+    assert_eq!(written(&mut producer), (PollFrame::Idle, vec![]));
+    producer.finish(Terminal::Complete { items: 2 });
+    assert_eq!(written(&mut producer).1, [CANCELLED], "with which the consumer drops its part");
+    producer.on_carrier_lost();
+    producer.on_attach(1, credit(0)).unwrap();
+    assert_eq!(written(&mut producer).1, [CHECKPOINT, CANCELLED], "over another carrier it may");
+}

@@ -145,8 +145,11 @@ impl<D: Driver> Session<D> {
         let waiting = streams.detached.get(&attach.id).ok_or(None)?;
         waiting.stream.gives(attach)?;
         let waiting = streams.detached.remove(&attach.id).ok_or(None)?;
+        // The earlier consumer may come back for it, also when its id is forgotten.
+        streams.has_dropped = true;
         streams.ids.end(attach.id);
         self.waiting.fetch_sub(1, Ordering::Relaxed);
+        waiting.stream.change_hands();
         Ok(waiting.stream)
     }
 

@@ -12,7 +12,7 @@ use sinew_plane::{
     budget::{Tally, Work},
 };
 
-use super::place::{At, Placed};
+use super::place::{At, Foreign, Placed};
 use crate::{
     Arrived, Connection, Consumer, Driver, Ended, READ_BYTES, StreamViolation,
     session::{Grace, behind},
@@ -284,6 +284,8 @@ impl<D: Driver> CallerStream<D> {
         // That was an attach: the request itself has been seen before.
         let error = match &state.loss {
             Some(loss) if state.attaches() > 0 => loss.clone(),
+            // Of another process, which has opened it.
+            None if state.attaches() > 0 => error.clone().with_executed(Executed::Maybe),
             _ => error.clone().with_executed(Executed::No),
         };
         let (state, at) = state.parts();

@@ -8,6 +8,8 @@ use std::{
     },
 };
 
+use sinew_plane::ProcessId;
+
 use crate::{
     Connection, Driver,
     sync::{Mutex, MutexGuard},
@@ -35,8 +37,16 @@ struct Moved<D: Driver> {
     number: u32,
     /// The counter of the attach that moved it.
     counter: u32,
-    /// What attaches show, of a stream that another process has opened.
-    secret: Option<u64>,
+    /// Of a stream that another process has opened.
+    foreign: Option<Foreign>,
+}
+
+/// What attaches show of a stream that another process has opened.
+#[derive(Clone, Copy)]
+pub(super) struct Foreign {
+    pub(super) secret: u64,
+    /// The process that has opened it.
+    pub(super) origin: ProcessId,
 }
 
 /// Where a stream is for as long as its state is locked.
@@ -78,15 +88,15 @@ impl<D: Driver, S> Placed<D, S> {
         Self { first, number, has_moved: AtomicBool::new(false), inner }
     }
 
-    /// A stream that another process has opened, with the secret that it has. The attach that takes
-    /// it over is the first of this process.
+    /// A stream that another process has opened. The attach that takes it over is the first of this
+    /// process.
     pub(super) fn taken_over(
         (connection, number): (Arc<Connection<D>>, u32),
-        secret: u64,
+        foreign: Foreign,
         state: S,
     ) -> Self {
         let first = Arc::clone(&connection);
-        let moved = Moved { connection, number, counter: 1, secret: Some(secret) };
+        let moved = Moved { connection, number, counter: 1, foreign: Some(foreign) };
         let inner = Mutex::new(Inner { moved: Some(Box::new(moved)), state });
         Self { first, number, has_moved: AtomicBool::new(true), inner }
     }
@@ -159,16 +169,23 @@ impl<'a, D: Driver, S> Locked<'a, D, S> {
         self.inner.moved.as_ref().map_or(0, |moved| moved.counter)
     }
 
+    /// The next attach is the first of another process: no counter of the one before binds it.
+    pub(super) fn forget_attaches(&mut self) {
+        if let Some(moved) = &mut self.inner.moved {
+            moved.counter = 0;
+        }
+    }
+
     /// What attaches show, of a stream that another process has opened.
-    pub(super) fn secret(&self) -> Option<u64> {
-        self.inner.moved.as_ref()?.secret
+    pub(super) fn foreign(&self) -> Option<Foreign> {
+        self.inner.moved.as_ref()?.foreign
     }
 
     /// The stream is on this connection from now on, by the attach with that counter.
     pub(super) fn move_to(&mut self, connection: &Arc<Connection<D>>, number: u32, counter: u32) {
         let connection = Arc::clone(connection);
-        let secret = self.secret();
-        self.inner.moved = Some(Box::new(Moved { connection, number, counter, secret }));
+        let foreign = self.foreign();
+        self.inner.moved = Some(Box::new(Moved { connection, number, counter, foreign }));
         self.placed.has_moved.store(true, Ordering::Release);
     }
 }

@@ -5,12 +5,17 @@
 //! carriers, I3 the end is the true one, I4 what is kept is bounded by the window. And a request
 //! that is said not to have run does not reach a handler, before or after. No end may ever find
 //! that the other broke the protocol.
+//!
+//! A third process takes streams over in between: what holds for the caller holds for it from the
+//! item on that it asked for. And a consumer that has the end of a stream has its newest checkpoint.
 
 mod caller;
 mod carrier;
 mod cases;
 mod handler;
 mod stream;
+mod take_over;
+mod taker;
 mod world;
 
 use std::time::Duration;
@@ -20,7 +25,8 @@ use sinew_mux::Role;
 use sinew_plane::{Code, StopKind, Window};
 
 use self::{
-    carrier::{Loss, Side},
+    caller::Caller,
+    carrier::{By, Loss, Side},
     handler::{End, Handler},
     stream::Stream,
     world::{Settings, World},
@@ -65,6 +71,27 @@ enum Op {
     },
     Connect,
     Reach,
+    /// Attaches a checkpoint of so many bytes to the next item.
+    Checkpoint {
+        stream: usize,
+        len: usize,
+    },
+    /// The second process does something.
+    ConnectSecond,
+    TakeOver {
+        stream: usize,
+        shift: isize,
+    },
+    TakeTakenOver {
+        stream: usize,
+    },
+    CancelTakenOver {
+        stream: usize,
+        kind: StopKind,
+    },
+    AbandonTakenOver {
+        stream: usize,
+    },
     /// Up to so many streams leave a carrier that is up for the newest.
     Move {
         carrier: usize,
@@ -118,6 +145,23 @@ fn end() -> impl Strategy<Value = End> {
     ]
 }
 
+/// What the second process does, and the checkpoints of the handler.
+fn further() -> impl Strategy<Value = Op> {
+    let stream = || 0..STREAMS;
+    let kind = prop_oneof![Just(StopKind::Stop), Just(StopKind::Kill)];
+    let shift = prop_oneof![8 => Just(0_isize), 1 => -3..0_isize, 1 => 1..4_isize];
+    let len = prop_oneof![4 => 0..40_usize, 1 => 60_000..=65_536_usize];
+    prop_oneof![
+        4 => (stream(), len).prop_map(|(stream, len)| Op::Checkpoint { stream, len }),
+        3 => Just(Op::ConnectSecond),
+        8 => (stream(), shift).prop_map(|(stream, shift)| Op::TakeOver { stream, shift }),
+        6 => stream().prop_map(|stream| Op::TakeTakenOver { stream }),
+        1 => (stream(), kind)
+            .prop_map(|(stream, kind)| Op::CancelTakenOver { stream, kind }),
+        1 => stream().prop_map(|stream| Op::AbandonTakenOver { stream }),
+    ]
+}
+
 fn lose() -> impl Strategy<Value = Op> {
     let loss = prop_oneof![Just(Loss::Cut), Just(Loss::Reset), Just(Loss::GivenUp)];
     (0..4_usize, some_bytes(), some_bytes(), side(), loss, prop::bool::weighted(0.4)).prop_map(
@@ -154,6 +198,7 @@ fn op(longest: u64) -> impl Strategy<Value = Op> {
         8 => Just(Op::Reach),
         3 => (carrier(), 1..=STREAMS).prop_map(|(carrier, most)| Op::Move { carrier, most }),
         4 => lose(),
+        12 => further(),
         3 => (0..longest).prop_map(|ms| Op::Pass { time: Duration::from_millis(ms) }),
     ]
 }
@@ -190,6 +235,18 @@ fn run(world: &mut World, op: &Op) {
         Op::Abandon { stream } => world.stream(stream, |stream| stream.caller.abandon()),
         Op::Connect => world.connect(),
         Op::Reach => world.reach(),
+        Op::Checkpoint { stream, len } => {
+            handler(world, stream, &|handler| handler.checkpoint(len));
+        }
+        Op::ConnectSecond => world.connect_by(By::Second),
+        Op::TakeOver { stream, shift } => world.take_over(stream, shift),
+        Op::TakeTakenOver { stream } => world.take_taken_over(stream),
+        Op::CancelTakenOver { stream, kind } => {
+            world.stream(stream, |stream| stream.with_taker(|taker| taker.cancel(kind)));
+        }
+        Op::AbandonTakenOver { stream } => {
+            world.stream(stream, |stream| stream.with_taker(Caller::abandon));
+        }
         Op::Move { carrier, most } => {
             if let Some(at) = world.pick(carrier) {
                 world.move_streams(at, most);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sinew_plane::{BudgetUse, CancelReason, Error, ProcessId, ResumeToken, StreamId};
 
-use super::{CallerStream, Placed, State};
+use super::{CallerStream, Foreign, Placed, State};
 use crate::{Attach, Connection, Consumer, Driver, Refusal, session::Grace};
 
 impl<D: Driver> CallerStream<D> {
@@ -15,7 +15,8 @@ impl<D: Driver> CallerStream<D> {
         place: (Arc<Connection<D>>, u32),
         consumer: Consumer,
     ) -> Self {
-        let state = Placed::taken_over(place, token.secret, State::new(consumer));
+        let foreign = Foreign { secret: token.secret, origin: token.caller };
+        let state = Placed::taken_over(place, foreign, State::new(consumer));
         Self { id: token.stream.0.to_ne_bytes(), grace, state }
     }
 
@@ -24,7 +25,7 @@ impl<D: Driver> CallerStream<D> {
     pub(crate) fn token(&self, next_item: u64) -> Option<ResumeToken> {
         let state = self.state.lock();
         let first = self.state.first();
-        let secret = state.secret().unwrap_or_else(|| first.secret(self.id()));
+        let secret = state.foreign().map_or_else(|| first.secret(self.id()), |it| it.secret);
         let goes_on = state.consumer.ended().is_none() && !self.grace.is_off() && secret != 0;
         let worker = first.peer().map(|hello| hello.process).filter(|_| goes_on)?;
         let caller = first.own_process();
@@ -56,7 +57,13 @@ impl<D: Driver> CallerStream<D> {
     pub(crate) fn reattach(&self, connection: &Arc<Connection<D>>) -> Result<(u32, u64), Refusal> {
         let mut state = self.state.lock();
         let counter = state.attaches() + 1;
-        let secret = state.secret().unwrap_or_else(|| self.state.first().secret(self.id()));
+        let (secret, origin) = match state.foreign() {
+            None => (self.state.first().secret(self.id()), ProcessId::UNKNOWN),
+            // The attach that was to take it over may be lost: the stream is then still one of the
+            // process that has opened it.
+            Some(Foreign { secret, origin }) if !state.consumer.is_started() => (secret, origin),
+            Some(Foreign { secret, .. }) => (secret, ProcessId::UNKNOWN),
+        };
         let (stream, next_item) = {
             let mut out = connection.out.lock();
             // Before anything is changed that a refusal would have to undo.
@@ -64,7 +71,6 @@ impl<D: Driver> CallerStream<D> {
             let consumer = &mut state.consumer;
             consumer.on_carrier_lost();
             let (id, (next_item, credit)) = (self.id(), consumer.attach());
-            let origin = ProcessId::UNKNOWN;
             let attach = Attach { id, secret, counter, next_item, credit, origin };
             let stream = out.outbound.attach(&attach)?;
             out.outbound.take_over_window(state.consumer.window());

@@ -48,6 +48,11 @@ impl<D: Driver> ProducerStream<D> {
         Err(Some((oldest, newest)))
     }
 
+    /// The stream becomes one of another process, whose attaches are counted anew.
+    pub(crate) fn change_hands(&self) {
+        self.state.lock().forget_attaches();
+    }
+
     /// Until when it waits for its consumer that has lost its connection now; `None` if it does not.
     pub(crate) fn waits_until(&self, now: Instant, of_connection: Duration) -> Option<Instant> {
         let grace = Grace::from_bits(self.grace.load(Ordering::Relaxed));

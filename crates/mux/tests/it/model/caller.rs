@@ -10,7 +10,9 @@ use std::{
 
 use bytes::Bytes;
 use sinew_mux::CallerStream;
-use sinew_plane::{Headers, ItemBatch, ResponseSource, SourceEvent, StopKind};
+use sinew_plane::{
+    Checkpoint, Headers, ItemBatch, ResponseSource, ResumeToken, SourceEvent, StopKind,
+};
 
 use super::stream::Ended;
 use crate::manual::Manual;
@@ -57,6 +59,10 @@ pub(crate) struct Caller {
     taken: usize,
     /// Items that were taken before the last poll.
     consumed: usize,
+    /// It was known that the handler had begun.
+    started: bool,
+    checkpoint: Option<Checkpoint>,
+    token: Option<ResumeToken>,
 }
 
 enum State {
@@ -69,14 +75,39 @@ enum State {
 impl Default for Caller {
     fn default() -> Self {
         let woken = Flag::raised();
-        let (head, facts) = (None, Headers::new());
-        Self { state: State::Waiting, woken, cancelled: None, head, facts, taken: 0, consumed: 0 }
+        Self {
+            state: State::Waiting,
+            woken,
+            cancelled: None,
+            head: None,
+            facts: Headers::new(),
+            taken: 0,
+            consumed: 0,
+            started: false,
+            checkpoint: None,
+            token: None,
+        }
     }
 }
 
 impl Caller {
     pub(crate) fn open(&mut self, call: Arc<CallerStream<Manual>>) {
+        self.token = call.resume_token(0);
         self.state = State::Open(call);
+    }
+
+    /// What another process needs to take the stream over; `None` where nobody may.
+    pub(crate) fn token(&self) -> Option<&ResumeToken> {
+        self.token.as_ref()
+    }
+
+    pub(crate) fn is_started(&self) -> bool {
+        self.started
+    }
+
+    /// The newest checkpoint that has arrived.
+    pub(crate) fn checkpoint(&self) -> Option<&Checkpoint> {
+        self.checkpoint.as_ref()
     }
 
     pub(crate) fn is_opened(&self) -> bool {
@@ -131,6 +162,11 @@ impl Caller {
         let (head, facts) = (call.head(), call.facts());
         assert!(self.head.is_none() || head == self.head, "a head that changes");
         (self.head, self.facts) = (head, facts);
+        self.started = call.is_started();
+        let checkpoint = call.checkpoint();
+        let covers = |it: &Option<Checkpoint>| it.as_ref().map(|it| it.items);
+        assert!(covers(&checkpoint) >= covers(&self.checkpoint), "a checkpoint that goes back");
+        self.checkpoint = checkpoint;
         assert_eq!(matches!(polled, Poll::Ready(SourceEvent::Items)), !batch.is_empty());
         for got in batch {
             assert_eq!(Some(&got), made.get(self.taken), "item {}", self.taken);

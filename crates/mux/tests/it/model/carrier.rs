@@ -28,6 +28,19 @@ impl Side {
     }
 }
 
+/// The process at the caller's end of a carrier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    /// The one that opens the streams.
+    First,
+    /// The one that takes streams of the first over.
+    Second,
+}
+
+impl By {
+    pub(crate) const BOTH: [Self; 2] = [Self::First, Self::Second];
+}
+
 /// How an end of a carrier is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Loss {
@@ -44,11 +57,22 @@ pub(crate) struct Carrier {
     /// Bytes on their way to each end.
     wires: [BytesMut; 2],
     resets: bool,
+    /// Streams that have left the caller's end since it last read: what it has of an item that is
+    /// under way there is let go of when it reads or looks at its timers.
+    pub(crate) left: usize,
+    /// The process at the caller's end.
+    pub(crate) by: By,
 }
 
 impl Carrier {
-    pub(crate) fn new(caller: End, server: End) -> Self {
-        Self { ends: [Some(caller), Some(server)], wires: Default::default(), resets: false }
+    pub(crate) fn new(by: By, caller: End, server: End) -> Self {
+        Self {
+            by,
+            ends: [Some(caller), Some(server)],
+            wires: Default::default(),
+            resets: false,
+            left: 0,
+        }
     }
 
     /// One end, until it is lost.

@@ -265,3 +265,51 @@ fn streams_that_move_between_carriers_that_are_up_lose_and_double_nothing() {
     }
     world.end();
 }
+
+#[test]
+fn what_has_arrived_of_an_item_is_let_go_of_behind_a_move() {
+    let window = Window { items: 1, bytes: 1 };
+    let stream = Stream::new(0, window, 0);
+    let mut world = World::new(vec![stream], settings(Role::Dialler, false));
+    begin(&mut world);
+    run(&mut world, &Op::Push { stream: 0, lens: vec![150_000], flush: true });
+    for at in 0..3 {
+        // More than a chunk, and less than the item.
+        for _ in 0..2 {
+            world.write(at, Side::Server, CHUNK);
+            world.deliver(at, Side::Caller, usize::MAX);
+        }
+        world.check();
+        world.connect();
+        for _ in 0..2 {
+            world.exchange(at + 1);
+        }
+        assert_eq!(world.move_streams(at, 1), 1);
+        world.check();
+        world.write(at + 1, Side::Caller, usize::MAX);
+        world.deliver(at + 1, Side::Server, usize::MAX);
+    }
+    // The connections that it has left look at their timers.
+    world.pass(Duration::from_secs(10));
+    world.check();
+    world.settle(None);
+    assert_eq!(world.streams[0].caller.taken(), 2);
+    world.end();
+}
+
+#[test]
+fn an_abandoned_stream_whose_move_is_lost_tells_its_handler_over_the_carrier_that_it_left() {
+    let window = Window { items: 1, bytes: 1 };
+    let stream = Stream::new(0, window, 0).telling();
+    let mut world = World::new(vec![stream], settings(Role::Acceptor, false));
+    begin(&mut world);
+    world.connect();
+    world.exchange(1);
+    world.exchange(1);
+    assert_eq!(world.move_streams(0, 1), 1);
+    run(&mut world, &Op::Abandon { stream: 0 });
+    // The attach has not left.
+    world.lose(1, Side::Server, Loss::Cut);
+    world.settle(None);
+    world.end();
+}

@@ -1,12 +1,12 @@
 //! The handler of a stream of the model.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use sinew_mux::ReceivedRequest;
 use sinew_plane::{
-    CancelReason, Code, Context, Error, Executed, Headers, ItemRun, ResponseSink, SinkTarget,
-    Terminal, TrySendError,
+    CancelReason, Checkpoint, Code, Context, Error, Executed, Headers, ItemRun, ResponseSink,
+    SinkTarget, Terminal, TrySendError,
 };
 
 use super::caller::Flag;
@@ -18,6 +18,8 @@ pub(crate) struct Handler {
     woken: Arc<Flag>,
     /// The items that were taken from it.
     pub(crate) made: Vec<Bytes>,
+    /// The checkpoints that it has attached, by the items that they cover.
+    checkpoints: BTreeMap<u64, Bytes>,
     declared: Option<Declared>,
 }
 
@@ -43,7 +45,14 @@ impl Handler {
         let context = request.context().clone();
         let response = request.response as Arc<dyn SinkTarget>;
         let sink = Some(ResponseSink::new(response, context.clone()));
-        Self { context, sink, woken: Flag::raised(), made: Vec::new(), declared: None }
+        Self {
+            context,
+            sink,
+            woken: Flag::raised(),
+            made: Vec::new(),
+            checkpoints: BTreeMap::new(),
+            declared: None,
+        }
     }
 
     /// Sets a head and facts.
@@ -52,6 +61,32 @@ impl Handler {
             sink.head(said.clone()).unwrap();
             sink.set_facts(said.clone());
         }
+    }
+
+    /// Attaches a checkpoint of so many bytes to the next item.
+    pub(crate) fn checkpoint(&mut self, len: usize) {
+        if let Some(sink) = &mut self.sink {
+            let items = self.made.len() as u64 + 1;
+            let state = Bytes::from(vec![items as u8; len]);
+            sink.checkpoint(state.clone()).unwrap();
+            self.checkpoints.insert(items, state);
+        }
+    }
+
+    /// Bytes of the longest checkpoint.
+    pub(crate) fn longest_checkpoint(&self) -> usize {
+        self.checkpoints.values().map(Bytes::len).max().unwrap_or(0)
+    }
+
+    /// A checkpoint that reached a caller is one that was attached.
+    pub(crate) fn check_checkpoint(&self, got: &Checkpoint) {
+        assert_eq!(Some(&got.state), self.checkpoints.get(&got.items), "behind {}", got.items);
+    }
+
+    /// With the end the newest checkpoint of so many items has come.
+    pub(crate) fn check_newest_checkpoint(&self, got: Option<&Checkpoint>, items: usize) {
+        let newest = self.checkpoints.range(..=items as u64).next_back();
+        assert_eq!(got.map(|it| it.items), newest.map(|(items, _)| *items), "of {items} items");
     }
 
     pub(crate) fn context(&self) -> &Context {

@@ -7,14 +7,14 @@ use sinew_plane::{
     StreamId, Terminal, Window,
 };
 
-use super::{caller::Caller, handler::Handler};
+use super::{caller::Caller, handler::Handler, taker::Taker};
 use crate::manual::Manual;
 
 /// What every producer keeps at the most.
 pub(crate) const LIMIT: Window = Window { items: 256, bytes: 64 << 10 };
 
 /// Longest item that is pushed.
-const MAX_ITEM: usize = 200_000;
+pub(crate) const MAX_ITEM: usize = 200_000;
 
 /// What a tally charges without need, and what an item costs.
 const SLACK_BYTES: usize = 20 << 10;
@@ -25,6 +25,8 @@ pub(crate) struct Stream {
     pub(crate) window: Window,
     body: Bytes,
     pub(crate) caller: Caller,
+    /// The second process, once it has tried to take the stream over.
+    pub(crate) taker: Option<Taker>,
     /// There once the request has arrived.
     pub(crate) handler: Option<Handler>,
     /// Its handler sets a head and facts; half of them do.
@@ -40,6 +42,9 @@ pub(crate) struct Conditions {
     pub(crate) resumes: bool,
     /// Some were given up because their time was over.
     pub(crate) expired: bool,
+    /// Another process may have one: from then on the server cannot say of what it does not know
+    /// that it never ran.
+    pub(crate) gave_away: bool,
 }
 
 /// How a stream ended for its caller.
@@ -66,6 +71,7 @@ impl Stream {
             window,
             body: item(id.0, 0, body_len),
             caller: Caller::default(),
+            taker: None,
             handler: None,
             tells: number % 2 == 1,
             refused: false,
@@ -103,9 +109,36 @@ impl Stream {
         let made = self.handler.as_ref().map_or(&[][..], |handler| &handler.made);
         self.caller.poll(made);
         self.check_head();
+        self.check_checkpoint(&self.caller);
         if !had_ended && self.has_ended() {
             self.check_end(conditions);
         }
+    }
+
+    /// The second process takes what has arrived.
+    pub(crate) fn take_taken_over(&mut self, conditions: Conditions) {
+        let Some(mut taker) = self.taker.take() else { return };
+        let had_ended = taker.has_ended();
+        let made = self.handler.as_ref().map_or(&[][..], |handler| &handler.made);
+        taker.poll(made);
+        taker.check_head(&self.said());
+        self.check_checkpoint(&taker.caller);
+        if !had_ended && taker.has_ended() {
+            taker.check_end(self.handler.as_ref(), (&self.said(), conditions));
+        }
+        self.taker = Some(taker);
+    }
+
+    fn check_checkpoint(&self, caller: &Caller) {
+        let handler = self.handler.as_ref();
+        if let Some((checkpoint, handler)) = caller.checkpoint().zip(handler) {
+            handler.check_checkpoint(checkpoint);
+        }
+    }
+
+    /// The second process may have the stream, or get it.
+    pub(crate) fn has_taker(&self) -> bool {
+        self.taker.as_ref().is_some_and(|taker| !taker.is_refused())
     }
 
     /// What its handler says with head and facts.
@@ -147,7 +180,8 @@ impl Stream {
     pub(crate) fn wind_up(&mut self) {
         let Some(handler) = &mut self.handler else { return };
         // One that nobody listens to any more has to hear of it.
-        if !self.caller.is_abandoned() || handler.context().is_killed() {
+        let is_read = self.taker.as_ref().is_some_and(Taker::reads);
+        if is_read || !self.caller.is_abandoned() || handler.context().is_killed() {
             handler.wind_up(item(self.id.0, handler.made.len(), 7));
         }
     }
@@ -158,16 +192,24 @@ impl Stream {
 
     /// Its caller has its end, or nobody works for it any more.
     pub(crate) fn is_over(&self) -> bool {
-        match self.caller.is_abandoned() {
-            true => self.handler.as_ref().is_none_or(Handler::has_ended),
-            false => self.has_ended(),
-        }
+        let is_left = self.caller.is_abandoned()
+            || self.taker.as_ref().is_some_and(|taker| taker.caller.is_abandoned());
+        let is_told = !is_left || self.handler.as_ref().is_none_or(Handler::has_ended);
+        is_told && self.is_read()
+    }
+
+    /// Nobody waits for more of it.
+    pub(crate) fn is_read(&self) -> bool {
+        let is_read = |caller: &Caller| caller.ended().is_some() || caller.is_abandoned();
+        is_read(&self.caller) && self.taker.iter().all(|taker| is_read(&taker.caller))
     }
 
     /// What is not consumed is bounded by the window.
     pub(crate) fn check(&self) {
         let Some(handler) = &self.handler else { return };
-        let items = &handler.made[self.caller.consumed()..];
+        let taken_over = self.taker.iter().filter(|taker| !taker.is_refused());
+        let consumed = taken_over.map(Taker::consumed).fold(self.caller.consumed(), usize::max);
+        let items = handler.made.get(consumed..).unwrap_or_default();
         let (most_items, most_bytes) = self.most();
         assert!(items.len() <= most_items, "{} items of {most_items}", items.len());
         if let Some((_, before)) = items.split_last() {
@@ -184,7 +226,9 @@ impl Stream {
     /// The most memory that either end may hold for its items.
     pub(crate) fn most_held(&self) -> usize {
         let (items, bytes) = self.most();
-        items * ITEM_COST_BYTES + bytes + MAX_ITEM + SLACK_BYTES
+        // The one that was sent last, and two that are to be sent.
+        let checkpoints = 3 * self.handler.as_ref().map_or(0, Handler::longest_checkpoint);
+        items * ITEM_COST_BYTES + bytes + MAX_ITEM + SLACK_BYTES + checkpoints
     }
 
     /// The end is the one that was declared, or the one that the truth allows.
@@ -195,6 +239,8 @@ impl Stream {
                 Some(handler) => {
                     handler.check_end(&terminal, self.caller.taken());
                     assert_eq!(self.caller.facts(), &self.said(), "{terminal:?}");
+                    let checkpoint = self.caller.checkpoint();
+                    handler.check_newest_checkpoint(checkpoint, self.caller.taken());
                 }
                 None => {
                     let Terminal::Cancelled { reason: CancelReason::Caller } = terminal else {
@@ -214,11 +260,11 @@ impl Stream {
             assert!(self.handler.is_none(), "said not to run, and a handler has it");
             self.refused = true;
         }
-        if conditions.resumes && !conditions.expired {
+        if conditions.resumes && !conditions.expired && !self.has_taker() {
             assert!(self.handler.is_none(), "lost, and it could have come back: {error:?}");
             // A longer body may have been lost on its way.
             let was_sent = self.body.len() <= 8 << 10;
-            assert!(!was_sent || self.refused, "{error:?}");
+            assert!(!was_sent || self.refused || conditions.gave_away, "{error:?}");
         }
     }
 }

@@ -7,11 +7,12 @@ use std::{
 
 use bytes::BytesMut;
 use sinew_mux::{CheckedMuxConfig, Connection, Detached, MuxConfig, Role, Serving, Sessions};
-use sinew_plane::{Budget, BudgetUse, Code, Error, ProcessId};
+use sinew_plane::{Budget, BudgetUse, Code, Error, ProcessId, ResumeReason};
 
 use super::{
-    carrier::{Carrier, Loss, Side},
-    stream::{Conditions, LIMIT, Stream},
+    carrier::{By, Carrier, Loss, Side},
+    stream::{Conditions, LIMIT, MAX_ITEM, Stream},
+    taker::Taker,
 };
 use crate::manual::{End, Manual};
 
@@ -31,7 +32,7 @@ pub(crate) struct Settings {
     pub(crate) resume: [bool; 2],
 }
 
-/// One of the two processes.
+/// One of the three processes.
 struct Process {
     config: CheckedMuxConfig,
     budget: Arc<Budget>,
@@ -43,7 +44,8 @@ struct Process {
 pub(crate) struct World {
     pub(crate) streams: Vec<Stream>,
     carriers: Vec<Carrier>,
-    processes: [Process; 2],
+    /// The caller, the server, and the second process that takes streams over.
+    processes: [Process; 3],
     next_role: Role,
     now: Instant,
     conditions: Conditions,
@@ -51,9 +53,9 @@ pub(crate) struct World {
 }
 
 impl Process {
-    fn new(side: Side, Settings { integrity, resume, .. }: Settings) -> Self {
+    fn new(number: u64, side: Side, Settings { integrity, resume, .. }: Settings) -> Self {
         let config = MuxConfig {
-            process: ProcessId(1 + side as u64),
+            process: ProcessId(number),
             integrity,
             resume: resume[side as usize],
             resume_grace: GRACE,
@@ -97,8 +99,10 @@ impl Process {
 
 impl World {
     pub(crate) fn new(streams: Vec<Stream>, settings: Settings) -> Self {
-        let processes = Side::BOTH.map(|side| Process::new(side, settings));
-        let conditions = Conditions { resumes: settings.resume == [true; 2], expired: false };
+        let sides = [(1, Side::Caller), (2, Side::Server), (3, Side::Caller)];
+        let processes = sides.map(|(number, side)| Process::new(number, side, settings));
+        let resumes = settings.resume == [true; 2];
+        let conditions = Conditions { resumes, expired: false, gave_away: false };
         let mut world = Self {
             streams,
             carriers: Vec::new(),
@@ -114,13 +118,24 @@ impl World {
 
     /// One more connection; streams are opened and attached on the newest.
     pub(crate) fn connect(&mut self) {
-        let [caller, server] = &self.processes;
-        let mut caller = caller.start(self.next_role, self.now);
+        self.connect_by(By::First);
+    }
+
+    pub(crate) fn connect_by(&mut self, by: By) {
+        let server = &self.processes[Side::Server as usize];
+        let mut caller = self.process(by).start(self.next_role, self.now);
         let mut server = server.start(self.next_role.peer(), self.now);
         (caller.direct, server.direct) = (self.direct, !self.direct);
-        self.carriers.push(Carrier::new(caller, server));
+        self.carriers.push(Carrier::new(by, caller, server));
         self.next_role = self.next_role.peer();
         self.direct = !self.direct;
+    }
+
+    fn process(&self, by: By) -> &Process {
+        match by {
+            By::First => &self.processes[0],
+            By::Second => &self.processes[2],
+        }
     }
 
     /// The carrier that a random number means, among those that have an end left.
@@ -130,30 +145,64 @@ impl World {
         (!left.is_empty()).then(|| left[which % left.len()])
     }
 
-    fn newest(&self) -> Option<usize> {
-        self.carriers.iter().rposition(Carrier::is_whole)
+    fn newest(&self, by: By) -> Option<usize> {
+        self.carriers.iter().rposition(|it| it.by == by && it.is_whole())
+    }
+
+    /// The caller's end of the newest connection of a process, if streams can be opened there.
+    fn newest_end(&self, by: By) -> Option<&End> {
+        let newest = self.newest(by).and_then(|at| self.carriers[at].end(Side::Caller));
+        newest.filter(|end| end.is_established)
     }
 
     /// Opens what is not opened, and has those come back that have no carrier.
     pub(crate) fn reach(&mut self) {
-        let newest = self.newest().and_then(|at| self.carriers[at].end(Side::Caller));
-        let Some(end) = newest.filter(|end| end.is_established) else { return };
-        for stream in self.streams.iter_mut().filter(|stream| !stream.caller.is_opened()) {
+        self.open(usize::MAX);
+        By::BOTH.iter().for_each(|by| self.come_back(*by));
+    }
+
+    /// Opens those of the first `most` streams that are not opened.
+    pub(crate) fn open(&mut self, most: usize) {
+        let Some(end) = self.newest_end(By::First) else { return };
+        let connection = Arc::clone(&end.connection);
+        let streams = self.streams.iter_mut().take(most);
+        for stream in streams.filter(|stream| !stream.caller.is_opened()) {
             let request = stream.request();
             // Without room the stream waits for a grant.
-            if let Ok(call) = end.connection.try_open(&request, "a/b/c", stream.id).unwrap() {
+            if let Ok(call) = connection.try_open(&request, "a/b/c", stream.id).unwrap() {
                 stream.caller.open(call);
             }
         }
-        let _ = self.processes[Side::Caller as usize].detached.reattach(&end.connection);
+    }
+
+    /// Has the streams of a process come back that have no carrier.
+    pub(crate) fn come_back(&mut self, by: By) {
+        if let Some(end) = self.newest_end(by) {
+            let _ = self.process(by).detached.reattach(&end.connection);
+        }
+    }
+
+    /// The second process takes a stream over, from the item that its caller takes next, or from one
+    /// that lies before or behind that.
+    pub(crate) fn take_over(&mut self, number: usize, shift: isize) {
+        let Some(end) = self.newest_end(By::Second) else { return };
+        let connection = Arc::clone(&end.connection);
+        self.stream(number, |stream| stream.take_over(&connection, shift));
+    }
+
+    /// The second process takes what is there.
+    pub(crate) fn take_taken_over(&mut self, number: usize) {
+        let conditions = self.conditions;
+        self.stream(number, |stream| stream.take_taken_over(conditions));
     }
 
     /// Streams leave a carrier that is up for the newest one. Returns how many.
     pub(crate) fn move_streams(&mut self, at: usize, most: usize) -> usize {
-        let newest = self.newest().and_then(|at| self.carriers[at].end(Side::Caller));
-        let Some(to) = newest.filter(|end| end.is_established) else { return 0 };
+        let Some(to) = self.newest_end(self.carriers[at].by) else { return 0 };
         let Some(from) = self.carriers[at].end(Side::Caller) else { return 0 };
-        from.connection.move_calls(&to.connection, most, self.now)
+        let moved = from.connection.move_calls(&to.connection, most, self.now);
+        self.carriers[at].left += moved;
+        moved
     }
 
     pub(crate) fn stream(&mut self, number: usize, act: impl FnOnce(&mut Stream)) {
@@ -164,6 +213,7 @@ impl World {
 
     /// The caller takes what is there.
     pub(crate) fn take(&mut self, number: usize) {
+        self.conditions.gave_away |= self.streams.iter().any(Stream::has_taker);
         let conditions = self.conditions;
         self.stream(number, |stream| stream.take(conditions));
     }
@@ -176,6 +226,9 @@ impl World {
     /// Delivers up to `most` bytes to one side.
     pub(crate) fn deliver(&mut self, at: usize, side: Side, most: usize) {
         let bytes: BytesMut = self.carriers[at].take_bytes(side, most);
+        if side == Side::Caller && !bytes.is_empty() {
+            self.carriers[at].left = 0;
+        }
         let Some(end) = self.carriers[at].end_mut(side) else { return };
         let streams = &mut self.streams;
         let handled = end.handle_input(&bytes, self.now, |request| {
@@ -191,6 +244,21 @@ impl World {
 
     pub(crate) fn lose(&mut self, at: usize, side: Side, loss: Loss) {
         self.carriers[at].lose(side, loss, self.now);
+    }
+
+    /// The server ends its end, while what has arrived there is still to be read.
+    pub(crate) fn lose_before_it_is_read(&mut self, at: usize) {
+        if let Some(end) = self.carriers[at].end(Side::Server) {
+            let error = Error::new(Code::ConnectionLost, "it broke");
+            end.connection.lost(&error, ResumeReason::Lost, self.now);
+        }
+    }
+
+    /// The server says that it has begun no stream of this connection, and will not.
+    pub(crate) fn go_away(&mut self, at: usize) {
+        if let Some(end) = self.carriers[at].end(Side::Server) {
+            end.connection.drain(0);
+        }
     }
 
     /// Time passes: what is due happens when it is.
@@ -209,7 +277,11 @@ impl World {
                 for side in Side::BOTH {
                     let due = |end: &&mut End| end.poll_timeout() <= self.now;
                     let Some(end) = carrier.end_mut(side).filter(due) else { continue };
-                    if end.handle_timeout(self.now).is_err() {
+                    let is_silent = end.handle_timeout(self.now).is_err();
+                    if side == Side::Caller {
+                        carrier.left = 0;
+                    }
+                    if is_silent {
                         carrier.lose(side, Loss::GivenUp, self.now);
                     }
                 }
@@ -269,8 +341,12 @@ impl World {
     fn settle_callers(&mut self, stalled: Option<usize>) {
         // More turns than the longest window-of-one stream needs.
         for turn in 0..5_000 {
-            if self.newest().is_none() {
+            if self.newest(By::First).is_none() {
                 self.connect();
+            }
+            let is_taken_over = self.streams.iter().any(|stream| stream.taker.is_some());
+            if is_taken_over && self.newest(By::Second).is_none() {
+                self.connect_by(By::Second);
             }
             self.reach();
             for at in 0..self.carriers.len() {
@@ -285,6 +361,9 @@ impl World {
                 while self.streams[number].caller.is_woken() {
                     self.take(number);
                 }
+                while self.streams[number].taker.as_ref().is_some_and(Taker::is_woken) {
+                    self.take_taken_over(number);
+                }
             }
             self.streams.iter_mut().for_each(Stream::wind_up);
             self.check();
@@ -297,26 +376,31 @@ impl World {
 
     fn are_settled(&self, stalled: Option<usize>) -> bool {
         let others = self.streams.iter().enumerate().filter(|(at, _)| Some(*at) != stalled);
-        let have_ended =
-            others.map(|(_, it)| it).all(|it| it.has_ended() || it.caller.is_abandoned());
+        let have_ended = others.map(|(_, it)| it).all(Stream::is_read);
         let is_quiet = self.carriers.iter().all(|it| match it.end(Side::Caller) {
             Some(end) => it.is_whole() && end.connection.active_streams() == 0,
             None => it.is_gone(),
         });
-        have_ended && (is_quiet || stalled.is_some())
+        // One that has lost its carrier attaches in the next turn, to tell its handler of a cancel.
+        let nobody_waits = self.processes.iter().all(|it| it.detached.is_empty());
+        have_ended && (is_quiet && nobody_waits || stalled.is_some())
     }
 
     pub(crate) fn check(&self) {
         self.streams.iter().for_each(Stream::check);
         let most: usize = self.streams.iter().map(Stream::most_held).sum();
-        let [queued, kept] = [BudgetUse::Queued, BudgetUse::Kept];
-        for (side, what) in [(Side::Caller, queued), (Side::Server, kept)] {
-            let held = self.processes[side as usize].budget.used(what);
-            assert!(held <= most, "{held} bytes of {what:?} at the {side:?}, of {most}");
+        for by in By::BOTH {
+            let is_up = |it: &&Carrier| it.by == by && it.end(Side::Caller).is_some();
+            let left: usize = self.carriers.iter().filter(is_up).map(|it| it.left).sum();
+            let (held, most) =
+                (self.process(by).budget.used(BudgetUse::Queued), most + left * MAX_ITEM);
+            assert!(held <= most, "{held} bytes wait for {by:?}, of {most}");
         }
+        let held = self.processes[Side::Server as usize].budget.used(BudgetUse::Kept);
+        assert!(held <= most, "{held} bytes are kept, of {most}");
     }
 
-    /// Both processes end: nothing may be held any more.
+    /// All processes end: nothing may be held any more.
     pub(crate) fn end(mut self) {
         let error = Error::new(Code::ConnectionLost, "it is over");
         self.carriers.iter_mut().for_each(Carrier::end_all);
