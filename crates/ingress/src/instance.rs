@@ -88,11 +88,13 @@ impl Instance {
                     sink.keep_for(grace);
                 }
                 let sink = ParkLimit::wrap(sink, &context, self.park_limit);
-                let (context, sink) = match self.retain {
+                // A stream without a secret has no other readers.
+                let (context, sink) = match self.retain.filter(|_| secret != 0) {
                     None => (context, sink),
                     Some(retain) => {
                         let Process { retention, tasks, .. } = &*self.process;
-                        retention.retain(retain, (context, secret), sink, tasks)
+                        let share = |handler: &_| permit.share(handler);
+                        retention.retain(retain, (context, secret), sink, share, tasks)
                     }
                 };
                 let sink = HandOver::wrap(sink, &context, self.continuation, &self.hand_overs);
@@ -119,9 +121,13 @@ impl Instance {
         // Counted before it can be cut: what is in flight is in the gauge.
         let metrics = Some(self.metrics.admitted(request_bytes));
         let key = self.contexts.insert(context);
-        let watch = |deadline| self.process.deadlines.watch(deadline, context, &self.process.tasks);
-        let deadline = context.deadline().map(watch);
-        Ok(RequestGuard { instance: Arc::clone(self), key, deadline, metrics })
+        let deadline = self.watch_deadline(context);
+        Ok(RequestGuard { instance: Arc::clone(self), key, deadline, metrics, shared: None })
+    }
+
+    pub(crate) fn watch_deadline(&self, context: &Context) -> Option<DeadlineKey> {
+        let Process { deadlines, tasks, .. } = &*self.process;
+        context.deadline().map(|deadline| deadlines.watch(deadline, context, tasks))
     }
 
     /// Counts a refusal.
@@ -185,13 +191,18 @@ impl Instance {
 
     /// Undoes an admission.
     pub(crate) fn leave(&self, key: Option<InFlightKey>, deadline: Option<DeadlineKey>) {
+        self.forget(key, deadline);
+        self.release();
+    }
+
+    /// Neither a cut nor a deadline reaches the context any longer.
+    pub(crate) fn forget(&self, key: Option<InFlightKey>, deadline: Option<DeadlineKey>) {
         if let Some(deadline) = deadline {
             self.process.deadlines.forget(deadline);
         }
         if let Some(key) = key {
             self.contexts.remove(key);
         }
-        self.release();
     }
 
     pub(crate) fn span(&self, context: &Context) -> tracing::Span {

@@ -23,7 +23,6 @@ const ITEM_COST_BYTES: usize = 64;
 /// One response that is kept.
 pub(super) struct Log {
     retain: Retain,
-    secret: u64,
     /// The handler's, apart from that of the caller, whose loss is not the end of the response.
     pub(super) handler: Context,
     state: Mutex<State>,
@@ -82,7 +81,6 @@ impl Log {
     /// Makes the log of a request, and what its handler gets: a context and a sink.
     pub(super) fn begin(
         retain: Retain,
-        secret: u64,
         caller: &Context,
         account: &Option<Arc<Account>>,
     ) -> (Arc<Self>, Context, ResponseSink) {
@@ -109,7 +107,6 @@ impl Log {
         caller.on_cancel(Arc::downgrade(&forward) as _);
         let log = Arc::new(Self {
             retain,
-            secret,
             handler: handler.clone(),
             state: Mutex::new(state),
             news: Notify::new(),
@@ -120,11 +117,6 @@ impl Log {
         handler.on_cancel(Arc::downgrade(&target) as _);
         let sink = ResponseSink::new(target, handler.clone());
         (log, handler, sink)
-    }
-
-    /// True if this is the secret of the stream.
-    pub(super) fn is_secret(&self, secret: u64) -> bool {
-        self.secret == secret
     }
 
     /// Counts a reader from this item on.

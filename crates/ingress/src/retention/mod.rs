@@ -13,7 +13,12 @@ mod reader;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use sinew_plane::{
@@ -22,7 +27,7 @@ use sinew_plane::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::log::Log;
+use self::log::{Entered, Log};
 
 /// What an endpoint keeps of each of its responses, beyond what its reader has not acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +50,8 @@ impl Retain {
 
 /// The retained responses of a process.
 pub(crate) struct Retention {
-    logs: Mutex<HashMap<StreamId, Arc<Log>>>,
+    /// By stream and secret: no other caller that chooses the same id gets at them.
+    logs: Mutex<HashMap<(StreamId, u64), Arc<Log>>>,
     /// What all of them are charged to.
     account: Option<Arc<Account>>,
     /// Cancelled when the process keeps no response any longer.
@@ -59,32 +65,52 @@ impl Retention {
     }
 
     /// Puts a log between the handler of a request and its caller, as `retain` says. Returns the
-    /// context and the sink for the handler. A stream whose `secret` is 0 has no other readers, and
-    /// passes unchanged.
-    pub(crate) fn retain(
+    /// context and the sink for the handler. What `hold` makes of the handler's context is dropped
+    /// when the caller has its end, before it hears of it.
+    pub(crate) fn retain<G: Send + 'static>(
         self: &Arc<Self>,
         retain: Retain,
         (context, secret): (Context, u64),
         sink: ResponseSink,
+        hold: impl FnOnce(&Context) -> G,
         tasks: &TaskTracker,
     ) -> (Context, ResponseSink) {
-        if secret == 0 {
-            return (context, sink);
-        }
-        let (log, handler, handler_sink) = Log::begin(retain, secret, &context, &self.account);
-        self.logs.lock().insert(context.id(), Arc::clone(&log));
-        let (retention, id) = (Arc::clone(self), context.id());
-        let entered = log.enter(0);
+        let (log, handler, handler_sink) = Log::begin(retain, &context, &self.account);
+        let (retention, key) = (Arc::clone(self), (context.id(), secret));
+        self.logs.lock().insert(key, Arc::clone(&log));
+        let (entered, guard) = (log.enter(0), hold(&handler));
         tasks.spawn(async move {
-            let serving = async {
-                reader::read(&log, entered, context, sink).await;
-                log.expire().await;
-            };
-            retention.ending.run_until_cancelled(serving).await;
-            retention.logs.lock().remove(&id);
+            retention.read(&log, (entered, guard), context, sink).await;
+            if retention.ending.run_until_cancelled(log.expire()).await.is_none() {
+                log.handler.cancel(StopKind::Kill, CancelReason::Shutdown);
+            }
+            retention.remove(key, &log);
             log.clear();
         });
         (handler, handler_sink)
+    }
+
+    /// Passes the items to one reader, which hears it if the process shuts down.
+    async fn read<G>(
+        &self,
+        log: &Arc<Log>,
+        entered: (Entered, G),
+        context: Context,
+        sink: ResponseSink,
+    ) {
+        let mut reading = pin!(reader::read(log, entered, context.clone(), sink));
+        if self.ending.run_until_cancelled(&mut reading).await.is_none() {
+            context.cancel(StopKind::Kill, CancelReason::Shutdown);
+            reading.await;
+        }
+    }
+
+    fn remove(&self, key: (StreamId, u64), log: &Arc<Log>) {
+        if let Entry::Occupied(kept) = self.logs.lock().entry(key)
+            && Arc::ptr_eq(kept.get(), log)
+        {
+            kept.remove();
+        }
     }
 
     /// Serves a request to [`ResumeToken::ENDPOINT`]: adds a reader to a response that is kept, until
@@ -101,25 +127,17 @@ impl Retention {
             let message = "the request to resume a stream has no resume token as its body";
             return sink.reject(Error::new(Code::InvalidPayload, message));
         };
-        let log = self.logs.lock().get(&stream).cloned();
-        let Some(log) = log.filter(|log| log.is_secret(secret)) else {
+        let log = self.logs.lock().get(&(stream, secret)).cloned();
+        let Some(log) = log else {
             let error = Error::new(Code::ResumeExpired, "the stream is not retained here");
             return sink.reject(error);
         };
-        let (entered, context) = (log.enter(next_item), request.context.clone());
-        let ending = self.ending.clone();
-        tasks.spawn(async move {
-            let _guard = guard;
-            let mut reading = pin!(reader::read(&log, entered, context.clone(), sink));
-            if ending.run_until_cancelled(&mut reading).await.is_none() {
-                // The reader hears why.
-                context.cancel(StopKind::Kill, CancelReason::Shutdown);
-                reading.await;
-            }
-        });
+        let (retention, context) = (Arc::clone(self), request.context.clone());
+        let entered = (log.enter(next_item), guard);
+        tasks.spawn(async move { retention.read(&log, entered, context, sink).await });
     }
 
-    /// Keeps nothing any longer, and ends the readers.
+    /// Keeps nothing any longer, and ends the readers and the handlers.
     pub(crate) fn close(&self) {
         self.ending.cancel();
     }

@@ -12,13 +12,19 @@ use super::log::{Entered, Log, Next};
 const BATCH: usize = 64;
 
 /// Reads from the first item of `entered` to the end of the response, as fast as the reader gives
-/// credit. Ends early when the reader is gone or cancels; that ends no response.
-pub(super) async fn read(log: &Arc<Log>, entered: Entered, context: Context, sink: ResponseSink) {
+/// credit. Ends early when the reader is gone or cancels; that ends no response. What comes with
+/// `entered` is dropped before the reader has its end: it may ask for the next at once.
+pub(super) async fn read<G>(
+    log: &Arc<Log>,
+    (entered, guard): (Entered, G),
+    context: Context,
+    sink: ResponseSink,
+) {
     let first = entered.first;
     let mut reader = Reader { log, first, position: first, sink, has_head: false };
     // A kill is also what the loss of the reader comes to.
     let ended = unless_cancelled(&context, StopKind::Kill, std::pin::pin!(reader.run())).await;
-    drop(entered);
+    drop((entered, guard));
     match ended {
         Ok(Ok(End::Terminal(terminal))) => reader.end(terminal),
         Ok(Ok(End::Expired(error))) => reader.sink.fail(error),

@@ -160,7 +160,7 @@ impl World {
         let (caller, first) = (Context::new(), Far::new(credit));
         let sink = ResponseSink::new(first.clone(), caller.clone());
         let request = (caller.clone(), SECRET);
-        let (handler, sink) = retention.retain(retain, request, sink, &tasks);
+        let (handler, sink) = retention.retain(retain, request, sink, |_| (), &tasks);
         Self { retention, tasks, caller, first, handler, sink }
     }
 
@@ -396,4 +396,31 @@ async fn a_reader_hears_that_the_process_shuts_down() {
     world.close().await;
     let end = reader.end().await;
     assert!(matches!(end, Terminal::Cancelled { reason: CancelReason::Shutdown }), "{end:?}");
+}
+
+#[tokio::test]
+async fn a_response_with_the_id_of_another_takes_nothing_from_it() {
+    tokio::time::pause();
+    let mut world = World::new(RETAIN, 1_000);
+    let sinks = [SECRET + 1, SECRET].map(|secret| {
+        let sink = ResponseSink::new(Far::new(1_000), Context::new());
+        let request = (world.caller.clone(), secret);
+        world.retention.retain(RETAIN, request, sink, |_| (), &world.tasks).1
+    });
+    let [mut stranger, mut later] = sinks;
+    stranger.send("1".into()).await.unwrap();
+    later.send("2".into()).await.unwrap();
+    world.send(0..1).await;
+    let World { sink, retention, tasks, caller, first, handler } = world;
+    sink.complete();
+    first.end().await;
+    // The earlier one of the same caller goes, and the later one stays.
+    pass(RETAIN.time * 2).await;
+    let world = World { sink: stranger, retention, tasks, caller, first, handler };
+    for (secret, number) in [(SECRET + 1, 1), (SECRET, 2)] {
+        let (reader, _) = world.attach_with(secret, 0, 1_000);
+        reader.has(1).await;
+        assert_eq!(reader.numbers(), [number]);
+    }
+    world.close().await;
 }

@@ -17,6 +17,7 @@ mod push_engine_handler;
 mod raw_handler;
 mod registration;
 mod reserve;
+mod retained;
 mod shutdown;
 mod steps;
 mod support;

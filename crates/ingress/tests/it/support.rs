@@ -105,6 +105,17 @@ impl Fixture {
         body: impl Into<Bytes>,
         consumer: Arc<Consumer>,
     ) -> Arc<Consumer> {
+        self.send_with_secret((endpoint, instance), body, consumer, 0)
+    }
+
+    /// As over a transport whose streams others can read, if they have the secret.
+    pub(crate) fn send_with_secret(
+        &self,
+        (endpoint, instance): (&str, u64),
+        body: impl Into<Bytes>,
+        consumer: Arc<Consumer>,
+        secret: u64,
+    ) -> Arc<Consumer> {
         let context = consumer.context.clone();
         let sink = ResponseSink::new(Arc::clone(&consumer) as _, context.clone());
         let request = IncomingRequest {
@@ -115,7 +126,7 @@ impl Fixture {
             transport: &TransportId::from_static("test"),
             peer: &PeerFacts::UNKNOWN,
             attempt: 0,
-            secret: 0,
+            secret,
         };
         self.ingress.handle(request, sink);
         consumer
