@@ -1,6 +1,11 @@
 //! The items of one response in the order in which they were sent, and how far its readers are.
 
-use std::{collections::VecDeque, sync::Arc, task::Waker, time::Instant};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    task::Waker,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -28,6 +33,8 @@ pub(super) struct Log {
     state: Mutex<State>,
     /// Something was added, or a reader has come or gone.
     pub(super) news: Notify,
+    /// The item is gone that a reader without credit would read next.
+    passed: Notify,
     account: Option<Arc<Account>>,
     /// Passes the cancels of the caller on to the handler, for as long as this is there.
     _forward: Arc<ForwardCancel>,
@@ -52,6 +59,8 @@ struct State {
     /// Bytes of the items below that.
     acknowledged_bytes: usize,
     readers: usize,
+    /// The number of the first item that a reader without credit waits to read.
+    waits_at: u64,
     /// When the last reader went, or the response ended.
     idle_since: Instant,
     handler_waits: Option<Waker>,
@@ -99,6 +108,7 @@ impl Log {
             acknowledged: 0,
             acknowledged_bytes: 0,
             readers: 0,
+            waits_at: u64::MAX,
             idle_since: clock::now(),
             handler_waits: None,
             charged: Tally::default(),
@@ -110,6 +120,7 @@ impl Log {
             handler: handler.clone(),
             state: Mutex::new(state),
             news: Notify::new(),
+            passed: Notify::new(),
             account: account.clone(),
             _forward: forward,
         });
@@ -170,12 +181,17 @@ impl Log {
         while may_go(state) && state.exceeds(&self.retain, now) {
             state.drop_oldest();
         }
-        let Some(account) = &self.account else { return };
-        while !state.cover(account) && may_go(state) {
-            state.drop_oldest();
+        if let Some(account) = &self.account {
+            while !state.cover(account) && may_go(state) {
+                state.drop_oldest();
+            }
+            let held = state.held_bytes();
+            state.charged.settle(held, BudgetUse::Retained, account);
         }
-        let held = state.held_bytes();
-        state.charged.settle(held, BudgetUse::Retained, account);
+        if state.oldest > state.waits_at {
+            state.waits_at = u64::MAX;
+            self.passed.notify_waiters();
+        }
     }
 
     pub(super) fn set_head(&self, head: Headers) {
@@ -238,6 +254,27 @@ impl Log {
                 None => Next::Nothing,
             },
         }
+    }
+
+    /// Waits until the item at `position` is gone. Cancel-safe.
+    pub(super) async fn passes(&self, position: u64) {
+        loop {
+            // Before the look: from here on no news is missed.
+            let passed = self.passed.notified();
+            {
+                let mut state = self.state.lock();
+                if state.oldest > position {
+                    return;
+                }
+                state.waits_at = state.waits_at.min(position);
+            }
+            passed.await;
+        }
+    }
+
+    /// How long a reader that comes later may take nothing.
+    pub(super) fn patience(&self) -> Duration {
+        self.retain.time
     }
 
     /// A reader was handed the items below `position`, and has acknowledged those below

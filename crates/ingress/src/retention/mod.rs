@@ -37,7 +37,8 @@ pub struct Retain {
     /// Most bytes of those items. At least 1.
     pub bytes: usize,
     /// How long a response is kept after its end, and after its last reader has gone. No item is
-    /// read that is older. At least a millisecond.
+    /// read that is older, and a reader other than the caller that takes nothing for so long ends as
+    /// `Exhausted`. At least a millisecond.
     pub time: Duration,
 }
 
@@ -80,7 +81,8 @@ impl Retention {
         self.logs.lock().insert(key, Arc::clone(&log));
         let (entered, guard) = (log.enter(0), hold(&handler));
         tasks.spawn(async move {
-            retention.read(&log, (entered, guard), context, sink).await;
+            // The park limit of the endpoint is in its sink.
+            retention.read(&log, (entered, guard), None, (context, sink)).await;
             if retention.ending.run_until_cancelled(log.expire()).await.is_none() {
                 log.handler.cancel(StopKind::Kill, CancelReason::Shutdown);
             }
@@ -95,10 +97,10 @@ impl Retention {
         &self,
         log: &Arc<Log>,
         entered: (Entered, G),
-        context: Context,
-        sink: ResponseSink,
+        patience: Option<Duration>,
+        (context, sink): (Context, ResponseSink),
     ) {
-        let mut reading = pin!(reader::read(log, entered, context.clone(), sink));
+        let mut reading = pin!(reader::read(log, entered, patience, (context.clone(), sink)));
         if self.ending.run_until_cancelled(&mut reading).await.is_none() {
             context.cancel(StopKind::Kill, CancelReason::Shutdown);
             reading.await;
@@ -132,9 +134,9 @@ impl Retention {
             let error = Error::new(Code::ResumeExpired, "the stream is not retained here");
             return sink.reject(error);
         };
-        let (retention, context) = (Arc::clone(self), request.context.clone());
-        let entered = (log.enter(next_item), guard);
-        tasks.spawn(async move { retention.read(&log, entered, context, sink).await });
+        let (retention, reader) = (Arc::clone(self), (request.context.clone(), sink));
+        let (entered, patience) = ((log.enter(next_item), guard), Some(log.patience()));
+        tasks.spawn(async move { retention.read(&log, entered, patience, reader).await });
     }
 
     /// Keeps nothing any longer, and ends the readers and the handlers.

@@ -1,10 +1,17 @@
 //! Copies the items of a log to one reader.
 
-use std::{future::poll_fn, sync::Arc};
+use std::{
+    future::{pending, poll_fn},
+    sync::Arc,
+    time::Duration,
+};
 
 use sinew_plane::{
-    Context, Error, Executed, ResponseSink, StopKind, Terminal, TrySendError, unless_cancelled,
+    Code, Context, Error, Executed, ResponseSink, StopKind, Terminal, TrySendError,
+    unless_cancelled,
 };
+
+use tokio::time::sleep;
 
 use super::log::{Entered, Log, Next};
 
@@ -12,22 +19,23 @@ use super::log::{Entered, Log, Next};
 const BATCH: usize = 64;
 
 /// Reads from the first item of `entered` to the end of the response, as fast as the reader gives
-/// credit. Ends early when the reader is gone or cancels; that ends no response. What comes with
-/// `entered` is dropped before the reader has its end: it may ask for the next at once.
+/// credit. Ends early when the reader is gone, cancels, or takes nothing for longer than `patience`;
+/// that ends no response. What comes with `entered` is dropped before the reader has its end: it may
+/// ask for the next at once.
 pub(super) async fn read<G>(
     log: &Arc<Log>,
     (entered, guard): (Entered, G),
-    context: Context,
-    sink: ResponseSink,
+    patience: Option<Duration>,
+    (context, sink): (Context, ResponseSink),
 ) {
     let first = entered.first;
-    let mut reader = Reader { log, first, position: first, sink, has_head: false };
+    let mut reader = Reader { log, first, position: first, patience, sink, has_head: false };
     // A kill is also what the loss of the reader comes to.
     let ended = unless_cancelled(&context, StopKind::Kill, std::pin::pin!(reader.run())).await;
     drop((entered, guard));
     match ended {
         Ok(Ok(End::Terminal(terminal))) => reader.end(terminal),
-        Ok(Ok(End::Expired(error))) => reader.sink.fail(error),
+        Ok(Ok(End::Early(error))) => reader.sink.fail(error),
         // The sink says by itself that its stream is lost or cancelled.
         Ok(Err(_)) | Err(_) => {
             if let Some(reason) = context.reason() {
@@ -43,13 +51,14 @@ struct Reader<'a> {
     first: u64,
     /// The number of the next item.
     position: u64,
+    patience: Option<Duration>,
     sink: ResponseSink,
     has_head: bool,
 }
 
 enum End {
     Terminal(Terminal),
-    Expired(Error),
+    Early(Error),
 }
 
 impl Reader<'_> {
@@ -60,9 +69,33 @@ impl Reader<'_> {
             let news = log.news.notified();
             self.send_what_precedes();
             match self.send_items()? {
-                Sent::Waits => poll_fn(|cx| self.sink.poll_ready(cx)).await?,
+                Sent::Waits => {
+                    if let Some(error) = self.credit().await? {
+                        return Ok(End::Early(error));
+                    }
+                }
                 Sent::All => news.await,
                 Sent::End(end) => return Ok(end),
+            }
+        }
+    }
+
+    /// Waits for credit, or until the next item is gone. The error of a reader that takes too long.
+    async fn credit(&mut self) -> Result<Option<Error>, Error> {
+        let Self { log, position, patience, sink, .. } = self;
+        let too_long = async {
+            match *patience {
+                Some(patience) => sleep(patience).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            ready = poll_fn(|cx| sink.poll_ready(cx)) => ready.map(|()| None),
+            () = log.passes(*position) => Ok(None),
+            () = too_long => {
+                let message = format!("the reader took nothing for {:?}", patience.unwrap_or_default());
+                Ok(Some(Error::new(Code::Exhausted, message).with_executed(Executed::Yes)))
             }
         }
     }
@@ -95,7 +128,7 @@ impl Reader<'_> {
                 Next::Expired { oldest, newest } => {
                     // Without an advance: its position may be beyond all items.
                     let error = Log::expired(self.position, (oldest, newest));
-                    return Ok(Sent::End(End::Expired(error)));
+                    return Ok(Sent::End(End::Early(error)));
                 }
                 Next::End(terminal, facts) => {
                     if !facts.is_empty() {

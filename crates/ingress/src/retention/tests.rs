@@ -43,11 +43,19 @@ impl Far {
         far
     }
 
+    /// Acknowledges what is there, and gives credit.
     fn grant(&self, more: usize) {
+        {
+            let mut state = self.state.lock();
+            state.acknowledged = state.items.len() as u64;
+        }
+        self.give(more);
+    }
+
+    fn give(&self, credit: usize) {
         let waker = {
             let mut state = self.state.lock();
-            state.credit += more;
-            state.acknowledged = state.items.len() as u64;
+            state.credit += credit;
             state.waker.take()
         };
         waker.into_iter().for_each(std::task::Waker::wake);
@@ -311,8 +319,8 @@ async fn a_slow_reader_slows_nobody() {
     }
     assert_eq!(fast.numbers(), (0..5_000).collect::<Vec<_>>());
     assert!(world.first.numbers().is_empty());
-    // The slow one falls back to what is retained: its next item is not.
-    world.first.grant(10);
+    // The slow one falls back to what is retained. Its next item is not, and it hears so although it
+    // takes nothing.
     assert!(window(&world.first.end().await).is_some());
     assert!(!world.handler.is_stopped(), "others read on");
     world.close().await;
@@ -422,5 +430,27 @@ async fn a_response_with_the_id_of_another_takes_nothing_from_it() {
         reader.has(1).await;
         assert_eq!(reader.numbers(), [number]);
     }
+    world.close().await;
+}
+
+#[tokio::test]
+async fn a_reader_that_takes_nothing_is_not_waited_for_longer_than_the_response_is_kept() {
+    tokio::time::pause();
+    let mut world = World::new(RETAIN, 0);
+    world.send(0..5).await;
+    let (idle, _) = world.attach(0, 0);
+    let (slow, _) = world.attach(0, 1);
+    for number in 1..4 {
+        pass(RETAIN.time / 2).await;
+        slow.give(1);
+        slow.has(number).await;
+    }
+    let end = idle.end().await;
+    assert!(
+        matches!(&end, Terminal::Failed { error } if error.code() == Code::Exhausted),
+        "{end:?}"
+    );
+    let others = [&slow, &world.first].map(|it| it.state.lock().end.is_none());
+    assert_eq!(others, [true; 2], "one takes items, and the other is the caller");
     world.close().await;
 }
