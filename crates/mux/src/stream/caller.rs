@@ -295,10 +295,19 @@ impl<D: Driver> CallerStream<D> {
 
     /// The connection is gone. Returns who is to be woken.
     pub(crate) fn on_connection_lost(&self, error: &Error) -> Option<Waker> {
-        let mut state = self.state.lock();
-        let (state, at) = state.parts();
-        state.lose(error, at);
-        state.waker.take()
+        let (waker, left) = {
+            let mut locked = self.state.lock();
+            let (state, at) = locked.parts();
+            state.lose(error, at);
+            (state.waker.take(), locked.take_left())
+        };
+        if let Some((connection, number)) = left.and_then(|(it, at)| Some((it.upgrade()?, at))) {
+            // If no attach has reached the peer, it still works for the stream there.
+            let (kind, reason) = (StopKind::Kill, CancelReason::Disconnected);
+            connection.out.lock().outbound.cancel(number, kind, reason);
+            D::transmit(&connection);
+        }
+        waker
     }
 
     /// Asks the peer once for each kind, the stronger one even after the weaker.

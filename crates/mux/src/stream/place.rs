@@ -3,7 +3,7 @@
 use std::{
     ops::{Deref, DerefMut},
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -39,7 +39,13 @@ struct Moved<D: Driver> {
     counter: u32,
     /// Of a stream that another process has opened.
     foreign: Option<Foreign>,
+    /// The connection that was up when the stream left it, and its number there: if the attach is
+    /// lost, the peer still has it there.
+    left: Option<Left<D>>,
 }
+
+/// Where a stream was that has left a connection which was up.
+pub(super) type Left<D> = (Weak<Connection<D>>, u32);
 
 /// What attaches show of a stream that another process has opened.
 #[derive(Clone, Copy)]
@@ -96,7 +102,7 @@ impl<D: Driver, S> Placed<D, S> {
         state: S,
     ) -> Self {
         let first = Arc::clone(&connection);
-        let moved = Moved { connection, number, counter: 1, foreign: Some(foreign) };
+        let moved = Moved { connection, number, counter: 1, foreign: Some(foreign), left: None };
         let inner = Mutex::new(Inner { moved: Some(Box::new(moved)), state });
         Self { first, number, has_moved: AtomicBool::new(true), inner }
     }
@@ -181,11 +187,23 @@ impl<'a, D: Driver, S> Locked<'a, D, S> {
         self.inner.moved.as_ref()?.foreign
     }
 
+    /// Remembers the connection that a stream has left while it was up.
+    pub(super) fn set_left(&mut self, left: Left<D>) {
+        if let Some(moved) = &mut self.inner.moved {
+            moved.left = Some(left);
+        }
+    }
+
+    /// The last connection that the stream has left while it was up, once.
+    pub(super) fn take_left(&mut self) -> Option<Left<D>> {
+        self.inner.moved.as_mut()?.left.take()
+    }
+
     /// The stream is on this connection from now on, by the attach with that counter.
     pub(super) fn move_to(&mut self, connection: &Arc<Connection<D>>, number: u32, counter: u32) {
         let connection = Arc::clone(connection);
-        let foreign = self.foreign();
-        self.inner.moved = Some(Box::new(Moved { connection, number, counter, foreign }));
+        let (foreign, left) = (self.foreign(), self.take_left());
+        self.inner.moved = Some(Box::new(Moved { connection, number, counter, foreign, left }));
         self.placed.has_moved.store(true, Ordering::Release);
     }
 }

@@ -76,13 +76,17 @@ impl<D: Driver> CallerStream<D> {
             out.outbound.take_over_window(state.consumer.window());
             (stream, next_item)
         };
-        {
+        let left = {
             let (state, old) = state.parts();
             if let Some(account) = &old.connection.account {
                 state.queued.clear(BudgetUse::Queued, account);
             }
-        }
+            (!state.is_detached).then(|| (Arc::downgrade(old.connection), old.number))
+        };
         state.move_to(connection, stream, counter);
+        if let Some(left) = left {
+            state.set_left(left);
+        }
         let (state, at) = state.parts();
         state.is_detached = false;
         state.charge(at);

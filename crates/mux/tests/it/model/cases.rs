@@ -313,3 +313,27 @@ fn an_abandoned_stream_whose_move_is_lost_tells_its_handler_over_the_carrier_tha
     world.settle(None);
     world.end();
 }
+
+#[test]
+fn a_stream_that_is_given_up_behind_a_lost_move_is_cancelled_on_the_carrier_that_it_left() {
+    let stream = Stream::new(0, Window { items: 1, bytes: 1 }, 0).telling();
+    let mut world = World::new(vec![stream], settings(Role::Dialler, false));
+    begin(&mut world);
+    world.connect();
+    (0..2).for_each(|_| world.exchange(1));
+    assert_eq!(world.move_streams(0, 1), 1);
+    // The attach has not left, and no other follows.
+    Side::BOTH.iter().for_each(|side| world.lose(1, *side, Loss::Cut));
+    let is_killed =
+        |world: &World| world.streams[0].handler.as_ref().unwrap().context().is_killed();
+    let mut passed = Duration::ZERO;
+    while !is_killed(&world) {
+        assert!(passed < GRACE * 2, "the handler works on for nobody");
+        passed += Duration::from_secs(1);
+        world.pass(Duration::from_secs(1));
+        world.exchange(0);
+    }
+    assert!(passed >= GRACE);
+    world.settle(None);
+    world.end();
+}
