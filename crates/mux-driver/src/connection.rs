@@ -287,9 +287,13 @@ impl Connection {
         self.0.peer_leaves()
     }
 
-    /// Waits until no stream is left and their ends are written. If this side drains, it waits
-    /// until the peer has said that it has them: what is written may lie in a connection that is
-    /// dead already.
+    /// True while a stream is on it, or the end of one that the peer may not have.
+    pub(crate) fn has_streams(&self) -> bool {
+        self.active_streams() > 0 || self.0.unacknowledged() > 0
+    }
+
+    /// Waits until no stream is left, their ends are written, and the peer has said that it has
+    /// them: what is written may lie in a connection that is dead already.
     pub(crate) async fn drained(&self) {
         let Tasks { idle, written, closed, .. } = self.tasks();
         let mut is_asked = false;

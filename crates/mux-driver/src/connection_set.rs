@@ -280,6 +280,13 @@ impl ConnectionSet {
         live.by_number.values().filter_map(Weak::upgrade).map(Connection).filter(open).collect()
     }
 
+    /// True while a connection is closed whose streams may not wait for the next one yet.
+    fn is_closing_any(&self) -> bool {
+        let live = self.live.lock();
+        let mut connections = live.by_number.values().filter_map(Weak::upgrade).map(Connection);
+        connections.any(|connection| connection.is_closed())
+    }
+
     /// Closes all connections, and ends the streams that wait for another connection.
     pub fn close_all(&self, error: &Error) {
         self.sessions.close(error);
@@ -288,10 +295,11 @@ impl ConnectionSet {
         }
     }
 
-    /// True while streams that this side serves, and that have lost their connection, wait for
-    /// their consumers.
-    pub fn keeps_streams(&self) -> bool {
-        self.sessions.waiting() > 0
+    /// True while there are streams on the connections, or streams that this side serves wait for
+    /// their consumers: one may come back over another connection, perhaps before this side has seen
+    /// that the first one is lost.
+    pub fn has_streams(&self) -> bool {
+        self.sessions.waiting() > 0 || self.all().iter().any(Connection::has_streams)
     }
 
     /// Waits for at most `grace` until no stream is left: none on a connection, also not on one that
@@ -303,12 +311,13 @@ impl ConnectionSet {
                 for connection in self.all() {
                     connection.drained().await;
                 }
-                // In this order: a stream that is attached leaves the one for the other.
-                let keeps = self.keeps_streams();
-                if !keeps && self.all().iter().all(|it| it.active_streams() == 0) {
+                // In this order, in which a stream passes: a connection that is closed keeps its
+                // streams until its reader has ended, and one that is attached is on another.
+                let waits = self.is_closing_any() || self.sessions.waiting() > 0;
+                if !waits && self.all().iter().all(|it| it.active_streams() == 0) {
                     return;
                 }
-                if keeps {
+                if waits {
                     looked.await;
                 }
             }
@@ -358,6 +367,8 @@ impl Drop for OpenGuard {
         if by_number.capacity() > 4 * by_number.len() + 64 {
             by_number.shrink_to(2 * by_number.len());
         }
+        drop(live);
+        self.connections.looked.notify_waiters();
     }
 }
 

@@ -82,9 +82,10 @@ impl Received {
     pub fn complete(self) -> Vec<Bytes> {
         let Outcome::Complete { items } = self.outcome else {
             panic!(
-                "after {} items the stream ended as {:?}, and should be complete",
+                "after {} items the stream ended as {:?}, and should be complete: {:?}",
                 self.items.len(),
-                self.outcome
+                self.outcome,
+                self.error
             );
         };
         assert_eq!(items, self.before + self.items.len() as u64, "the terminal miscounts");

@@ -221,6 +221,7 @@ macro_rules! resume_suite {
                 a_cut_at_any_byte_loses_nothing,
                 cuts_one_after_another_lose_nothing,
                 many_streams_come_back_together,
+                cuts_while_the_server_shuts_down_lose_nothing,
                 cuts_under_load_leave_each_item_once,
                 a_parked_producer_goes_on_where_it_was,
                 no_request_runs_twice,

@@ -38,7 +38,7 @@ struct Shared {
     config: CheckedTcpConfig,
     port: Arc<Port>,
     mux: Arc<MuxProtocol>,
-    /// The server drains: a connection is accepted only for streams that have lost theirs.
+    /// The server drains: a connection is accepted only where a stream may have lost its own.
     draining: CancellationToken,
     /// Ends the listeners.
     stop_accepting: CancellationToken,
@@ -194,7 +194,7 @@ impl Admit for Shared {
     /// Serves an accepted socket, or closes it when there are too many.
     fn admit(self: &Arc<Self>, socket: Socket, peer: Peer) {
         let is_draining = self.draining.is_cancelled();
-        if is_draining && !self.connections().keeps_streams() {
+        if is_draining && !self.connections().has_streams() {
             // Closed at once, which sends the caller elsewhere.
             return;
         }

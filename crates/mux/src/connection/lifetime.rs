@@ -39,11 +39,12 @@ impl<D: Driver> Connection<D> {
         self.streams.lock().draining = true;
     }
 
-    /// How many streams of a connection that drains have ended of which the peer has not said that
-    /// it has the end. [`Driver::on_idle`] is called when it has said so of the last.
+    /// How many streams have ended of which the peer has not said that it has the end. From the first
+    /// call on, [`Driver::on_idle`] is called as well when the peer has said so of the last.
     pub fn unacknowledged(&self) -> usize {
-        let streams = self.streams.lock();
-        if streams.draining { streams.finished.len() } else { 0 }
+        let mut streams = self.streams.lock();
+        streams.tells_ends = true;
+        streams.finished.len()
     }
 
     /// Sends the peer a goaway: streams above `last_stream` were not begun, for the reason `error`.

@@ -186,7 +186,7 @@ impl<D: Driver> Receiver<D> {
                 None => self.inbound.on_ineffective_frame(now)?,
             }
         }
-        if streams.draining && streams.finished.is_empty() {
+        if streams.tells_ends && streams.finished.is_empty() {
             connection.driver.on_idle();
         }
         Ok(())

@@ -45,6 +45,8 @@ pub(super) struct Streams<D: Driver> {
     /// Frames that may still arrive for streams of this side that have left for another connection
     /// while this one is up. They are not held against the peer, which has sent them in good faith.
     pub(super) void_frames: u64,
+    /// The driver is told when the peer has the ends of all of `finished`.
+    pub(super) tells_ends: bool,
     /// No new ones: drained or closed.
     pub(super) draining: bool,
     /// The peer has said that it drains.
@@ -82,6 +84,7 @@ impl<D: Driver> Default for Streams<D> {
             unanswered: Unanswered::default(),
             resumed: FxHashMap::default(),
             void_frames: 0,
+            tells_ends: false,
             draining: false,
             peer_leaves: false,
             closed: false,

@@ -219,8 +219,10 @@ impl Pool {
     /// Lets the streams end within `grace`, closes the connections, and joins their tasks.
     /// Returns how many streams were cut.
     pub(crate) async fn end(&self, grace: Duration) -> usize {
+        // Callers are dialled again meanwhile.
+        self.0.connections.settle(grace).await;
         self.0.stop.cancel();
-        let cut = self.0.connections.end(grace).await;
+        let cut = self.0.connections.end(Duration::ZERO).await;
         self.0.show();
         cut
     }

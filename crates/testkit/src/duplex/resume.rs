@@ -15,7 +15,7 @@ use futures_util::{
 use sinew_plane::{RequestHandler, ResponseStream, Window};
 
 use crate::{
-    Cut, Harness, Received, Reports, Served, Way,
+    Cut, Harness, PATIENCE, Received, Reports, Served, Way,
     handlers::{Call, counting, spawned},
     payload::{assert_same, numbered, patterned},
     reports, request, until, within,
@@ -223,6 +223,31 @@ pub async fn cuts_under_load_leave_each_item_once(harness: &dyn Harness) {
     let reading = join_all(streams.iter_mut().map(|stream| rest(stream, 1, ITEMS)));
     let (cuts, _) = join(cutting, reading).await;
     assert!(cuts >= 10, "only {cuts} cuts while items came");
+}
+
+/// What runs when a server shuts down has its grace to end, and keeps its promise in it: the stream
+/// outlives its connection, and the end that the server has written arrives.
+pub async fn cuts_while_the_server_shuts_down_lose_nothing(harness: &dyn Harness) {
+    let (handler, mut calls) = handing();
+    let (served, way) = serve(harness, handler).await;
+    let mut stream = served.open(request("")).await;
+    let mut call = calls.next("the call").await;
+    assert!(call.sink.send(numbered(0)).await.is_ok());
+    take(&mut stream, 0).await;
+    let reading = async {
+        for number in 1..4 {
+            way.cut(if number % 2 == 0 { Cut::Fin } else { Cut::Reset });
+            assert!(call.sink.send(numbered(number)).await.is_ok());
+            take(&mut stream, number).await;
+        }
+        // Nobody is told that the end is lost with the connection.
+        way.cut(Cut::Silence);
+        call.sink.complete();
+        rest(&mut stream, 4, 4).await;
+    };
+    let (shutdown, ()) =
+        join(within("the shutdown", served.server.shutdown(PATIENCE)), reading).await;
+    assert_eq!(shutdown.cut_streams, 0);
 }
 
 /// A producer without credit stays so over a cut, and is woken by the credit that follows it.

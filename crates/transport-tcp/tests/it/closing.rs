@@ -158,13 +158,14 @@ async fn crossing_messages_never_end_a_connection() {
 async fn a_client_closes_connections_that_have_retired() {
     let kept = crate::fixture::Keep::default();
     let server = server(config(), kept.handler());
-    let (client, address) = (client(config()), tcp_address(&server));
+    let (client, address) = (client(config()), crate::gate::passing_one(&server).await);
     let mut response = open(&client, &address, "x").await.unwrap();
     soon("the handler", response.started()).await.unwrap();
     server.drain();
     let refused = async {
-        while client.open(&address, request("y")).await.is_ok() {
-            tokio::task::yield_now().await;
+        while let Ok(mut response) = client.open(&address, request("y")).await {
+            // Refused by the server, which has said goodbye before.
+            assert!(response.started().await.is_err());
         }
     };
     soon("the goodbye to arrive", refused).await;

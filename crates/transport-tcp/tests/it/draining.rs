@@ -89,35 +89,28 @@ async fn a_server_ends_when_its_callers_have_the_ends_of_their_streams() {
 }
 
 #[tokio::test]
-async fn a_draining_server_takes_no_new_request_also_where_it_waits_for_a_consumer() {
-    let Begun { server, gate, stream, sink, client, _sinks } = Begun::new(settings).await;
+async fn a_draining_server_takes_no_new_request_and_no_connection_without_a_stream() {
+    let Begun { server, gate: _gate, mut stream, sink, client, _sinks } =
+        Begun::new(attentive).await;
     server.drain();
     let other = TcpTransport::new(settings(3).checked().unwrap());
     let direct = tcp_address(&server);
-    let refused = soon("the refusal", other.open(&direct, request(""))).await.unwrap_err();
-    assert_eq!(refused.executed(), Executed::No, "{refused}");
-    // The consumer cannot come back now, so the server takes connections until it does.
-    gate.close();
-    soon("the end of the consumer", async {
-        let mut stream = stream;
-        stream.next().await.unwrap().unwrap_err()
-    })
-    .await;
-    let refused = loop {
-        let refused = other.open(&direct, request("")).await;
-        let error = match refused {
-            Ok(mut stream) => stream.next().await.unwrap().unwrap_err(),
-            Err(error) => error,
-        };
-        assert_eq!(error.executed(), Executed::No, "{error}");
-        if error.code() == Code::Draining {
-            break error;
-        }
-        tokio::task::yield_now().await;
-    };
-    assert_eq!(refused.code(), Code::Draining);
-    assert_eq!(client.connections(), 0);
+    let mut refused = other.open(&direct, request("")).await.unwrap();
+    let error = soon("the refusal", refused.next()).await.unwrap().unwrap_err();
+    assert_eq!((error.code(), error.executed()), (Code::Draining, Executed::No), "{error}");
     sink.complete();
-    let shutdown = soon("the shutdown", server.shutdown(Duration::from_millis(50))).await;
-    assert_eq!(shutdown.cut_streams, 0);
+    assert!(soon("the end", stream.next()).await.is_none());
+    // The server hears that the caller has the end, and then closes what is dialled.
+    let closed = async {
+        loop {
+            let third = TcpTransport::new(settings(4).checked().unwrap());
+            if let Err(error) = third.open(&direct, request("")).await {
+                return error;
+            }
+        }
+    };
+    let error = soon("the closed connection", closed).await;
+    assert_eq!(error.executed(), Executed::No, "{error}");
+    let shutdown = soon("the shutdown", server.shutdown(GRACE)).await;
+    assert_eq!((shutdown.cut_streams, client.connections()), (0, 0));
 }

@@ -89,6 +89,19 @@ impl Gate {
     }
 }
 
+/// An address that passes one connection on to the server, and takes no other.
+pub(crate) async fn passing_one(server: &TcpServer) -> Address {
+    let target = server.local_address().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = Address::tcp(listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (near, _) = listener.accept().await.unwrap();
+        drop(listener);
+        pass(near, TcpStream::connect(target).await.unwrap(), usize::MAX).await;
+    });
+    address
+}
+
 async fn carry(
     near: impl AsyncRead + AsyncWrite,
     far: impl AsyncRead + AsyncWrite,

@@ -20,7 +20,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use crate::{
     attach::{ITEMS, count, keeping, read, settings},
     fixture::{request, soon, until},
-    gate::Gate,
+    gate::{Gate, passing_one},
 };
 
 /// What a client was told, as lines.
@@ -222,26 +222,44 @@ async fn streams_leave_a_connection_whose_peer_says_goaway_and_takes_others() {
     assert_eq!(house.heard.kinds(), ["connected", "connected", "attached"]);
 }
 
-#[tokio::test]
-async fn streams_stay_where_a_peer_that_says_goaway_takes_no_connection() {
+/// What a server that drains is asked for over TCP, through one connection or through many.
+async fn drained(through_one: bool) -> Vec<&'static str> {
     let (mut sinks, handler) = keeping();
     let server = crate::fixture::server(settings(1), handler);
     let heard = Heard::default();
     let mut calling = settings(2);
     calling.driver.events = heard.events();
     let client = TcpTransport::new(calling.checked().unwrap());
-    let address = crate::fixture::tcp_address(&server);
+    let address = match through_one {
+        true => passing_one(&server).await,
+        false => crate::fixture::tcp_address(&server),
+    };
     let mut stream = client.open(&address, request("")).await.unwrap();
     let mut sink = soon("the request", sinks.recv()).await.unwrap();
     sink.send(Bytes::from("one")).await.unwrap();
     soon("an item", stream.next()).await.unwrap().unwrap();
     server.drain();
-    until("the goaway", || client.connections() == 0).await;
+    if through_one {
+        until("the goaway", || client.connections() == 0).await;
+    } else {
+        until("the move", || heard.attached(ResumeReason::Goaway) == 1).await;
+    }
     sink.send(Bytes::from("two")).await.unwrap();
     sink.complete();
     assert_eq!(soon("an item", stream.next()).await.unwrap().unwrap(), "two");
     assert!(soon("the end", stream.next()).await.is_none());
-    assert_eq!(heard.kinds(), ["connected"]);
+    heard.kinds()
+}
+
+#[tokio::test]
+async fn streams_stay_where_a_peer_that_says_goaway_takes_no_connection() {
+    assert_eq!(drained(true).await, ["connected"]);
+}
+
+/// They could come back there as well, had they lost their connection.
+#[tokio::test]
+async fn streams_move_to_a_new_connection_of_a_server_that_drains() {
+    assert_eq!(drained(false).await, ["connected", "connected", "attached"]);
 }
 
 /// A thousand streams need no thousand dials, and no thousand writes.
