@@ -60,7 +60,7 @@ impl Ingress {
             deadlines: Deadlines::new(),
             tasks: TaskTracker::new(),
             transports: TransportMeters::default(),
-            retention: Arc::new(Retention::new(config.budget.as_ref())),
+            retention: Retention::new(config.budget.as_ref()),
         };
         Self(Arc::new(Shared {
             table: Table::default(),

@@ -6,7 +6,8 @@
 //! use of memory gets a name in [`BudgetUse`], not a budget of its own.
 //!
 //! New requests are refused first: they may fill the budget up to [`Budget::new_work_limit`], and
-//! requests that run may fill it completely. If it stays spent, its [holders](Holder) name the
+//! requests that run may fill it completely. Once it is spent, what can be [done without](Dispensable)
+//! is taken back. If it stays spent, its [holders](Holder) name the
 //! streams that have waited longest for their readers, and those are ended.
 
 mod account;
@@ -28,7 +29,7 @@ use self::relief::Relief;
 pub use self::{
     account::{Account, Hold, Spare, Work},
     amount::available_memory,
-    relief::{Holder, Stalled},
+    relief::{Dispensable, Holder, Stalled},
     tally::Tally,
 };
 use crate::{Code, Error, Executed};

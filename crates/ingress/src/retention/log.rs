@@ -1,8 +1,10 @@
 //! The items of one response in the order in which they were sent, and how far its readers are.
 
+mod state;
+
 use std::{
     collections::VecDeque,
-    sync::Arc,
+    sync::{Arc, Weak},
     task::Waker,
     time::{Duration, Instant},
 };
@@ -11,19 +13,16 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use sinew_plane::{
     BudgetUse, CancelReason, Checkpoint, Context, Error, Headers, ResponseSink, StopKind, Terminal,
-    Window,
-    budget::{Account, Tally, Work},
+    budget::{Account, Tally},
     clock,
 };
 use tokio::{sync::Notify, time::sleep_until};
 
-use super::{Retain, cancel::ForwardCancel, handler_sink::HandlerSink};
+use self::state::State;
+use super::{Retain, Retention, cancel::ForwardCancel, handler_sink::HandlerSink};
 
-/// How far the handler may be ahead of the fastest reader: the default window of a stream.
-const AHEAD: Window = Window { items: 1_024, bytes: 256 << 10 };
-
-/// What an item costs besides its bytes.
-const ITEM_COST_BYTES: usize = 64;
+/// What a response costs besides its items: the log and its task, and some room.
+pub(super) const LOG_COST_BYTES: usize = 2 << 10;
 
 /// One response that is kept.
 pub(super) struct Log {
@@ -36,35 +35,21 @@ pub(super) struct Log {
     /// The item is gone that a reader without credit would read next.
     passed: Notify,
     account: Option<Arc<Account>>,
+    /// All logs of the process.
+    retention: Weak<Retention>,
     /// Passes the cancels of the caller on to the handler, for as long as this is there.
     _forward: Arc<ForwardCancel>,
 }
 
-struct State {
-    /// Items from number `oldest` on, each with the time at which it came.
-    items: VecDeque<(Instant, Bytes)>,
-    oldest: u64,
-    /// Bytes of those.
-    bytes: usize,
-    head: Option<Headers>,
-    facts: Headers,
-    checkpoint: Option<Checkpoint>,
-    accepted: bool,
-    terminal: Option<Terminal>,
-    /// Items below this number were handed to some reader, and their bytes since the beginning.
-    furthest: u64,
-    unread_bytes: usize,
-    /// Items below this number were acknowledged by some reader: they may go.
-    acknowledged: u64,
-    /// Bytes of the items below that.
-    acknowledged_bytes: usize,
-    readers: usize,
-    /// The number of the first item that a reader without credit waits to read.
-    waits_at: u64,
-    /// When the last reader went, or the response ended.
-    idle_since: Instant,
-    handler_waits: Option<Waker>,
-    charged: Tally,
+/// In which order logs are let go of when their memory is needed: the smallest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Worth {
+    /// It has ended, and all of it was sent to some reader; the instant since when nobody reads.
+    Read(Instant),
+    /// Nobody waits for some of its items, but somebody writes or reads others.
+    InUse,
+    /// It has ended, and nobody reads the rest of it, since that instant.
+    Unread(Instant),
 }
 
 /// What a reader finds at its position.
@@ -91,7 +76,7 @@ impl Log {
     pub(super) fn begin(
         retain: Retain,
         caller: &Context,
-        account: &Option<Arc<Account>>,
+        retention: &Arc<Retention>,
     ) -> (Arc<Self>, Context, ResponseSink) {
         let handler = caller.apart();
         let state = State {
@@ -112,6 +97,8 @@ impl Log {
             idle_since: clock::now(),
             handler_waits: None,
             charged: Tally::default(),
+            cost: LOG_COST_BYTES,
+            is_over: false,
         };
         let forward = Arc::new(ForwardCancel(handler.clone()));
         caller.on_cancel(Arc::downgrade(&forward) as _);
@@ -121,7 +108,8 @@ impl Log {
             state: Mutex::new(state),
             news: Notify::new(),
             passed: Notify::new(),
-            account: account.clone(),
+            account: retention.account.clone(),
+            retention: Arc::downgrade(retention),
             _forward: forward,
         });
         let target = Arc::new(HandlerSink(Arc::clone(&log)));
@@ -159,30 +147,38 @@ impl Log {
     /// # Errors
     /// The item, without room.
     pub(super) fn push(&self, item: Bytes) -> Result<(), Bytes> {
-        {
+        let now = clock::now();
+        let has_room = {
             let mut state = self.state.lock();
             if !state.is_ready() {
                 return Err(item);
             }
-            let now = clock::now();
             state.bytes += item.len();
             state.unread_bytes += item.len();
             state.items.push_back((now, item));
-            self.evict(&mut state, now);
-        }
+            self.evict(&mut state, now)
+        };
         self.news.notify_waiters();
+        if !has_room && let Some(retention) = self.retention.upgrade() {
+            retention.make_room(now);
+        }
         Ok(())
     }
 
     /// Lets go of what need not be kept, and charges the rest. Without room in the budget for what
-    /// may go, it goes.
-    fn evict(&self, state: &mut State, now: Instant) {
+    /// may go, it goes. False if there was none.
+    fn evict(&self, state: &mut State, now: Instant) -> bool {
         let may_go = |state: &State| state.oldest < state.acknowledged;
         while may_go(state) && state.exceeds(&self.retain, now) {
             state.drop_oldest();
         }
+        let mut has_room = true;
         if let Some(account) = &self.account {
-            while !state.cover(account) && may_go(state) {
+            while !state.cover(account) {
+                has_room = false;
+                if !may_go(state) {
+                    break;
+                }
                 state.drop_oldest();
             }
             let held = state.held_bytes();
@@ -192,6 +188,48 @@ impl Log {
             state.waits_at = u64::MAX;
             self.passed.notify_waiters();
         }
+        has_room
+    }
+
+    /// How soon it may be let go of, as far as it can do without something.
+    pub(super) fn worth(&self) -> Option<Worth> {
+        let state = self.state.lock();
+        if state.is_over {
+            return None;
+        }
+        if state.readers > 0 || state.terminal.is_none() {
+            return (state.oldest < state.acknowledged).then_some(Worth::InUse);
+        }
+        let is_read = state.furthest >= state.newest();
+        Some(if is_read { Worth::Read } else { Worth::Unread }(state.idle_since))
+    }
+
+    /// Lets go of items that nobody waits for, about `bytes` of them, or of all if nobody writes or
+    /// reads. Returns the bytes that are released from the budget.
+    pub(super) fn give_back(&self, bytes: usize) -> usize {
+        let mut state = self.state.lock();
+        let charged = state.charged.charged();
+        if state.readers == 0 && state.terminal.is_some() {
+            state.is_over = true;
+            state.clear();
+        }
+        let enough = state.held_bytes().saturating_sub(bytes);
+        while state.oldest < state.acknowledged && state.held_bytes() > enough {
+            state.drop_oldest();
+        }
+        if let Some(account) = &self.account {
+            state.charged.clear(BudgetUse::Retained, account);
+            // What is left fits, as it was charged until now; if somebody is faster, later.
+            let _ = state.cover(account);
+        }
+        let released = charged.saturating_sub(state.charged.charged());
+        if state.oldest > state.waits_at {
+            state.waits_at = u64::MAX;
+            self.passed.notify_waiters();
+        }
+        drop(state);
+        self.news.notify_waiters();
+        released
     }
 
     pub(super) fn set_head(&self, head: Headers) {
@@ -308,6 +346,9 @@ impl Log {
             let news = self.news.notified();
             let (until, is_finished) = {
                 let state = self.state.lock();
+                if state.is_over {
+                    return;
+                }
                 let until = state.idle_since.checked_add(self.retain.time);
                 (until.filter(|_| state.readers == 0), state.terminal.is_some())
             };
@@ -334,9 +375,7 @@ impl Log {
     /// Lets go of everything.
     pub(super) fn clear(&self) {
         let mut state = self.state.lock();
-        state.oldest = state.newest();
-        state.items = VecDeque::new();
-        state.bytes = 0;
+        state.clear();
         if let Some(account) = &self.account {
             state.charged.clear(BudgetUse::Retained, account);
         }
@@ -352,52 +391,10 @@ impl Log {
     }
 }
 
-impl State {
-    fn newest(&self) -> u64 {
-        self.oldest + self.items.len() as u64
-    }
-
-    fn index(&self, number: u64) -> usize {
-        let index = number.clamp(self.oldest, self.newest()) - self.oldest;
-        index as usize
-    }
-
-    /// Bytes of the items from one number to before another, as far as they are kept.
-    fn bytes_between(&self, from: u64, to: u64) -> usize {
-        let items = self.items.range(self.index(from)..self.index(to));
-        items.map(|(_, item)| item.len()).sum()
-    }
-
-    fn is_ready(&self) -> bool {
-        let unread = self.newest().saturating_sub(self.furthest);
-        unread < u64::from(AHEAD.items) && self.unread_bytes < AHEAD.bytes as usize
-    }
-
-    fn held_bytes(&self) -> usize {
-        self.bytes + self.items.len() * ITEM_COST_BYTES
-    }
-
-    fn cover(&mut self, account: &Account) -> bool {
-        let held = self.held_bytes();
-        self.charged.cover(held, BudgetUse::Retained, account, Work::Running)
-    }
-
-    /// True if more is kept behind the newest acknowledged item than is to be.
-    fn exceeds(&self, retain: &Retain, now: Instant) -> bool {
-        let is_old =
-            |(came, _): &(Instant, Bytes)| now.saturating_duration_since(*came) > retain.time;
-        self.index(self.acknowledged) > retain.items
-            || self.acknowledged_bytes > retain.bytes
-            || self.items.front().is_some_and(is_old)
-    }
-
-    fn drop_oldest(&mut self) {
-        if let Some((_, item)) = self.items.pop_front() {
-            self.bytes -= item.len();
-            if self.oldest < self.acknowledged {
-                self.acknowledged_bytes -= item.len();
-            }
-            self.oldest += 1;
+impl Drop for Log {
+    fn drop(&mut self) {
+        if let Some(account) = &self.account {
+            self.state.get_mut().charged.clear(BudgetUse::Retained, account);
         }
     }
 }

@@ -10,20 +10,24 @@ mod cancel;
 mod handler_sink;
 mod log;
 mod reader;
+mod reclaim;
 #[cfg(test)]
 mod tests;
 
 use std::{
     collections::{HashMap, hash_map::Entry},
     pin::pin,
-    sync::Arc,
-    time::Duration,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 use sinew_plane::{
     Budget, CancelReason, Code, Context, Error, IncomingRequest, ResponseSink, ResumeToken,
-    StopKind, StreamId, budget::Account,
+    StopKind, StreamId, budget::Account, clock,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -49,20 +53,36 @@ impl Retain {
     }
 }
 
+/// Most responses that a process keeps. Those that run and are read are bounded by the admission.
+const MAX_LOGS: usize = 65_536;
+
 /// The retained responses of a process.
 pub(crate) struct Retention {
     /// By stream and secret: no other caller that chooses the same id gets at them.
     logs: Mutex<HashMap<(StreamId, u64), Arc<Log>>>,
+    /// With more of them, those that nobody reads are let go of.
+    most: AtomicUsize,
     /// What all of them are charged to.
     account: Option<Arc<Account>>,
+    /// A look for what can go found nothing; the next is not before.
+    dry_until: Mutex<Instant>,
     /// Cancelled when the process keeps no response any longer.
     ending: CancellationToken,
 }
 
 impl Retention {
-    pub(crate) fn new(budget: Option<&Arc<Budget>>) -> Self {
-        let account = budget.map(|budget| budget.open());
-        Self { logs: Mutex::default(), account, ending: CancellationToken::new() }
+    pub(crate) fn new(budget: Option<&Arc<Budget>>) -> Arc<Self> {
+        let retention = Arc::new(Self {
+            logs: Mutex::default(),
+            most: AtomicUsize::new(MAX_LOGS),
+            account: budget.map(|budget| budget.open()),
+            dry_until: Mutex::new(clock::now()),
+            ending: CancellationToken::new(),
+        });
+        if let Some(budget) = budget {
+            budget.takes_first(Arc::downgrade(&retention) as _);
+        }
+        retention
     }
 
     /// Puts a log between the handler of a request and its caller, as `retain` says. Returns the
@@ -76,9 +96,16 @@ impl Retention {
         hold: impl FnOnce(&Context) -> G,
         tasks: &TaskTracker,
     ) -> (Context, ResponseSink) {
-        let (log, handler, handler_sink) = Log::begin(retain, &context, &self.account);
+        let (log, handler, handler_sink) = Log::begin(retain, &context, self);
         let (retention, key) = (Arc::clone(self), (context.id(), secret));
-        self.logs.lock().insert(key, Arc::clone(&log));
+        let count = {
+            let mut logs = self.logs.lock();
+            logs.insert(key, Arc::clone(&log));
+            logs.len()
+        };
+        if count > self.most.load(Ordering::Relaxed) {
+            self.end_idle(count / 8);
+        }
         let (entered, guard) = (log.enter(0), hold(&handler));
         tasks.spawn(async move {
             // The park limit of the endpoint is in its sink.

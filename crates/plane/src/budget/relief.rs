@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
     task::Waker,
@@ -41,12 +41,20 @@ pub trait Holder: Send + Sync {
     fn end(&self, stream: u32, error: &Error);
 }
 
+/// Something that holds bytes of the budget that it can do without, such as responses that are kept
+/// for readers that may come.
+pub trait Dispensable: Send + Sync {
+    /// Lets go of about so many bytes, if it has them. Returns how many it has released.
+    fn give_back(&self, bytes: usize) -> usize;
+}
+
 /// Who waits for room, and since when there is none.
 #[derive(Default)]
 pub(super) struct Relief {
     /// Somebody was refused, and nobody has looked since.
     wanted: AtomicBool,
     keeper: Notify,
+    dispensable: Mutex<Vec<Weak<dyn Dispensable>>>,
     state: Mutex<State>,
 }
 
@@ -100,11 +108,36 @@ impl Budget {
         self.relief.keeper.notified().await;
     }
 
-    /// Wakes the streams that wait and have room now. If the budget has been spent for two seconds,
+    /// Adds a holder that is asked for its bytes before any stream is ended for them, as soon as the
+    /// budget is spent. Keeps a weak reference. One for each part of the process, not for each
+    /// stream: all of them are asked, in order.
+    pub fn takes_first(&self, holder: Weak<dyn Dispensable>) {
+        let mut all = self.relief.dispensable.lock();
+        all.retain(|holder| holder.strong_count() > 0);
+        all.push(holder);
+    }
+
+    /// Takes back what can be done without, until a quarter is free.
+    fn take_dispensable(&self) {
+        let all = self.relief.dispensable.lock().clone();
+        for holder in all.iter().filter_map(Weak::upgrade) {
+            let surplus = self.total().saturating_sub(self.limit / 4 * 3);
+            if surplus == 0 {
+                return;
+            }
+            holder.give_back(surplus);
+        }
+    }
+
+    /// If the budget is spent, first takes back what can be done without. Wakes the streams that wait
+    /// and have room now. If the budget has been spent for two seconds,
     /// also ends the streams that have waited longest for their readers, until a quarter is free.
     ///
     /// True if it has to be called again.
     pub fn relieve(&self, now: Instant) -> bool {
+        if self.is_spent() {
+            self.take_dispensable();
+        }
         let (woken, patience_over) = self.look(now);
         woken.into_iter().for_each(|waiting| waiting.waker.wake());
         if patience_over {
