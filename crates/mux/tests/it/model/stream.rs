@@ -198,6 +198,15 @@ impl Stream {
         is_told && self.is_read()
     }
 
+    /// Of two consumers that are both alive one has the end.
+    pub(crate) fn check_that_one_has_the_end(&self, conditions: Conditions) {
+        let Some(taker) = &self.taker else { return };
+        let is_lost = |caller: &Caller| matches!(caller.ended(), Some(Ended::Lost(_)));
+        let is_kept = conditions.resumes && !conditions.expired && self.handler.is_some();
+        let both = is_lost(&self.caller) && is_lost(&taker.caller);
+        assert!(!is_kept || !both, "each was told that it does not get the stream");
+    }
+
     /// Nobody waits for more of it.
     pub(crate) fn is_read(&self) -> bool {
         let is_read = |caller: &Caller| caller.ended().is_some() || caller.is_abandoned();

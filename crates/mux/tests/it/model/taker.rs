@@ -55,13 +55,12 @@ impl Taker {
         self.caller.ended().is_some()
     }
 
-    /// It did not get the stream.
+    /// It was told that it does not get the stream. One that has lost its connection may have had it.
     pub(crate) fn is_refused(&self) -> bool {
         match self.caller.ended() {
             Some(Ended::Terminal(Terminal::Failed { error })) => {
                 error.code() == Code::ResumeExpired
             }
-            Some(Ended::Lost(_)) => !self.caller.is_started(),
             _ => false,
         }
     }

@@ -402,6 +402,8 @@ impl World {
 
     /// All processes end: nothing may be held any more.
     pub(crate) fn end(mut self) {
+        let conditions = self.conditions;
+        self.streams.iter().for_each(|stream| stream.check_that_one_has_the_end(conditions));
         let error = Error::new(Code::ConnectionLost, "it is over");
         self.carriers.iter_mut().for_each(Carrier::end_all);
         for process in &self.processes {
