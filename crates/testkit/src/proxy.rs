@@ -258,35 +258,31 @@ async fn accept(listener: Listener, shared: Arc<Shared>) {
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
             Ok(near) => {
-                // Whoever has seen that this connection is made gives it orders, so it listens first.
+                // Whoever has seen that this connection is made gives it orders, and says what becomes
+                // of the one after it: so it listens first, and has its own limit.
                 let orders = shared.orders.subscribe();
                 let seen = orders.borrow().number();
+                let limits = Limits { limit: shared.state().draw(), seen, orders };
                 let number = shared.made.fetch_add(1, Ordering::AcqRel);
-                connections.spawn(connection(number, near, orders, seen, Arc::clone(&shared)));
+                connections.spawn(connection(number, near, limits, Arc::clone(&shared)));
             }
             Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
         }
     }
 }
 
-async fn connection(
-    number: u64,
-    near: Socket,
-    orders: watch::Receiver<Order>,
-    seen: u64,
-    shared: Arc<Shared>,
-) {
+async fn connection(number: u64, near: Socket, limits: Limits, shared: Arc<Shared>) {
     let mut held = shared.held.subscribe();
-    let mut holding = orders.clone();
+    let mut holding = limits.orders.clone();
     tokio::select! {
         biased;
         // A connection that is cut while it is held has passed nothing.
         _ = holding.changed() => return,
         _ = held.wait_for(|held| !*held) => {}
     }
-    let (target, limit, counts_to_server) = {
-        let mut state = shared.state();
-        (state.target.clone(), state.draw(), state.counts_to_server)
+    let (target, counts_to_server) = {
+        let state = shared.state();
+        (state.target.clone(), state.counts_to_server)
     };
     // A server that is not there: the client's connection closes.
     let Ok(far) = Socket::connect(&target).await else { return };
@@ -296,7 +292,7 @@ async fn connection(
     };
     // What comes from the second is counted.
     let (near, far) = if counts_to_server { (far, near) } else { (near, far) };
-    relay(near, far, Limits { limit, seen, orders }, &shared.passed, log).await;
+    relay(near, far, limits, &shared.passed, log).await;
 }
 
 /// A seed for [`Cuts`] that differs from run to run: print it, so that the run can be repeated.

@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     net::{Ipv4Addr, TcpListener},
+    os::unix::process::CommandExt as _,
     process::{Child, Command, Stdio},
 };
 
@@ -36,6 +37,9 @@ impl Server {
         let mut command = Command::new("setpriv");
         command.args(&self.arguments).stdin(Stdio::null());
         command.stdout(Stdio::null()).stderr(log.unwrap());
+        // In a group of its own. When a process ends whose parent ended before it, the kernel may send
+        // SIGCONT to all of its group, and so wake one that was stopped.
+        command.process_group(0);
         self.child = Some(command.spawn().unwrap());
     }
 

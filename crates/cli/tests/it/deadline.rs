@@ -33,7 +33,8 @@ struct Stopped(Server);
 
 impl Stopped {
     fn start(world: &World, args: &[&str]) -> Self {
-        let server = world.serve(args);
+        let args = ["serve"].iter().chain(args);
+        let server = Server::start(world.stoppable(args));
         server.signal(Signal::STOP);
         Self(server)
     }
@@ -87,7 +88,8 @@ fn a_stopped_worker_costs_no_more_than_the_deadline() {
 #[test]
 fn a_worker_that_stops_midway_ends_the_call_at_the_deadline() {
     let world = World::new();
-    let server = world.serve(["a/b/c", "--", "sh", "-c", "echo first; exec sleep 60"]);
+    let script = "echo first; exec sleep 60";
+    let server = Server::start(world.stoppable(["serve", "a/b/c", "--", "sh", "-c", script]));
     let begun = Instant::now();
     let (call, mut lines) =
         Running::start_reading(world.sinew(["call", "a/b/c", "--timeout", "2s"]));

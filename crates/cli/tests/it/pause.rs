@@ -12,7 +12,7 @@ use sinew_plane::Terminal;
 
 use crate::{
     raw_mux::{RawMux, address},
-    world::{Running, World, assert_code},
+    world::{Running, Server, World, assert_code},
 };
 
 /// Longer than the silence after which a peer counts as dead.
@@ -30,7 +30,7 @@ fn a_response_that_came_while_the_caller_was_stopped_is_whole() {
         sent.display()
     );
     let _server = world.serve(["a/b/c", "--", "sh", "-c", &script]);
-    let (call, mut lines) = Running::start_reading(world.sinew(["call", "a/b/c"]));
+    let (call, mut lines) = Running::start_reading(world.stoppable(["call", "a/b/c"]));
     let mut first = String::new();
     lines.read_line(&mut first).unwrap();
     assert_eq!(first, "first\n");
@@ -54,7 +54,7 @@ fn a_response_that_came_while_the_caller_was_stopped_is_whole() {
 fn a_request_that_came_while_the_worker_was_stopped_is_served() {
     let world = World::new();
     let name = "test/pause/echo";
-    let server = world.serve([name, "--", "cat"]);
+    let server = Server::start(world.stoppable(["serve", name, "--", "cat"]));
     let mut caller = RawMux::greet(address(&server)).unwrap();
     // Served once before, so that the connection is known to be whole.
     caller.open(name, &Bytes::from("before"), 0).unwrap();

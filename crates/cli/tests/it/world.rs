@@ -4,6 +4,7 @@ use std::{
     ffi::OsStr,
     fs,
     io::{BufRead, BufReader, Read},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio},
     sync::mpsc,
@@ -57,6 +58,14 @@ impl World {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        command
+    }
+
+    /// The same, to be stopped by a signal and continued. It is in a group of its own: when a process
+    /// ends whose parent ended before it, the kernel may send SIGCONT to all of its group.
+    pub(crate) fn stoppable<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = self.sinew(args);
+        command.process_group(0);
         command
     }
 

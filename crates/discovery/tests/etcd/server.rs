@@ -2,12 +2,13 @@
 
 use std::{
     net::{Ipv4Addr, TcpListener},
+    os::unix::process::CommandExt as _,
     path::PathBuf,
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -87,6 +88,9 @@ impl Server {
         command.arg(format!("--initial-advertise-peer-urls={peer}"));
         command.arg(format!("--initial-cluster={}", self.cluster));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        // In a group of its own. When a process ends whose parent ended before it, the kernel may send
+        // SIGCONT to all of its group, and so wake one that was stopped.
+        command.process_group(0);
         self.child = Some(command.spawn().unwrap());
     }
 
@@ -124,13 +128,20 @@ impl Server {
         std::fs::remove_dir_all(self.data()).unwrap();
     }
 
-    /// SIGSTOP: connections stay open and nobody answers.
+    /// SIGSTOP: connections stay open and nobody answers. Waits until it has stopped.
     pub(crate) fn pause(&self) {
         kill_process(self.pid(), Signal::STOP).unwrap();
+        assert!(self.has_stopped(WaitIdOptions::empty()));
+    }
+
+    fn has_stopped(&self, how: WaitIdOptions) -> bool {
+        let how = how | WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT;
+        waitid(WaitId::Pid(self.pid()), how).unwrap().is_some_and(|status| status.stopped())
     }
 
     /// SIGCONT.
     pub(crate) fn resume(&self) {
+        assert!(self.has_stopped(WaitIdOptions::NOHANG), "another process has sent SIGCONT");
         kill_process(self.pid(), Signal::CONT).unwrap();
     }
 
