@@ -275,16 +275,20 @@ impl ConnectionSet {
 
     /// The connections that are open now.
     pub fn all(&self) -> Vec<Connection> {
-        let live = self.live.lock();
-        let open = |connection: &Connection| !connection.is_closed();
-        live.by_number.values().filter_map(Weak::upgrade).map(Connection).filter(open).collect()
+        let mut connections = self.present();
+        connections.retain(|connection| !connection.is_closed());
+        connections
+    }
+
+    /// Those that are open, and those that are closed and keep their streams until their readers have
+    /// ended.
+    fn present(&self) -> Vec<Connection> {
+        self.live.lock().by_number.values().filter_map(Weak::upgrade).map(Connection).collect()
     }
 
     /// True while a connection is closed whose streams may not wait for the next one yet.
     fn is_closing_any(&self) -> bool {
-        let live = self.live.lock();
-        let mut connections = live.by_number.values().filter_map(Weak::upgrade).map(Connection);
-        connections.any(|connection| connection.is_closed())
+        self.present().iter().any(Connection::is_closed)
     }
 
     /// Closes all connections, and ends the streams that wait for another connection.
@@ -299,7 +303,9 @@ impl ConnectionSet {
     /// their consumers: one may come back over another connection, perhaps before this side has seen
     /// that the first one is lost.
     pub fn has_streams(&self) -> bool {
-        self.sessions.waiting() > 0 || self.all().iter().any(Connection::has_streams)
+        let on_any = || self.present().iter().any(|it| it.is_closed() || it.has_streams());
+        // Twice, because a stream that waits may pass to a connection between the two looks.
+        on_any() || self.sessions.waiting() > 0 || on_any()
     }
 
     /// Waits for at most `grace` until no stream is left: none on a connection, also not on one that
@@ -311,13 +317,10 @@ impl ConnectionSet {
                 for connection in self.all() {
                     connection.drained().await;
                 }
-                // In this order, in which a stream passes: a connection that is closed keeps its
-                // streams until its reader has ended, and one that is attached is on another.
-                let waits = self.is_closing_any() || self.sessions.waiting() > 0;
-                if !waits && self.all().iter().all(|it| it.active_streams() == 0) {
+                if !self.has_streams() {
                     return;
                 }
-                if waits {
+                if self.is_closing_any() || self.sessions.waiting() > 0 {
                     looked.await;
                 }
             }
