@@ -1,6 +1,7 @@
 //! What readers of a retained response get.
 
 mod budget;
+mod model;
 
 use std::{sync::Arc, task::Poll, time::Duration};
 
