@@ -3,7 +3,7 @@
 use sinew_plane::{BoxFuture, EndpointName, Incarnation, InstanceId};
 use tokio::sync::watch;
 
-use crate::{Change, DiscoveryError, Instance, Interest, Snapshot};
+use crate::{Change, DiscoveryError, Instance, Interest, PlanePolicy, PolicyView, Snapshot};
 
 /// A discovery backend: a source of instances, where a process also registers its own.
 pub trait Discovery: Send + Sync {
@@ -49,6 +49,46 @@ pub trait Discovery: Send + Sync {
     /// `None` if there is no problem, or if the source was not read yet.
     fn trouble(&self) -> Option<String> {
         None
+    }
+
+    /// Stores a policy for its endpoint, in the place of any that is there, and returns it with the
+    /// [`version`](PlanePolicy::version) that it has got. If the future is dropped, it may be
+    /// stored or not. The default, for backends without a store, refuses.
+    ///
+    /// # Errors
+    /// [`DiscoveryError::NoPolicies`] if the backend holds none, [`DiscoveryError::Invalid`] if a
+    /// field is out of its bounds; the backend cannot be reached or written.
+    fn put_policy(
+        &self,
+        policy: PlanePolicy,
+    ) -> BoxFuture<'_, Result<PlanePolicy, DiscoveryError>> {
+        drop(policy);
+        let backend = self.name();
+        Box::pin(std::future::ready(Err(DiscoveryError::NoPolicies { backend })))
+    }
+
+    /// Removes the policy of an endpoint. False if there was none. The default refuses.
+    ///
+    /// # Errors
+    /// As [`put_policy`](Self::put_policy).
+    fn remove_policy(
+        &self,
+        endpoint: &EndpointName,
+    ) -> BoxFuture<'_, Result<bool, DiscoveryError>> {
+        let _ = endpoint;
+        let backend = self.name();
+        Box::pin(std::future::ready(Err(DiscoveryError::NoPolicies { backend })))
+    }
+
+    /// The policy of an endpoint, and what becomes of it while the view is kept. A backend with a
+    /// server may show the first content a moment later, as a change. Never waits for a server.
+    /// `None` if the backend holds no policies, as the default says.
+    ///
+    /// # Errors
+    /// The backend was shut down.
+    fn watch_policy(&self, endpoint: &EndpointName) -> Result<Option<PolicyView>, DiscoveryError> {
+        let _ = endpoint;
+        Ok(None)
     }
 
     /// Ends the backend for all its handles: withdraws all registrations, and ends and joins its

@@ -38,6 +38,12 @@ pub enum DiscoveryError {
         /// The backend.
         backend: &'static str,
     },
+    /// The backend holds no policies. Another attempt fails too.
+    #[error("{backend} discovery holds no policies: use file:PATH or etcd://HOST:PORT")]
+    NoPolicies {
+        /// The backend.
+        backend: &'static str,
+    },
     /// Another running process has registered this endpoint and id.
     #[error("{key} is registered by another live process: choose another instance id")]
     Taken {

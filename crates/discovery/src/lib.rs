@@ -51,6 +51,8 @@ mod instance;
 mod interest;
 mod memory;
 mod merged;
+mod policy;
+mod policy_board;
 #[cfg(any(feature = "etcd", feature = "file"))]
 mod process;
 pub mod record;
@@ -74,6 +76,7 @@ pub use crate::{
     interest::Interest,
     memory::MemoryDiscovery,
     merged::MergedDiscovery,
+    policy::{PlanePolicy, PolicyView, RollBack},
     snapshot::{Change, Snapshot},
     static_list::StaticDiscovery,
     unreachable::{Obstacle, Unreachable},

@@ -1,13 +1,16 @@
 //! Discovery of instances within one process.
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
-use sinew_plane::{BoxFuture, Incarnation};
+use sinew_plane::{BoxFuture, EndpointName, Incarnation};
 use tokio::sync::watch;
 
 use crate::{
-    Discovery, DiscoveryError, Instance, InstanceKey, MAX_INSTANCES, Registration, Snapshot, View,
-    Withdraw,
+    Discovery, DiscoveryError, Instance, InstanceKey, MAX_INSTANCES, PlanePolicy, PolicyView,
+    Registration, Snapshot, View, Withdraw, policy_board::PolicyBoard,
 };
 
 const BACKEND: &str = "memory";
@@ -20,12 +23,53 @@ const BACKEND: &str = "memory";
 #[derive(Debug, Clone)]
 pub struct MemoryDiscovery {
     published: Arc<watch::Sender<Snapshot>>,
+    policies: Arc<Policies>,
+}
+
+/// The policies, and those who watch them.
+#[derive(Debug, Default)]
+struct Policies {
+    stored: Mutex<BTreeMap<EndpointName, PlanePolicy>>,
+    board: PolicyBoard,
+}
+
+impl Policies {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<EndpointName, PlanePolicy>> {
+        self.stored.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, policy: PlanePolicy) -> Result<PlanePolicy, DiscoveryError> {
+        policy.check()?;
+        let mut stored = self.lock();
+        let former = stored.get(&policy.endpoint).map(|former| former.version);
+        if former.is_none() && stored.len() >= MAX_INSTANCES {
+            return Err(full(format!("it holds {MAX_INSTANCES} policies and takes no more")));
+        }
+        let policy = policy.replacing(former);
+        stored.insert(policy.endpoint.clone(), policy.clone());
+        self.board.show(&policy.endpoint, Some(policy.clone()));
+        Ok(policy)
+    }
+
+    fn remove(&self, endpoint: &EndpointName) -> bool {
+        let mut stored = self.lock();
+        self.board.show(endpoint, None);
+        stored.remove(endpoint).is_some()
+    }
+
+    fn watch(&self, endpoint: &EndpointName) -> PolicyView {
+        let stored = self.lock();
+        let (view, _) = self.board.view(endpoint);
+        self.board.show(endpoint, stored.get(endpoint).cloned());
+        view
+    }
 }
 
 impl MemoryDiscovery {
     /// Makes a discovery without instances.
     pub fn new() -> Self {
-        Self { published: Arc::new(watch::Sender::new(Snapshot::default())) }
+        let published = Arc::new(watch::Sender::new(Snapshot::default()));
+        Self { published, policies: Arc::default() }
     }
 
     fn add(&self, instance: Instance) -> Result<Registration, DiscoveryError> {
@@ -52,13 +96,15 @@ fn check(snapshot: &Snapshot, new: &Instance) -> Result<(), DiscoveryError> {
         Some(old) if old.process.zip(new.process).is_some_and(|(old, new)| old != new) => {
             Err(DiscoveryError::Taken { key })
         }
-        None if snapshot.len() >= MAX_INSTANCES => Err(DiscoveryError::Unavailable {
-            backend: BACKEND,
-            what: format!("it holds {MAX_INSTANCES} instances and takes no more"),
-            source: None,
-        }),
+        None if snapshot.len() >= MAX_INSTANCES => {
+            Err(full(format!("it holds {MAX_INSTANCES} instances and takes no more")))
+        }
         _ => Ok(()),
     }
+}
+
+fn full(what: String) -> DiscoveryError {
+    DiscoveryError::Unavailable { backend: BACKEND, what, source: None }
 }
 
 impl Default for MemoryDiscovery {
@@ -78,6 +124,24 @@ impl Discovery for MemoryDiscovery {
 
     fn watch(&self) -> BoxFuture<'_, Result<View, DiscoveryError>> {
         Box::pin(async move { Ok(View::new(self.published.subscribe())) })
+    }
+
+    fn put_policy(
+        &self,
+        policy: PlanePolicy,
+    ) -> BoxFuture<'_, Result<PlanePolicy, DiscoveryError>> {
+        Box::pin(std::future::ready(self.policies.put(policy)))
+    }
+
+    fn remove_policy(
+        &self,
+        endpoint: &EndpointName,
+    ) -> BoxFuture<'_, Result<bool, DiscoveryError>> {
+        Box::pin(std::future::ready(Ok(self.policies.remove(endpoint))))
+    }
+
+    fn watch_policy(&self, endpoint: &EndpointName) -> Result<Option<PolicyView>, DiscoveryError> {
+        Ok(Some(self.policies.watch(endpoint)))
     }
 }
 
@@ -116,7 +180,7 @@ impl Withdraw for Entry {
 
 #[cfg(test)]
 mod tests {
-    use sinew_plane::{InstanceId, ProcessId};
+    use sinew_plane::{InstanceId, ProcessId, TransportId};
 
     use super::*;
     use crate::Change;
@@ -160,5 +224,27 @@ mod tests {
         let error = discovery.register(of(8)).await.unwrap_err();
         assert!(matches!(error, DiscoveryError::Taken { .. }), "{error}");
         assert!(discovery.register(of(7)).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_policy_is_seen_by_those_who_watch_before_and_after_until_it_is_removed() {
+        let discovery = MemoryDiscovery::new();
+        let endpoint: EndpointName = "a/b/c".parse().unwrap();
+        let mut before = discovery.watch_policy(&endpoint).unwrap().unwrap();
+        let policy = PlanePolicy::new(endpoint.clone(), TransportId::from_static("tcp"));
+        let stored = discovery.clone().put_policy(policy.clone()).await.unwrap();
+        before.changed().await.unwrap();
+        assert_eq!(before.borrow_and_update().as_deref(), Some(&stored));
+        let after = discovery.watch_policy(&endpoint).unwrap().unwrap();
+        assert_eq!(after.borrow().as_deref(), Some(&stored));
+        let newer = discovery.put_policy(policy.clone().percent(5)).await.unwrap();
+        assert!(newer.version > stored.version);
+        assert!(discovery.put_policy(policy.percent(0)).await.is_err());
+        assert_eq!(after.borrow().as_deref(), Some(&newer));
+        let other = discovery.watch_policy(&"a/b/d".parse().unwrap()).unwrap().unwrap();
+        assert_eq!(other.borrow().as_deref(), None);
+        assert!(discovery.remove_policy(&endpoint).await.unwrap());
+        assert_eq!(before.borrow().as_deref(), None);
+        assert!(!discovery.remove_policy(&endpoint).await.unwrap());
     }
 }
