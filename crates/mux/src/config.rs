@@ -20,6 +20,8 @@ pub struct MuxConfig {
     /// be ahead of its consumer, which is also what it keeps for a replay.
     pub window: Window,
     /// Largest window that this side uses for one stream of the peer, even if the peer grants more.
+    /// Also what this side takes beyond its own window of a stream that it takes over from another
+    /// process, so processes that take streams over from each other need the same.
     pub max_window: Window,
     /// Most bytes of windows that this side grants to all streams of the connection together.
     /// Beyond it each new stream gets [`min_window_bytes`](Self::min_window_bytes), so memory stays

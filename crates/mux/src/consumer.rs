@@ -102,12 +102,15 @@ impl Consumer {
     }
 
     /// Makes the consumer of a stream that it takes over in its middle: the items before `item` count
-    /// as consumed. What the consumer before it has granted is not known, so each item is within the
-    /// credit.
+    /// as consumed. What the consumer before it has granted is not known: up to `most` beyond that
+    /// item is within the credit, however small the window. Less than 256 items or 64 KiB counts as
+    /// that, because [each producer](crate::Producer::with_limit) keeps that much.
     #[must_use]
-    pub fn beginning_at(mut self, item: u64) -> Self {
+    pub fn beginning_at(mut self, item: u64, most: Window) -> Self {
         (self.received, self.taken, self.consumed, self.reported) = (item, item, item, item);
-        (self.item_limit, self.byte_limit) = (u64::MAX, u64::MAX);
+        let items = self.window.items.max(most.items).max(REPORT_AT_LATEST.items);
+        let bytes = self.window.bytes.max(most.bytes).max(REPORT_AT_LATEST.bytes);
+        (self.item_limit, self.byte_limit) = (item.saturating_add(items.into()), bytes.into());
         self
     }
 

@@ -51,6 +51,10 @@ impl ResumeToken {
     /// token as it is printed, and the response is that of the stream, from the next item on.
     pub const ENDPOINT: &'static str = "sinew/stream/resume";
 
+    /// The largest number of an item that a stream may be read from. None gets so far, and the
+    /// numbers of the items behind it cannot overflow.
+    pub const MAX_ITEM: u64 = u64::MAX / 2;
+
     /// The same stream, from another item on.
     #[must_use]
     pub fn at(&self, item: u64) -> Self {

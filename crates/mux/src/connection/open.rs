@@ -8,7 +8,7 @@ use std::{
 
 use sinew_plane::{
     CancelReason, Code, Context, Error, Executed, OutgoingRequest, ProcessId, ResumeRequest,
-    StreamId,
+    ResumeToken, StreamId,
 };
 
 use super::{Connection, Driver};
@@ -74,13 +74,23 @@ impl<D: Driver> Connection<D> {
     ///
     /// # Errors
     /// As [`try_open`](Self::try_open). [`Code::ResumeExpired`] if the peer is another process than
-    /// the one that has the stream, or keeps no streams.
+    /// the one that has the stream, or keeps no streams; if the stream is one that this process has
+    /// opened, whose reader would lose it; or if no stream gets as far as the item.
     pub fn try_take_over(
         self: &Arc<Self>,
         request: &ResumeRequest,
     ) -> Result<Result<Arc<CallerStream<D>>, Refusal>, Error> {
         let ResumeRequest { token, context, window, limits } = request;
         may_send(context)?;
+        if token.next_item > ResumeToken::MAX_ITEM {
+            let message = format!("no response has an item {}", token.next_item);
+            return Err(Error::new(Code::ResumeExpired, message));
+        }
+        if token.caller == self.own_process() {
+            let message = "this process reads the response itself, and it has no second reader, as \
+                           the worker does not retain it";
+            return Err(Error::new(Code::ResumeExpired, message));
+        }
         if !self.resumes() || self.peer().is_none_or(|hello| hello.process != token.worker) {
             let message = "the process that has the stream is not at this address any more";
             return Err(Error::new(Code::ResumeExpired, message));
@@ -92,7 +102,8 @@ impl<D: Driver> Connection<D> {
             }
             let mut out = self.out.lock();
             let window = out.outbound.grant_window(*window);
-            let mut consumer = Consumer::new(window).beginning_at(token.next_item);
+            let mut consumer =
+                Consumer::new(window).beginning_at(token.next_item, self.max_window());
             let (next_item, credit) = consumer.attach();
             let (id, secret, origin) = (token.stream, token.secret, token.caller);
             let attach = Attach { id, secret, counter: 1, next_item, credit, origin };

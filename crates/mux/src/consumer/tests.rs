@@ -174,7 +174,7 @@ fn the_newest_checkpoint_is_kept_and_covers_what_has_arrived() {
 
 #[test]
 fn a_consumer_that_begins_in_the_middle_counts_from_there() {
-    let mut consumer = Consumer::new(WINDOW).beginning_at(40);
+    let mut consumer = Consumer::new(WINDOW).beginning_at(40, WINDOW);
     assert_eq!(consumer.attach(), (40, Credit { consumed: 40, items: 4, bytes: 100 }));
     assert_eq!(consumer.head(), None, "it may still come");
     assert_eq!(consumer.on_head(headers("1")), Ok(true));
@@ -186,4 +186,46 @@ fn a_consumer_that_begins_in_the_middle_counts_from_there() {
     assert_eq!(take(&mut consumer), 0);
     assert_eq!(consumer.credit_due().map(|credit| credit.consumed), Some(49));
     assert_eq!(end(&mut consumer, Terminal::Complete { items: 49 }, 49), Ok(()));
+}
+
+#[test]
+fn a_consumer_that_begins_in_the_middle_takes_no_more_than_any_before_it_may_have_granted() {
+    let most = Window { items: 300, bytes: 100_000 };
+    let begun = |most| Consumer::new(WINDOW).beginning_at(40, most);
+    let mut consumer = begun(most);
+    for _ in 0..300 {
+        consumer.on_items(item(1)).unwrap();
+    }
+    assert!(consumer.on_items(item(1)).is_err(), "more items");
+    let mut consumer = begun(most);
+    consumer.on_items(item(99_999)).unwrap();
+    consumer.on_items(item(1)).unwrap();
+    assert!(consumer.on_items(item(1)).is_err(), "more bytes");
+    // What it consumes it grants anew, but no more than it would.
+    let mut consumer = begun(most);
+    for _ in 0..300 {
+        consumer.on_items(item(1)).unwrap();
+    }
+    take(&mut consumer);
+    take(&mut consumer);
+    assert_eq!(consumer.credit_due().map(|credit| credit.consumed), Some(340));
+    for _ in 0..WINDOW.items {
+        consumer.on_items(item(1)).unwrap();
+    }
+    assert!(consumer.on_items(item(1)).is_err());
+    // A producer keeps so much for a consumer, whatever its limit.
+    let mut consumer = begun(WINDOW);
+    for _ in 0..REPORT_AT_LATEST.items {
+        consumer.on_items(item(1)).unwrap();
+    }
+    assert!(consumer.on_items(item(1)).is_err());
+}
+
+#[test]
+fn a_consumer_may_begin_at_the_largest_number_of_an_item() {
+    let mut consumer = Consumer::new(WINDOW).beginning_at(u64::MAX / 2, WINDOW);
+    consumer.on_items(item(1)).unwrap();
+    assert_eq!(consumer.received(), u64::MAX / 2 + 1);
+    assert!(consumer.on_checkpoint(Checkpoint { items: u64::MAX, state: Bytes::new() }).is_err());
+    assert!(end(&mut consumer, Terminal::Complete { items: u64::MAX }, u64::MAX).is_err());
 }

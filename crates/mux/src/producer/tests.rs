@@ -166,6 +166,12 @@ fn impossible_attaches_are_told() {
     assert!(producer.on_attach(1, credit(1)).is_err(), "behind the acknowledged");
     assert!(producer.on_attach(4, credit(2)).is_err(), "beyond the sent");
     assert!(producer.on_attach(2, credit(3)).is_err(), "consumed more than received");
+    for beyond in [u64::MAX, u64::MAX - 1, u64::from(u32::MAX)] {
+        assert!(producer.on_attach(beyond, credit(beyond)).is_err());
+        assert!(producer.on_attach(beyond, credit(2)).is_err());
+        assert!(producer.on_attach(2, credit(beyond)).is_err());
+        assert!(producer.on_credit(credit(beyond)).is_err());
+    }
     assert!(producer.on_attach(2, credit(2)).is_ok());
 }
 

@@ -1,7 +1,7 @@
 //! Cases in which a second process takes over what the first has opened.
 
 use sinew_mux::Role;
-use sinew_plane::{Code, Executed, Terminal, Window};
+use sinew_plane::{Code, Executed, ResumeToken, Terminal, Window};
 
 use super::{
     Op, begin,
@@ -102,6 +102,41 @@ fn a_stream_is_given_away_only_while_it_waits_and_only_from_what_is_there() {
     lose(&mut world, 0);
     assert_eq!(refused(&mut world, -3), Some((10, 10)));
     assert_eq!(refused(&mut world, 1), Some((10, 10)));
+    world.take_over(0, 0);
+    (0..2).for_each(|_| world.exchange(1));
+    check_taken_over(world);
+}
+
+#[test]
+fn a_process_does_not_take_its_own_stream_from_its_reader() {
+    let mut world = world(1);
+    begin(&mut world);
+    run(&mut world, &Op::Push { stream: 0, lens: vec![1; 3], flush: true });
+    world.exchange(0);
+    connect(&mut world, By::First, 1);
+    let refused = |world: &World, at| {
+        let error = world.ask_for((0, 0), at);
+        assert_eq!((error.code(), error.resume_window()), (Code::ResumeExpired, None));
+    };
+    // Over its connection, over another one, and while it waits.
+    refused(&world, 0);
+    refused(&world, 1);
+    lose(&mut world, 0);
+    refused(&world, 1);
+    world.settle(None);
+    let ended = world.streams[0].caller.ended();
+    assert!(matches!(ended, Some(Ended::Terminal(Terminal::Complete { .. }))), "{ended:?}");
+    world.end();
+}
+
+#[test]
+fn what_is_beyond_all_items_is_refused_before_it_is_asked_for() {
+    let mut world = waiting(1);
+    for item in [ResumeToken::MAX_ITEM + 1, u64::MAX] {
+        let error = world.ask_for((0, item), 1);
+        assert!(error.to_string().contains(&item.to_string()), "{error}");
+        assert_eq!(error.code(), Code::ResumeExpired);
+    }
     world.take_over(0, 0);
     (0..2).for_each(|_| world.exchange(1));
     check_taken_over(world);

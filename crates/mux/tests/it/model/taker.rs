@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sinew_mux::Connection;
-use sinew_plane::{CallLimits, Code, Context, Error, Executed, Headers, ResumeRequest, Terminal};
+use sinew_plane::{
+    CallLimits, Code, Context, Error, Executed, Headers, ResumeRequest, ResumeToken, Terminal,
+};
 
 use super::{
     caller::Caller,
@@ -25,16 +27,25 @@ impl Stream {
         let is_free = self.taker.as_ref().is_none_or(Taker::is_refused);
         let Some(token) = self.caller.token().filter(|_| is_free) else { return };
         let from = self.caller.taken().saturating_add_signed(shift);
-        let request = ResumeRequest {
-            token: token.at(from as u64),
-            context: Context::new(),
-            window: Some(self.window),
-            limits: CallLimits::default(),
-        };
+        let request = self.request_from(token.at(from as u64));
         if let Ok(call) = connection.try_take_over(&request).unwrap() {
             let mut caller = Caller::default();
             caller.open(call);
             self.taker = Some(Taker { caller, from });
+        }
+    }
+
+    fn request_from(&self, token: ResumeToken) -> ResumeRequest {
+        let (context, limits) = (Context::new(), CallLimits::default());
+        ResumeRequest { token, context, window: Some(self.window), limits }
+    }
+
+    /// Why nobody asks for the stream from an item on over this connection.
+    pub(crate) fn ask_for(&self, item: u64, connection: &Arc<Connection<Manual>>) -> Error {
+        let token = self.caller.token().unwrap().at(item);
+        match connection.try_take_over(&self.request_from(token)) {
+            Ok(_) => panic!("it asks for it"),
+            Err(error) => error,
         }
     }
 

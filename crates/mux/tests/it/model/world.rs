@@ -190,6 +190,12 @@ impl World {
         self.stream(number, |stream| stream.take_over(&connection, shift));
     }
 
+    /// Why the caller's end of a carrier does not even ask for a stream from an item on.
+    pub(crate) fn ask_for(&self, (number, item): (usize, u64), at: usize) -> Error {
+        let end = self.carriers[at].end(Side::Caller).unwrap();
+        self.streams[number].ask_for(item, &end.connection)
+    }
+
     /// The second process takes what is there.
     pub(crate) fn take_taken_over(&mut self, number: usize) {
         let conditions = self.conditions;
