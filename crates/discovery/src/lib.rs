@@ -54,6 +54,8 @@ mod merged;
 mod policy;
 mod policy_board;
 #[cfg(any(feature = "etcd", feature = "file"))]
+mod policy_record;
+#[cfg(any(feature = "etcd", feature = "file"))]
 mod process;
 pub mod record;
 mod snapshot;

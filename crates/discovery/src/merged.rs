@@ -1,5 +1,6 @@
 //! Several providers as one.
 
+mod policies;
 mod registration_handle;
 mod snapshot_publisher;
 #[cfg(test)]
@@ -18,8 +19,13 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use self::{registration_handle::RegistrationHandle, snapshot_publisher::SnapshotPublisher};
-use crate::{Discovery, DiscoveryError, Instance, Interest, Registration, View};
+use self::{
+    policies::Policies, registration_handle::RegistrationHandle,
+    snapshot_publisher::SnapshotPublisher,
+};
+use crate::{
+    Discovery, DiscoveryError, Instance, Interest, PlanePolicy, PolicyView, Registration, View,
+};
 
 const BACKEND: &str = "merged";
 
@@ -49,14 +55,18 @@ fn retries() -> Retries {
 /// withdrawn. If the key is taken in one of them, the registration fails, and is withdrawn from
 /// all.
 ///
-/// Its tasks run on the runtimes in which the first view was asked for or an instance was
-/// registered, and end when the last handle (and each registration) is dropped, or with
+/// **Policies.** A policy is stored with the first provider that holds policies, and removed from
+/// all. Of several for one endpoint, the one with the largest version is shown.
+///
+/// Its tasks run on the runtimes in which the first view was asked for, an instance was registered
+/// or a policy was watched, and end when the last handle (and each registration) is dropped, or with
 /// [`shutdown`](Discovery::shutdown), which then shuts the providers down.
 #[derive(Clone)]
 pub struct MergedDiscovery {
     providers: Arc<[Provider]>,
     publisher: Arc<SnapshotPublisher>,
     followers: Arc<Followers>,
+    policies: Arc<Policies>,
 }
 
 /// The tasks that follow the providers: aborted with the last handle, `None` after the shutdown.
@@ -108,7 +118,7 @@ impl MergedDiscovery {
         let publisher =
             Arc::new(SnapshotPublisher::new(providers.iter().map(|one| Arc::clone(&one.source))));
         let followers = Arc::new(Followers(Mutex::new(Some(JoinSet::new()))));
-        Ok(Self { providers, publisher, followers })
+        Ok(Self { providers, publisher, followers, policies: Arc::default() })
     }
 
     /// The names of the providers, best first.
@@ -122,6 +132,7 @@ impl MergedDiscovery {
         if let Some(mut followers) = followers {
             followers.shutdown().await;
         }
+        self.policies.end().await;
         // Whoever still waits for a first answer.
         for at in 0..self.providers.len() {
             self.publisher.fail(at, "it was shut down".to_owned());
@@ -253,6 +264,28 @@ impl Discovery for MergedDiscovery {
 
     fn watch(&self) -> BoxFuture<'_, Result<View, DiscoveryError>> {
         Box::pin(self.first_view())
+    }
+
+    fn put_policy(
+        &self,
+        policy: PlanePolicy,
+    ) -> BoxFuture<'_, Result<PlanePolicy, DiscoveryError>> {
+        Box::pin(policies::put(&self.providers, policy))
+    }
+
+    fn remove_policy(
+        &self,
+        endpoint: &EndpointName,
+    ) -> BoxFuture<'_, Result<bool, DiscoveryError>> {
+        let endpoint = endpoint.clone();
+        Box::pin(async move { policies::remove(&self.providers, &endpoint).await })
+    }
+
+    fn watch_policy(&self, endpoint: &EndpointName) -> Result<Option<PolicyView>, DiscoveryError> {
+        if self.followers.have_ended() {
+            return Err(has_ended());
+        }
+        self.policies.watch(&self.providers, endpoint)
     }
 
     fn want(&self, endpoint: &EndpointName) -> Interest {

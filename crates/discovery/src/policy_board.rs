@@ -44,6 +44,31 @@ impl PolicyBoard {
         }
     }
 
+    /// The endpoints that somebody watches.
+    #[cfg(feature = "file")]
+    pub(crate) fn watched(&self) -> Vec<EndpointName> {
+        let mut watched = self.lock();
+        watched.retain(|_, one| one.receiver_count() > 0);
+        watched.keys().cloned().collect()
+    }
+
+    /// True while nobody has asked for any, or all have gone.
+    #[cfg(feature = "file")]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().values().all(|one| one.receiver_count() == 0)
+    }
+
+    /// Forgets the endpoint if nobody watches it. True if so.
+    #[cfg(feature = "etcd")]
+    pub(crate) fn forget_unwatched(&self, endpoint: &EndpointName) -> bool {
+        let mut watched = self.lock();
+        let is_unwatched = watched.get(endpoint).is_none_or(|one| one.receiver_count() == 0);
+        if is_unwatched {
+            watched.remove(endpoint);
+        }
+        is_unwatched
+    }
+
     fn lock(
         &self,
     ) -> MutexGuard<'_, HashMap<EndpointName, watch::Sender<Option<Arc<PlanePolicy>>>>> {

@@ -9,6 +9,7 @@ mod lease_check;
 mod members;
 mod outage_log;
 mod own_key_watch;
+mod policies;
 mod probe;
 mod range;
 mod range_watcher;
@@ -38,13 +39,17 @@ use self::{
     lease::{LeaseKeeper, Signals},
     members::{Fault, Members},
     own_key_watch::OwnKeyWatch,
+    policies::PolicyWatcher,
     range_watcher::RangeWatcher,
     removed_entries::RemovalDelay,
     snapshot_publisher::SnapshotPublisher,
     watched_endpoints::{Added, WatchedEndpoints},
 };
 use crate::{
-    Discovery, DiscoveryError, Instance, Interest, Registration, View, Withdraw, process,
+    Discovery, DiscoveryError, Instance, Interest, PlanePolicy, PolicyView, Registration, View,
+    Withdraw,
+    policy_board::PolicyBoard,
+    process,
     record::{self, Record},
 };
 
@@ -80,6 +85,9 @@ const REVOKE_AFTER: Duration = Duration::from_millis(200);
 /// the endpoints that were wanted before. After the last interest in an endpoint is dropped, it is
 /// watched for another [30 s](EtcdConfig::unwatch_after), and then removed from every view.
 ///
+/// **Policies.** A [`PlanePolicy`] stands under `sinew/policies/{namespace}/{component}/{endpoint}`,
+/// with a lease that ends with it. Each endpoint whose policy is watched has a watch of its own.
+///
 /// **Losing etcd.** The last good view stays in use without a limit, and requests never wait for
 /// etcd. Each query may take [2 s](EtcdConfig::request_timeout); then the next member is asked. A
 /// watch that has been silent for 5 s is probed; a member without a leader ends it by itself. After
@@ -112,6 +120,7 @@ struct Shared {
     publisher: Arc<SnapshotPublisher>,
     commands: mpsc::Sender<Command>,
     wanted: Arc<WatchedEndpoints>,
+    policies: Arc<PolicyBoard>,
     tasks: TaskTracker,
     runtime: Handle,
     stop: CancellationToken,
@@ -143,6 +152,7 @@ impl EtcdDiscovery {
             publisher,
             commands,
             wanted,
+            policies: Arc::default(),
             tasks,
             runtime: Handle::current(),
             stop,
@@ -271,6 +281,36 @@ impl Discovery for EtcdDiscovery {
         }
     }
 
+    fn put_policy(
+        &self,
+        policy: PlanePolicy,
+    ) -> BoxFuture<'_, Result<PlanePolicy, DiscoveryError>> {
+        Box::pin(async move {
+            self.shared.check_open()?;
+            policies::put(&self.shared.members, policy).await
+        })
+    }
+
+    fn remove_policy(
+        &self,
+        endpoint: &EndpointName,
+    ) -> BoxFuture<'_, Result<bool, DiscoveryError>> {
+        let endpoint = endpoint.clone();
+        Box::pin(async move {
+            self.shared.check_open()?;
+            policies::remove(&self.shared.members, &endpoint).await
+        })
+    }
+
+    fn watch_policy(&self, endpoint: &EndpointName) -> Result<Option<PolicyView>, DiscoveryError> {
+        self.shared.check_open()?;
+        let (view, is_first) = self.shared.policies.view(endpoint);
+        if is_first {
+            self.shared.follow_policy(endpoint);
+        }
+        Ok(Some(view))
+    }
+
     fn trouble(&self) -> Option<String> {
         self.shared.members.trouble().or_else(|| self.shared.publisher.trouble())
     }
@@ -308,14 +348,24 @@ impl Shared {
         self.tasks.spawn_on(following, &self.runtime);
     }
 
+    /// Follows the policy of an endpoint, which is on the board.
+    fn follow_policy(&self, endpoint: &EndpointName) {
+        let (members, board) = (Arc::clone(&self.members), Arc::clone(&self.policies));
+        let watcher = PolicyWatcher::new(members, board, endpoint.clone());
+        let following = self.stop.clone().run_until_cancelled_owned(watcher.run());
+        self.tasks.spawn_on(following, &self.runtime);
+    }
+
+    fn check_open(&self) -> Result<(), DiscoveryError> {
+        if self.stop.is_cancelled() { Err(self.has_ended()) } else { Ok(()) }
+    }
+
     async fn ask<T>(
         &self,
         doing: &str,
         command: impl FnOnce(oneshot::Sender<T>) -> Command,
     ) -> Result<T, DiscoveryError> {
-        if self.stop.is_cancelled() {
-            return Err(self.has_ended());
-        }
+        self.check_open()?;
         let (answer, answered) = oneshot::channel();
         let asked = async {
             self.commands.send(command(answer)).await.map_err(|_| self.has_ended())?;

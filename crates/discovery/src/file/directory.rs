@@ -1,4 +1,4 @@
-//! The directory of records. Only this module calls the file system.
+//! The directory of records, or of policies. Only this module calls the file system.
 
 use std::{
     cell::{Cell, RefCell},
@@ -29,6 +29,8 @@ pub(super) type WriteNew = Box<dyn Fn(&Folder, &str, &[u8]) -> io::Result<()> + 
 /// The directory of records of one store.
 pub(super) struct Directory {
     root: PathBuf,
+    /// The folder below it.
+    bucket: &'static str,
     path: PathBuf,
     rules: Rules,
     write_new: WriteNew,
@@ -102,11 +104,18 @@ impl Directory {
         Self::with_writer(root, rules, Box::new(write_new))
     }
 
+    /// Another folder of the store, with files of the same rules.
+    pub(super) fn of_bucket(root: &Path, bucket: &'static str, rules: Rules) -> Self {
+        let records = Self::of_store(root, rules);
+        Self { path: records.root.join(bucket), bucket, ..records }
+    }
+
     pub(super) fn with_writer(root: &Path, rules: Rules, write_new: WriteNew) -> Self {
         // So that a later change of the current folder changes nothing.
         let root = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
         let path = root.join(record::BUCKET);
-        Self { root, path, rules, write_new, open: RefCell::default(), calls: Calls::default() }
+        let (bucket, open) = (record::BUCKET, RefCell::default());
+        Self { root, bucket, path, rules, write_new, open, calls: Calls::default() }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -116,7 +125,7 @@ impl Directory {
     /// Opens the directory anew, and makes it if it is not there.
     pub(super) fn create(&self) -> Result<(), FolderError> {
         let root = Folder::create(&self.root, &self.rules)?;
-        let folder = root.create_below(Path::new(record::BUCKET))?;
+        let folder = root.create_below(Path::new(self.bucket))?;
         self.open.replace(Some(Arc::new(folder)));
         Ok(())
     }
@@ -146,7 +155,7 @@ impl Directory {
     }
 
     fn reopen(&self) -> Result<Folder, FolderError> {
-        Folder::open(&self.root, &self.rules)?.open_below(Path::new(record::BUCKET))
+        Folder::open(&self.root, &self.rules)?.open_below(Path::new(self.bucket))
     }
 
     /// The directory, for reading; `NotFound` when it is not there.

@@ -8,6 +8,7 @@ mod edition;
 mod entry;
 mod observation;
 mod owners;
+mod policies;
 mod scan;
 mod stall;
 #[cfg(test)]
@@ -25,17 +26,20 @@ use std::{
     time::Duration,
 };
 
-use sinew_plane::BoxFuture;
+use sinew_plane::{BoxFuture, EndpointName};
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::config::FileConfig;
 use self::{
     claims::{RegistrationHandle, Request},
     directory::Directory,
+    policies::Policies,
     worker::{Command, JOIN_PATIENCE, Trouble, Worker},
 };
 use crate::{
-    Discovery, DiscoveryError, Instance, Registration, View, Withdraw, process,
+    Discovery, DiscoveryError, Instance, PlanePolicy, PolicyView, Registration, View, Withdraw,
+    policy_board::PolicyBoard,
+    process,
     record::{self, Record},
 };
 
@@ -77,6 +81,9 @@ const MAX_NAME_BYTES: usize = 255;
 /// is removed at the next scan, and this is the only case in which a process removes the file of
 /// another one; a worker that runs stays, even if its record does not change.
 ///
+/// **Policies.** A [`PlanePolicy`] is a file below `root/sinew/policies`, which is read at the next
+/// scan after it has changed. One whose time is over stays there until it is replaced or removed.
+///
 /// **Faults.** If a file ceases to be a valid record (half-written, not trusted, of another
 /// instance), its last good content is shown for up to one TTL. While the whole directory is
 /// missing or cannot be read, the view stays as it is. If no record changes for a whole TTL, and
@@ -114,6 +121,7 @@ struct Shared {
     commands: mpsc::Sender<Command>,
     thread: Option<JoinHandle<()>>,
     trouble: Trouble,
+    policies: Arc<PolicyBoard>,
     /// Disconnects when the thread has ended.
     ended: Mutex<std_mpsc::Receiver<()>>,
 }
@@ -146,7 +154,9 @@ impl FileDiscovery {
         let (commands, received) = mpsc::channel(COMMANDS);
         let (alive, ended) = std_mpsc::channel();
         let trouble = Trouble::default();
-        let worker = Worker::new(config, directory, received, Arc::clone(&trouble));
+        let board = Arc::new(PolicyBoard::default());
+        let policies = Policies::new(&root, config.trust.clone(), Arc::clone(&board));
+        let worker = Worker::new(config, directory, policies, received, Arc::clone(&trouble));
         let thread = thread::Builder::new().name("sinew-discovery".to_owned()).spawn(move || {
             worker.run();
             drop(alive);
@@ -157,7 +167,8 @@ impl FileDiscovery {
             source: Some(error),
         })?;
         let ended = Mutex::new(ended);
-        let shared = Shared { root, commands, thread: Some(thread), trouble, ended };
+        let thread = Some(thread);
+        let shared = Shared { root, commands, thread, trouble, policies: board, ended };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -216,6 +227,38 @@ impl Discovery for FileDiscovery {
 
     fn watch(&self) -> BoxFuture<'_, Result<View, DiscoveryError>> {
         Box::pin(async move { self.shared.ask(|answer| Command::Watch { answer }).await? })
+    }
+
+    fn put_policy(
+        &self,
+        policy: PlanePolicy,
+    ) -> BoxFuture<'_, Result<PlanePolicy, DiscoveryError>> {
+        let policy = Box::new(policy);
+        Box::pin(
+            async move { self.shared.ask(|answer| Command::PutPolicy { policy, answer }).await? },
+        )
+    }
+
+    fn remove_policy(
+        &self,
+        endpoint: &EndpointName,
+    ) -> BoxFuture<'_, Result<bool, DiscoveryError>> {
+        let endpoint = endpoint.clone();
+        Box::pin(async move {
+            self.shared.ask(|answer| Command::RemovePolicy { endpoint, answer }).await?
+        })
+    }
+
+    fn watch_policy(&self, endpoint: &EndpointName) -> Result<Option<PolicyView>, DiscoveryError> {
+        if self.shared.commands.is_closed() {
+            return Err(self.shared.has_ended());
+        }
+        policies::file_name(endpoint)?;
+        let (view, is_first) = self.shared.policies.view(endpoint);
+        if is_first {
+            self.shared.wake();
+        }
+        Ok(Some(view))
     }
 
     fn trouble(&self) -> Option<String> {

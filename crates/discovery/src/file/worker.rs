@@ -9,7 +9,7 @@ use std::{
 };
 
 use sinew_folder::FolderError;
-use sinew_plane::clock;
+use sinew_plane::{EndpointName, clock};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
@@ -17,9 +17,10 @@ use super::{
     claim::unavailable,
     claims::{ClaimEnvironment, Claims, Request},
     directory::Directory,
+    policies::Policies,
     scan::Scanner,
 };
-use crate::{DiscoveryError, Instance, Snapshot, View};
+use crate::{DiscoveryError, Instance, PlanePolicy, Snapshot, View};
 
 /// What the thread can be asked for.
 pub(super) enum Command {
@@ -27,6 +28,14 @@ pub(super) enum Command {
     Withdraw {
         token: u64,
         answer: oneshot::Sender<Result<(), DiscoveryError>>,
+    },
+    PutPolicy {
+        policy: Box<PlanePolicy>,
+        answer: oneshot::Sender<Result<PlanePolicy, DiscoveryError>>,
+    },
+    RemovePolicy {
+        endpoint: EndpointName,
+        answer: oneshot::Sender<Result<bool, DiscoveryError>>,
     },
     Watch {
         answer: oneshot::Sender<Result<View, DiscoveryError>>,
@@ -43,6 +52,7 @@ pub(super) struct Worker {
     directory: Directory,
     scanner: Scanner,
     claims: Claims,
+    policies: Policies,
     published: watch::Sender<Snapshot>,
     commands: mpsc::Receiver<Command>,
     /// When it may look or show again, so that this takes a tenth of one core.
@@ -57,6 +67,7 @@ impl Worker {
     pub(super) fn new(
         config: FileConfig,
         directory: Directory,
+        policies: Policies,
         commands: mpsc::Receiver<Command>,
         trouble: Trouble,
     ) -> Self {
@@ -65,6 +76,7 @@ impl Worker {
             config,
             directory,
             claims: Claims::default(),
+            policies,
             published: watch::Sender::default(),
             commands,
             rested: clock::now(),
@@ -102,7 +114,8 @@ impl Worker {
     }
 
     fn is_idle(&self) -> bool {
-        self.claims.is_empty() && self.published.receiver_count() == 0
+        let is_unwatched = self.published.receiver_count() == 0 && self.policies.is_unwatched();
+        self.claims.is_empty() && is_unwatched
     }
 
     /// `None` to stop; true when there is reason to look at once.
@@ -153,6 +166,12 @@ impl Worker {
                     unavailable("removing a record from", &self.directory, error)
                 }));
             }
+            Command::PutPolicy { policy, answer } => {
+                let _ = answer.send(self.policies.put(*policy));
+            }
+            Command::RemovePolicy { endpoint, answer } => {
+                let _ = answer.send(self.policies.remove(&endpoint));
+            }
             Command::Watch { answer } => {
                 let _ = answer.send(self.watch(now));
             }
@@ -181,6 +200,7 @@ impl Worker {
 
     /// Looks after our own records, and at those of others if anybody wants to know.
     fn reconcile(&mut self, now: Instant) {
+        self.policies.look();
         if !self.claims.is_empty() {
             // An error shows again with the claims.
             let edition = self.directory.check(false).ok();

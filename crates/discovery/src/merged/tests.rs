@@ -349,3 +349,36 @@ fn a_source_is_no_part_of_what_an_instance_is() {
     let elsewhere: Address = "tcp://h:2".parse().unwrap();
     assert_ne!(one, Instance { addresses: vec![elsewhere], ..one.clone() });
 }
+
+#[tokio::test]
+async fn of_the_policies_of_all_providers_the_newest_counts() {
+    let (first, second) = (Arc::new(MemoryDiscovery::new()), Arc::new(MemoryDiscovery::new()));
+    let fixed = Arc::new(StaticDiscovery::addresses(["tcp://h:9"]).unwrap());
+    let all: [Arc<dyn Discovery>; 3] = [fixed.clone(), first.clone(), second.clone()];
+    let merged = MergedDiscovery::new(all).unwrap();
+    let endpoint: EndpointName = "a/b/c".parse().unwrap();
+    let policy = |percent| {
+        let policy = PlanePolicy::new(endpoint.clone(), sinew_plane::TransportId::new("tcp"));
+        policy.percent(percent)
+    };
+    let mut view = merged.watch_policy(&endpoint).unwrap().unwrap();
+    let old = second.put_policy(policy(1)).await.unwrap();
+    assert_eq!(next_policy(&mut view).await.as_deref(), Some(&old));
+    let new = merged.put_policy(policy(2)).await.unwrap();
+    assert_eq!(next_policy(&mut view).await.as_deref(), Some(&new));
+    assert_eq!(first.watch_policy(&endpoint).unwrap().unwrap().borrow().as_deref(), Some(&new));
+    assert!(merged.remove_policy(&endpoint).await.unwrap());
+    while next_policy(&mut view).await.is_some() {}
+    assert!(!merged.remove_policy(&endpoint).await.unwrap());
+
+    let without = MergedDiscovery::new([fixed as Arc<dyn Discovery>]).unwrap();
+    let error = without.put_policy(policy(3)).await.unwrap_err();
+    assert!(matches!(error, DiscoveryError::NoPolicies { .. }), "{error}");
+    assert!(without.remove_policy(&endpoint).await.is_err());
+    assert!(without.watch_policy(&endpoint).unwrap().is_none());
+}
+
+async fn next_policy(view: &mut PolicyView) -> Option<Arc<PlanePolicy>> {
+    timeout(Duration::from_secs(20), view.changed()).await.unwrap().unwrap();
+    view.borrow_and_update().clone()
+}

@@ -6,6 +6,7 @@ mod expiry;
 mod growth;
 mod lifecycle;
 mod outage;
+mod policies;
 mod records;
 mod server;
 mod support;

@@ -6,4 +6,5 @@ mod dynamo;
 mod killed;
 mod lifecycle;
 mod outage;
+mod policies;
 mod support;
