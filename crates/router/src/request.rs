@@ -37,7 +37,7 @@ use crate::{
 const MAX_PASSED_OVER: usize = 16;
 
 /// Most attempts of one request, whatever its policy decides.
-const MAX_TRIES: usize = 64;
+pub(crate) const MAX_TRIES: usize = 64;
 
 /// One request with its attempts.
 pub(crate) struct Request<'a, Req, Resp> {

@@ -15,5 +15,6 @@ mod over_memory;
 mod parts;
 mod quarantine;
 mod recheck;
+mod resume;
 mod waits;
 mod world;

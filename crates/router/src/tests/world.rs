@@ -16,8 +16,8 @@ use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_discovery::{Discovery, Instance, MemoryDiscovery, Registration};
 use sinew_plane::{
     Address, BoxFuture, CancelReason, Checkpoint, Code, DuplexTransport, EndpointName, Error,
-    Headers, InstanceId, ItemBatch, OutgoingRequest, ResponseSource, ResponseStream, Shutdown,
-    SourceEvent, StopKind, Terminal, TransportCapabilities, TransportId,
+    Headers, InstanceId, ItemBatch, OutgoingRequest, ResponseSource, ResponseStream, ResumeRequest,
+    Shutdown, SourceEvent, StopKind, Terminal, TransportCapabilities, TransportId,
 };
 use sinew_registry::{LocalEndpoints, LocalProcess, TransportRegistration, TransportRegistry};
 
@@ -66,12 +66,18 @@ pub(super) struct Record {
     pub(super) seen: Mutex<Vec<Seen>>,
     /// Streams that were given up, ended or not.
     pub(super) abandoned: AtomicUsize,
+    /// The items from which streams were to be taken over.
+    pub(super) taken_over: Mutex<Vec<u64>>,
 }
 
 struct Fake {
     id: TransportId,
     capabilities: TransportCapabilities,
     scripts: Mutex<HashMap<u64, Script>>,
+    /// What takes the place of the script of an instance after each request, one after the other.
+    later: Mutex<HashMap<u64, VecDeque<Script>>>,
+    /// What who takes streams over gets, one after the other.
+    given: Mutex<VecDeque<Script>>,
     record: Arc<Record>,
 }
 
@@ -101,6 +107,9 @@ impl DuplexTransport for Fake {
             let (context, limits) = (request.context.clone(), request.limits);
             let record = Arc::clone(&self.record);
             record.seen.lock().push(Seen { at, request });
+            if let Some(next) = self.later.lock().get_mut(&at).and_then(VecDeque::pop_front) {
+                self.scripts.lock().insert(at, next);
+            }
             if let Script::FailOpen(code) = script {
                 return Err(Error::new(code, format!("instance {at} failed as told")));
             }
@@ -124,6 +133,23 @@ impl DuplexTransport for Fake {
             })),
             _ => None,
         }
+    }
+
+    fn resume<'a>(
+        &'a self,
+        _: &'a Address,
+        request: ResumeRequest,
+    ) -> BoxFuture<'a, Result<ResponseStream, Error>> {
+        Box::pin(async move {
+            let ResumeRequest { token, context, limits, .. } = request;
+            let record = Arc::clone(&self.record);
+            record.taken_over.lock().push(token.next_item);
+            let script = self.given.lock().pop_front();
+            let script = script.unwrap_or_else(|| refuses(Code::ResumeExpired));
+            let stream =
+                ResponseStream::limited(Arc::new(Source::new(script, record)), context, limits);
+            Ok(stream.beginning_at(token.next_item))
+        })
     }
 
     fn close(&self, _: Duration) -> BoxFuture<'_, Shutdown> {
@@ -240,10 +266,14 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new() -> Self {
+        let mut capabilities = TransportCapabilities::streaming(1 << 20);
+        capabilities.resumable = true;
         let fake = Arc::new(Fake {
             id: TransportId::from_static("fake"),
-            capabilities: TransportCapabilities::streaming(1 << 20),
+            capabilities,
             scripts: Mutex::default(),
+            later: Mutex::default(),
+            given: Mutex::default(),
             record: Arc::default(),
         });
         let registry = Arc::new(TransportRegistry::new());
@@ -293,6 +323,21 @@ impl World {
 
     pub(super) fn script(&self, id: u64, script: Script) {
         self.fake.scripts.lock().insert(id, script);
+    }
+
+    /// Further scripts of an instance, each for one more request.
+    pub(super) fn then(&self, id: u64, scripts: impl IntoIterator<Item = Script>) {
+        self.fake.later.lock().entry(id).or_default().extend(scripts);
+    }
+
+    /// What the next ones get that take a stream over.
+    pub(super) fn gives(&self, scripts: impl IntoIterator<Item = Script>) {
+        self.fake.given.lock().extend(scripts);
+    }
+
+    /// The items from which streams were to be taken over, in order.
+    pub(super) fn taken_over(&self) -> Vec<u64> {
+        self.fake.record.taken_over.lock().clone()
     }
 
     pub(super) async fn client(&self) -> Client {

@@ -6,5 +6,6 @@ mod continuation;
 mod handlers;
 mod lifecycle;
 mod peers;
+mod resume;
 mod routers;
 mod support;
