@@ -9,6 +9,7 @@ use crate::{
     demo::{DemoArgs, worker::WorkerArgs},
     drain::DrainArgs,
     ls::LsArgs,
+    migrate::MigrateArgs,
     serve::{GuardArgs, ServeArgs},
     settings::Settings,
 };
@@ -34,6 +35,7 @@ pub(crate) enum Command {
     Call(CallArgs),
     Ls(LsArgs),
     Drain(DrainArgs),
+    Migrate(MigrateArgs),
     Demo(DemoArgs),
     Config(ConfigArgs),
     Completions(CompletionsArgs),

@@ -87,7 +87,7 @@ pub(crate) async fn run(settings: &Settings, args: LsArgs) -> Result<Exit, Failu
 const CLOSE_LIMIT: Duration = Duration::from_millis(500);
 
 /// Ends the discovery in order: cut off midway it would take its own end for an outage, and say so.
-async fn close(runtime: &Runtime) {
+pub(crate) async fn close(runtime: &Runtime) {
     let _ = timeout(CLOSE_LIMIT, runtime.shutdown(Duration::ZERO)).await;
 }
 

@@ -11,6 +11,7 @@ mod drain;
 mod duration;
 mod exit;
 mod ls;
+mod migrate;
 mod output;
 mod reader;
 mod serve;
@@ -86,6 +87,7 @@ fn run(cli: Cli, begun: Instant) -> Result<Exit, Failure> {
             Command::Call(args) => call::run(&cli.settings, args, begun).await,
             Command::Ls(args) => ls::run(&cli.settings, args).await,
             Command::Drain(args) => drain::run(&cli.settings, args).await,
+            Command::Migrate(args) => migrate::run(&cli.settings, args).await,
             Command::Completions(args) => completions::run(&args),
             Command::Demo(args) => {
                 // It has settings of its own; what is wrong with the others is said all the same.

@@ -89,7 +89,8 @@ pub use crate::{
 };
 pub use sinew_codec::PayloadFormat;
 pub use sinew_discovery::{
-    Change, FileConfig, FolderRules, Instance, InstanceKey, Owners, Snapshot, View,
+    Change, FileConfig, FolderRules, Instance, InstanceKey, Owners, PlanePolicy, PolicyView,
+    RollBack, Snapshot, View,
 };
 pub use sinew_ingress::{
     AdmittedHandler, AdmittedRequest, Drained, Handler, HandlerLayer, IncomingOwned, Retain,

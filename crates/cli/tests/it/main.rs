@@ -14,6 +14,7 @@ mod idle;
 mod ls;
 mod memory;
 mod metrics;
+mod migrate;
 mod pause;
 mod persistent;
 mod raw_mux;

@@ -1,6 +1,7 @@
 //! One process's share in a network of endpoints.
 
 mod builder;
+mod policies;
 
 use std::{
     fmt,
