@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use clap::{Args, ValueEnum};
 use sinew::{CallLimits, EndpointName, InstanceId, ResumeToken, RouterMode};
 
-use super::input::Input;
+use super::{input::Input, token::TokenSource};
 use crate::{
     duration::{self, TimeOption as _},
     exit::{Exit, Failure},
@@ -55,8 +55,11 @@ pub(crate) struct CallArgs {
     pub(crate) print_token: bool,
     /// Go on with the response of an earlier call, also of one that was killed, instead of sending a
     /// request: the worker has what that call had not taken, and what sinew serve --retain keeps.
-    #[arg(long, value_name = "TOKEN", conflicts_with_all = ["data", "file", "stdin", "headers", "instance", "mode"])]
-    pub(crate) resume: Option<ResumeToken>,
+    /// Other users of the machine see arguments: - reads the token from a line of standard input, and
+    /// env:NAME from an environment variable.
+    #[arg(long, value_name = "TOKEN|-|env:NAME", value_parser = TokenSource::parse,
+          conflicts_with_all = ["data", "file", "stdin", "headers", "instance", "mode"])]
+    resume: Option<TokenSource>,
     /// The number of the first item to print, from 0. Default: the one that the token names.
     #[arg(long, value_name = "ITEM", requires = "resume")]
     pub(crate) from: Option<u64>,
@@ -95,9 +98,13 @@ impl CallArgs {
     }
 
     /// The response to go on with, and from where.
-    pub(crate) fn token(&self) -> Option<ResumeToken> {
-        let token = self.resume.as_ref()?;
-        Some(self.from.map_or_else(|| token.clone(), |item| token.at(item)))
+    ///
+    /// # Errors
+    /// There is no token where one is to be.
+    pub(crate) async fn token(&self) -> Result<Option<ResumeToken>, Failure> {
+        let Some(source) = &self.resume else { return Ok(None) };
+        let token = source.token().await?;
+        Ok(Some(self.from.map_or(token.clone(), |item| token.at(item))))
     }
 
     /// The limits that the command line names.

@@ -8,6 +8,7 @@ mod no_instance;
 mod output;
 mod payload_style;
 mod progress;
+mod token;
 
 use std::{
     sync::Arc,
@@ -88,7 +89,7 @@ struct Call<'a> {
 impl Call<'_> {
     async fn run(&self) -> Result<Exit, Failure> {
         let headers = self.args.headers()?;
-        let token = self.args.token();
+        let token = self.args.token().await?;
         let data = if token.is_some() { None } else { self.args.input.read().await? };
         self.progress.at(Stage::Starting);
         let waiting = |what: &str| self.progress.at(Stage::WaitingFor(what.to_owned()));

@@ -69,6 +69,69 @@ fn what_is_retained_is_read_by_several_and_after_the_end() {
 }
 
 #[test]
+fn a_token_need_not_be_an_argument_that_all_users_see() {
+    let world = World::new();
+    let go = world.path("go");
+    let args = ["a/b/c", "--retain", "60s", "--", "sh", "-c", &numbers(&go)];
+    let _server = world.serve(args);
+    let token = killed_call(&world);
+    world.file("go", "");
+    let mut command = world.sinew(["call", "a/b/c", "--from", "6", "--resume", "env:STREAM"]);
+    command.env("STREAM", &token);
+    let resumed = Running::start(command).finish();
+    assert_code(&resumed, 0);
+    assert_eq!(stdout(&resumed), "6\n7\n");
+    // A line of a file that has more of them.
+    let file = world.file("token", format!("{token}\nand more\n"));
+    let mut command = world.sinew(["call", "a/b/c", "--from", "6", "--resume", "-"]);
+    command.stdin(std::fs::File::open(file).unwrap());
+    let resumed = Running::start(command).finish();
+    assert_code(&resumed, 0);
+    assert_eq!(stdout(&resumed), "6\n7\n");
+}
+
+#[test]
+fn an_item_that_no_response_has_is_refused() {
+    let world = World::new();
+    let go = world.path("go");
+    let _server = world.serve(["a/b/c", "--retain", "60s", "--", "sh", "-c", &numbers(&go)]);
+    let token = killed_call(&world);
+    let most = u64::MAX.to_string();
+    let refused = world.run(["call", "a/b/c", "--resume", &token, "--from", &most]);
+    assert!(stderr(&refused).contains(&format!("no response has an item {most}")));
+    assert!(!stderr(&refused).contains("panic"), "{}", stderr(&refused));
+}
+
+#[test]
+fn no_message_shows_what_is_nearly_a_token() {
+    let world = World::new();
+    let nearly = format!("s1-{}", "feed".repeat(23));
+    let file = world.file("token", &nearly);
+    let argument = world.sinew(["call", "a/b/c", "--resume", &nearly]);
+    let mut variable = world.sinew(["call", "a/b/c", "--resume", "env:STREAM"]);
+    variable.env("STREAM", &nearly);
+    let mut input = world.sinew(["call", "a/b/c", "--resume", "-"]);
+    input.stdin(std::fs::File::open(file).unwrap());
+    let mut nothing = world.sinew(["call", "a/b/c", "--resume", "-"]);
+    nothing.stdin(std::process::Stdio::null());
+    for (command, place) in [
+        (argument, "--resume:"),
+        (variable, "$STREAM:"),
+        (input, "standard input:"),
+        (nothing, "standard input:"),
+    ] {
+        let refused = Running::start(command).finish();
+        assert_code(&refused, 2);
+        let said = stderr(&refused);
+        assert!(said.contains(place) && said.contains("no resume token"), "{said}");
+        assert!(!said.contains("feed"), "{said}");
+    }
+    let unset = world.run(["call", "a/b/c", "--resume", "env:STREAM"]);
+    assert_code(&unset, 2);
+    assert!(stderr(&unset).contains("no such variable"), "{}", stderr(&unset));
+}
+
+#[test]
 fn what_is_no_token_and_what_makes_no_sense_beside_one_is_a_usage_error() {
     let world = World::new();
     let output = world.run(["call", "a/b/c", "--resume", "s1-what"]);
