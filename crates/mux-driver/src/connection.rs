@@ -160,6 +160,10 @@ impl Driver for Tasks {
         self.streams.truncated();
     }
 
+    fn transport(&self) -> Option<&TransportId> {
+        Some(&self.transport)
+    }
+
     fn move_call(call: Arc<Call>, way: Way) -> BoxFuture<'static, Result<(), Error>> {
         Box::pin(moving::move_call(call, way))
     }

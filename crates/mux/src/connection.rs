@@ -10,7 +10,7 @@ use std::{
 };
 
 use sinew_plane::{
-    BoxFuture, Code, Error, Fault, Flush, ProcessId, Way, Window,
+    BoxFuture, Code, Error, Fault, Flush, ProcessId, TransportId, Way, Window,
     budget::{Account, Holder, Stalled},
 };
 
@@ -62,6 +62,12 @@ pub trait Driver: Send + Sync + Sized + 'static {
 
     /// A stream of this side ends as truncated. Called while locks are held, so it only counts.
     fn on_truncated(&self) {}
+
+    /// The transport whose connection this is. `None`, the default, for drivers that are of none; the
+    /// streams then say nothing of their place.
+    fn transport(&self) -> Option<&TransportId> {
+        None
+    }
 
     /// Moves a stream of this side to another way to its process. The future fails if the way
     /// cannot be used. The default is for drivers that make no connections.

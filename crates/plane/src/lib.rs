@@ -119,7 +119,7 @@ pub use crate::{
     request_stream::{
         RequestRegistration, RequestStream, RequestStreamClient, RequestStreamServer,
     },
-    response::{ResponseSource, ResponseStream, SourceEvent},
+    response::{ResponseSource, ResponseStream, RunningStream, SourceEvent, StreamPlace},
     resume_token::{ResumeToken, ResumeTokenError},
     same_type::same_type,
     sink::{Acceptance, ResponseSink, SinkTarget, TrySendError, try_send_each},

@@ -1,6 +1,7 @@
 //! The response stream of a caller.
 
 mod cancel;
+mod running;
 
 use std::{
     fmt,
@@ -13,6 +14,7 @@ use std::{
 use bytes::Bytes;
 use futures_core::Stream;
 
+pub use self::running::{RunningStream, StreamPlace};
 use crate::{
     BoxFuture, CallLimits, Checkpoint, Code, Context, Error, Executed, Fault, Headers, ItemBatch,
     ItemWait, Outcome, ResumeToken, StopKind, Terminal, Way, limits::accept_timed_out, timeout,
@@ -78,6 +80,13 @@ pub trait ResponseSource: Send + Sync {
         let _ = way;
         let error = Error::new(Code::NoTransport, "this stream cannot be moved");
         Box::pin(std::future::ready(Err(error)))
+    }
+
+    /// The transport of the connection that the stream is on, and how many items have arrived. `None`
+    /// for a stream that has ended, and, which is the default, for a source whose streams are bound
+    /// to their connection.
+    fn place(&self) -> Option<StreamPlace> {
+        None
     }
 
     /// Called when the consumer will not poll again: kill the producer and free the stream.
@@ -294,6 +303,12 @@ impl ResponseStream {
     /// stays where it is.
     pub fn move_to(&self, way: Way) -> BoxFuture<'static, Result<(), Error>> {
         Arc::clone(&self.source).move_to(way)
+    }
+
+    /// A hold on the stream, for code that moves streams it does not read. `None` for a stream that
+    /// cannot be moved.
+    pub fn running(&self) -> Option<RunningStream> {
+        RunningStream::of(&self.source)
     }
 
     /// The request's context: stop, kill, deadline.

@@ -7,7 +7,7 @@ use std::{
 
 use sinew_plane::{
     BoxFuture, CancelReason, Checkpoint, Error, Headers, ItemBatch, ResponseSource, ResumeToken,
-    SourceEvent, StopKind, Way,
+    SourceEvent, StopKind, StreamPlace, Way,
 };
 
 use super::CallerStream;
@@ -77,6 +77,15 @@ impl<D: Driver> ResponseSource for CallerStream<D> {
 
     fn cancel(&self, kind: StopKind) {
         self.ask_to_end(kind, CancelReason::Caller);
+    }
+
+    fn place(&self) -> Option<StreamPlace> {
+        let mut state = self.state.lock();
+        let (state, at) = state.parts();
+        let transport = at.connection.driver().transport()?;
+        let is_movable = at.connection.resumes() && state.consumer.ended().is_none();
+        is_movable
+            .then(|| StreamPlace { transport: transport.clone(), items: state.consumer.received() })
     }
 
     fn move_to(self: Arc<Self>, way: Way) -> BoxFuture<'static, Result<(), Error>> {
