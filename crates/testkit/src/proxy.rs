@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use self::{
-    relay::{Limits, Order, relay},
+    relay::{Limits, Order, Passing, relay},
     socket::{Listener, Socket},
 };
 use crate::{Cut, Way};
@@ -101,7 +101,7 @@ pub struct CuttingProxy {
 /// What the proxy and the tasks of its connections share.
 struct Shared {
     made: AtomicU64,
-    passed: AtomicU64,
+    passing: Passing,
     /// What all connections are told; each looks at what is new to it.
     orders: watch::Sender<Order>,
     held: watch::Sender<bool>,
@@ -132,7 +132,7 @@ impl CuttingProxy {
         let address = listener.address(&target)?;
         let shared = Arc::new(Shared {
             made: AtomicU64::new(0),
-            passed: AtomicU64::new(0),
+            passing: Passing::default(),
             orders: watch::channel(Order::default()).0,
             held: watch::channel(false).0,
             state: Mutex::new(State {
@@ -180,7 +180,14 @@ impl CuttingProxy {
 
     /// How many bytes all connections have passed to clients until now.
     pub fn passed(&self) -> u64 {
-        self.shared.passed.load(Ordering::Acquire)
+        self.shared.passing.bytes.load(Ordering::Acquire)
+    }
+
+    /// From now on keeps each piece of at most 16 KiB to a client for this long before it passes it
+    /// on, which also limits how much passes in a second. An order to cut waits as well.
+    pub fn slow_down(&self, delay: Duration) {
+        let micros = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
+        self.shared.passing.delay_micros.store(micros, Ordering::Release);
     }
 
     /// The cuts since this was last asked, the last 65,536 at the most.
@@ -292,7 +299,7 @@ async fn connection(number: u64, near: Socket, limits: Limits, shared: Arc<Share
     };
     // What comes from the second is counted.
     let (near, far) = if counts_to_server { (far, near) } else { (near, far) };
-    relay(near, far, limits, &shared.passed, log).await;
+    relay(near, far, limits, &shared.passing, log).await;
 }
 
 /// A seed for [`Cuts`] that differs from run to run: print it, so that the run can be repeated.

@@ -45,19 +45,28 @@ pub(super) struct Limits {
     pub(super) orders: watch::Receiver<Order>,
 }
 
+/// What all connections of a proxy share.
+#[derive(Debug, Default)]
+pub(super) struct Passing {
+    /// The bytes that were passed to clients.
+    pub(super) bytes: AtomicU64,
+    /// How long each piece to a client is kept, in microseconds.
+    pub(super) delay_micros: AtomicU64,
+}
+
 /// Passes bytes until an end closes the connection or it is cut. Counts the bytes to the client in
-/// `total`, and tells `log` of each cut, with those of this connection.
+/// `passing`, and tells `log` of each cut, with those of this connection.
 pub(super) async fn relay(
     near: Socket,
     far: Socket,
     limits: Limits,
-    total: &AtomicU64,
+    passing: &Passing,
     log: impl Fn(Cut, u64),
 ) {
     let Limits { limit, seen, mut orders } = limits;
     let (mut from_near, mut to_near) = tokio::io::split(near);
     let (mut from_far, mut to_far) = tokio::io::split(far);
-    let mut back = Back { passed: 0, limit, seen, total };
+    let mut back = Back { passed: 0, limit, seen, passing };
     let how = tokio::select! {
         biased;
         how = back.pass(&mut from_far, &mut to_near, &mut orders) => how,
@@ -83,7 +92,7 @@ struct Back<'a> {
     passed: u64,
     limit: Option<(u64, Cut)>,
     seen: u64,
-    total: &'a AtomicU64,
+    passing: &'a Passing,
 }
 
 impl Back<'_> {
@@ -108,6 +117,11 @@ impl Back<'_> {
                 _ = orders.changed() => continue,
                 read = from.read(&mut chunk[..room]) => read.ok().filter(|read| *read > 0)?,
             };
+            let delay = self.passing.delay_micros.load(Ordering::Acquire);
+            if delay > 0 {
+                // tidy-allow: sleep, this is what the proxy is told to do
+                tokio::time::sleep(Duration::from_micros(delay)).await;
+            }
             // A client that reads nothing must not keep an order from being heard.
             let write = to.write_all(&chunk[..read]);
             tokio::select! {
@@ -116,7 +130,7 @@ impl Back<'_> {
                 how = Self::told_at_once(orders) => return Some(how),
             }
             self.passed += read as u64;
-            self.total.fetch_add(read as u64, Ordering::Release);
+            self.passing.bytes.fetch_add(read as u64, Ordering::Release);
         }
     }
 
