@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sinew_discovery::Instance;
 use sinew_plane::{Code, Error, Executed, OnBodyEnd, Outcome, clock};
 
-use crate::{InFlightGuard, router_state::RouterState};
+use crate::{InFlightGuard, policy::Kept, router_state::RouterState};
 
 /// The instance that serves a request. While this value lives, the instance counts one more request
 /// in flight.
@@ -13,6 +13,8 @@ pub(crate) struct ActiveAttempt {
     pub(crate) permit: InFlightGuard,
     pub(crate) instance: Arc<Instance>,
     pub(crate) state: Arc<RouterState>,
+    /// Keeps the response among those that a policy can move.
+    pub(crate) kept: Option<Kept>,
 }
 
 /// The count ends before the caller gets the end, so that a caller which sends its next request at
@@ -21,9 +23,13 @@ impl OnBodyEnd for ActiveAttempt {
     /// Ejects an instance that was lost during the response: discovery has not removed it yet, and
     /// the caller's next attempt must not go there again.
     fn ended(self: Box<Self>, outcome: &Outcome, error: Option<&Error>) {
-        let Self { permit, instance, state } = *self;
+        let Self { permit, instance, state, kept } = *self;
         drop(permit);
-        if let Some(error) = error.filter(|error| is_lost(error, outcome)) {
+        let lost = error.filter(|error| is_lost(error, outcome));
+        if let Some(kept) = kept {
+            kept.ended(lost.is_some());
+        }
+        if let Some(error) = lost {
             state.failed(&instance, error, clock::now());
         }
     }

@@ -8,9 +8,15 @@ use std::{
 use serde_core::de::DeserializeOwned;
 use sinew_codec::PayloadFormat;
 use sinew_plane::{Context, Error, ManyOut, OutgoingRequest, TransportId};
-use sinew_registry::{LocalCall, Route};
+use sinew_registry::LocalCall;
 
-use crate::{active_attempt::ActiveAttempt, in_process, push_router::Shared, response::Remote};
+use crate::{
+    active_attempt::ActiveAttempt,
+    in_process,
+    policy::{Begun, Routes, TransportMoves},
+    push_router::Shared,
+    response::Remote,
+};
 
 /// An attempt that is ready to be sent. It holds the count of its instance and does not borrow the
 /// request, so that two attempts of one request can run at once. Dropping it cancels what it has
@@ -23,6 +29,8 @@ pub(crate) struct Attempt<'a, Req, Resp> {
     pub(super) sent: &'a AtomicBool,
     pub(super) active: ActiveAttempt,
     pub(super) way: Way<'a, Req, Resp>,
+    /// The moves of the response.
+    pub(super) moves: TransportMoves,
 }
 
 #[expect(clippy::large_enum_variant, reason = "in a box it would cost each call an allocation")]
@@ -31,7 +39,7 @@ pub(crate) enum Way<'a, Req, Resp> {
     Local { call: LocalCall<Req, Resp>, data: Req },
     /// Over a transport.
     Remote {
-        routes: &'a [Route],
+        routes: Routes<'a>,
         format: PayloadFormat,
         request: OutgoingRequest,
         /// The result of sending at once, if a connection was up.
@@ -97,7 +105,7 @@ where
     /// # Errors
     /// No connection, a refusal, a failure before the first item, or the cancel.
     pub(crate) async fn run(self) -> Result<Answer<Resp>, Error> {
-        let Self { shared, context, sent, active, way } = self;
+        let Self { shared, context, sent, mut active, way, moves } = self;
         match way {
             Way::Local { call, data } => {
                 sent.store(true, Ordering::Relaxed);
@@ -110,12 +118,24 @@ where
                     Some(opened) => opened?,
                     None => {
                         sent.store(true, Ordering::Relaxed);
-                        let opening = shared.client.addressed().open(routes, request);
+                        let opening = shared.client.addressed().open(&routes, request);
                         // On the heap, so that the usual way does not pay for its room.
                         Remote::sent(Box::pin(opening).await?, format, context)
                     }
                 };
                 let transport = response.accepted(&own).await?;
+                if let Some(policies) = &shared.policies {
+                    active.kept = response.running().map(|stream| {
+                        policies.add(Begun {
+                            stream,
+                            client: shared.client.clone(),
+                            instance: active.instance.id,
+                            transport: transport.clone(),
+                            is_pinned: matches!(routes, Routes::Pinned(_)),
+                            moves,
+                        })
+                    });
+                }
                 Ok(Answer::Remote { response, active, transport })
             }
         }

@@ -80,8 +80,11 @@ where
                         }
                     };
                     let (instance, why) = (choice.id, choice.why);
+                    let (policy, moves) = (self.followed(&transport), self.moves);
                     let attempts = self.attempts.into_failed();
-                    return Ok((response, Explanation { instance, transport, why, attempts }));
+                    let explanation =
+                        Explanation { instance, why, transport, policy, moves, attempts };
+                    return Ok((response, explanation));
                 }
                 Err(failed) => {
                     let error = failed.error();

@@ -4,12 +4,17 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use sinew_discovery::{Discovery, Instance, View};
-use sinew_plane::{CallLimits, EndpointName, Error, InstanceId, TransportRequirements};
+use sinew_plane::{
+    CallLimits, EndpointName, Error, InstanceId, TransportId, TransportRequirements,
+};
 use sinew_registry::{
     LocalEndpoint, LocalEndpoints, LocalProcess, Proximity, Route, TransportRegistry,
 };
 
-use crate::{AddressedPushRouter, RequestTransport, no_instance};
+use crate::{
+    AddressedPushRouter, CheckedPolicyConfig, RequestTransport, no_instance,
+    policy::{Pinned, Policies},
+};
 
 /// The instances of one endpoint that discovery has now, and the routes to each of them. Clones
 /// share everything.
@@ -25,6 +30,8 @@ struct Inner {
     egress: AddressedPushRouter,
     /// The discovery, which is asked for its problem if no instance is found.
     discovery: Option<Arc<dyn Discovery>>,
+    /// How its routers follow the policy that the discovery has of the endpoint.
+    policy: CheckedPolicyConfig,
     /// The members of the newest snapshot. The first request that sees a change computes them, so
     /// no task is needed.
     members: ArcSwap<Members>,
@@ -37,8 +44,24 @@ pub(crate) struct Members {
     pub(crate) seen: Option<(u64, u64)>,
     pub(crate) instances: Vec<Arc<Instance>>,
     pub(crate) routes: Vec<Vec<Route>>,
+    /// The same routes in the order of the policy that was followed last.
+    pub(crate) pinned: ArcSwap<Pinned>,
     /// The instances that cannot be reached from this process. No request is sent to them.
     pub(crate) unreachable: Vec<Arc<Instance>>,
+}
+
+impl Members {
+    /// The routes to an instance with this transport first. `None` if it has no address for it.
+    pub(crate) fn pinned(&self, index: usize, transport: &TransportId) -> Option<Arc<[Route]>> {
+        let pinned = self.pinned.load();
+        if pinned.is_for(transport) {
+            return pinned.of(index);
+        }
+        let pinned = Pinned::new(transport, &self.routes);
+        let routes = pinned.of(index);
+        self.pinned.store(Arc::new(pinned));
+        routes
+    }
 }
 
 impl Client {
@@ -55,8 +78,18 @@ impl Client {
         let egress = AddressedPushRouter::from_mode(RequestTransport::Auto, registry);
         let members = ArcSwap::default();
         let limits = CallLimits::default();
-        let discovery = None;
-        Self(Arc::new(Inner { endpoint, view, locals, here, limits, egress, discovery, members }))
+        let (discovery, policy) = (None, CheckedPolicyConfig::default());
+        Self(Arc::new(Inner {
+            endpoint,
+            view,
+            locals,
+            here,
+            limits,
+            egress,
+            discovery,
+            policy,
+            members,
+        }))
     }
 
     /// Sets the time limits of calls whose context sets none. A limit that is `None` here stays as
@@ -67,10 +100,30 @@ impl Client {
     }
 
     /// Sets the discovery whose [`trouble`](Discovery::trouble) the client reports if it finds no
-    /// instance.
+    /// instance, and whose [policy](sinew_discovery::PlanePolicy) of the endpoint its routers follow.
     #[must_use]
     pub fn with_discovery(&self, discovery: Arc<dyn Discovery>) -> Self {
         self.change(|inner| inner.discovery = Some(discovery))
+    }
+
+    /// Sets how routers that are made with the client from now on follow the policy of the endpoint.
+    /// The first router of a [memory](crate::RouterMemory) decides for all that share it.
+    #[must_use]
+    pub fn with_policy_config(&self, config: CheckedPolicyConfig) -> Self {
+        self.change(|inner| inner.policy = config)
+    }
+
+    /// What follows the policy of the endpoint; `None` without a discovery that holds policies.
+    pub(crate) fn policies(&self) -> Option<Arc<Policies>> {
+        let Inner { endpoint, discovery, policy, .. } = &*self.0;
+        // A discovery that was shut down says nothing new.
+        let view = discovery.as_ref()?.watch_policy(endpoint).ok()??;
+        Some(Policies::new(endpoint.clone(), view, policy.clone()))
+    }
+
+    /// The same for all clones, and for no other client of that time.
+    pub(crate) fn address(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
     }
 
     /// The time limits of its calls.
@@ -87,6 +140,7 @@ impl Client {
             limits: self.0.limits,
             egress: self.0.egress.clone(),
             discovery: self.0.discovery.clone(),
+            policy: self.0.policy.clone(),
             members: ArcSwap::default(),
         };
         change(&mut inner);
@@ -164,7 +218,8 @@ impl Client {
         let known = snapshot.of(&self.0.endpoint).map(Arc::clone);
         let (instances, unreachable): (Vec<_>, _) = known.partition(|one| one.is_reachable());
         let routes = instances.iter().map(|one| self.routes(one)).collect();
-        let members = Arc::new(Members { seen, instances, routes, unreachable });
+        let pinned = ArcSwap::default();
+        let members = Arc::new(Members { seen, instances, routes, pinned, unreachable });
         // Two requests may do this at once; if the older one stores last, the next looks again.
         self.0.members.store(Arc::clone(&members));
         members

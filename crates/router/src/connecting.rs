@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use crate::{
     Choice,
     client::Members,
-    request::{Request, pick},
+    request::{Request, pick, routes},
     router_state::Chosen,
 };
 
@@ -38,9 +38,8 @@ where
         first: &Choice,
     ) -> Result<Option<Chosen>, Error> {
         let registry = self.shared.client.addressed().registry();
-        let Some(connecting) = registry.connect(&members.routes[first.index], self.context) else {
-            return Ok(None);
-        };
+        let routes = self.routes(members, first.index);
+        let Some(connecting) = registry.connect(&routes, self.context) else { return Ok(None) };
         let may_go_elsewhere = self.strategy.named().is_none()
             && self.may_go_elsewhere(members, &members.instances[first.index], &slow());
         if !may_go_elsewhere {
@@ -65,7 +64,8 @@ where
     async fn race(&mut self, members: &Arc<Members>, first: &Choice) -> Race {
         let (mut begun, mut beside, mut failed) = (0, Vec::new(), Vec::new());
         let failures = AtomicUsize::new(0);
-        let Self { shared, strategy, context, attempts, .. } = self;
+        let Self { shared, strategy, context, attempts, policy, .. } = self;
+        let (policy, context) = (policy.as_deref(), *context);
         let registry = shared.client.addressed().registry();
         let next = || {
             let place = begun;
@@ -89,9 +89,9 @@ where
             };
             begun += 1;
             attempts.connecting(members.instances[index].id);
-            let connecting = registry.connect(&members.routes[index], context);
+            let routes = routes(policy, members, index);
             Some(async move {
-                if let Some(connecting) = connecting {
+                if let Some(connecting) = registry.connect(&routes, context) {
                     connecting.await.map_err(|error| (place, error))?;
                 }
                 Ok(place)

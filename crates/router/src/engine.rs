@@ -3,7 +3,7 @@
 use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_plane::{AsyncEngine, BoxFuture, Error, ManyOut, SingleIn};
 
-use crate::PushRouter;
+use crate::{PushRouter, TransportMoves};
 
 /// The request is passed on in a child of its context: see [`SingleIn::into_child`].
 impl<Req, Resp> AsyncEngine<Req, Resp> for PushRouter<Req, Resp>
@@ -13,6 +13,6 @@ where
 {
     fn generate(&self, request: SingleIn<Req>) -> BoxFuture<'_, Result<ManyOut<Resp>, Error>> {
         let request = request.into_child();
-        Box::pin(async move { Ok(self.run(None, request).await?.0) })
+        Box::pin(async move { Ok(self.run(None, request, TransportMoves::default()).await?.0) })
     }
 }

@@ -1,8 +1,11 @@
 //! The explanation of a call: the instance that serves it, and the attempts before.
 
+use std::sync::Arc;
+
+use sinew_discovery::PlanePolicy;
 use sinew_plane::{Error, InstanceId, TransportId};
 
-use crate::Why;
+use crate::{TransportMoves, Why};
 
 /// The `transport` of a request that was answered within the process, without a transport.
 pub const LOCAL: TransportId = TransportId::from_static("local");
@@ -17,6 +20,12 @@ pub struct Explanation {
     pub why: Why,
     /// The transport that carries it; [`LOCAL`] for a call within the process.
     pub transport: TransportId,
+    /// The policy that chose the transport. `None` if the transport is the first of the default order
+    /// that could be used.
+    pub policy: Option<Arc<PlanePolicy>>,
+    /// The moves of the running response between transports: also those that come later, until its
+    /// end.
+    pub moves: TransportMoves,
     /// The attempts that failed before, in their order. Usually empty.
     pub attempts: Vec<(InstanceId, Error)>,
 }

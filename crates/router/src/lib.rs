@@ -79,6 +79,7 @@ mod no_instance;
 mod outlier;
 mod payload;
 mod picker;
+mod policy;
 mod push_router;
 mod request;
 mod response;
@@ -103,6 +104,7 @@ pub use crate::{
     mode::RouterMode,
     outlier::{AttemptOutcome, EjectFailed, OutlierPolicy},
     picker::Picker,
+    policy::{CheckedPolicyConfig, PolicyConfig, TransportMove, TransportMoves},
     push_router::PushRouter,
     retry_budget::{RetryBudget, RetryBudgetConfig},
     retry_config::RetryConfig,

@@ -21,6 +21,7 @@ use crate::{
     RouterMode,
     deadline::until_deadline,
     payload,
+    policy::{Policies, TransportMoves},
     request::Request,
     router_state::{RouterMemory, RouterState},
 };
@@ -51,6 +52,8 @@ pub(crate) struct Shared {
     /// Those of the program, in the order in which they run.
     pub(crate) interceptors: Vec<Arc<dyn Interceptor>>,
     pub(crate) forward_credentials: bool,
+    /// `None` if the discovery holds no policies, or there is none.
+    pub(crate) policies: Option<Arc<Policies>>,
 }
 
 impl<Req, Resp> PushRouter<Req, Resp>
@@ -79,6 +82,7 @@ where
         let format = payload::is_bytes::<Req>().then_some(PayloadFormat::Raw);
         let limits = client.limits();
         let (prefer_local, forward_credentials) = (false, false);
+        let policies = state.policies(&client);
         let shared = Shared {
             client,
             state,
@@ -88,6 +92,7 @@ where
             prefer_local,
             interceptors: Vec::new(),
             forward_credentials,
+            policies,
         };
         Self { shared: Arc::new(shared), mode, types: PhantomData }
     }
@@ -237,7 +242,7 @@ where
         &self,
         request: impl Into<SingleIn<Req>>,
     ) -> Result<ManyOut<Resp>, Error> {
-        Ok(self.run(None, request.into()).await?.0)
+        Ok(self.run(None, request.into(), TransportMoves::default()).await?.0)
     }
 
     /// As [`generate`](Self::generate), and also returns which instance serves the request and
@@ -249,7 +254,7 @@ where
         &self,
         request: impl Into<SingleIn<Req>>,
     ) -> Result<(ManyOut<Resp>, Explanation), Error> {
-        self.run(None, request.into()).await
+        self.run(None, request.into(), TransportMoves::kept()).await
     }
 
     /// As [`generate`](Self::generate), at a given instance.
@@ -261,7 +266,10 @@ where
         request: impl Into<SingleIn<Req>>,
         id: impl Into<InstanceId>,
     ) -> Result<ManyOut<Resp>, Error> {
-        Ok(self.run(Some(RouterMode::Direct(id.into())), request.into()).await?.0)
+        Ok(self
+            .run(Some(RouterMode::Direct(id.into())), request.into(), TransportMoves::default())
+            .await?
+            .0)
     }
 
     /// As [`generate`](Self::generate), at a random instance.
@@ -269,7 +277,7 @@ where
     /// # Errors
     /// As [`generate`](Self::generate).
     pub async fn random(&self, request: impl Into<SingleIn<Req>>) -> Result<ManyOut<Resp>, Error> {
-        Ok(self.run(Some(RouterMode::Random), request.into()).await?.0)
+        Ok(self.run(Some(RouterMode::Random), request.into(), TransportMoves::default()).await?.0)
     }
 
     /// As [`generate`](Self::generate), at the next instance in rotation.
@@ -280,7 +288,10 @@ where
         &self,
         request: impl Into<SingleIn<Req>>,
     ) -> Result<ManyOut<Resp>, Error> {
-        Ok(self.run(Some(RouterMode::RoundRobin), request.into()).await?.0)
+        Ok(self
+            .run(Some(RouterMode::RoundRobin), request.into(), TransportMoves::default())
+            .await?
+            .0)
     }
 
     /// As [`generate`](Self::generate), at the less loaded of two random instances.
@@ -291,7 +302,10 @@ where
         &self,
         request: impl Into<SingleIn<Req>>,
     ) -> Result<ManyOut<Resp>, Error> {
-        Ok(self.run(Some(RouterMode::PowerOfTwoChoices), request.into()).await?.0)
+        Ok(self
+            .run(Some(RouterMode::PowerOfTwoChoices), request.into(), TransportMoves::default())
+            .await?
+            .0)
     }
 
     /// As [`generate`](Self::generate), at the least loaded instance.
@@ -302,14 +316,19 @@ where
         &self,
         request: impl Into<SingleIn<Req>>,
     ) -> Result<ManyOut<Resp>, Error> {
-        Ok(self.run(Some(RouterMode::LeastLoaded), request.into()).await?.0)
+        Ok(self
+            .run(Some(RouterMode::LeastLoaded), request.into(), TransportMoves::default())
+            .await?
+            .0)
     }
 
     /// Sends a request by the strategy of `mode`, or by the router's own strategy without a mode.
+    /// `moves` is where the moves of the response are kept.
     pub(crate) async fn run(
         &self,
         mode: Option<RouterMode>,
         request: SingleIn<Req>,
+        moves: TransportMoves,
     ) -> Result<(ManyOut<Resp>, Explanation), Error> {
         let (data, context) = request.into_parts();
         let context = self.with_or_without_credentials(context);
@@ -322,7 +341,7 @@ where
                 (state.strategies().of(mode, &mut direct), Some(mode))
             }
         };
-        let request = Request::new(&self.shared, strategy, &context, data, &sent);
+        let request = Request::new(&self.shared, strategy, &context, (data, moves), &sent);
         until_deadline(&context, &sent, pin!(request.run())).await
     }
 }

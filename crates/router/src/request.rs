@@ -11,14 +11,14 @@ use std::{
 use bytes::Bytes;
 use serde_core::{Serialize, de::DeserializeOwned};
 use sinew_codec::PayloadFormat;
-use sinew_discovery::Instance;
+use sinew_discovery::{Instance, PlanePolicy};
 use sinew_plane::{
-    Context, Error, Executed, InstanceId, ManyOut, OutgoingRequest, StopKind, clock,
+    Context, Error, Executed, InstanceId, ManyOut, OutgoingRequest, StopKind, TransportId, clock,
     unless_cancelled,
 };
 
 use crate::{
-    AttemptReport, LoadBalancer, OutgoingAttempt, RouterMode, Verdict,
+    AttemptReport, LOCAL, LoadBalancer, OutgoingAttempt, RouterMode, Verdict,
     active_attempt::ActiveAttempt,
     addressed::cancelled,
     attempt::{Attempt, AttemptError, Way},
@@ -26,6 +26,7 @@ use crate::{
     continuation::{Continuing, Original},
     interceptor, no_instance,
     payload::{self, BodyCache},
+    policy::{Current, Routes, TransportMoves},
     push_router::Shared,
     response::Remote,
     retry_config::Attempts,
@@ -44,6 +45,10 @@ pub(crate) struct Request<'a, Req, Resp> {
     pub(crate) shared: &'a Shared,
     pub(crate) strategy: &'a dyn LoadBalancer,
     pub(crate) context: &'a Context,
+    /// The policy over whose transport the response is to go.
+    pub(crate) policy: Option<Arc<Current>>,
+    /// The moves of the response.
+    pub(crate) moves: TransportMoves,
     /// The mode whose strategy it is; `None` for the program's own strategy.
     mode: Option<RouterMode>,
     /// `None` after the value was passed to an engine in this process.
@@ -70,13 +75,15 @@ where
         shared: &'a Shared,
         (strategy, mode): (&'a dyn LoadBalancer, Option<RouterMode>),
         context: &'a Context,
-        data: Req,
+        (data, moves): (Req, TransportMoves),
         sent: &'a AtomicBool,
     ) -> Self {
         Self {
             shared,
             strategy,
             context,
+            policy: shared.policies.as_ref().and_then(|policies| policies.choose()),
+            moves,
             mode,
             data: Some(data),
             bodies: BodyCache::default(),
@@ -114,7 +121,7 @@ where
         let way = match self.local(instance)? {
             Some(local) => local,
             None => {
-                let routes = &members.routes[choice.index];
+                let routes = self.routes(members, choice.index);
                 if routes.is_empty() {
                     let registry = self.shared.client.addressed().registry();
                     return Err(registry.no_transport(&instance.key(), &instance.addresses).into());
@@ -136,9 +143,29 @@ where
         };
         self.begun += 1;
         let (instance, state) = (Arc::clone(instance), Arc::clone(&self.shared.state));
-        let active = ActiveAttempt { permit, instance, state };
+        let active = ActiveAttempt { permit, instance, state, kept: None };
         let Self { shared, context, sent, .. } = *self;
-        Ok(Some(Attempt { shared, context, sent, active, way }))
+        let moves = self.moves.clone();
+        Ok(Some(Attempt { shared, context, sent, active, way, moves }))
+    }
+
+    /// The policy, if it has chosen this transport for the response.
+    pub(crate) fn followed(&self, transport: &TransportId) -> Option<Arc<PlanePolicy>> {
+        let policy = &self.policy.as_ref()?.policy;
+        if policy.transport == *transport {
+            return Some(Arc::clone(policy));
+        }
+        if *transport != LOCAL
+            && let Some(policies) = &self.shared.policies
+        {
+            policies.not_followed();
+        }
+        None
+    }
+
+    /// The routes to an instance, as the request is to take them.
+    pub(crate) fn routes<'m>(&self, members: &'m Members, index: usize) -> Routes<'m> {
+        routes(self.policy.as_deref(), members, index)
     }
 
     /// The route to the engine, if the instance is in this process and has these types.
@@ -198,7 +225,8 @@ where
         let shared = Shared::clone(self.shared);
         let number = self.attempts.count().max(self.begun);
         let original = Original::new(shared, self.mode, self.context.clone(), format, body, number);
-        Continuing::body(original, response, active)
+        let original = original.with_moves(self.moves.clone());
+        Continuing::body(Arc::new(original), response, active)
     }
 
     /// Records a failed attempt for this request, and for the ejections if the instance failed.
@@ -338,6 +366,17 @@ where
         let attempts = std::mem::take(&mut self.attempts);
         attempts.give_up(because).unwrap_or_else(|| self.shared.client.no_instances())
     }
+}
+
+/// The routes to an instance: in the order of the policy, if there is one and the instance has an
+/// address for its transport.
+pub(crate) fn routes<'m>(
+    policy: Option<&Current>,
+    members: &'m Members,
+    index: usize,
+) -> Routes<'m> {
+    let pinned = policy.and_then(|it| members.pinned(index, &it.policy.transport));
+    pinned.map_or_else(|| Routes::Default(&members.routes[index]), Routes::Pinned)
 }
 
 /// The request of one attempt.

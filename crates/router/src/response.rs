@@ -10,7 +10,7 @@ use serde_core::de::DeserializeOwned;
 use sinew_codec::PayloadFormat;
 use sinew_plane::{
     Body, BodyEnd, BodySource, CancelReason, Checkpoint, Code, Context, Error, Executed, Headers,
-    ManyOut, Next, Outcome, ResponseStream, ResumeToken, StopKind, TransportId,
+    ManyOut, Next, Outcome, ResponseStream, ResumeToken, RunningStream, StopKind, TransportId,
 };
 use sinew_registry::Opened;
 use tokio::time::Sleep;
@@ -71,6 +71,11 @@ impl<T: DeserializeOwned + Send + 'static> Remote<T> {
         let Some(started) = &mut self.open else { return Err(Error::handler("it has ended")) };
         started.accepted(own).await?;
         Ok(started.transport.clone())
+    }
+
+    /// A hold on the stream; `None` if it cannot be moved.
+    pub(crate) fn running(&self) -> Option<RunningStream> {
+        self.open.as_ref()?.stream.running()
     }
 
     /// The response as its caller reads it.

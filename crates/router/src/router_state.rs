@@ -1,15 +1,19 @@
 //! The state of a router that its requests share.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
 
 use parking_lot::Mutex;
 use sinew_discovery::Instance;
 use sinew_plane::{Error, Headers, InstanceId, clock};
 
 use crate::{
-    AttemptOutcome, AttemptReport, Choice, EjectFailed, InFlightGuard, LoadBalancer, OutlierPolicy,
-    Picker, RetryBudget, RetryConfig, RetryPolicy, Verdict, client::Members, outlier::outcome_of,
-    picker::Strategies, retry_config::Attempts,
+    AttemptOutcome, AttemptReport, Choice, Client, EjectFailed, InFlightGuard, LoadBalancer,
+    OutlierPolicy, Picker, RetryBudget, RetryConfig, RetryPolicy, Verdict, client::Members,
+    outlier::outcome_of, picker::Strategies, policy::Policies, retry_config::Attempts,
 };
 
 /// The counts of requests in flight, the ejections, the retry budget, and the parts that decide.
@@ -29,6 +33,9 @@ pub(crate) struct RouterState {
     budget: Arc<Mutex<RetryBudget>>,
     /// What the ejections and the budget were made of.
     config: Arc<RetryConfig>,
+    /// What follows the policy of the endpoint, once a router was made whose discovery holds
+    /// policies.
+    policies: Arc<OnceLock<Arc<Policies>>>,
 }
 
 /// The chosen instance, which counts one more request in flight from now on.
@@ -85,6 +92,7 @@ impl RouterState {
             has_own_retry: false,
             budget: Arc::new(Mutex::new(RetryBudget::new(config.budget, now))),
             config,
+            policies: Arc::default(),
         }
     }
 
@@ -118,6 +126,16 @@ impl RouterState {
 
     pub(crate) fn with_retry_policy(&self, retry: Arc<dyn RetryPolicy>) -> Self {
         Self { retry, has_own_retry: true, ..self.clone() }
+    }
+
+    /// What follows the policy of the endpoint, for all routers that share the counts. `None` if
+    /// the discovery of `client` holds no policies.
+    pub(crate) fn policies(&self, client: &Client) -> Option<Arc<Policies>> {
+        if let Some(policies) = self.policies.get() {
+            return Some(Arc::clone(policies));
+        }
+        let made = client.policies()?;
+        Some(Arc::clone(self.policies.get_or_init(|| made)))
     }
 
     /// The configured rules. A policy of the program may decide in place of some of them.

@@ -260,9 +260,10 @@ pub use sinew_router::PushRouter;
 #[doc(inline)]
 pub use sinew_router::RetryConfig;
 pub use sinew_router::{
-    AttemptOutcome, AttemptReport, Backoff, Candidate, Candidates, Client, Explanation,
-    Interceptor, Jitter, LeastLoaded, Load, LoadBalancer, OutgoingAttempt, OutlierPolicy,
-    PowerOfTwoChoices, RetryBudgetConfig, RetryPolicy, RouterMode, SelectionCriteria, Verdict, Why,
+    AttemptOutcome, AttemptReport, Backoff, Candidate, Candidates, CheckedPolicyConfig, Client,
+    Explanation, Interceptor, Jitter, LeastLoaded, Load, LoadBalancer, OutgoingAttempt,
+    OutlierPolicy, PolicyConfig, PowerOfTwoChoices, RetryBudgetConfig, RetryPolicy, RouterMode,
+    SelectionCriteria, TransportMove, TransportMoves, Verdict, Why,
 };
 pub use sinew_transport_tcp::{DriverConfig, ListenConfig, TcpConfig};
 

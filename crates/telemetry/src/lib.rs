@@ -50,6 +50,7 @@ mod first_few;
 mod limited;
 #[cfg(feature = "subscriber")]
 mod logging;
+mod policy;
 mod pool;
 mod printable;
 #[cfg(feature = "prometheus")]
@@ -67,6 +68,7 @@ pub use crate::{
     endpoint::{EndpointMetrics, RequestMetrics},
     first_few::first_few,
     names::describe,
+    policy::PolicyMetrics,
     pool::TcpPoolMetrics,
     printable::{printable, printable_lines},
     streams::{DetachedStreams, StreamMetrics},

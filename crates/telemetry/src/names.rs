@@ -70,7 +70,22 @@ pub const HANDOVERS: &str = "handovers_total";
 /// Response streams that a router continued at another instance. Counter; label [`WHY`].
 pub const STREAMS_CONTINUED: &str = "streams_continued_total";
 
-/// Label: why a stream was attached: `lost`, `silence`, `goaway` or `moved`.
+/// Running streams that a plane policy moved to a transport, back ones included. Counter; labels
+/// [`ENDPOINT`], [`TO`].
+pub const PLANE_POLICY_MOVES: &str = "plane_policy_moves_total";
+/// Plane policies that were rolled back. Counter; labels [`ENDPOINT`], [`REASON`].
+pub const PLANE_POLICY_ROLLBACKS: &str = "plane_policy_rollbacks_total";
+/// New streams that a plane policy chose, and that went over another transport all the same.
+/// Counter; label [`ENDPOINT`].
+pub const PLANE_POLICY_NOT_FOLLOWED: &str = "plane_policy_not_followed_total";
+/// The share of the running streams that a plane policy is to have moved by now, in percent; 0
+/// without one. Gauge; label [`ENDPOINT`].
+pub const PLANE_POLICY_SHARE: &str = "plane_policy_share";
+
+/// Label: the name of the transport that a stream was moved to.
+pub const TO: &str = "to";
+/// Label: why a stream was attached: `lost`, `silence`, `goaway` or `moved`; or why a plane
+/// policy was rolled back: `errors`, `gap` or `unreachable`.
 pub const REASON: &str = "reason";
 /// Label: why a stream was continued: `lost`, `handed_over` or `shut_down`.
 pub const WHY: &str = "why";
@@ -169,6 +184,34 @@ pub const ALL: &[Metric] = {
         ),
         metric(HANDOVERS, Counter, Count, &[OUTCOME], "What drains did with requests"),
         metric(STREAMS_CONTINUED, Counter, Count, &[WHY], "Streams continued at another instance"),
+        metric(
+            PLANE_POLICY_MOVES,
+            Counter,
+            Count,
+            &[ENDPOINT, TO],
+            "Running streams that a plane policy moved",
+        ),
+        metric(
+            PLANE_POLICY_ROLLBACKS,
+            Counter,
+            Count,
+            &[ENDPOINT, REASON],
+            "Plane policies that were rolled back",
+        ),
+        metric(
+            PLANE_POLICY_NOT_FOLLOWED,
+            Counter,
+            Count,
+            &[ENDPOINT],
+            "New streams that could not follow a plane policy",
+        ),
+        metric(
+            PLANE_POLICY_SHARE,
+            Gauge,
+            Count,
+            &[ENDPOINT],
+            "Percent of the running streams that a plane policy has moved",
+        ),
         metric(BUDGET_BYTES, Gauge, Bytes, &[USE], "Held on behalf of peers"),
     ]
 };

@@ -2,16 +2,20 @@
 
 use std::fmt::Write;
 
-use sinew::Explanation;
+use sinew::{Explanation, TransportMoves};
 use sinew_telemetry::printable;
 
 /// What `--explain` says: who serves, over what, by which rule, and what was tried before.
 pub(crate) fn explained(explanation: &Explanation) -> String {
-    let Explanation { instance, why, transport, attempts, .. } = explanation;
+    let Explanation { instance, why, transport, policy, attempts, .. } = explanation;
     let mut text = format!("served by {instance} over {transport}: {why}");
+    if let Some(policy) = policy {
+        let (version, author) = (policy.version, printable(&policy.author));
+        // Writing to a string does not fail.
+        let _ = write!(text, "; {transport} by the policy of {author}, version {version}");
+    }
     for (instance, error) in attempts {
         let said = error.app_code().map(|code| format!(", {code}")).unwrap_or_default();
-        // Writing to a string does not fail.
         let _ = write!(
             text,
             "\nbefore that {instance}: {} ({}{said})",
@@ -20,4 +24,11 @@ pub(crate) fn explained(explanation: &Explanation) -> String {
         );
     }
     text
+}
+
+/// What `--explain` says after the end: the moves between transports, if there were any.
+pub(crate) fn moved(moves: &TransportMoves) -> Option<String> {
+    let moves = moves.all();
+    let lines: Vec<_> = moves.iter().map(|moved| format!("moved {moved}")).collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
 }

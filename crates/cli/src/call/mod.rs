@@ -107,11 +107,13 @@ impl Call<'_> {
         self.progress.asking(context.clone());
         let mode = self.args.instance.map_or(self.args.mode.into(), RouterMode::Direct);
         let router = PushRouter::<Bytes, Bytes>::from_client(client, mode).await?;
+        let mut moves = None;
         let asked = match &token {
             Some(token) => router.resume(token, context.clone()).await,
             None => router.generate_explained(request).await.map(|(response, explanation)| {
                 if self.args.explain {
                     tell(&explain::explained(&explanation));
+                    moves = Some(explanation.moves);
                 }
                 response
             }),
@@ -124,7 +126,11 @@ impl Call<'_> {
             say_token(&response);
         }
         self.progress.at(Stage::Printing);
-        match answer(response, style, self.args.trace).await? {
+        let answered = answer(response, style, self.args.trace).await?;
+        if let Some(text) = moves.as_ref().and_then(explain::moved) {
+            tell(&text);
+        }
+        match answered {
             // Why it broke off is in the error.
             (Outcome::Truncated { .. }, Some(error)) => exit::of_refusal(error, &context),
             (outcome, _) => exit::of_outcome(&outcome, &context),

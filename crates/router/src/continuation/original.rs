@@ -26,8 +26,9 @@ use crate::{
     client::Members,
     deadline::until_deadline,
     payload,
+    policy::TransportMoves,
     push_router::Shared,
-    request::{outgoing, pick},
+    request::{outgoing, pick, routes},
     response::Remote,
     retry_config::Attempts,
     router_state::Chosen,
@@ -54,6 +55,7 @@ pub(crate) struct Original {
     body: Bytes,
     /// How many attempts were made.
     number: AtomicUsize,
+    moves: TransportMoves,
 }
 
 /// The run that the response goes on with.
@@ -89,9 +91,14 @@ impl Original {
         format: PayloadFormat,
         body: Bytes,
         number: usize,
-    ) -> Arc<Self> {
-        let number = AtomicUsize::new(number);
-        Arc::new(Self { shared, mode, context, format, body, number })
+    ) -> Self {
+        let (number, moves) = (AtomicUsize::new(number), TransportMoves::default());
+        Self { shared, mode, context, format, body, number, moves }
+    }
+
+    /// Sets where the moves of the response between transports are kept.
+    pub(crate) fn with_moves(self, moves: TransportMoves) -> Self {
+        Self { moves, ..self }
     }
 
     /// How often a request is sent although it may be what its workers die of.
@@ -252,17 +259,15 @@ impl Search<'_> {
         let instance = Arc::clone(&members.instances[choice.index]);
         let request = original.outgoing(&instance, &self.begin)?;
         let state = Arc::clone(&original.shared.state);
+        let policy = original.shared.policies.as_ref().and_then(|policies| policies.choose());
+        let routes = routes(policy.as_deref(), members, choice.index);
         let mut attempt = Attempt::<Bytes, T> {
             shared: &original.shared,
             context: &original.context,
             sent: self.sent,
-            active: ActiveAttempt { permit, instance, state },
-            way: Way::Remote {
-                routes: &members.routes[choice.index],
-                format: original.format,
-                request,
-                opened: None,
-            },
+            active: ActiveAttempt { permit, instance, state, kept: None },
+            way: Way::Remote { routes, format: original.format, request, opened: None },
+            moves: original.moves.clone(),
         };
         attempt.send_now();
         match attempt.run().await? {

@@ -7,7 +7,8 @@ use sinew_plane::{Context, InstanceId, clock};
 
 use super::world::{Script, World, says};
 use crate::{
-    Direct, PushRouter, RouterMode, attempt::Answer, request::Request, router_state::Chosen,
+    Direct, PushRouter, RouterMode, TransportMoves, attempt::Answer, request::Request,
+    router_state::Chosen,
 };
 
 fn counts(router: &PushRouter<String, String>) -> [u32; 2] {
@@ -22,7 +23,13 @@ async fn two_attempts_are_alive_at_once_and_the_loser_is_cancelled_alone() {
     let (shared, members) = (router.shared(), router.client().members());
     let strategy = Direct(InstanceId(1));
     let data = "hi".to_owned();
-    let mut request = Request::<_, String>::new(shared, (&strategy, None), &context, data, &sent);
+    let mut request = Request::<_, String>::new(
+        shared,
+        (&strategy, None),
+        &context,
+        (data, TransportMoves::default()),
+        &sent,
+    );
     let choose = |request: &Request<'_, String, String>, id| -> Chosen {
         let (strategy, headers) = (Direct(InstanceId(id)), context.headers());
         let (attempts, now) = (&request.attempts, clock::now());

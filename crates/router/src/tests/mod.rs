@@ -13,6 +13,7 @@ mod no_instance;
 mod occupancy;
 mod over_memory;
 mod parts;
+mod policy;
 mod quarantine;
 mod recheck;
 mod resume;
