@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use sinew_discovery::{Discovery, Instance, View};
+use sinew_discovery::{Discovery, Instance, PolicyView, View};
 use sinew_plane::{
     CallLimits, EndpointName, Error, InstanceId, TransportId, TransportRequirements,
 };
@@ -30,6 +30,9 @@ struct Inner {
     egress: AddressedPushRouter,
     /// The discovery, which is asked for its problem if no instance is found.
     discovery: Option<Arc<dyn Discovery>>,
+    /// What the discovery says of the endpoint, looked at from the moment when it is set, so that
+    /// the first call knows it. `None` if the discovery holds no policies.
+    policy_view: Option<PolicyView>,
     /// How its routers follow the policy that the discovery has of the endpoint.
     policy: CheckedPolicyConfig,
     /// The members of the newest snapshot. The first request that sees a change computes them, so
@@ -78,7 +81,7 @@ impl Client {
         let egress = AddressedPushRouter::from_mode(RequestTransport::Auto, registry);
         let members = ArcSwap::default();
         let limits = CallLimits::default();
-        let (discovery, policy) = (None, CheckedPolicyConfig::default());
+        let (discovery, policy_view, policy) = (None, None, CheckedPolicyConfig::default());
         Self(Arc::new(Inner {
             endpoint,
             view,
@@ -87,6 +90,7 @@ impl Client {
             limits,
             egress,
             discovery,
+            policy_view,
             policy,
             members,
         }))
@@ -103,7 +107,12 @@ impl Client {
     /// instance, and whose [policy](sinew_discovery::PlanePolicy) of the endpoint its routers follow.
     #[must_use]
     pub fn with_discovery(&self, discovery: Arc<dyn Discovery>) -> Self {
-        self.change(|inner| inner.discovery = Some(discovery))
+        // A discovery that was shut down says nothing new.
+        let policy_view = discovery.watch_policy(&self.0.endpoint).ok().flatten();
+        self.change(|inner| {
+            inner.discovery = Some(discovery);
+            inner.policy_view = policy_view;
+        })
     }
 
     /// Sets how routers that are made with the client from now on follow the policy of the endpoint.
@@ -115,10 +124,8 @@ impl Client {
 
     /// What follows the policy of the endpoint; `None` without a discovery that holds policies.
     pub(crate) fn policies(&self) -> Option<Arc<Policies>> {
-        let Inner { endpoint, discovery, policy, .. } = &*self.0;
-        // A discovery that was shut down says nothing new.
-        let view = discovery.as_ref()?.watch_policy(endpoint).ok()??;
-        Some(Policies::new(endpoint.clone(), view, policy.clone()))
+        let Inner { endpoint, policy_view, policy, .. } = &*self.0;
+        Some(Policies::new(endpoint.clone(), policy_view.clone()?, policy.clone()))
     }
 
     /// The same for all clones, and for no other client of that time.
@@ -140,6 +147,7 @@ impl Client {
             limits: self.0.limits,
             egress: self.0.egress.clone(),
             discovery: self.0.discovery.clone(),
+            policy_view: self.0.policy_view.clone(),
             policy: self.0.policy.clone(),
             members: ArcSwap::default(),
         };

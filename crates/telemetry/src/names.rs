@@ -85,7 +85,8 @@ pub const PLANE_POLICY_SHARE: &str = "plane_policy_share";
 /// Label: the name of the transport that a stream was moved to.
 pub const TO: &str = "to";
 /// Label: why a stream was attached: `lost`, `silence`, `goaway` or `moved`; or why a plane
-/// policy was rolled back: `errors`, `gap` or `unreachable`.
+/// policy was rolled back: `errors`, `gap`, `lost` or
+/// `unreachable`.
 pub const REASON: &str = "reason";
 /// Label: why a stream was continued: `lost`, `handed_over` or `shut_down`.
 pub const WHY: &str = "why";

@@ -17,6 +17,10 @@ const WINDOW: usize = 10;
 /// The least number of streams in each of two groups whose means are compared.
 const MIN_STREAMS: u32 = 16;
 
+/// In how many of these intervals streams may lose their connections there. One loss takes all
+/// streams of a connection, and may be noticed within two intervals.
+const MAX_LOSSES: usize = 2;
+
 /// The least number of failures that say anything.
 const MIN_FAILED: u64 = 3;
 
@@ -73,6 +77,9 @@ pub(crate) struct Interval {
     pub(crate) began_there: Flow,
     /// Of streams that began elsewhere after the policy.
     pub(crate) began_elsewhere: Flow,
+    /// How many streams that the policy had brought there are elsewhere again, because they lost
+    /// their connection.
+    pub(crate) left: u32,
 }
 
 /// How many streams have ended, and how many of them with an error of the transport. Also used for
@@ -140,7 +147,14 @@ impl Health {
 
     /// What is worse by more than the margin, if anything is.
     pub(crate) fn worse(&self, ends: &AllEnds) -> Option<Worse> {
-        self.unreachable(&ends.attempts).or_else(|| self.errors(ends)).or_else(|| self.gaps())
+        let of_ends = self.unreachable(&ends.attempts).or_else(|| self.errors(ends));
+        of_ends.or_else(|| self.losses()).or_else(|| self.gaps())
+    }
+
+    fn losses(&self) -> Option<Worse> {
+        let with_losses = self.window.iter().filter(|one| one.left > 0);
+        let (times, left) = with_losses.fold((0, 0), |sum, one| (sum.0 + 1, sum.1 + one.left));
+        (times > MAX_LOSSES).then_some(Worse::Lost { times, left })
     }
 
     fn unreachable(&self, attempts: &Ends) -> Option<Worse> {
@@ -168,7 +182,7 @@ impl Health {
             sum.began_there.add(&one.began_there);
             sum.began_elsewhere.add(&one.began_elsewhere);
         }
-        let Interval { moved, stayed, began_there, began_elsewhere } = sum;
+        let Interval { moved, stayed, began_there, began_elsewhere, .. } = sum;
         let is_known = |flow: &Flow| flow.known_from as f64 >= self.min_items;
         // How the pace of all has changed meanwhile, as far as those that stayed show it.
         let drift = match is_known(&stayed) && stayed.due >= self.min_items {
@@ -203,6 +217,8 @@ pub(crate) enum Worse {
     Errors { share: f64, base: f64, ended: u64 },
     /// The mean times between two items, in milliseconds.
     Gap { millis: f64, base: f64, items: u64 },
+    /// Streams lose their connections there again and again.
+    Lost { times: usize, left: u32 },
     /// Most attempts to get there fail.
     Unreachable { failed: u64, tried: u64 },
 }
@@ -213,6 +229,7 @@ impl Worse {
         match self {
             Self::Errors { .. } => "errors",
             Self::Gap { .. } => "gap",
+            Self::Lost { .. } => "lost",
             Self::Unreachable { .. } => "unreachable",
         }
     }
@@ -230,6 +247,11 @@ impl fmt::Display for Worse {
                 f,
                 "the mean time between items over it is {millis:.3} ms instead of {base:.3} ms, by \
                  {items} items"
+            ),
+            Self::Lost { times, left } => write!(
+                f,
+                "streams lost their connections there in {times} of the last {WINDOW} intervals, \
+                 {left} in all, and went on over others"
             ),
             Self::Unreachable { failed, tried } => {
                 write!(f, "{failed} of {tried} attempts to reach it failed")

@@ -4,7 +4,7 @@ use sinew_plane::TransportId;
 
 use super::{
     health::{Flow, Interval},
-    running::Entry,
+    running::{Came, Entry},
 };
 
 /// What is known of a stream from the intervals before.
@@ -45,6 +45,10 @@ impl Look<'_> {
         // A stream that has lost its connection may have gone on over another transport.
         entry.transport = place.transport;
         let is_there = entry.transport == *self.target;
+        if !is_there && entry.came != Came::ByDefault {
+            entry.came = Came::ByDefault;
+            self.interval.left += 1;
+        }
         let is_new = entry.epoch == self.epoch;
         let past = &mut entry.past;
         let (before, items) = (past.items, place.items.saturating_sub(past.items));
@@ -61,7 +65,7 @@ impl Look<'_> {
             due: pace * self.seconds,
             known_from: past.elsewhere.0,
         };
-        let Interval { moved, stayed, began_there, began_elsewhere } = &mut self.interval;
+        let Interval { moved, stayed, began_there, began_elsewhere, .. } = &mut self.interval;
         match past.pace() {
             Some(pace) if is_there => join(moved, flow(pace)),
             Some(pace) => join(stayed, flow(pace)),

@@ -128,10 +128,11 @@ impl Running {
             ends.lives(instance);
         }
         let is_followed = target.is_some();
+        let is_there = target.as_ref() == Some(&transport);
         if is_pinned && is_followed {
-            ends.all.attempts.count(target.as_ref() != Some(&transport));
+            ends.all.attempts.count(!is_there);
         }
-        let came = if is_pinned { Came::Pinned } else { Came::ByDefault };
+        let came = if is_pinned && is_there { Came::Pinned } else { Came::ByDefault };
         let epoch = if is_followed { *epoch } else { 0 };
         let past = Past::default();
         let entry =
@@ -224,3 +225,6 @@ impl Running {
         places.places.len() - places.free.len()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -127,6 +127,19 @@ fn what_went_well_long_ago_does_not_hide_what_goes_wrong_now() {
 }
 
 #[test]
+fn connections_that_are_lost_again_and_again_are_worse_and_one_that_is_lost_is_not() {
+    let lost = |left| Interval { left, ..Interval::default() };
+    assert_eq!(seen(&[lost(500), lost(500)]), None);
+    assert_eq!(seen(&[lost(1), lost(0), lost(1)]), None);
+    let worse = seen(&[lost(1), lost(0), lost(1), lost(2)]);
+    assert_eq!(worse, Some(Worse::Lost { times: 3, left: 4 }));
+    let mut seldom = vec![lost(1), lost(1)];
+    seldom.extend([lost(0); 9]);
+    seldom.push(lost(1));
+    assert_eq!(seen(&seldom), None);
+}
+
+#[test]
 fn a_report_has_the_figures() {
     let texts = [
         (Worse::Errors { share: 12.5, base: 1.0, ended: 40 }, "12.5 % of 40 streams over it ended"),

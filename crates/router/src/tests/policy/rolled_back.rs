@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use sinew_discovery::{PlanePolicy, RollBack};
 use sinew_plane::ManyOut;
-use sinew_testkit::{until, within};
+use sinew_testkit::{Cut, Way, until, within};
 use sinew_transport_tcp::{TCP, UNIX};
 use tokio::{sync::watch, task::JoinSet};
 use tracing_subscriber::fmt::MakeWriter;
@@ -163,6 +163,26 @@ async fn a_target_that_is_not_there_is_rolled_back_and_no_stream_notices() {
     assert_eq!((house.on(&UNIX), house.moved_to("tcp")), (STREAMS, 0));
     assert!(logged.text().contains("attempts to reach it failed"), "{}", logged.text());
     assert_eq!(house.call().await.1.transport, UNIX);
+    readers.end().await;
+    house.ends();
+}
+
+/// Each time they go on over the other transport, and the policy takes them back.
+#[tokio::test]
+async fn a_target_that_loses_its_connections_again_and_again_is_rolled_back() {
+    let house = House::new(count).await;
+    let readers = Readers::of(&house).await;
+    house.put(to(TCP, 100)).await;
+    let is_over = || rollbacks(&house, "lost") == Some(1.0);
+    let losses = async {
+        while !is_over() {
+            until("streams on the target", || house.on(&TCP) > 0 || is_over()).await;
+            (&house.proxy as &dyn Way).cut(Cut::Reset);
+            until("the loss", || house.on(&TCP) == 0 || is_over()).await;
+        }
+    };
+    within("the rollback", losses).await;
+    until("the way back", || house.on(&UNIX) == STREAMS).await;
     readers.end().await;
     house.ends();
 }
