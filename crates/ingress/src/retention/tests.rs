@@ -307,7 +307,11 @@ async fn what_is_gone_is_named_and_a_wrong_secret_says_nothing() {
     there.has(101 - oldest as usize).await;
     let (beyond, _) = world.attach(500, 1_000);
     assert_eq!(window(&beyond.end().await).map(|it| it.1), Some(101));
-    // It has read nothing, so the others lose nothing by it.
+    for most in [u64::MAX, u64::MAX - 1, u64::MAX / 2] {
+        let (beyond, _) = world.attach(most, 1_000);
+        assert_eq!(window(&beyond.end().await).map(|it| it.1), Some(101));
+    }
+    // They have read nothing, so the others lose nothing by them.
     world.send(101..130).await;
     world.first.has(130).await;
     there.has(130 - oldest as usize).await;

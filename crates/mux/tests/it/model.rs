@@ -7,11 +7,22 @@
 //! that the other broke the protocol.
 //!
 //! A third process takes streams over in between: what holds for the caller holds for it from the
-//! item on that it asked for. And a consumer that has the end of a stream has its newest checkpoint.
+//! item on that it asked for, also with a smaller window than the caller's. And a consumer that has
+//! the end of a stream has its newest checkpoint.
+//!
+//! What proves the right to a stream is tried in any order too. An attach that arrives behind a later
+//! one does not take the stream back (the counter: `Overtake`). An attach with another secret, id or
+//! origin gets nothing, is not told what there is, and does no harm (`Guess`).
+//!
+//! The memory of all ends is charged, bounded, and given back at the end; there is always room for
+//! it, so no stream is given up for want of memory here. Responses that are retained, their budget
+//! and their several readers have a model of their own, in `retention/tests/model.rs` of
+//! `sinew-ingress`; a resume in the process that reads the response is in `take_over`.
 
 mod caller;
 mod carrier;
 mod cases;
+mod guess;
 mod handler;
 mod stream;
 mod take_over;
@@ -27,6 +38,7 @@ use sinew_plane::{Code, StopKind, Window};
 use self::{
     caller::Caller,
     carrier::{By, Loss, Side},
+    guess::Wrong,
     handler::{End, Handler},
     stream::Stream,
     world::{Settings, World},
@@ -92,6 +104,18 @@ enum Op {
     AbandonTakenOver {
         stream: usize,
     },
+    /// A process asks for a stream without what that takes; maybe while it waits for its consumer.
+    Guess {
+        stream: usize,
+        by: By,
+        wrong: Wrong,
+        waits: bool,
+    },
+    /// The streams of a process attach twice, and the first attach arrives last or later.
+    Overtake {
+        by: By,
+        late: bool,
+    },
     /// Up to so many streams leave a carrier that is up for the newest.
     Move {
         carrier: usize,
@@ -145,12 +169,17 @@ fn end() -> impl Strategy<Value = End> {
     ]
 }
 
-/// What the second process does, and the checkpoints of the handler.
+fn by() -> impl Strategy<Value = By> {
+    prop_oneof![Just(By::First), Just(By::Second)]
+}
+
+/// What the second process does, who has no right to a stream, and the checkpoints of the handler.
 fn further() -> impl Strategy<Value = Op> {
     let stream = || 0..STREAMS;
     let kind = prop_oneof![Just(StopKind::Stop), Just(StopKind::Kill)];
     let shift = prop_oneof![8 => Just(0_isize), 1 => -3..0_isize, 1 => 1..4_isize];
     let len = prop_oneof![4 => 0..40_usize, 1 => 60_000..=65_536_usize];
+    let wrong = prop_oneof![Just(Wrong::Secret), Just(Wrong::Origin), Just(Wrong::Stream)];
     prop_oneof![
         4 => (stream(), len).prop_map(|(stream, len)| Op::Checkpoint { stream, len }),
         3 => Just(Op::ConnectSecond),
@@ -159,6 +188,9 @@ fn further() -> impl Strategy<Value = Op> {
         1 => (stream(), kind)
             .prop_map(|(stream, kind)| Op::CancelTakenOver { stream, kind }),
         1 => stream().prop_map(|stream| Op::AbandonTakenOver { stream }),
+        2 => (stream(), by(), wrong, any::<bool>())
+            .prop_map(|(stream, by, wrong, waits)| Op::Guess { stream, by, wrong, waits }),
+        1 => (by(), any::<bool>()).prop_map(|(by, late)| Op::Overtake { by, late }),
     ]
 }
 
@@ -247,6 +279,14 @@ fn run(world: &mut World, op: &Op) {
         Op::AbandonTakenOver { stream } => {
             world.stream(stream, |stream| stream.with_taker(Caller::abandon));
         }
+        Op::Guess { stream, by, wrong, waits } => {
+            if waits {
+                world.leave(By::First);
+            }
+            world.guess(stream, by, wrong);
+            world.stream(stream, Stream::hear_of_guesses);
+        }
+        Op::Overtake { by, late } => world.overtake(by, late),
         Op::Move { carrier, most } => {
             if let Some(at) = world.pick(carrier) {
                 world.move_streams(at, most);

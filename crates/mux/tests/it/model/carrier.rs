@@ -133,6 +133,12 @@ impl Carrier {
         }
     }
 
+    /// The second process has lost its end, `side`, and something of it is still on its way.
+    pub(crate) fn may_be_late(&self, side: Side) -> bool {
+        let is_second = side == Side::Caller && self.by == By::Second;
+        is_second && self.on_the_way(Side::Server) > 0
+    }
+
     /// Ends both ends for good.
     pub(crate) fn end_all(&mut self) {
         for end in self.ends.iter_mut().filter_map(Option::take) {

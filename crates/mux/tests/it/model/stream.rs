@@ -27,6 +27,8 @@ pub(crate) struct Stream {
     pub(crate) caller: Caller,
     /// The second process, once it has tried to take the stream over.
     pub(crate) taker: Option<Taker>,
+    /// What the second process has asked for it without the right to, and has no answer to.
+    pub(crate) guesses: Vec<Caller>,
     /// There once the request has arrived.
     pub(crate) handler: Option<Handler>,
     /// Its handler sets a head and facts; half of them do.
@@ -45,6 +47,10 @@ pub(crate) struct Conditions {
     /// Another process may have one: from then on the server cannot say of what it does not know
     /// that it never ran.
     pub(crate) gave_away: bool,
+    /// A connection of the second process was lost on its side while something was on its way to the
+    /// server. An attach among that may arrive when a later one was refused, and may get the stream:
+    /// then neither process has it.
+    pub(crate) is_late: bool,
 }
 
 /// How a stream ended for its caller.
@@ -72,6 +78,7 @@ impl Stream {
             body: item(id.0, 0, body_len),
             caller: Caller::default(),
             taker: None,
+            guesses: Vec::new(),
             handler: None,
             tells: number % 2 == 1,
             refused: false,
@@ -203,6 +210,7 @@ impl Stream {
         let Some(taker) = &self.taker else { return };
         let is_lost = |caller: &Caller| matches!(caller.ended(), Some(Ended::Lost(_)));
         let is_kept = conditions.resumes && !conditions.expired && self.handler.is_some();
+        let is_kept = is_kept && !conditions.is_late;
         let both = is_lost(&self.caller) && is_lost(&taker.caller);
         assert!(!is_kept || !both, "each was told that it does not get the stream");
     }

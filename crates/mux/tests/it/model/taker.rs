@@ -6,6 +6,7 @@ use bytes::Bytes;
 use sinew_mux::Connection;
 use sinew_plane::{
     CallLimits, Code, Context, Error, Executed, Headers, ResumeRequest, ResumeToken, Terminal,
+    Window,
 };
 
 use super::{
@@ -35,9 +36,12 @@ impl Stream {
         }
     }
 
-    fn request_from(&self, token: ResumeToken) -> ResumeRequest {
+    pub(crate) fn request_from(&self, token: ResumeToken) -> ResumeRequest {
         let (context, limits) = (Context::new(), CallLimits::default());
-        ResumeRequest { token, context, window: Some(self.window), limits }
+        // Less than the caller has granted: what is under way already has to be taken all the same.
+        let Window { items, bytes } = self.window;
+        let window = Window { items: items.div_ceil(4), bytes: bytes.div_ceil(4) };
+        ResumeRequest { token, context, window: Some(window), limits }
     }
 
     /// Why nobody asks for the stream from an item on over this connection.

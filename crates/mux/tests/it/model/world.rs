@@ -11,6 +11,7 @@ use sinew_plane::{Budget, BudgetUse, Code, Error, ProcessId, ResumeReason};
 
 use super::{
     carrier::{By, Carrier, Loss, Side},
+    guess::Wrong,
     stream::{Conditions, LIMIT, MAX_ITEM, Stream},
     taker::Taker,
 };
@@ -102,7 +103,7 @@ impl World {
         let sides = [(1, Side::Caller), (2, Side::Server), (3, Side::Caller)];
         let processes = sides.map(|(number, side)| Process::new(number, side, settings));
         let resumes = settings.resume == [true; 2];
-        let conditions = Conditions { resumes, expired: false, gave_away: false };
+        let conditions = Conditions { resumes, expired: false, gave_away: false, is_late: false };
         let mut world = Self {
             streams,
             carriers: Vec::new(),
@@ -190,6 +191,47 @@ impl World {
         self.stream(number, |stream| stream.take_over(&connection, shift));
     }
 
+    /// A process asks for a stream over a new carrier without what it takes, and has the answer.
+    pub(crate) fn guess(&mut self, number: usize, by: By, wrong: Wrong) {
+        let at = self.connect_and_greet(by);
+        let Some(end) = self.newest_end(by) else { return };
+        let connection = Arc::clone(&end.connection);
+        self.stream(number, |stream| stream.guess(&connection, by, wrong));
+        (0..2).for_each(|_| self.exchange(at));
+    }
+
+    fn connect_and_greet(&mut self, by: By) -> usize {
+        self.connect_by(by);
+        let at = self.carriers.len() - 1;
+        (0..2).for_each(|_| self.exchange(at));
+        at
+    }
+
+    /// All carriers of a process are lost.
+    pub(crate) fn leave(&mut self, by: By) {
+        for at in 0..self.carriers.len() {
+            if self.carriers[at].by == by {
+                Side::BOTH.iter().for_each(|side| self.lose(at, *side, Loss::Cut));
+            }
+        }
+    }
+
+    /// The streams of a process attach over a carrier that is lost while the attach is on its way,
+    /// and over another one. The first attach arrives behind the second, or `late` at any time.
+    pub(crate) fn overtake(&mut self, by: By, late: bool) {
+        self.leave(by);
+        let first = self.connect_and_greet(by);
+        self.come_back(by);
+        self.write(first, Side::Caller, usize::MAX);
+        self.lose(first, Side::Caller, Loss::Cut);
+        let second = self.connect_and_greet(by);
+        self.come_back(by);
+        self.exchange(second);
+        if !late {
+            self.deliver(first, Side::Server, usize::MAX);
+        }
+    }
+
     /// Why the caller's end of a carrier does not even ask for a stream from an item on.
     pub(crate) fn ask_for(&self, (number, item): (usize, u64), at: usize) -> Error {
         let end = self.carriers[at].end(Side::Caller).unwrap();
@@ -250,6 +292,7 @@ impl World {
 
     pub(crate) fn lose(&mut self, at: usize, side: Side, loss: Loss) {
         self.carriers[at].lose(side, loss, self.now);
+        self.conditions.is_late |= self.carriers[at].may_be_late(side);
     }
 
     /// The server ends its end, while what has arrived there is still to be read.
@@ -289,6 +332,7 @@ impl World {
                     }
                     if is_silent {
                         carrier.lose(side, Loss::GivenUp, self.now);
+                        self.conditions.is_late |= carrier.may_be_late(side);
                     }
                 }
             }
@@ -350,8 +394,8 @@ impl World {
             if self.newest(By::First).is_none() {
                 self.connect();
             }
-            let is_taken_over = self.streams.iter().any(|stream| stream.taker.is_some());
-            if is_taken_over && self.newest(By::Second).is_none() {
+            let is_asked_for = |stream: &Stream| stream.taker.is_some() || stream.is_guessed();
+            if self.streams.iter().any(is_asked_for) && self.newest(By::Second).is_none() {
                 self.connect_by(By::Second);
             }
             self.reach();
@@ -371,6 +415,7 @@ impl World {
                     self.take_taken_over(number);
                 }
             }
+            self.streams.iter_mut().for_each(Stream::hear_of_guesses);
             self.streams.iter_mut().for_each(Stream::wind_up);
             self.check();
             if self.are_settled(stalled) {
@@ -389,6 +434,7 @@ impl World {
         });
         // One that has lost its carrier attaches in the next turn, to tell its handler of a cancel.
         let nobody_waits = self.processes.iter().all(|it| it.detached.is_empty());
+        let have_ended = have_ended && !self.streams.iter().any(Stream::is_guessed);
         have_ended && (is_quiet && nobody_waits || stalled.is_some())
     }
 
