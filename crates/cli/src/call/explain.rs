@@ -26,9 +26,7 @@ pub(crate) fn explained(explanation: &Explanation) -> String {
     text
 }
 
-/// What `--explain` says after the end: the moves between transports, if there were any.
-pub(crate) fn moved(moves: &TransportMoves) -> Option<String> {
-    let moves = moves.all();
-    let lines: Vec<_> = moves.iter().map(|moved| format!("moved {moved}")).collect();
-    (!lines.is_empty()).then(|| lines.join("\n"))
+/// What `--explain` says after the end: a line for each move between transports.
+pub(crate) fn moved(moves: &TransportMoves) -> Vec<String> {
+    moves.all().iter().map(|moved| format!("moved {moved}")).collect()
 }

@@ -127,9 +127,7 @@ impl Call<'_> {
         }
         self.progress.at(Stage::Printing);
         let answered = answer(response, style, self.args.trace).await?;
-        if let Some(text) = moves.as_ref().and_then(explain::moved) {
-            tell(&text);
-        }
+        moves.iter().flat_map(explain::moved).for_each(|line| tell(&line));
         match answered {
             // Why it broke off is in the error.
             (Outcome::Truncated { .. }, Some(error)) => exit::of_refusal(error, &context),

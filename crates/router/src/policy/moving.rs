@@ -140,13 +140,13 @@ impl Following {
             Err(_) => None,
         };
         tracing::debug!(endpoint = %self.endpoint, to = %target, ?error, "a stream was not moved");
-        // The stream may be one that stays where it is, which is not the fault of the transport.
-        let is_refused = error.is_some_and(|error| error.code() == Code::NoTransport);
-        self.running.with(key, |entry, ends| {
-            entry.refused = entry.refused.saturating_add(1);
-            if to == Direction::There && !is_refused && entry.stream.place().is_some() {
-                ends.all.attempts.count(true);
-            }
+        // The stream may be one that stays where it is, or of a process whose place another one has
+        // taken. That is not the fault of the transport.
+        let is_refused =
+            error.is_some_and(|error| matches!(error.code(), Code::NoTransport | Code::WrongPeer));
+        self.running.with(key, |entry, _| match is_refused {
+            true => entry.refused = entry.refused.saturating_add(1),
+            false => entry.has_failed = to == Direction::There,
         });
         false
     }

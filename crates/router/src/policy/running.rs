@@ -55,6 +55,8 @@ pub(super) struct Entry {
     pub(super) epoch: u32,
     /// How often a move of it was refused.
     pub(super) refused: u8,
+    /// True if the last move of it has failed. That counts once its worker has shown that it lives.
+    pub(super) has_failed: bool,
 }
 
 /// How a stream came to the transport that it is on.
@@ -135,8 +137,19 @@ impl Running {
         let came = if is_pinned && is_there { Came::Pinned } else { Came::ByDefault };
         let epoch = if is_followed { *epoch } else { 0 };
         let past = Past::default();
-        let entry =
-            Entry { stream, client, instance, transport, came, moves, past, epoch, refused: 0 };
+        let (refused, has_failed) = (0, false);
+        let entry = Entry {
+            stream,
+            client,
+            instance,
+            transport,
+            came,
+            moves,
+            past,
+            epoch,
+            refused,
+            has_failed,
+        };
         let place = free.pop().unwrap_or_else(|| {
             places.push(Place::default());
             // One that runs for each of 2^32 places does not fit into memory.
@@ -160,7 +173,7 @@ impl Running {
             is_same
         };
         self.each(|_, entry, _| {
-            entry.refused = 0;
+            (entry.refused, entry.has_failed) = (0, false);
             if !is_same {
                 entry.past = Past::default();
                 entry.came = Came::ByDefault;
@@ -180,7 +193,14 @@ impl Running {
         let epoch = self.0.lock().epoch;
         let mut look = Look { target, seconds, epoch, interval: Interval::default() };
         self.each(|_, entry, ends| {
-            if look.at(entry) && ends.awaits(entry.instance) {
+            if !look.at(entry) {
+                return;
+            }
+            // Items have come, so its worker lives.
+            if std::mem::take(&mut entry.has_failed) {
+                ends.all.attempts.count(true);
+            }
+            if ends.awaits(entry.instance) {
                 ends.lives(entry.instance);
             }
         });

@@ -194,6 +194,21 @@ async fn a_stream_that_lost_its_connection_there_has_left() {
 }
 
 #[tokio::test]
+async fn a_move_that_failed_counts_if_the_worker_lives() {
+    let list = List::new().await;
+    let stream = list.add(HERE, false);
+    list.running.begin(&THERE);
+    let attempts = || list.running.look(&THERE, 1.0).1.attempts;
+    attempts();
+    list.running.with(stream.kept.key, |entry, _| entry.has_failed = true);
+    assert_eq!(attempts(), Ends::default());
+    stream.source.go_on(1);
+    assert_eq!(attempts(), Ends { ended: 1, failed: 1 });
+    stream.source.go_on(1);
+    assert_eq!(attempts(), Ends { ended: 1, failed: 1 });
+}
+
+#[tokio::test]
 async fn ends_count_where_the_stream_was_and_losses_after_a_sign_of_life() {
     let list = List::new().await;
     list.add(HERE, false).kept.ended(true);

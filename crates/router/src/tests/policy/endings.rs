@@ -5,12 +5,12 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use sinew_discovery::{Discovery, StaticDiscovery};
-use sinew_plane::TransportId;
+use sinew_plane::{TransportId, Window};
 use sinew_testkit::{until, within};
 use sinew_transport_tcp::{TCP, UNIX};
 
 use super::house::{House, count, endpoint, number, to};
-use crate::{Client, PushRouter, RouterMode};
+use crate::{Client, PushRouter, RequestTransport, RouterMemory, RouterMode};
 
 /// Calls until a new stream goes over that transport, and returns it.
 async fn over(house: &House, transport: &TransportId) -> sinew_plane::ManyOut<Bytes> {
@@ -106,6 +106,40 @@ async fn an_instance_without_an_address_for_the_transport_is_called_as_before() 
     assert_eq!(house.moved_to("tcp"), 0);
     drop(running);
     house.ends();
+}
+
+/// They share one list with routers that may use more.
+#[tokio::test]
+async fn streams_of_a_router_that_may_not_use_the_transport_stay() {
+    let house = House::new(count).await;
+    let client = house.router.client();
+    let memory = RouterMemory::new();
+    let of = |mode| {
+        let client = client.with_transport(mode);
+        PushRouter::<Bytes, Bytes>::with_memory(client, RouterMode::RoundRobin, &memory)
+    };
+    let (free, bound) = (of(RequestTransport::Auto), of(RequestTransport::Only(UNIX)));
+    let begin = async |router: &PushRouter<_, _>| {
+        let window = Window { items: 8, bytes: 1 << 16 };
+        let began = router.clone().with_window(window).generate(Bytes::new());
+        within("the start", began).await.unwrap()
+    };
+    let (mut goes, mut stays) = (begin(&free).await, begin(&bound).await);
+    house.put(to(TCP, 100)).await;
+    within("the move", async {
+        let mut at = 0;
+        while house.moved_to("tcp") == 0 {
+            read(&mut goes, at).await;
+            read(&mut stays, at).await;
+            at += 50;
+        }
+    })
+    .await;
+    until("the whole share", || house.metric("plane_policy_share") == Some(100.0)).await;
+    let new = bound.generate_explained(Bytes::new()).await.unwrap();
+    assert_eq!((new.1.transport, new.1.policy), (UNIX, None));
+    assert_eq!(free.generate_explained(Bytes::new()).await.unwrap().1.transport, TCP);
+    assert_eq!(house.moved_to("tcp"), 1);
 }
 
 #[tokio::test]
