@@ -124,6 +124,11 @@ impl Consumer {
         self.received
     }
 
+    /// Items that were handed out.
+    pub fn taken(&self) -> u64 {
+        self.taken
+    }
+
     /// Bytes of the items that wait to be taken, of the head, the facts and the checkpoint.
     #[inline]
     pub fn queued_bytes(&self) -> usize {

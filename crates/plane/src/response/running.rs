@@ -16,6 +16,8 @@ pub struct StreamPlace {
     pub transport: TransportId,
     /// How many items have arrived, those that nobody has taken yet included.
     pub items: u64,
+    /// How many of them its reader has taken.
+    pub taken: u64,
 }
 
 /// A hold on a running stream that does not keep it: the stream ends with its reader.

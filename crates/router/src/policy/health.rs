@@ -184,12 +184,16 @@ impl Health {
         }
         let Interval { moved, stayed, began_there, began_elsewhere, .. } = sum;
         let is_known = |flow: &Flow| flow.known_from as f64 >= self.min_items;
-        // How the pace of all has changed meanwhile, as far as those that stayed show it.
-        let drift = match is_known(&stayed) && stayed.due >= self.min_items {
-            true => stayed.items as f64 / stayed.due,
-            false => 1.0,
+        // How the pace of all has changed, as far as those that stayed show it: in each interval by
+        // itself, because the moved ones were not there in all of them.
+        let shows_drift = is_known(&stayed) && stayed.due >= self.min_items;
+        let due_in = |one: &Interval| {
+            let is_shown = shows_drift && one.stayed.due > 0.0;
+            let drift = if is_shown { one.stayed.items as f64 / one.stayed.due } else { 1.0 };
+            one.moved.due * drift
         };
-        let of_moved = is_known(&moved).then(|| self.compare(&moved, moved.due * drift)).flatten();
+        let due = self.window.iter().map(due_in).sum();
+        let of_moved = is_known(&moved).then(|| self.compare(&moved, due)).flatten();
         of_moved.or_else(|| {
             let are_enough = began_there.streams >= MIN_STREAMS
                 && began_elsewhere.streams >= MIN_STREAMS

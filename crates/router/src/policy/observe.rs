@@ -14,8 +14,9 @@ pub(super) struct Past {
     is_known: bool,
     /// True if it was on the transport of the policy then.
     was_there: bool,
-    /// How many items had arrived by then.
+    /// How many items had arrived by then, and how many of them were taken.
     items: u64,
+    taken: u64,
     /// What it did elsewhere: items, and seconds.
     elsewhere: (u64, f64),
 }
@@ -53,10 +54,16 @@ impl Look<'_> {
         let past = &mut entry.past;
         let (before, items) = (past.items, place.items.saturating_sub(past.items));
         let is_first = !past.is_known || past.was_there != is_there;
-        (past.is_known, past.was_there, past.items) = (true, is_there, place.items);
+        let is_idle = place.taken == past.taken && place.taken < place.items;
+        (past.is_known, past.was_there) = (true, is_there);
+        (past.items, past.taken) = (place.items, place.taken);
         // Only an interval that it was in one place for as a whole says something of the place.
         if is_first {
             return false;
+        }
+        // A reader that takes nothing holds its stream up, over any transport.
+        if is_idle {
+            return items > 0;
         }
         let flow = |pace: f64| Flow {
             streams: 1,

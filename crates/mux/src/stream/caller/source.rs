@@ -84,8 +84,11 @@ impl<D: Driver> ResponseSource for CallerStream<D> {
         let (state, at) = state.parts();
         let transport = at.connection.driver().transport()?;
         let is_movable = at.connection.resumes() && state.consumer.ended().is_none();
-        is_movable
-            .then(|| StreamPlace { transport: transport.clone(), items: state.consumer.received() })
+        is_movable.then(|| StreamPlace {
+            transport: transport.clone(),
+            items: state.consumer.received(),
+            taken: state.consumer.taken(),
+        })
     }
 
     fn move_to(self: Arc<Self>, way: Way) -> BoxFuture<'static, Result<(), Error>> {

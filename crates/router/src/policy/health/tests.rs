@@ -96,6 +96,10 @@ fn what_all_streams_do_is_not_the_fault_of_the_transport() {
     assert_eq!(seen(&[halved]), None, "all are slower");
     let faster = Interval { moved: flow(1000, 1000.0), stayed: flow(2000, 1000.0), ..halved };
     assert!(seen(&[faster]).is_some(), "all others became faster");
+    // What the others did before the moved ones were there does not count.
+    let before = Interval { stayed: flow(1000, 1000.0), ..Interval::default() };
+    let paused = Interval { moved: flow(0, 1000.0), stayed: flow(0, 1000.0), ..before };
+    assert_eq!(seen(&[before, before, paused]), None, "all pause");
     let alone = Interval { stayed: flow(0, 99.0), ..halved };
     assert!(seen(&[alone]).is_some(), "too little is known of the others");
 }

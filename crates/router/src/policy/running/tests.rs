@@ -23,6 +23,7 @@ const THERE: TransportId = TransportId::from_static("there");
 struct Source {
     transport: Mutex<TransportId>,
     items: AtomicU64,
+    untaken: AtomicU64,
 }
 
 impl Source {
@@ -52,7 +53,8 @@ impl ResponseSource for Source {
 
     fn place(&self) -> Option<StreamPlace> {
         let items = self.items.load(Ordering::Relaxed);
-        Some(StreamPlace { transport: self.transport.lock().clone(), items })
+        let taken = items.saturating_sub(self.untaken.load(Ordering::Relaxed));
+        Some(StreamPlace { transport: self.transport.lock().clone(), items, taken })
     }
 
     fn abandon(&self) {}
@@ -81,8 +83,8 @@ impl List {
     }
 
     fn add(&self, transport: TransportId, is_pinned: bool) -> Stream {
-        let items = AtomicU64::new(0);
-        let source = Arc::new(Source { transport: Mutex::new(transport.clone()), items });
+        let (items, untaken) = (AtomicU64::new(0), AtomicU64::new(0));
+        let source = Arc::new(Source { transport: Mutex::new(transport.clone()), items, untaken });
         let stream = ResponseStream::new(Arc::clone(&source) as _, Context::new());
         let kept = self.running.add(Begun {
             stream: stream.running().unwrap(),
@@ -156,6 +158,23 @@ async fn a_moved_stream_is_measured_by_its_own_past() {
     let Interval { moved, stayed, left, .. } = list.look();
     assert_eq!(moved, Flow { streams: 1, seconds: 1.0, items: 7, due: 10.0, known_from: 10 });
     assert_eq!((stayed.items, stayed.due, left), (50, 100.0, 0));
+}
+
+#[tokio::test]
+async fn an_interval_in_which_the_reader_takes_nothing_says_nothing() {
+    let list = List::new().await;
+    let stream = list.add(HERE, false);
+    list.running.begin(&THERE);
+    list.look();
+    stream.source.go_on(10);
+    list.look();
+    stream.source.go_on(8);
+    stream.source.untaken.store(8, Ordering::Relaxed);
+    assert_eq!(list.look(), Interval::default());
+    assert_eq!(list.look(), Interval::default());
+    stream.source.go_on(1);
+    stream.source.untaken.store(1, Ordering::Relaxed);
+    assert_eq!(list.look().stayed.items, 1);
 }
 
 #[tokio::test]

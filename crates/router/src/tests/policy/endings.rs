@@ -121,8 +121,8 @@ async fn streams_of_a_router_that_may_not_use_the_transport_stay() {
     let (free, bound) = (of(RequestTransport::Auto), of(RequestTransport::Only(UNIX)));
     let begin = async |router: &PushRouter<_, _>| {
         let window = Window { items: 8, bytes: 1 << 16 };
-        let began = router.clone().with_window(window).generate(Bytes::new());
-        within("the start", began).await.unwrap()
+        let router = router.clone().with_window(window);
+        within("the start", router.generate(Bytes::new())).await.unwrap()
     };
     let (mut goes, mut stays) = (begin(&free).await, begin(&bound).await);
     house.put(to(TCP, 100)).await;

@@ -1,10 +1,6 @@
 //! Policies that are rolled back.
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{cell::RefCell, io, sync::OnceLock, time::Duration};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -13,49 +9,44 @@ use sinew_plane::ManyOut;
 use sinew_testkit::{Cut, Way, until, within};
 use sinew_transport_tcp::{TCP, UNIX};
 use tokio::{sync::watch, task::JoinSet};
-use tracing_subscriber::fmt::MakeWriter;
 
 use super::house::{House, count, number, to};
 
 const STREAMS: usize = 40;
 
-/// What was logged.
-#[derive(Clone, Default)]
-struct Logged(Arc<Mutex<Vec<u8>>>);
+thread_local! {
+    /// The warnings of this thread, and so of the one test that it runs.
+    static LOGGED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
-impl Logged {
-    /// Collects the warnings of this thread.
-    fn begin() -> (Self, tracing::subscriber::DefaultGuard) {
-        let logged = Self::default();
+/// Collects the warnings of each thread. One subscriber for all tests: one of its own for each
+/// thread would now and then miss what another thread has logged first.
+fn collect_warnings() {
+    static BEGUN: OnceLock<()> = OnceLock::new();
+    BEGUN.get_or_init(|| {
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(tracing::Level::WARN)
             .with_ansi(false)
-            .with_writer(logged.clone())
+            .with_writer(|| Warnings)
             .finish();
-        (logged, tracing::subscriber::set_default(subscriber))
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
+        tracing::subscriber::set_global_default(subscriber).unwrap();
+    });
 }
 
-impl io::Write for Logged {
+fn warnings() -> String {
+    LOGGED.with_borrow(|bytes| String::from_utf8(bytes.clone()).unwrap())
+}
+
+struct Warnings;
+
+impl io::Write for Warnings {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        LOGGED.with_borrow_mut(|logged| logged.extend_from_slice(bytes));
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Logged {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
     }
 }
 
@@ -110,7 +101,7 @@ fn rollbacks(house: &House, reason: &str) -> Option<f64> {
 
 #[tokio::test]
 async fn a_slow_target_is_rolled_back_and_reported_and_a_newer_version_begins_anew() {
-    let (logged, _guard) = Logged::begin();
+    collect_warnings();
     // Long enough for the first stream that is moved to show on a busy machine how it fares.
     let house = House::every(Duration::from_millis(100), count).await;
     let readers = Readers::of(&house).await;
@@ -122,7 +113,7 @@ async fn a_slow_target_is_rolled_back_and_reported_and_a_newer_version_begins_an
     assert!(moved > 0, "the first share was moved");
     assert!(moved < STREAMS, "the rest was not: {moved}");
     assert_eq!((house.on(&UNIX), house.moved_to("unix")), (STREAMS, moved));
-    let text = logged.text();
+    let text = warnings();
     let parts = [
         "rolled back: the mean time between items over it is ",
         &format!("version={version}"),
@@ -149,7 +140,7 @@ async fn a_slow_target_is_rolled_back_and_reported_and_a_newer_version_begins_an
 
 #[tokio::test]
 async fn a_target_that_is_not_there_is_rolled_back_and_no_stream_notices() {
-    let (logged, _guard) = Logged::begin();
+    collect_warnings();
     let house = House::with(count, |mut instance| {
         let tcp = instance.addresses.iter_mut().find(|it| it.scheme() == "tcp").unwrap();
         // Nothing listens on the port of another protocol's discard service in a test.
@@ -161,7 +152,7 @@ async fn a_target_that_is_not_there_is_rolled_back_and_no_stream_notices() {
     house.put(to(TCP, 100)).await;
     until("the rollback", || rollbacks(&house, "unreachable") == Some(1.0)).await;
     assert_eq!((house.on(&UNIX), house.moved_to("tcp")), (STREAMS, 0));
-    assert!(logged.text().contains("attempts to reach it failed"), "{}", logged.text());
+    assert!(warnings().contains("attempts to reach it failed"), "{}", warnings());
     assert_eq!(house.call().await.1.transport, UNIX);
     readers.end().await;
     house.ends();
