@@ -103,7 +103,7 @@ fn rollbacks(house: &House, reason: &str) -> Option<f64> {
 async fn a_slow_target_is_rolled_back_and_reported_and_a_newer_version_begins_anew() {
     collect_warnings();
     // Long enough for the first stream that is moved to show on a busy machine how it fares.
-    let house = House::every(Duration::from_millis(100), count).await;
+    let house = House::comparing(Duration::from_millis(100), count).await;
     let readers = Readers::of(&house).await;
     assert_eq!(house.on(&UNIX), STREAMS);
     house.proxy.slow_down(Duration::from_millis(20));

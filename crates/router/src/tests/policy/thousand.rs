@@ -60,6 +60,7 @@ impl Streams {
             let mut there = vec![house.on(transport)];
             while *there.last().unwrap() != streams {
                 self.round().await;
+                assert_eq!(house.metric("plane_policy_rollbacks_total"), None);
                 there.push(house.on(transport));
             }
             there
