@@ -67,11 +67,11 @@ impl Following {
                 elsewhere.push(Planned::new(seen, way));
             }
         }
-        let wanted = ramp.wanted(movable);
-        if there.len() < wanted {
+        let (wanted, slack) = (ramp.wanted(movable), ramp.slack(movable));
+        if there.len() + slack < wanted {
             elsewhere.truncate(wanted - there.len());
             self.make(elsewhere, policy, Direction::There).await;
-        } else if ramp.is_whole() && there.len() > wanted {
+        } else if ramp.is_whole() && there.len() > wanted + slack {
             let surplus = there.len() - wanted;
             let back = back(there, &mut known, target).take(surplus).collect();
             self.make(back, policy, Direction::Away).await;

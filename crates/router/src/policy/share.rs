@@ -37,18 +37,21 @@ pub(crate) struct Ramp {
     percent: u64,
     /// How many steps were begun; none while only new streams go there.
     begun: usize,
+    /// True once the last step is over.
+    is_over: bool,
 }
 
 impl Ramp {
     /// None of the running streams yet, in the end `percent` of them.
     pub(crate) fn new(percent: u8) -> Self {
-        Self { percent: u64::from(percent), begun: 0 }
+        Self { percent: u64::from(percent), begun: 0, is_over: false }
     }
 
     /// Begins the next step. False if the last one was begun before.
     pub(crate) fn begin_next(&mut self) -> bool {
         let is_next = !self.is_whole();
         self.begun += usize::from(is_next);
+        self.is_over = !is_next;
         is_next
     }
 
@@ -67,6 +70,12 @@ impl Ramp {
         let streams = streams as u64;
         let whole = (streams * self.percent + 50) / 100;
         usize::try_from((whole * self.step()).div_ceil(100)).unwrap_or(usize::MAX)
+    }
+
+    /// By how many of so many running streams the share may be missed. After the last step streams
+    /// begin and end, and one must not be moved for each.
+    pub(crate) fn slack(&self, streams: usize) -> usize {
+        if self.is_over && self.percent < 100 { streams / 20 } else { 0 }
     }
 
     /// The share of the running streams that are to be there now, in percent.
@@ -109,9 +118,12 @@ mod tests {
             let mut wanted = vec![ramp.wanted(streams)];
             while ramp.begin_next() {
                 wanted.push(ramp.wanted(streams));
+                assert_eq!(ramp.slack(streams), 0, "each step is exact");
             }
             assert_eq!(wanted, expected, "{percent} % of {streams}");
             assert!(ramp.is_whole() && !ramp.begin_next());
+            let is_part = percent < 100;
+            assert_eq!(ramp.slack(streams), if is_part { streams / 20 } else { 0 });
             assert_eq!(ramp.share(), f64::from(percent));
         };
         check(100, 1000, [0, 10, 50, 250, 500, 1000]);
