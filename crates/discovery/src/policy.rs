@@ -109,7 +109,8 @@ impl PlanePolicy {
     /// Ends it so long after now.
     #[must_use]
     pub fn lasting(self, time: Duration) -> Self {
-        Self { expires_ms: now_ms().saturating_add(time.as_millis() as u64), ..self }
+        let time_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Self { expires_ms: now_ms().saturating_add(time_ms), ..self }
     }
 
     /// With other margins.
@@ -197,6 +198,9 @@ mod tests {
         let left = policy().lasting(Duration::from_secs(60)).remaining().unwrap();
         assert!(left > Duration::from_secs(50) && left <= Duration::from_secs(60));
         assert_eq!(policy().lasting(Duration::ZERO).remaining(), None);
+        // More milliseconds than fit into 64 bits.
+        let long = policy().lasting(Duration::from_secs(u64::MAX / 500));
+        assert_eq!(long.expires_ms, u64::MAX);
     }
 
     #[test]

@@ -46,7 +46,7 @@ impl PolicyBoard {
 
     /// The endpoints that somebody watches.
     #[cfg(feature = "file")]
-    pub(crate) fn watched(&self) -> Vec<EndpointName> {
+    pub(crate) fn watched(&self) -> std::collections::HashSet<EndpointName> {
         let mut watched = self.lock();
         watched.retain(|_, one| one.receiver_count() > 0);
         watched.keys().cloned().collect()

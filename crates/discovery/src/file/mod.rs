@@ -155,7 +155,7 @@ impl FileDiscovery {
         let (alive, ended) = std_mpsc::channel();
         let trouble = Trouble::default();
         let board = Arc::new(PolicyBoard::default());
-        let policies = Policies::new(&root, config.trust.clone(), Arc::clone(&board));
+        let policies = Policies::new(&root, &config, Arc::clone(&board));
         let worker = Worker::new(config, directory, policies, received, Arc::clone(&trouble));
         let thread = thread::Builder::new().name("sinew-discovery".to_owned()).spawn(move || {
             worker.run();
@@ -254,10 +254,10 @@ impl Discovery for FileDiscovery {
             return Err(self.shared.has_ended());
         }
         policies::file_name(endpoint)?;
-        let (view, is_first) = self.shared.policies.view(endpoint);
-        if is_first {
-            self.shared.wake();
-        }
+        let (view, _) = self.shared.policies.view(endpoint);
+        // Also when the endpoint is on the board: the thread may have gone to sleep for good since
+        // the last view of it was dropped.
+        self.shared.wake();
         Ok(Some(view))
     }
 

@@ -200,7 +200,7 @@ impl Worker {
 
     /// Looks after our own records, and at those of others if anybody wants to know.
     fn reconcile(&mut self, now: Instant) {
-        self.policies.look();
+        self.policies.look(now);
         if !self.claims.is_empty() {
             // An error shows again with the claims.
             let edition = self.directory.check(false).ok();

@@ -80,3 +80,16 @@ async fn what_cannot_be_stored_says_why_and_a_store_that_has_ended_too() {
     assert!(discovery.remove_policy(&endpoint()).await.is_err());
     assert!(discovery.watch_policy(&endpoint()).is_err());
 }
+
+#[tokio::test]
+async fn a_view_that_follows_one_that_was_dropped_at_once_sees_what_is_stored() {
+    let root = tempfile::tempdir().unwrap();
+    let (operator, router) = (open(root.path()), open(root.path()));
+    // The thread sleeps between two looks, and for good while nobody watches.
+    for percent in 1..20 {
+        drop(router.watch_policy(&endpoint()).unwrap());
+        let mut view = router.watch_policy(&endpoint()).unwrap().unwrap();
+        let stored = operator.put_policy(policy(percent)).await.unwrap();
+        while next(&mut view).await.as_deref() != Some(&stored) {}
+    }
+}

@@ -4,6 +4,7 @@ mod blind;
 mod claim;
 mod directory;
 mod growth;
+mod policies;
 mod scan;
 
 use std::{
