@@ -59,6 +59,7 @@ impl Policies {
 
     fn watch(&self, endpoint: &EndpointName) -> PolicyView {
         let stored = self.lock();
+        self.board.forget_all_unwatched();
         let (view, _) = self.board.view(endpoint);
         self.board.show(endpoint, stored.get(endpoint).cloned());
         view

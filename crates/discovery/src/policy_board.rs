@@ -44,12 +44,17 @@ impl PolicyBoard {
         }
     }
 
-    /// The endpoints that somebody watches.
+    /// The endpoints that somebody watches; the others are forgotten.
     #[cfg(feature = "file")]
     pub(crate) fn watched(&self) -> std::collections::HashSet<EndpointName> {
         let mut watched = self.lock();
         watched.retain(|_, one| one.receiver_count() > 0);
         watched.keys().cloned().collect()
+    }
+
+    /// Forgets all endpoints that nobody watches, for a backend whose watches cost nothing.
+    pub(crate) fn forget_all_unwatched(&self) {
+        self.lock().retain(|_, one| one.receiver_count() > 0);
     }
 
     /// True while nobody has asked for any, or all have gone.
@@ -73,5 +78,25 @@ impl PolicyBoard {
         &self,
     ) -> MutexGuard<'_, HashMap<EndpointName, watch::Sender<Option<Arc<PlanePolicy>>>>> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_nobody_watches_is_forgotten() {
+        let board = PolicyBoard::default();
+        let name = |number: usize| format!("a/b/c{number}").parse::<EndpointName>().unwrap();
+        let (kept, is_first) = board.view(&name(0));
+        assert!(is_first);
+        for number in 1..9 {
+            drop(board.view(&name(number)));
+        }
+        board.forget_all_unwatched();
+        assert_eq!(board.lock().len(), 1);
+        assert!(!board.view(&name(0)).1 && board.view(&name(1)).1);
+        assert!(kept.has_changed().is_ok());
     }
 }

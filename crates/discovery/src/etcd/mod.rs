@@ -87,6 +87,8 @@ const REVOKE_AFTER: Duration = Duration::from_millis(200);
 ///
 /// **Policies.** A [`PlanePolicy`] stands under `sinew/policies/{namespace}/{component}/{endpoint}`,
 /// with a lease that ends with it. Each endpoint whose policy is watched has a watch of its own.
+/// Where etcd has users, whoever calls endpoints needs the right to read that prefix, or else goes on
+/// without policies and logs a warning; whoever stores one needs the right to read and to write it.
 ///
 /// **Losing etcd.** The last good view stays in use without a limit, and requests never wait for
 /// etcd. Each query may take [2 s](EtcdConfig::request_timeout); then the next member is asked. A

@@ -43,11 +43,11 @@ pub(super) async fn put(
         let reason = format!("a policy for {}: its time is over already", policy.endpoint);
         return Err(DiscoveryError::Invalid { reason });
     };
-    let doing = |fault: Fault| fault.into_error("storing a policy");
+    let key = key_of(&policy.endpoint);
+    let doing = |fault: Fault| fault.into_error(&format!("storing the policy {key}"));
     let seconds = left.as_secs().saturating_add(1).min(i64::MAX as u64) as i64;
     let granted = members.call(|mut client| async move { client.lease_grant(seconds, None).await });
     let lease = granted.await.map_err(doing)?.id();
-    let key = key_of(&policy.endpoint);
     for _ in 0..ROUNDS {
         let looked = members.call(|mut client| {
             let key = key.clone();
@@ -84,7 +84,8 @@ pub(super) async fn remove(
         let key = key.clone();
         async move { client.delete(key, None).await }
     });
-    let removed = removed.await.map_err(|fault| fault.into_error("removing a policy"))?;
+    let removed =
+        removed.await.map_err(|fault| fault.into_error(&format!("removing the policy {key}")))?;
     Ok(removed.deleted() > 0)
 }
 
@@ -107,6 +108,7 @@ impl PolicyWatcher {
 
     pub(super) async fn run(mut self) {
         let mut retries = retries();
+        let mut is_refused = false;
         loop {
             let begun = Instant::now();
             let followed = match self.read().await {
@@ -116,7 +118,15 @@ impl PolicyWatcher {
             if self.board.forget_unwatched(&self.endpoint) {
                 return;
             }
+            let was_refused = is_refused;
+            is_refused = followed.as_ref().is_err_and(Fault::is_refusal);
             if let Err(fault) = followed {
+                if is_refused && !was_refused {
+                    tracing::warn!(
+                        endpoint = %self.endpoint, %fault,
+                        "its policy is not followed: the user needs the right to read {PREFIX}/"
+                    );
+                }
                 tracing::debug!(endpoint = %self.endpoint, %fault, "its policy is not watched");
                 sleep(retries.pause_after(begun.elapsed())).await;
             }

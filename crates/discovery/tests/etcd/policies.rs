@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sinew_discovery::{Discovery as _, PlanePolicy, PolicyView};
+use sinew_discovery::{
+    Discovery as _, DiscoveryError, EtcdConfig, EtcdDiscovery, PlanePolicy, PolicyView,
+};
 use sinew_plane::TransportId;
 
 use crate::{
@@ -76,4 +78,35 @@ async fn nothing_is_left_of_a_policy_whose_time_is_over_and_nonsense_is_as_none(
     assert_eq!(next(&mut view).await.map(|policy| policy.percent), Some(3));
     let ended = policy(1).lasting(Duration::ZERO);
     assert!(discovery.put_policy(ended).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_without_the_right_is_told_the_key_and_sees_the_policy_once_it_has_it() {
+    let server = Server::start().await;
+    for name in ["root", "bob"] {
+        server.etcdctl(&["user", "add", &format!("{name}:secret")]);
+    }
+    server.etcdctl(&["user", "grant-role", "root", "root"]);
+    server.etcdctl(&["role", "add", "reader"]);
+    server.etcdctl(&["role", "grant-permission", "reader", "read", "--prefix", "v1/instances/"]);
+    server.etcdctl(&["user", "grant-role", "bob", "reader"]);
+    server.etcdctl(&["auth", "enable"]);
+    let connect_as = async |name: &str| {
+        let user = Some((name.to_owned(), "secret".to_owned()));
+        EtcdDiscovery::connect(EtcdConfig { user, ..config(&server.url()) }).await.unwrap()
+    };
+    let (operator, router) = (connect_as("root").await, connect_as("bob").await);
+    let mut view = router.watch_policy(&endpoint()).unwrap().unwrap();
+    let stored = operator.put_policy(policy(10)).await.unwrap();
+    for error in [
+        router.put_policy(policy(20)).await.unwrap_err(),
+        router.remove_policy(&endpoint()).await.unwrap_err(),
+    ] {
+        assert!(matches!(error, DiscoveryError::Denied { .. }), "{error}");
+        assert!(error.to_string().contains(KEY), "{error}");
+    }
+    assert_eq!(*view.borrow(), None);
+    let as_root = ["--user", "root:secret", "role", "grant-permission", "reader"];
+    server.etcdctl(&[&as_root[..], &["read", "--prefix", "sinew/policies/"]].concat());
+    assert_eq!(next(&mut view).await.as_deref(), Some(&stored));
 }
