@@ -74,6 +74,11 @@ async fn each_address_of_a_name_is_an_instance_of_whatever_is_wanted() {
     let mine = Instance::new(endpoint(), InstanceId(1), Vec::new());
     let error = discovery.register(mine).await.unwrap_err();
     assert!(matches!(error, DiscoveryError::ReadOnly { backend: "dns" }));
+    let tcp = sinew_plane::TransportId::from_static("tcp");
+    let policy = sinew_discovery::PlanePolicy::new(endpoint(), tcp);
+    let error = discovery.put_policy(policy).await.unwrap_err();
+    assert!(matches!(error, DiscoveryError::NoPolicies { backend: "dns" }), "{error}");
+    assert!(discovery.watch_policy(&endpoint()).unwrap().is_none());
     discovery.shutdown().await;
     assert!(view.snapshot().of(&endpoint()).count() > 0, "a view keeps what it shows");
     let error = discovery.watch().await.unwrap_err();
