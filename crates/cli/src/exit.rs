@@ -17,12 +17,13 @@ macro_rules! exit_codes {
     0  complete: every item came
     1  the handler failed, its message is on standard error; or the output cannot be written
     2  usage, or a setting that makes no sense
-    3  truncated: the worker or the way to it was lost, the output is a true beginning
+    3  truncated: the worker or the way to it was lost, or the worker shut down; the output is a
+       true beginning
     4  no instance serves the endpoint
     5  the deadline of --timeout passed, or --accept-timeout, --first-item-timeout or
        --idle-timeout
     6  it could not be reached or it refused; nothing ran
-    7  the serving side ended the stream, as when it shuts down
+    7  the serving side ended the stream, as when it has no memory for it
     8  set-up failed: etcd, NATS, the discovery or an address cannot be used, or the id of
        --instance is taken; nothing ran
     9  serve, drain: requests had not ended when their grace was over, and were cut
@@ -48,7 +49,7 @@ pub(crate) enum Exit {
     TimedOut = 5,
     /// It could not be reached or it refused; nothing ran.
     Refused = 6,
-    /// The serving side ended the stream, as when it shuts down.
+    /// The serving side ended the stream, as when it has no memory for it.
     ShutDown = 7,
     /// What the command needs before it can begin is not there: a server of discovery or requests,
     /// a folder, a free port, a free id.

@@ -198,6 +198,25 @@ impl<T: DeserializeOwned + 'static> Remote<T> {
         (&self.head, &self.facts)
     }
 
+    /// A worker that shuts down cuts what has not ended within its grace. For a caller that has not
+    /// cancelled anything, this is a stream that broke off.
+    fn seen_by_caller(&self, end: StreamEnd) -> StreamEnd {
+        let is_cut =
+            matches!(end.outcome, Some(Outcome::Cancelled { reason: CancelReason::Shutdown }));
+        match &self.open {
+            Some(Started { stream, .. }) if is_cut && self.context.reason().is_none() => {
+                let received = stream.received();
+                let message = format!(
+                    "the stream broke off after {received} items: its worker shut down before the end"
+                );
+                let error = Error::new(Code::Truncated, message).with_executed(Executed::Yes);
+                let outcome = Some(Outcome::Truncated { received });
+                StreamEnd { outcome, error: Some(error) }
+            }
+            _ => end,
+        }
+    }
+
     /// Ready once the deadline has passed; the handler is then cancelled.
     fn poll_deadline(&mut self, cx: &mut task::Context<'_>) -> Poll<()> {
         let Some(deadline) = &mut self.deadline else { return Poll::Pending };
@@ -218,7 +237,8 @@ impl<T: DeserializeOwned + 'static> BodySource<T> for Remote<T> {
     fn poll_value(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Next<T>> {
         match ready!(self.poll_item(cx, |_| {})) {
             Ok(value) => Poll::Ready(Next::Item(value)),
-            Err(StreamEnd { outcome, error }) => {
+            Err(end) => {
+                let StreamEnd { outcome, error } = self.seen_by_caller(end);
                 self.close(error.as_ref());
                 Poll::Ready(Next::End(BodyEnd::of(outcome, error)))
             }

@@ -1,7 +1,7 @@
 //! A caller: opens streams, checks each item, and reports once a second on standard output.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use clap::Args;
 use futures_util::{StreamExt, future::join_all};
 use serde::{Deserialize, Serialize};
-use sinew::{DiscoverySource, EndpointName, Outcome, PushRouter, RouterMode, Runtime};
+use sinew::{DiscoverySource, EndpointName, Error, Outcome, PushRouter, RouterMode, Runtime};
 use tokio::time;
 
 use crate::{
@@ -56,6 +56,8 @@ pub(crate) struct Told {
     pub(crate) items: u64,
     /// Streams that have ended.
     pub(crate) ended: u64,
+    /// Those of them that ended as truncated.
+    pub(crate) truncated: u64,
     /// Requests that were sent again, none of which had run.
     pub(crate) sent_again: u64,
     /// Moves of streams to other workers.
@@ -71,19 +73,21 @@ pub(crate) struct Told {
 
 /// What the streams of the process count together.
 #[derive(Default)]
-struct Counts {
+pub(crate) struct Counts {
     items: AtomicU64,
     ended: AtomicU64,
+    truncated: AtomicU64,
     sent_again: AtomicU64,
     moves: AtomicU64,
     longest_wait_millis: AtomicU64,
 }
 
 impl Counts {
-    fn told(&self) -> Told {
+    pub(crate) fn told(&self) -> Told {
         Told {
             items: self.items.load(Ordering::Relaxed),
             ended: self.ended.load(Ordering::Relaxed),
+            truncated: self.truncated.load(Ordering::Relaxed),
             sent_again: self.sent_again.load(Ordering::Relaxed),
             moves: self.moves.load(Ordering::Relaxed),
             longest_wait_millis: self.longest_wait_millis.load(Ordering::Relaxed),
@@ -92,25 +96,31 @@ impl Counts {
     }
 }
 
-pub(crate) async fn run(options: &Options) -> Result<()> {
-    let source = DiscoverySource::File(options.folder.clone());
+/// A router of the endpoint, once there is an instance.
+pub(crate) async fn router(
+    folder: &Path,
+    endpoint: &EndpointName,
+) -> Result<(Runtime, PushRouter<Bytes, Bytes>)> {
+    let source = DiscoverySource::File(folder.to_owned());
     let runtime = Runtime::builder().discovery(source).configure(settings).build().await?;
-    let client = runtime.client(options.endpoint.clone());
+    let client = runtime.client(endpoint.clone());
     client.wait_for_instances(FOUND_WITHIN).await?;
-    let router = PushRouter::<Bytes, Bytes>::from_client(client, RouterMode::RoundRobin).await?;
+    let router = PushRouter::from_client(client, RouterMode::RoundRobin).await?;
+    Ok((runtime, router))
+}
+
+pub(crate) async fn run(options: &Options) -> Result<()> {
+    let (runtime, router) = router(&options.folder, &options.endpoint).await?;
     let counts = Arc::new(Counts::default());
     let reporting = tokio::spawn(report(Arc::clone(&counts)));
     let streams = (options.first..options.first + options.streams).map(|stream| {
         let Options { seed, items, pace_micros, .. } = *options;
-        one(&router, Ask { stream, seed, items, pace_micros }, &counts)
+        one(&router, Ask { stream, seed, items, pace_micros }, SENT_AGAIN, &counts)
     });
     let ended = join_all(streams).await;
     reporting.abort();
     let mut told = Told { is_over: true, ..counts.told() };
-    for (faults, ending) in ended {
-        told.faults += faults;
-        told.endings.extend(ending.filter(|_| told.endings.len() < 10));
-    }
+    ended.into_iter().for_each(|one| told.add(one));
     println!("{}", serde_json::to_string(&told)?);
     runtime.shutdown(Duration::from_secs(5)).await;
     if !told.faults.is_none() {
@@ -119,7 +129,17 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-async fn report(counts: Arc<Counts>) {
+/// The faults of a stream, and how it ended if that is not complete.
+pub(crate) type Ended = (Faults, Option<String>);
+
+impl Told {
+    pub(crate) fn add(&mut self, (faults, ending): Ended) {
+        self.faults += faults;
+        self.endings.extend(ending.filter(|_| self.endings.len() < 10));
+    }
+}
+
+pub(crate) async fn report(counts: Arc<Counts>) {
     let mut ticks = time::interval(Duration::from_secs(1));
     loop {
         ticks.tick().await;
@@ -129,22 +149,26 @@ async fn report(counts: Arc<Counts>) {
     }
 }
 
-/// One stream to its end: its faults, and how it ended if that is not complete.
-async fn one(
+/// One stream to its end. A request that certainly did not run is sent again, `tries` times in all.
+pub(crate) async fn one(
     router: &PushRouter<Bytes, Bytes>,
     ask: Ask,
+    tries: u64,
     counts: &Counts,
-) -> (Faults, Option<String>) {
+) -> Ended {
     let body = Bytes::from(serde_json::to_vec(&ask).unwrap_or_default());
     let mut checker = Checker::new(ask);
-    for _ in 0..SENT_AGAIN {
+    for left in (0..tries).rev() {
         let mut stream = match router.generate(body.clone()).await {
             Ok(stream) => stream,
-            Err(error) if error.is_safe_to_resend() => {
+            Err(error) if left > 0 && error.is_safe_to_resend() => {
                 counts.sent_again.fetch_add(1, Ordering::Relaxed);
                 continue;
             }
-            Err(error) => return (checker.end(None), Some(error.to_string())),
+            Err(error) => {
+                counts.ended.fetch_add(1, Ordering::Relaxed);
+                return (checker.end(None), Some(error.to_string()));
+            }
         };
         let mut failure = None;
         let mut last = Instant::now();
@@ -161,14 +185,19 @@ async fn one(
             }
         }
         counts.moves.fetch_add(stream.migrations().len() as u64, Ordering::Relaxed);
-        if failure.is_some_and(|error| stream.received() == 0 && error.is_safe_to_resend()) {
+        let is_resent = |error: Error| stream.received() == 0 && error.is_safe_to_resend();
+        if left > 0 && failure.is_some_and(is_resent) {
             counts.sent_again.fetch_add(1, Ordering::Relaxed);
             continue;
         }
         counts.ended.fetch_add(1, Ordering::Relaxed);
         return match stream.outcome() {
             Some(Outcome::Complete { items }) => (checker.end(Some(*items)), None),
-            outcome => (checker.end(None), Some(format!("stream {}: {outcome:?}", ask.stream))),
+            outcome => {
+                let is_truncated = matches!(outcome, Some(Outcome::Truncated { .. }));
+                counts.truncated.fetch_add(u64::from(is_truncated), Ordering::Relaxed);
+                (checker.end(None), Some(format!("stream {}: {outcome:?}", ask.stream)))
+            }
         };
     }
     (checker.end(None), Some(format!("stream {}: never begun", ask.stream)))

@@ -9,9 +9,11 @@
 mod caller;
 mod check;
 mod content;
+mod load;
 mod memory;
 mod part;
 mod report;
+mod roll;
 mod run;
 mod worker;
 
@@ -30,18 +32,26 @@ struct Cli {
 #[derive(Subcommand)]
 enum Part {
     Run(run::Options),
+    Roll(roll::Options),
     #[command(hide = true)]
     Worker(worker::Options),
     #[command(hide = true)]
     Call(caller::Options),
+    #[command(hide = true)]
+    Load(load::Options),
 }
 
-#[tokio::main(worker_threads = 2)]
-async fn main() -> ExitCode {
-    let done = match Cli::parse().part {
-        Part::Run(options) => run::run(&options).await,
-        Part::Worker(options) => worker::run(&options).await,
-        Part::Call(options) => caller::run(&options).await,
+fn main() -> ExitCode {
+    let part = Cli::parse().part;
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let done = match builder.worker_threads(2).enable_all().build() {
+        Ok(runtime) => {
+            let done = runtime.block_on(run_part(part));
+            // Not waiting for a read of standard input, which nobody can end.
+            runtime.shutdown_background();
+            done
+        }
+        Err(error) => Err(error.into()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -49,5 +59,15 @@ async fn main() -> ExitCode {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+async fn run_part(part: Part) -> anyhow::Result<()> {
+    match part {
+        Part::Run(options) => run::run(&options).await,
+        Part::Roll(options) => roll::run(&options).await,
+        Part::Worker(options) => worker::run(&options).await,
+        Part::Call(options) => caller::run(&options).await,
+        Part::Load(options) => load::run(&options).await,
     }
 }

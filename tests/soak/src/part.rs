@@ -1,8 +1,12 @@
 //! A process of the run.
 
-use std::{process::Stdio, time::Duration};
+use std::{
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, ChildStdin, Command},
@@ -10,7 +14,11 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::{caller::Told, memory::Memory};
+use crate::{
+    caller::Told,
+    memory::Memory,
+    worker::{Left, READY},
+};
 
 /// A process that was started, and what is known of it. It ends when this is dropped.
 pub(crate) struct Part {
@@ -53,6 +61,37 @@ impl Part {
             }
         });
         Ok((told, reading))
+    }
+
+    /// Waits until a worker serves, and gives what reads its last line.
+    pub(crate) async fn serving(&mut self) -> Result<JoinHandle<Left>> {
+        let output = self.child.stdout.take().context("the process has no output")?;
+        let mut lines = BufReader::new(output).lines();
+        let first = lines.next_line().await?;
+        anyhow::ensure!(first.as_deref() == Some(READY), "{} did not start", self.name);
+        Ok(tokio::spawn(async move {
+            let mut left = Left::default();
+            while let Ok(Some(line)) = lines.next_line().await {
+                left = serde_json::from_str(&line).unwrap_or(left);
+            }
+            left
+        }))
+    }
+
+    /// Closes its input: a caller opens no more streams.
+    pub(crate) fn close_input(&mut self) {
+        self.input = None;
+    }
+
+    /// SIGTERM, and how long it takes to end.
+    pub(crate) async fn terminate(mut self, limit: Duration) -> Result<Duration> {
+        let process = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        let begun = Instant::now();
+        kill_process(process.context("it has ended already")?, Signal::TERM)?;
+        let status = tokio::time::timeout(limit, self.child.wait()).await;
+        let status = status.with_context(|| format!("{} did not end", self.name))??;
+        anyhow::ensure!(status.success(), "{} ended with {status}", self.name);
+        Ok(begun.elapsed())
     }
 
     /// True if the process has ended by itself.

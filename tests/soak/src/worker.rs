@@ -5,12 +5,14 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use anyhow::Result;
 use bytes::Bytes;
 use clap::Args;
+use serde::{Deserialize, Serialize};
 use sinew::{
     Code, Config, Context, Continuation, DiscoverySource, EndpointName, Error, ResponseSink,
     Runtime, push_engine_fn,
 };
 use tokio::{
     io::AsyncReadExt,
+    signal::unix::{SignalKind, signal},
     time::{self, MissedTickBehavior},
 };
 
@@ -26,12 +28,30 @@ pub(crate) struct Options {
     folder: PathBuf,
     #[arg(long)]
     endpoint: EndpointName,
+    /// Where to listen; a free port of the loopback interface if not given
     #[arg(long)]
-    listen: SocketAddr,
+    listen: Option<SocketAddr>,
     /// What callers are told: the proxy
     #[arg(long)]
-    advertise: String,
+    advertise: Option<String>,
+    /// What may happen to its responses when it goes
+    #[arg(long, default_value = "checkpoint")]
+    continuation: String,
+    /// How long requests may take to end when it is to end
+    #[arg(long, default_value_t = 30_000)]
+    grace_millis: u64,
 }
+
+/// What became of the requests that ran when the worker was to end: its last line, in JSON.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(crate) struct Left {
+    pub(crate) finished: usize,
+    pub(crate) handed_over: usize,
+    pub(crate) cut: usize,
+}
+
+/// What it says once it serves.
+pub(crate) const READY: &str = "ready";
 
 /// What both ends have in common: keep-alive finds a silent connection within a second.
 pub(crate) fn settings(config: &mut Config) {
@@ -44,8 +64,9 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     let source = DiscoverySource::File(options.folder.clone());
     let runtime = Runtime::builder().discovery(source).configure(|config| {
         settings(config);
-        config.listen = options.listen;
-        config.advertise = Some(options.advertise.clone());
+        config.grace = Duration::from_millis(options.grace_millis);
+        config.listen = options.listen.unwrap_or(config.listen);
+        config.advertise.clone_from(&options.advertise);
     });
     let runtime = runtime.build().await?;
     let engine = push_engine_fn(|request, sink| {
@@ -62,10 +83,23 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
         }
     });
     let serving = runtime.serve_named(options.endpoint.clone());
-    let served = serving.continuation(Continuation::Checkpoint).push_engine(engine).await?;
-    // The parent's end of the pipe closes when the parent ends, however it ends.
-    let _ = tokio::io::stdin().read_to_end(&mut Vec::new()).await;
-    served.drain().await;
+    let continuation = Continuation::from_name(&options.continuation);
+    let served = serving.continuation(continuation).push_engine(engine).await?;
+    let mut terminated = signal(SignalKind::terminate())?;
+    println!("{READY}");
+    let (mut input, mut rest) = (tokio::io::stdin(), Vec::new());
+    tokio::select! {
+        // The parent's end of the pipe closes when the parent ends, however it ends.
+        _ = input.read_to_end(&mut rest) => {}
+        _ = terminated.recv() => {}
+    }
+    let drained = served.drain().await;
+    let left = Left {
+        finished: drained.finished_streams,
+        handed_over: drained.handed_over_streams,
+        cut: drained.cut_streams,
+    };
+    println!("{}", serde_json::to_string(&left)?);
     runtime.shutdown(Duration::from_secs(5)).await;
     Ok(())
 }

@@ -47,7 +47,7 @@ fn what_outlives_the_grace_is_cut_and_both_say_so() {
     let drained = world.run(["drain", "a/b/c"]);
     assert_code(&drained, 9);
     assert!(stdout(&drained).contains("0 finished, 0 handed over, 1 cut"), "{}", stdout(&drained));
-    assert_code(&call.finish(), 7);
+    assert_code(&call.finish(), 3);
     assert_eq!(server.code(), Some(9));
     assert!(server.rest().pop().unwrap().ends_with("0 finished, 0 handed over, 1 cut"));
 }

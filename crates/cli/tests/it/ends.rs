@@ -73,7 +73,7 @@ fn the_second_signal_cuts() {
     server.signal(Signal::INT);
     assert_eq!(server.code(), Some(130));
     // The worker was shut down; the program that was killed for it is not to blame.
-    assert_code(&call.finish(), 7);
+    assert_code(&call.finish(), 3);
 }
 
 #[test]
@@ -84,6 +84,6 @@ fn requests_that_outlast_the_grace_are_told_so() {
     let (call, mut lines) = Running::start_reading(world.sinew(["call", "a/b/c"]));
     lines.read_line(&mut String::new()).unwrap();
     server.signal(Signal::TERM);
-    assert_code(&call.finish(), 7);
+    assert_code(&call.finish(), 3);
     assert_eq!(server.code(), Some(9));
 }

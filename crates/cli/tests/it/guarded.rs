@@ -86,7 +86,7 @@ fn a_hangup_is_an_orderly_end() {
     assert_eq!(server.code(), Some(9));
     // The worker has waited for them: they are gone when it is.
     assert_eq!(pids.iter().find(|pid| runs(**pid)), None);
-    assert_code(&call.0.finish(), 7);
+    assert_code(&call.0.finish(), 3);
 }
 
 #[test]

@@ -95,13 +95,15 @@ async fn a_replayable_response_goes_on_without_a_gap_or_a_double() {
 
 #[tokio::test(start_paused = true)]
 async fn without_a_declaration_it_is_truncated() {
-    let scripts = [Script::Break(texts(&["a"])), says(&["a", "b"])];
-    let (world, router) = world(Continuation::None, &scripts).await;
-    let mut response = call(&router).await;
-    let (items, error) = read(&mut response).await;
-    assert_eq!((items.len(), error.unwrap().code()), (1, Code::Truncated));
-    assert!(matches!(response.outcome(), Some(Outcome::Truncated { received: 1 })));
-    assert_eq!((world.asked(), response.migrations()), (vec![1], vec![]));
+    // Also when a worker that shuts down has cut it.
+    for end in [Script::Break(texts(&["a"])), Script::Cut(texts(&["a"]), CancelReason::Shutdown)] {
+        let (world, router) = world(Continuation::None, &[end, says(&["a", "b"])]).await;
+        let mut response = call(&router).await;
+        let (items, error) = read(&mut response).await;
+        assert_eq!((items.len(), error.unwrap().code()), (1, Code::Truncated));
+        assert!(matches!(response.outcome(), Some(Outcome::Truncated { received: 1 })));
+        assert_eq!((world.asked(), response.migrations()), (vec![1], vec![]));
+    }
 }
 
 #[tokio::test(start_paused = true)]
