@@ -76,6 +76,8 @@ fn a_token_need_not_be_an_argument_that_all_users_see() {
     let _server = world.serve(args);
     let token = killed_call(&world);
     world.file("go", "");
+    // Read to its end, so that all items are there.
+    assert_code(&world.run(["call", "a/b/c", "--from", "3", "--resume", &token]), 0);
     let mut command = world.sinew(["call", "a/b/c", "--from", "6", "--resume", "env:STREAM"]);
     command.env("STREAM", &token);
     let resumed = Running::start(command).finish();
