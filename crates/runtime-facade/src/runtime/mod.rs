@@ -308,7 +308,7 @@ impl Runtime {
         // Their requests have ended, so they do soon.
         let _ = tokio::time::timeout(LAST_WORDS, self.0.drains.wait()).await;
         // The requests had their grace; what their connections still carry is their ends.
-        let connections = self.0.listeners.stop(LAST_WORDS).await;
+        let connections = self.0.listeners.stop(grace.clamp(LAST_WORDS, LAST_ENDS)).await;
         let calls = self.0.registry.close(LAST_WORDS).await;
         let shared = assembly::close(&self.0.factories, LAST_WORDS).await;
         // Bounded by itself.
@@ -366,6 +366,10 @@ impl fmt::Debug for WeakRuntime {
 
 /// Time for terminals that are written and not read yet, after all requests have ended.
 pub(crate) const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Longest time, within the grace, for callers whose connection is lost to come back for the ends of
+/// their streams. Nobody is waited for who has said that the ends have arrived.
+const LAST_ENDS: Duration = Duration::from_secs(5);
 
 /// How often the metric of the budget is updated.
 const SHOW_PERIOD: Duration = Duration::from_secs(1);
