@@ -20,6 +20,7 @@ use tokio::time;
 use crate::{
     check::{Checker, Faults},
     content::Ask,
+    forced::Forced,
     worker::settings,
 };
 
@@ -62,6 +63,8 @@ pub(crate) struct Told {
     pub(crate) sent_again: u64,
     /// Moves of streams to other workers.
     pub(crate) moves: u64,
+    /// How many streams each forced move has moved to another transport.
+    pub(crate) forced: Vec<u64>,
     /// The longest time that any stream was without an item, in milliseconds.
     pub(crate) longest_wait_millis: u64,
     pub(crate) faults: Faults,
@@ -79,6 +82,7 @@ pub(crate) struct Counts {
     truncated: AtomicU64,
     sent_again: AtomicU64,
     moves: AtomicU64,
+    forced: Forced,
     longest_wait_millis: AtomicU64,
 }
 
@@ -90,6 +94,7 @@ impl Counts {
             truncated: self.truncated.load(Ordering::Relaxed),
             sent_again: self.sent_again.load(Ordering::Relaxed),
             moves: self.moves.load(Ordering::Relaxed),
+            forced: self.forced.counts(),
             longest_wait_millis: self.longest_wait_millis.load(Ordering::Relaxed),
             ..Told::default()
         }
@@ -102,7 +107,12 @@ pub(crate) async fn router(
     endpoint: &EndpointName,
 ) -> Result<(Runtime, PushRouter<Bytes, Bytes>)> {
     let source = DiscoverySource::File(folder.to_owned());
-    let runtime = Runtime::builder().discovery(source).configure(settings).build().await?;
+    let runtime = Runtime::builder().discovery(source).configure(|config| {
+        settings(config);
+        // It reaches workers over both.
+        config.unix = true;
+    });
+    let runtime = runtime.build().await?;
     let client = runtime.client(endpoint.clone());
     client.wait_for_instances(FOUND_WITHIN).await?;
     let router = PushRouter::from_client(client, RouterMode::RoundRobin).await?;
@@ -113,12 +123,18 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     let (runtime, router) = router(&options.folder, &options.endpoint).await?;
     let counts = Arc::new(Counts::default());
     let reporting = tokio::spawn(report(Arc::clone(&counts)));
+    let following = tokio::spawn({
+        let (counts, runtime) = (Arc::clone(&counts), runtime.clone());
+        let client = runtime.client(options.endpoint.clone());
+        async move { counts.forced.follow(&runtime, &client).await }
+    });
     let streams = (options.first..options.first + options.streams).map(|stream| {
         let Options { seed, items, pace_micros, .. } = *options;
         one(&router, Ask { stream, seed, items, pace_micros }, SENT_AGAIN, &counts)
     });
     let ended = join_all(streams).await;
     reporting.abort();
+    following.abort();
     let mut told = Told { is_over: true, ..counts.told() };
     ended.into_iter().for_each(|one| told.add(one));
     println!("{}", serde_json::to_string(&told)?);

@@ -6,9 +6,11 @@
     reason = "a program for people: its output is what it is for"
 )]
 
+mod announced;
 mod caller;
 mod check;
 mod content;
+mod forced;
 mod load;
 mod memory;
 mod part;

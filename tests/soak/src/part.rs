@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     process::{Child, ChildStdin, Command},
     sync::watch,
     task::JoinHandle,
@@ -76,6 +76,13 @@ impl Part {
             }
             left
         }))
+    }
+
+    /// Writes a line to its input.
+    pub(crate) async fn say(&mut self, line: &str) -> Result<()> {
+        let input = self.input.as_mut().context("its input is closed")?;
+        input.write_all(format!("{line}\n").as_bytes()).await?;
+        Ok(input.flush().await?)
     }
 
     /// Closes its input: a caller opens no more streams.

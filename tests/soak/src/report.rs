@@ -21,6 +21,8 @@ pub(crate) struct Group {
     /// Its workers were to be replaced, and how many were.
     pub(crate) rolls: bool,
     pub(crate) replaced: usize,
+    /// How many times its streams were to be moved to another transport.
+    pub(crate) forced: usize,
 }
 
 impl Group {
@@ -57,6 +59,15 @@ impl Group {
                 self.name
             ));
         }
+        // Moves that move nothing prove nothing. They go to and fro.
+        let forced: Vec<_> = self.told.iter().map(|told| &told.forced).collect();
+        let moved = |way: usize| {
+            forced.iter().flat_map(|moves| moves.iter().skip(way).step_by(2)).sum::<u64>()
+        };
+        let are_made = forced.iter().all(|moves| moves.len() == self.forced);
+        if !are_made || (self.forced > 0 && (moved(0) == 0 || moved(1) == 0)) {
+            faults.push(format!("{}: {} forced moves moved {forced:?}", self.name, self.forced));
+        }
         for how in Cut::ALL {
             if self.cut_every > 1_000 && self.made(how) == 0 {
                 faults.push(format!("{}: no connection was cut by {how:?}", self.name));
@@ -79,7 +90,7 @@ pub(crate) fn table(
         let _ = text.write_fmt(format_args!("{words}\n"));
     };
     line(format_args!(
-        "{:10} {:>8} {:>10} {:>6} {:>6} {:>8} {:>6} {:>8} {:>8} {:>8} {:>12} {:>11} {:>6}",
+        "{:10} {:>8} {:>10} {:>6} {:>6} {:>8} {:>6} {:>8} {:>8} {:>8} {:>12} {:>11} {:>6} {:>9}",
         "streams",
         "ended",
         "items",
@@ -92,14 +103,15 @@ pub(crate) fn table(
         "damaged",
         "longest wait",
         "sent again",
-        "moved"
+        "moved",
+        "transport"
     ));
     for group in groups {
         faults.extend(group.faults());
         let sum = |of: fn(&Told) -> u64| group.told.iter().map(of).sum::<u64>();
         let longest = group.told.iter().map(|told| told.longest_wait_millis).max();
         line(format_args!(
-            "{:10} {:>8} {:>10} {:>6} {:>6} {:>8} {:>6} {:>8} {:>8} {:>8} {:>9} ms {:>11} {:>6}",
+            "{:10} {:>8} {:>10} {:>6} {:>6} {:>8} {:>6} {:>8} {:>8} {:>8} {:>9} ms {:>11} {:>6} {:>9}",
             group.name,
             format!("{}/{}", sum(|told| told.ended), group.streams),
             sum(|told| told.items),
@@ -113,6 +125,7 @@ pub(crate) fn table(
             longest.unwrap_or(0),
             sum(|told| told.sent_again),
             sum(|told| told.moves),
+            sum(|told| told.forced.iter().sum()),
         ));
     }
     line(format_args!("\n{:14} {:>15} {:>15}", "memory", "second quarter", "last quarter"));
@@ -150,6 +163,7 @@ mod tests {
             cuts: made,
             rolls: false,
             replaced: 0,
+            forced: 0,
         }
     }
 
@@ -162,6 +176,8 @@ mod tests {
         assert!(faults(group(1, good.clone())).contains("3 cuts where 10"));
         let still = Group { rolls: true, replaced: 3, ..group(10, good.clone()) };
         assert!(faults(still).contains("streams moved 0 times"));
+        let unmoved = Group { forced: 2, ..group(10, Told { forced: vec![7, 0], ..good.clone() }) };
+        assert!(faults(unmoved).contains("2 forced moves moved [[7, 0]]"));
         let lost = Faults { lost: 1, ..Faults::default() };
         assert!(faults(group(10, Told { faults: lost, ..good.clone() })).contains("lost: 1"));
         let mut without = group(10, good);

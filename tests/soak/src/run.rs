@@ -58,9 +58,16 @@ struct Plan {
     items: u64,
     cut_every: u64,
     ways: Vec<Cut>,
-    /// Its workers are replaced during the run.
+    /// Its workers are replaced during the run, and its streams are moved between transports.
     rolls: bool,
 }
+
+/// The part of the run after which all streams are moved from one transport to the other and back,
+/// how often, and to which. Soon after each other: a stream whose connection is cut may go on over
+/// either transport.
+const FORCED_AFTER: f64 = 0.35;
+const FORCED_MOVES: usize = 6;
+const FORCED_TO: [&str; 2] = ["tcp", "unix"];
 
 fn plans() -> [Plan; 2] {
     let in_turn = [Cut::Fin, Cut::Reset];
@@ -106,6 +113,8 @@ struct Fleet {
     cuts: Vec<Cut>,
     /// Workers that were replaced.
     replaced: usize,
+    /// Moves to another transport that were asked for.
+    forced: usize,
 }
 
 pub(crate) async fn run(options: &Options) -> Result<()> {
@@ -150,8 +159,19 @@ impl Fleet {
         let folder = folder.display().to_string();
         let (callers, told) = (Vec::new(), Vec::new());
         let (workers, proxies, cuts) = (Vec::new(), Vec::new(), Vec::new());
-        let mut fleet =
-            Self { plan, seed, folder, items, workers, callers, told, proxies, cuts, replaced: 0 };
+        let mut fleet = Self {
+            plan,
+            seed,
+            folder,
+            items,
+            workers,
+            callers,
+            told,
+            proxies,
+            cuts,
+            replaced: 0,
+            forced: 0,
+        };
         for number in 0..fleet.plan.workers {
             fleet.add_worker(number).await?;
         }
@@ -159,9 +179,10 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// Starts a worker, and a proxy in front of it.
+    /// Starts a worker, and the proxies in front of it.
     async fn add_worker(&mut self, number: usize) -> Result<()> {
         let Self { plan, seed, folder, .. } = &*self;
+        let (name, endpoint) = (plan.name, plan.endpoint);
         let listen = free_address()?;
         let cuts = Cuts {
             seed: seed.wrapping_add(number as u64),
@@ -169,21 +190,31 @@ impl Fleet {
             ways: plan.ways.clone(),
         };
         let target = Address::tcp(listen);
-        let proxy = CuttingProxy::start(Listen::loopback(), target, cuts).await?;
-        let arguments = [
-            "worker",
-            "--folder",
-            folder,
-            "--endpoint",
-            plan.endpoint,
-            "--listen",
-            &listen.to_string(),
-            "--advertise",
-            proxy.address().rest(),
+        let proxy = CuttingProxy::start(Listen::loopback(), target.clone(), cuts.clone()).await?;
+        let listen = listen.to_string();
+        let mut options = vec![
+            ("--folder", folder.as_str()),
+            ("--endpoint", endpoint),
+            ("--listen", &listen),
+            ("--advertise", proxy.address().rest()),
         ];
-        let arguments: Vec<_> = arguments.iter().map(|text| (*text).to_owned()).collect();
-        self.workers.push(Part::start(format!("worker {} {number}", plan.name), &arguments)?);
+        let over_unix = match plan.rolls {
+            true => {
+                let listen = Listen::Unix(Path::new(folder).join(format!("{name}-{number}.sock")));
+                Some(CuttingProxy::start(listen, target, cuts).await?)
+            }
+            false => None,
+        };
+        options.extend(over_unix.iter().map(|proxy| ("--also", proxy.address().as_str())));
+        let options = options.into_iter().flat_map(|(name, value)| [name, value]);
+        let arguments: Vec<_> =
+            std::iter::once("worker").chain(options).map(str::to_owned).collect();
+        let mut worker = Part::start(format!("worker {name} {number}"), &arguments)?;
+        // What replaces another one serves before that one ends.
+        worker.serving().await?;
+        self.workers.push(worker);
         self.proxies.push(proxy);
+        self.proxies.extend(over_unix);
         Ok(())
     }
 
@@ -196,6 +227,18 @@ impl Fleet {
             let old = self.workers.remove(0);
             old.end_within(ENDED_WITHIN).await?;
             self.replaced += 1;
+        }
+        Ok(())
+    }
+
+    /// Moves all streams to the next transport, if it is time.
+    async fn force_moves(&mut self, part: f64) -> Result<()> {
+        if self.plan.rolls && part > FORCED_AFTER && self.forced < FORCED_MOVES {
+            let to = FORCED_TO[self.forced % FORCED_TO.len()];
+            for caller in &mut self.callers {
+                caller.say(to).await?;
+            }
+            self.forced += 1;
         }
         Ok(())
     }
@@ -273,6 +316,7 @@ impl Fleet {
             told: self.told(),
             cuts: self.cuts.clone(),
             rolls: self.plan.rolls,
+            forced: if self.plan.rolls { FORCED_MOVES } else { 0 },
             replaced: self.replaced,
         }
     }
@@ -308,6 +352,7 @@ async fn watch(
             if fleet.plan.rolls && fleet.replaced == 0 && at > length.mul_f64(REPLACED_AFTER) {
                 fleet.roll().await?;
             }
+            fleet.force_moves(at.as_secs_f64() / length.as_secs_f64()).await?;
         }
         if said.elapsed() >= SAY_EVERY {
             said = Instant::now();

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use sinew::{
-    Code, Config, Context, Continuation, DiscoverySource, EndpointName, Error, ResponseSink,
-    Runtime, push_engine_fn,
+    Address, Code, Config, Context, Continuation, DiscoverySource, EndpointName, Error,
+    ResponseSink, Runtime, push_engine_fn,
 };
 use tokio::{
     io::AsyncReadExt,
@@ -16,7 +16,7 @@ use tokio::{
     time::{self, MissedTickBehavior},
 };
 
-use crate::content::Ask;
+use crate::{announced::Announced, content::Ask};
 
 /// Items from one checkpoint to the next.
 const CHECKPOINT_EVERY: u64 = 50;
@@ -34,6 +34,9 @@ pub(crate) struct Options {
     /// What callers are told: the proxy
     #[arg(long)]
     advertise: Option<String>,
+    /// Another address that callers are told: that of a proxy, too
+    #[arg(long)]
+    also: Option<Address>,
     /// What may happen to its responses when it goes
     #[arg(long, default_value = "checkpoint")]
     continuation: String,
@@ -62,12 +65,15 @@ pub(crate) fn settings(config: &mut Config) {
 
 pub(crate) async fn run(options: &Options) -> Result<()> {
     let source = DiscoverySource::File(options.folder.clone());
-    let runtime = Runtime::builder().discovery(source).configure(|config| {
+    let mut runtime = Runtime::builder().discovery(source).configure(|config| {
         settings(config);
         config.grace = Duration::from_millis(options.grace_millis);
         config.listen = options.listen.unwrap_or(config.listen);
         config.advertise.clone_from(&options.advertise);
     });
+    if let Some(address) = &options.also {
+        runtime = runtime.listener(Announced(address.clone()));
+    }
     let runtime = runtime.build().await?;
     let engine = push_engine_fn(|request, sink| {
         let (body, context) = request.into_parts();
