@@ -244,9 +244,11 @@ impl Search<'_> {
     }
 
     /// True if the retry budget allows one more attempt. The first after a worker has handed the
-    /// stream over is the worker's wish, and free.
+    /// stream over is the worker's wish, and free; so is the next one where that worker drains, too.
     fn may_send(&self) -> bool {
-        let is_wish = self.tries == 0 && self.left.why != MigrationCause::Lost;
+        let is_first = self.tries == 0 && self.left.why != MigrationCause::Lost;
+        let drains = |error: &Error| error.code() == Code::Draining;
+        let is_wish = is_first || self.last.as_ref().is_some_and(drains);
         is_wish || self.original.shared.state.try_resend(clock::now())
     }
 
