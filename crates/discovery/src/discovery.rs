@@ -67,7 +67,8 @@ pub trait Discovery: Send + Sync {
         Box::pin(std::future::ready(Err(DiscoveryError::NoPolicies { backend })))
     }
 
-    /// Removes the policy of an endpoint. False if there was none. The default refuses.
+    /// Removes the policy of an endpoint. False if there was none. If the future is dropped, it may be
+    /// removed or not. The default refuses.
     ///
     /// # Errors
     /// As [`put_policy`](Self::put_policy).

@@ -80,7 +80,7 @@ impl Default for RollBack {
 pub type PolicyView = watch::Receiver<Option<Arc<PlanePolicy>>>;
 
 impl PlanePolicy {
-    /// A policy for all streams of an endpoint, for one hour, by nobody.
+    /// Makes a policy for all streams of an endpoint, for one hour, without an author.
     pub fn new(endpoint: EndpointName, transport: TransportId) -> Self {
         let policy = Self {
             endpoint,

@@ -288,7 +288,8 @@ impl Runtime {
     /// to cut. The runtime serves no endpoint afterwards.
     ///
     /// The withdrawal, the delay until callers know of it, the requests and the listeners may take
-    /// `grace` each. The withdrawal and the listeners get at least one second.
+    /// `grace` each. The withdrawal and the listeners get at least one second, and the listeners at
+    /// most 5 s: callers that have lost their connection come back for the ends of their streams.
     pub async fn shutdown(&self, grace: Duration) -> Drained {
         self.0.closing.store(true, Ordering::Release);
         let mut announced = self.announced();

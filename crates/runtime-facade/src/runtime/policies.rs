@@ -19,7 +19,8 @@ impl Runtime {
     }
 
     /// Removes the policy of an endpoint. False if there was none. Routers then choose transports as
-    /// without one; streams that run stay where they are.
+    /// without one; streams that run stay where they are. If the future is dropped, it may be removed
+    /// or not.
     ///
     /// # Errors
     /// As [`put_policy`](Self::put_policy).
