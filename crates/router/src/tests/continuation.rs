@@ -200,13 +200,9 @@ async fn a_hand_over_costs_no_budget_and_ejects_nobody() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hand_over_to_a_worker_that_drains_too_costs_no_budget() {
-    let refusal = || Error::new(Code::Draining, "drains");
-    let scripts = [
-        Script::Fail(texts(&["a"]), handed_over()),
-        Script::Fail(vec![], refusal()),
-        Script::Fail(vec![], refusal()),
-        says(&["a", "b"]),
-    ];
+    let refusal = || Script::FailStart(Error::new(Code::Draining, "drains"));
+    let scripts =
+        [Script::Fail(texts(&["a"]), handed_over()), refusal(), refusal(), says(&["a", "b"])];
     let (world, router) = world(Continuation::Replayable, &scripts).await;
     let none = RetryBudgetConfig { percent: 0, per_second: 0 };
     let router = router.with_retry(RetryConfig { budget: none, ..RetryConfig::default() });
